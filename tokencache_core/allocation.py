@@ -1,0 +1,49 @@
+"""How many tokens each block computes on a P-step: the paper's block level."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .settings import CacheSettings
+
+
+def tokens_per_block(settings: CacheSettings, n_blocks: int, n_tokens: int) -> tuple[int, ...]:
+    """n_l for each block: (1 - r) (L - K) N tokens in all over the cacheable blocks, N in each of the last K.
+
+    At most four different counts appear ({0, one partial count, N}), so that shapes repeat from step to step.
+    """
+    cacheable = n_blocks - settings.last_blocks
+    if cacheable < 0:
+        raise ValueError(f"last_blocks is {settings.last_blocks}, but the model has only {n_blocks} blocks")
+    budget = round((1 - settings.cache_ratio) * cacheable * n_tokens)
+    if settings.shares == "uniform":
+        counts = [round(budget / cacheable)] * cacheable if cacheable else []
+    else:
+        whole, rest = divmod(budget, n_tokens)
+        counts = ([n_tokens] * whole + [rest] + [0] * cacheable)[:cacheable]
+    return (*counts, *[n_tokens] * settings.last_blocks)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Blocks first..last that share one fate on P-steps and, when they reuse, one cached update."""
+
+    kind: str   # "whole", "tokens" or "reuse"
+    first: int
+    last: int
+    tokens: int
+
+
+def group_blocks(counts: tuple[int, ...], n_tokens: int, streams: tuple[str, ...]) -> tuple[Unit, ...]:
+    """Blocks as units: neighbours that reuse everything on the same stream of tokens are one unit.
+
+    On a P-step such a run adds the forecast of the sum of its updates, which is the sum of their forecasts.
+    """
+    units: list[Unit] = []
+    for index, (count, stream) in enumerate(zip(counts, streams, strict=True)):
+        kind = "reuse" if count == 0 else "whole" if count == n_tokens else "tokens"
+        if kind == "reuse" and units and units[-1].kind == "reuse" and streams[units[-1].last] == stream:
+            units[-1] = Unit("reuse", units[-1].first, index, 0)
+        else:
+            units.append(Unit(kind, index, index, count))
+    return tuple(units)

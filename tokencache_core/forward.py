@@ -1,0 +1,224 @@
+"""One call of the network under a session: every block's forward is swapped for one that computes or reuses."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .allocation import Unit
+from .block_spec import BlockCall, BlockSpec
+from .block_step import compute_or_reuse
+from .context import AttentionContext, AttentionTap
+from .history import RunHistory, TokenHistory
+from .session import Session
+from .token_index import TokenIndex
+
+
+class RunTotal:
+    """The sum of a run's updates, one a stream, gathered while its blocks run whole.
+
+    Where a block is given the very tensor that the one before returned, their sum needs no arithmetic until the end.
+    `telescopes` says that nothing writes into that tensor in between.
+    """
+
+    def __init__(self, unit: Unit, telescopes: bool) -> None:
+        self.unit, self.telescopes = unit, telescopes
+        self.start: list[Tensor] | None = None
+        self.last: list[Tensor] = []
+        self.total: list[Tensor] | None = None
+
+    def enter(self, streams: list[Tensor], in_place: bool) -> None:
+        if self.start is not None and all(a is b for a, b in zip(streams, self.last)):
+            return
+        self.settle()
+        self.start = [stream.clone() for stream in streams] if in_place else streams
+
+    def leave(self, streams: list[Tensor]) -> None:
+        self.last = streams
+        if not self.telescopes:
+            self.settle()
+
+    def settle(self) -> list[Tensor] | None:
+        """Add what has gathered since `start`; returns the total so far, float32."""
+        if self.start is not None:
+            part = [after.float() - before.float() for after, before in zip(self.last, self.start)]
+            self.total = part if self.total is None else [a.add_(b) for a, b in zip(self.total, part)]
+            self.start = None
+        return self.total
+
+
+class Forward:
+    """Runs the blocks of one network call. rows: batch rows, conditioning by conditioning, `images` rows in each."""
+
+    def __init__(self, session: Session, key: Hashable, images: int, telescopes: bool) -> None:
+        self.session, self.evaluation, self.images, self.telescopes = session, session.current, images, telescopes
+        self.rows = session.rows(key)
+        self.computes_all = self.evaluation.computes_all or not self.rows.units
+        self.evaluation.misses += self.computes_all and not self.evaluation.computes_all
+        self.counts_tokens = self.evaluation.token_counts is None   # one call of an evaluation draws its heatmap
+        self.run_total: RunTotal | None = None
+        self.added: set[int] = set()            # runs whose forecast this call has added already
+        self.index: dict[int, TokenIndex] = {}
+        self.tap: AttentionTap | None = None
+        self.block_seconds = 0.0
+
+    def attention(self, function: Any, *args: Any, **kwargs: Any) -> Tensor:
+        """An `optimized_attention_override`."""
+        return function(*args, **kwargs) if self.tap is None else self.tap(function, *args, **kwargs)
+
+    def run_block(self, block_index: int, spec: BlockSpec, function: Any, *args: Any, **kwargs: Any) -> Any:
+        """In place of a block's forward."""
+        started, inside = time.perf_counter(), self.block_seconds
+        call = BlockCall(spec, function, args, kwargs)
+        if not self.rows.units:
+            self.rows.lay_out(self.session.settings, self.session.streams, call.n_image)
+        unit = self.rows.units[block_index]
+        if self.run_total is not None and self.run_total.unit is not unit:
+            self.close_run()
+        if call.must_run_whole or unit.kind == "whole":
+            output = self._whole(block_index, call)
+        elif self.computes_all:
+            output = self._compute(block_index, unit, call)
+        elif unit.kind == "reuse":
+            output = self._reuse(block_index, unit, call)
+        else:
+            output = self._compute_some(block_index, unit, call)
+        self.evaluation.bookkeeping += time.perf_counter() - started - (self.block_seconds - inside)
+        return output
+
+    def close_run(self) -> None:
+        """Store what a run of whole blocks added up to."""
+        run, self.run_total = self.run_total, None
+        if run is not None and (totals := run.settle()) is not None:
+            histories = self.rows.runs.setdefault(run.unit.first, [RunHistory(self.session.settings.order) for _ in totals])
+            for history, total in zip(histories, totals):
+                history.refresh(total, self.evaluation.tau)
+
+    def _whole(self, block_index: int, call: BlockCall) -> Any:
+        self._count(block_index, call, None)
+        return self._timed(call.run)
+
+    def _compute(self, block_index: int, unit: Unit, call: BlockCall) -> Any:
+        """A cacheable block on an I-step: run it whole and keep its update."""
+        if unit.kind == "reuse":
+            if self.run_total is None:
+                self.run_total = RunTotal(unit, self.telescopes)
+            self.run_total.enter(_streams(call.tokens, call.text), call.spec.in_place)
+            output = self._whole(block_index, call)
+            self.run_total.leave(_streams(call.output_tokens(output), call.output_text(output)))
+            if block_index == unit.last:
+                self.close_run()
+            return output
+        before = call.tokens.clone() if call.spec.in_place else call.tokens
+        with self._tapped(block_index, call.spec, None):
+            output = self._whole(block_index, call)
+        if block_index not in self.rows.tokens:
+            self.rows.tokens[block_index] = TokenHistory(self.session.settings.order, before.shape, before.device)
+        self.rows.tokens[block_index].refresh(call.output_tokens(output).float() - before.float(), self.evaluation.tau)
+        return output
+
+    def _reuse(self, block_index: int, unit: Unit, call: BlockCall) -> Any:
+        """A block of a run that computes nothing: the first to be called adds the whole run's forecast."""
+        if unit.first not in self.rows.runs:
+            return self._whole(block_index, call)
+        self._count(block_index, call, TokenIndex(torch.empty(call.tokens.shape[0], 0, dtype=torch.long), call.n_image))
+        streams = _streams(call.tokens, call.text)
+        if unit.first not in self.added:
+            self.added.add(unit.first)
+            histories = self.rows.runs[unit.first]
+            streams = [history.add_forecast(x, self.evaluation.tau) for history, x in zip(histories, streams)]
+        return call.as_output(streams[0], streams[1] if len(streams) > 1 else None)
+
+    def _compute_some(self, block_index: int, unit: Unit, call: BlockCall) -> Any:
+        history = self.rows.tokens.get(block_index)
+        if history is None:
+            return self._whole(block_index, call)
+        compute = self._compute_index(unit.tokens, call)
+        self._count(block_index, call, compute)
+        joint = compute.with_text(call.n_text) if call.n_text else compute
+        in_stream = compute if call.spec.text else joint     # a joint stream's text tokens are always computed
+        outputs = []
+
+        def block(chosen: Tensor) -> Tensor:
+            outputs.append(self._timed(call.run_on, chosen.clone() if call.spec.in_place else chosen, compute))
+            return call.output_tokens(outputs[0])
+
+        add_cached_update = partial(history.add_forecast, tau=self.evaluation.tau)
+        with self._tapped(block_index, call.spec, joint):
+            tokens, update = compute_or_reuse(call.tokens, add_cached_update, in_stream, block)
+        history.refresh(update, self.evaluation.tau, in_stream.flat)
+        return call.as_output(tokens, call.output_text(outputs[0]))
+
+    def _compute_index(self, count: int, call: BlockCall) -> TokenIndex:
+        if count not in self.index:
+            n_rows = call.tokens.shape[0]
+            self.index[count] = self.session.compute_index(self.rows, n_rows, self.images, call.n_image, count)
+        return self.index[count]
+
+    @contextmanager
+    def _tapped(self, block_index: int, spec: BlockSpec, compute: TokenIndex | None) -> Iterator[None]:
+        if self.session.settings.context == "stale":
+            context = self.rows.contexts.setdefault(block_index, AttentionContext(spec.self_attention))
+            self.tap = AttentionTap(context, compute)
+        try:
+            yield
+        finally:
+            self.tap = None
+
+    def _timed(self, function: Any, *args: Any) -> Any:
+        started = time.perf_counter()
+        output = function(*args)
+        self.block_seconds += time.perf_counter() - started
+        return output
+
+    def _count(self, block_index: int, call: BlockCall, compute: TokenIndex | None) -> None:
+        """compute: the image tokens computed, with all text tokens unless there are none of either; None: all."""
+        evaluation, n_rows, n_image = self.evaluation, call.tokens.shape[0], call.n_image
+        image = n_image if compute is None else compute.count
+        evaluation.available += n_rows * (n_image + call.n_text)
+        evaluation.computed[block_index] += n_rows * (image + (call.n_text if image else 0))
+        evaluation.rows += n_rows if block_index == 0 else 0
+        if not self.counts_tokens:
+            return
+        if evaluation.token_counts is None:
+            evaluation.token_counts = torch.zeros(self.images, n_image, device=call.tokens.device)
+        if evaluation.token_counts.shape[1] != n_image:
+            return
+        if compute is None:
+            evaluation.token_counts += 1
+        elif image:
+            chosen = compute.tokens[: self.images]
+            evaluation.token_counts.scatter_add_(1, chosen, torch.ones_like(chosen, dtype=torch.float32))
+
+
+def _streams(tokens: Tensor, text: Tensor | None) -> list[Tensor]:
+    return [tokens] if text is None else [tokens, text]
+
+
+@contextmanager
+def cached_blocks(
+    session: Session, blocks: Sequence[tuple[nn.Module, BlockSpec]], *, key: Hashable, images: int, telescopes: bool,
+) -> Iterator[Forward]:
+    """Swap the blocks' forwards for the session's, for one call of the network, and put them back.
+
+    key: names the batch rows of this call (see `Session.rows`). images: rows per conditioning. telescopes: nothing but
+    the blocks touches the token stream between them. The attention calls of the blocks must reach `Forward.attention`.
+    """
+    forward = Forward(session, key, images, telescopes)
+    own = [module.__dict__.get("forward") for module, _ in blocks]
+    try:
+        for index, (module, spec) in enumerate(blocks):
+            module.forward = partial(forward.run_block, index, spec, module.forward)
+        yield forward
+        forward.close_run()
+    finally:
+        for (module, _), previous in zip(blocks, own):
+            del module.__dict__["forward"]
+            if previous is not None:
+                module.forward = previous

@@ -1,0 +1,108 @@
+"""Cached updates and their forecast.
+
+An *update* is what a block (or a run of blocks) adds to a token, gates included. Its last `order + 1` refreshes are
+kept with the tau of each, and a reused update is the polynomial through them at the present tau: order 0 is plain
+reuse, as in the paper; orders 1 and 2 are what TaylorSeer (arXiv 2503.06923) does with finite differences, here for
+refresh times of any spacing, and token by token.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def lagrange_weights(nodes: list[float], tau: float) -> list[float]:
+    """Weights w with p(tau) = sum_k w_k p(nodes_k) for every polynomial p of degree < len(nodes)."""
+    weights = []
+    for node in nodes:
+        weight = 1.0
+        for other in nodes:
+            if other != node:
+                weight *= (tau - other) / (node - other)
+        weights.append(weight)
+    return weights
+
+
+class RunHistory:
+    """Updates of a unit whose tokens are always refreshed together: one time for all of them."""
+
+    def __init__(self, order: int) -> None:
+        self.order = order
+        self.taus: list[float] = []         # newest first
+        self.updates: list[Tensor] = []     # each (R, N, D) float32
+
+    def refresh(self, update: Tensor, tau: float) -> None:
+        """Keep `update` (owned by the history from here on); one already kept at this tau is replaced."""
+        if tau in self.taus:
+            self.updates[self.taus.index(tau)] = update
+            return
+        self.taus = [tau, *self.taus][: self.order + 1]
+        self.updates = [update, *self.updates][: self.order + 1]
+
+    def add_forecast(self, x: Tensor, tau: float) -> Tensor:
+        """x + the update forecast at tau, a fresh tensor of x's dtype."""
+        out = x.float()
+        for weight, update in zip(lagrange_weights(self.taus, tau), self.updates):
+            out = torch.add(out, update, alpha=weight) if out is x else out.add_(update, alpha=weight)
+        return out.to(x.dtype)
+
+    @property
+    def memory_bytes(self) -> int:
+        return sum(update.nbytes for update in self.updates)
+
+
+class TokenHistory:
+    """Updates of a block some of whose tokens are refreshed at a time: every token has refresh times of its own."""
+
+    def __init__(self, order: int, shape: torch.Size, device: torch.device) -> None:
+        rows, n_tokens, width = shape
+        self.shape = shape
+        self.updates = torch.zeros(order + 1, rows * n_tokens, width, device=device)           # float32
+        self.taus = torch.full((order + 1, rows * n_tokens), torch.nan, device=device)         # nan: not yet filled
+
+    def refresh(self, update: Tensor, tau: float, flat: Tensor | None = None) -> None:
+        """Keep `update` of the tokens `flat` (indices into rows * N; None: all) in place of the oldest kept.
+
+        A slot already at this tau is overwritten, so that two evaluations at one time never count as two.
+        """
+        index = torch.arange(self.taus.shape[1], device=self.taus.device) if flat is None else flat
+        taus = self.taus[:, index]
+        distance = (taus - tau).abs().nan_to_num(nan=1e9)              # an empty slot before the oldest
+        slot = torch.where(taus == tau, torch.inf, distance).argmax(dim=0)
+        self.updates[slot, index] = update.reshape(len(index), -1).float()
+        self.taus[slot, index] = tau
+
+    def add_forecast(self, x: Tensor, tau: float) -> Tensor:
+        """x (R, N, D) + each token's update forecast at tau, a fresh tensor of x's dtype."""
+        weights = self._weights(tau)
+        out = torch.addcmul(x.float().reshape(self.updates.shape[1:]), self.updates[0], weights[0][:, None])
+        for weight, update in zip(weights[1:], self.updates[1:]):
+            out.addcmul_(update, weight[:, None])
+        return out.view(self.shape).to(x.dtype)
+
+    def change_rate(self) -> Tensor:
+        """(R, N): how fast each token's update moved between its two newest refreshes, norm per unit of tau."""
+        if self.taus.shape[0] < 2:
+            return torch.ones(self.shape[:2], device=self.taus.device)
+        order = self.taus.nan_to_num(nan=torch.inf).argsort(dim=0)[:2]  # tau falls: the newest are the smallest
+        every = torch.arange(self.taus.shape[1], device=self.taus.device)
+        newest, previous = self.updates[order[0], every], self.updates[order[1], every]
+        spacing = (self.taus[order[1], every] - self.taus[order[0], every]).abs().nan_to_num(nan=1.0)
+        return ((newest - previous).norm(dim=-1) / spacing).view(self.shape[:2])
+
+    @property
+    def memory_bytes(self) -> int:
+        return self.updates.nbytes + self.taus.nbytes
+
+    def _weights(self, tau: float) -> list[Tensor]:
+        """Lagrange weights per token, (rows * N,) a slot; empty slots weigh nothing."""
+        weights = []
+        for k, node in enumerate(self.taus):
+            weight = torch.where(node.isnan(), 0.0, 1.0)
+            for j, other in enumerate(self.taus):
+                if j != k:
+                    factor = (tau - other) / (node - other)
+                    weight = weight * torch.where(other.isnan() | node.isnan(), 1.0, factor)
+            weights.append(weight)
+        return weights

@@ -1,0 +1,43 @@
+"""What the user chose: one frozen record, checked once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CONTEXTS = ("stale", "computed")
+SCORES = ("staleness", "random", "round-robin")
+SHARES = ("early", "uniform")
+MAX_ORDER = 2
+
+
+@dataclass(frozen=True)
+class CacheSettings:
+    """How P-steps are run.
+
+    cache_ratio: r, the share of block-tokens of the cacheable blocks that a P-step does *not* compute, 0..1.
+    order: reused updates are held (0) or extrapolated through the last 2 or 3 refreshes (1 or 2).
+    last_blocks: K, the number of final blocks that are computed whole on every step and never cached.
+    context: computed tokens attend to every token's last keys and values ("stale"), or to each other ("computed").
+    score: how the computed tokens are chosen when no predictor is connected.
+    shares: where in depth they are computed: "early" fills the first blocks whole, "uniform" gives each block as many.
+    seed: of the random score.
+    """
+
+    cache_ratio: float = 1.0
+    order: int = 2
+    last_blocks: int = 0
+    context: str = "stale"
+    score: str = "staleness"
+    shares: str = "early"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.cache_ratio <= 1.0:
+            raise ValueError(f"cache_ratio must lie between 0 (compute everything) and 1 (reuse everything), not {self.cache_ratio}")
+        if self.order not in range(MAX_ORDER + 1):
+            raise ValueError(f"order must be 0 (reuse), 1 or 2 (forecast), not {self.order}")
+        if self.last_blocks < 0:
+            raise ValueError(f"last_blocks counts blocks and cannot be negative: {self.last_blocks}")
+        for name, choices in (("context", CONTEXTS), ("score", SCORES), ("shares", SHARES)):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
