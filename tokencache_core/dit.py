@@ -51,7 +51,9 @@ def _sincos_1d(width: int, positions: Tensor) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], dim=1)  # (N, width)
 
 
-def sincos_pos_embed(width: int, grid_h: int, grid_w: int, stride: int = 1) -> Tensor:
+def sincos_pos_embed(
+    width: int, grid_h: int, grid_w: int, stride: int = 1, device: torch.device | str | None = None,
+) -> Tensor:
     """DiT's fixed position embedding (1, grid_h * grid_w, width), row by row, in float32.
 
     `stride` spaces the grid out and centres it, so that one coarse token sits in the middle of the
@@ -59,8 +61,10 @@ def sincos_pos_embed(width: int, grid_h: int, grid_w: int, stride: int = 1) -> T
     """
     rows = torch.arange(grid_h, dtype=torch.float64) * stride + (stride - 1) / 2
     cols = torch.arange(grid_w, dtype=torch.float64) * stride + (stride - 1) / 2
-    row, col = torch.meshgrid(rows, cols, indexing="ij")
-    return torch.cat([_sincos_1d(width // 2, col), _sincos_1d(width // 2, row)], dim=1).float()[None]
+    # a table a side is small enough to be made anew at every call, on any device (some have no float64)
+    row, col = (_sincos_1d(width // 2, positions).float().to(device) for positions in (rows, cols))
+    grid = torch.cat([col[None].expand(grid_h, -1, -1), row[:, None].expand(-1, grid_w, -1)], dim=-1)
+    return grid.reshape(1, grid_h * grid_w, -1)
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -92,7 +96,9 @@ class Mlp(nn.Module):
 class DiTBlock(nn.Module):
     """A transformer block with adaptive layer norm, zero-initialised gates (adaLN-Zero)."""
 
-    def __init__(self, width: int, heads: int, mlp_ratio: float, attention: Callable, operations: Any, **factory: Any) -> None:
+    def __init__(
+        self, width: int, heads: int, mlp_ratio: float, attention: Callable, operations: Any, **factory: Any,
+    ) -> None:
         super().__init__()
         self.norm1 = operations.LayerNorm(width, elementwise_affine=False, eps=1e-6, **factory)
         self.attn = Attention(width, heads, attention, operations, **factory)
@@ -131,7 +137,9 @@ class PatchEmbed(nn.Module):
 class TimestepEmbedder(nn.Module):
     def __init__(self, width: int, operations: Any, **factory: Any) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(operations.Linear(256, width, **factory), nn.SiLU(), operations.Linear(width, width, **factory))
+        self.mlp = nn.Sequential(
+            operations.Linear(256, width, **factory), nn.SiLU(), operations.Linear(width, width, **factory),
+        )
 
     def forward(self, t: Tensor, dtype: torch.dtype) -> Tensor:
         return self.mlp(timestep_embedding(t).to(dtype))  # (B, D)
@@ -166,7 +174,8 @@ class DiT(nn.Module):
         self.y_embedder = LabelEmbedder(config.num_classes, width, operations, **factory)
         self.pos_embed = nn.Parameter(torch.empty(1, grid * grid, width, **factory), requires_grad=False)
         self.blocks = nn.ModuleList(
-            DiTBlock(width, config.heads, config.mlp_ratio, attention, operations, **factory) for _ in range(config.depth)
+            DiTBlock(width, config.heads, config.mlp_ratio, attention, operations, **factory)
+            for _ in range(config.depth)
         )
         self.final_layer = FinalLayer(width, config.patch_size**2 * config.out_channels, operations, **factory)
         self.use_sincos_grid = True
@@ -174,7 +183,7 @@ class DiT(nn.Module):
     def embed(self, x: Tensor, pos_embed: Tensor | None = None) -> Tensor:
         """Patches of x (B, C, H, W) with their positions -> tokens (B, N, D)."""
         if pos_embed is None:
-            pos_embed = self._pos_embed_for(x.shape[-2] // self.config.patch_size, x.shape[-1] // self.config.patch_size)
+            pos_embed = self._pos_embed_for(x)
         return self.x_embedder(x) + pos_embed.to(x)
 
     def condition(self, t: Tensor, y: Tensor, dtype: torch.dtype) -> Tensor:
@@ -192,21 +201,35 @@ class DiT(nn.Module):
     ) -> Tensor:
         options = {} if transformer_options is None else transformer_options
         tokens, c = self.embed(x, pos_embed), self.condition(t, y, x.dtype)
-        for block in self.blocks:
-            tokens = block(tokens, c, transformer_options=options)
+        for index, block in enumerate(self.blocks):
+            tokens = self.run_block(index, block, tokens, c, options)
         return self.unpatchify(self.final_layer(tokens, c), *x.shape[-2:])
 
-    def _pos_embed_for(self, grid_h: int, grid_w: int) -> Tensor:
-        trained = self.config.input_size // self.config.patch_size
-        if (grid_h, grid_w) == (trained, trained):
-            return self.pos_embed
-        if not self.use_sincos_grid:
-            size = self.config.input_size
+    def run_block(self, index: int, block: nn.Module, tokens: Tensor, c: Tensor, options: dict) -> Tensor:
+        """One block of the pass; a host overrides it to let others hook in."""
+        return block(tokens, c, transformer_options=options)
+
+    def check_size(self, height: int, width: int) -> None:
+        """ValueError for an input size (latent or picture, as the network sees it) that this DiT cannot run at."""
+        patch, trained = self.config.patch_size, self.config.input_size
+        if height % patch or width % patch:
             raise ValueError(
-                f"this DiT has a learned position embedding for {size}x{size} inputs only; "
-                f"sample at that size, not at {grid_h * self.config.patch_size}x{grid_w * self.config.patch_size}"
+                f"this DiT cuts its input into {patch}x{patch} patches, and {height}x{width} is no multiple of {patch}; "
+                "change height or width"
             )
-        return sincos_pos_embed(self.config.width, grid_h, grid_w)
+        if not self.use_sincos_grid and (height, width) != (trained, trained):
+            raise ValueError(
+                f"this DiT has a learned position embedding for {trained}x{trained} inputs only; "
+                f"sample at that size, not at {height}x{width}"
+            )
+
+    def _pos_embed_for(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        self.check_size(height, width)
+        patch, trained = self.config.patch_size, self.config.input_size
+        if (height, width) == (trained, trained):
+            return self.pos_embed
+        return sincos_pos_embed(self.config.width, height // patch, width // patch, device=x.device)
 
     def initialise(self) -> None:
         """The original release's initialisation, for training from scratch."""
@@ -219,8 +242,8 @@ class DiT(nn.Module):
         proj = self.x_embedder.proj
         nn.init.xavier_uniform_(proj.weight.view(proj.weight.shape[0], -1))
         nn.init.zeros_(proj.bias)
-        for weight in (self.y_embedder.embedding_table.weight, self.t_embedder.mlp[0].weight, self.t_embedder.mlp[2].weight):
-            nn.init.normal_(weight, std=0.02)
+        for module in (self.y_embedder.embedding_table, self.t_embedder.mlp[0], self.t_embedder.mlp[2]):
+            nn.init.normal_(module.weight, std=0.02)
         zeroed = [block.adaLN_modulation[1] for block in self.blocks]
         for linear in (*zeroed, self.final_layer.adaLN_modulation[1], self.final_layer.linear):
             nn.init.zeros_(linear.weight)

@@ -131,3 +131,24 @@ def _interpolate(curve: list[tuple[float, float]], tau: float) -> float:
         return curve[-1][1]
     (t0, y0), (t1, y1) = curve[right - 1], curve[right]
     return y0 if t1 == t0 else y0 + (y1 - y0) * (tau - t0) / (t1 - t0)
+
+
+def schedule_from_choices(
+    policy: str, interval: int, second_interval: int, split: float, warmup: int, steps: str,
+) -> Schedule:
+    """The schedule named by `policy` ("uniform", "two-phase" or "explicit"); steps: "0, 3, 6", for the explicit one."""
+    if policy == "uniform":
+        return UniformSchedule(interval, warmup)
+    if policy == "two-phase":
+        return TwoPhaseSchedule(interval, second_interval, split, warmup)
+    if policy == "explicit":
+        return ExplicitSchedule(parse_steps(steps))
+    raise ValueError(f"policy must be uniform, two-phase or explicit, not {policy!r}")
+
+
+def parse_steps(text: str) -> tuple[int, ...]:
+    """Step numbers from "0, 3, 6"."""
+    try:
+        return tuple(int(part) for part in text.replace(",", " ").split())
+    except ValueError:
+        raise ValueError(f"I-steps are whole numbers separated by commas, such as 0, 3, 6; {text!r} is not") from None

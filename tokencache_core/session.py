@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -52,6 +53,7 @@ class Evaluation:
         self.rankings: dict[tuple[int, int], Tensor] = {}
         self.token_counts: Tensor | None = None  # (images, N)
         self.misses = 0
+        self.calls: Counter[Hashable] = Counter()
 
     def record(self) -> StepRecord:
         counts = torch.zeros(0, 0) if self.token_counts is None else self.token_counts.cpu()
@@ -103,7 +105,9 @@ class Session:
             self.current = None
 
     def rows(self, key: Hashable) -> RowCache:
-        """The cache of the rows named by `key`, which must tell apart everything that must not share a cache."""
+        """The cache of the rows named by `key`; a second call with the same key in one evaluation has a cache of its own."""
+        key = (key, self.current.calls[key])
+        self.current.calls[key[0]] += 1
         self.used.add(key)
         return self.row_caches.setdefault(key, RowCache())
 

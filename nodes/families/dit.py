@@ -1,0 +1,6 @@
+"""Our class-conditional DiT (nodes/dit_model.py)."""
+
+from ...tokencache_core.cached import DIT_BLOCK
+from .family import Family
+
+DIT = Family(name="DiT", model_class="nodes.dit_model.HostDiT", block_lists=("blocks",), spec=lambda block: DIT_BLOCK)

@@ -1,0 +1,22 @@
+"""PixArt alpha and sigma: self-attention among the image tokens, then cross-attention to the text."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from ...tokencache_core.block_spec import BlockSpec
+from .family import Family
+
+_BLOCK = BlockSpec(tokens="x")
+# keys and values pooled over the picture are no function of single tokens; x is always given, so it runs whole
+_COMPRESSED = BlockSpec(tokens="x", whole_if=("x",))
+
+
+def _spec(block: nn.Module) -> BlockSpec:
+    return _COMPRESSED if block.attn.sr_ratio > 1 else _BLOCK
+
+
+PIXART = Family(
+    name="PixArt", model_class="comfy.ldm.pixart.pixartms.PixArtMS", block_lists=("blocks",), spec=_spec,
+    attention_module="comfy.ldm.pixart.blocks",
+)

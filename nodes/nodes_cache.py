@@ -1,0 +1,160 @@
+"""Apply TokenCache, I-Step Scheduler, Cache Heatmap Preview and TokenCache Report."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io, ui
+
+from ..tokencache_core.heatmap import steps_by_blocks, tokens_over_pictures
+from ..tokencache_core.schedule import UniformSchedule, schedule_from_choices
+from ..tokencache_core.settings import CONTEXTS, SCORES, SHARES, CacheSettings
+from .model_hooks import apply_tokencache
+from .report_handle import ReportHandle
+
+ReportType = io.Custom("TOKENCACHE_REPORT")
+ScheduleType = io.Custom("I_STEP_SCHEDULE")
+DEFAULTS = CacheSettings()
+
+
+class ApplyTokenCache(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TokenCacheApply",
+            display_name="Apply TokenCache",
+            category="TokenCache",
+            description="Makes a diffusion transformer sample faster: most steps compute few tokens and forecast the rest.",
+            search_aliases=["cache", "speed up", "faster", "TeaCache", "EasyCache", "TaylorSeer", "token caching"],
+            inputs=[
+                io.Model.Input("model", tooltip="A diffusion transformer. Models that TokenCache does not know run uncached."),
+                io.Float.Input(
+                    "cache_ratio", default=DEFAULTS.cache_ratio, min=0.0, max=1.0, step=0.01,
+                    tooltip="Share of the tokens that a P-step does not compute. 0 computes everything, 1 nothing.",
+                ),
+                io.Int.Input(
+                    "forecast_order", default=DEFAULTS.order, min=0, max=2,
+                    tooltip="How tokens that are not computed follow the time: 0 holds the last value, 1 and 2 extrapolate it.",
+                ),
+                io.Int.Input(
+                    "last_blocks", default=DEFAULTS.last_blocks, min=0, max=128, advanced=True,
+                    tooltip="Number of final blocks that every step computes whole.",
+                ),
+                io.Combo.Input(
+                    "context", options=list(CONTEXTS), default=DEFAULTS.context, advanced=True,
+                    tooltip="What computed tokens attend to: the last known keys and values of all tokens, or only each other.",
+                ),
+                io.Combo.Input(
+                    "score", options=list(SCORES), default=DEFAULTS.score, advanced=True,
+                    tooltip="How the computed tokens are chosen. Random and round-robin are there for comparison.",
+                ),
+                io.Combo.Input(
+                    "shares", options=list(SHARES), default=DEFAULTS.shares, advanced=True,
+                    tooltip="Where in depth tokens are computed: in the first blocks, or evenly in all.",
+                ),
+                ScheduleType.Input("schedule", optional=True, tooltip="Which steps compute everything. Default: every third."),
+            ],
+            outputs=[
+                io.Model.Output(tooltip="The model, sampling with TokenCache."),
+                ReportType.Output(display_name="report", tooltip="For TokenCache Report and Cache Heatmap Preview."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, model, cache_ratio, forecast_order, last_blocks, context, score, shares, schedule=None,
+    ) -> io.NodeOutput:
+        settings = CacheSettings(
+            cache_ratio=cache_ratio, order=forecast_order, last_blocks=last_blocks, context=context, score=score, shares=shares,
+        )
+        return io.NodeOutput(*apply_tokencache(model, settings, schedule or UniformSchedule()))
+
+
+class IStepScheduler(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TokenCacheIStepScheduler",
+            display_name="I-Step Scheduler",
+            category="TokenCache",
+            description="Chooses the I-steps, which compute everything and reset the error of the P-steps between them.",
+            search_aliases=["I-step", "schedule", "interval", "two-phase round-robin"],
+            inputs=[
+                io.Combo.Input(
+                    "policy", options=["uniform", "two-phase", "explicit"], default="uniform",
+                    tooltip="Every n-th step; one interval early and another late; or a list of your own.",
+                ),
+                io.Int.Input("interval", default=3, min=1, max=100, tooltip="An I-step every so many steps (first phase of two-phase)."),
+                io.Int.Input("second_interval", default=4, min=1, max=100, tooltip="Two-phase only: the interval after the split."),
+                io.Float.Input(
+                    "split", default=0.5, min=0.0, max=1.0, step=0.05, advanced=True,
+                    tooltip="Two-phase only: the share of the model's time that belongs to the first phase.",
+                ),
+                io.Int.Input(
+                    "warmup", default=3, min=1, max=100, advanced=True,
+                    tooltip="The first steps, all I-steps. A forecast of order 2 needs three of them.",
+                ),
+                io.String.Input(
+                    "steps", default="0, 1, 2, 5, 8, 11, 14, 17", advanced=True,
+                    tooltip="Explicit only: the I-steps, counted from 0, separated by commas. 0 must be among them.",
+                ),
+            ],
+            outputs=[ScheduleType.Output(display_name="schedule", tooltip="For Apply TokenCache.")],
+        )
+
+    @classmethod
+    def execute(cls, policy, interval, second_interval, split, warmup, steps) -> io.NodeOutput:
+        return io.NodeOutput(schedule_from_choices(policy, interval, second_interval, split, warmup, steps))
+
+
+class CacheHeatmapPreview(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TokenCacheHeatmap",
+            display_name="Cache Heatmap Preview",
+            category="TokenCache",
+            description="Shows what the cache computed: per token over the decoded picture, and per step and block.",
+            search_aliases=["heatmap", "token map", "cache preview"],
+            inputs=[
+                ReportType.Input("report", tooltip="From Apply TokenCache."),
+                io.Image.Input("image", tooltip="The pictures decoded from that run; they also order this node after it."),
+            ],
+            outputs=[
+                io.Image.Output(display_name="tokens", tooltip="Bright tokens were computed most often."),
+                io.Image.Output(display_name="steps x blocks", tooltip="Steps run to the right, depth runs down; bright: whole."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, report: ReportHandle, image) -> io.NodeOutput:
+        run = report.latest()
+        tokens = tokens_over_pictures(run.token_counts, image)
+        return io.NodeOutput(tokens, steps_by_blocks(run.block_counts), ui=ui.PreviewImage(tokens, cls=cls))
+
+
+class TokenCacheReport(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TokenCacheReport",
+            display_name="TokenCache Report",
+            category="TokenCache",
+            description="What the cache did in the last run, and what the clock says of it.",
+            search_aliases=["report", "speed-up", "timing"],
+            inputs=[
+                ReportType.Input("report", tooltip="From Apply TokenCache."),
+                io.Latent.Input("latent", tooltip="The sampler's output, so that this node runs after it."),
+            ],
+            outputs=[
+                io.String.Output(display_name="text", tooltip="The report in words."),
+                io.Float.Output(display_name="speed-up", tooltip="Estimate by the clock, against the run's own whole steps."),
+                io.Float.Output(display_name="compute", tooltip="Share of the block-tokens that were computed."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, report: ReportHandle, latent) -> io.NodeOutput:
+        run = report.latest()
+        return io.NodeOutput(run.text(), run.speedup_estimate, run.compute, ui=ui.PreviewText(run.text()))
+
+
+NODES = [ApplyTokenCache, IStepScheduler, CacheHeatmapPreview, TokenCacheReport]

@@ -1,0 +1,23 @@
+"""The report handle: the one thing of TokenCache that outlives a sampling run."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from ..tokencache_core.report import Report
+
+
+class ReportHandle:
+    """Leaves Apply TokenCache before any sampling happens and collects the last few finished runs' reports."""
+
+    def __init__(self) -> None:
+        self.reports: deque[Report] = deque(maxlen=4)
+
+    def latest(self) -> Report:
+        """The last finished run."""
+        if not self.reports:
+            raise ValueError(
+                "No sampling run has finished yet. Connect the sampler's LATENT, or the picture decoded from it, to this "
+                "node, and make sure that the sampler takes its model from the same Apply TokenCache."
+            )
+        return self.reports[-1]

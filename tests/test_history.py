@@ -1,0 +1,75 @@
+"""Reuse and forecast of cached updates, against polynomials that they must reproduce."""
+
+import pytest
+import torch
+
+from tokencache_core.history import RunHistory, TokenHistory, lagrange_weights
+
+POLYNOMIALS = {0: lambda t: 3.0 + 0 * t, 1: lambda t: 3.0 - 2 * t, 2: lambda t: 3.0 - 2 * t + 5 * t * t}
+
+
+def test_weights_of_evenly_spaced_nodes_are_the_binomials():
+    assert lagrange_weights([0.3, 0.4, 0.5], 0.2) == pytest.approx([3, -3, 1])
+    assert lagrange_weights([0.3, 0.4], 0.2) == pytest.approx([2, -1])
+
+
+@pytest.mark.parametrize("order", [0, 1, 2])
+def test_a_run_forecasts_polynomials_of_its_order_exactly(order):
+    polynomial, history = POLYNOMIALS[order], RunHistory(order)
+    for tau in (0.9, 0.8, 0.55, 0.5):
+        history.refresh(torch.full((1, 2, 3), polynomial(torch.tensor(tau)).item()), tau)
+    x = torch.ones(1, 2, 3)
+    assert torch.allclose(history.add_forecast(x, 0.3), 1 + polynomial(torch.tensor(0.3)), atol=1e-5)
+    assert torch.equal(x, torch.ones(1, 2, 3))  # the input is left alone
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_fewer_refreshes_than_the_order_needs_forecast_at_a_lower_order(order):
+    history = RunHistory(order)
+    history.refresh(torch.full((1, 1, 1), 7.0), 0.9)
+    assert history.add_forecast(torch.zeros(1, 1, 1), 0.5).item() == 7.0
+
+
+def test_a_second_refresh_at_one_time_replaces_the_first():
+    run, tokens = RunHistory(2), TokenHistory(2, torch.Size((1, 1, 1)), torch.device("cpu"))
+    for tau, value in ((0.9, 1.0), (0.8, 5.0), (0.8, 2.0)):
+        for history in (run, tokens):
+            history.refresh(torch.full((1, 1, 1), value), tau)
+    for history in (run, tokens):
+        assert history.add_forecast(torch.zeros(1, 1, 1), 0.7).item() == pytest.approx(3.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("order", [0, 1, 2])
+def test_each_token_is_forecast_from_its_own_refresh_times(order):
+    polynomial, history = POLYNOMIALS[order], TokenHistory(order, torch.Size((1, 3, 1)), torch.device("cpu"))
+    times = ((0.9, [0, 1, 2]), (0.8, [0, 1, 2]), (0.7, [1]), (0.6, [0, 1]), (0.5, [1]))
+    for tau, tokens in times:
+        values = polynomial(torch.full((len(tokens), 1), tau))
+        history.refresh(values, tau, torch.tensor(tokens))
+    forecast = history.add_forecast(torch.zeros(1, 3, 1), 0.4).flatten()
+    expected = polynomial(torch.tensor(0.4)).expand(2)
+    assert torch.allclose(forecast[:2], expected, atol=1e-4)
+    if order < 2:  # token 2 was refreshed only twice: a line through them at the most
+        assert forecast[2].item() == pytest.approx(polynomial(torch.tensor(0.4)).item(), abs=1e-4)
+
+
+def test_the_oldest_refresh_goes_first():
+    history = TokenHistory(1, torch.Size((1, 1, 1)), torch.device("cpu"))
+    for tau, value in ((0.9, 100.0), (0.5, 2.0), (0.4, 3.0)):
+        history.refresh(torch.full((1, 1), value), tau)
+    assert history.add_forecast(torch.zeros(1, 1, 1), 0.3).item() == pytest.approx(4.0, abs=1e-4)
+
+
+def test_change_rate_is_the_slope_between_the_two_newest():
+    history = TokenHistory(2, torch.Size((1, 2, 2)), torch.device("cpu"))
+    history.refresh(torch.zeros(1, 2, 2), 0.9)
+    history.refresh(torch.tensor([[[3.0, 4.0], [0.0, 0.0]]]), 0.4)
+    assert history.change_rate().tolist() == [[pytest.approx(10.0), 0.0]]
+
+
+def test_half_precision_streams_keep_their_type_and_the_history_float32():
+    history = RunHistory(1)
+    history.refresh(torch.full((1, 1, 1), 1.0), 0.9)
+    history.refresh(torch.full((1, 1, 1), 1.001), 0.8)
+    out = history.add_forecast(torch.zeros(1, 1, 1, dtype=torch.bfloat16), 0.7)
+    assert out.dtype == torch.bfloat16 and history.updates[0].dtype == torch.float32

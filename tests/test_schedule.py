@@ -1,0 +1,58 @@
+"""Which steps are I-steps."""
+
+import pytest
+
+from tokencache_core.schedule import (
+    ExplicitSchedule, PercentileSchedule, TwoPhaseSchedule, UniformSchedule, parse_steps, schedule_from_choices,
+)
+
+TEN = [1 - i / 10 for i in range(10)]
+
+
+def test_uniform_counts_from_the_last_warmup_step():
+    assert UniformSchedule(interval=3, warmup=2).i_steps(TEN) == {0, 1, 4, 7}
+    assert UniformSchedule(interval=1, warmup=1).i_steps(TEN) == set(range(10))
+    assert UniformSchedule(interval=100, warmup=1).i_steps(TEN) == {0}
+
+
+def test_a_run_shorter_than_the_warmup_is_all_i_steps():
+    assert UniformSchedule(interval=3, warmup=5).i_steps(TEN[:2]) == {0, 1}
+    assert TwoPhaseSchedule(2, 5, 0.5, warmup=5).i_steps(TEN[:2]) == {0, 1}
+
+
+def test_two_phases_change_their_interval_where_the_time_is_split():
+    # taus > 0.5 are steps 0..4, then one I-step every four steps
+    assert TwoPhaseSchedule(2, 4, split=0.5, warmup=1).i_steps(TEN) == {0, 2, 4, 8}
+
+
+def test_explicit_ignores_steps_beyond_the_run():
+    assert ExplicitSchedule((0, 5, 30)).i_steps(TEN) == {0, 5}
+
+
+def test_percentiles_put_more_i_steps_where_importance_is():
+    flat = PercentileSchedule((0.0, 1.0), (1.0, 1.0), count=5)
+    assert flat.i_steps(TEN) == {0, 1, 3, 5, 7}
+    late = PercentileSchedule((0.0, 0.3, 0.31, 1.0), (1.0, 1.0, 0.0, 0.0), count=4)
+    assert min(late.i_steps(TEN) - {0}) >= 7
+    assert PercentileSchedule((0.0, 1.0), (1.0, 1.0), count=99).i_steps(TEN) == set(range(10))
+
+
+def test_a_peak_wider_than_a_percentile_spreads_over_its_neighbours():
+    peak = PercentileSchedule((0.0, 0.55, 0.6, 0.65, 1.0), (0.001, 0.001, 1.0, 0.001, 0.001), count=4)
+    assert len(peak.i_steps(TEN)) == 4
+
+
+@pytest.mark.parametrize(("make", "says"), [
+    (lambda: ExplicitSchedule((1, 2)), "must contain 0"),
+    (lambda: ExplicitSchedule((0, -2)), "-2 is not a step"),
+    (lambda: UniformSchedule(0, 1), "interval must be at least 1"),
+    (lambda: UniformSchedule(1, 0), "warmup must be at least 1"),
+    (lambda: TwoPhaseSchedule(1, 1, 1.5), "between 0 and 1"),
+    (lambda: PercentileSchedule((0.0, 1.0), (0.0, 0.0), 3), "not zero everywhere"),
+    (lambda: PercentileSchedule((0.0,), (1.0,), 3), "at least two points"),
+    (lambda: parse_steps("0, x"), "separated by commas"),
+    (lambda: schedule_from_choices("weekly", 1, 1, 0.5, 1, "0"), "policy must be"),
+])
+def test_bad_schedules_say_what_to_do(make, says):
+    with pytest.raises(ValueError, match=says):
+        make()

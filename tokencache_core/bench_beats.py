@@ -1,0 +1,90 @@
+"""Who wins at equal time: each method's sweep is interpolated in (speed-up, dB) to the same speed-up.
+
+Quality is deterministic, only the clock is noisy: a spread of repeats is a spread in speed-up, which the sweep's
+slope turns into decibels. A margin counts if it is larger than those of both sweeps together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .bench_protocol import Row
+
+OURS = "tokencache"
+SPEEDUPS = (2.0, 3.0, 4.0)
+
+
+@dataclass(frozen=True)
+class Quality:
+    """A sweep at one speed-up. spread_db: what the spread of repeats there is worth."""
+
+    db: float
+    spread_db: float
+
+
+@dataclass(frozen=True)
+class Duel:
+    """tokencache against one other sweep at one speed-up; dB against `full`, None where a sweep does not reach it."""
+
+    speedup: float
+    against: str
+    ours_db: float | None
+    theirs_db: float | None
+    margin_db: float | None
+    spread_db: float | None
+    verdict: str                # "wins", "loses", "within the spread of repeats" or "not reached by <method>"
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def text(self) -> str:
+        if self.margin_db is None:
+            return f"{self.speedup:g}x, {self.against}: {self.verdict}"
+        return (
+            f"{self.speedup:g}x, {self.against}: {OURS} {self.verdict}, {self.ours_db:.1f} against {self.theirs_db:.1f} dB "
+            f"({self.margin_db:+.1f}; the repeats' spread is worth {self.spread_db:.1f})"
+        )
+
+
+def sweep_name(row: Row) -> str:
+    """The method, with the order where one method sweeps several."""
+    return f"{row.method} order {row.settings['order']}" if row.method == "forecast" else row.method
+
+
+def sweeps(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The rows of each sweep, the least speed-up first; `full` is none."""
+    found: dict[str, list[Row]] = {}
+    for row in sorted(rows, key=lambda row: row.speedup):
+        if row.psnr_db is not None:
+            found.setdefault(sweep_name(row), []).append(row)
+    return found
+
+
+def quality_at(sweep: Sequence[Row], speedup: float) -> Quality | None:
+    """Linear between the two settings around `speedup`, None outside of the sweep (least speed-up first)."""
+    for left, right in zip(sweep, sweep[1:]):
+        if left.speedup <= speedup <= right.speedup:
+            gap = right.speedup - left.speedup
+            slope = (right.psnr_db - left.psnr_db) / gap if gap else 0.0
+            wobble = max(row.seconds_spread / row.seconds for row in (left, right)) * speedup
+            return Quality(left.psnr_db + slope * (speedup - left.speedup), abs(slope) * wobble)
+    return None
+
+
+def duels(rows: Sequence[Row], speedups: Sequence[float] = SPEEDUPS) -> list[Duel]:
+    """tokencache against every other sweep; nothing where one of the two was not measured."""
+    found = sweeps(rows)
+    ours = found.pop(OURS, None)
+    return [] if ours is None else [_duel(speedup, name, ours, theirs) for speedup in speedups for name, theirs in found.items()]
+
+
+def _duel(speedup: float, against: str, ours: Sequence[Row], theirs: Sequence[Row]) -> Duel:
+    mine, other = quality_at(ours, speedup), quality_at(theirs, speedup)
+    if mine is None or other is None:
+        missing = OURS if mine is None else against
+        return Duel(speedup, against, mine and mine.db, other and other.db, None, None, f"not reached by {missing}")
+    margin, spread = mine.db - other.db, mine.spread_db + other.spread_db
+    verdict = "within the spread of repeats" if abs(margin) <= spread else "wins" if margin > 0 else "loses"
+    return Duel(speedup, against, mine.db, other.db, margin, spread, verdict)

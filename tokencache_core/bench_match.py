@@ -1,0 +1,64 @@
+"""How many I-steps fit into a given time, from a short calibration of I-step and P-step seconds."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from statistics import median
+
+from .bench_workload import Workload
+from .settings import CacheSettings
+
+CALIBRATION_STEPS, CALIBRATION_I_STEPS = 10, (0, 1, 2, 6)
+ROUNDS = 2
+
+
+@dataclass(frozen=True)
+class StepTimes:
+    """Seconds of one I-step and of one P-step."""
+
+    i_step: float
+    p_step: float
+
+    def run_seconds(self, i_steps: int, steps: int) -> float:
+        return i_steps * self.i_step + (steps - i_steps) * self.p_step
+
+    def i_steps_for(self, seconds: float, steps: int, least: int = 1) -> int:
+        """The number of I-steps, `least`..steps, whose run comes nearest to `seconds`."""
+        return min(range(min(least, steps), steps + 1), key=lambda count: abs(self.run_seconds(count, steps) - seconds))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Seconds of an unpatched step, and of the steps under each of some settings."""
+
+    full_step: float
+    times: dict[CacheSettings, StepTimes]
+
+
+def spread_i_steps(count: int, steps: int, warmup: int) -> tuple[int, ...]:
+    """`count` I-steps: the first `warmup`, then the others evenly over the rest of the run."""
+    first = min(warmup, count)
+    others = count - first
+    gap = (steps - first + 1) / (others + 1)
+    return tuple(range(first)) + tuple(first - 1 + round(k * gap) for k in range(1, others + 1))
+
+
+def calibrate(workload: Workload, wanted: list[CacheSettings]) -> Calibration:
+    """Time a few steps of each kind, in turn; the first round of three also warms everything up."""
+    full: list[float] = []
+    seen: dict[CacheSettings, dict[str, list[float]]] = {settings: {"I": [], "P": []} for settings in wanted}
+    steps = len(CALIBRATION_I_STEPS)
+    for round_index in range(1 + ROUNDS):
+        started = time.perf_counter()
+        workload.full(steps, workload.protocol.solver)
+        workload.synchronize()
+        if round_index:
+            full.append((time.perf_counter() - started) / steps)
+        for settings, seconds in seen.items():
+            _, report = workload.cached(settings, CALIBRATION_I_STEPS, CALIBRATION_STEPS)
+            if round_index:
+                for step in report.steps:
+                    seconds[step.kind].append(step.seconds)
+    times = {settings: StepTimes(median(s["I"]), median(s["P"])) for settings, s in seen.items()}
+    return Calibration(median(full), times)

@@ -1,0 +1,148 @@
+"""The benchmark's methods: each a name and the settings that its sweep tries.
+
+Every sweep aims at the same speed-ups. Methods with I-steps reach them by how many they take, found from the
+calibrated seconds of an I-step and a P-step under their own settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+
+from torch import Tensor
+
+from .bench_match import Calibration, spread_i_steps
+from .bench_ours import OURS, place_i_steps
+from .bench_protocol import Candidate
+from .bench_workload import Workload
+from .settings import CacheSettings
+
+REUSE = CacheSettings(cache_ratio=1.0, order=0)
+FORECASTS = (CacheSettings(cache_ratio=1.0, order=1), CacheSettings(cache_ratio=1.0, order=2))
+COMPUTES_TOKENS = OURS.cache_ratio < 1.0 or OURS.last_blocks > 0
+MORE_I_STEPS = replace(OURS, cache_ratio=1.0, last_blocks=0)
+RANDOM_TOKENS = replace(OURS, score="random", shares="uniform", cache_ratio=OURS.cache_ratio if COMPUTES_TOKENS else 0.9)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a method needs to lay out its sweep."""
+
+    workload: Workload
+    calibration: Calibration
+
+    @property
+    def full_seconds(self) -> float:
+        return self.workload.protocol.steps * self.calibration.full_step
+
+    @property
+    def targets(self) -> list[float]:
+        """Seconds that the sweeps aim at."""
+        return [self.full_seconds / speedup for speedup in self.workload.protocol.speedups]
+
+    def counts(self, settings: CacheSettings, targets: list[float]) -> list[int]:
+        """I-step counts for these seconds, without repetition, the slowest run first."""
+        steps, times = self.workload.protocol.steps, self.calibration.times[settings]
+        return sorted({times.i_steps_for(seconds, steps) for seconds in targets}, reverse=True)
+
+    def cached(self, method: str, settings: CacheSettings, i_steps: tuple[int, ...], note: str = "") -> Candidate:
+        def run() -> tuple[Tensor, float]:
+            pictures, report = self.workload.cached(settings, i_steps)
+            return pictures, report.compute
+
+        chosen = {name: value for name, value in asdict(settings).items() if name != "seed"}
+        seconds = self.calibration.times[settings].run_seconds(len(i_steps), self.workload.protocol.steps)
+        return Candidate(method, {**chosen, "i_steps": list(i_steps)}, run, seconds, note)
+
+    def whole(self, method: str, steps: int, solver: str) -> Candidate:
+        share = steps / self.workload.protocol.steps
+        return Candidate(
+            method, {"steps": steps, "solver": solver},
+            lambda: (self.workload.full(steps, solver), share), steps * self.calibration.full_step,
+        )
+
+
+def _full(plan: Plan) -> list[Candidate]:
+    protocol = plan.workload.protocol
+    return [plan.whole("full", protocol.steps, protocol.solver)]
+
+
+def _fewer_steps(plan: Plan) -> list[Candidate]:
+    return _fewer_steps_of(plan, "fewer-steps", plan.workload.protocol.solver)
+
+
+def _fewer_steps_dpmpp_2m(plan: Plan) -> list[Candidate]:
+    return _fewer_steps_of(plan, "fewer-steps-dpmpp_2m", "dpmpp_2m")
+
+
+def _fewer_steps_of(plan: Plan, method: str, solver: str) -> list[Candidate]:
+    counts = {max(1, round(seconds / plan.calibration.full_step)) for seconds in plan.targets}
+    return [plan.whole(method, steps, solver) for steps in sorted(counts, reverse=True)]
+
+
+def _reuse(plan: Plan) -> list[Candidate]:
+    return _evenly_spread(plan, "reuse", REUSE)
+
+
+def _forecast(plan: Plan) -> list[Candidate]:
+    return [candidate for settings in FORECASTS for candidate in _evenly_spread(plan, "forecast", settings)]
+
+
+def _evenly_spread(plan: Plan, method: str, settings: CacheSettings) -> list[Candidate]:
+    steps, warmup = plan.workload.protocol.steps, settings.order + 1  # a forecast of order m needs m + 1 refreshes
+    counts = plan.counts(settings, plan.targets)
+    return [plan.cached(method, settings, spread_i_steps(count, steps, warmup)) for count in counts]
+
+
+def _tokencache(plan: Plan) -> list[Candidate]:
+    steps = plan.workload.protocol.steps
+    note = "" if COMPUTES_TOKENS else f"computes no token on P-steps: this is forecast of order {OURS.order} with tuned I-steps"
+    return [plan.cached("tokencache", OURS, place_i_steps(count, steps), note) for count in plan.counts(OURS, plan.targets)]
+
+
+def _random_tokens(plan: Plan) -> list[Candidate]:
+    r = RANDOM_TOKENS.cache_ratio
+    note = "" if COMPUTES_TOKENS else f"tokencache computes no token; here r = {r:g}"
+    return _at_our_seconds(plan, "random-tokens", RANDOM_TOKENS, note)
+
+
+def _more_i_steps(plan: Plan) -> list[Candidate]:
+    note = "" if COMPUTES_TOKENS else "tokencache's P-steps leave nothing to spend: as many I-steps, evenly spread"
+    return _at_our_seconds(plan, "more-i-steps", MORE_I_STEPS, note)
+
+
+def _at_our_seconds(plan: Plan, method: str, settings: CacheSettings, note: str) -> list[Candidate]:
+    """For each of our settings one with as many evenly spread I-steps as take the same time."""
+    steps, warmup = plan.workload.protocol.steps, settings.order + 1
+    ours, theirs = plan.calibration.times[OURS], plan.calibration.times[settings]
+    candidates: dict[int, Candidate] = {}
+    for twin in _tokencache(plan):
+        seconds = ours.run_seconds(len(twin.settings["i_steps"]), steps)
+        count = theirs.i_steps_for(seconds, steps)
+        candidate = plan.cached(method, settings, spread_i_steps(count, steps, warmup), note)
+        candidates.setdefault(count, replace(candidate, matched_to=twin.settings))
+    return list(candidates.values())
+
+
+@dataclass(frozen=True)
+class Method:
+    """A sweep, and the cache settings whose step times it needs."""
+
+    candidates: Callable[[Plan], list[Candidate]]
+    calibrated: tuple[CacheSettings, ...] = ()
+
+
+METHODS: dict[str, Method] = {
+    "full": Method(_full),
+    "fewer-steps": Method(_fewer_steps),
+    "fewer-steps-dpmpp_2m": Method(_fewer_steps_dpmpp_2m),
+    "reuse": Method(_reuse, (REUSE,)),
+    "forecast": Method(_forecast, FORECASTS),
+    "random-tokens": Method(_random_tokens, (RANDOM_TOKENS, OURS)),
+    "more-i-steps": Method(_more_i_steps, (MORE_I_STEPS, OURS)),
+    "tokencache": Method(_tokencache, (OURS,)),
+}
+
+
+def settings_to_calibrate(names: list[str]) -> list[CacheSettings]:
+    return list(dict.fromkeys(settings for name in names for settings in METHODS[name].calibrated))

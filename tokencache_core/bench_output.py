@@ -1,0 +1,107 @@
+"""What a benchmark leaves behind: a table, a JSON file and the frontier as a picture."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .bench_beats import Duel, sweeps
+from .bench_protocol import Row
+from .bench_workload import EXACT_SOLVER, EXACT_STEPS, Protocol
+from .dit import DiT
+
+
+def describe_device(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")] \
+        if cpuinfo.exists() else []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def describe_model(model: DiT, file: str) -> dict[str, Any]:
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return {"file": file, "parameters": parameters, "dtype": str(model.dtype).removeprefix("torch."), **asdict(model.config)}
+
+
+def describe_protocol(protocol: Protocol, is_pixels: bool) -> dict[str, Any]:
+    return {
+        **asdict(protocol), "speedups": list(protocol.speedups), "classes": "sample i has class i mod C, null class as negative",
+        "quality": "PSNR of clamped pixels, range 2" if is_pixels else "PSNR of latents, peak 2",
+        "exact": f"{EXACT_STEPS} steps of {EXACT_SOLVER}, same noise",
+    }
+
+
+def document(
+    *, device: torch.device, model: dict[str, Any], protocol: dict[str, Any],
+    rows: Sequence[Row] = (), duels: Sequence[Duel] = (), shape_rows: Sequence[dict[str, Any]] = (),
+) -> dict[str, Any]:
+    """The benchmark's file format."""
+    return {
+        "device": describe_device(device), "torch": torch.__version__, "threads": torch.get_num_threads(),
+        "model": model, "protocol": protocol, "rows": [row.as_json() for row in rows],
+        "beats": [duel.as_json() for duel in duels], "shape_rows": list(shape_rows),
+    }
+
+
+def write_json(file: Path, content: dict[str, Any]) -> None:
+    part = file.with_name(file.name + ".part")
+    part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+    part.replace(file)
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Rows in the order of their sweeps, aligned for a terminal."""
+    head = ("method", "setting", "seconds", "spread", "speed-up", "compute", "PSNR", "SSIM", "exact", "note")
+    lines = [_cells(row) for row in rows]
+    widths = [max(len(line[i]) for line in [head, *lines]) for i in range(len(head) - 1)]
+    left = 2  # the first columns are words, the others numbers
+    return "\n".join(
+        "  ".join(cell.ljust(w) if i < left else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths))) + "  " + line[-1]
+        for line in [head, *lines]
+    )
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    return (
+        row.method, _setting(row.settings), f"{row.seconds:.2f}", f"{row.seconds_spread:.2f}", f"{row.speedup:.2f}x",
+        f"{row.compute:.3f}", _number(row.psnr_db, 1), _number(row.ssim, 4), _number(row.psnr_exact_db, 1), row.note,
+    )
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _setting(settings: dict[str, Any]) -> str:
+    if "i_steps" not in settings:
+        return f"{settings['steps']} steps {settings['solver']}"
+    tokens = "" if settings["cache_ratio"] == 1 and not settings["last_blocks"] else (
+        f", r {settings['cache_ratio']:g}, K {settings['last_blocks']}, {settings['context']}"
+    )
+    return f"order {settings['order']}, {len(settings['i_steps'])} I-steps{tokens}"
+
+
+def draw_frontier(file: Path, rows: Sequence[Row], title: str) -> None:
+    """Speed-up by the clock against PSNR, one line a sweep."""
+    from matplotlib.figure import Figure  # an extra of the benchmark: nothing else needs it
+
+    figure = Figure(figsize=(8, 5), dpi=140, layout="constrained")
+    axes = figure.add_subplot(xlabel="speed-up by the clock", ylabel="PSNR against the full run (dB)", title=title)
+    for name, sweep in sweeps(rows).items():
+        ours = name == "tokencache"
+        axes.plot(
+            [row.speedup for row in sweep], [row.psnr_db for row in sweep], "o-" if ours else ".--", label=name,
+            linewidth=2.4 if ours else 1.2, zorder=3 if ours else 2,
+        )
+    axes.grid(alpha=0.3)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend()
+    figure.savefig(file, format="png")

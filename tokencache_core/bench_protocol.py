@@ -1,0 +1,134 @@
+"""The benchmark's protocol: every candidate in turn, several times over, in one process.
+
+A candidate's first run gives its pictures (runs are deterministic), all its runs give its median seconds, and
+its speed-up is the ratio of the `full` run's median to its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from statistics import median
+from typing import Any
+
+from torch import Tensor
+
+from .bench_workload import Workload
+from .metrics import psnr, ssim
+
+PSNR_CAP_DB = 100.0  # what equal pictures count as in an average
+MATCH_TOLERANCE = 0.03
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One row to be measured: a method under one setting. `run` gives pictures (B, C, H, W) and the compute share.
+
+    matched_to: settings of the `tokencache` row whose seconds this one was laid out to take.
+    """
+
+    method: str
+    settings: dict[str, Any]
+    run: Callable[[], tuple[Tensor, float]]
+    expected_seconds: float
+    note: str = ""
+    matched_to: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table and of the JSON; the fields are fixed by the benchmark's file format."""
+
+    method: str
+    settings: dict[str, Any]
+    seconds: float                  # median of the repeats
+    speedup: float
+    compute: float                  # share of the full run's block-token evaluations
+    psnr_db: float | None           # against `full`; None for `full` itself
+    ssim: float | None              # None for latents too
+    psnr_exact_db: float            # against the exact run
+    frechet: float | None = None
+    seconds_spread: float = 0.0     # slowest minus fastest repeat
+    note: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass
+class Measurement:
+    """What the runs of one candidate gave."""
+
+    pictures: Tensor | None = None
+    compute: float = 0.0
+    seconds: list[float] = field(default_factory=list)
+
+
+def expected_seconds(candidates: Sequence[Candidate], repeats: int) -> float:
+    return repeats * sum(candidate.expected_seconds for candidate in candidates)
+
+
+def measure_interleaved(
+    candidates: Sequence[Candidate], repeats: int, *,
+    synchronize: Callable[[], None], clock: Callable[[], float] = time.perf_counter,
+    before: Callable[[Candidate], None] = lambda candidate: None,
+) -> list[Measurement]:
+    """Run all candidates once, then all again, and so on. Each round starts at another one, so that a
+    machine that slows down or speeds up during a round does not always favour the same rows."""
+    measured = [Measurement() for _ in candidates]
+    for repeat in range(repeats):
+        start = repeat * len(candidates) // repeats
+        for index in [*range(start, len(candidates)), *range(start)]:
+            before(candidates[index])
+            synchronize()
+            started = clock()
+            pictures, compute = candidates[index].run()
+            synchronize()
+            measured[index].seconds.append(clock() - started)
+            if measured[index].pictures is None:
+                measured[index].pictures, measured[index].compute = pictures, compute
+    return measured
+
+
+def rows_of(candidates: Sequence[Candidate], measured: Sequence[Measurement], exact: Tensor, workload: Workload) -> list[Row]:
+    """The table's rows. Exactly one candidate must be `full`: all others are compared with it."""
+    (full,) = [m for c, m in zip(candidates, measured) if c.method == "full"]
+    rows = [_row(c, m, full, exact, workload.is_pixels) for c, m in zip(candidates, measured)]
+    return [_with_match(row, candidate, rows) for row, candidate in zip(rows, candidates)]
+
+
+def _row(candidate: Candidate, measured: Measurement, full: Measurement, exact: Tensor, is_pixels: bool) -> Row:
+    is_full = measured is full
+    return Row(
+        method=candidate.method,
+        settings=candidate.settings,
+        seconds=median(measured.seconds),
+        speedup=median(full.seconds) / median(measured.seconds),
+        compute=measured.compute,
+        psnr_db=None if is_full else mean_psnr(measured.pictures, full.pictures, is_pixels),
+        ssim=None if is_full or not is_pixels else ssim(measured.pictures, full.pictures).mean().item(),
+        psnr_exact_db=mean_psnr(measured.pictures, exact, is_pixels),
+        seconds_spread=max(measured.seconds) - min(measured.seconds),
+        note=candidate.note,
+    )
+
+
+def _with_match(row: Row, candidate: Candidate, rows: Sequence[Row]) -> Row:
+    """The row with how closely its seconds came to those of the row it was laid out to match, where that was measured."""
+    twins = [other for other in rows if other.method == "tokencache" and other.settings == candidate.matched_to]
+    if not twins:
+        return row
+    match = match_note(row.seconds / twins[0].seconds, len(twins[0].settings["i_steps"]))
+    return replace(row, note="; ".join(filter(None, (row.note, match))))
+
+
+def match_note(ratio: float, i_steps: int) -> str:
+    """A count of I-steps is a whole number, so the nearest one may miss the tolerance; then the note says so."""
+    missed = "" if abs(ratio - 1) <= MATCH_TOLERANCE else f", not within {MATCH_TOLERANCE:.0%}"
+    return f"time {ratio - 1:+.1%} of tokencache with {i_steps} I-steps{missed}"
+
+
+def mean_psnr(a: Tensor, b: Tensor, is_pixels: bool) -> float:
+    """The mean over samples of the PSNR of each, in dB."""
+    return psnr(a, b, clamp=is_pixels).clamp(max=PSNR_CAP_DB).mean().item()

@@ -1,0 +1,73 @@
+"""What one benchmark run samples: a model, labels, noise and steps, whole or through the cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .cached import cached_sample
+from .dit import DiT
+from .noise_schedule import simple_sigmas
+from .report import Report
+from .sampling import sample, starting_noise
+from .schedule import ExplicitSchedule
+from .settings import CacheSettings
+
+EXACT_STEPS, EXACT_SOLVER = 200, "dpmpp_2m"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What the user chose to measure."""
+
+    steps: int = 50
+    samples: int = 8
+    seed: int = 0
+    solver: str = "ddim"
+    cfg: float = 4.0
+    repeats: int = 3
+    speedups: tuple[float, ...] = (1.5, 2.0, 3.0, 4.0, 5.0, 6.0)  # what every method's sweep aims at
+
+    def __post_init__(self) -> None:
+        for name, least in (("steps", 2), ("samples", 1), ("repeats", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        if not self.speedups or min(self.speedups) < 1:
+            raise ValueError("speed-ups to aim at must be 1 or more")
+
+
+class Workload:
+    """Sample i has class i mod C and its own noise from seed + i; all samples go through in one batch."""
+
+    def __init__(self, model: DiT, protocol: Protocol) -> None:
+        config = model.config
+        self.model, self.protocol = model, protocol
+        self.device = model.pos_embed.device
+        self.is_pixels = config.in_channels == 3
+        self.labels = (torch.arange(protocol.samples) % config.num_classes).to(self.device)
+        shape = (protocol.samples, config.in_channels, config.input_size, config.input_size)
+        # every step count starts at the same sigma, so one noise serves them all
+        self.noise = starting_noise(shape, protocol.seed, simple_sigmas(protocol.steps)[0]).to(self.device)
+
+    def full(self, steps: int, solver: str) -> Tensor:
+        """Every block and token, on the unpatched model: (B, C, H, W)."""
+        sigmas = simple_sigmas(steps).to(self.device)
+        return sample(self.model, self.labels, noise=self.noise, sigmas=sigmas, cfg=self.protocol.cfg, solver=solver)
+
+    def exact(self) -> Tensor:
+        """The same noise followed so finely that the solver's own error is small."""
+        return self.full(EXACT_STEPS, EXACT_SOLVER)
+
+    def cached(self, settings: CacheSettings, i_steps: tuple[int, ...], steps: int | None = None) -> tuple[Tensor, Report]:
+        sigmas = simple_sigmas(steps or self.protocol.steps).to(self.device)
+        return cached_sample(
+            self.model, self.labels, noise=self.noise, sigmas=sigmas, cfg=self.protocol.cfg,
+            solver=self.protocol.solver, settings=settings, schedule=ExplicitSchedule(i_steps),
+        )
+
+    def synchronize(self) -> None:
+        """Wait for the device, so that a clock read now has seen the work done."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
