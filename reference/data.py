@@ -38,9 +38,14 @@ class EmojiData:
     labels: Tensor
     emoji: Tensor
 
+    def only(self, chosen: Tensor) -> EmojiData:
+        """The pictures where `chosen` (N,) is true."""
+        return EmojiData(self.pictures[chosen], self.labels[chosen], self.emoji[chosen])
+
     def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """(size, 3, S, S) in [-1, 1] and labels (size,): emoji drawn evenly, then a skin tone, then a mirror side."""
-        order = torch.randint(int(self.emoji.max()) + 1, (size,), generator=generator)
+        emoji = self.emoji.unique_consecutive()
+        order = emoji[torch.randint(len(emoji), (size,), generator=generator)]
         first = torch.searchsorted(self.emoji, order)
         count = torch.searchsorted(self.emoji, order, right=True) - first
         index = first + (torch.rand(size, generator=generator) * count).long()

@@ -142,7 +142,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, sample grids and the loss log")
     parser.add_argument("--half-resolution", type=int, default=Recipe.half_resolution, help="pictures in the first phase")
     parser.add_argument("--full-resolution", type=int, default=Recipe.full_resolution, help="pictures in the second phase")
-    parser.add_argument("--every", type=int, default=20_000, help="pictures between checkpoints with a sample grid")
+    parser.add_argument("--every", type=int, default=50_000, help="pictures between checkpoints with a sample grid")
     parser.add_argument("--no-compile", action="store_true", help="skip torch.compile (no C++ compiler at hand)")
     args = parser.parse_args()
     recipe = Recipe(half_resolution=args.half_resolution, full_resolution=args.full_resolution)

@@ -1,0 +1,22 @@
+"""TokenCache (arXiv 2409.18523) in plain PyTorch: the method without a host. Its story, from the outside in:
+
+*A MODEL* enters Apply TokenCache (`nodes/model_hooks.py`), or a DiT enters `cached.cached_sample`. What the user chose is
+a `settings.CacheSettings` and a `schedule.Schedule`; what the engine must know of the model is a `block_spec.BlockSpec`
+per block class.
+
+*A sampling run* opens a `session.Session`. It knows the run's steps, asks the schedule which are I-steps, and holds all
+state: closing it frees the caches and leaves a `report.Report`.
+
+*A denoise step* is one `Session.evaluation`, an I-step or a P-step by its sigma. It may take several calls of the
+network, one for each set of conditionings; each set of rows has a cache of its own, and a set without one runs whole.
+
+*A call of the network* goes through `forward.cached_blocks`, which swaps every block's forward for `Forward.run_block`
+and puts it back. On an I-step a block runs whole and its update (what it adds to each token) is kept in a `history`. On
+a P-step `allocation` says how many tokens each block computes, and `plan` which ones.
+
+*A block* on a P-step is `block_step.compute_or_reuse`: the paper's equation. Computed tokens attend to every token's last
+known keys and values (`context`). Neighbouring blocks that compute nothing share one update, their sum.
+
+*A token* that is not computed takes its input plus its cached update, held or extrapolated through its own last
+refreshes (`history`).
+"""

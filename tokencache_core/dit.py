@@ -214,7 +214,7 @@ class DiT(nn.Module):
         patch, trained = self.config.patch_size, self.config.input_size
         if height % patch or width % patch:
             raise ValueError(
-                f"this DiT cuts its input into {patch}x{patch} patches, and {height}x{width} is no multiple of {patch}; "
+                f"this DiT works on patches of {patch}x{patch}, and {height}x{width} is no multiple of {patch}; "
                 "change height or width"
             )
         if not self.use_sincos_grid and (height, width) != (trained, trained):

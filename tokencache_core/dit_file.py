@@ -109,7 +109,7 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not path.is_file():
         raise ModelFileError("there is no such file; check its name and folder")
     if path.suffix not in SUFFIXES:
-        raise ModelFileError(f"a DiT is a {' or '.join(SUFFIXES)} file, not '{path.suffix}'; convert it to .safetensors")
+        raise ModelFileError(f"a DiT is a {' or '.join(SUFFIXES)} file, not '{path.suffix}'; convert it first")
     state_dict, metadata = (_read_pt(path), {}) if path.suffix == ".pt" else _read_safetensors(path)
     for key, tensor in state_dict.items():
         if not tensor.is_floating_point():
@@ -173,7 +173,7 @@ def _heads(width: int, metadata: Mapping[str, str]) -> int:
     stated = metadata.get("num_heads")
     if stated is not None:
         if not stated.isdecimal() or int(stated) == 0 or width % int(stated):
-            raise ModelFileError(f"num_heads = '{stated}' in its metadata does not divide its width {width}; correct it")
+            raise ModelFileError(f"its metadata `num_heads` = '{stated}' does not divide its width {width}; correct it")
         return int(stated)
     if width == 1152:
         return 16

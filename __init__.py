@@ -1,0 +1,23 @@
+"""TokenCache for ComfyUI: token caching for diffusion transformers. The method itself is in `tokencache_core`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from comfy_api.latest import ComfyExtension
+
+WEB_DIRECTORY = "./web"
+
+
+async def comfy_entrypoint() -> ComfyExtension:
+    """What ComfyUI calls to get the nodes; nothing of the host is imported before."""
+    from comfy_api.latest import ComfyExtension, io
+
+    from .nodes import nodes_cache, nodes_dit
+
+    class TokenCacheExtension(ComfyExtension):
+        async def get_node_list(self) -> list[type[io.ComfyNode]]:
+            return [*nodes_dit.NODES, *nodes_cache.NODES]
+
+    return TokenCacheExtension()

@@ -1,0 +1,114 @@
+"""Turn a training run into what is shipped: `python -m reference.publish --run reference/runs/emoji`.
+
+Writes the averaged weights as fp16 with their metadata, the loss curve and a sample grid with each sample's nearest
+training picture, and prints how often the classifier agrees with the class that was asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+import torch  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
+from torch import Tensor  # noqa: E402
+from torchvision.utils import make_grid, save_image  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+from tokencache_core.dit import DiT, DiTConfig  # noqa: E402
+from tokencache_core.dit_file import load_dit, save_dit  # noqa: E402
+from tokencache_core.noise_schedule import simple_sigmas  # noqa: E402
+from tokencache_core.sampling import sample, starting_noise  # noqa: E402
+
+from .classifier import load_classifier  # noqa: E402
+from .data import CLASSES, PACKAGE, EmojiData, load_emoji  # noqa: E402
+
+HERE = Path(__file__).resolve().parent
+WEIGHTS = HERE / "emoji-dit.safetensors"
+
+
+def export(run: Path) -> list[list[float]]:
+    """Write the run's averaged weights to WEIGHTS; returns its loss curve."""
+    state = torch.load(run / "last.pt", weights_only=True)
+    recipe = json.loads((run / "recipe.json").read_text())
+    width = recipe["width"]
+    model = DiT(DiTConfig(
+        width=width, depth=recipe["depth"], heads=width // 64, in_channels=3, num_classes=len(CLASSES),
+        input_size=recipe["size"], learn_sigma=False,
+    ))
+    model.load_state_dict(state["average"])
+    save_dit(model.half(), WEIGHTS, {
+        "class_names": json.dumps(CLASSES), "data": f"Noto emoji pictures of the npm package {PACKAGE}",
+        "licence": "weights Apache-2.0; pictures: Noto Emoji, Apache-2.0", "pictures_seen": str(state["seen"]),
+        "recipe": json.dumps(recipe),
+    })
+    return state["losses"]
+
+
+def samples(model: DiT, labels: Tensor, seed: int, steps: int, solver: str, cfg: float) -> Tensor:
+    size, sigmas = model.config.input_size, simple_sigmas(steps)
+    noise = starting_noise((len(labels), 3, size, size), seed, sigmas[0])
+    return sample(model, labels, noise=noise, sigmas=sigmas, cfg=cfg, solver=solver).clamp(-1, 1)
+
+
+def nearest(pictures: Tensor, data: EmojiData) -> Tensor:
+    """Each picture's nearest training picture (mirror images included), by mean squared error."""
+    known = data.pictures.float() / 127.5 - 1
+    known = torch.cat([known, known.flip(-1)])
+    return known[torch.cdist(pictures.flatten(1), known.flatten(1)).argmin(dim=1)]
+
+
+def sample_grid(model: DiT, data: EmojiData, file: Path, rows: int) -> None:
+    """Samples (one column a class) on the left, their nearest training pictures on the right."""
+    labels = torch.arange(len(CLASSES)).repeat(rows)
+    drawn = samples(model, labels, seed=0, steps=50, solver="ddim", cfg=4.0)
+    halves = [make_grid((F.interpolate(half, scale_factor=2) + 1) / 2, nrow=len(CLASSES), pad_value=1.0) for half in (drawn, nearest(drawn, data))]
+    gap = torch.zeros(3, halves[0].shape[1], 6)
+    save_image(torch.cat([halves[0], gap, halves[1]], dim=2), file)
+
+
+def loss_curve(losses: list[list[float]], file: Path) -> None:
+    figure, axes = plt.subplots(figsize=(6, 3))
+    axes.plot(*zip(*losses), linewidth=1)
+    axes.set(xlabel="training pictures seen", ylabel="loss (min-SNR weighted)", yscale="log")
+    figure.tight_layout()
+    figure.savefig(file, dpi=120)
+
+
+def accuracy(model: DiT, count: int, batch: int = 64) -> Tensor:
+    """(9,) share of samples per class that the classifier takes for the class asked for (20 steps of dpmpp_2m, cfg 4)."""
+    classifier, right = load_classifier(), []
+    labels = torch.arange(count) % len(CLASSES)
+    for start in tqdm(range(0, count, batch), unit="batch"):
+        wanted = labels[start : start + batch]
+        drawn = samples(model, wanted, seed=100_000 + start, steps=20, solver="dpmpp_2m", cfg=4.0)
+        with torch.no_grad():
+            right.append(classifier(drawn).argmax(dim=1) == wanted)
+    hits = torch.cat(right).float()
+    return torch.stack([hits[labels == index].mean() for index in range(len(CLASSES))])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, help="training run to export; without it, the shipped weights are judged")
+    parser.add_argument("--rows", type=int, default=6, help="rows of the sample grid")
+    parser.add_argument("--count", type=int, default=1024, help="samples for the accuracy; 0 skips it")
+    args = parser.parse_args()
+    if args.run is not None:
+        loss_curve(export(args.run), HERE / "loss.png")
+    model = load_dit(WEIGHTS)
+    sample_grid(model, load_emoji(), HERE / "samples.png", args.rows)
+    if args.count:
+        per_class = accuracy(model, args.count)
+        print(f"accuracy on {args.count} samples: {per_class.mean():.1%}")
+        for name, share in zip(CLASSES, per_class.tolist()):
+            print(f"  {name}: {share:.1%}")
+
+
+if __name__ == "__main__":
+    main()
