@@ -43,7 +43,8 @@ class Duel:
         if self.margin_db is None:
             return f"{self.speedup:g}x, {self.against}: {self.verdict}"
         return (
-            f"{self.speedup:g}x, {self.against}: {OURS} {self.verdict}, {self.ours_db:.1f} against {self.theirs_db:.1f} dB "
+            f"{self.speedup:g}x, {self.against}: {OURS} {self.verdict}, "
+            f"{self.ours_db:.1f} against {self.theirs_db:.1f} dB "
             f"({self.margin_db:+.1f}; the repeats' spread is worth {self.spread_db:.1f})"
         )
 
@@ -56,10 +57,10 @@ def sweep_name(row: Row) -> str:
 def sweeps(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """The rows of each sweep, the least speed-up first; `full` is none."""
     found: dict[str, list[Row]] = {}
-    for row in sorted(rows, key=lambda row: row.speedup):
+    for row in rows:
         if row.psnr_db is not None:
             found.setdefault(sweep_name(row), []).append(row)
-    return found
+    return {name: sorted(sweep, key=lambda row: row.speedup) for name, sweep in found.items()}
 
 
 def quality_at(sweep: Sequence[Row], speedup: float) -> Quality | None:
@@ -77,7 +78,9 @@ def duels(rows: Sequence[Row], speedups: Sequence[float] = SPEEDUPS) -> list[Due
     """tokencache against every other sweep; nothing where one of the two was not measured."""
     found = sweeps(rows)
     ours = found.pop(OURS, None)
-    return [] if ours is None else [_duel(speedup, name, ours, theirs) for speedup in speedups for name, theirs in found.items()]
+    if ours is None:
+        return []
+    return [_duel(speedup, name, ours, theirs) for speedup in speedups for name, theirs in found.items()]
 
 
 def _duel(speedup: float, against: str, ours: Sequence[Row], theirs: Sequence[Row]) -> Duel:

@@ -21,7 +21,9 @@ REUSE = CacheSettings(cache_ratio=1.0, order=0)
 FORECASTS = (CacheSettings(cache_ratio=1.0, order=1), CacheSettings(cache_ratio=1.0, order=2))
 COMPUTES_TOKENS = OURS.cache_ratio < 1.0 or OURS.last_blocks > 0
 MORE_I_STEPS = replace(OURS, cache_ratio=1.0, last_blocks=0)
-RANDOM_TOKENS = replace(OURS, score="random", shares="uniform", cache_ratio=OURS.cache_ratio if COMPUTES_TOKENS else 0.9)
+RANDOM_TOKENS = replace(
+    OURS, score="random", shares="uniform", cache_ratio=OURS.cache_ratio if COMPUTES_TOKENS else 0.9,
+)
 
 
 @dataclass(frozen=True)
@@ -96,18 +98,19 @@ def _evenly_spread(plan: Plan, method: str, settings: CacheSettings) -> list[Can
 
 def _tokencache(plan: Plan) -> list[Candidate]:
     steps = plan.workload.protocol.steps
-    note = "" if COMPUTES_TOKENS else f"computes no token on P-steps: this is forecast of order {OURS.order} with tuned I-steps"
-    return [plan.cached("tokencache", OURS, place_i_steps(count, steps), note) for count in plan.counts(OURS, plan.targets)]
+    note = "" if COMPUTES_TOKENS else f"no token computed on P-steps: forecast of order {OURS.order}, I-steps tuned"
+    counts = plan.counts(OURS, plan.targets)
+    return [plan.cached("tokencache", OURS, place_i_steps(count, steps), note) for count in counts]
 
 
 def _random_tokens(plan: Plan) -> list[Candidate]:
     r = RANDOM_TOKENS.cache_ratio
-    note = "" if COMPUTES_TOKENS else f"tokencache computes no token; here r = {r:g}"
+    note = "" if COMPUTES_TOKENS else f"r {r:g}, since tokencache computes no token"
     return _at_our_seconds(plan, "random-tokens", RANDOM_TOKENS, note)
 
 
 def _more_i_steps(plan: Plan) -> list[Candidate]:
-    note = "" if COMPUTES_TOKENS else "tokencache's P-steps leave nothing to spend: as many I-steps, evenly spread"
+    note = "" if COMPUTES_TOKENS else "as many I-steps as tokencache, evenly spread: its P-steps leave nothing to spend"
     return _at_our_seconds(plan, "more-i-steps", MORE_I_STEPS, note)
 
 

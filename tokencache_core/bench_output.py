@@ -21,19 +21,21 @@ def describe_device(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     cpuinfo = Path("/proc/cpuinfo")
-    names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")] \
-        if cpuinfo.exists() else []
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
 
 
 def describe_model(model: DiT, file: str) -> dict[str, Any]:
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return {"file": file, "parameters": parameters, "dtype": str(model.dtype).removeprefix("torch."), **asdict(model.config)}
+    dtype = str(model.dtype).removeprefix("torch.")
+    return {"file": file, "parameters": parameters, "dtype": dtype, **asdict(model.config)}
 
 
 def describe_protocol(protocol: Protocol, is_pixels: bool) -> dict[str, Any]:
     return {
-        **asdict(protocol), "speedups": list(protocol.speedups), "classes": "sample i has class i mod C, null class as negative",
+        **asdict(protocol), "speedups": list(protocol.speedups),
+        "classes": "sample i has class i mod C, null class as negative",
         "quality": "PSNR of clamped pixels, range 2" if is_pixels else "PSNR of latents, peak 2",
         "exact": f"{EXACT_STEPS} steps of {EXACT_SOLVER}, same noise",
     }
@@ -62,11 +64,14 @@ def table(rows: Sequence[Row]) -> str:
     head = ("method", "setting", "seconds", "spread", "speed-up", "compute", "PSNR", "SSIM", "exact", "note")
     lines = [_cells(row) for row in rows]
     widths = [max(len(line[i]) for line in [head, *lines]) for i in range(len(head) - 1)]
-    left = 2  # the first columns are words, the others numbers
-    return "\n".join(
-        "  ".join(cell.ljust(w) if i < left else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths))) + "  " + line[-1]
-        for line in [head, *lines]
-    )
+    return "\n".join(_aligned(line, widths) for line in [head, *lines])
+
+
+def _aligned(cells: tuple[str, ...], widths: list[int]) -> str:
+    """Two columns of words, then numbers, then the note as long as it is."""
+    words = [cell.ljust(width) for cell, width in zip(cells[:2], widths[:2])]
+    numbers = [cell.rjust(width) for cell, width in zip(cells[2:-1], widths[2:])]
+    return "  ".join([*words, *numbers, cells[-1]]).rstrip()
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -65,7 +65,7 @@ class Measurement:
     seconds: list[float] = field(default_factory=list)
 
 
-def expected_seconds(candidates: Sequence[Candidate], repeats: int) -> float:
+def planned_seconds(candidates: Sequence[Candidate], repeats: int) -> float:
     return repeats * sum(candidate.expected_seconds for candidate in candidates)
 
 
@@ -91,7 +91,9 @@ def measure_interleaved(
     return measured
 
 
-def rows_of(candidates: Sequence[Candidate], measured: Sequence[Measurement], exact: Tensor, workload: Workload) -> list[Row]:
+def rows_of(
+    candidates: Sequence[Candidate], measured: Sequence[Measurement], exact: Tensor, workload: Workload,
+) -> list[Row]:
     """The table's rows. Exactly one candidate must be `full`: all others are compared with it."""
     (full,) = [m for c, m in zip(candidates, measured) if c.method == "full"]
     rows = [_row(c, m, full, exact, workload.is_pixels) for c, m in zip(candidates, measured)]
@@ -115,7 +117,7 @@ def _row(candidate: Candidate, measured: Measurement, full: Measurement, exact: 
 
 
 def _with_match(row: Row, candidate: Candidate, rows: Sequence[Row]) -> Row:
-    """The row with how closely its seconds came to those of the row it was laid out to match, where that was measured."""
+    """The row, noting how close its seconds came to those of its `matched_to`, where that was measured."""
     twins = [other for other in rows if other.method == "tokencache" and other.settings == candidate.matched_to]
     if not twins:
         return row

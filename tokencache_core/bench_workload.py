@@ -60,7 +60,9 @@ class Workload:
         """The same noise followed so finely that the solver's own error is small."""
         return self.full(EXACT_STEPS, EXACT_SOLVER)
 
-    def cached(self, settings: CacheSettings, i_steps: tuple[int, ...], steps: int | None = None) -> tuple[Tensor, Report]:
+    def cached(
+        self, settings: CacheSettings, i_steps: tuple[int, ...], steps: int | None = None,
+    ) -> tuple[Tensor, Report]:
         sigmas = simple_sigmas(steps or self.protocol.steps).to(self.device)
         return cached_sample(
             self.model, self.labels, noise=self.noise, sigmas=sigmas, cfg=self.protocol.cfg,

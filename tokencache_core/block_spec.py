@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from torch import Tensor
@@ -51,18 +52,35 @@ class BlockSpec:
         return f"{self.tokens}:{self.text}:{self.text_length is not None}"
 
 
+@lru_cache(maxsize=64)
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    return inspect.signature(function)
+
+
+def _bind(method: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a call by name. Cached by the class's function, so that no module is kept alive."""
+    function = getattr(method, "__func__", None)
+    if function is None:
+        bound = inspect.signature(method).bind(*args, **kwargs)
+    else:
+        bound = _signature(function).bind(method.__self__, *args, **kwargs)
+    arguments: dict[str, Any] = {}
+    for position, (name, value) in enumerate(bound.arguments.items()):
+        if function is not None and position == 0:
+            continue
+        if bound.signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
+            arguments.update(value)
+        else:
+            arguments[name] = value
+    return arguments
+
+
 class BlockCall:
     """One call of one block, its arguments sorted out by the spec."""
 
     def __init__(self, spec: BlockSpec, function: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> None:
         self.spec, self.function = spec, function
-        bound = inspect.signature(function).bind(*args, **kwargs)
-        self.arguments: dict[str, Any] = {}
-        for name, value in bound.arguments.items():
-            if bound.signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
-                self.arguments.update(value)
-            else:
-                self.arguments[name] = value
+        self.arguments = _bind(function, args, kwargs)
         self.tokens: Tensor = self.arguments[spec.tokens]
         self.n_text = spec.text_length(self.arguments) if spec.text_length else 0
 

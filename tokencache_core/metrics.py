@@ -44,7 +44,9 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
 
 def _pair(a: Tensor, b: Tensor, clamp: bool) -> tuple[Tensor, Tensor]:
     if a.shape != b.shape or a.dim() != 4:
-        raise ValueError(f"pictures to compare must be two (B, C, H, W) of one shape, not {tuple(a.shape)} and {tuple(b.shape)}")
+        raise ValueError(
+            f"pictures to compare must be two (B, C, H, W) of one shape, not {tuple(a.shape)} and {tuple(b.shape)}"
+        )
     a, b = a.double(), b.double()  # the variances are differences of close numbers
     return (a.clamp(-1, 1), b.clamp(-1, 1)) if clamp else (a, b)
 

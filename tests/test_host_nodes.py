@@ -1,0 +1,82 @@
+"""The cache nodes as ComfyUI sees them."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+import torch
+import tokencache_pack
+from tiny_models import tiny_dit
+from tokencache_pack.nodes.nodes_cache import ApplyTokenCache, CacheHeatmapPreview, IStepScheduler, TokenCacheReport
+
+ROOT = Path(__file__).resolve().parent.parent
+APPLY = {"cache_ratio": 1.0, "forecast_order": 2, "last_blocks": 0, "context": "stale", "score": "staleness", "shares": "early"}
+SCHEDULE = {"policy": "uniform", "interval": 3, "second_interval": 4, "split": 0.5, "warmup": 3, "steps": "0, 1, 2"}
+
+
+def all_nodes() -> list:
+    async def load():
+        extension = await tokencache_pack.comfy_entrypoint()
+        return await extension.get_node_list()
+
+    return asyncio.run(load())
+
+
+def test_the_entrypoint_gives_the_nodes_whose_ids_never_change():
+    assert {node.define_schema().node_id for node in all_nodes()} == {
+        "TokenCacheLoadDiT", "TokenCacheDiTClassLabel", "TokenCacheApply", "TokenCacheIStepScheduler", "TokenCacheHeatmap",
+        "TokenCacheReport",
+    }
+
+
+@pytest.mark.parametrize("node", all_nodes(), ids=lambda node: node.define_schema().node_id)
+def test_every_node_explains_itself(node):
+    schema = node.define_schema()
+    assert schema.description and schema.search_aliases and schema.category == "TokenCache"
+    assert all(item.tooltip for item in [*schema.inputs, *schema.outputs])
+    page = (ROOT / "web" / "docs" / f"{schema.node_id}.md").read_text()
+    assert page.startswith(f"# {schema.display_name}\n")
+    missing = [item.id for item in schema.inputs if item.id not in page]
+    assert not missing
+
+
+def test_apply_sample_report_heatmap(tmp_path):
+    tiny = tiny_dit(tmp_path / "dit.safetensors")
+    schedule = IStepScheduler.execute(**{**SCHEDULE, "policy": "explicit"}).result[0]
+    model, handle = ApplyTokenCache.execute(tiny.model, **APPLY, schedule=schedule).result
+    latent = tiny.sample(model, batch=2)
+    text, speedup, compute = TokenCacheReport.execute(handle, {"samples": latent}).result
+    assert "IIIPPP" in text and compute == pytest.approx(0.5) and speedup > 0
+    tokens, steps = CacheHeatmapPreview.execute(handle, torch.rand(2, 64, 64, 3)).result
+    assert tokens.shape == (2, 256, 256, 3) and steps.ndim == 4
+
+
+def test_a_report_before_any_run_says_what_to_connect(tmp_path):
+    _, handle = ApplyTokenCache.execute(tiny_dit(tmp_path / "dit.safetensors").model, **APPLY).result
+    with pytest.raises(ValueError, match="No sampling run has finished yet"):
+        TokenCacheReport.execute(handle, {"samples": None})
+
+
+def test_an_unknown_model_runs_uncached_and_the_log_says_so(tmp_path, caplog):
+    tiny = tiny_dit(tmp_path / "dit.safetensors")
+    network = tiny.model.model.diffusion_model
+    plain = tiny.sample()
+    network.__class__ = type("NextMonthsModel", (type(network),), {})
+    model, handle = ApplyTokenCache.execute(tiny.model, **APPLY).result
+    assert "does not know NextMonthsModel" in caplog.text
+    assert torch.equal(tiny.sample(model), plain)
+    assert not handle.reports
+
+
+@pytest.mark.parametrize(("node", "choice", "says"), [
+    (ApplyTokenCache, {**APPLY, "cache_ratio": 1.5}, "cache_ratio must lie between 0"),
+    (ApplyTokenCache, {**APPLY, "forecast_order": 3}, "order must be"),
+    (IStepScheduler, {**SCHEDULE, "policy": "explicit", "steps": "3, 6"}, "must contain 0"),
+    (IStepScheduler, {**SCHEDULE, "policy": "explicit", "steps": "a"}, "whole numbers"),
+])
+def test_bad_input_is_one_clear_error(node, choice, says):
+    arguments = (None,) if node is ApplyTokenCache else ()
+    with pytest.raises(ValueError, match=says):
+        node.execute(*arguments, **choice)

@@ -1,0 +1,45 @@
+"""The command line: `python -m tokencache_core <command>`. Each command is a file `cli_<command>.py`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import NoReturn
+
+from . import cli_bench, cli_info, cli_sample
+from .cli_checks import BAD_INPUT, CommandError
+
+COMMANDS = {"sample": cli_sample, "bench": cli_bench, "info": cli_info}
+INTERRUPTED = 130
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line instead of argparse's whole usage."""
+        self.exit(BAD_INPUT, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = _Parser(
+        prog="python -m tokencache_core", description="Token caching for diffusion transformers, without a host.",
+    )
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for command in COMMANDS.values():
+        command.add_parser(subparsers)
+    args = parser.parse_args(argv)
+    if args.command is None:
+        parser.print_help(sys.stderr)
+        return BAD_INPUT
+    try:
+        COMMANDS[args.command].run(args)
+    except CommandError as error:
+        print(f"{parser.prog} {args.command}: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print(f"{parser.prog} {args.command}: interrupted; nothing was written", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""The benchmark of cached sampling on one model: calibrate, lay out every method's sweep, measure, compare."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tqdm import tqdm
+
+from .bench_beats import Duel, duels
+from .bench_match import calibrate
+from .bench_methods import METHODS, Plan, settings_to_calibrate
+from .bench_output import describe_model, describe_protocol, document
+from .bench_protocol import Row, measure_interleaved, planned_seconds, rows_of
+from .bench_workload import EXACT_STEPS, Protocol, Workload
+from .dit import DiT
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    rows: tuple[Row, ...]
+    duels: tuple[Duel, ...]
+    content: dict[str, Any]   # as the JSON file holds it
+
+
+def run_bench(model: DiT, file: str, protocol: Protocol, methods: Sequence[str]) -> BenchResult:
+    """methods: names out of METHODS; `full` is measured in any case. Says on stderr how long it will take."""
+    names = ["full", *(name for name in methods if name != "full")]
+    workload = Workload(model, protocol)
+    print("calibrating I-steps and P-steps ...", file=sys.stderr)
+    plan = Plan(workload, calibrate(workload, settings_to_calibrate(names)))
+    candidates = [candidate for name in names for candidate in METHODS[name].candidates(plan)]
+    exact_seconds = EXACT_STEPS * plan.calibration.full_step
+    minutes = (planned_seconds(candidates, protocol.repeats) + exact_seconds) / 60
+    print(f"{len(candidates)} settings, {protocol.repeats} repeats: about {minutes:.1f} minutes", file=sys.stderr)
+
+    with tqdm(total=1 + len(candidates) * protocol.repeats, unit="run") as bar:
+        bar.set_postfix_str("exact")
+        exact = workload.exact()
+        measured = measure_interleaved(
+            candidates, protocol.repeats, synchronize=workload.synchronize,
+            before=lambda candidate: (bar.update(), bar.set_postfix_str(candidate.method)),
+        )
+        bar.update()
+    rows = tuple(rows_of(candidates, measured, exact, workload))
+    beaten = tuple(duels(rows))
+    content = document(
+        device=workload.device, model=describe_model(model, file),
+        protocol=describe_protocol(protocol, workload.is_pixels), rows=rows, duels=beaten,
+    )
+    return BenchResult(rows, beaten, content)

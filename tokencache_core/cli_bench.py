@@ -1,0 +1,169 @@
+"""`bench`: quality and time of the cache beside what else the time could buy, or `--shape`: a P-step's overhead."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from .bench import run_bench
+from .bench_methods import METHODS
+from .bench_output import document, draw_frontier, table, write_json
+from .bench_shape import DTYPES, measure_shape, parse_shape, runs_per_shape
+from .bench_workload import Protocol
+from .cli_checks import CommandError, Help, check_writable, device_named, model_and_names, number_in, whole_number
+from .noise_schedule import TRAIN_STEPS
+from .sampling import SOLVERS
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    default = Protocol()
+    parser = subparsers.add_parser(
+        "bench", help="measure quality and time against fewer steps, plain reuse, forecasts and random tokens",
+        description="With --model: sample the same noise with every method at several speeds, all in turn, and print "
+        "seconds, speed-up and PSNR against the full run. With --shape: time single steps at the shape of a published "
+        "DiT, with random weights.",
+        epilog=f"methods: {', '.join(METHODS)}", formatter_class=Help,
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--model", metavar="FILE", help="a DiT as .safetensors or .pt (see `info`)")
+    what.add_argument(
+        "--shape", metavar="SHAPE",
+        help="DiT-<S|B|L|XL>/<2|4|8>-<pixels>, such as DiT-XL/2-256 or DiT-XL/2-512",
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="OUT",
+        help="write the results there, and the frontier as a .png beside it",
+    )
+    parser.add_argument(
+        "--repeats", type=whole_number(1), default=default.repeats, metavar="N",
+        help="runs of every setting",
+    )
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+
+    model = parser.add_argument_group("with --model")
+    model.add_argument("--methods", metavar="LIST", help="comma-separated; `full` is always measured (default: all)")
+    model.add_argument(
+        "--steps", type=whole_number(2, TRAIN_STEPS), default=default.steps, metavar="N",
+        help="denoise steps of the full run",
+    )
+    model.add_argument(
+        "--samples", type=whole_number(1), default=default.samples, metavar="N",
+        help="samples, all in one batch",
+    )
+    model.add_argument(
+        "--seed", type=whole_number(0), default=default.seed, metavar="N",
+        help="sample i has the noise of seed N + i",
+    )
+    model.add_argument(
+        "--solver", choices=SOLVERS, default=default.solver,
+        help="sampler of the full and the cached runs",
+    )
+    model.add_argument(
+        "--cfg", type=number_in(0, 100), default=default.cfg, metavar="SCALE",
+        help="classifier-free guidance; 1 is without",
+    )
+    model.add_argument(
+        "--speedups", default=",".join(f"{value:g}" for value in default.speedups), metavar="LIST",
+        help="what every method's sweep aims at",
+    )
+
+    shape = parser.add_argument_group("with --shape")
+    shape.add_argument(
+        "--batch", default="2", metavar="LIST",
+        help="rows of a step, comma-separated; 2 is one image under guidance",
+    )
+    shape.add_argument("--dtype", default="fp32,bf16", metavar="LIST", help="out of fp32, bf16")
+
+
+def run(args: argparse.Namespace) -> None:
+    if args.json is not None:
+        check_writable("--json", args.json)
+        if args.model is not None:
+            _check_picture(args.json)
+    device = device_named(args.device)
+    if args.shape is not None:
+        _run_shape(args, device)
+    else:
+        _run_model(args, device)
+
+
+def _run_model(args: argparse.Namespace, device: torch.device) -> None:
+    methods = _methods(args.methods, args.solver)
+    try:
+        speedups = tuple(float(value) for value in args.speedups.split(","))
+        protocol = Protocol(
+            steps=args.steps, samples=args.samples, seed=args.seed, solver=args.solver, cfg=args.cfg,
+            repeats=args.repeats, speedups=speedups,
+        )
+    except ValueError:
+        raise CommandError(f"--speedups {args.speedups}: write numbers of 1 or more, separated by commas") from None
+    model, _ = model_and_names(args.model, device)
+    result = run_bench(model, Path(args.model).name, protocol, methods)
+    if args.json is not None:
+        write_json(args.json, result.content)
+        title = f"{Path(args.model).name}, {args.steps} steps of {args.solver}"
+        draw_frontier(args.json.with_suffix(".png"), result.rows, title)
+    print(table(result.rows))
+    for duel in result.duels:
+        print(duel.text())
+
+
+def _methods(text: str | None, solver: str) -> list[str]:
+    if text is None:  # under dpmpp_2m the two sweeps over fewer steps are one
+        return [name for name in METHODS if name != f"fewer-steps-{solver}"]
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in METHODS]
+    if unknown or not names:
+        what = f"unknown method '{unknown[0]}'" if unknown else "no method"
+        raise CommandError(f"--methods {text}: {what}; known are {', '.join(METHODS)}")
+    return list(dict.fromkeys(names))
+
+
+def _check_picture(json_file: Path) -> None:
+    picture = json_file.with_suffix(".png")
+    if picture == json_file:
+        raise CommandError(f"--json {json_file}: the frontier's picture would overwrite it; name a .json file")
+    check_writable("--json", picture)
+    if importlib.util.find_spec("matplotlib") is None:
+        raise CommandError(
+            "--json draws the frontier with matplotlib, which is missing: pip install matplotlib, or leave --json out"
+        )
+
+
+def _run_shape(args: argparse.Namespace, device: torch.device) -> None:
+    try:
+        parse_shape(args.shape)
+    except ValueError as error:
+        raise CommandError(f"--shape: {error}") from None
+    dtypes = args.dtype.split(",")
+    if not set(dtypes) <= DTYPES.keys():
+        raise CommandError(f"--dtype {args.dtype}: choose out of {', '.join(DTYPES)}")
+    batches = args.batch.split(",")
+    if not all(batch.isdecimal() and (int(batch) == 1 or int(batch) in range(2, 1025, 2)) for batch in batches):
+        raise CommandError(
+            f"--batch {args.batch}: write 1, or even numbers up to 1024 (two rows an image), separated by commas"
+        )
+    rows = []
+    with tqdm(total=len(dtypes) * len(batches) * runs_per_shape(args.repeats), unit="run") as bar:
+        for dtype in dtypes:
+            for batch in map(int, batches):
+                bar.set_postfix_str(f"{dtype} batch {batch}")
+                rows += measure_shape(
+                    args.shape, dtype=dtype, batch=batch, repeats=args.repeats, device=device, on_run=bar.update,
+                )
+    if args.json is not None:
+        content = document(
+            device=device, model={"shape": args.shape, "weights": "random"},
+            protocol={
+                "repeats": args.repeats,
+                "overhead": "P-step seconds / (its share of the block-tokens x I-step seconds)",
+            },
+            shape_rows=[row.as_json() for row in rows],
+        )
+        write_json(args.json, content)
+    for row in rows:
+        print(row.text())
