@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,15 @@ def object_info(comfy_server: ComfyServer) -> dict[str, Any]:
     return comfy_server.get("/object_info")
 
 
-def node(node_id: int, kind: str, widgets: list[Any] = (), mode: int = 0, **links: tuple[str, int | None]) -> dict[str, Any]:
+def node(
+    node_id: int, kind: str, widgets: Sequence[Any] = (), mode: int = 0, **links: tuple[str, int | None],
+) -> dict[str, Any]:
     """A node as the page saves it; links: input name = (type, link id)."""
     sockets = [{"name": name, "type": type_, "link": link} for name, (type_, link) in links.items()]
     return {"id": node_id, "type": kind, "mode": mode, "inputs": sockets, "widgets_values": list(widgets)}
 
 
-def workflow(*nodes: dict[str, Any], links: list[list[Any]] = ()) -> dict[str, Any]:
+def workflow(*nodes: dict[str, Any], links: Sequence[list[Any]] = ()) -> dict[str, Any]:
     """links: [link id, source node, its slot, target node, its slot, type]."""
     return {"nodes": list(nodes), "links": list(links), "version": 0.4}
 
@@ -61,8 +64,8 @@ def test_a_dynamic_combo_brings_its_own_widgets(object_info):
     resize = node(1, "ResizeImageMaskNode", ["scale dimensions", 640, 480, "center", "lanczos"])
     prompt = to_api(workflow(resize), object_info)
     assert prompt["1"]["inputs"] == {
-        "resize_type": "scale dimensions", "resize_type.width": 640, "resize_type.height": 480, "resize_type.crop": "center",
-        "scale_method": "lanczos",
+        "resize_type": "scale dimensions", "resize_type.width": 640, "resize_type.height": 480,
+        "resize_type.crop": "center", "scale_method": "lanczos",
     }
 
 

@@ -95,14 +95,8 @@ class TokenHistory:
     def memory_bytes(self) -> int:
         return self.updates.nbytes + self.taus.nbytes
 
-    def _weights(self, tau: float) -> list[Tensor]:
-        """Lagrange weights per token, (rows * N,) a slot; empty slots weigh nothing."""
-        weights = []
-        for k, node in enumerate(self.taus):
-            weight = torch.where(node.isnan(), 0.0, 1.0)
-            for j, other in enumerate(self.taus):
-                if j != k:
-                    factor = (tau - other) / (node - other)
-                    weight = weight * torch.where(other.isnan() | node.isnan(), 1.0, factor)
-            weights.append(weight)
-        return weights
+    def _weights(self, tau: float) -> Tensor:
+        """Lagrange weights (order + 1, rows * N) of each token's slots; an empty slot weighs nothing."""
+        spread = self.taus[:, None] - self.taus[None]                  # node k less node j; 0 where j = k, nan if empty
+        factors = torch.where(spread.abs() > 0, (tau - self.taus)[None] / spread, 1.0)
+        return torch.where(self.taus.isnan(), 0.0, factors.prod(dim=1))

@@ -1,0 +1,18 @@
+# make demo   sample the reference DiT in a real ComfyUI, without and with TokenCache
+# make test   run every test           (make test PYTEST_ARGS="-m 'not server' -x")
+# make setup  only prepare .venv/ and .comfyui/ (both targets do it first; a second time it is instant)
+#
+# PYTHON        the Python 3.11+ that the virtual environment is made from
+# COMFYUI_PATH  a ComfyUI that is already there, used instead of .comfyui/
+PYTHON ?= python3
+VENV_PYTHON := .venv/bin/python
+
+.PHONY: demo test setup
+demo: setup
+	@$(VENV_PYTHON) scripts/demo.py $(DEMO_ARGS)
+
+test: setup
+	@$(VENV_PYTHON) -m pytest $(PYTEST_ARGS)
+
+setup:
+	@$(PYTHON) scripts/setup.py

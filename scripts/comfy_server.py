@@ -1,0 +1,143 @@
+"""A real ComfyUI server on the CPU for the length of a `with` block. Standard library only."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from comfy_location import pack_entry
+
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+START_SECONDS = 180.0
+STOP_SECONDS = 10.0
+FOLDERS = ("output", "temp", "user", "input")
+
+
+class ServerError(RuntimeError):
+    """The server did not start, or refused a request; the message carries what it said."""
+
+
+class ComfyServer:
+    """Starts `comfyui`'s main.py, with this pack as the only custom one, and keeps all it writes under `folder`.
+
+    `port` 0 takes a free one. `pack_entry` finds the pack in custom_nodes; without it (`with_pack=False`) the server
+    has ComfyUI's own nodes alone.
+    """
+
+    def __init__(self, comfyui: Path, folder: Path, *, port: int = 0, with_pack: bool = True):
+        self.comfyui, self.folder = comfyui, folder.resolve()
+        self.port, self.with_pack = port, with_pack
+        self.log = self.folder / "server.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def output(self) -> Path:
+        return self.folder / "output"
+
+    def __enter__(self) -> ComfyServer:
+        self.port = _free_port(self.port)
+        for name in FOLDERS:
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(self._command(), cwd=self.comfyui, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def get(self, path: str) -> Any:
+        """The JSON at `path`."""
+        return json.loads(self.get_bytes(path))
+
+    def get_bytes(self, path: str) -> bytes:
+        return self._send(urllib.request.Request(f"http://{self.address}{path}"))
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        """The JSON reply to a JSON body."""
+        url, header = f"http://{self.address}{path}", {"Content-Type": "application/json"}
+        return json.loads(self._send(urllib.request.Request(url, json.dumps(body).encode(), header)))
+
+    def log_tail(self, lines: int = 30) -> str:
+        """The end of the server's log, without its colours."""
+        if not self.log.is_file():
+            return ""
+        text = COLOURS.sub("", self.log.read_text(encoding="utf-8", errors="replace"))
+        return "\n".join("    " + line for line in text.splitlines()[-lines:])
+
+    def _command(self) -> list[str]:
+        packs = ["--disable-all-custom-nodes"]  # other packs could slow it down, or break it
+        entry = pack_entry(self.comfyui) if self.with_pack else None
+        if self.with_pack and entry is None:
+            raise ServerError(f"This pack is not in {self.comfyui / 'custom_nodes'}: run `make setup`.")
+        if entry is not None:
+            packs += ["--whitelist-custom-nodes", entry]
+        folders = [argument for name in FOLDERS for argument in (f"--{name}-directory", str(self.folder / name))]
+        # PyTorch's attention is what ComfyUI takes on GPUs; its choice for a CPU is slower
+        return [sys.executable, "-u", "main.py", "--cpu", "--use-pytorch-cross-attention", "--port", str(self.port),
+                "--disable-auto-launch", "--disable-api-nodes", "--database-url", "sqlite:///:memory:",
+                *packs, *folders]
+
+    def _wait_until_ready(self) -> None:
+        give_up = time.monotonic() + START_SECONDS
+        while time.monotonic() < give_up:
+            if self._process.poll() is not None:
+                raise ServerError(f"ComfyUI ended while starting; the end of {self.log}:\n{self.log_tail()}")
+            try:
+                self.get("/system_stats")
+                return
+            except (urllib.error.URLError, ConnectionError):
+                time.sleep(0.3)
+        raise ServerError(
+            f"ComfyUI was not ready after {START_SECONDS:.0f} s; the end of {self.log}:\n{self.log_tail()}"
+        )
+
+    def _send(self, request: urllib.request.Request) -> bytes:
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never ask a proxy for this machine
+        try:
+            with direct.open(request, timeout=60) as reply:
+                return reply.read()
+        except urllib.error.HTTPError as error:
+            raise ServerError(f"ComfyUI refused {request.selector}: {error.read().decode(errors='replace')}") from error
+
+
+def _free_port(wanted: int) -> int:
+    """`wanted` if nothing listens there, or any free port for 0."""
+    with socket.socket() as probe:
+        if os.name == "posix":  # else connections that have just been closed would count as a listener
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError as error:
+            raise ServerError(
+                f"Port {wanted} is in use: stop what uses it, or choose another (0 takes a free one)."
+            ) from error
+        return probe.getsockname()[1]
