@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from comfy.model_patcher import ModelPatcher, create_model_options_clone
 from comfy.patcher_extension import WrappersMP
 
+from ..tokencache_core.allocation import tokens_per_block
 from ..tokencache_core.attention import OVERRIDE_KEY
 from ..tokencache_core.forward import cached_blocks
 from ..tokencache_core.schedule import Schedule
@@ -32,11 +34,12 @@ def apply_tokencache(model: ModelPatcher, settings: CacheSettings, schedule: Sch
     """A clone of the model that samples with token caching, and the handle of its reports."""
     network = model.model.diffusion_model
     family = family_of(network)
-    if family is None:
-        logging.warning("TokenCache does not know %s yet: this model runs uncached.", type(network).__name__)
-    else:
-        _check_depth(settings, len(family.blocks(network)))
     hooks, patched = _Hooks(settings, schedule), model.clone()
+    if family is None:
+        hooks.handle.notice = f"TokenCache does not know {type(network).__name__} yet: this model runs uncached."
+        logging.warning(hooks.handle.notice)
+    else:
+        tokens_per_block(settings, len(family.blocks(network)), 1)  # refuses a K beyond the model's depth
     for kind, wrapper in (
         (WrappersMP.OUTER_SAMPLE, hooks.around_run), (WrappersMP.PREDICT_NOISE, hooks.around_evaluation),
         (WrappersMP.APPLY_MODEL, hooks.around_network),
@@ -44,11 +47,6 @@ def apply_tokencache(model: ModelPatcher, settings: CacheSettings, schedule: Sch
         patched.remove_wrappers_with_key(kind, KEY)  # applied twice: the later one counts
         patched.add_wrapper_with_key(kind, KEY, wrapper)
     return patched, hooks.handle
-
-
-def _check_depth(settings: CacheSettings, n_blocks: int) -> None:
-    if settings.last_blocks > n_blocks:
-        raise ValueError(f"last_blocks is {settings.last_blocks}, but this model has only {n_blocks} blocks.")
 
 
 class _Hooks:
@@ -67,20 +65,20 @@ class _Hooks:
         guider.model_options = create_model_options_clone(own_options)
         guider.model_options["transformer_options"][SESSION] = session
         try:
-            return executor(noise, latent, sampler, sigmas, *args, **kwargs)
+            samples = executor(noise, latent, sampler, sigmas, *args, **kwargs)
         finally:
             guider.model_options = own_options
             report = session.close()
-            if report.steps:
-                self.handle.reports.append(report)
-                logging.info(report.text())
+        if report.steps:
+            self.handle.reports.append(report)
+            logging.info(report.text())
+        return samples
 
     def around_evaluation(self, executor: Any, x: torch.Tensor, timestep: torch.Tensor, model_options: dict, seed: int | None = None) -> Any:
         session = model_options.get("transformer_options", {}).get(SESSION)
         if session is None:
             return executor(x, timestep, model_options, seed)
-        patcher, sigma = executor.class_obj.model_patcher, timestep.max()
-        with session.evaluation(float(sigma), _tau_function(patcher)(sigma)):
+        with session.evaluation(float(timestep.max())):
             return executor(x, timestep, model_options, seed)
 
     def around_network(
@@ -88,52 +86,66 @@ class _Hooks:
         transformer_options: dict, **kwargs: Any,
     ) -> Any:
         session, network = transformer_options.get(SESSION), executor.class_obj.diffusion_model
-        family = family_of(network)
-        if session is None or session.current is None or family is None or _sees_tokens(transformer_options):
+        blocks = None if session is None or session.current is None else _cacheable_blocks(session, network, transformer_options)
+        if blocks is None:
             return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
-        blocks = family.blocks(network)
         touched = control is not None or bool(transformer_options.get("patches_replace"))
         images = x.shape[0] // len(transformer_options["cond_or_uncond"])
         with cached_blocks(
-            session, blocks, key=_row_key(x, transformer_options), images=images, telescopes=not touched,
+            session, blocks, key=_row_key(network, x, transformer_options), images=images, telescopes=not touched,
         ) as forward:
             options = {**transformer_options, OVERRIDE_KEY: _chained(forward.attention, transformer_options.get(OVERRIDE_KEY))}
-            with family.attention_reaching(forward.attention):
+            with family_of(network).attention_reaching(forward.attention):
                 return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
 
     def _open_session(self, patcher: ModelPatcher, family: Any, sigmas: torch.Tensor) -> Session:
-        tau, steps = _tau_function(patcher), sigmas[:-1]
         streams = tuple(spec.stream for _, spec in family.blocks(patcher.model.diffusion_model))
         return Session(
-            self.settings, self.schedule, sigmas=steps.tolist(), taus=[tau(sigma) for sigma in steps],
+            self.settings, self.schedule, sigmas=sigmas[:-1].tolist(), tau=_tau_function(patcher),
             streams=streams, device=patcher.load_device,
         )
 
 
-def _tau_function(patcher: ModelPatcher) -> Callable[[torch.Tensor], float]:
+def _tau_function(patcher: ModelPatcher) -> Callable[[float], float]:
     """sigma -> the model's own timestep, scaled to [0, 1]."""
     sampling = patcher.get_model_object("model_sampling")
-    longest = float(sampling.timestep(torch.as_tensor(sampling.sigma_max)))
-    return lambda sigma: float(sampling.timestep(sigma)) / longest
+
+    def timestep(sigma: float | torch.Tensor) -> float:
+        return float(sampling.timestep(torch.as_tensor(sigma, dtype=torch.float32)))
+
+    first, last = timestep(sampling.sigma_max), timestep(sampling.sigma_min)
+    return lambda sigma: (timestep(sigma) - last) / (first - last)
 
 
-def _sees_tokens(transformer_options: dict) -> bool:
-    """Whether other nodes patch the inside of blocks, where they expect all tokens."""
-    return any(kind not in _OUTSIDE_BLOCKS for kind in transformer_options.get("patches", {}))
+def _cacheable_blocks(session: Session, network: torch.nn.Module, transformer_options: dict) -> list | None:
+    """The network's blocks, or None with a note in the report: then this call runs whole."""
+    family = family_of(network)
+    blocks = [] if family is None else family.blocks(network)
+    if tuple(spec.stream for _, spec in blocks) != session.streams:
+        session.note(f"{type(network).__name__} ran uncached: it is not the network that Apply TokenCache was given")
+    elif any(kind not in _OUTSIDE_BLOCKS for kind in transformer_options.get("patches", {})):
+        session.note("ran uncached: another node patches the inside of blocks, where it expects all tokens")
+    else:
+        return blocks
+    return None
 
 
-def _row_key(x: torch.Tensor, transformer_options: dict) -> tuple:
+def _row_key(network: torch.nn.Module, x: torch.Tensor, transformer_options: dict) -> tuple:
     """Names the rows of one call: conditionings, what replaces blocks, context window, shape, type and device."""
     replaced = transformer_options.get("patches_replace", {}).get("dit", {})
     window = transformer_options.get("context_window")
     return (
-        tuple(transformer_options["uuids"]), tuple(transformer_options["cond_or_uncond"]), tuple(sorted(map(str, replaced))),
+        id(network), tuple(transformer_options["uuids"]), tuple(transformer_options["cond_or_uncond"]), tuple(sorted(map(str, replaced))),
         None if window is None else str(window.index_list), tuple(x.shape), x.dtype, x.device,
     )
 
 
 def _chained(tap: Callable[..., Any], other: Callable[..., Any] | None) -> Callable[..., Any]:
-    """Our attention tap around another node's override."""
+    """Our attention tap around another node's override, which gets copies: it may write into them."""
     if other is None:
         return tap
-    return lambda function, *args, **kwargs: tap(lambda *a, **k: other(function, *a, **k), *args, **kwargs)
+
+    def inner(function: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        return other(function, q, k.clone(), v.clone(), *args, **kwargs)
+
+    return lambda function, *args, **kwargs: tap(partial(inner, function), *args, **kwargs)

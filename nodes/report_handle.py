@@ -12,9 +12,12 @@ class ReportHandle:
 
     def __init__(self) -> None:
         self.reports: deque[Report] = deque(maxlen=4)
+        self.notice = ""  # why there will be none
 
     def latest(self) -> Report:
         """The last finished run."""
+        if not self.reports and self.notice:
+            raise ValueError(self.notice)
         if not self.reports:
             raise ValueError(
                 "No sampling run has finished yet. Connect the sampler's LATENT, or the picture decoded from it, to this "

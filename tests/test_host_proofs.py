@@ -50,7 +50,7 @@ def subset_error(tiny, monkeypatch, spec_change=None, context="stale") -> float:
 
     monkeypatch.setattr(session_module, "group_blocks", partial_units)
     session = Session(
-        CacheSettings(order=0, context=context), ExplicitSchedule((0,)), sigmas=[2.0, 1.0], taus=[1.0, 0.5],
+        CacheSettings(order=0, context=context), ExplicitSchedule((0,)), sigmas=[2.0, 1.0], tau=lambda sigma: sigma / 2,
         streams=tuple(spec.stream for _, spec in blocks), planner=FixedPlan(),
     )
     images, conds = 2, 2
@@ -125,7 +125,7 @@ def evaluate(tiny, session, x):
             return tiny.model.model._apply_model(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
 
     crossattn = kwargs.pop("c_crossattn", None)
-    with session.evaluation(1.0, 0.5):
+    with session.evaluation(1.0):
         hooks.around_network(Executor(), x, torch.ones(x.shape[0]), None, crossattn, None, options, **kwargs)
 
 

@@ -12,7 +12,7 @@ TAUS = [1.0, 0.8, 0.6, 0.4, 0.2]
 
 
 def open_session(model, schedule=ExplicitSchedule((0, 1)), **settings):
-    return Session(CacheSettings(**settings), schedule, sigmas=TAUS, taus=TAUS, streams=model.streams)
+    return Session(CacheSettings(**settings), schedule, sigmas=TAUS, tau=lambda sigma: sigma, streams=model.streams)
 
 
 def run_all(model, session, **how):
@@ -103,7 +103,7 @@ def test_two_calls_with_one_key_in_one_evaluation_do_not_share_a_cache():
     blocks = [(model.blocks[0], TOY_BLOCK)]
     seen = []
     for tau in (1.0, 0.5):
-        with session.evaluation(tau, tau):
+        with session.evaluation(tau):
             for shift in (0.0, 10.0):
                 with cached_blocks(session, blocks, key="same", images=1, telescopes=True):
                     seen.append(model(1, tau + shift)[0, 0, 0].item())

@@ -41,5 +41,5 @@ class ToyModel:
 
     def run(self, session: Session, tau: float, rows: int = 1, key: str = "rows", images: int = 1, telescopes: bool = True) -> Tensor:
         blocks = [(block, TOY_BLOCK) for block in self.blocks]
-        with session.evaluation(sigma=tau, tau=tau), cached_blocks(session, blocks, key=key, images=images, telescopes=telescopes):
+        with session.evaluation(tau), cached_blocks(session, blocks, key=key, images=images, telescopes=telescopes):
             return self(rows, tau)

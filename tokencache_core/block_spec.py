@@ -49,7 +49,7 @@ class BlockSpec:
     @property
     def stream(self) -> str:
         """Blocks on different streams never share a cached update."""
-        return f"{self.tokens}:{self.text}:{self.text_length is not None}"
+        return f"{self.tokens}:{self.text}:{self.text_length is not None}:{','.join(self.whole_if)}"
 
 
 @lru_cache(maxsize=64)

@@ -20,9 +20,9 @@ from .settings import CacheSettings
 DIT_BLOCK = BlockSpec(tokens="x")
 
 
-def dit_tau(sigma: Tensor) -> float:
+def dit_tau(sigma: float) -> float:
     """The DiT's timestep at sigma, scaled to [0, 1]."""
-    return float(timestep_of(sigma)) / (TRAIN_STEPS - 1)
+    return float(timestep_of(torch.tensor(sigma))) / (TRAIN_STEPS - 1)
 
 
 @torch.no_grad()
@@ -31,9 +31,8 @@ def cached_sample(
     settings: CacheSettings, schedule: Schedule, planner: Planner | None = None,
 ) -> tuple[Tensor, Report]:
     """`sampling.sample` with token caching: pictures or latents (B, C, H, W), and what the cache did."""
-    steps = sigmas[:-1]
     session = Session(
-        settings, schedule, sigmas=steps.tolist(), taus=[dit_tau(sigma) for sigma in steps],
+        settings, schedule, sigmas=sigmas[:-1].tolist(), tau=dit_tau,
         streams=tuple(DIT_BLOCK.stream for _ in model.blocks), device=noise.device, planner=planner,
     )
     options: dict = {}
@@ -42,7 +41,7 @@ def cached_sample(
 
     def cached_denoise(x: Tensor, sigma: Tensor) -> Tensor:
         with (
-            session.evaluation(float(sigma), dit_tau(sigma)),
+            session.evaluation(float(sigma)),
             cached_blocks(session, blocks, key="rows", images=len(labels), telescopes=True) as forward,
         ):
             options[OVERRIDE_KEY] = forward.attention

@@ -6,6 +6,7 @@ is worth many decibels (docs/experiments.md).
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from torch import Tensor
@@ -46,13 +47,14 @@ class AttentionTap:
     """
 
     def __init__(self, context: AttentionContext, compute: TokenIndex | None) -> None:
-        self.context, self.compute, self.calls = context, compute, 0
+        self.context, self.compute, self.calls, self.seconds = context, compute, 0, 0.0
 
     def __call__(self, attention: Any, q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """An `optimized_attention_override`: the attention function comes first, then its own arguments."""
-        call, self.calls = self.calls, self.calls + 1
+        call, self.calls, started = self.calls, self.calls + 1, time.perf_counter()
         if self.compute is None:
             self.context.store(call, k, v)
         else:
             k, v = self.context.extend(call, k, v, self.compute, dim=2 if kwargs.get("skip_reshape") else 1)
+        self.seconds += time.perf_counter() - started
         return attention(q, k, v, *args, **kwargs)

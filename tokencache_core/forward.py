@@ -61,7 +61,7 @@ class Forward:
         self.rows = session.rows(key)
         self.computes_all = self.evaluation.computes_all or not self.rows.units
         self.evaluation.misses += self.computes_all and not self.evaluation.computes_all
-        self.counts_tokens = self.evaluation.token_counts is None   # one call of an evaluation draws its heatmap
+        self.saw_block = False
         self.run_total: RunTotal | None = None
         self.added: set[int] = set()            # runs whose forecast this call has added already
         self.index: dict[int, TokenIndex] = {}
@@ -81,6 +81,8 @@ class Forward:
         unit = self.rows.units[block_index]
         if self.run_total is not None and self.run_total.unit is not unit:
             self.close_run()
+        if call.must_run_whole:
+            self.session.note(f"some blocks ran whole, because they were given {' or '.join(spec.whole_if)}")
         if call.must_run_whole or unit.kind == "whole":
             output = self._whole(block_index, call)
         elif self.computes_all:
@@ -89,7 +91,8 @@ class Forward:
             output = self._reuse(block_index, unit, call)
         else:
             output = self._compute_some(block_index, unit, call)
-        self.evaluation.bookkeeping += time.perf_counter() - started - (self.block_seconds - inside)
+        if self.session.device.type == "cpu":
+            self.evaluation.bookkeeping += time.perf_counter() - started - (self.block_seconds - inside)
         return output
 
     def close_run(self) -> None:
@@ -98,7 +101,7 @@ class Forward:
         if run is not None and (totals := run.settle()) is not None:
             histories = self.rows.runs.setdefault(run.unit.first, [RunHistory(self.session.settings.order) for _ in totals])
             for history, total in zip(histories, totals):
-                history.refresh(total, self.evaluation.tau)
+                history.refresh(total, self.evaluation.tau, self.evaluation.spacing)
 
     def _whole(self, block_index: int, call: BlockCall) -> Any:
         self._count(block_index, call, None)
@@ -120,7 +123,8 @@ class Forward:
             output = self._whole(block_index, call)
         if block_index not in self.rows.tokens:
             self.rows.tokens[block_index] = TokenHistory(self.session.settings.order, before.shape, before.device)
-        self.rows.tokens[block_index].refresh(call.output_tokens(output).float() - before.float(), self.evaluation.tau)
+        update = call.output_tokens(output).float() - before.float()
+        self.rows.tokens[block_index].refresh(update, self.evaluation.tau, spacing=self.evaluation.spacing)
         return output
 
     def _reuse(self, block_index: int, unit: Unit, call: BlockCall) -> Any:
@@ -152,13 +156,15 @@ class Forward:
         add_cached_update = partial(history.add_forecast, tau=self.evaluation.tau)
         with self._tapped(block_index, call.spec, joint):
             tokens, update = compute_or_reuse(call.tokens, add_cached_update, in_stream, block)
-        history.refresh(update, self.evaluation.tau, in_stream.flat)
+        history.refresh(update, self.evaluation.tau, in_stream.flat, self.evaluation.spacing)
         return call.as_output(tokens, call.output_text(outputs[0]))
 
     def _compute_index(self, count: int, call: BlockCall) -> TokenIndex:
         if count not in self.index:
             n_rows = call.tokens.shape[0]
-            self.index[count] = self.session.compute_index(self.rows, n_rows, self.images, call.n_image, count)
+            self.index[count] = self.session.compute_index(
+                self.rows, n_rows, self.images, call.n_image, count, call.tokens.device,
+            )
         return self.index[count]
 
     @contextmanager
@@ -169,6 +175,8 @@ class Forward:
         try:
             yield
         finally:
+            if self.tap is not None:
+                self.block_seconds -= self.tap.seconds
             self.tap = None
 
     def _timed(self, function: Any, *args: Any) -> Any:
@@ -183,12 +191,13 @@ class Forward:
         image = n_image if compute is None else compute.count
         evaluation.available += n_rows * (n_image + call.n_text)
         evaluation.computed[block_index] += n_rows * (image + (call.n_text if image else 0))
-        evaluation.rows += n_rows if block_index == 0 else 0
-        if not self.counts_tokens:
-            return
-        if evaluation.token_counts is None:
-            evaluation.token_counts = torch.zeros(self.images, n_image, device=call.tokens.device)
-        if evaluation.token_counts.shape[1] != n_image:
+        if not self.saw_block:
+            self.saw_block = True
+            evaluation.rows += n_rows
+            if evaluation.drawn is None or n_image > evaluation.token_counts.shape[1]:  # not a part of the picture
+                evaluation.drawn = self
+                evaluation.token_counts = torch.zeros(self.images, n_image, device=call.tokens.device)
+        if evaluation.drawn is not self:
             return
         if compute is None:
             evaluation.token_counts += 1

@@ -24,28 +24,41 @@ def lagrange_weights(nodes: list[float], tau: float) -> list[float]:
     return weights
 
 
+def _as_stream(out: Tensor, dtype: torch.dtype) -> Tensor:
+    """float32 sums in the stream's dtype; float16 saturates instead of overflowing, as the hosts' blocks do."""
+    return out.clamp(-65504, 65504).to(dtype) if dtype == torch.float16 else out.to(dtype)
+
+
 class RunHistory:
     """Updates of a unit whose tokens are always refreshed together: one time for all of them."""
 
     def __init__(self, order: int) -> None:
         self.order = order
-        self.taus: list[float] = []         # newest first
+        self.taus: list[float] = []
         self.updates: list[Tensor] = []     # each (R, N, D) float32
 
-    def refresh(self, update: Tensor, tau: float) -> None:
-        """Keep `update` (owned by the history from here on); one already kept at this tau is replaced."""
-        if tau in self.taus:
-            self.updates[self.taus.index(tau)] = update
-            return
-        self.taus = [tau, *self.taus][: self.order + 1]
-        self.updates = [update, *self.updates][: self.order + 1]
+    def refresh(self, update: Tensor, tau: float, spacing: float = 0.0) -> None:
+        """Keep `update` (owned by the history from here on).
+
+        It replaces one kept no further than `spacing` from `tau`: nodes that near would turn rounding into huge weights.
+        Else, where the history is full, it replaces the one kept furthest from `tau`.
+        """
+        distances = [abs(kept - tau) for kept in self.taus]
+        if distances and min(distances) <= spacing:
+            slot = distances.index(min(distances))
+        elif len(self.taus) <= self.order:
+            slot = len(self.taus)
+        else:
+            slot = distances.index(max(distances))
+        self.taus[slot : slot + 1] = [tau]
+        self.updates[slot : slot + 1] = [update]
 
     def add_forecast(self, x: Tensor, tau: float) -> Tensor:
         """x + the update forecast at tau, a fresh tensor of x's dtype."""
         out = x.float()
         for weight, update in zip(lagrange_weights(self.taus, tau), self.updates):
             out = torch.add(out, update, alpha=weight) if out is x else out.add_(update, alpha=weight)
-        return out.to(x.dtype)
+        return _as_stream(out, x.dtype)
 
     @property
     def memory_bytes(self) -> int:
@@ -61,15 +74,13 @@ class TokenHistory:
         self.updates = torch.zeros(order + 1, rows * n_tokens, width, device=device)           # float32
         self.taus = torch.full((order + 1, rows * n_tokens), torch.nan, device=device)         # nan: not yet filled
 
-    def refresh(self, update: Tensor, tau: float, flat: Tensor | None = None) -> None:
-        """Keep `update` of the tokens `flat` (indices into rows * N; None: all) in place of the oldest kept.
-
-        A slot already at this tau is overwritten, so that two evaluations at one time never count as two.
-        """
+    def refresh(self, update: Tensor, tau: float, flat: Tensor | None = None, spacing: float = 0.0) -> None:
+        """Keep `update` of the tokens `flat` (indices into rows * N; None: all), in the slots `RunHistory.refresh` takes."""
         index = torch.arange(self.taus.shape[1], device=self.taus.device) if flat is None else flat
         taus = self.taus[:, index]
-        distance = (taus - tau).abs().nan_to_num(nan=1e9)              # an empty slot before the oldest
-        slot = torch.where(taus == tau, torch.inf, distance).argmax(dim=0)
+        distance = (taus - tau).abs()
+        urgency = torch.where(distance <= spacing, 1e9 - distance, distance)   # near before empty before furthest
+        slot = urgency.nan_to_num(nan=1e6).argmax(dim=0)
         self.updates[slot, index] = update.reshape(len(index), -1).float()
         self.taus[slot, index] = tau
 
@@ -79,7 +90,7 @@ class TokenHistory:
         out = torch.addcmul(x.float().reshape(self.updates.shape[1:]), self.updates[0], weights[0][:, None])
         for weight, update in zip(weights[1:], self.updates[1:]):
             out.addcmul_(update, weight[:, None])
-        return out.view(self.shape).to(x.dtype)
+        return _as_stream(out.view(self.shape), x.dtype)
 
     def change_rate(self) -> Tensor:
         """(R, N): how fast each token's update moved between its two newest refreshes, norm per unit of tau."""

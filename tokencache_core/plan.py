@@ -13,9 +13,6 @@ from .scores import random_scores, round_robin_scores, staleness_scores
 from .settings import CacheSettings
 
 
-_RATE_BLOCKS = 4  # blocks whose change rates are averaged; measuring all of them would cost a P-step a tenth of its time
-
-
 class Planner(Protocol):
     """Ranks tokens; a run has one, and asks it once per evaluation, whatever the number of conditionings."""
 
@@ -25,7 +22,7 @@ class Planner(Protocol):
     def ranking(self, images: int, n_tokens: int, count: int, tau: float, histories: Sequence[TokenHistory]) -> Tensor:
         """(images, N) token numbers, the most urgent first; the first `count` are the most a block will compute.
 
-        histories: of the blocks that compute some tokens, rows ordered conditioning by conditioning.
+        histories: of some of the blocks that compute some tokens, rows ordered conditioning by conditioning.
         """
 
 
@@ -59,8 +56,7 @@ class ScorePlanner:
     def _by_staleness(self, images: int, n_tokens: int, count: int, tau: float, histories: Sequence[TokenHistory]) -> Tensor:
         key = (images, n_tokens)
         if key not in self.rates:
-            some = histories[:: max(1, len(histories) // _RATE_BLOCKS)]
-            rate = sum(_image_rate(history, images, n_tokens) for history in some) / len(some)
+            rate = sum(_image_rate(history, images, n_tokens) for history in histories) / len(histories)
             self.rates[key] = rate + 1e-6 * rate.mean()  # a token that never changed still has its turn in the end
             self.last_tau[key] = torch.full_like(rate, self.full_tau)
         scores = staleness_scores((self.last_tau[key] - tau).abs(), self.rates[key])

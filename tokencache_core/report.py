@@ -13,8 +13,8 @@ from torch import Tensor
 class StepRecord:
     """One evaluation of the model.
 
-    kind: "I" (everything computed) or "P". compute: share of the block-tokens computed, 0..1. seconds: wall clock.
-    bookkeeping: of these, seconds spent by the cache itself (measured on a CPU; 0 on a GPU, which runs behind).
+    kind: "I" (everything computed) or "P". seconds: wall clock. bookkeeping: of these, seconds spent by the cache itself
+    (measured on a CPU; 0 on a GPU, which runs behind). computed, available: block-tokens, summed over rows and blocks.
     block_tokens: tokens computed per block and row. token_counts: (images, N), blocks that computed each image token.
     misses: calls of the network that had nothing cached on a P-step and therefore ran whole.
     """
@@ -24,10 +24,16 @@ class StepRecord:
     kind: str
     seconds: float
     bookkeeping: float
-    compute: float
+    computed: int
+    available: int
     block_tokens: tuple[float, ...]
     token_counts: Tensor = field(repr=False)
     misses: int = 0
+
+    @property
+    def compute(self) -> float:
+        """Share of the block-tokens computed, 0..1; a step that the cache never saw computed everything."""
+        return self.computed / self.available if self.available else 1.0
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,8 @@ class Report:
     @property
     def compute(self) -> float:
         """Share of block-token evaluations in the whole run."""
-        return sum(step.compute for step in self.steps) / max(1, len(self.steps))
+        available = sum(step.available for step in self.steps)
+        return sum(step.computed for step in self.steps) / available if available else 1.0
 
     @property
     def whole_step_seconds(self) -> float:

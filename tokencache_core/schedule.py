@@ -116,10 +116,8 @@ class PercentileSchedule:
         chosen: set[int] = {0}
         for k in range(1, self.count):
             step = bisect.bisect_left(cumulative, total * k / self.count)
-            while step in chosen:  # a peak spans several percentiles: take the next free step
-                step += 1
-            if step < len(taus):
-                chosen.add(step)
+            free = [other for other in range(len(taus)) if other not in chosen]
+            chosen.add(min(free, key=lambda other: abs(other - step)))  # a peak may span several percentiles
         return frozenset(chosen)
 
 

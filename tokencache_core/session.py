@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -20,16 +20,21 @@ from .stopwatch import Stopwatch
 from .token_index import TokenIndex
 
 
+_RATE_BLOCKS = 4  # blocks whose change rates a plan looks at; looking at all of them would cost a tenth of a P-step
+
+
 class RowCache:
     """What one set of batch rows keeps between steps, by block or, where a run reuses together, by its first block."""
 
     def __init__(self) -> None:
+        self.n_tokens = 0                       # image tokens per row
         self.units: tuple[Unit, ...] = ()       # one entry a block; empty until the first I-step knows the token count
         self.runs: dict[int, list[RunHistory]] = {}          # one history a stream (image, text)
         self.tokens: dict[int, TokenHistory] = {}
         self.contexts: dict[int, AttentionContext] = {}
 
     def lay_out(self, settings: CacheSettings, streams: tuple[str, ...], n_tokens: int) -> None:
+        self.n_tokens = n_tokens
         counts = tokens_per_block(settings, len(streams), n_tokens)
         grouped = group_blocks(counts, n_tokens, streams)
         self.units = tuple(unit for unit in grouped for _ in range(unit.first, unit.last + 1))
@@ -43,15 +48,19 @@ class RowCache:
 class Evaluation:
     """One evaluation of the model at one sigma; it may take several calls of the network (conditionings apart)."""
 
-    def __init__(self, index: int, sigma: float, tau: float, computes_all: bool, n_blocks: int, device: torch.device) -> None:
+    def __init__(
+        self, index: int, sigma: float, tau: float, computes_all: bool, spacing: float, n_blocks: int, device: torch.device,
+    ) -> None:
         self.index, self.sigma, self.tau, self.computes_all = index, sigma, tau, computes_all
+        self.spacing = spacing                   # refreshes no further apart in tau count as one
         self.watch = Stopwatch(device)
         self.bookkeeping = 0.0
         self.rows = 0
         self.computed = [0] * n_blocks           # tokens computed, summed over rows
         self.available = 0                       # tokens there were, summed over rows and blocks
         self.rankings: dict[tuple[int, int], Tensor] = {}
-        self.token_counts: Tensor | None = None  # (images, N)
+        self.token_counts: Tensor | None = None  # (images, N), drawn by one call of the network
+        self.drawn: object | None = None         # that call
         self.misses = 0
         self.calls: Counter[Hashable] = Counter()
 
@@ -59,7 +68,7 @@ class Evaluation:
         counts = torch.zeros(0, 0) if self.token_counts is None else self.token_counts.cpu()
         return StepRecord(
             index=self.index, sigma=self.sigma, kind="I" if self.computes_all else "P", seconds=self.watch.seconds(),
-            bookkeeping=self.bookkeeping, compute=sum(self.computed) / max(1, self.available),
+            bookkeeping=self.bookkeeping, computed=sum(self.computed), available=self.available,
             block_tokens=tuple(tokens / max(1, self.rows) for tokens in self.computed), token_counts=counts, misses=self.misses,
         )
 
@@ -67,15 +76,17 @@ class Evaluation:
 class Session:
     """Opened when sampling starts and closed when it ends; closing gives the report and frees the caches.
 
-    sigmas, taus: the run's own steps (without the final zero). streams: one name a block (`BlockSpec.stream`).
+    sigmas: the run's own steps (without the final zero). tau: from a sigma to the model's time scaled to [0, 1].
+    streams: one name a block (`BlockSpec.stream`).
     """
 
     def __init__(
-        self, settings: CacheSettings, schedule: Schedule, *, sigmas: Sequence[float], taus: Sequence[float],
+        self, settings: CacheSettings, schedule: Schedule, *, sigmas: Sequence[float], tau: Callable[[float], float],
         streams: tuple[str, ...], device: torch.device | str = "cpu", planner: Planner | None = None,
     ) -> None:
-        self.settings, self.sigmas, self.streams = settings, list(sigmas), streams
-        self.i_steps = schedule.i_steps(taus)
+        self.settings, self.sigmas, self.tau, self.streams = settings, list(sigmas), tau, streams
+        self.taus = [tau(sigma) for sigma in self.sigmas]
+        self.i_steps = schedule.i_steps(self.taus)
         self.planner = planner or ScorePlanner(settings)
         self.device = torch.device(device)
         self.row_caches: dict[Hashable, RowCache] = {}
@@ -83,26 +94,26 @@ class Session:
         self.evaluations: list[Evaluation] = []
         self.current: Evaluation | None = None
         self.memory_bytes = 0
-        self.notes: list[str] = []
+        self.notes: dict[str, None] = {}  # in the order in which they were first made
         tokens_per_block(settings, len(streams), 1)  # refuses a K beyond the model's depth before any work is done
 
     @contextmanager
-    def evaluation(self, sigma: float, tau: float) -> Iterator[Evaluation]:
-        """Around one evaluation at `sigma`, whose model time scaled to [0, 1] is `tau`."""
+    def evaluation(self, sigma: float) -> Iterator[Evaluation]:
+        """Around one evaluation of the model at `sigma`."""
         previous = self.evaluations[-1] if self.evaluations else None
         rising = previous is not None and sigma > previous.sigma * (1 + 1e-6)
-        step = self._step_of(sigma)
+        step, tau = self._step_of(sigma), self.tau(sigma)
         computes_all = previous is None or rising or step in self.i_steps
-        self.current = Evaluation(step, sigma, tau, computes_all, len(self.streams), self.device)
-        self.used = set()
+        evaluation = Evaluation(step, sigma, tau, computes_all, self._spacing(step), len(self.streams), self.device)
+        outer, self.current, self.used = self.current, evaluation, set()
         if computes_all:
             self.planner.computed_all(tau)
         try:
-            yield self.current
+            yield evaluation
         finally:
-            self.current.watch.stop()
-            self._after(self.current)
-            self.current = None
+            evaluation.watch.stop()
+            self._after(evaluation)
+            self.current = outer
 
     def rows(self, key: Hashable) -> RowCache:
         """The cache of the rows named by `key`; a second call with the same key in one evaluation has a cache of its own."""
@@ -111,16 +122,23 @@ class Session:
         self.used.add(key)
         return self.row_caches.setdefault(key, RowCache())
 
-    def compute_index(self, rows: RowCache, n_rows: int, images: int, n_tokens: int, count: int) -> TokenIndex:
+    def compute_index(
+        self, rows: RowCache, n_rows: int, images: int, n_tokens: int, count: int, device: torch.device,
+    ) -> TokenIndex:
         """The `count` tokens per row that this evaluation computes; all rows of an image have the same."""
         evaluation, key = self.current, (images, n_tokens)
         if key not in evaluation.rankings:
             most = max(unit.tokens for unit in rows.units if unit.kind == "tokens")
-            histories = list(rows.tokens.values())
-            ranking = self.planner.ranking(images, n_tokens, most, evaluation.tau, histories)
-            evaluation.rankings[key] = ranking.to(self.device)
-        chosen = evaluation.rankings[key][:, :count].sort(dim=1).values
+            some = sorted(rows.tokens)[:: max(1, len(rows.tokens) // _RATE_BLOCKS)]
+            alike = [other for other in self.row_caches.values() if other.n_tokens == n_tokens]
+            histories = [other.tokens[block] for block in some for other in alike if block in other.tokens]
+            evaluation.rankings[key] = self.planner.ranking(images, n_tokens, most, evaluation.tau, histories)
+        chosen = evaluation.rankings[key][:, :count].to(device).sort(dim=1).values
         return TokenIndex(chosen.repeat(n_rows // images, 1), n_tokens)
+
+    def note(self, text: str) -> None:
+        """Something that the user should read in the report; said once."""
+        self.notes.setdefault(text)
 
     def close(self) -> Report:
         """Free the caches and report."""
@@ -128,11 +146,17 @@ class Session:
         steps = tuple(evaluation.record() for evaluation in self.evaluations)
         return Report(steps=steps, memory_bytes=self.memory_bytes, settings=str(self.settings), notes=tuple(self.notes))
 
+    def _spacing(self, step: int) -> float:
+        """A little over half of the run's step in tau: solvers that evaluate between steps add no nodes to a forecast."""
+        here, then = (self.taus[step], self.taus[step + 1]) if step + 1 < len(self.taus) else (self.taus[step - 1], self.taus[step])
+        return 0.6 * abs(here - then)
+
     def _step_of(self, sigma: float) -> int:
         """The last step of the run whose sigma is not below `sigma` (solvers also evaluate between steps)."""
         return max((i for i, known in enumerate(self.sigmas) if known >= sigma * (1 - 1e-4)), default=0)
 
     def _after(self, evaluation: Evaluation) -> None:
+        evaluation.drawn = None
         self.evaluations.append(evaluation)
         self.memory_bytes = max(self.memory_bytes, sum(rows.memory_bytes for rows in self.row_caches.values()))
         if evaluation.computes_all:  # rows that no longer occur (a conditioning's range ended) free their memory

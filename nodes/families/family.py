@@ -18,11 +18,10 @@ from ...tokencache_core.block_spec import BlockSpec
 class Family:
     """model_class: full name of the network's class. block_lists: its lists of blocks, in the order they run.
 
-    specs: block class name -> spec, or a function from a block to its spec. attention_module: for networks that call
-    `optimized_attention` without transformer_options, the module whose global of that name is swapped instead.
+    spec: from a block to its spec. attention_module: for networks that call `optimized_attention` without
+    transformer_options, the module whose global of that name is swapped instead.
     """
 
-    name: str
     model_class: str
     block_lists: tuple[str, ...]
     spec: Callable[[nn.Module], BlockSpec]
@@ -42,16 +41,30 @@ class Family:
         if self.attention_module is None:  # the override in transformer_options reaches it
             yield
             return
-        module = importlib.import_module(self.attention_module)
-        original, thread = module.optimized_attention, threading.get_ident()
-
-        def tapped(*args: Any, **kwargs: Any) -> Any:
-            if threading.get_ident() != thread:
-                return original(*args, **kwargs)
-            return tap(original, *args, **kwargs)
-
-        module.optimized_attention = tapped
+        module, thread = importlib.import_module(self.attention_module), threading.get_ident()
+        with _SWAPPING:
+            if not isinstance(module.optimized_attention, _ByThread):
+                module.optimized_attention = _ByThread(module.optimized_attention)
+            by_thread = module.optimized_attention
+            by_thread.taps[thread] = tap
         try:
             yield
         finally:
-            module.optimized_attention = original
+            with _SWAPPING:
+                del by_thread.taps[thread]
+                if not by_thread.taps:
+                    module.optimized_attention = by_thread.original
+
+
+_SWAPPING = threading.Lock()
+
+
+class _ByThread:
+    """In place of a module's attention function while some threads tap it."""
+
+    def __init__(self, original: Callable[..., Any]) -> None:
+        self.original, self.taps = original, {}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        tap = self.taps.get(threading.get_ident())
+        return self.original(*args, **kwargs) if tap is None else tap(self.original, *args, **kwargs)

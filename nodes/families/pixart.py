@@ -17,6 +17,6 @@ def _spec(block: nn.Module) -> BlockSpec:
 
 
 PIXART = Family(
-    name="PixArt", model_class="comfy.ldm.pixart.pixartms.PixArtMS", block_lists=("blocks",), spec=_spec,
+    model_class="comfy.ldm.pixart.pixartms.PixArtMS", block_lists=("blocks",), spec=_spec,
     attention_module="comfy.ldm.pixart.blocks",
 )
