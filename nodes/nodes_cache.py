@@ -50,7 +50,7 @@ class ApplyTokenCache(io.ComfyNode):
                     "shares", options=list(SHARES), default=DEFAULTS.shares, advanced=True,
                     tooltip="Where in depth tokens are computed: in the first blocks, or evenly in all.",
                 ),
-                ScheduleType.Input("schedule", optional=True, tooltip="Which steps compute everything. Default: every third."),
+                ScheduleType.Input("schedule", optional=True, tooltip="Which steps compute everything. Default: the first two and every third."),
             ],
             outputs=[
                 io.Model.Output(tooltip="The model, sampling with TokenCache."),
@@ -89,8 +89,8 @@ class IStepScheduler(io.ComfyNode):
                     tooltip="Two-phase only: the share of the model's time that belongs to the first phase.",
                 ),
                 io.Int.Input(
-                    "warmup", default=3, min=1, max=100, advanced=True,
-                    tooltip="The first steps, all I-steps. A forecast of order 2 needs three of them.",
+                    "warmup", default=2, min=1, max=100, advanced=True,
+                    tooltip="The first steps, all I-steps.",
                 ),
                 io.String.Input(
                     "steps", default="0, 1, 2, 5, 8, 11, 14, 17", advanced=True,

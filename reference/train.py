@@ -39,7 +39,7 @@ class Recipe:
     warmup: int = 3_000
     decay: int = 25_000              # the last pictures, over which the learning rate falls to zero
     lr: float = 1e-3
-    ema_pictures: float = 20_000.0   # time constant of the weight average
+    ema_pictures: float = 8_000.0   # time constant of the weight average
     label_dropout: float = 0.12
     min_snr_gamma: float = 5.0
     seed: int = 0

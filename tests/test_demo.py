@@ -42,7 +42,7 @@ def test_it_ends_with_pictures_and_a_table(comfy_server, prompt, titles, tmp_pat
     assert titles["Load DiT"] in run.cached
     demo.collect(comfy_server, run, titles)
     printed = capsys.readouterr().out
-    assert "IIIPPIPP" in printed
+    assert "IIPPIPPI" in printed
     assert "without TokenCache" in printed and " dB" in printed
     for name in ("grid_full.png", "grid_tokencache.png", "heatmap.png", "steps.png"):
         assert min(Image.open(tmp_path / name).size) > 30

@@ -73,3 +73,20 @@ def test_half_precision_streams_keep_their_type_and_the_history_float32():
     history.refresh(torch.full((1, 1, 1), 1.001), 0.8)
     out = history.add_forecast(torch.zeros(1, 1, 1, dtype=torch.bfloat16), 0.7)
     assert out.dtype == torch.bfloat16 and history.updates[0].dtype == torch.float32
+
+
+@pytest.mark.parametrize("make", [lambda: RunHistory(1), lambda: TokenHistory(1, torch.Size((1, 1, 1)), torch.device("cpu"))])
+def test_refreshes_nearer_than_the_spacing_count_as_one(make):
+    history = make()
+    for tau, value in ((0.9, 9.0), (0.8, 8.0), (0.79999, 8.5)):
+        history.refresh(torch.full((1, 1, 1), value), tau, spacing=0.05)
+    # a line through (0.9, 9) and (0.79999, 8.5)
+    assert history.add_forecast(torch.zeros(1, 1, 1), 0.7).item() == pytest.approx(8.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("make", [lambda: RunHistory(1), lambda: TokenHistory(1, torch.Size((1, 1, 1)), torch.device("cpu"))])
+def test_float16_saturates_instead_of_overflowing(make):
+    history = make()
+    history.refresh(torch.full((1, 1, 1), 1000.0), 0.9)
+    history.refresh(torch.full((1, 1, 1), 2000.0), 0.8)
+    assert history.add_forecast(torch.full((1, 1, 1), 63000.0, dtype=torch.float16), 0.7).item() == 65504.0

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
+import comfy.ldm.modules.attention
+import comfy.ldm.pixart.blocks
+import comfy.samplers
 import pytest
 import torch
 from tiny_models import TinyModel, tiny_dit, tiny_flux, tiny_pixart
 from tokencache_pack.nodes.model_hooks import apply_tokencache
+from tokencache_pack.tokencache_core import history as history_module
 from tokencache_pack.tokencache_core import session as session_module
 from tokencache_pack.tokencache_core.allocation import Unit
+from tokencache_pack.tokencache_core.history import lagrange_weights
 from tokencache_pack.tokencache_core.schedule import ExplicitSchedule, UniformSchedule
 from tokencache_pack.tokencache_core.settings import CacheSettings
 
@@ -71,8 +77,9 @@ def test_ratio_nine_tenths_computes_a_tenth_on_p_steps(tiny: TinyModel, shares: 
         assert torch.allclose(computed, torch.tensor(0.1), atol=0.01)
 
 
-def test_batched_and_split_conditionings_agree(tiny: TinyModel, monkeypatch: pytest.MonkeyPatch):
-    model, _ = cached(tiny, cache_ratio=0.8, shares="uniform", score="round-robin")
+@pytest.mark.parametrize("score", ["staleness", "round-robin"])
+def test_batched_and_split_conditionings_agree(tiny: TinyModel, score: str, monkeypatch: pytest.MonkeyPatch):
+    model, _ = cached(tiny, cache_ratio=0.8, shares="uniform", score=score)
     batched = tiny.sample(model, batch=2)
     split_conditionings(tiny, monkeypatch)
     assert torch.allclose(tiny.sample(model, batch=2), batched, atol=1e-4 * batched.abs().max())
@@ -106,6 +113,26 @@ def test_samplers_that_evaluate_more_than_once_a_step(tiny: TinyModel, sampler: 
     assert kinds[0] == "I" and "P" in kinds
 
 
+def test_no_sampler_makes_a_forecast_explode(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    """Evaluations within a step, or a rounding error apart, must not become separate nodes of the polynomial."""
+    weights = []
+
+    def recording(nodes: list[float], tau: float) -> list[float]:
+        weights.extend(lagrange_weights(nodes, tau))
+        return lagrange_weights(nodes, tau)
+
+    monkeypatch.setattr(history_module, "lagrange_weights", recording)
+    slow = {"dpm_adaptive", "uni_pc", "uni_pc_bh2"}  # uni_pc's corrector is costly here and calls like dpmpp_2m
+    for make in (tiny_flux, lambda: tiny_dit(tmp_path / "dit.safetensors")):
+        tiny = make()
+        model, _ = cached(tiny)
+        for sampler in sorted(set(comfy.samplers.KSAMPLER_NAMES) - slow):
+            for scheduler in ("simple", "karras"):
+                weights.clear()
+                tiny.sample(model, sampler=sampler, scheduler=scheduler, steps=10)
+                assert max(map(abs, weights), default=0) < 40, (tiny.name, sampler, scheduler)
+
+
 def test_without_guidance_only_one_conditioning_runs(tiny: TinyModel):
     model, handle = cached(tiny, cache_ratio=0.0)
     assert torch.equal(tiny.sample(model, cfg=1.0), tiny.sample(cfg=1.0))
@@ -131,6 +158,7 @@ def test_a_failing_sampler_leaves_nothing_behind(tiny: TinyModel):
         tiny.sample(failing)
     assert nothing_is_left_on(tiny)
     assert torch.equal(tiny.sample(), plain)
+    assert not handle.reports
 
 
 def _fails_at(call: int) -> Callable:
@@ -155,3 +183,23 @@ def test_applying_twice_is_the_later_one(tiny: TinyModel):
 def test_too_many_last_blocks_are_refused_when_the_node_runs(tiny: TinyModel):
     with pytest.raises(ValueError, match="has only"):
         cached(tiny, last_blocks=99)
+
+
+def test_another_nodes_patch_inside_the_blocks_makes_the_run_whole_and_the_report_says_so():
+    tiny = tiny_flux()
+    patched = tiny.model.clone()
+    patched.set_model_attn1_output_patch(lambda attention, options: attention)
+    model, handle = apply_tokencache(patched, CacheSettings(), EVERY_THIRD)
+    assert torch.equal(tiny.sample(model), tiny.sample(patched))
+    assert handle.latest().compute == 1.0
+    assert "another node patches the inside of blocks" in handle.latest().text()
+
+
+def test_two_threads_sample_two_models_at_once():
+    models = [tiny_pixart() for _ in range(2)]
+    alone = [tiny.sample(cached(tiny, cache_ratio=0.5, shares="uniform")[0]) for tiny in models]
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(lambda tiny: tiny.sample(cached(tiny, cache_ratio=0.5, shares="uniform")[0]), models))
+    assert all(torch.equal(a, b) for a, b in zip(alone, together))
+    assert comfy.ldm.pixart.blocks.optimized_attention is comfy.ldm.modules.attention.optimized_attention
+

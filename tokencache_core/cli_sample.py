@@ -77,7 +77,7 @@ def add_cache_arguments(parser: argparse.ArgumentParser) -> None:
         help="0 reuses updates, 1 and 2 forecast them",
     )
     group.add_argument("--interval", type=whole_number(1), default=3, metavar="N", help="every N-th step is an I-step")
-    group.add_argument("--warmup", type=whole_number(1), default=3, metavar="N", help="the first N steps are I-steps")
+    group.add_argument("--warmup", type=whole_number(1), default=2, metavar="N", help="the first N steps are I-steps")
     group.add_argument("--i-steps", metavar="LIST", help="these I-steps instead, counted from 0, comma-separated")
     group.add_argument(
         "--last-blocks", type=whole_number(0), default=default.last_blocks, metavar="K",

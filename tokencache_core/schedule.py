@@ -32,7 +32,7 @@ class UniformSchedule:
     """The first `warmup` steps, then every `interval`-th."""
 
     interval: int = 3
-    warmup: int = 3
+    warmup: int = 2
 
     def __post_init__(self) -> None:
         _check_interval("interval", self.interval)
@@ -50,7 +50,7 @@ class TwoPhaseSchedule:
     first_interval: int = 3
     second_interval: int = 4
     split: float = 0.5
-    warmup: int = 3
+    warmup: int = 2
 
     def __post_init__(self) -> None:
         _check_interval("first_interval", self.first_interval)
