@@ -75,7 +75,7 @@ def train(data: EmojiData, steps: int, batch: int, seed: int) -> tuple[EmojiClas
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=FILE)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=400)
     args = parser.parse_args()
     classifier, accuracy = train(load_emoji(), args.steps, batch=128, seed=0)
     save_file(classifier.state_dict(), args.out, metadata={"held_out_accuracy": f"{accuracy:.4f}"})

@@ -34,12 +34,12 @@ class Recipe:
     depth: int = 12
     size: int = 32
     batch: int = 64
-    half_resolution: int = 200_000   # pictures in the first phase
-    full_resolution: int = 60_000    # pictures in the second
+    half_resolution: int = 129_920   # pictures in the first phase
+    full_resolution: int = 27_008    # pictures in the second
     warmup: int = 3_000
     decay: int = 25_000              # the last pictures, over which the learning rate falls to zero
     lr: float = 1e-3
-    ema_pictures: float = 8_000.0   # time constant of the weight average
+    ema_pictures: float = 8_000.0    # time constant of the weight average
     label_dropout: float = 0.12
     min_snr_gamma: float = 5.0
     seed: int = 0
