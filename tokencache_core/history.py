@@ -79,8 +79,9 @@ class TokenHistory:
         index = torch.arange(self.taus.shape[1], device=self.taus.device) if flat is None else flat
         taus = self.taus[:, index]
         distance = (taus - tau).abs()
-        urgency = torch.where(distance <= spacing, 1e9 - distance, distance)   # near before empty before furthest
-        slot = urgency.nan_to_num(nan=1e6).argmax(dim=0)
+        # taus lie in [0, 1]: the nearest of the near comes first, then an empty slot, then the furthest
+        urgency = torch.where(distance <= spacing, 4 - distance, distance)
+        slot = urgency.nan_to_num(nan=2.0).argmax(dim=0)
         self.updates[slot, index] = update.reshape(len(index), -1).float()
         self.taus[slot, index] = tau
 
