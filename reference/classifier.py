@@ -1,4 +1,4 @@
-"""A small classifier of the emoji, to judge samples by: `python -m reference.classifier --out reference/emoji-classifier.safetensors`.
+"""A small classifier of the emoji by category, to judge samples by: `python -m reference.classifier --out reference/emoji-classifier.safetensors`.
 
 Trained on the same data as the DiT, but for a tenth of the emoji, which are kept back to know how far to trust it.
 """
@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .data import CLASSES, EmojiData, load_emoji
+from .data import CATEGORIES, EmojiData, load_emoji
 
 FILE = Path(__file__).resolve().parent / "emoji-classifier.safetensors"
 
@@ -27,12 +27,12 @@ def _stage(channels: int, wider: int) -> nn.Sequential:
 
 
 class EmojiClassifier(nn.Module):
-    """Pictures (B, 3, 32, 32) in [-1, 1] -> class logits (B, 9); `features` gives the (B, 128) before the last layer."""
+    """Pictures (B, 3, 32, 32) in [-1, 1] -> category logits (B, 9); `features` gives the (B, 128) before the last layer."""
 
     def __init__(self) -> None:
         super().__init__()
         self.stages = nn.Sequential(_stage(3, 32), _stage(32, 64), _stage(64, 128))
-        self.head = nn.Linear(128, len(CLASSES))
+        self.head = nn.Linear(128, len(CATEGORIES))
 
     def features(self, x: Tensor) -> Tensor:
         return self.stages(x).mean(dim=(2, 3))
@@ -57,7 +57,7 @@ def train(data: EmojiData, steps: int, batch: int, seed: int) -> tuple[EmojiClas
     optimizer = torch.optim.AdamW(classifier.parameters(), weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=4e-3, total_steps=steps)
     for _ in tqdm(range(steps), unit="step", mininterval=5):
-        x, labels = seen.batch(batch, random)
+        x, labels, _ = seen.batch(batch, random)
         shift = torch.randint(-2, 3, (2,), generator=random).tolist()
         x = x.roll(shift, dims=(2, 3)) + 0.1 * torch.rand(1, generator=random) * torch.randn(x.shape, generator=random)
         loss = F.cross_entropy(classifier(x), labels, label_smoothing=0.05)
@@ -68,7 +68,7 @@ def train(data: EmojiData, steps: int, batch: int, seed: int) -> tuple[EmojiClas
     classifier.eval()
     held = data.only(kept_back)
     with torch.no_grad():
-        right = classifier(held.pictures.float() / 127.5 - 1).argmax(dim=1) == held.labels
+        right = classifier(held.pictures.float() / 127.5 - 1).argmax(dim=1) == held.category
     return classifier, right.float().mean().item()
 
 

@@ -1,7 +1,7 @@
 """Turn a training run into what is shipped: `python -m reference.publish --run reference/runs/emoji`.
 
 Writes the averaged weights as fp16 with their metadata, the loss curve and a sample grid with each sample's nearest
-training picture, and prints how often the classifier agrees with the class that was asked for.
+training picture, and prints how often the classifier agrees with the category that was asked for.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tokencache_core.noise_schedule import simple_sigmas  # noqa: E402
 from tokencache_core.sampling import sample, starting_noise  # noqa: E402
 
 from .classifier import load_classifier  # noqa: E402
-from .data import CLASSES, PACKAGE, EmojiData, load_emoji  # noqa: E402
+from .data import CATEGORIES, CLASSES, PACKAGE, SHOWN, EmojiData, load_emoji  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 WEIGHTS = HERE / "emoji-dit.safetensors"
@@ -64,10 +64,12 @@ def nearest(pictures: Tensor, data: EmojiData) -> Tensor:
 
 
 def sample_grid(model: DiT, data: EmojiData, file: Path, rows: int) -> None:
-    """Samples (one column a class) on the left, their nearest training pictures on the right."""
-    labels = torch.arange(len(CLASSES)).repeat(rows)
+    """Samples on the left, their nearest training pictures on the right; a column a category, the lower half of the
+    rows asked for by one of its sub-categories."""
+    names = (rows - rows // 2) * CATEGORIES + rows // 2 * SHOWN
+    labels = torch.tensor([CLASSES.index(name) for name in names])
     drawn = samples(model, labels, seed=0, steps=50, solver="ddim", cfg=4.0)
-    halves = [make_grid((F.interpolate(half, scale_factor=2) + 1) / 2, nrow=len(CLASSES), pad_value=1.0) for half in (drawn, nearest(drawn, data))]
+    halves = [make_grid((F.interpolate(half, scale_factor=2) + 1) / 2, nrow=len(CATEGORIES), pad_value=1.0) for half in (drawn, nearest(drawn, data))]
     gap = torch.zeros(3, halves[0].shape[1], 6)
     save_image(torch.cat([halves[0], gap, halves[1]], dim=2), file)
 
@@ -80,17 +82,28 @@ def loss_curve(losses: list[list[float]], file: Path) -> None:
     figure.savefig(file, dpi=120)
 
 
-def accuracy(model: DiT, count: int, batch: int = 64) -> Tensor:
-    """(9,) share of samples per class that the classifier takes for the class asked for (12 steps of dpmpp_2m, cfg 4)."""
+def accuracy(model: DiT, data: EmojiData, count: int, batch: int = 64) -> Tensor:
+    """(2, 9) share of samples that the classifier takes for their category (12 steps of dpmpp_2m, guidance 4).
+
+    Categories in turn; one round is asked for by category, the next by a sub-category of each.
+    """
     classifier, right = load_classifier(), []
-    labels = torch.arange(count) % len(CLASSES)
+    wanted = torch.arange(count) % len(CATEGORIES)
+    rounds = torch.arange(count) // len(CATEGORIES)
+    inside = [data.subcategory[data.category == category].unique() for category in range(len(CATEGORIES))]
+    labels = torch.stack([
+        category if turn % 2 == 0 else inside[category][turn // 2 % len(inside[category])]
+        for category, turn in zip(wanted, rounds)
+    ])
     for start in tqdm(range(0, count, batch), unit="batch"):
-        wanted = labels[start : start + batch]
-        drawn = samples(model, wanted, seed=100_000 + start, steps=12, solver="dpmpp_2m", cfg=4.0)
+        drawn = samples(model, labels[start : start + batch], seed=100_000 + start, steps=12, solver="dpmpp_2m", cfg=4.0)
         with torch.no_grad():
-            right.append(classifier(drawn).argmax(dim=1) == wanted)
+            right.append(classifier(drawn).argmax(dim=1) == wanted[start : start + batch])
     hits = torch.cat(right).float()
-    return torch.stack([hits[labels == index].mean() for index in range(len(CLASSES))])
+    return torch.stack([
+        torch.stack([hits[(wanted == category) & (rounds % 2 == finer)].mean() for category in range(len(CATEGORIES))])
+        for finer in (0, 1)
+    ])
 
 
 def main() -> None:
@@ -102,12 +115,13 @@ def main() -> None:
     if args.run is not None:
         loss_curve(export(args.run), HERE / "loss.png")
     model = load_dit(WEIGHTS)
-    sample_grid(model, load_emoji(), HERE / "samples.png", args.rows)
+    data = load_emoji()
+    sample_grid(model, data, HERE / "samples.png", args.rows)
     if args.count:
-        per_class = accuracy(model, args.count)
-        print(f"accuracy on {args.count} samples: {per_class.mean():.1%}")
-        for name, share in zip(CLASSES, per_class.tolist()):
-            print(f"  {name}: {share:.1%}")
+        shares = accuracy(model, data, args.count)
+        print(f"{args.count} samples, right: {shares.mean():.1%}; asked by category {shares[0].mean():.1%}, by sub-category {shares[1].mean():.1%}")
+        for name, by_category, by_subcategory in zip(CATEGORIES, *shares.tolist()):
+            print(f"  {name}: {by_category:.1%}, {by_subcategory:.1%}")
 
 
 if __name__ == "__main__":
