@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from tiny_dit import tiny_dit_file
+from tiny_predictor import tiny_predictor_file
 from tokencache_core.__main__ import main
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -82,6 +83,46 @@ def test_info_prints_what_the_file_holds(pixel_file):
     for line in ("tokens: 16 (4x4) of 8x8 inputs in pixels", "depth: 3", "heads: 2", "classes: 5, null class 5", "  3 red bird",
                  "metadata num_heads: 2"):
         assert line in lines
+
+
+def test_info_prints_what_a_predictor_file_holds(tmp_path):
+    file = tiny_predictor_file(tmp_path / "cat.safetensors")
+    done = command("info", file)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        f"file: {file}",
+        "kind: predictor (light) + LoRA repair + calibration",
+        "fits: DiT: 3 x DiTBlock of 768 parameters (layout 0123456789ab)",
+        "settings: cache_ratio 0.9, order 1, last_blocks 1, context stale, score round-robin, shares uniform, seed 7",
+        "interval: 4",
+        "block shares: 1 0.333",
+        "predictor parameters: 18",
+        "LoRA rank: 2, alpha 4, on 2 layers of the blocks 2",
+        "calibration: 256 samples at 3 times",
+        "training: 20 iterations in 11 seconds",
+        "loss: 1.25 at first, 0.3 at last",
+        "held-out error: 1.5 at first, 0.4 at last",
+        "note prompts: a cat  [31ma dög",  # no control characters
+        "note seed: 7",
+    ]
+
+
+def test_info_prints_a_predictor_file_with_next_to_nothing_in_it(tmp_path):
+    file = tiny_predictor_file(tmp_path / "a.safetensors", predictor=None, repair=None, calibration=None, log=(), shares=(), notes={})
+    done = command("info", file)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[1] == "kind: settings alone" and lines[5:] == ["block shares: as the settings say (uniform)", "calibration: none"]
+
+
+def test_info_refuses_a_predictor_file_that_is_not_whole(tmp_path):
+    file = tiny_predictor_file(tmp_path / "a.safetensors")
+    tensors = load_file(file)
+    save_file(tensors, file)
+    line = refusal("info", file)
+    assert str(file) in line and "lost the entry 'tokencache'" in line and "download it again" in line
+    save_file(tensors, file, {"tokencache": '{"version": 2}'})
+    assert "update TokenCache" in refusal("info", file)
 
 
 def test_sample_writes_both_grids_and_the_report(pixel_file, tmp_path):

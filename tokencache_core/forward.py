@@ -56,12 +56,16 @@ class RunTotal:
 class Forward:
     """Runs the blocks of one network call. rows: batch rows, conditioning by conditioning, `images` rows in each."""
 
-    def __init__(self, session: Session, key: Hashable, images: int, telescopes: bool) -> None:
+    def __init__(
+        self, session: Session, modules: Sequence[nn.Module], key: Hashable, images: int, telescopes: bool,
+    ) -> None:
         self.session, self.evaluation, self.images, self.telescopes = session, session.current, images, telescopes
+        self.modules = modules
         self.rows = session.rows(key)
         self.computes_all = self.evaluation.computes_all or not self.rows.units
         self.evaluation.misses += self.computes_all and not self.evaluation.computes_all
         self.saw_block = False
+        self.has_reused = False                 # from here on the features are not the plain model's
         self.run_total: RunTotal | None = None
         self.added: set[int] = set()            # runs whose forecast this call has added already
         self.index: dict[int, TokenIndex] = {}
@@ -105,7 +109,10 @@ class Forward:
 
     def _whole(self, block_index: int, call: BlockCall) -> Any:
         self._count(block_index, call, None)
-        return self._timed(call.run)
+        if self.session.repair is None or not self.has_reused:
+            return self._timed(call.run)
+        with self.session.repair.added_to(block_index, self.modules[block_index]):
+            return self._timed(call.run)
 
     def _compute(self, block_index: int, unit: Unit, call: BlockCall) -> Any:
         """A cacheable block on an I-step: run it whole and keep its update."""
@@ -131,6 +138,7 @@ class Forward:
         """A block of a run that computes nothing: the first to be called adds the whole run's forecast."""
         if unit.first not in self.rows.runs:
             return self._whole(block_index, call)
+        self.has_reused = True
         self._count(block_index, call, TokenIndex(torch.empty(call.tokens.shape[0], 0, dtype=torch.long), call.n_image))
         streams = _streams(call.tokens, call.text)
         if unit.first not in self.added:
@@ -143,6 +151,7 @@ class Forward:
         history = self.rows.tokens.get(block_index)
         if history is None:
             return self._whole(block_index, call)
+        self.has_reused = True
         compute = self._compute_index(unit.tokens, call)
         self._count(block_index, call, compute)
         joint = compute.with_text(call.n_text) if call.n_text else compute
@@ -219,7 +228,7 @@ def cached_blocks(
     key: names the batch rows of this call (see `Session.rows`). images: rows per conditioning. telescopes: nothing but
     the blocks touches the token stream between them. The attention calls of the blocks must reach `Forward.attention`.
     """
-    forward = Forward(session, key, images, telescopes)
+    forward = Forward(session, [module for module, _ in blocks], key, images, telescopes)
     own = [module.__dict__.get("forward") for module, _ in blocks]
     try:
         for index, (module, spec) in enumerate(blocks):

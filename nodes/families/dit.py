@@ -1,6 +1,6 @@
 """Our class-conditional DiT (nodes/dit_model.py)."""
 
-from ...tokencache_core.cached import DIT_BLOCK
+from ...tokencache_core.dit_run import DIT_BLOCK
 from .family import Family
 
 DIT = Family(model_class="nodes.dit_model.HostDiT", block_lists=("blocks",), spec=lambda block: DIT_BLOCK)

@@ -1,0 +1,146 @@
+"""Training the repair: what it measures, that it learns, that it leaves the model as it was, that resuming is exact."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from tiny_dit import tiny_dit
+from tokencache_core.adapters import Adapters
+from tokencache_core.cached import cached_sample
+from tokencache_core.distill import Drift, follow
+from tokencache_core.dit_run import DiTRun
+from tokencache_core.noise_schedule import simple_sigmas
+from tokencache_core.sampling import starting_noise
+from tokencache_core.schedule import UniformSchedule
+from tokencache_core.settings import CacheSettings
+from tokencache_core.training import Training, TrainingPlan
+from tokencache_core.training_state import TrainingStateError, load_state, save_state
+
+SETTINGS = CacheSettings(cache_ratio=1.0, order=1, last_blocks=1)
+PLAN = TrainingPlan(SETTINGS, interval=4, rank=4, alpha=4.0, learning_rate=3e-3, held_out_every=2)
+SIGMAS = simple_sigmas(10)
+
+
+def starter(model):
+    def start(seed: int) -> DiTRun:
+        labels = torch.arange(2) % model.config.num_classes
+        return DiTRun(model, labels, noise=starting_noise((2, 4, 8, 8), 2 * seed, SIGMAS[0]), sigmas=SIGMAS, cfg=2.0, solver="ddim")
+    return start
+
+
+@pytest.fixture
+def training():
+    model = tiny_dit()
+    state = Training(PLAN, model.blocks, starter(model))
+    yield state
+    state.close()
+
+
+def test_errors_of_one_sign_add_up_and_begin_anew_after_a_window():
+    drift = Drift(torch.tensor([8.0, 4.0, 2.0, 0.0]))
+    drift.add(8.0, torch.full((1, 2), 3.0))                # moves x by (1 - 4/8) 3 = 1.5
+    drift.add(4.0, torch.full((1, 2), 1.0))                # and by (1 - 2/4) 1 = 0.5; the scale is sqrt(1 + 2^2)
+    assert drift.settle().item() == pytest.approx(4.0 / 5.0)
+    assert drift.settle() is None
+    drift.add(2.0, torch.full((1, 2), -1.0))               # the last step: the whole error, scale 1
+    assert drift.settle().item() == pytest.approx(1.0)
+
+
+def test_following_is_the_cached_run_itself():
+    """The student's states are those of `cached_sample`, whatever the plain model is asked in between."""
+    model = tiny_dit()
+    run, seen = starter(model)(0), []
+    session = run.open_session(SETTINGS, UniformSchedule(4))
+    plain_sample = run.sample
+    run.sample = lambda around: seen.append(plain_sample(around))
+    losses = follow(run, session)
+    cached, _ = cached_sample(
+        model, torch.arange(2), noise=run.noise, sigmas=SIGMAS, cfg=2.0, settings=SETTINGS, schedule=UniformSchedule(4),
+    )
+    assert torch.equal(seen[0], cached)
+    assert len(losses) == 2 and min(losses) > 0            # I-steps 0, 1, 5, 9: windows 2-4, 6-8
+
+
+def test_it_learns_and_the_model_stays_bit_identical(training):
+    model_before = [weight.detach().clone() for weight in training._plain_parameters()]
+    without = training.held_out(None)
+    assert training.held_out(training.repair()) == pytest.approx(without, rel=1e-5)  # adapters begin as nothing
+    for _ in range(8):
+        training.step()
+    assert training.held_out(training.repair()) < 0.95 * without
+    assert [point.held_out is not None for point in training.log] == [False, True] * 4
+    assert all(torch.equal(a, b) for a, b in zip(model_before, training._plain_parameters()))
+
+
+def test_closing_gives_the_plain_layers_back():
+    model = tiny_dit()
+    before = copy.deepcopy(model.state_dict())
+    layers = [id(layer) for layer in model.modules()]
+    state = Training(PLAN, model.blocks, starter(model))
+    state.step()
+    assert list(model.state_dict()) != list(before)
+    state.close()
+    assert [id(layer) for layer in model.modules()] == layers
+    assert all(weight.requires_grad for name, weight in model.named_parameters() if name != "pos_embed")
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in before.items())
+
+
+def test_adapters_do_nothing_outside_on():
+    model = tiny_dit()
+    run = starter(model)(0)
+    before = run.sample()
+    adapters = Adapters({2: model.blocks[2]}, rank=4, alpha=4.0, seed=0)
+    with torch.no_grad():
+        for weight in adapters.parameters:
+            weight.normal_(std=0.1)
+        assert torch.equal(run.sample(), before)
+        with adapters.on():
+            assert not torch.allclose(run.sample(), before, atol=1e-3)
+    adapters.remove()
+
+
+def test_resuming_is_exact(training, tmp_path):
+    file = tmp_path / "state.training"
+    training.step()
+    save_state(training, file)
+    training.step()
+    model = tiny_dit()
+    other = Training(PLAN, model.blocks, starter(model))
+    load_state(other, file)
+    other.step()
+    for a, b in zip(training.adapters.parameters + training.average, other.adapters.parameters + other.average):
+        assert torch.equal(a, b)
+    assert [(p.iteration, p.loss, p.held_out) for p in training.log] == [(p.iteration, p.loss, p.held_out) for p in other.log]
+
+
+def test_a_state_of_another_training_is_refused(training, tmp_path):
+    file = tmp_path / "state.training"
+    save_state(training, file)
+    model = tiny_dit()
+    other = Training(TrainingPlan(SETTINGS, interval=5, rank=4, alpha=4.0), model.blocks, starter(model))
+    with pytest.raises(TrainingStateError, match="other choices; give the same ones, or remove it"):
+        load_state(other, file)
+    file.write_bytes(file.read_bytes()[:-40])
+    with pytest.raises(TrainingStateError, match="damaged .*; remove it to begin anew"):
+        load_state(training, file)
+
+
+@pytest.mark.parametrize(("choices", "words"), [
+    ({"settings": CacheSettings()}, "last_blocks is 0: set it to 1 or more"),
+    ({"interval": 1}, "no P-steps to learn from: set it to 2 or more"),
+    ({"rank": 0}, "rank must be at least 1"),
+    ({"learning_rate": 0.0}, "learning rate must lie between 0 and 1"),
+    ({"held_out_every": 0}, "at least 1, not 0"),
+])
+def test_choices_that_cannot_be_trained_are_refused(choices, words):
+    with pytest.raises(ValueError, match=words):
+        TrainingPlan(**{"settings": SETTINGS, **choices})
+
+
+def test_more_last_blocks_than_blocks(training):
+    plan = TrainingPlan(CacheSettings(last_blocks=4))
+    with pytest.raises(ValueError, match="last_blocks is 4, but the model has only 3 blocks"):
+        Training(plan, tiny_dit().blocks, training.start)

@@ -1,0 +1,60 @@
+"""Trainable LoRA adapters on the last blocks, by peft, switched on for one pass at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from .lora import LoraRepair, repair_from_peft
+
+
+class Adapters:
+    """peft's LoRA layers in place of all linear layers of `blocks` (by index) until `remove`.
+
+    They begin as the plain blocks (`up` is zero) and do nothing outside `on`.
+    """
+
+    def __init__(self, blocks: Mapping[int, nn.Module], rank: int, alpha: float, seed: int) -> None:
+        from peft import LoraConfig, inject_adapter_in_model  # seconds to import, and needed by training alone
+
+        self.blocks = dict(blocks)
+        self.took_gradients = [weight for block in self.blocks.values() for weight in block.parameters() if weight.requires_grad]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            for block in self.blocks.values():
+                linear = [path for path, layer in block.named_modules() if isinstance(layer, nn.Linear)]
+                inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules=linear), block)
+        self.layers = [layer for block in self.blocks.values() for layer in block.modules() if hasattr(layer, "lora_A")]
+        self.parameters = [weight for layer in self.layers for part in (layer.lora_A, layer.lora_B) for weight in part.parameters()]
+        self._switch(False)
+
+    @contextmanager
+    def on(self) -> Iterator[None]:
+        """While open, the blocks run with their adapters, which take gradients."""
+        self._switch(True)
+        try:
+            yield
+        finally:
+            self._switch(False)
+
+    def repair(self) -> LoraRepair:
+        """A copy of the weights, for inference."""
+        return repair_from_peft(self.blocks)
+
+    def remove(self) -> None:
+        """Put the plain linear layers back."""
+        for block in self.blocks.values():
+            for path, layer in list(block.named_modules()):
+                if hasattr(layer, "lora_A"):
+                    block.set_submodule(path, layer.base_layer)
+        for weight in self.took_gradients:  # which peft has frozen
+            weight.requires_grad_(True)
+
+    def _switch(self, on: bool) -> None:
+        for layer in self.layers:
+            layer.enable_adapters(on)
+        for weight in self.parameters:  # which peft freezes when it switches them off, before the backward pass
+            weight.requires_grad_(True)

@@ -1,0 +1,143 @@
+"""`train`: a LoRA repair for a DiT, learned from its own cached runs, without a data set."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import time
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from .class_labels import parse_labels
+from .cli_checks import CommandError, Help, check_writable, device_named, model_and_names, number_in, whole_number
+from .dit import DiT
+from .dit_run import DiTRun
+from .fingerprint import fingerprint_of
+from .noise_schedule import TRAIN_STEPS, simple_sigmas
+from .predictor_file import PredictorFileError, save_trained_cache
+from .sampling import SOLVERS, starting_noise
+from .settings import CacheSettings
+from .trained_cache import TrainedCache
+from .training import HELD_OUT_SEEDS, Training, TrainingPlan
+from .training_state import TrainingStateError, load_state, save_state
+
+SAVE_EVERY = 60.0  # seconds
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "train", help="train the repair of the last blocks", formatter_class=Help,
+        description="Train LoRA adapters for the last blocks of a DiT, which undo on P-steps what reuse has got wrong. "
+        "Ctrl-C keeps what has been learned; the same command with --resume goes on.",
+    )
+    parser.add_argument("--model", required=True, metavar="FILE", help="a DiT as .safetensors or .pt (see `info`)")
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="the predictor file to write, .safetensors")
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument("--minutes", type=number_in(0, 1e6), default=15.0, metavar="M", help="stop after so long")
+    budget.add_argument("--iterations", type=whole_number(1), metavar="N", help="stop after so many runs in all")
+    parser.add_argument("--resume", action="store_true", help="go on where an earlier call with the same --out stopped")
+    runs = parser.add_argument_group("the runs to learn from")
+    runs.add_argument("--labels", metavar="LIST", help="class indices or names (default: all but every fourth)")
+    runs.add_argument("--batch", type=whole_number(1), default=4, metavar="N", help="samples a run")
+    runs.add_argument("--steps", type=whole_number(4, TRAIN_STEPS), default=50, metavar="N", help="denoise steps")
+    runs.add_argument("--cfg", type=number_in(0, 100), default=4.0, metavar="SCALE", help="classifier-free guidance")
+    runs.add_argument("--solver", choices=SOLVERS, default="ddim", help="sampler")
+    cache = parser.add_argument_group("cache")
+    cache.add_argument("--cache-ratio", type=number_in(0, 1), default=1.0, metavar="R", help="r: share that P-steps reuse")
+    cache.add_argument("--order", type=int, choices=(0, 1, 2), default=2, help="0 reuses updates, 1 and 2 forecast them")
+    cache.add_argument("--interval", type=whole_number(2), default=4, metavar="N", help="every N-th step is an I-step")
+    cache.add_argument("--last-blocks", type=whole_number(1), metavar="K", help="K (default: a seventh of the blocks)")
+    cache.add_argument("--rank", type=whole_number(1), default=16, metavar="N", help="of the adapters")
+    parser.add_argument("--learning-rate", type=number_in(0, 1), default=1e-3, metavar="R", help="Adam's")
+    parser.add_argument("--seed", type=whole_number(0, HELD_OUT_SEEDS // 2), default=0, metavar="N", help="of noise and adapters")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+
+
+def run(args: argparse.Namespace) -> None:
+    check_writable("--out", args.out)
+    if args.out.suffix != ".safetensors":
+        raise CommandError(f"--out {args.out}: a predictor is a .safetensors file; change the name's ending")
+    state = args.out.with_suffix(".training")
+    if state.exists() and not args.resume:
+        raise CommandError(f"--out {args.out}: {state} holds an unfinished training; add --resume to go on, or remove it")
+    device = device_named(args.device)
+    model, names = model_and_names(args.model, device)
+    last_blocks = args.last_blocks or max(1, round(len(model.blocks) / 7))
+    settings = CacheSettings(cache_ratio=args.cache_ratio, order=args.order, last_blocks=last_blocks)
+    try:
+        plan = TrainingPlan(settings, args.interval, args.rank, float(args.rank), args.learning_rate, seed=args.seed)
+        training_labels, other_labels = _labels(args, model.config.num_classes, names)
+        fingerprint = fingerprint_of("DiT", model.blocks)
+        training = Training(plan, model.blocks, _RunFactory(model, args, training_labels, other_labels, device))
+    except ValueError as error:
+        raise CommandError(str(error)) from None
+    try:
+        if args.resume and state.exists():
+            load_state(training, state)
+        plain = training.held_out(None)
+        print(f"held-out drift without the repair: {plain:.4g}", flush=True)
+        _train(training, args, state)
+        trained = TrainedCache(
+            settings=settings, interval=args.interval, fingerprint=fingerprint, repair=training.repair(), log=tuple(training.log),
+            notes={"steps": str(args.steps), "cfg": str(args.cfg), "solver": args.solver, "seed": str(args.seed), "batch": str(args.batch)},
+        )
+        save_trained_cache(trained, args.out)
+        learned = training.held_out(trained.repair)
+    except (TrainingStateError, PredictorFileError) as error:
+        raise CommandError(str(error)) from None
+    print(f"held-out drift with the repair: {learned:.4g} ({learned / plain:.1%}), after {training.iteration} runs")
+    print(f"wrote {args.out}; {state} can be removed unless you mean to --resume")
+
+
+def _train(training: Training, args: argparse.Namespace, state: Path) -> None:
+    """Until the budget is spent or Ctrl-C; the state is on disk when it returns."""
+    saved = time.monotonic()
+    left = itertools.count() if args.iterations is None else range(training.iteration, args.iterations)
+    try:
+        with tqdm(left, desc="train", unit="run", total=args.iterations, initial=training.iteration) as bar:
+            for _ in bar:
+                if args.iterations is None and training.seconds >= 60 * args.minutes:
+                    break
+                point = training.step()
+                shown = {"drift": f"{point.loss:.3g}"} | ({"held out": f"{point.held_out:.3g}"} if point.held_out else {})
+                bar.set_postfix(shown)
+                if time.monotonic() - saved > SAVE_EVERY:
+                    save_state(training, state)
+                    saved = time.monotonic()
+    except KeyboardInterrupt:
+        print("stopped; keeping what has been learned", flush=True)
+    save_state(training, state)
+
+
+def _labels(args: argparse.Namespace, num_classes: int, names: tuple[str, ...] | None) -> tuple[list[int], list[int]]:
+    """Classes to train on, and classes to measure on."""
+    if args.labels is None:
+        every = range(num_classes)
+        return [label for label in every if label % 4 != 3] or list(every), [label for label in every if label % 4 == 3] or list(every)
+    try:
+        chosen = parse_labels(args.labels, num_classes, names)
+    except ValueError as error:
+        raise CommandError(f"--labels {args.labels}: {error}") from None
+    return chosen, chosen
+
+
+class _RunFactory:
+    """From a seed to a run: its classes and its noise are drawn from the seed."""
+
+    def __init__(self, model: DiT, args: argparse.Namespace, training: list[int], measuring: list[int], device: torch.device) -> None:
+        self.model, self.args, self.device = model, args, device
+        self.training, self.measuring = torch.tensor(training), torch.tensor(measuring)
+
+    def __call__(self, seed: int) -> DiTRun:
+        args, config = self.args, self.model.config
+        labels = self.training if seed < HELD_OUT_SEEDS else self.measuring
+        drawn = torch.randint(len(labels), (args.batch,), generator=torch.Generator().manual_seed(seed))
+        sigmas = simple_sigmas(args.steps)
+        shape = (args.batch, config.in_channels, config.input_size, config.input_size)
+        noise = starting_noise(shape, seed * args.batch, sigmas[0])
+        return DiTRun(
+            self.model, labels[drawn].to(self.device), noise=noise.to(self.device), sigmas=sigmas.to(self.device),
+            cfg=args.cfg, solver=args.solver,
+        )

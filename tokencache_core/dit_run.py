@@ -1,0 +1,64 @@
+"""One sampling run of our own DiT, without a host, whose network calls can be put under a session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from .attention import OVERRIDE_KEY
+from .block_spec import BlockSpec
+from .dit import DiT
+from .forward import cached_blocks
+from .lora import LoraRepair
+from .noise_schedule import TRAIN_STEPS, timestep_of
+from .plan import Planner
+from .sampling import SOLVERS, Denoise, guided_denoiser
+from .schedule import Schedule
+from .session import Session
+from .settings import CacheSettings
+
+DIT_BLOCK = BlockSpec(tokens="x")
+
+
+def dit_tau(sigma: float) -> float:
+    """The DiT's timestep at sigma, scaled to [0, 1]."""
+    return float(timestep_of(torch.tensor(sigma))) / (TRAIN_STEPS - 1)
+
+
+class DiTRun:
+    """Class labels (B,) under guidance `cfg`, from `noise` (B, C, H, W) down `sigmas` (steps + 1,) by `solver`."""
+
+    def __init__(self, model: DiT, labels: Tensor, *, noise: Tensor, sigmas: Tensor, cfg: float, solver: str) -> None:
+        self.noise, self.sigmas, self.solver = noise, sigmas, solver
+        self.images = len(labels)
+        self.blocks = [(block, DIT_BLOCK) for block in model.blocks]
+        self.options: dict = {}
+        self.denoise = guided_denoiser(model, labels, cfg, self.options)
+
+    def open_session(
+        self, settings: CacheSettings, schedule: Schedule, *, planner: Planner | None = None, repair: LoraRepair | None = None,
+    ) -> Session:
+        """The session of this run; ValueError for a `repair` of another model."""
+        if repair is not None:
+            repair.check([block for block, _ in self.blocks])
+        return Session(
+            settings, schedule, sigmas=self.sigmas[:-1].tolist(), tau=dit_tau, streams=tuple(spec.stream for _, spec in self.blocks),
+            device=self.noise.device, planner=planner, repair=repair,
+        )
+
+    @contextmanager
+    def cached(self, session: Session) -> Iterator[None]:
+        """While open, the network's calls are the session's."""
+        with cached_blocks(session, self.blocks, key="rows", images=self.images, telescopes=True) as forward:
+            self.options[OVERRIDE_KEY] = forward.attention
+            try:
+                yield
+            finally:
+                del self.options[OVERRIDE_KEY]
+
+    def sample(self, around: Callable[[Denoise], Denoise] = lambda denoise: denoise) -> Tensor:
+        """The samples (B, C, H, W), with `around(denoise)` in place of the plain denoiser."""
+        return SOLVERS[self.solver](around(self.denoise), self.noise, self.sigmas)

@@ -1,0 +1,112 @@
+"""What one training gives: the trained cache, which users know as "a predictor" and keep in one file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from .fingerprint import Fingerprint
+from .lora import LoraRepair
+from .settings import CacheSettings
+
+KINDS = ("block", "light")
+
+
+@dataclass(frozen=True, eq=False)
+class PredictorWeights:
+    """A Cache Predictor without its module, which can only be built beside the model.
+
+    kind: "block" (a copy of the model's first block, and a head) or "light" (a small MLP). tensors: its state dict.
+    """
+
+    kind: str
+    tensors: Mapping[str, Tensor]
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"the predictor's kind must be one of {', '.join(KINDS)}, not {self.kind!r}")
+        if not self.tensors:
+            raise ValueError("the predictor has no weights")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How important it is to compute everything at a time; I-steps go to equal percentiles of its cumulative sum.
+
+    taus: times in [0, 1]. importance: at each of them, 0 or more in any unit. samples: how many it is the mean of.
+    """
+
+    taus: tuple[float, ...]
+    importance: tuple[float, ...]
+    samples: int
+
+    def __post_init__(self) -> None:
+        if len(self.taus) != len(self.importance) or len(self.taus) < 2:
+            raise ValueError(
+                "the calibration needs two times or more with one importance each, "
+                f"not {len(self.taus)} times and {len(self.importance)} importances"
+            )
+        if not all(0.0 <= tau <= 1.0 for tau in self.taus):
+            raise ValueError("the calibration's times must lie between 0 and 1")
+        if not all(math.isfinite(value) and value >= 0 for value in self.importance) or not any(self.importance):
+            raise ValueError("the calibration's importance must be finite and non-negative, and not zero everywhere")
+        if self.samples < 1:
+            raise ValueError(f"the calibration's samples must be at least 1, not {self.samples}")
+
+
+@dataclass(frozen=True)
+class TrainingPoint:
+    """One line of the training log.
+
+    seconds: since the training began. loss: on this iteration's runs. held_out: the same error on runs that are never
+    trained on, where it was measured.
+    """
+
+    iteration: int
+    seconds: float
+    loss: float
+    held_out: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.iteration < 0 or not 0 <= self.seconds < math.inf:
+            raise ValueError(
+                f"the training log says iteration {self.iteration} after {self.seconds} seconds; both count from 0"
+            )
+        for value in (self.loss, self.held_out):
+            if value is not None and not math.isfinite(value):
+                raise ValueError(
+                    f"the training has diverged: at iteration {self.iteration} an error is {value}; "
+                    "train again at a lower learning rate"
+                )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TrainedCache:
+    """A predictor, a repair and a calibration (each may be missing), and what they were trained for.
+
+    settings, interval: how it was trained, and so how it is best used. shares: of a block's tokens computed on a
+    P-step, one for each cacheable block; empty: `settings.shares` decides. notes: whatever else is worth keeping
+    (seed, steps, prompts, versions), as text.
+    """
+
+    settings: CacheSettings
+    interval: int
+    fingerprint: Fingerprint
+    shares: tuple[float, ...] = ()
+    predictor: PredictorWeights | None = None
+    repair: LoraRepair | None = None
+    calibration: Calibration | None = None
+    log: tuple[TrainingPoint, ...] = ()
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.interval < 1:
+            raise ValueError(f"interval counts the steps from one I-step to the next: at least 1, not {self.interval}")
+        for index, share in enumerate(self.shares):
+            if not 0.0 <= share <= 1.0:
+                raise ValueError(f"the share of block {index} must lie between 0 and 1, not {share}")
+        if not all(isinstance(text, str) for item in self.notes.items() for text in item):
+            raise ValueError("notes must be texts by name")

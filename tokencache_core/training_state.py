@@ -1,0 +1,69 @@
+"""An unfinished training on disk, so that resuming it is exact: what `Training` holds, in one `.safetensors`."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from .trained_cache import TrainingPoint
+from .training import Training
+
+_MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # Adam's
+
+
+class TrainingStateError(ValueError):
+    """A training state that cannot be resumed: one line with the remedy."""
+
+
+def save_state(training: Training, path: Path) -> None:
+    """Write the state, whole or not at all."""
+    tensors = {}
+    optimizer = training.optimizer.state
+    for index, (weight, average) in enumerate(zip(training.adapters.parameters, training.average)):
+        tensors[f"{index}.weight"], tensors[f"{index}.average"] = weight.detach(), average
+        for moment in _MOMENTS if weight in optimizer else ():
+            tensors[f"{index}.{moment}"] = optimizer[weight][moment]
+    about = {
+        "plan": asdict(training.plan), "iteration": training.iteration, "seconds": training.seconds,
+        "log": [asdict(point) for point in training.log],
+    }
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, part, metadata={"training": json.dumps(about)})
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@torch.no_grad()
+def load_state(training: Training, path: Path) -> None:
+    """Put `training` where the saved one was; TrainingStateError if that was trained with other choices."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
+            about = json.loads((file.metadata() or {})["training"])
+        if about["plan"] != json.loads(json.dumps(asdict(training.plan))):
+            raise TrainingStateError(f"{path}: it was begun with other choices; give the same ones, or remove it to begin anew")
+        weights = training.adapters.parameters
+        for index, (weight, average) in enumerate(zip(weights, training.average)):
+            weight.copy_(tensors[f"{index}.weight"])
+            average.copy_(tensors[f"{index}.average"])
+        moments = [
+            {name: tensors[f"{index}.{name}"] for name in _MOMENTS} for index in range(len(weights)) if f"{index}.step" in tensors
+        ]
+        if moments:
+            state = training.optimizer.state_dict()
+            training.optimizer.load_state_dict({**state, "state": dict(enumerate(moments))})
+        training.iteration, training.seconds = about["iteration"], about["seconds"]
+        training.log = [TrainingPoint(**point) for point in about["log"]]
+    except TrainingStateError:
+        raise
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        text = f"{type(error).__name__}: {error}".split("\n")[0][:120]
+        raise TrainingStateError(f"{path}: it is damaged or of another model ({text}); remove it to begin anew") from None
