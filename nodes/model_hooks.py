@@ -18,10 +18,13 @@ from comfy.patcher_extension import WrappersMP
 
 from ..tokencache_core.allocation import tokens_per_block
 from ..tokencache_core.attention import OVERRIDE_KEY
+from ..tokencache_core.fingerprint import fingerprint_of
 from ..tokencache_core.forward import cached_blocks
+from ..tokencache_core.lora import LoraRepair
 from ..tokencache_core.schedule import Schedule
 from ..tokencache_core.session import Session
 from ..tokencache_core.settings import CacheSettings
+from ..tokencache_core.trained_cache import TrainedCache
 from .families import family_of
 from .report_handle import ReportHandle
 
@@ -30,16 +33,21 @@ SESSION = "tokencache_session"
 _OUTSIDE_BLOCKS = {"post_input"}  # patches that never see a block's tokens, so that cutting them is safe
 
 
-def apply_tokencache(model: ModelPatcher, settings: CacheSettings, schedule: Schedule) -> tuple[ModelPatcher, ReportHandle]:
+def apply_tokencache(
+    model: ModelPatcher, settings: CacheSettings, schedule: Schedule, trained: TrainedCache | None = None,
+) -> tuple[ModelPatcher, ReportHandle]:
     """A clone of the model that samples with token caching, and the handle of its reports."""
     network = model.model.diffusion_model
     family = family_of(network)
-    hooks, patched = _Hooks(settings, schedule), model.clone()
+    hooks, patched = _Hooks(settings, schedule, None if trained is None else trained.repair), model.clone()
     if family is None:
         hooks.handle.notice = f"TokenCache does not know {type(network).__name__} yet: this model runs uncached."
         logging.warning(hooks.handle.notice)
     else:
-        tokens_per_block(settings, len(family.blocks(network)), 1)  # refuses a K beyond the model's depth
+        blocks = [block for block, _ in family.blocks(network)]
+        tokens_per_block(settings, len(blocks), 1)  # refuses a K beyond the model's depth
+        if trained is not None:
+            hooks.warning = _check_fits(trained, family.name, blocks)
     for kind, wrapper in (
         (WrappersMP.OUTER_SAMPLE, hooks.around_run), (WrappersMP.PREDICT_NOISE, hooks.around_evaluation),
         (WrappersMP.APPLY_MODEL, hooks.around_network),
@@ -52,8 +60,9 @@ def apply_tokencache(model: ModelPatcher, settings: CacheSettings, schedule: Sch
 class _Hooks:
     """What the user chose, for as long as the patched MODEL lives; a run's state is in its session."""
 
-    def __init__(self, settings: CacheSettings, schedule: Schedule) -> None:
-        self.settings, self.schedule, self.handle = settings, schedule, ReportHandle()
+    def __init__(self, settings: CacheSettings, schedule: Schedule, repair: LoraRepair | None) -> None:
+        self.settings, self.schedule, self.repair, self.handle = settings, schedule, repair, ReportHandle()
+        self.warning = ""   # for the report of every run
 
     def around_run(self, executor: Any, noise: torch.Tensor, latent: Any, sampler: Any, sigmas: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         guider = executor.class_obj
@@ -100,10 +109,25 @@ class _Hooks:
 
     def _open_session(self, patcher: ModelPatcher, family: Any, sigmas: torch.Tensor) -> Session:
         streams = tuple(spec.stream for _, spec in family.blocks(patcher.model.diffusion_model))
-        return Session(
+        session = Session(
             self.settings, self.schedule, sigmas=sigmas[:-1].tolist(), tau=_tau_function(patcher),
-            streams=streams, device=patcher.load_device,
+            streams=streams, device=patcher.load_device, repair=self.repair,
         )
+        if self.warning:
+            session.note(self.warning)
+        return session
+
+
+def _check_fits(trained: TrainedCache, name: str, blocks: list[torch.nn.Module]) -> str:
+    """Refuse a predictor of another architecture; a warning, or nothing, about other weights of the same."""
+    same = trained.fingerprint.compare(fingerprint_of(name, blocks)) == "same"
+    if trained.repair is not None:
+        trained.repair.check(blocks)
+    if same:
+        return ""
+    warning = "the predictor was trained on other weights of this architecture: it may repair less than it should"
+    logging.warning(f"TokenCache: {warning}")
+    return warning
 
 
 def _tau_function(patcher: ModelPatcher) -> Callable[[float], float]:

@@ -8,6 +8,7 @@ from ..tokencache_core.heatmap import steps_by_blocks, tokens_over_pictures
 from ..tokencache_core.schedule import UniformSchedule, schedule_from_choices
 from ..tokencache_core.settings import CONTEXTS, SCORES, SHARES, CacheSettings
 from .model_hooks import apply_tokencache
+from .nodes_predictor import PredictorType
 from .report_handle import ReportHandle
 
 ReportType = io.Custom("TOKENCACHE_REPORT")
@@ -51,6 +52,10 @@ class ApplyTokenCache(io.ComfyNode):
                     tooltip="Where in depth tokens are computed: in the first blocks, or evenly in all.",
                 ),
                 ScheduleType.Input("schedule", optional=True, tooltip="Which steps compute everything. Default: the first two and every third."),
+                PredictorType.Input(
+                    "predictor", optional=True,
+                    tooltip="From Load Cache Predictor: its repair runs on P-steps. It brings its own last_blocks and default schedule.",
+                ),
             ],
             outputs=[
                 io.Model.Output(tooltip="The model, sampling with TokenCache."),
@@ -60,12 +65,14 @@ class ApplyTokenCache(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, cache_ratio, forecast_order, last_blocks, context, score, shares, schedule=None,
+        cls, model, cache_ratio, forecast_order, last_blocks, context, score, shares, schedule=None, predictor=None,
     ) -> io.NodeOutput:
         settings = CacheSettings(
             cache_ratio=cache_ratio, order=forecast_order, last_blocks=last_blocks, context=context, score=score, shares=shares,
         )
-        return io.NodeOutput(*apply_tokencache(model, settings, schedule or UniformSchedule()))
+        if predictor is not None:
+            settings, schedule = predictor.apply_to(settings), schedule or UniformSchedule(predictor.interval)
+        return io.NodeOutput(*apply_tokencache(model, settings, schedule or UniformSchedule(), predictor))
 
 
 class IStepScheduler(io.ComfyNode):

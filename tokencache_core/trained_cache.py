@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -110,3 +110,7 @@ class TrainedCache:
                 raise ValueError(f"the share of block {index} must lie between 0 and 1, not {share}")
         if not all(isinstance(text, str) for item in self.notes.items() for text in item):
             raise ValueError("notes must be texts by name")
+
+    def apply_to(self, settings: CacheSettings) -> CacheSettings:
+        """The user's settings with the K that the repair was trained for."""
+        return settings if self.repair is None else replace(settings, last_blocks=self.settings.last_blocks)

@@ -16,12 +16,13 @@ from ...tokencache_core.block_spec import BlockSpec
 
 @dataclass(frozen=True)
 class Family:
-    """model_class: full name of the network's class. block_lists: its lists of blocks, in the order they run.
+    """name: for people and fingerprints. model_class: full name of the network's class. block_lists: its lists of blocks, in the order they run.
 
     spec: from a block to its spec. attention_module: for networks that call `optimized_attention` without
     transformer_options, the module whose global of that name is swapped instead.
     """
 
+    name: str
     model_class: str
     block_lists: tuple[str, ...]
     spec: Callable[[nn.Module], BlockSpec]

@@ -25,4 +25,4 @@ def _spec(block: nn.Module) -> BlockSpec:
     return _SPECS[type(block).__name__]
 
 
-FLUX = Family(model_class="comfy.ldm.flux.model.Flux", block_lists=("double_blocks", "single_blocks"), spec=_spec)
+FLUX = Family(name="Flux", model_class="comfy.ldm.flux.model.Flux", block_lists=("double_blocks", "single_blocks"), spec=_spec)

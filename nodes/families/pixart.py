@@ -17,6 +17,7 @@ def _spec(block: nn.Module) -> BlockSpec:
 
 
 PIXART = Family(
+    name="PixArt",
     model_class="comfy.ldm.pixart.pixartms.PixArtMS", block_lists=("blocks",), spec=_spec,
     attention_module="comfy.ldm.pixart.blocks",
 )

@@ -1,0 +1,86 @@
+"""A trained cache in the host: loaded from models/tokencache, applied on P-steps, refused where it does not fit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import folder_paths
+import pytest
+import torch
+from tiny_models import TinyModel, tiny_dit, tiny_flux
+from tokencache_pack.nodes.families import family_of
+from tokencache_pack.nodes.nodes_cache import ApplyTokenCache
+from tokencache_pack.nodes.nodes_predictor import FOLDER, LoadCachePredictor
+
+from tokencache_core.fingerprint import fingerprint_of
+from tokencache_core.lora import LoraPair, LoraRepair
+from tokencache_core.predictor_file import save_trained_cache
+from tokencache_core.settings import CacheSettings
+from tokencache_core.trained_cache import TrainedCache
+
+APPLY = {"cache_ratio": 1.0, "forecast_order": 1, "last_blocks": 0, "context": "stale", "score": "staleness", "shares": "early"}
+
+
+@pytest.fixture
+def tiny(tmp_path) -> TinyModel:
+    return tiny_dit(tmp_path / "dit.safetensors")
+
+
+@pytest.fixture
+def loaded(tiny, tmp_path, monkeypatch):
+    """A repair of the tiny DiT's last block that is large enough to see, through a file and the node."""
+    network = tiny.model.model.diffusion_model
+    blocks = [block for block, _ in family_of(network).blocks(network)]
+    layer, random = blocks[-1].mlp.fc2, torch.Generator().manual_seed(0)
+    pair = LoraPair(
+        0.2 * torch.randn(2, layer.in_features, generator=random), 0.2 * torch.randn(layer.out_features, 2, generator=random),
+    )
+    trained = TrainedCache(
+        settings=CacheSettings(order=1, last_blocks=1), interval=2, fingerprint=fingerprint_of("DiT", blocks),
+        repair=LoraRepair({len(blocks) - 1: {"mlp.fc2": pair}}, rank=2, alpha=2.0),
+    )
+    folder = tmp_path / "predictors"
+    folder.mkdir()
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, FOLDER, ([str(folder)], {".safetensors"}))
+    save_trained_cache(trained, folder / "tiny.safetensors")
+    return LoadCachePredictor.execute("tiny.safetensors").result[0]
+
+
+def test_files_are_looked_for_in_models_tokencache():
+    assert any(path.endswith("tokencache") for path in folder_paths.get_folder_paths(FOLDER))
+
+
+def test_the_repair_runs_on_p_steps_with_its_own_last_blocks_and_interval(tiny, loaded):
+    model, handle = ApplyTokenCache.execute(tiny.model, **APPLY, predictor=loaded).result
+    repaired = tiny.sample(model, batch=2)
+    report = handle.latest()
+    assert [step.kind for step in report.steps] == ["I", "I", "P", "I", "P", "I"]
+    depth = len(report.steps[0].block_tokens)
+    assert report.block_counts[2].tolist()[:-1] == [0] * (depth - 1) and report.block_counts[2][-1] > 0
+    plain_file = replace(loaded, repair=LoraRepair({}, rank=2, alpha=2.0))
+    without = tiny.sample(ApplyTokenCache.execute(tiny.model, **APPLY, predictor=plain_file).result[0], batch=2)
+    assert torch.isfinite(repaired).all() and not torch.allclose(repaired, without, atol=1e-3)
+
+
+def test_ratio_zero_with_a_predictor_is_bit_identical(tiny, loaded):
+    model = ApplyTokenCache.execute(tiny.model, **{**APPLY, "cache_ratio": 0.0}, predictor=loaded).result[0]
+    assert torch.equal(tiny.sample(model), tiny.sample())
+
+
+def test_the_model_is_the_plain_one_again_after_a_run(tiny, loaded):
+    before = tiny.sample()
+    tiny.sample(ApplyTokenCache.execute(tiny.model, **APPLY, predictor=loaded).result[0])
+    assert torch.equal(tiny.sample(), before)
+
+
+def test_another_architecture_is_refused_before_any_work(loaded):
+    with pytest.raises(ValueError, match="trained for DiT: .*, but this model is Flux: .*train a predictor for this one"):
+        ApplyTokenCache.execute(tiny_flux().model, **APPLY, predictor=loaded)
+
+
+def test_other_weights_run_and_the_report_says_so(tiny, loaded):
+    for weight in tiny.model.model.diffusion_model.blocks.parameters():
+        weight.data = weight.data + 0.01
+    model, handle = ApplyTokenCache.execute(tiny.model, **APPLY, predictor=loaded).result
+    tiny.sample(model)
+    assert "other weights of this architecture" in handle.latest().text()
