@@ -11,11 +11,12 @@ from tqdm import tqdm
 
 from .bench_beats import Duel, duels
 from .bench_match import calibrate
-from .bench_methods import METHODS, Plan, settings_to_calibrate
+from .bench_methods import Plan, candidates_of, settings_to_calibrate
 from .bench_output import describe_model, describe_protocol, document
 from .bench_protocol import Row, measure_interleaved, planned_seconds, rows_of
 from .bench_workload import EXACT_STEPS, Protocol, Workload
 from .dit import DiT
+from .trained_cache import TrainedCache
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,15 @@ class BenchResult:
     content: dict[str, Any]   # as the JSON file holds it
 
 
-def run_bench(model: DiT, file: str, protocol: Protocol, methods: Sequence[str]) -> BenchResult:
-    """methods: names out of METHODS; `full` is measured in any case. Says on stderr how long it will take."""
+def run_bench(
+    model: DiT, file: str, protocol: Protocol, methods: Sequence[str], trained: TrainedCache | None = None,
+) -> BenchResult:
+    """methods: names out of METHODS and, where `trained` is given, TRAINED_METHODS; `full` is measured in any case. Says on stderr how long it will take."""
     names = ["full", *(name for name in methods if name != "full")]
     workload = Workload(model, protocol)
     print("calibrating I-steps and P-steps ...", file=sys.stderr)
-    plan = Plan(workload, calibrate(workload, settings_to_calibrate(names)))
-    candidates = [candidate for name in names for candidate in METHODS[name].candidates(plan)]
+    plan = Plan(workload, calibrate(workload, settings_to_calibrate(names, trained)), trained)
+    candidates = [candidate for name in names for candidate in candidates_of(name, plan)]
     exact_seconds = EXACT_STEPS * plan.calibration.full_step
     minutes = (planned_seconds(candidates, protocol.repeats) + exact_seconds) / 60
     print(f"{len(candidates)} settings, {protocol.repeats} repeats: about {minutes:.1f} minutes", file=sys.stderr)

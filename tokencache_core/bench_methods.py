@@ -15,7 +15,9 @@ from .bench_match import Calibration, spread_i_steps
 from .bench_ours import OURS, place_i_steps
 from .bench_protocol import Candidate
 from .bench_workload import Workload
+from .lora import LoraRepair
 from .settings import CacheSettings
+from .trained_cache import TrainedCache
 
 REUSE = CacheSettings(cache_ratio=1.0, order=0)
 FORECASTS = (CacheSettings(cache_ratio=1.0, order=1), CacheSettings(cache_ratio=1.0, order=2))
@@ -32,6 +34,7 @@ class Plan:
 
     workload: Workload
     calibration: Calibration
+    trained: TrainedCache | None = None
 
     @property
     def full_seconds(self) -> float:
@@ -47,9 +50,11 @@ class Plan:
         steps, times = self.workload.protocol.steps, self.calibration.times[settings]
         return sorted({times.i_steps_for(seconds, steps) for seconds in targets}, reverse=True)
 
-    def cached(self, method: str, settings: CacheSettings, i_steps: tuple[int, ...], note: str = "") -> Candidate:
+    def cached(
+        self, method: str, settings: CacheSettings, i_steps: tuple[int, ...], note: str = "", repair: LoraRepair | None = None,
+    ) -> Candidate:
         def run() -> tuple[Tensor, float]:
-            pictures, report = self.workload.cached(settings, i_steps)
+            pictures, report = self.workload.cached(settings, i_steps, repair=repair)
             return pictures, report.compute
 
         chosen = {name: value for name, value in asdict(settings).items() if name != "seed"}
@@ -127,6 +132,22 @@ def _at_our_seconds(plan: Plan, method: str, settings: CacheSettings, note: str)
     return list(candidates.values())
 
 
+def _predictor(plan: Plan) -> list[Candidate]:
+    return _trained(plan, "predictor", plan.trained.repair)
+
+
+def _predictor_no_lora(plan: Plan) -> list[Candidate]:
+    return _trained(plan, "predictor-no-lora", None)
+
+
+def _trained(plan: Plan, method: str, repair: LoraRepair | None) -> list[Candidate]:
+    settings, steps = plan.trained.settings, plan.workload.protocol.steps
+    note = f"trained with an I-step every {plan.trained.interval} steps"
+    return [
+        plan.cached(method, settings, place_i_steps(count, steps), note, repair) for count in plan.counts(settings, plan.targets)
+    ]
+
+
 @dataclass(frozen=True)
 class Method:
     """A sweep, and the cache settings whose step times it needs."""
@@ -145,7 +166,16 @@ METHODS: dict[str, Method] = {
     "more-i-steps": Method(_more_i_steps, (MORE_I_STEPS, OURS)),
     "tokencache": Method(_tokencache, (OURS,)),
 }
+TRAINED_METHODS: dict[str, Method] = {  # with --predictor
+    "predictor": Method(_predictor),
+    "predictor-no-lora": Method(_predictor_no_lora),
+}
 
 
-def settings_to_calibrate(names: list[str]) -> list[CacheSettings]:
-    return list(dict.fromkeys(settings for name in names for settings in METHODS[name].calibrated))
+def candidates_of(name: str, plan: Plan) -> list[Candidate]:
+    return (METHODS | TRAINED_METHODS)[name].candidates(plan)
+
+
+def settings_to_calibrate(names: list[str], trained: TrainedCache | None = None) -> list[CacheSettings]:
+    wanted = [settings for name in names if name in METHODS for settings in METHODS[name].calibrated]
+    return list(dict.fromkeys([*wanted, *([] if trained is None else [trained.settings])]))

@@ -10,11 +10,13 @@ import torch
 from tqdm import tqdm
 
 from .bench import run_bench
-from .bench_methods import METHODS
+from .bench_methods import METHODS, TRAINED_METHODS
 from .bench_output import document, draw_frontier, table, write_json
 from .bench_shape import DTYPES, measure_shape, parse_shape, runs_per_shape
 from .bench_workload import Protocol
-from .cli_checks import CommandError, Help, check_writable, device_named, model_and_names, number_in, whole_number
+from .cli_checks import (
+    CommandError, Help, check_writable, device_named, model_and_names, number_in, predictor_for, whole_number,
+)
 from .noise_schedule import TRAIN_STEPS
 from .sampling import SOLVERS
 
@@ -46,6 +48,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
     model = parser.add_argument_group("with --model")
     model.add_argument("--methods", metavar="LIST", help="comma-separated; `full` is always measured (default: all)")
+    model.add_argument("--predictor", metavar="FILE", help=f"trained for this model; adds {', '.join(TRAINED_METHODS)}")
     model.add_argument(
         "--steps", type=whole_number(2, TRAIN_STEPS), default=default.steps, metavar="N",
         help="denoise steps of the full run",
@@ -92,7 +95,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _run_model(args: argparse.Namespace, device: torch.device) -> None:
-    methods = _methods(args.methods, args.solver)
+    methods = _methods(args.methods, args.solver, args.predictor is not None)
     try:
         speedups = tuple(float(value) for value in args.speedups.split(","))
         protocol = Protocol(
@@ -102,7 +105,8 @@ def _run_model(args: argparse.Namespace, device: torch.device) -> None:
     except ValueError:
         raise CommandError(f"--speedups {args.speedups}: write numbers of 1 or more, separated by commas") from None
     model, _ = model_and_names(args.model, device)
-    result = run_bench(model, Path(args.model).name, protocol, methods)
+    trained = None if args.predictor is None else predictor_for(args.predictor, model)
+    result = run_bench(model, Path(args.model).name, protocol, methods, trained)
     if args.json is not None:
         write_json(args.json, result.content)
         title = f"{Path(args.model).name}, {args.steps} steps of {args.solver}"
@@ -112,14 +116,18 @@ def _run_model(args: argparse.Namespace, device: torch.device) -> None:
         print(duel.text())
 
 
-def _methods(text: str | None, solver: str) -> list[str]:
+def _methods(text: str | None, solver: str, has_predictor: bool) -> list[str]:
+    known = [*METHODS, *(TRAINED_METHODS if has_predictor else ())]
     if text is None:  # under dpmpp_2m the two sweeps over fewer steps are one
-        return [name for name in METHODS if name != f"fewer-steps-{solver}"]
+        return [name for name in known if name != f"fewer-steps-{solver}"]
     names = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if name not in METHODS]
+    needing = [name for name in names if name in TRAINED_METHODS and not has_predictor]
+    if needing:
+        raise CommandError(f"--methods {text}: '{needing[0]}' needs a trained one; add --predictor FILE")
+    unknown = [name for name in names if name not in known]
     if unknown or not names:
         what = f"unknown method '{unknown[0]}'" if unknown else "no method"
-        raise CommandError(f"--methods {text}: {what}; known are {', '.join(METHODS)}")
+        raise CommandError(f"--methods {text}: {what}; known are {', '.join(known)}")
     return list(dict.fromkeys(names))
 
 

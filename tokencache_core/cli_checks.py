@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,9 @@ import torch
 from .class_labels import class_names
 from .dit import DiT
 from .dit_file import ModelFileError, load_dit, read_dit
+from .fingerprint import fingerprint_of
+from .predictor_file import PredictorFileError, read_trained_cache
+from .trained_cache import TrainedCache
 
 BAD_INPUT = 2  # the exit code, which is argparse's own
 
@@ -76,3 +80,18 @@ def model_and_names(file: str, device: torch.device) -> tuple[DiT, tuple[str, ..
         return model, class_names(metadata, config.num_classes)
     except ModelFileError as error:
         raise CommandError(f"--model {error}") from None
+
+
+def predictor_for(file: str, model: DiT) -> TrainedCache:
+    """The trained cache of `--predictor FILE`, refused where it belongs to another architecture."""
+    try:
+        trained = read_trained_cache(file)
+        if trained.fingerprint.compare(fingerprint_of("DiT", model.blocks)) == "other weights":
+            print(f"warning: {file} was trained on other weights of this architecture", file=sys.stderr)
+        if trained.repair is not None:
+            trained.repair.check(model.blocks)
+    except PredictorFileError as error:
+        raise CommandError(f"--predictor {error}") from None
+    except ValueError as error:
+        raise CommandError(f"--predictor {file}: {error}") from None
+    return trained

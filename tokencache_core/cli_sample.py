@@ -15,7 +15,9 @@ from tqdm import tqdm
 
 from .cached import cached_sample
 from .class_labels import parse_labels
-from .cli_checks import CommandError, Help, check_writable, device_named, model_and_names, number_in, whole_number
+from .cli_checks import (
+    CommandError, Help, check_writable, device_named, model_and_names, number_in, predictor_for, whole_number,
+)
 from .dit import DiT
 from .metrics import psnr, ssim
 from .noise_schedule import TRAIN_STEPS, simple_sigmas
@@ -63,6 +65,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="both: the whole run above, the cached below, and their distance",
     )
     add_cache_arguments(parser)
+    parser.add_argument("--predictor", metavar="FILE", help="trained for this model; brings its own K")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
 
 
@@ -126,6 +129,11 @@ def run(args: argparse.Namespace) -> None:
     noise = starting_noise(shape, args.seed, sigmas[0].cpu()).to(device)
     inputs = {"noise": noise, "sigmas": sigmas, "cfg": args.cfg, "solver": args.solver}
 
+    choices: dict = {"settings": cache_settings(args), "schedule": schedule}
+    if args.predictor is not None:
+        trained = predictor_for(args.predictor, model)
+        choices = {**choices, "settings": trained.apply_to(choices["settings"]), "repair": trained.repair}
+
     results: dict[str, Tensor] = {}
     if args.cache != "on":
         with _progress(model, args.steps, "full"):
@@ -135,7 +143,7 @@ def run(args: argparse.Namespace) -> None:
         print(f"full run: {full_seconds:.2f} s")
     if args.cache != "off":
         with _progress(model, args.steps, "cached"):
-            pictures, report = cached_sample(model, labels, **inputs, settings=cache_settings(args), schedule=schedule)
+            pictures, report = cached_sample(model, labels, **inputs, **choices)
         results["cached"] = pictures.cpu()
         print(report.text())
     if args.cache == "both":

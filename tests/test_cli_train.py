@@ -1,0 +1,93 @@
+"""`train` and what takes its file: info, sample, bench."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from tiny_dit import tiny_dit_file
+
+from tokencache_core.__main__ import main
+
+SMALL = ["--steps", "8", "--cfg", "2", "--batch", "2", "--rank", "2", "--last-blocks", "1"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return tiny_dit_file(tmp_path_factory.mktemp("model") / "tiny.safetensors")
+
+
+@pytest.fixture(scope="module")
+def predictor(model, tmp_path_factory) -> Path:
+    file = tmp_path_factory.mktemp("trained") / "p.safetensors"
+    assert main(["train", "--model", str(model), "--out", str(file), "--iterations", "2", *SMALL]) == 0
+    return file
+
+
+def fails(capsys, arguments: list[str], words: str) -> None:
+    assert main(arguments) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert words in error, error
+
+
+def test_info_tells_what_was_trained(predictor, capsys):
+    assert main(["info", str(predictor)]) == 0
+    told = capsys.readouterr().out
+    assert "DiT: 3 x DiTBlock" in told and "rank" in told
+
+
+def test_stopping_and_resuming_gives_the_same_file(model, predictor, tmp_path):
+    file = tmp_path / "p.safetensors"
+    arguments = ["train", "--model", str(model), "--out", str(file), *SMALL]
+    assert main([*arguments, "--iterations", "1"]) == 0
+    assert main([*arguments, "--iterations", "2", "--resume"]) == 0
+    ours, theirs = load_file(file), load_file(predictor)
+    assert ours.keys() == theirs.keys() and all(ours[name].equal(theirs[name]) for name in ours)
+
+
+def test_an_unfinished_training_is_not_overwritten(model, predictor, capsys):
+    fails(capsys, ["train", "--model", str(model), "--out", str(predictor), *SMALL], "add --resume to go on, or remove it")
+
+
+@pytest.mark.parametrize(("extra", "words"), [
+    (["--last-blocks", "9"], "the model has only 3 blocks"),
+    (["--labels", "77"], "class 77 is out of range"),
+])
+def test_bad_choices_are_refused_before_training(model, tmp_path, capsys, extra, words):
+    fails(capsys, ["train", "--model", str(model), "--out", str(tmp_path / "p.safetensors"), *SMALL, *extra], words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_file_must_end_in_safetensors(model, tmp_path, capsys):
+    fails(capsys, ["train", "--model", str(model), "--out", str(tmp_path / "p.pt")], "a predictor is a .safetensors file")
+
+
+def test_bench_adds_its_rows(model, predictor, tmp_path):
+    out = tmp_path / "bench.json"
+    arguments = ["bench", "--model", str(model), "--predictor", str(predictor), "--methods", "predictor,predictor-no-lora",
+                 "--steps", "8", "--samples", "2", "--repeats", "1", "--speedups", "1.5", "--json", str(out)]
+    assert main(arguments) == 0
+    rows = json.loads(out.read_text())["rows"]
+    assert {row["method"] for row in rows} == {"full", "predictor", "predictor-no-lora"}
+    assert all(row["settings"]["last_blocks"] == 1 for row in rows if row["method"] != "full")
+
+
+def test_sample_applies_the_repair(model, predictor, tmp_path):
+    results = []
+    for index, extra in enumerate((["--predictor", str(predictor)], ["--last-blocks", "1"])):
+        out = tmp_path / f"{index}.safetensors"
+        assert main(["sample", "--model", str(model), "--out", str(out), "--labels", "1", "--steps", "8", *extra]) == 0
+        results.append(load_file(out)["cached"])
+    assert not results[0].equal(results[1])
+
+
+def test_a_predictor_of_another_model_is_refused(predictor, tmp_path, capsys):
+    other = tiny_dit_file(tmp_path / "other.safetensors", depth=4)
+    arguments = ["sample", "--model", str(other), "--predictor", str(predictor), "--out", str(tmp_path / "s.safetensors")]
+    fails(capsys, arguments, "train a predictor for this one")
+
+
+def test_predictor_rows_need_a_predictor(model, capsys):
+    fails(capsys, ["bench", "--model", str(model), "--methods", "predictor"], "add --predictor FILE")
