@@ -19,4 +19,9 @@ known keys and values (`context`). Neighbouring blocks that compute nothing shar
 
 *A token* that is not computed takes its input plus its cached update, held or extrapolated through its own last
 refreshes (`history`).
+
+*Training* (`cli_train`, `training`) follows cached runs of the model's own (`distill`) and asks the plain model at every
+P-step what it would have said. The drift teaches `adapters` on the last K blocks; what they learned is a
+`lora.LoraRepair`, added on P-steps alone, and is kept in a file (`trained_cache`, `predictor_file`) with the
+`fingerprint` of the model it belongs to.
 """
