@@ -86,8 +86,8 @@ class IStepScheduler(io.ComfyNode):
             search_aliases=["I-step", "schedule", "interval", "two-phase round-robin"],
             inputs=[
                 io.Combo.Input(
-                    "policy", options=["uniform", "two-phase", "explicit"], default="uniform",
-                    tooltip="Every n-th step; one interval early and another late; or a list of your own.",
+                    "policy", options=["uniform", "two-phase", "explicit", "percentile"], default="uniform",
+                    tooltip="Every n-th step; one interval early and another late; a list of your own; or as a predictor is calibrated.",
                 ),
                 io.Int.Input("interval", default=3, min=1, max=100, tooltip="An I-step every so many steps (first phase of two-phase)."),
                 io.Int.Input("second_interval", default=4, min=1, max=100, tooltip="Two-phase only: the interval after the split."),
@@ -103,12 +103,18 @@ class IStepScheduler(io.ComfyNode):
                     "steps", default="0, 1, 2, 5, 8, 11, 14, 17", advanced=True,
                     tooltip="Explicit only: the I-steps, counted from 0, separated by commas. 0 must be among them.",
                 ),
+                io.Int.Input("count", default=16, min=1, max=1000, advanced=True, tooltip="Percentile only: the number of I-steps."),
+                PredictorType.Input("predictor", optional=True, tooltip="Percentile only: a calibrated one, from Load Cache Predictor."),
             ],
             outputs=[ScheduleType.Output(display_name="schedule", tooltip="For Apply TokenCache.")],
         )
 
     @classmethod
-    def execute(cls, policy, interval, second_interval, split, warmup, steps) -> io.NodeOutput:
+    def execute(cls, policy, interval, second_interval, split, warmup, steps, count=16, predictor=None) -> io.NodeOutput:
+        if policy == "percentile":
+            if predictor is None:
+                raise ValueError("policy percentile places I-steps as a predictor is calibrated: connect Load Cache Predictor")
+            return io.NodeOutput(predictor.percentiles(count))
         return io.NodeOutput(schedule_from_choices(policy, interval, second_interval, split, warmup, steps))
 
 

@@ -57,10 +57,10 @@ def train(data: EmojiData, steps: int, batch: int, seed: int) -> tuple[EmojiClas
     optimizer = torch.optim.AdamW(classifier.parameters(), weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=4e-3, total_steps=steps)
     for _ in tqdm(range(steps), unit="step", mininterval=5):
-        x, labels, _ = seen.batch(batch, random)
+        x, names = seen.batch(batch, random)
         shift = torch.randint(-2, 3, (2,), generator=random).tolist()
         x = x.roll(shift, dims=(2, 3)) + 0.1 * torch.rand(1, generator=random) * torch.randn(x.shape, generator=random)
-        loss = F.cross_entropy(classifier(x), labels, label_smoothing=0.05)
+        loss = F.cross_entropy(classifier(x), names[:, 0], label_smoothing=0.05)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

@@ -26,24 +26,24 @@ from tokencache_core.noise_schedule import simple_sigmas  # noqa: E402
 from tokencache_core.sampling import sample, starting_noise  # noqa: E402
 
 from .classifier import load_classifier  # noqa: E402
-from .data import CATEGORIES, CLASSES, PACKAGE, SHOWN, EmojiData, load_emoji  # noqa: E402
+from .data import CATEGORIES, PACKAGE, SHOWN, EmojiData, load_emoji  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 WEIGHTS = HERE / "emoji-dit.safetensors"
 
 
-def export(run: Path) -> list[list[float]]:
+def export(run: Path, classes: tuple[str, ...]) -> list[list[float]]:
     """Write the run's averaged weights to WEIGHTS; returns its loss curve."""
     state = torch.load(run / "last.pt", weights_only=True)
     recipe = json.loads((run / "recipe.json").read_text())
     width = recipe["width"]
     model = DiT(DiTConfig(
-        width=width, depth=recipe["depth"], heads=width // 64, in_channels=3, num_classes=len(CLASSES),
+        width=width, depth=recipe["depth"], heads=width // 64, in_channels=3, num_classes=len(classes),
         input_size=recipe["size"], learn_sigma=False,
     ))
     model.load_state_dict(state["average"])
     save_dit(model.half(), WEIGHTS, {
-        "class_names": json.dumps(CLASSES), "data": f"Noto emoji pictures of the npm package {PACKAGE}",
+        "class_names": json.dumps(classes), "data": f"Noto emoji pictures of the npm package {PACKAGE}",
         "licence": "weights Apache-2.0; pictures: Noto Emoji, Apache-2.0", "pictures_seen": str(state["seen"]),
         "recipe": json.dumps(recipe),
     })
@@ -65,9 +65,10 @@ def nearest(pictures: Tensor, data: EmojiData) -> Tensor:
 
 def sample_grid(model: DiT, data: EmojiData, file: Path, rows: int) -> None:
     """Samples on the left, their nearest training pictures on the right; a column a category, the lower half of the
-    rows asked for by one of its sub-categories."""
-    names = (rows - rows // 2) * CATEGORIES + rows // 2 * SHOWN
-    labels = torch.tensor([CLASSES.index(name) for name in names])
+    rows asked for by the name of one emoji of it."""
+    by_name = SHOWN if model.config.num_classes == len(data.classes) else CATEGORIES  # older weights know categories alone
+    names = (rows - rows // 2) * CATEGORIES + rows // 2 * by_name
+    labels = torch.tensor([data.classes.index(name) for name in names])
     drawn = samples(model, labels, seed=0, steps=50, solver="ddim", cfg=4.0)
     halves = [make_grid((F.interpolate(half, scale_factor=2) + 1) / 2, nrow=len(CATEGORIES), pad_value=1.0) for half in (drawn, nearest(drawn, data))]
     gap = torch.zeros(3, halves[0].shape[1], 6)
@@ -83,27 +84,31 @@ def loss_curve(losses: list[list[float]], file: Path) -> None:
 
 
 def accuracy(model: DiT, data: EmojiData, count: int, batch: int = 64) -> Tensor:
-    """(2, 9) share of samples that the classifier takes for their category (12 steps of dpmpp_2m, guidance 4).
+    """(levels, 9) share of samples that the classifier takes for their category (12 steps of dpmpp_2m, guidance 4).
 
-    Categories in turn; one round is asked for by category, the next by a sub-category of each.
+    Categories in turn; one round is asked for by category, the next by sub-category, the third by emoji, as far as the
+    model has these classes.
     """
     classifier, right = load_classifier(), []
-    wanted = torch.arange(count) % len(CATEGORIES)
-    rounds = torch.arange(count) // len(CATEGORIES)
-    inside = [data.subcategory[data.category == category].unique() for category in range(len(CATEGORIES))]
-    labels = torch.stack([
-        category if turn % 2 == 0 else inside[category][turn // 2 % len(inside[category])]
-        for category, turn in zip(wanted, rounds)
-    ])
+    wanted, rounds = torch.arange(count) % len(CATEGORIES), torch.arange(count) // len(CATEGORIES)
+    random = torch.Generator().manual_seed(0)
+    levels = [level for level in (data.category, data.subcategory, data.emoji) if level.max() < model.config.num_classes]
+    labels = torch.stack([_drawn(levels[turn % len(levels)][data.category == category], random) for category, turn in zip(wanted, rounds)])
     for start in tqdm(range(0, count, batch), unit="batch"):
         drawn = samples(model, labels[start : start + batch], seed=100_000 + start, steps=12, solver="dpmpp_2m", cfg=4.0)
         with torch.no_grad():
             right.append(classifier(drawn).argmax(dim=1) == wanted[start : start + batch])
     hits = torch.cat(right).float()
     return torch.stack([
-        torch.stack([hits[(wanted == category) & (rounds % 2 == finer)].mean() for category in range(len(CATEGORIES))])
-        for finer in (0, 1)
+        torch.stack([hits[(wanted == category) & (rounds % len(levels) == level)].mean() for category in range(len(CATEGORIES))])
+        for level in range(len(levels))
     ])
+
+
+def _drawn(labels: Tensor, random: torch.Generator) -> Tensor:
+    """One of the different `labels` (N,), each as likely."""
+    different = labels.unique()
+    return different[torch.randint(len(different), (), generator=random)]
 
 
 def main() -> None:
@@ -112,16 +117,17 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=6, help="rows of the sample grid")
     parser.add_argument("--count", type=int, default=1024, help="samples for the accuracy; 0 skips it")
     args = parser.parse_args()
-    if args.run is not None:
-        loss_curve(export(args.run), HERE / "loss.png")
-    model = load_dit(WEIGHTS)
     data = load_emoji()
+    if args.run is not None:
+        loss_curve(export(args.run, data.classes), HERE / "loss.png")
+    model = load_dit(WEIGHTS)
     sample_grid(model, data, HERE / "samples.png", args.rows)
     if args.count:
         shares = accuracy(model, data, args.count)
-        print(f"{args.count} samples, right: {shares.mean():.1%}; asked by category {shares[0].mean():.1%}, by sub-category {shares[1].mean():.1%}")
-        for name, by_category, by_subcategory in zip(CATEGORIES, *shares.tolist()):
-            print(f"  {name}: {by_category:.1%}, {by_subcategory:.1%}")
+        by = ", ".join(f"{share:.1%} by {level}" for level, share in zip(("category", "sub-category", "emoji"), shares.mean(dim=1)))
+        print(f"{args.count} samples, right: {shares.mean():.1%}; asked {by}")
+        for name, row in zip(CATEGORIES, shares.T.tolist()):
+            print(f"  {name}: {', '.join(f'{share:.1%}' for share in row)}")
 
 
 if __name__ == "__main__":

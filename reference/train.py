@@ -27,7 +27,7 @@ from tokencache_core.dit import DiT, DiTConfig, sincos_pos_embed
 from tokencache_core.noise_schedule import TRAIN_STEPS, alphas_cumprod, simple_sigmas
 from tokencache_core.sampling import sample, starting_noise
 
-from .data import CATEGORIES, CLASSES, SHOWN, EmojiData, load_emoji
+from .data import CATEGORIES, SHOWN, EmojiData, load_emoji
 
 SAVE_EVERY = 5_000  # pictures
 
@@ -46,8 +46,7 @@ class Recipe:
     decay: int = 25_000              # the last pictures, over which the learning rate falls to zero
     lr: float = 1e-3
     ema_pictures: float = 8_000.0    # time constant of the weight average
-    category_share: float = 0.25     # pictures named by their category; the others by their sub-category
-    label_dropout: float = 0.12
+    named_by: tuple[float, ...] = (0.1, 0.18, 0.6)  # shares of pictures named by category, sub-category, emoji; the others: null
     min_snr_gamma: float = 5.0
     seed: int = 0
 
@@ -65,7 +64,7 @@ class Trainer:
     def __init__(self, recipe: Recipe, data: EmojiData, compiled: bool, rank: int = 0, processes: int = 1) -> None:
         config = DiTConfig(
             width=recipe.width, depth=recipe.depth, heads=recipe.width // 64, in_channels=3,
-            num_classes=len(CLASSES), input_size=recipe.size, learn_sigma=False,
+            num_classes=len(data.classes), input_size=recipe.size, learn_sigma=False,
         )
         torch.manual_seed(recipe.seed)
         self.recipe, self.data, self.seen, self.losses = recipe, data, 0, []
@@ -84,10 +83,10 @@ class Trainer:
 
     def step(self) -> float:
         recipe, random, share = self.recipe, self.random, self.share
-        x, category, subcategory = self.data.batch(share, random)
-        named = torch.rand(share, generator=random)
-        labels = torch.where(named < recipe.category_share, category, subcategory)
-        labels[named > 1 - recipe.label_dropout] = len(CLASSES)
+        x, names = self.data.batch(share, random)
+        names = torch.cat([names, torch.full((share, 1), len(self.data.classes))], dim=1)
+        level = torch.bucketize(torch.rand(share, generator=random), torch.tensor(recipe.named_by).cumsum(0))
+        labels = names.gather(1, level[:, None])[:, 0]
         loss = self._loss(x, labels)
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.learning_rate(self.seen)
@@ -154,9 +153,9 @@ class Trainer:
         self.seen, self.losses = state["seen"], state["losses"]
 
 
-def save_grid(model: DiT, file: Path) -> None:
-    """A column a category, two rows of it and two of one of its sub-categories; guidance 4, 12 steps of dpmpp_2m."""
-    labels = torch.tensor([CLASSES.index(name) for name in 2 * CATEGORIES + 2 * SHOWN])
+def save_grid(model: DiT, classes: tuple[str, ...], file: Path) -> None:
+    """A column a category, two rows of it and two of one of its emoji; guidance 4, 12 steps of dpmpp_2m."""
+    labels = torch.tensor([classes.index(name) for name in 2 * CATEGORIES + 2 * SHOWN])
     size = model.config.input_size
     sigmas = simple_sigmas(12)
     noise = starting_noise((len(labels), 3, size, size), 0, sigmas[0])
@@ -203,7 +202,7 @@ def run(rank: int, args: argparse.Namespace, recipe: Recipe, meeting: str) -> No
             if trainer.seen % SAVE_EVERY < recipe.batch or trainer.seen >= recipe.total:
                 trainer.save(checkpoint)
             if rank == 0 and (trainer.seen % args.every < recipe.batch or trainer.seen >= recipe.total):
-                save_grid(trainer.average, args.out / f"grid-{trainer.seen:07d}.png")
+                save_grid(trainer.average, trainer.data.classes, args.out / f"grid-{trainer.seen:07d}.png")
     dist.destroy_process_group()
 
 

@@ -26,6 +26,7 @@ from .report import Report
 from .sampling import SOLVERS, sample, starting_noise
 from .schedule import ExplicitSchedule, Schedule, UniformSchedule, parse_steps
 from .settings import CONTEXTS, SCORES, SHARES, CacheSettings
+from .trained_cache import TrainedCache
 
 MOST_COLUMNS = 10
 
@@ -66,6 +67,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     add_cache_arguments(parser)
     parser.add_argument("--predictor", metavar="FILE", help="trained for this model; brings its own K")
+    parser.add_argument(
+        "--i-step-count", type=whole_number(1), metavar="N", help="as many I-steps, where the calibration of --predictor has them",
+    )
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
 
 
@@ -133,6 +137,10 @@ def run(args: argparse.Namespace) -> None:
     if args.predictor is not None:
         trained = predictor_for(args.predictor, model)
         choices = {**choices, "settings": trained.apply_to(choices["settings"]), "repair": trained.repair}
+        if args.i_step_count is not None:
+            choices["schedule"] = _percentiles(trained, args)
+    elif args.i_step_count is not None:
+        raise CommandError("--i-step-count places them by a calibration; name a calibrated --predictor, or use --i-steps")
 
     results: dict[str, Tensor] = {}
     if args.cache != "on":
@@ -160,6 +168,13 @@ def _labels(args: argparse.Namespace, num_classes: int, names: tuple[str, ...] |
         raise CommandError(f"--labels {args.labels}: {error}") from None
     count = args.samples or len(chosen)
     return torch.tensor([chosen[i % len(chosen)] for i in range(count)])
+
+
+def _percentiles(trained: TrainedCache, args: argparse.Namespace) -> Schedule:
+    try:
+        return trained.percentiles(args.i_step_count)
+    except ValueError as error:
+        raise CommandError(f"--predictor {args.predictor}: {error}") from None
 
 
 @contextmanager

@@ -7,20 +7,17 @@ import itertools
 import time
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
-from .class_labels import parse_labels
 from .cli_checks import CommandError, Help, check_writable, device_named, model_and_names, number_in, whole_number
-from .dit import DiT
-from .dit_run import DiTRun
+from .drawn_runs import HELD_OUT_SEEDS, DrawnRuns, labels_apart
 from .fingerprint import fingerprint_of
-from .noise_schedule import TRAIN_STEPS, simple_sigmas
+from .noise_schedule import TRAIN_STEPS
 from .predictor_file import PredictorFileError, save_trained_cache
-from .sampling import SOLVERS, starting_noise
+from .sampling import SOLVERS
 from .settings import CacheSettings
 from .trained_cache import TrainedCache
-from .training import HELD_OUT_SEEDS, Training, TrainingPlan
+from .training import Training, TrainingPlan
 from .training_state import TrainingStateError, load_state, save_state
 
 SAVE_EVERY = 60.0  # seconds
@@ -68,9 +65,11 @@ def run(args: argparse.Namespace) -> None:
     settings = CacheSettings(cache_ratio=args.cache_ratio, order=args.order, last_blocks=last_blocks)
     try:
         plan = TrainingPlan(settings, args.interval, args.rank, float(args.rank), args.learning_rate, seed=args.seed)
-        training_labels, other_labels = _labels(args, model.config.num_classes, names)
+        training_labels, other_labels = labels_apart(args.labels, model.config.num_classes, names)
         fingerprint = fingerprint_of("DiT", model.blocks)
-        training = Training(plan, model.blocks, _RunFactory(model, args, training_labels, other_labels, device))
+        training = Training(plan, model.blocks, DrawnRuns(
+            model, training_labels, other_labels, batch=args.batch, steps=args.steps, cfg=args.cfg, solver=args.solver,
+        ))
     except ValueError as error:
         raise CommandError(str(error)) from None
     try:
@@ -109,35 +108,3 @@ def _train(training: Training, args: argparse.Namespace, state: Path) -> None:
     except KeyboardInterrupt:
         print("stopped; keeping what has been learned", flush=True)
     save_state(training, state)
-
-
-def _labels(args: argparse.Namespace, num_classes: int, names: tuple[str, ...] | None) -> tuple[list[int], list[int]]:
-    """Classes to train on, and classes to measure on."""
-    if args.labels is None:
-        every = range(num_classes)
-        return [label for label in every if label % 4 != 3] or list(every), [label for label in every if label % 4 == 3] or list(every)
-    try:
-        chosen = parse_labels(args.labels, num_classes, names)
-    except ValueError as error:
-        raise CommandError(f"--labels {args.labels}: {error}") from None
-    return chosen, chosen
-
-
-class _RunFactory:
-    """From a seed to a run: its classes and its noise are drawn from the seed."""
-
-    def __init__(self, model: DiT, args: argparse.Namespace, training: list[int], measuring: list[int], device: torch.device) -> None:
-        self.model, self.args, self.device = model, args, device
-        self.training, self.measuring = torch.tensor(training), torch.tensor(measuring)
-
-    def __call__(self, seed: int) -> DiTRun:
-        args, config = self.args, self.model.config
-        labels = self.training if seed < HELD_OUT_SEEDS else self.measuring
-        drawn = torch.randint(len(labels), (args.batch,), generator=torch.Generator().manual_seed(seed))
-        sigmas = simple_sigmas(args.steps)
-        shape = (args.batch, config.in_channels, config.input_size, config.input_size)
-        noise = starting_noise(shape, seed * args.batch, sigmas[0])
-        return DiTRun(
-            self.model, labels[drawn].to(self.device), noise=noise.to(self.device), sigmas=sigmas.to(self.device),
-            cfg=args.cfg, solver=args.solver,
-        )

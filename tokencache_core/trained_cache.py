@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .fingerprint import Fingerprint
 from .lora import LoraRepair
+from .schedule import PercentileSchedule
 from .settings import CacheSettings
 
 KINDS = ("block", "light")
@@ -110,6 +111,12 @@ class TrainedCache:
                 raise ValueError(f"the share of block {index} must lie between 0 and 1, not {share}")
         if not all(isinstance(text, str) for item in self.notes.items() for text in item):
             raise ValueError("notes must be texts by name")
+
+    def percentiles(self, count: int) -> PercentileSchedule:
+        """`count` I-steps where the calibration says that they matter."""
+        if self.calibration is None:
+            raise ValueError("the predictor is not calibrated: run `python -m tokencache_core calibrate` on it, or take another policy")
+        return PercentileSchedule(self.calibration.taus, self.calibration.importance, count)
 
     def apply_to(self, settings: CacheSettings) -> CacheSettings:
         """The user's settings with the K that the repair was trained for."""

@@ -15,12 +15,11 @@ from torch import Tensor, nn
 
 from .adapters import Adapters
 from .distill import Run, follow, frozen
+from .drawn_runs import HELD_OUT_SEEDS
 from .lora import LoraPair, LoraRepair
 from .schedule import UniformSchedule
 from .settings import CacheSettings
 from .trained_cache import TrainingPoint
-
-HELD_OUT_SEEDS = 1_000_000   # training draws its noise below
 
 
 @dataclass(frozen=True)

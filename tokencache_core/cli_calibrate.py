@@ -1,0 +1,62 @@
+"""`calibrate`: when I-steps matter, measured on full runs and kept with a predictor."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from .calibration import calibrate
+from .cli_checks import CommandError, Help, check_writable, device_named, model_and_names, number_in, predictor_for, whole_number
+from .dit_run import dit_tau
+from .drawn_runs import DrawnRuns, labels_apart
+from .fingerprint import fingerprint_of
+from .noise_schedule import TRAIN_STEPS
+from .predictor_file import PredictorFileError, save_trained_cache
+from .sampling import SOLVERS
+from .schedule import UniformSchedule
+from .settings import CacheSettings
+from .trained_cache import TrainedCache
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "calibrate", help="measure when I-steps matter", formatter_class=Help,
+        description="Measure on full runs of a DiT how important each time is, and keep it in a predictor file, from which "
+        "I-Step Scheduler places I-steps at equal percentiles. An existing file keeps what else it holds.",
+    )
+    parser.add_argument("--model", required=True, metavar="FILE", help="a DiT as .safetensors or .pt (see `info`)")
+    parser.add_argument("--predictor", required=True, type=Path, metavar="FILE", help="the predictor file to complete or to write")
+    parser.add_argument("--samples", type=whole_number(1), default=256, metavar="N", help="how many to average")
+    parser.add_argument("--batch", type=whole_number(1), default=32, metavar="N", help="samples at a time")
+    parser.add_argument("--order", type=int, choices=(0, 1, 2), default=2, help="of the forecast; an existing file has its own")
+    parser.add_argument("--labels", metavar="LIST", help="class indices or names (default: all but every fourth)")
+    parser.add_argument("--steps", type=whole_number(5, TRAIN_STEPS), default=50, metavar="N", help="denoise steps")
+    parser.add_argument("--cfg", type=number_in(0, 100), default=4.0, metavar="SCALE", help="classifier-free guidance")
+    parser.add_argument("--solver", choices=SOLVERS, default="ddim", help="sampler")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+
+
+def run(args: argparse.Namespace) -> None:
+    check_writable("--predictor", args.predictor)
+    model, names = model_and_names(args.model, device_named(args.device))
+    if args.predictor.exists():
+        trained = predictor_for(str(args.predictor), model)
+    else:
+        trained = TrainedCache(
+            settings=CacheSettings(order=args.order), interval=UniformSchedule().interval, fingerprint=fingerprint_of("DiT", model.blocks),
+        )
+    batch = min(args.batch, args.samples)
+    try:
+        labels, _ = labels_apart(args.labels, model.config.num_classes, names)
+        start = DrawnRuns(model, labels, labels, batch=batch, steps=args.steps, cfg=args.cfg, solver=args.solver)
+        runs = (start(seed) for seed in tqdm(range(-(-args.samples // batch)), desc="calibrate", unit="run"))
+        calibration = calibrate(runs, dit_tau, trained.settings.order)
+        save_trained_cache(replace(trained, calibration=calibration), args.predictor)
+    except PredictorFileError as error:
+        raise CommandError(f"--predictor {error}") from None
+    except ValueError as error:
+        raise CommandError(str(error)) from None
+    print(f"calibrated on {calibration.samples} samples; wrote {args.predictor}")

@@ -1,0 +1,44 @@
+"""Runs of a DiT to learn from: classes and noise drawn from a seed."""
+
+from __future__ import annotations
+
+import torch
+
+from .class_labels import parse_labels
+from .dit import DiT
+from .dit_run import DiTRun
+from .noise_schedule import simple_sigmas
+from .sampling import starting_noise
+
+HELD_OUT_SEEDS = 1_000_000   # seeds from here on are for measuring alone
+
+
+class DrawnRuns:
+    """From a seed to a run of one batch: of `training` classes, or of `measuring` ones from HELD_OUT_SEEDS on."""
+
+    def __init__(
+        self, model: DiT, training: list[int], measuring: list[int], *, batch: int, steps: int, cfg: float, solver: str,
+    ) -> None:
+        self.model, self.batch, self.cfg, self.solver = model, batch, cfg, solver
+        self.training, self.measuring = torch.tensor(training), torch.tensor(measuring)
+        self.sigmas = simple_sigmas(steps)
+
+    def __call__(self, seed: int) -> DiTRun:
+        config, device = self.model.config, self.model.pos_embed.device
+        labels = self.training if seed < HELD_OUT_SEEDS else self.measuring
+        drawn = torch.randint(len(labels), (self.batch,), generator=torch.Generator().manual_seed(seed))
+        shape = (self.batch, config.in_channels, config.input_size, config.input_size)
+        noise = starting_noise(shape, seed * self.batch, self.sigmas[0])
+        return DiTRun(
+            self.model, labels[drawn].to(device), noise=noise.to(device), sigmas=self.sigmas.to(device), cfg=self.cfg, solver=self.solver,
+        )
+
+
+def labels_apart(text: str | None, num_classes: int, names: tuple[str, ...] | None) -> tuple[list[int], list[int]]:
+    """Classes to train on and to measure on: those of `text` for both, or every fourth kept for measuring."""
+    if text is not None:
+        chosen = parse_labels(text, num_classes, names)
+        return chosen, chosen
+    every = range(num_classes)
+    kept = [label for label in every if label % 4 == 3]
+    return ([label for label in every if label % 4 != 3], kept) if kept else (list(every), list(every))
