@@ -18,9 +18,11 @@ from comfy.patcher_extension import WrappersMP
 
 from ..tokencache_core.allocation import tokens_per_block
 from ..tokencache_core.attention import OVERRIDE_KEY
+from ..tokencache_core.block_spec import BlockSpec
 from ..tokencache_core.fingerprint import fingerprint_of
 from ..tokencache_core.forward import cached_blocks
 from ..tokencache_core.lora import LoraRepair
+from ..tokencache_core.plan import Planner
 from ..tokencache_core.schedule import Schedule
 from ..tokencache_core.session import Session
 from ..tokencache_core.settings import CacheSettings
@@ -50,7 +52,7 @@ def apply_tokencache(
             hooks.warning = _check_fits(trained, family.name, blocks)
     for kind, wrapper in (
         (WrappersMP.OUTER_SAMPLE, hooks.around_run), (WrappersMP.PREDICT_NOISE, hooks.around_evaluation),
-        (WrappersMP.APPLY_MODEL, hooks.around_network),
+        (WrappersMP.APPLY_MODEL, around_network),
     ):
         patched.remove_wrappers_with_key(kind, KEY)  # applied twice: the later one counts
         patched.add_wrapper_with_key(kind, KEY, wrapper)
@@ -69,7 +71,9 @@ class _Hooks:
         family = family_of(guider.model_patcher.model.diffusion_model)
         if family is None or len(sigmas) < 2:
             return executor(noise, latent, sampler, sigmas, *args, **kwargs)
-        session = self._open_session(guider.model_patcher, family, sigmas)
+        session = open_session(guider.model_patcher, self.settings, self.schedule, sigmas, repair=self.repair)
+        if self.warning:
+            session.note(self.warning)
         own_options = guider.model_options
         guider.model_options = create_model_options_clone(own_options)
         guider.model_options["transformer_options"][SESSION] = session
@@ -90,32 +94,42 @@ class _Hooks:
         with session.evaluation(float(timestep.max())):
             return executor(x, timestep, model_options, seed)
 
-    def around_network(
-        self, executor: Any, x: torch.Tensor, t: torch.Tensor, c_concat: Any, c_crossattn: Any, control: Any,
-        transformer_options: dict, **kwargs: Any,
-    ) -> Any:
-        session, network = transformer_options.get(SESSION), executor.class_obj.diffusion_model
-        blocks = None if session is None or session.current is None else _cacheable_blocks(session, network, transformer_options)
-        if blocks is None:
-            return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
-        touched = control is not None or bool(transformer_options.get("patches_replace"))
-        images = x.shape[0] // len(transformer_options["cond_or_uncond"])
-        with cached_blocks(
-            session, blocks, key=_row_key(network, x, transformer_options), images=images, telescopes=not touched,
-        ) as forward:
-            options = {**transformer_options, OVERRIDE_KEY: _chained(forward.attention, transformer_options.get(OVERRIDE_KEY))}
-            with family_of(network).attention_reaching(forward.attention):
-                return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
 
-    def _open_session(self, patcher: ModelPatcher, family: Any, sigmas: torch.Tensor) -> Session:
-        streams = tuple(spec.stream for _, spec in family.blocks(patcher.model.diffusion_model))
-        session = Session(
-            self.settings, self.schedule, sigmas=sigmas[:-1].tolist(), tau=_tau_function(patcher),
-            streams=streams, device=patcher.load_device, repair=self.repair,
-        )
-        if self.warning:
-            session.note(self.warning)
-        return session
+def around_network(
+    executor: Any, x: torch.Tensor, t: torch.Tensor, c_concat: Any, c_crossattn: Any, control: Any,
+    transformer_options: dict, **kwargs: Any,
+) -> Any:
+    """The APPLY_MODEL wrapper: a call of the network under the session in its options, or whole without one."""
+    session, network = transformer_options.get(SESSION), executor.class_obj.diffusion_model
+    blocks = None if session is None or session.current is None else _cacheable_blocks(session, network, transformer_options)
+    if blocks is None:
+        return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
+    touched = control is not None or bool(transformer_options.get("patches_replace"))
+    images = x.shape[0] // len(transformer_options["cond_or_uncond"])
+    with cached_blocks(
+        session, blocks, key=_row_key(network, x, transformer_options), images=images, telescopes=not touched,
+    ) as forward:
+        options = {**transformer_options, OVERRIDE_KEY: _chained(forward.attention, transformer_options.get(OVERRIDE_KEY))}
+        with family_of(network).attention_reaching(forward.attention):
+            return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+
+
+def open_session(
+    patcher: ModelPatcher, settings: CacheSettings, schedule: Schedule, sigmas: torch.Tensor, *, planner: Planner | None = None,
+    repair: LoraRepair | None = None,
+) -> Session:
+    """A session for a run of this MODEL, of a family that is known, down `sigmas` (steps + 1,)."""
+    streams = tuple(spec.stream for _, spec in known_blocks(patcher))
+    return Session(
+        settings, schedule, sigmas=sigmas[:-1].tolist(), tau=_tau_function(patcher), streams=streams, device=patcher.load_device,
+        planner=planner, repair=repair,
+    )
+
+
+def known_blocks(patcher: ModelPatcher) -> list[tuple[torch.nn.Module, BlockSpec]]:
+    """The blocks of a MODEL of a family that is known."""
+    network = patcher.model.diffusion_model
+    return family_of(network).blocks(network)
 
 
 def _check_fits(trained: TrainedCache, name: str, blocks: list[torch.nn.Module]) -> str:

@@ -1,18 +1,18 @@
-"""Load Cache Predictor."""
+"""Train Cache Predictor and Load Cache Predictor."""
 
 from __future__ import annotations
 
-import os
-
+import comfy.samplers
 import folder_paths
 from comfy_api.latest import io
 
 from ..tokencache_core.predictor_file import SUFFIX, read_trained_cache
+from ..tokencache_core.settings import CacheSettings
+from ..tokencache_core.training import TrainingPlan
+from .predictor_folder import FOLDER, file_to_write, keep_in
+from .train_repair import train_repair
 
-FOLDER = "tokencache"
 PredictorType = io.Custom("TOKENCACHE_PREDICTOR")
-
-folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir, FOLDER))
 
 
 class LoadCachePredictor(io.ComfyNode):
@@ -39,4 +39,50 @@ class LoadCachePredictor(io.ComfyNode):
         return io.NodeOutput(read_trained_cache(folder_paths.get_full_path_or_raise(FOLDER, predictor_name)))
 
 
-NODES = [LoadCachePredictor]
+class TrainCachePredictor(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TokenCacheTrainPredictor",
+            display_name="Train Cache Predictor",
+            category="TokenCache",
+            description="Trains a repair of the last blocks for this model, from its own sampling runs, without a data set.",
+            search_aliases=["train", "cache predictor", "token cache training", "repair", "distill"],
+            is_output_node=True,
+            inputs=[
+                io.Model.Input("model", tooltip="The model to train for. It is copied, and not changed."),
+                io.Conditioning.Input("positive", tooltip="What the runs draw. A few prompts or classes are enough."),
+                io.Conditioning.Input("negative", tooltip="The negative that you sample with."),
+                io.Latent.Input("latent_image", tooltip="An empty latent: its size and batch are those of the training runs."),
+                io.String.Input("save_as", default="my_predictor", tooltip="Name of the file in models/tokencache. An interrupt keeps the work there, too."),
+                io.Float.Input("minutes", default=15.0, min=0.01, max=1440.0, step=0.5, tooltip="How long to train. It can be interrupted at any time."),
+                io.Int.Input("steps", default=50, min=4, max=1000, tooltip="Denoise steps of the runs, as you sample."),
+                io.Float.Input("cfg", default=4.0, min=0.0, max=100.0, step=0.1, tooltip="Guidance, as you sample."),
+                io.Combo.Input("sampler_name", options=comfy.samplers.KSampler.SAMPLERS, default="ddim", tooltip="A deterministic sampler, as you sample."),
+                io.Combo.Input("scheduler", options=comfy.samplers.KSampler.SCHEDULERS, default="simple", tooltip="As you sample."),
+                io.Int.Input("interval", default=4, min=2, max=100, tooltip="An I-step every so many steps; the repair learns the P-steps between."),
+                io.Int.Input("last_blocks", default=2, min=1, max=128, tooltip="K: the final blocks that run on P-steps and carry the repair."),
+                io.Float.Input("cache_ratio", default=1.0, min=0.0, max=1.0, step=0.01, advanced=True, tooltip="Share of the other blocks' tokens that P-steps reuse."),
+                io.Int.Input("forecast_order", default=2, min=0, max=2, advanced=True, tooltip="Order of the forecast, as in Apply TokenCache."),
+                io.Int.Input("rank", default=16, min=1, max=256, advanced=True, tooltip="Rank of the adapters."),
+                io.Float.Input("learning_rate", default=1e-3, min=1e-6, max=0.1, step=1e-6, advanced=True, tooltip="Of Adam. Lower it if training diverges."),
+                io.Int.Input("seed", default=0, min=0, max=100_000, advanced=True, tooltip="Of the runs' noise and of the adapters."),
+            ],
+            outputs=[PredictorType.Output(display_name="predictor", tooltip="For Apply TokenCache; the same as the file's.")],
+        )
+
+    @classmethod
+    def execute(
+        cls, model, positive, negative, latent_image, save_as, minutes, steps, cfg, sampler_name, scheduler, interval, last_blocks,
+        cache_ratio, forecast_order, rank, learning_rate, seed,
+    ) -> io.NodeOutput:
+        file = file_to_write(save_as)
+        settings = CacheSettings(cache_ratio=cache_ratio, order=forecast_order, last_blocks=last_blocks)
+        plan = TrainingPlan(settings, interval, rank, float(rank), learning_rate, seed=seed)
+        return io.NodeOutput(train_repair(
+            model, positive, negative, latent_image["samples"], plan, sampler_name=sampler_name, scheduler=scheduler, steps=steps,
+            cfg=cfg, minutes=minutes, keep=keep_in(file),
+        ))
+
+
+NODES = [TrainCachePredictor, LoadCachePredictor]

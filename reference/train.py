@@ -45,6 +45,7 @@ class Recipe:
     warmup: int = 3_000
     decay: int = 25_000              # the last pictures, over which the learning rate falls to zero
     lr: float = 1e-3
+    table_scale: float = 5.0         # of the learning rate of the class table, whose rows are seldom seen
     ema_pictures: float = 8_000.0    # time constant of the weight average
     named_by: tuple[float, ...] = (0.1, 0.18, 0.6)  # shares of pictures named by category, sub-category, emoji; the others: null
     min_snr_gamma: float = 5.0
@@ -73,7 +74,11 @@ class Trainer:
         self.average.load_state_dict(self.model.state_dict())
         self.average.requires_grad_(False)
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.trained, lr=recipe.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+        table = self.model.y_embedder.embedding_table.weight
+        self.optimizer = torch.optim.AdamW([
+            {"params": [p for p in self.trained if p is not table], "scale": 1.0},
+            {"params": [table], "scale": recipe.table_scale},
+        ], lr=recipe.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
         self.forward = torch.compile(self.model, dynamic=False) if compiled else self.model
         self.rank, self.processes, self.share = rank, processes, recipe.batch // processes
         self.random = torch.Generator().manual_seed(recipe.seed + rank)
@@ -89,7 +94,7 @@ class Trainer:
         labels = names.gather(1, level[:, None])[:, 0]
         loss = self._loss(x, labels)
         for group in self.optimizer.param_groups:
-            group["lr"] = recipe.learning_rate(self.seen)
+            group["lr"] = group["scale"] * recipe.learning_rate(self.seen)
         loss.backward()
         self._share_gradients()
         torch.nn.utils.clip_grad_norm_(self.trained, 1.0)

@@ -1,0 +1,86 @@
+"""A sampling run through the host's own guider and sampler, to learn from (`distill.Run`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import comfy.sample
+import comfy.samplers
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor
+
+from ..tokencache_core.lora import LoraRepair
+from ..tokencache_core.plan import Planner
+from ..tokencache_core.sampling import Denoise
+from ..tokencache_core.schedule import Schedule
+from ..tokencache_core.session import Session
+from ..tokencache_core.settings import CacheSettings
+from .model_hooks import KEY, SESSION, around_network, open_session
+
+
+class HostRun:
+    """One KSampler run of `latent` (B, C, ...) with noise of `seed`.
+
+    model: with `around_network` among its wrappers (`training_copy`), so that a session in the run's options is honoured.
+    """
+
+    def __init__(
+        self, model: ModelPatcher, positive: list, negative: list, latent: Tensor, *, cfg: float, sampler: Any, sigmas: Tensor, seed: int,
+    ) -> None:
+        self.model, self.latent, self.sampler, self.sigmas, self.seed = model, latent, sampler, sigmas, seed
+        self.positive, self.negative, self.cfg = positive, negative, cfg
+        self.images = latent.shape[0]
+        self.options: dict = {}     # the transformer_options of the evaluation under way
+
+    def open_session(
+        self, settings: CacheSettings, schedule: Schedule, *, planner: Planner | None = None, repair: LoraRepair | None = None,
+    ) -> Session:
+        return open_session(self.model, settings, schedule, self.sigmas, planner=planner, repair=repair)
+
+    @contextmanager
+    def cached(self, session: Session) -> Iterator[None]:
+        """While open, the network's calls are the session's."""
+        options = self.options
+        options[SESSION] = session
+        try:
+            yield
+        finally:
+            del options[SESSION]
+
+    def sample(self, around: Callable[[Denoise], Denoise] = lambda denoise: denoise) -> Tensor:
+        guider = _Guider(self, around)
+        guider.set_conds(self.positive, self.negative)
+        guider.set_cfg(self.cfg)
+        noise = comfy.sample.prepare_noise(self.latent, self.seed)
+        return guider.sample(noise, self.latent, self.sampler, self.sigmas, disable_pbar=True, seed=self.seed)
+
+
+class _Guider(comfy.samplers.CFGGuider):
+    """Classifier-free guidance as KSampler does it, with `around` between it and the sampler."""
+
+    def __init__(self, run: HostRun, around: Callable[[Denoise], Denoise]) -> None:
+        super().__init__(run.model)
+        self.run, self.denoise = run, around(self._plain)
+
+    def predict_noise(self, x: Tensor, timestep: Tensor, model_options: dict = {}, seed: int | None = None) -> Tensor:
+        self.arguments, self.run.options = (model_options, seed), model_options["transformer_options"]
+        return self.denoise(x, timestep[0])
+
+    def _plain(self, x: Tensor, sigma: Tensor) -> Tensor:
+        model_options, seed = self.arguments
+        return super().predict_noise(x, sigma.expand(x.shape[0]), model_options, seed)
+
+
+def training_copy(model: ModelPatcher) -> ModelPatcher:
+    """A copy of the MODEL, read again from its file, whose runs honour a session, and whose weights are its own and let gradients through."""
+    if model.cached_patcher_init is None:
+        raise ValueError("this MODEL cannot be copied, because its loader does not say how to load it again: use another loader node")
+    copy = model.clone(force_deepcopy=True)
+    for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.PREDICT_NOISE, WrappersMP.APPLY_MODEL):
+        copy.remove_wrappers_with_key(kind, KEY)  # of an Apply TokenCache before the training
+    copy.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, around_network)
+    return copy

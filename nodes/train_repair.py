@@ -1,0 +1,74 @@
+"""Train Cache Predictor: the core's training over runs of the host's own sampler."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+import comfy.model_management
+import comfy.samplers
+import comfy.utils
+import torch
+from comfy.model_patcher import ModelPatcher
+
+from ..tokencache_core.fingerprint import fingerprint_of
+from ..tokencache_core.trained_cache import TrainedCache
+from ..tokencache_core.training import Training, TrainingPlan
+from .families import family_of
+from .host_run import HostRun, training_copy
+
+
+def train_repair(
+    model: ModelPatcher, positive: list, negative: list, latent: torch.Tensor, plan: TrainingPlan, *, sampler_name: str,
+    scheduler: str, steps: int, cfg: float, minutes: float, keep: Callable[[TrainedCache], None],
+) -> TrainedCache:
+    """Train for `minutes` on runs of `latent`'s shape; `keep` is given the result, also when the user interrupts."""
+    network = model.model.diffusion_model
+    family = family_of(network)
+    if family is None:
+        raise ValueError(f"TokenCache does not know {type(network).__name__} yet: it cannot train a predictor for this model")
+    with torch.inference_mode(False), torch.enable_grad():
+        copy = training_copy(model)
+        blocks = [block for block, _ in family.blocks(copy.model.diffusion_model)]
+        fingerprint = fingerprint_of(family.name, blocks)
+        sampling = copy.get_model_object("model_sampling")
+        sigmas = comfy.samplers.calculate_sigmas(sampling, scheduler, steps)
+        latent = latent.clone()
+
+        def start(seed: int) -> HostRun:
+            sampler = comfy.samplers.sampler_object(sampler_name)
+            return HostRun(copy, positive, negative, latent, cfg=cfg, sampler=sampler, sigmas=sigmas, seed=seed)
+
+        comfy.model_management.load_models_gpu([copy])
+        training = Training(plan, blocks, start)
+
+        def trained() -> TrainedCache:
+            notes = {"steps": steps, "cfg": cfg, "sampler": sampler_name, "scheduler": scheduler, "latent": tuple(latent.shape)}
+            return TrainedCache(
+                settings=plan.settings, interval=plan.interval, fingerprint=fingerprint, repair=training.repair(),
+                log=tuple(training.log), notes={name: str(value) for name, value in notes.items()},
+            )
+
+        try:
+            comfy.model_management.in_training = True  # the host then takes kernels that have a gradient
+            _train(training, minutes)
+        finally:  # an interrupt arrives as an exception
+            comfy.model_management.in_training = False
+            if training.iteration:
+                result = trained()
+                keep(result)
+            training.close()
+        return result
+
+
+def _train(training: Training, minutes: float) -> None:
+    bar, started = comfy.utils.ProgressBar(1000), time.monotonic()
+    while True:
+        point = training.step()
+        logging.info(f"TokenCache training: run {point.iteration}, drift {point.loss:.4g}")
+        done = (time.monotonic() - started) / (60 * minutes)
+        bar.update_absolute(min(1000, round(1000 * done)), 1000)
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        if done >= 1:
+            return

@@ -1,0 +1,83 @@
+"""Train Cache Predictor in the real host: it learns, keeps its work, and leaves the model as it was."""
+
+from __future__ import annotations
+
+import comfy.model_management
+import comfy.utils
+import folder_paths
+import pytest
+import torch
+from tiny_models import TinyModel, tiny_dit, tiny_flux
+from tokencache_pack.nodes.nodes_cache import ApplyTokenCache
+from tokencache_pack.nodes.nodes_predictor import FOLDER, LoadCachePredictor, TrainCachePredictor
+
+APPLY = {"cache_ratio": 1.0, "forecast_order": 1, "last_blocks": 0, "context": "stale", "score": "staleness", "shares": "early"}
+CHOICES = {
+    "save_as": "tiny", "minutes": 0.02, "steps": 8, "cfg": 2.0, "sampler_name": "ddim", "scheduler": "simple", "interval": 3,
+    "last_blocks": 1, "cache_ratio": 1.0, "forecast_order": 1, "rank": 4, "learning_rate": 1e-3, "seed": 0,
+}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    path = tmp_path / "tokencache"
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, FOLDER, ([str(path)], {".safetensors"}))
+    return path
+
+
+@pytest.fixture(params=[tiny_dit, tiny_flux], ids=["DiT", "Flux"])
+def tiny(request, tmp_path) -> TinyModel:
+    if request.param is tiny_dit:
+        return tiny_dit(tmp_path / "dit.safetensors")
+    flux = tiny_flux()
+    flux.model.cached_patcher_init = (lambda disable_dynamic=False: tiny_flux().model, ())  # as the host's loaders set it
+    return flux
+
+
+def train(tiny: TinyModel, **changes):
+    """As the host runs a node: in inference mode."""
+    latent = {"samples": torch.zeros(1, *tiny.latent)}
+    with torch.inference_mode():
+        return TrainCachePredictor.execute(tiny.model, tiny.positive, tiny.negative, latent, **{**CHOICES, **changes}).result[0]
+
+
+def test_it_learns_and_its_file_applies(tiny, folder):
+    before = tiny.sample()
+    trained = train(tiny, minutes=0.1)
+    assert torch.equal(tiny.sample(), before)
+    assert len(trained.log) >= 2
+    pairs = [pair for pairs in trained.repair.blocks.values() for pair in pairs.values()]
+    assert pairs and all(torch.isfinite(pair.up).all() for pair in pairs) and any(pair.up.abs().max() > 0 for pair in pairs)
+    loaded = LoadCachePredictor.execute("tiny.safetensors").result[0]
+    assert loaded.fingerprint == trained.fingerprint
+    model, handle = ApplyTokenCache.execute(tiny.model, **APPLY, predictor=loaded).result
+    assert torch.isfinite(tiny.sample(model)).all()
+    assert "other weights" not in handle.latest().text()
+
+
+def test_a_model_that_cannot_be_loaded_again_is_refused():
+    with pytest.raises(ValueError, match="cannot be copied.*use another loader node"):
+        train(tiny_flux())
+
+
+def test_an_interrupt_keeps_the_work(tmp_path, folder, monkeypatch):
+    tiny = tiny_dit(tmp_path / "dit.safetensors")
+    # the host's progress hook is where a click on its Cancel button becomes an interrupt
+    monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", lambda *_, **__: comfy.model_management.interrupt_current_processing(True))
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        train(tiny, minutes=10.0)
+    saved = LoadCachePredictor.execute("tiny.safetensors").result[0]
+    assert len(saved.log) == 1
+
+
+@pytest.mark.parametrize("name", ["", "../elsewhere", "a/b", ".hidden", "a\\b"])
+def test_only_a_plain_file_name_is_written(tmp_path, name):
+    with pytest.raises(ValueError, match="not a plain file name"):
+        train(tiny_dit(tmp_path / "dit.safetensors"), save_as=name)
+
+
+def test_an_existing_file_is_not_overwritten(tmp_path, folder):
+    folder.mkdir()
+    (folder / "tiny.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match="exists already: choose another name"):
+        train(tiny_dit(tmp_path / "dit.safetensors"))
