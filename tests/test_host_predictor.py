@@ -9,14 +9,14 @@ import pytest
 import torch
 from tiny_models import TinyModel, tiny_dit, tiny_flux
 from tokencache_pack.nodes.families import family_of
-from tokencache_pack.nodes.nodes_cache import ApplyTokenCache
+from tokencache_pack.nodes.nodes_cache import ApplyTokenCache, IStepScheduler
 from tokencache_pack.nodes.nodes_predictor import FOLDER, LoadCachePredictor
 
 from tokencache_core.fingerprint import fingerprint_of
 from tokencache_core.lora import LoraPair, LoraRepair
 from tokencache_core.predictor_file import save_trained_cache
 from tokencache_core.settings import CacheSettings
-from tokencache_core.trained_cache import TrainedCache
+from tokencache_core.trained_cache import Calibration, TrainedCache
 
 APPLY = {"cache_ratio": 1.0, "forecast_order": 1, "last_blocks": 0, "context": "stale", "score": "staleness", "shares": "early"}
 
@@ -84,3 +84,17 @@ def test_other_weights_run_and_the_report_says_so(tiny, loaded):
     model, handle = ApplyTokenCache.execute(tiny.model, **APPLY, predictor=loaded).result
     tiny.sample(model)
     assert "other weights of this architecture" in handle.latest().text()
+
+
+def test_percentile_i_steps_come_from_the_calibration(tiny, loaded):
+    choices = {"policy": "percentile", "interval": 3, "second_interval": 4, "split": 0.5, "warmup": 2, "steps": "0", "count": 3}
+    with pytest.raises(ValueError, match="connect Load Cache Predictor"):
+        IStepScheduler.execute(**choices)
+    with pytest.raises(ValueError, match="not calibrated: run `python -m tokencache_core calibrate`"):
+        IStepScheduler.execute(**choices, predictor=loaded)
+    late = replace(loaded, calibration=Calibration((1.0, 0.6, 0.5, 0.0), (0.0, 0.0, 1.0, 1.0), samples=1))
+    schedule = IStepScheduler.execute(**choices, predictor=late).result[0]
+    model, handle = ApplyTokenCache.execute(tiny.model, **APPLY, schedule=schedule).result
+    tiny.sample(model, steps=8)
+    kinds = [step.kind for step in handle.latest().steps]
+    assert kinds[0] == "I" and kinds.count("I") == 3 and "I" not in kinds[1:4]  # nothing matters before tau 0.6

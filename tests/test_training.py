@@ -16,7 +16,7 @@ from tokencache_core.noise_schedule import simple_sigmas
 from tokencache_core.sampling import starting_noise
 from tokencache_core.schedule import UniformSchedule
 from tokencache_core.settings import CacheSettings
-from tokencache_core.training import Training, TrainingPlan
+from tokencache_core.training import Training, TrainingDiverged, TrainingPlan
 from tokencache_core.training_state import TrainingStateError, load_state, save_state
 
 SETTINGS = CacheSettings(cache_ratio=1.0, order=1, last_blocks=1)
@@ -73,6 +73,15 @@ def test_it_learns_and_the_model_stays_bit_identical(training):
     assert training.held_out(training.repair()) < 0.95 * without
     assert [point.held_out is not None for point in training.log] == [False, True] * 4
     assert all(torch.equal(a, b) for a, b in zip(model_before, training._plain_parameters()))
+
+
+def test_divergence_keeps_the_average_of_before(training):
+    training.step()
+    before = [weight.clone() for weight in training.average]
+    training.adapters.parameters[0].data.fill_(float("nan"))
+    with pytest.raises(TrainingDiverged, match="diverged in iteration 2.*lower learning rate than 0.003"):
+        training.step()
+    assert all(torch.equal(a, b) for a, b in zip(before, training.average)) and len(training.log) == 1
 
 
 def test_closing_gives_the_plain_layers_back():

@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
+from .distill import Run
 from .history import lagrange_weights
 from .sampling import Denoise
 from .trained_cache import Calibration
 
 
-def calibrate(runs: Iterable, tau: Callable[[float], float], order: int) -> Calibration:
-    """Sample `runs` (`distill.Run`) whole; importance at each of their steps, for forecasts of `order`.
+def calibrate(runs: Iterable[Run], tau: Callable[[float], float], order: int) -> Calibration:
+    """Sample `runs` whole; importance at each of their steps, for forecasts of `order`.
 
     The first order + 1 steps have nothing to be forecast from and take the importance of the next.
     """
@@ -37,7 +38,7 @@ def calibrate(runs: Iterable, tau: Callable[[float], float], order: int) -> Cali
     return Calibration(taus, tuple(importance.tolist()), samples)
 
 
-def _forecast_errors(run, tau: Callable[[float], float], order: int) -> Tensor:
+def _forecast_errors(run: Run, tau: Callable[[float], float], order: int) -> Tensor:
     """(steps - order - 1,) squared error in x of each step, summed over the run's samples."""
     sigmas = run.sigmas.tolist()
     if len(sigmas) < order + 3:

@@ -17,7 +17,7 @@ from .predictor_file import PredictorFileError, save_trained_cache
 from .sampling import SOLVERS
 from .settings import CacheSettings
 from .trained_cache import TrainedCache
-from .training import Training, TrainingPlan
+from .training import Training, TrainingDiverged, TrainingPlan
 from .training_state import TrainingStateError, load_state, save_state
 
 SAVE_EVERY = 60.0  # seconds
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _train(training: Training, args: argparse.Namespace, state: Path) -> None:
-    """Until the budget is spent or Ctrl-C; the state is on disk when it returns."""
+    """Until the budget is spent, Ctrl-C, or it diverges; else the state is on disk when it returns."""
     saved = time.monotonic()
     left = itertools.count() if args.iterations is None else range(training.iteration, args.iterations)
     try:
@@ -107,4 +107,7 @@ def _train(training: Training, args: argparse.Namespace, state: Path) -> None:
                     saved = time.monotonic()
     except KeyboardInterrupt:
         print("stopped; keeping what has been learned", flush=True)
+    except TrainingDiverged as error:
+        print(error, flush=True)
+        return  # without a state to resume from
     save_state(training, state)

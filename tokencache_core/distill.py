@@ -25,7 +25,8 @@ from .settings import CacheSettings
 class Run(Protocol):
     """One sampling run of some model, ready to start: `dit_run.DiTRun`, or a host's."""
 
-    sigmas: Tensor
+    sigmas: Tensor   # (steps + 1,), the last one 0
+    images: int      # samples in its batch
 
     def open_session(
         self, settings: CacheSettings, schedule: Schedule, *, planner: Planner | None = None, repair: LoraRepair | None = None,

@@ -56,6 +56,10 @@ class TrainingPlan:
         return UniformSchedule(self.interval)
 
 
+class TrainingDiverged(ArithmeticError):
+    """The drift is no longer a number; the averaged adapters are those of the last whole iteration."""
+
+
 class Training:
     """The state of one training: the adapters, their average, the optimiser and what was measured.
 
@@ -107,6 +111,11 @@ class Training:
         self.adapters.remove()
 
     def _learn(self, loss: Tensor) -> None:
+        if not torch.isfinite(loss):
+            raise TrainingDiverged(
+                f"training diverged in iteration {self.iteration + 1}, and was stopped: what was learned before is kept; "
+                f"train again at a lower learning rate than {self.plan.learning_rate:g}"
+            )
         loss.backward()
         nn.utils.clip_grad_norm_(self.adapters.parameters, 1.0)
         self.optimizer.step()
