@@ -107,7 +107,6 @@ class record_blocks:
 
 def evaluate(tiny, session, x):
     """One evaluation of the network through the pack's own wrapper: two images, each conditioned twice."""
-    hooks = model_hooks._Hooks(session.settings, ExplicitSchedule((0,)))
     positive = tiny.positive[0]
     conditions = tiny.model.model.extra_conds(
         cross_attn=positive[0], noise=x, device=x.device, width=64, height=64, **positive[1],
@@ -126,7 +125,7 @@ def evaluate(tiny, session, x):
 
     crossattn = kwargs.pop("c_crossattn", None)
     with session.evaluation(1.0):
-        hooks.around_network(Executor(), x, torch.ones(x.shape[0]), None, crossattn, None, options, **kwargs)
+        model_hooks.around_network(Executor(), x, torch.ones(x.shape[0]), None, crossattn, None, options, **kwargs)
 
 
 def poison(session, n_image, images, conds):
