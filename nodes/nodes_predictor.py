@@ -1,15 +1,16 @@
-"""Train Cache Predictor and Load Cache Predictor."""
+"""Train, Load and Save Cache Predictor, and Plot Predictor Training."""
 
 from __future__ import annotations
 
 import comfy.samplers
 import folder_paths
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from ..tokencache_core.predictor_file import SUFFIX, read_trained_cache
 from ..tokencache_core.settings import CacheSettings
 from ..tokencache_core.training import TrainingPlan
-from .predictor_folder import FOLDER, file_to_write, keep_in
+from ..tokencache_core.training_chart import training_chart
+from .predictor_folder import FOLDER, file_to_write, keep_in, plain_export
 from .train_repair import train_repair
 
 PredictorType = io.Custom("TOKENCACHE_PREDICTOR")
@@ -85,4 +86,55 @@ class TrainCachePredictor(io.ComfyNode):
         ))
 
 
-NODES = [TrainCachePredictor, LoadCachePredictor]
+class SaveCachePredictor(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TokenCacheSavePredictor",
+            display_name="Save Cache Predictor",
+            category="TokenCache",
+            description="Writes a predictor to models/tokencache and, with its model connected, its repair as a plain LoRA.",
+            search_aliases=["save predictor", "export lora", "token cache"],
+            is_output_node=True,
+            inputs=[
+                PredictorType.Input("predictor", tooltip="From Train Cache Predictor or Load Cache Predictor."),
+                io.String.Input("save_as", default="my_predictor", tooltip="Name of the file. An existing one is never overwritten."),
+                io.Model.Input(
+                    "model", optional=True,
+                    tooltip="The predictor's model: then the repair is also written to models/loras, for any LoRA loader. There it acts on every step.",
+                ),
+            ],
+            outputs=[],
+        )
+
+    @classmethod
+    def execute(cls, predictor, save_as, model=None) -> io.NodeOutput:
+        file = file_to_write(save_as)
+        export = None if model is None else plain_export(predictor, model, file.stem)
+        keep_in(file)(predictor)
+        if export is not None:
+            export()
+        return io.NodeOutput()
+
+
+class PlotPredictorTraining(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TokenCachePlotTraining",
+            display_name="Plot Predictor Training",
+            category="TokenCache",
+            description="Draws how a predictor's training went: the drift of its runs and of the held-out run over time.",
+            search_aliases=["loss", "training curve", "plot", "token cache"],
+            is_output_node=True,
+            inputs=[PredictorType.Input("predictor", tooltip="From Train Cache Predictor or Load Cache Predictor.")],
+            outputs=[io.Image.Output(tooltip="Drift against minutes, on a logarithmic scale: lower is better.")],
+        )
+
+    @classmethod
+    def execute(cls, predictor) -> io.NodeOutput:
+        chart = training_chart(predictor.log)
+        return io.NodeOutput(chart, ui=ui.PreviewImage(chart, cls=cls))
+
+
+NODES = [TrainCachePredictor, LoadCachePredictor, SaveCachePredictor, PlotPredictorTraining]

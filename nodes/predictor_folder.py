@@ -1,4 +1,4 @@
-"""Where predictors are kept: models/tokencache."""
+"""Where predictors are kept: models/tokencache; and where their plain LoRAs go: models/loras."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import folder_paths
+from comfy.model_patcher import ModelPatcher
+from safetensors.torch import save_file
 
+from ..tokencache_core.fingerprint import fingerprint_of
+from ..tokencache_core.lora import plain_lora
 from ..tokencache_core.predictor_file import SUFFIX, save_trained_cache
 from ..tokencache_core.trained_cache import TrainedCache
+from .families import family_of
 
 FOLDER = "tokencache"
 
@@ -27,6 +32,27 @@ def file_to_write(name: str) -> Path:
     if file.exists():
         raise ValueError(f"{file} exists already: choose another name for save_as, or remove it")
     return file
+
+
+def plain_export(trained: TrainedCache, model: ModelPatcher, name: str) -> Callable[[], None]:
+    """What writes the repair of `model` to models/loras; ValueError where it does not fit, or the file is there."""
+    if trained.repair is None:
+        raise ValueError("this predictor has no repair to write as a plain LoRA: disconnect the model")
+    network = model.model.diffusion_model
+    family = family_of(network)
+    if family is None:
+        raise ValueError(f"TokenCache does not know {type(network).__name__}: connect the model that the predictor was trained for")
+    trained.fingerprint.compare(fingerprint_of(family.name, [block for block, _ in family.blocks(network)]))
+    paths = family.block_paths(network)
+    file = Path(folder_paths.get_folder_paths("loras")[0]) / f"{name}{SUFFIX}"
+    if file.exists():
+        raise ValueError(f"{file} exists already: choose another name for save_as, or remove it")
+
+    def export() -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file(plain_lora(trained.repair, lambda index: f"{paths[index]}."), file)
+        logging.info(f"TokenCache: plain LoRA written to {file}")
+    return export
 
 
 def keep_in(file: Path) -> Callable[[TrainedCache], None]:

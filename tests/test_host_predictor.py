@@ -7,16 +7,17 @@ from dataclasses import replace
 import folder_paths
 import pytest
 import torch
+from safetensors.torch import load_file
 from tiny_models import TinyModel, tiny_dit, tiny_flux
 from tokencache_pack.nodes.families import family_of
 from tokencache_pack.nodes.nodes_cache import ApplyTokenCache, IStepScheduler
-from tokencache_pack.nodes.nodes_predictor import FOLDER, LoadCachePredictor
+from tokencache_pack.nodes.nodes_predictor import FOLDER, LoadCachePredictor, PlotPredictorTraining, SaveCachePredictor
 
 from tokencache_core.fingerprint import fingerprint_of
 from tokencache_core.lora import LoraPair, LoraRepair
 from tokencache_core.predictor_file import save_trained_cache
 from tokencache_core.settings import CacheSettings
-from tokencache_core.trained_cache import Calibration, TrainedCache
+from tokencache_core.trained_cache import Calibration, TrainedCache, TrainingPoint
 
 APPLY = {"cache_ratio": 1.0, "forecast_order": 1, "last_blocks": 0, "context": "stale", "score": "staleness", "shares": "early"}
 
@@ -71,6 +72,30 @@ def test_the_model_is_the_plain_one_again_after_a_run(tiny, loaded):
     before = tiny.sample()
     tiny.sample(ApplyTokenCache.execute(tiny.model, **APPLY, predictor=loaded).result[0])
     assert torch.equal(tiny.sample(), before)
+
+
+def test_saving_writes_the_predictor_and_its_plain_lora(tiny, loaded, tmp_path, monkeypatch):
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "loras", ([str(tmp_path / "loras")], {".safetensors"}))
+    SaveCachePredictor.execute(loaded, "kept", tiny.model)
+    again = LoadCachePredictor.execute("kept.safetensors").result[0]
+    assert again.fingerprint == loaded.fingerprint and again.interval == loaded.interval
+    names = set(load_file(tmp_path / "loras" / "kept.safetensors"))
+    last = len(tiny.model.model.diffusion_model.blocks) - 1
+    assert names == {f"diffusion_model.blocks.{last}.mlp.fc2.{part}" for part in ("lora_down.weight", "lora_up.weight", "alpha")}
+    with pytest.raises(ValueError, match="exists already"):
+        SaveCachePredictor.execute(loaded, "kept")
+    with pytest.raises(ValueError, match="but this model is Flux"):
+        SaveCachePredictor.execute(loaded, "other", tiny_flux().model)
+    assert not (tmp_path / "predictors" / "other.safetensors").exists()
+
+
+def test_the_chart_shows_both_lines(loaded):
+    with pytest.raises(ValueError, match="no training log"):
+        PlotPredictorTraining.execute(loaded)
+    log = tuple(TrainingPoint(i, 6.0 * i, 10.0 / i, 5.0 / i if i % 2 == 0 else None) for i in range(1, 9))
+    chart = PlotPredictorTraining.execute(replace(loaded, log=log)).result[0]
+    colours = {tuple(colour) for colour in (chart[0] * 255).round().int().reshape(-1, 3).unique(dim=0).tolist()}
+    assert {(0, 114, 178), (213, 94, 0)} <= colours
 
 
 def test_another_architecture_is_refused_before_any_work(loaded):

@@ -36,6 +36,10 @@ class Family:
         """The blocks of this very module object (a host may hold several copies of one network)."""
         return [(block, self.spec(block)) for name in self.block_lists for block in getattr(diffusion_model, name)]
 
+    def block_paths(self, diffusion_model: nn.Module) -> list[str]:
+        """The blocks' names in the network's state dict, in the same order."""
+        return [f"{name}.{index}" for name in self.block_lists for index in range(len(getattr(diffusion_model, name)))]
+
     @contextmanager
     def attention_reaching(self, tap: Callable[..., Any]) -> Iterator[None]:
         """Lead this thread's attention calls of the family through `tap(function, *args, **kwargs)`."""
