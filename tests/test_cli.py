@@ -61,10 +61,10 @@ def latent_file(folder: Path) -> Path:
 def test_no_command_shows_help_and_fails():
     done = command()
     assert done.returncode == 2
-    assert all(name in done.stderr for name in ("sample", "bench", "info"))
+    assert all(name in done.stderr for name in ("sample", "train", "calibrate", "bench", "info"))
 
 
-@pytest.mark.parametrize("name", ["sample", "bench", "info"])
+@pytest.mark.parametrize("name", ["sample", "train", "calibrate", "bench", "info"])
 def test_every_command_has_help(name):
     done = command(name, "--help")
     assert done.returncode == 0 and done.stdout.startswith(f"usage: python -m tokencache_core {name}")
