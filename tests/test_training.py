@@ -84,6 +84,28 @@ def test_divergence_keeps_the_average_of_before(training):
     assert all(torch.equal(a, b) for a, b in zip(before, training.average)) and len(training.log) == 1
 
 
+def test_an_iteration_that_is_broken_off_never_was(training, monkeypatch):
+    training.step()
+    learn, calls = training._learn, []
+
+    def break_off(loss):
+        learn(loss)
+        calls.append(loss)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "_learn", break_off)
+    with pytest.raises(KeyboardInterrupt):
+        training.step()
+    monkeypatch.undo()
+    training.step()
+    model = tiny_dit()
+    straight = Training(PLAN, model.blocks, starter(model))
+    straight.step(), straight.step()
+    assert [point.loss for point in training.log] == [point.loss for point in straight.log]
+    assert all(torch.equal(a, b) for a, b in zip(training.adapters.parameters, straight.adapters.parameters))
+
+
 def test_closing_gives_the_plain_layers_back():
     model = tiny_dit()
     before = copy.deepcopy(model.state_dict())

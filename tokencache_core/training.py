@@ -6,8 +6,10 @@ adapters after every window of P-steps. What is kept is their running average, s
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -83,7 +85,7 @@ class Training:
         started = time.monotonic()
         run = self.start(self.plan.seed + self.iteration)
         session = run.open_session(self.plan.settings, self.plan.schedule)
-        with frozen(self._plain_parameters()):
+        with frozen(self._plain_parameters()), self._whole_or_not_at_all():
             losses = follow(run, session, self._learn, self.adapters.on)
         self.iteration += 1
         self._average()
@@ -109,6 +111,20 @@ class Training:
     def close(self) -> None:
         """Give the model its plain layers back."""
         self.adapters.remove()
+
+    @contextmanager
+    def _whole_or_not_at_all(self) -> Iterator[None]:
+        """An iteration that an interrupt or an error breaks off leaves the state of before, so that resuming is exact."""
+        weights = [weight.detach().clone() for weight in self.adapters.parameters]
+        optimizer = copy.deepcopy(self.optimizer.state_dict())
+        try:
+            yield
+        except BaseException:
+            self.optimizer.zero_grad(set_to_none=True)
+            self.optimizer.load_state_dict(optimizer)
+            with torch.no_grad():
+                torch._foreach_copy_(self.adapters.parameters, weights)
+            raise
 
     def _learn(self, loss: Tensor) -> None:
         if not torch.isfinite(loss):
