@@ -59,7 +59,7 @@ class TrainCachePredictor(io.ComfyNode):
                 io.Float.Input("minutes", default=15.0, min=0.01, max=1440.0, step=0.5, tooltip="How long to train. It can be interrupted at any time."),
                 io.Int.Input("steps", default=50, min=4, max=1000, tooltip="Denoise steps of the runs, as you sample."),
                 io.Float.Input("cfg", default=4.0, min=0.0, max=100.0, step=0.1, tooltip="Guidance, as you sample."),
-                io.Combo.Input("sampler_name", options=comfy.samplers.KSampler.SAMPLERS, default="ddim", tooltip="A deterministic sampler, as you sample."),
+                io.Combo.Input("sampler_name", options=comfy.samplers.KSampler.SAMPLERS, default="ddim", tooltip="As you sample; deterministic samplers gain most."),
                 io.Combo.Input("scheduler", options=comfy.samplers.KSampler.SCHEDULERS, default="simple", tooltip="As you sample."),
                 io.Int.Input("interval", default=4, min=2, max=100, tooltip="An I-step every so many steps; the repair learns the P-steps between."),
                 io.Int.Input("last_blocks", default=2, min=1, max=128, tooltip="K: the final blocks that run on P-steps and carry the repair."),
