@@ -41,7 +41,7 @@ def train_repair(
             return HostRun(copy, positive, negative, latent, cfg=cfg, sampler=sampler, sigmas=sigmas, seed=seed)
 
         comfy.model_management.load_models_gpu([copy])
-        training = Training(plan, blocks, start)
+        training = Training(plan, copy.model.diffusion_model, blocks, start)
 
         def trained() -> TrainedCache:
             notes = {"steps": steps, "cfg": cfg, "sampler": sampler_name, "scheduler": scheduler, "latent": tuple(latent.shape)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -34,7 +35,7 @@ def starter(model):
 @pytest.fixture
 def training():
     model = tiny_dit()
-    state = Training(PLAN, model.blocks, starter(model))
+    state = Training(PLAN, model, model.blocks, starter(model))
     yield state
     state.close()
 
@@ -65,14 +66,15 @@ def test_following_is_the_cached_run_itself():
 
 
 def test_it_learns_and_the_model_stays_bit_identical(training):
-    model_before = [weight.detach().clone() for weight in training._plain_parameters()]
+    plain = training.took_gradients
+    model_before = [weight.detach().clone() for weight in plain]
     without = training.held_out(None)
     assert training.held_out(training.repair()) == pytest.approx(without, rel=1e-5)  # adapters begin as nothing
     for _ in range(8):
         training.step()
     assert training.held_out(training.repair()) < 0.95 * without
     assert [point.held_out is not None for point in training.log] == [False, True] * 4
-    assert all(torch.equal(a, b) for a, b in zip(model_before, training._plain_parameters()))
+    assert all(torch.equal(a, b) for a, b in zip(model_before, plain)) and all(weight.grad is None for weight in plain)
 
 
 def test_divergence_keeps_the_average_of_before(training):
@@ -100,17 +102,27 @@ def test_an_iteration_that_is_broken_off_never_was(training, monkeypatch):
     monkeypatch.undo()
     training.step()
     model = tiny_dit()
-    straight = Training(PLAN, model.blocks, starter(model))
+    straight = Training(PLAN, model, model.blocks, starter(model))
     straight.step(), straight.step()
     assert [point.loss for point in training.log] == [point.loss for point in straight.log]
     assert all(torch.equal(a, b) for a, b in zip(training.adapters.parameters, straight.adapters.parameters))
+
+
+def test_it_learns_from_runs_that_compute_some_tokens():
+    model = tiny_dit()
+    settings = CacheSettings(cache_ratio=0.5, order=1, last_blocks=1, shares="uniform")
+    state = Training(replace(PLAN, settings=settings), model, model.blocks, starter(model))
+    without = state.held_out(None)
+    for _ in range(8):
+        state.step()
+    assert state.held_out(state.repair()) < without
 
 
 def test_closing_gives_the_plain_layers_back():
     model = tiny_dit()
     before = copy.deepcopy(model.state_dict())
     layers = [id(layer) for layer in model.modules()]
-    state = Training(PLAN, model.blocks, starter(model))
+    state = Training(PLAN, model, model.blocks, starter(model))
     state.step()
     assert list(model.state_dict()) != list(before)
     state.close()
@@ -139,7 +151,7 @@ def test_resuming_is_exact(training, tmp_path):
     save_state(training, file)
     training.step()
     model = tiny_dit()
-    other = Training(PLAN, model.blocks, starter(model))
+    other = Training(PLAN, model, model.blocks, starter(model))
     load_state(other, file)
     other.step()
     for a, b in zip(training.adapters.parameters + training.average, other.adapters.parameters + other.average):
@@ -151,7 +163,7 @@ def test_a_state_of_another_training_is_refused(training, tmp_path):
     file = tmp_path / "state.training"
     save_state(training, file)
     model = tiny_dit()
-    other = Training(TrainingPlan(SETTINGS, interval=5, rank=4, alpha=4.0), model.blocks, starter(model))
+    other = Training(TrainingPlan(SETTINGS, interval=5, rank=4, alpha=4.0), model, model.blocks, starter(model))
     with pytest.raises(TrainingStateError, match="other choices; give the same ones, or remove it"):
         load_state(other, file)
     file.write_bytes(file.read_bytes()[:-40])
@@ -174,4 +186,5 @@ def test_choices_that_cannot_be_trained_are_refused(choices, words):
 def test_more_last_blocks_than_blocks(training):
     plan = TrainingPlan(CacheSettings(last_blocks=4))
     with pytest.raises(ValueError, match="last_blocks is 4, but the model has only 3 blocks"):
-        Training(plan, tiny_dit().blocks, training.start)
+        model = tiny_dit()
+        Training(plan, model, model.blocks, training.start)

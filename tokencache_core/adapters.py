@@ -21,7 +21,6 @@ class Adapters:
         from peft import LoraConfig, inject_adapter_in_model  # seconds to import, and needed by training alone
 
         self.blocks = dict(blocks)
-        self.took_gradients = [weight for block in self.blocks.values() for weight in block.parameters() if weight.requires_grad]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             for block in self.blocks.values():
@@ -50,8 +49,6 @@ class Adapters:
             for path, layer in list(block.named_modules()):
                 if hasattr(layer, "lora_A"):
                     block.set_submodule(path, layer.base_layer)
-        for weight in self.took_gradients:  # which peft has frozen
-            weight.requires_grad_(True)
 
     def _switch(self, on: bool) -> None:
         for layer in self.layers:

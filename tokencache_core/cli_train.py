@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
         plan = TrainingPlan(settings, args.interval, args.rank, float(args.rank), args.learning_rate, seed=args.seed)
         training_labels, other_labels = labels_apart(args.labels, model.config.num_classes, names)
         fingerprint = fingerprint_of("DiT", model.blocks)
-        training = Training(plan, model.blocks, DrawnRuns(
+        training = Training(plan, model, model.blocks, DrawnRuns(
             model, training_labels, other_labels, batch=args.batch, steps=args.steps, cfg=args.cfg, solver=args.solver,
         ))
     except ValueError as error:

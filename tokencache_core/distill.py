@@ -7,8 +7,8 @@ reason as in DAgger, arXiv 1011.0686).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import torch
@@ -102,16 +102,3 @@ def follow(
         settle()
     session.close()
     return losses
-
-
-@contextmanager
-def frozen(parameters: Iterator[torch.nn.Parameter]) -> Iterator[None]:
-    """While open, the parameters take no gradient."""
-    changed = [parameter for parameter in parameters if parameter.requires_grad]
-    for parameter in changed:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in changed:
-            parameter.requires_grad_(True)

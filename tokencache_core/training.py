@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .adapters import Adapters
-from .distill import Run, follow, frozen
+from .distill import Run, follow
 from .drawn_runs import HELD_OUT_SEEDS
 from .lora import LoraPair, LoraRepair
 from .schedule import UniformSchedule
@@ -65,15 +65,19 @@ class TrainingDiverged(ArithmeticError):
 class Training:
     """The state of one training: the adapters, their average, the optimiser and what was measured.
 
-    blocks: the model's, in order; the last K hold the adapters until `close`. start: from a seed to a run of one
-    batch. Seeds from HELD_OUT_SEEDS on are for measuring alone.
+    network: the model, which takes no gradient until `close`. blocks: its blocks in order; the last K hold the adapters
+    until then. start: from a seed to a run of one batch. Seeds from HELD_OUT_SEEDS on are for measuring alone.
     """
 
-    def __init__(self, plan: TrainingPlan, blocks: Sequence[nn.Module], start: Callable[[int], Run]) -> None:
-        self.plan, self.blocks, self.start = plan, blocks, start
+    def __init__(
+        self, plan: TrainingPlan, network: nn.Module, blocks: Sequence[nn.Module], start: Callable[[int], Run],
+    ) -> None:
+        self.plan, self.start = plan, start
         first = len(blocks) - plan.settings.last_blocks
         if first < 0:
             raise ValueError(f"last_blocks is {plan.settings.last_blocks}, but the model has only {len(blocks)} blocks")
+        self.took_gradients = [weight for weight in network.parameters() if weight.requires_grad]
+        _set_requires_grad(self.took_gradients, False)
         self.adapters = Adapters(dict(list(enumerate(blocks))[first:]), plan.rank, plan.alpha, plan.seed)
         self.average = [weight.detach().clone() for weight in self.adapters.parameters]
         self.optimizer = torch.optim.Adam(self.adapters.parameters, lr=plan.learning_rate, betas=(0.9, 0.95))
@@ -85,7 +89,7 @@ class Training:
         started = time.monotonic()
         run = self.start(self.plan.seed + self.iteration)
         session = run.open_session(self.plan.settings, self.plan.schedule)
-        with frozen(self._plain_parameters()), self._whole_or_not_at_all():
+        with self._whole_or_not_at_all():
             losses = follow(run, session, self._learn, self.adapters.on)
         self.iteration += 1
         self._average()
@@ -111,6 +115,7 @@ class Training:
     def close(self) -> None:
         """Give the model its plain layers back."""
         self.adapters.remove()
+        _set_requires_grad(self.took_gradients, True)
 
     @contextmanager
     def _whole_or_not_at_all(self) -> Iterator[None]:
@@ -141,6 +146,7 @@ class Training:
     def _average(self) -> None:
         torch._foreach_lerp_(self.average, self.adapters.parameters, max(self.plan.average, 1 / self.iteration))
 
-    def _plain_parameters(self) -> list[nn.Parameter]:
-        trained = {id(weight) for weight in self.adapters.parameters}
-        return [weight for block in self.blocks for weight in block.parameters() if id(weight) not in trained]
+
+def _set_requires_grad(weights: Sequence[nn.Parameter], on: bool) -> None:
+    for weight in weights:
+        weight.requires_grad_(on)
