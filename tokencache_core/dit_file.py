@@ -6,7 +6,6 @@ The keys are those of the original release (facebookresearch/DiT), in `.safetens
 from __future__ import annotations
 
 import math
-import os
 import pickle
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from .attention import attention as core_attention
 from .class_labels import names_in_metadata
 from .dit import DiT, DiTConfig, sincos_pos_embed
+from .whole_file import whole_file
 
 SUFFIXES = (".safetensors", ".pt")
 LAYOUT_HINT = "DiT files in the key layout of facebookresearch/DiT are read"
@@ -64,12 +64,8 @@ def save_dit(model: DiT, path: str | Path, metadata: Mapping[str, str] | None = 
     if path.suffix != ".safetensors":
         raise ModelFileError(f"{path}: a DiT is saved as .safetensors; change the name's ending")
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with whole_file(path) as part:
         save_file(tensors, part, metadata={"format": "pt", **(metadata or {}), "num_heads": str(model.config.heads)})
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def infer_config(state_dict: Mapping[str, Tensor], metadata: Mapping[str, str]) -> DiTConfig:

@@ -6,7 +6,6 @@ all else is one JSON text (`predictor_metadata`) in the file's metadata.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from .lora import LoraPair, LoraRepair
 from .predictor_metadata import NewerFormatError, PredictorMetadata
 from .strict_json import shown
 from .trained_cache import PredictorWeights, TrainedCache
+from .whole_file import whole_file
 
 SUFFIX = ".safetensors"
 METADATA_KEY = "tokencache"
@@ -50,21 +50,18 @@ def read_trained_cache(path: str | Path) -> TrainedCache:
 def save_trained_cache(trained: TrainedCache, path: str | Path) -> None:
     """Write `trained` to a `.safetensors` file, whole or not at all, and only if it can be read back."""
     path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         _check_name(path)
         tensors = {key: _for_file(key, tensor) for key, tensor in _tensors(trained).items()}
         text = predictor_metadata.to_text(trained, {key: tuple(tensor.shape) for key, tensor in tensors.items()})
-        save_file(tensors, part, metadata={METADATA_KEY: text})  # one entry: several are written in any order
-        _read(part)
-        part.replace(path)
+        with whole_file(path) as part:
+            save_file(tensors, part, metadata={METADATA_KEY: text})  # one entry: several are written in any order
+            _read(part)
     except (SafetensorError, OSError) as error:
         reason = f"it cannot be written ({_one_line(error)}); check the folder and its free space"
         raise PredictorFileError(f"{path}: {reason}") from None
     except (TypeError, ValueError) as error:
         raise PredictorFileError(f"{path}: it was not saved, since it could not be read back: {error}") from None
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def holds_predictor(path: str | Path) -> bool:

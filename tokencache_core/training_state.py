@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from safetensors.torch import save_file
 
 from .trained_cache import TrainingPoint
 from .training import Training
+from .whole_file import whole_file
 
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # Adam's
 
@@ -33,12 +33,8 @@ def save_state(training: Training, path: Path) -> None:
         "plan": asdict(training.plan), "iteration": training.iteration, "seconds": training.seconds,
         "log": [asdict(point) for point in training.log],
     }
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with whole_file(path) as part:
         save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, part, metadata={"training": json.dumps(about)})
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 @torch.no_grad()
