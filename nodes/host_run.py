@@ -13,7 +13,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ..tokencache_core.lora import LoraRepair
+from ..tokencache_core.learned import Learned
 from ..tokencache_core.plan import Planner
 from ..tokencache_core.sampling import Denoise
 from ..tokencache_core.schedule import Schedule
@@ -37,9 +37,9 @@ class HostRun:
         self.options: dict = {}     # the transformer_options of the evaluation under way
 
     def open_session(
-        self, settings: CacheSettings, schedule: Schedule, *, planner: Planner | None = None, repair: LoraRepair | None = None,
+        self, settings: CacheSettings, schedule: Schedule, *, planner: Planner | None = None, learned: Learned = Learned(),
     ) -> Session:
-        return open_session(self.model, settings, schedule, self.sigmas, planner=planner, repair=repair)
+        return open_session(self.model, settings, schedule, self.sigmas, planner=planner, learned=learned)
 
     @contextmanager
     def cached(self, session: Session) -> Iterator[None]:

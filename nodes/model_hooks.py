@@ -21,7 +21,7 @@ from ..tokencache_core.attention import OVERRIDE_KEY
 from ..tokencache_core.block_spec import BlockSpec
 from ..tokencache_core.fingerprint import fingerprint_of
 from ..tokencache_core.forward import cached_blocks
-from ..tokencache_core.lora import LoraRepair
+from ..tokencache_core.learned import Learned
 from ..tokencache_core.plan import Planner
 from ..tokencache_core.schedule import Schedule
 from ..tokencache_core.session import Session
@@ -41,7 +41,7 @@ def apply_tokencache(
     """A clone of the model that samples with token caching, and the handle of its reports."""
     network = model.model.diffusion_model
     family = family_of(network)
-    hooks, patched = _Hooks(settings, schedule, None if trained is None else trained.repair), model.clone()
+    hooks, patched = _Hooks(settings, schedule, Learned() if trained is None else trained.learned), model.clone()
     if family is None:
         hooks.handle.notice = f"TokenCache does not know {type(network).__name__} yet: this model runs uncached."
         logging.warning(hooks.handle.notice)
@@ -62,8 +62,8 @@ def apply_tokencache(
 class _Hooks:
     """What the user chose, for as long as the patched MODEL lives; a run's state is in its session."""
 
-    def __init__(self, settings: CacheSettings, schedule: Schedule, repair: LoraRepair | None) -> None:
-        self.settings, self.schedule, self.repair, self.handle = settings, schedule, repair, ReportHandle()
+    def __init__(self, settings: CacheSettings, schedule: Schedule, learned: Learned) -> None:
+        self.settings, self.schedule, self.learned, self.handle = settings, schedule, learned, ReportHandle()
         self.warning = ""   # for the report of every run
 
     def around_run(self, executor: Any, noise: torch.Tensor, latent: Any, sampler: Any, sigmas: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -71,7 +71,7 @@ class _Hooks:
         family = family_of(guider.model_patcher.model.diffusion_model)
         if family is None or len(sigmas) < 2:
             return executor(noise, latent, sampler, sigmas, *args, **kwargs)
-        session = open_session(guider.model_patcher, self.settings, self.schedule, sigmas, repair=self.repair)
+        session = open_session(guider.model_patcher, self.settings, self.schedule, sigmas, learned=self.learned)
         if self.warning:
             session.note(self.warning)
         own_options = guider.model_options
@@ -116,13 +116,13 @@ def around_network(
 
 def open_session(
     patcher: ModelPatcher, settings: CacheSettings, schedule: Schedule, sigmas: torch.Tensor, *, planner: Planner | None = None,
-    repair: LoraRepair | None = None,
+    learned: Learned = Learned(),
 ) -> Session:
     """A session for a run of this MODEL, of a family that is known, down `sigmas` (steps + 1,)."""
     streams = tuple(spec.stream for _, spec in known_blocks(patcher))
     return Session(
         settings, schedule, sigmas=sigmas[:-1].tolist(), tau=_tau_function(patcher), streams=streams, device=patcher.load_device,
-        planner=planner, repair=repair,
+        planner=planner, learned=learned,
     )
 
 
@@ -135,8 +135,7 @@ def known_blocks(patcher: ModelPatcher) -> list[tuple[torch.nn.Module, BlockSpec
 def _check_fits(trained: TrainedCache, name: str, blocks: list[torch.nn.Module]) -> str:
     """Refuse a predictor of another architecture; a warning, or nothing, about other weights of the same."""
     same = trained.fingerprint.compare(fingerprint_of(name, blocks)) == "same"
-    if trained.repair is not None:
-        trained.repair.check(blocks)
+    trained.learned.check(blocks)
     if same:
         return ""
     warning = "the predictor was trained on other weights of this architecture: it may repair less than it should"

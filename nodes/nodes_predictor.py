@@ -47,7 +47,7 @@ class TrainCachePredictor(io.ComfyNode):
             node_id="TokenCacheTrainPredictor",
             display_name="Train Cache Predictor",
             category="TokenCache",
-            description="Trains a repair of the last blocks for this model, from its own sampling runs, without a data set.",
+            description="Trains what P-steps add for this model, from its own sampling runs, without a data set.",
             search_aliases=["train", "cache predictor", "token cache training", "repair", "distill"],
             is_output_node=True,
             inputs=[
@@ -62,10 +62,11 @@ class TrainCachePredictor(io.ComfyNode):
                 io.Combo.Input("sampler_name", options=comfy.samplers.KSampler.SAMPLERS, default="ddim", tooltip="As you sample; deterministic samplers gain most."),
                 io.Combo.Input("scheduler", options=comfy.samplers.KSampler.SCHEDULERS, default="simple", tooltip="As you sample."),
                 io.Int.Input("interval", default=4, min=2, max=100, tooltip="An I-step every so many steps; the repair learns the P-steps between."),
-                io.Int.Input("last_blocks", default=2, min=1, max=128, tooltip="K: the final blocks that run on P-steps and carry the repair."),
+                io.Int.Input("last_blocks", default=0, min=0, max=128, tooltip="K: the final blocks that run on P-steps and carry LoRA. 0: the learned forecast alone."),
                 io.Float.Input("cache_ratio", default=1.0, min=0.0, max=1.0, step=0.01, advanced=True, tooltip="Share of the other blocks' tokens that P-steps reuse."),
                 io.Int.Input("forecast_order", default=2, min=0, max=2, advanced=True, tooltip="Order of the forecast, as in Apply TokenCache."),
                 io.Int.Input("rank", default=16, min=1, max=256, advanced=True, tooltip="Rank of the adapters."),
+                io.Int.Input("forecast_hidden", default=96, min=0, max=4096, advanced=True, tooltip="Width of the learned forecast's small network. 0: the plain forecast."),
                 io.Float.Input("learning_rate", default=1e-3, min=1e-6, max=0.1, step=1e-6, advanced=True, tooltip="Of Adam. Lower it if training diverges."),
                 io.Int.Input("seed", default=0, min=0, max=100_000, advanced=True, tooltip="Of the runs' noise and of the adapters."),
             ],
@@ -75,11 +76,11 @@ class TrainCachePredictor(io.ComfyNode):
     @classmethod
     def execute(
         cls, model, positive, negative, latent_image, save_as, minutes, steps, cfg, sampler_name, scheduler, interval, last_blocks,
-        cache_ratio, forecast_order, rank, learning_rate, seed,
+        cache_ratio, forecast_order, rank, forecast_hidden, learning_rate, seed,
     ) -> io.NodeOutput:
         file = file_to_write(save_as)
         settings = CacheSettings(cache_ratio=cache_ratio, order=forecast_order, last_blocks=last_blocks)
-        plan = TrainingPlan(settings, interval, rank, float(rank), learning_rate, seed=seed)
+        plan = TrainingPlan(settings, interval, rank, float(rank), forecast_hidden, learning_rate, seed=seed)
         return io.NodeOutput(train_repair(
             model, positive, negative, latent_image["samples"], plan, sampler_name=sampler_name, scheduler=scheduler, steps=steps,
             cfg=cfg, minutes=minutes, keep=keep_in(file),

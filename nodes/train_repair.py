@@ -45,9 +45,10 @@ def train_repair(
 
         def trained() -> TrainedCache:
             notes = {"steps": steps, "cfg": cfg, "sampler": sampler_name, "scheduler": scheduler, "latent": tuple(latent.shape)}
+            learned = training.learned()
             return TrainedCache(
-                settings=plan.settings, interval=plan.interval, fingerprint=fingerprint, repair=training.repair(),
-                log=tuple(training.log), notes={name: str(value) for name, value in notes.items()},
+                settings=plan.settings, interval=plan.interval, fingerprint=fingerprint, repair=learned.repair,
+                forecasts=learned.forecasts, log=tuple(training.log), notes={name: str(value) for name, value in notes.items()},
             )
 
         try:

@@ -13,6 +13,7 @@ from tokencache_core.attention import OVERRIDE_KEY
 from tokencache_core.cached import cached_sample
 from tokencache_core.dit_run import DIT_BLOCK
 from tokencache_core.forward import cached_blocks
+from tokencache_core.learned import Learned
 from tokencache_core.lora import LoraPair, LoraRepair, plain_lora, repair_from_peft
 from tokencache_core.noise_schedule import simple_sigmas
 from tokencache_core.sampling import sample
@@ -116,7 +117,7 @@ def outputs(model, repair, *, last_blocks=2, keys=("rows",) * len(SIGMAS), i_ste
     """The network's output at every evaluation, always for the same input, what entered the last blocks, the report."""
     session = Session(
         CacheSettings(last_blocks=last_blocks, **settings), ExplicitSchedule(i_steps), sigmas=SIGMAS,
-        tau=lambda sigma: sigma / 4, streams=(DIT_BLOCK.stream,) * len(model.blocks), repair=repair,
+        tau=lambda sigma: sigma / 4, streams=(DIT_BLOCK.stream,) * len(model.blocks), learned=Learned(repair),
     )
     x, t, y = random_input(model)
     blocks, entered, seen = [(block, DIT_BLOCK) for block in model.blocks], [], []
@@ -174,7 +175,7 @@ def sampled(model, repair=None, **settings):
     noise = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1)) * sigmas[0]
     return noise, sigmas, cached_sample(
         model, torch.tensor([0, 3]), noise=noise, sigmas=sigmas, settings=CacheSettings(last_blocks=1, **settings),
-        schedule=ExplicitSchedule((0, 1, 3)), repair=repair,
+        schedule=ExplicitSchedule((0, 1, 3)), learned=Learned(repair),
     )[0]
 
 

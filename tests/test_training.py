@@ -13,6 +13,7 @@ from tokencache_core.adapters import Adapters
 from tokencache_core.cached import cached_sample
 from tokencache_core.distill import Drift, follow
 from tokencache_core.dit_run import DiTRun
+from tokencache_core.learned import Learned
 from tokencache_core.noise_schedule import simple_sigmas
 from tokencache_core.sampling import starting_noise
 from tokencache_core.schedule import UniformSchedule
@@ -21,7 +22,7 @@ from tokencache_core.training import Training, TrainingDiverged, TrainingPlan
 from tokencache_core.training_state import TrainingStateError, load_state, save_state
 
 SETTINGS = CacheSettings(cache_ratio=1.0, order=1, last_blocks=1)
-PLAN = TrainingPlan(SETTINGS, interval=4, rank=4, alpha=4.0, learning_rate=3e-3, held_out_every=2)
+PLAN = TrainingPlan(SETTINGS, interval=4, rank=4, alpha=4.0, forecast_hidden=8, learning_rate=3e-3, held_out_every=2)
 SIGMAS = simple_sigmas(10)
 
 
@@ -68,11 +69,11 @@ def test_following_is_the_cached_run_itself():
 def test_it_learns_and_the_model_stays_bit_identical(training):
     plain = training.took_gradients
     model_before = [weight.detach().clone() for weight in plain]
-    without = training.held_out(None)
-    assert training.held_out(training.repair()) == pytest.approx(without, rel=1e-5)  # adapters begin as nothing
+    without = training.held_out(Learned())
+    assert training.held_out(training.learned()) == pytest.approx(without, rel=1e-5)  # adapters begin as nothing
     for _ in range(8):
         training.step()
-    assert training.held_out(training.repair()) < 0.95 * without
+    assert training.held_out(training.learned()) < 0.95 * without
     assert [point.held_out is not None for point in training.log] == [False, True] * 4
     assert all(torch.equal(a, b) for a, b in zip(model_before, plain)) and all(weight.grad is None for weight in plain)
 
@@ -80,7 +81,7 @@ def test_it_learns_and_the_model_stays_bit_identical(training):
 def test_divergence_keeps_the_average_of_before(training):
     training.step()
     before = [weight.clone() for weight in training.average]
-    training.adapters.parameters[0].data.fill_(float("nan"))
+    training.parameters[0].data.fill_(float("nan"))
     with pytest.raises(TrainingDiverged, match="diverged in iteration 2.*lower learning rate than 0.003"):
         training.step()
     assert all(torch.equal(a, b) for a, b in zip(before, training.average)) and len(training.log) == 1
@@ -105,17 +106,17 @@ def test_an_iteration_that_is_broken_off_never_was(training, monkeypatch):
     straight = Training(PLAN, model, model.blocks, starter(model))
     straight.step(), straight.step()
     assert [point.loss for point in training.log] == [point.loss for point in straight.log]
-    assert all(torch.equal(a, b) for a, b in zip(training.adapters.parameters, straight.adapters.parameters))
+    assert all(torch.equal(a, b) for a, b in zip(training.parameters, straight.parameters))
 
 
 def test_it_learns_from_runs_that_compute_some_tokens():
     model = tiny_dit()
     settings = CacheSettings(cache_ratio=0.5, order=1, last_blocks=1, shares="uniform")
     state = Training(replace(PLAN, settings=settings), model, model.blocks, starter(model))
-    without = state.held_out(None)
+    without = state.held_out(Learned())
     for _ in range(8):
         state.step()
-    assert state.held_out(state.repair()) < without
+    assert state.held_out(state.learned()) < without
 
 
 def test_closing_gives_the_plain_layers_back():
@@ -154,7 +155,7 @@ def test_resuming_is_exact(training, tmp_path):
     other = Training(PLAN, model, model.blocks, starter(model))
     load_state(other, file)
     other.step()
-    for a, b in zip(training.adapters.parameters + training.average, other.adapters.parameters + other.average):
+    for a, b in zip(training.parameters + training.average, other.parameters + other.average):
         assert torch.equal(a, b)
     assert [(p.iteration, p.loss, p.held_out) for p in training.log] == [(p.iteration, p.loss, p.held_out) for p in other.log]
 
@@ -172,7 +173,8 @@ def test_a_state_of_another_training_is_refused(training, tmp_path):
 
 
 @pytest.mark.parametrize(("choices", "words"), [
-    ({"settings": CacheSettings()}, "last_blocks is 0: set it to 1 or more"),
+    ({"settings": CacheSettings(), "forecast_hidden": 0}, "last_blocks is 0; set it to 1 or more, or let the forecast be learned"),
+    ({"forecast_hidden": -1}, "forecast_hidden is a width, or 0 for no learned forecast, not -1"),
     ({"interval": 1}, "no P-steps to learn from: set it to 2 or more"),
     ({"rank": 0}, "rank must be at least 1"),
     ({"learning_rate": 0.0}, "learning rate must lie between 0 and 1"),

@@ -15,7 +15,7 @@ from .bench_match import Calibration, spread_i_steps
 from .bench_ours import OURS, place_i_steps
 from .bench_protocol import Candidate
 from .bench_workload import Workload
-from .lora import LoraRepair
+from .learned import Learned
 from .settings import CacheSettings
 from .trained_cache import TrainedCache
 
@@ -51,10 +51,10 @@ class Plan:
         return sorted({times.i_steps_for(seconds, steps) for seconds in targets}, reverse=True)
 
     def cached(
-        self, method: str, settings: CacheSettings, i_steps: tuple[int, ...], note: str = "", repair: LoraRepair | None = None,
+        self, method: str, settings: CacheSettings, i_steps: tuple[int, ...], note: str = "", learned: Learned = Learned(),
     ) -> Candidate:
         def run() -> tuple[Tensor, float]:
-            pictures, report = self.workload.cached(settings, i_steps, repair=repair)
+            pictures, report = self.workload.cached(settings, i_steps, learned=learned)
             return pictures, report.compute
 
         chosen = {name: value for name, value in asdict(settings).items() if name != "seed"}
@@ -133,18 +133,18 @@ def _at_our_seconds(plan: Plan, method: str, settings: CacheSettings, note: str)
 
 
 def _predictor(plan: Plan) -> list[Candidate]:
-    return _trained(plan, "predictor", plan.trained.repair)
+    return _trained(plan, "predictor", plan.trained.learned)
 
 
 def _predictor_no_lora(plan: Plan) -> list[Candidate]:
-    return _trained(plan, "predictor-no-lora", None)
+    return _trained(plan, "predictor-no-lora", replace(plan.trained.learned, repair=None))
 
 
-def _trained(plan: Plan, method: str, repair: LoraRepair | None) -> list[Candidate]:
+def _trained(plan: Plan, method: str, learned: Learned) -> list[Candidate]:
     settings, steps = plan.trained.settings, plan.workload.protocol.steps
     note = f"trained with an I-step every {plan.trained.interval} steps"
     return [
-        plan.cached(method, settings, place_i_steps(count, steps), note, repair) for count in plan.counts(settings, plan.targets)
+        plan.cached(method, settings, place_i_steps(count, steps), note, learned) for count in plan.counts(settings, plan.targets)
     ]
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .cached import cached_sample
 from .dit import DiT
-from .lora import LoraRepair
+from .learned import Learned
 from .noise_schedule import simple_sigmas
 from .report import Report
 from .sampling import sample, starting_noise
@@ -62,12 +62,12 @@ class Workload:
         return self.full(EXACT_STEPS, EXACT_SOLVER)
 
     def cached(
-        self, settings: CacheSettings, i_steps: tuple[int, ...], steps: int | None = None, repair: LoraRepair | None = None,
+        self, settings: CacheSettings, i_steps: tuple[int, ...], steps: int | None = None, learned: Learned = Learned(),
     ) -> tuple[Tensor, Report]:
         sigmas = simple_sigmas(steps or self.protocol.steps).to(self.device)
         return cached_sample(
             self.model, self.labels, noise=self.noise, sigmas=sigmas, cfg=self.protocol.cfg,
-            solver=self.protocol.solver, settings=settings, schedule=ExplicitSchedule(i_steps), repair=repair,
+            solver=self.protocol.solver, settings=settings, schedule=ExplicitSchedule(i_steps), learned=learned,
         )
 
     def synchronize(self) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .dit import DiT
 from .dit_run import DiTRun
-from .lora import LoraRepair
+from .learned import Learned
 from .plan import Planner
 from .report import Report
 from .sampling import Denoise
@@ -18,11 +18,11 @@ from .settings import CacheSettings
 @torch.no_grad()
 def cached_sample(
     model: DiT, labels: Tensor, *, noise: Tensor, sigmas: Tensor, cfg: float = 4.0, solver: str = "ddim",
-    settings: CacheSettings, schedule: Schedule, planner: Planner | None = None, repair: LoraRepair | None = None,
+    settings: CacheSettings, schedule: Schedule, planner: Planner | None = None, learned: Learned = Learned(),
 ) -> tuple[Tensor, Report]:
     """`sampling.sample` with token caching: pictures or latents (B, C, H, W), and what the cache did."""
     run = DiTRun(model, labels, noise=noise, sigmas=sigmas, cfg=cfg, solver=solver)
-    session = run.open_session(settings, schedule, planner=planner, repair=repair)
+    session = run.open_session(settings, schedule, planner=planner, learned=learned)
 
     def around(denoise: Denoise) -> Denoise:
         def cached_denoise(x: Tensor, sigma: Tensor) -> Tensor:

@@ -70,6 +70,9 @@ def _predictor_lines(trained: TrainedCache) -> Iterator[str]:
         layers = sum(len(pairs) for pairs in repair.blocks.values())
         blocks = ", ".join(map(str, repair.blocks))
         yield f"LoRA rank: {repair.rank}, alpha {repair.alpha:g}, on {layers} layers of the blocks {blocks}"
+    for (first, last), forecast in trained.forecasts.items():
+        size = sum(weight.numel() for weight in forecast.parameters())
+        yield f"learned forecast: order {forecast.order}, of the blocks {first} to {last}, {size:,} parameters"
     if calibration:
         yield f"calibration: {calibration.samples:,} samples at {len(calibration.taus):,} times"
     else:
@@ -89,6 +92,8 @@ def _kind(trained: TrainedCache) -> str:
         parts.append(f"predictor ({trained.predictor.kind})")
     if trained.repair:
         parts.append("LoRA repair")
+    if trained.forecasts:
+        parts.append("learned forecast")
     if trained.calibration:
         parts.append("calibration")
     return " + ".join(parts) or "settings alone"

@@ -1,4 +1,4 @@
-"""`train`: a LoRA repair for a DiT, learned from its own cached runs, without a data set."""
+"""`train`: what P-steps of a DiT add, learned from its own cached runs, without a data set."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tqdm import tqdm
 from .cli_checks import CommandError, Help, check_writable, device_named, model_and_names, number_in, whole_number
 from .drawn_runs import HELD_OUT_SEEDS, DrawnRuns, labels_apart
 from .fingerprint import fingerprint_of
+from .learned import Learned
 from .noise_schedule import TRAIN_STEPS
 from .predictor_file import PredictorFileError, save_trained_cache
 from .sampling import SOLVERS
@@ -25,8 +26,9 @@ SAVE_EVERY = 60.0  # seconds
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
-        "train", help="train the repair of the last blocks", formatter_class=Help,
-        description="Train LoRA adapters for the last blocks of a DiT, which undo on P-steps what reuse has got wrong. "
+        "train", help="train what P-steps add", formatter_class=Help,
+        description="Train what undoes on P-steps of a DiT what reuse has got wrong: a learned forecast of the blocks that "
+        "reuse everything, and LoRA adapters on the last blocks, which run whole. "
         "Ctrl-C keeps what has been learned; the same command with --resume goes on.",
     )
     parser.add_argument("--model", required=True, metavar="FILE", help="a DiT as .safetensors or .pt (see `info`)")
@@ -45,8 +47,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     cache.add_argument("--cache-ratio", type=number_in(0, 1), default=1.0, metavar="R", help="r: share that P-steps reuse")
     cache.add_argument("--order", type=int, choices=(0, 1, 2), default=2, help="0 reuses updates, 1 and 2 forecast them")
     cache.add_argument("--interval", type=whole_number(2), default=4, metavar="N", help="every N-th step is an I-step")
-    cache.add_argument("--last-blocks", type=whole_number(1), metavar="K", help="K (default: a seventh of the blocks)")
+    cache.add_argument("--last-blocks", type=whole_number(0), default=0, metavar="K", help="final blocks that run on P-steps, with LoRA")
     cache.add_argument("--rank", type=whole_number(1), default=16, metavar="N", help="of the adapters")
+    cache.add_argument("--forecast-hidden", type=whole_number(0), default=96, metavar="N", help="width of the learned forecast's network; 0: the plain forecast")
     parser.add_argument("--learning-rate", type=number_in(0, 1), default=1e-3, metavar="R", help="Adam's")
     parser.add_argument("--seed", type=whole_number(0, HELD_OUT_SEEDS // 2), default=0, metavar="N", help="of noise and adapters")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
@@ -61,10 +64,9 @@ def run(args: argparse.Namespace) -> None:
         raise CommandError(f"--out {args.out}: {state} holds an unfinished training; add --resume to go on, or remove it")
     device = device_named(args.device)
     model, names = model_and_names(args.model, device)
-    last_blocks = args.last_blocks or max(1, round(len(model.blocks) / 7))
-    settings = CacheSettings(cache_ratio=args.cache_ratio, order=args.order, last_blocks=last_blocks)
+    settings = CacheSettings(cache_ratio=args.cache_ratio, order=args.order, last_blocks=args.last_blocks)
     try:
-        plan = TrainingPlan(settings, args.interval, args.rank, float(args.rank), args.learning_rate, seed=args.seed)
+        plan = TrainingPlan(settings, args.interval, args.rank, float(args.rank), args.forecast_hidden, args.learning_rate, seed=args.seed)
         training_labels, other_labels = labels_apart(args.labels, model.config.num_classes, names)
         fingerprint = fingerprint_of("DiT", model.blocks)
         training = Training(plan, model, model.blocks, DrawnRuns(
@@ -75,18 +77,20 @@ def run(args: argparse.Namespace) -> None:
     try:
         if args.resume and state.exists():
             load_state(training, state)
-        plain = training.held_out(None)
-        print(f"held-out drift without the repair: {plain:.4g}", flush=True)
+        plain = training.held_out(Learned())
+        print(f"held-out drift of the plain cache: {plain:.4g}", flush=True)
         _train(training, args, state)
+        learned = training.learned()
         trained = TrainedCache(
-            settings=settings, interval=args.interval, fingerprint=fingerprint, repair=training.repair(), log=tuple(training.log),
+            settings=settings, interval=args.interval, fingerprint=fingerprint, repair=learned.repair, forecasts=learned.forecasts,
+            log=tuple(training.log),
             notes={"steps": str(args.steps), "cfg": str(args.cfg), "solver": args.solver, "seed": str(args.seed), "batch": str(args.batch)},
         )
         save_trained_cache(trained, args.out)
-        learned = training.held_out(trained.repair)
+        drift = training.held_out(trained.learned)
     except (TrainingStateError, PredictorFileError) as error:
         raise CommandError(str(error)) from None
-    print(f"held-out drift with the repair: {learned:.4g} ({learned / plain:.1%}), after {training.iteration} runs")
+    print(f"held-out drift with what was learned: {drift:.4g} ({drift / plain:.1%}), after {training.iteration} runs")
     print(f"wrote {args.out}; {state} can be removed unless you mean to --resume")
 
 

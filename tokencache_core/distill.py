@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .lora import LoraRepair
+from .learned import Learned
 from .plan import Planner
 from .sampling import Denoise
 from .schedule import Schedule
@@ -29,7 +29,7 @@ class Run(Protocol):
     images: int      # samples in its batch
 
     def open_session(
-        self, settings: CacheSettings, schedule: Schedule, *, planner: Planner | None = None, repair: LoraRepair | None = None,
+        self, settings: CacheSettings, schedule: Schedule, *, planner: Planner | None = None, learned: Learned = Learned(),
     ) -> Session: ...
 
     def cached(self, session: Session) -> AbstractContextManager[None]: ...

@@ -12,7 +12,7 @@ from .attention import OVERRIDE_KEY
 from .block_spec import BlockSpec
 from .dit import DiT
 from .forward import cached_blocks
-from .lora import LoraRepair
+from .learned import Learned
 from .noise_schedule import TRAIN_STEPS, timestep_of
 from .plan import Planner
 from .sampling import SOLVERS, Denoise, guided_denoiser
@@ -39,14 +39,13 @@ class DiTRun:
         self.denoise = guided_denoiser(model, labels, cfg, self.options)
 
     def open_session(
-        self, settings: CacheSettings, schedule: Schedule, *, planner: Planner | None = None, repair: LoraRepair | None = None,
+        self, settings: CacheSettings, schedule: Schedule, *, planner: Planner | None = None, learned: Learned = Learned(),
     ) -> Session:
-        """The session of this run; ValueError for a `repair` of another model."""
-        if repair is not None:
-            repair.check([block for block, _ in self.blocks])
+        """The session of this run; ValueError for parts `learned` by another model."""
+        learned.check([block for block, _ in self.blocks])
         return Session(
             settings, schedule, sigmas=self.sigmas[:-1].tolist(), tau=dit_tau, streams=tuple(spec.stream for _, spec in self.blocks),
-            device=self.noise.device, planner=planner, repair=repair,
+            device=self.noise.device, planner=planner, learned=learned,
         )
 
     @contextmanager

@@ -109,9 +109,10 @@ class Forward:
 
     def _whole(self, block_index: int, call: BlockCall) -> Any:
         self._count(block_index, call, None)
-        if self.session.repair is None or not self.has_reused:
+        repair = self.session.learned.repair
+        if repair is None or not self.has_reused:
             return self._timed(call.run)
-        with self.session.repair.added_to(block_index, self.modules[block_index]):
+        with repair.added_to(block_index, self.modules[block_index]):
             return self._timed(call.run)
 
     def _compute(self, block_index: int, unit: Unit, call: BlockCall) -> Any:
@@ -143,8 +144,9 @@ class Forward:
         streams = _streams(call.tokens, call.text)
         if unit.first not in self.added:
             self.added.add(unit.first)
-            histories = self.rows.runs[unit.first]
-            streams = [history.add_forecast(x, self.evaluation.tau) for history, x in zip(histories, streams)]
+            histories, learned = self.rows.runs[unit.first], self.session.learned.forecasts.get((unit.first, unit.last))
+            correct = (learned, *[None] * (len(streams) - 1))   # a second stream, of text, stays as it is forecast
+            streams = [history.add_forecast(x, self.evaluation.tau, by) for history, x, by in zip(histories, streams, correct)]
         return call.as_output(streams[0], streams[1] if len(streams) > 1 else None)
 
     def _compute_some(self, block_index: int, unit: Unit, call: BlockCall) -> Any:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .learned_forecast import LearnedForecast
+
 
 def lagrange_weights(nodes: list[float], tau: float) -> list[float]:
     """Weights w with p(tau) = sum_k w_k p(nodes_k) for every polynomial p of degree < len(nodes)."""
@@ -53,12 +55,26 @@ class RunHistory:
         self.taus[slot : slot + 1] = [tau]
         self.updates[slot : slot + 1] = [update]
 
-    def add_forecast(self, x: Tensor, tau: float) -> Tensor:
-        """x + the update forecast at tau, a fresh tensor of x's dtype."""
+    def add_forecast(self, x: Tensor, tau: float, learned: LearnedForecast | None = None) -> Tensor:
+        """x + the update forecast at tau, corrected by `learned` where there is one; a fresh tensor of x's dtype."""
         out = x.float()
         for weight, update in zip(lagrange_weights(self.taus, tau), self.updates):
             out = torch.add(out, update, alpha=weight) if out is x else out.add_(update, alpha=weight)
+        if learned is not None:
+            newest_first, terms = self.terms(tau)
+            out = out + learned(x, terms, newest_first, tau)
         return _as_stream(out, x.dtype)
+
+    def terms(self, tau: float) -> tuple[list[float], list[Tensor]]:
+        """The refreshes' taus, the newest first, and what each adds to the forecast at `tau`; the first is the newest update."""
+        newest = sorted(range(len(self.taus)), key=lambda slot: self.taus[slot])
+        taus, updates = [self.taus[slot] for slot in newest], [self.updates[slot] for slot in newest]
+        terms, before = [], [0.0] * len(taus)
+        for count in range(1, len(taus) + 1):
+            weights = lagrange_weights(taus[:count], tau) + [0.0] * (len(taus) - count)
+            terms.append(sum((now - then) * update for now, then, update in zip(weights[:count], before, updates)))
+            before = weights
+        return taus, terms
 
     @property
     def memory_bytes(self) -> int:

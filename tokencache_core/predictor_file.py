@@ -1,7 +1,7 @@
 """Predictor files: a trained cache in one `.safetensors` file, checked before anything of it is used.
 
-Tensors are "predictor.<name>" and "lora.<block>.<layer's path>.down" or ".up", in float16 where that can hold them;
-all else is one JSON text (`predictor_metadata`) in the file's metadata.
+Tensors are "predictor.<name>", "lora.<block>.<layer's path>.down" or ".up" and "forecast.<first block>-<last>.<name>",
+in float16 where that can hold them; all else is one JSON text (`predictor_metadata`) in the file's metadata.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from . import predictor_metadata
+from .learned_forecast import forecast_from_tensors
 from .lora import LoraPair, LoraRepair
 from .predictor_metadata import NewerFormatError, PredictorMetadata
 from .strict_json import shown
@@ -27,6 +28,7 @@ METADATA_KEY = "tokencache"
 DTYPES = ("F16", "F32")
 PREDICTOR_KEY = re.compile(r"predictor\.([\w.]{1,200})", re.ASCII)
 LORA_KEY = re.compile(r"lora\.(0|[1-9][0-9]{0,4})\.([\w.]{1,200})\.(down|up)", re.ASCII)
+FORECAST_KEY = re.compile(r"forecast\.(0|[1-9][0-9]{0,4})-(0|[1-9][0-9]{0,4})\.([\w.]{1,40})", re.ASCII)
 CHOOSE = "choose a file that Save Cache Predictor wrote"
 AGAIN = "download it again, or train and save it again"
 
@@ -110,7 +112,7 @@ def _what_else(keys: Iterable[str]) -> str:
 
 
 def _is_ours(key: str) -> bool:
-    return bool(PREDICTOR_KEY.fullmatch(key) or LORA_KEY.fullmatch(key))
+    return any(pattern.fullmatch(key) for pattern in (PREDICTOR_KEY, LORA_KEY, FORECAST_KEY))
 
 
 def _metadata(text: str) -> PredictorMetadata:
@@ -146,12 +148,16 @@ def _finite(key: str, tensor: Tensor) -> Tensor:
 def _trained_cache(metadata: PredictorMetadata, tensors: Mapping[str, Tensor]) -> TrainedCache:
     weights = {match[1]: tensor for key, tensor in tensors.items() if (match := PREDICTOR_KEY.fullmatch(key))}
     halves: dict[tuple[int, str], dict[str, Tensor]] = {}
+    forecasts: dict[tuple[int, int], dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         if match := LORA_KEY.fullmatch(key):
             halves.setdefault((int(match[1]), match[2]), {})[match[3]] = tensor
+        elif match := FORECAST_KEY.fullmatch(key):
+            forecasts.setdefault((int(match[1]), int(match[2])), {})[match[3]] = tensor
     try:
         return TrainedCache(
-            predictor=_predictor(metadata, weights), repair=_repair(metadata, halves), **metadata.fields,
+            predictor=_predictor(metadata, weights), repair=_repair(metadata, halves),
+            forecasts={run: forecast_from_tensors(tensors) for run, tensors in sorted(forecasts.items())}, **metadata.fields,
         )
     except ValueError as error:
         raise ValueError(f"it does not fit together: {error}; {AGAIN}") from None
@@ -184,6 +190,8 @@ def _tensors(trained: TrainedCache) -> dict[str, Tensor]:
     for block, pairs in trained.repair.blocks.items() if trained.repair else ():
         for layer, pair in pairs.items():
             tensors |= {f"lora.{block}.{layer}.down": pair.down, f"lora.{block}.{layer}.up": pair.up}
+    for (first, last), module in trained.forecasts.items():
+        tensors |= {f"forecast.{first}-{last}.{name}": tensor for name, tensor in module.state_dict().items()}
     return tensors
 
 

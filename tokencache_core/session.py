@@ -12,7 +12,7 @@ from torch import Tensor
 from .allocation import Unit, group_blocks, tokens_per_block
 from .context import AttentionContext
 from .history import RunHistory, TokenHistory
-from .lora import LoraRepair
+from .learned import Learned
 from .plan import Planner, ScorePlanner
 from .report import Report, StepRecord
 from .schedule import Schedule
@@ -78,20 +78,21 @@ class Session:
     """Opened when sampling starts and closed when it ends; closing gives the report and frees the caches.
 
     sigmas: the run's own steps (without the final zero). tau: from a sigma to the model's time scaled to [0, 1].
-    streams: one name a block (`BlockSpec.stream`). repair: what the last K blocks add on P-steps; whoever has the
-    blocks checks that it fits them (`LoraRepair.check`).
+    streams: one name a block (`BlockSpec.stream`). learned: what a training gave; whoever has the blocks checks that it
+    fits them (`Learned.check`).
     """
 
     def __init__(
         self, settings: CacheSettings, schedule: Schedule, *, sigmas: Sequence[float], tau: Callable[[float], float],
         streams: tuple[str, ...], device: torch.device | str = "cpu", planner: Planner | None = None,
-        repair: LoraRepair | None = None,
+        learned: Learned = Learned(),
     ) -> None:
         self.settings, self.sigmas, self.tau, self.streams = settings, list(sigmas), tau, streams
         self.taus = [tau(sigma) for sigma in self.sigmas]
         self.i_steps = schedule.i_steps(self.taus)
-        self.planner, self.repair = planner or ScorePlanner(settings), repair
+        self.planner = planner or ScorePlanner(settings)
         self.device = torch.device(device)
+        self.learned = learned.on(self.device)
         self.row_caches: dict[Hashable, RowCache] = {}
         self.used: set[Hashable] = set()
         self.evaluations: list[Evaluation] = []
@@ -99,8 +100,8 @@ class Session:
         self.memory_bytes = 0
         self.notes: dict[str, None] = {}  # in the order in which they were first made
         tokens_per_block(settings, len(streams), 1)  # refuses a K beyond the model's depth before any work is done
-        if repair is not None:
-            repair.check_last(len(streams), settings.last_blocks)
+        if learned.repair is not None:
+            learned.repair.check_last(len(streams), settings.last_blocks)
 
     @contextmanager
     def evaluation(self, sigma: float) -> Iterator[Evaluation]:
@@ -148,8 +149,7 @@ class Session:
     def close(self) -> Report:
         """Free the caches and report."""
         self.row_caches.clear()
-        if self.repair is not None:
-            self.repair.release()
+        self.learned.release()
         steps = tuple(evaluation.record() for evaluation in self.evaluations)
         return Report(steps=steps, memory_bytes=self.memory_bytes, settings=str(self.settings), notes=tuple(self.notes))
 

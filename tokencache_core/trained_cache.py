@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from .fingerprint import Fingerprint
+from .learned import Learned
+from .learned_forecast import LearnedForecast
 from .lora import LoraRepair
 from .schedule import PercentileSchedule
 from .settings import CacheSettings
@@ -86,9 +88,9 @@ class TrainingPoint:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TrainedCache:
-    """A predictor, a repair and a calibration (each may be missing), and what they were trained for.
+    """A predictor, a repair, learned forecasts and a calibration (each may be missing), and what they were trained for.
 
-    settings, interval: how it was trained, and so how it is best used. shares: of a block's tokens computed on a
+    settings, interval: how it was trained, and so how it is best used. forecasts: as in `Learned`. shares: of a block's tokens computed on a
     P-step, one for each cacheable block; empty: `settings.shares` decides. notes: whatever else is worth keeping
     (seed, steps, prompts, versions), as text.
     """
@@ -99,6 +101,7 @@ class TrainedCache:
     shares: tuple[float, ...] = ()
     predictor: PredictorWeights | None = None
     repair: LoraRepair | None = None
+    forecasts: Mapping[tuple[int, int], LearnedForecast] = field(default_factory=dict)
     calibration: Calibration | None = None
     log: tuple[TrainingPoint, ...] = ()
     notes: Mapping[str, str] = field(default_factory=dict)
@@ -112,6 +115,11 @@ class TrainedCache:
         if not all(isinstance(text, str) for item in self.notes.items() for text in item):
             raise ValueError("notes must be texts by name")
 
+    @property
+    def learned(self) -> Learned:
+        """The parts that a run uses."""
+        return Learned(self.repair, self.forecasts)
+
     def percentiles(self, count: int) -> PercentileSchedule:
         """`count` I-steps where the calibration says that they matter."""
         if self.calibration is None:
@@ -119,5 +127,8 @@ class TrainedCache:
         return PercentileSchedule(self.calibration.taus, self.calibration.importance, count)
 
     def apply_to(self, settings: CacheSettings) -> CacheSettings:
-        """The user's settings with the K that the repair was trained for."""
-        return settings if self.repair is None else replace(settings, last_blocks=self.settings.last_blocks)
+        """The user's settings with those that what was learned depends on: K and, for a learned forecast, r, order and shares."""
+        ours = self.settings
+        if self.forecasts:
+            return replace(settings, last_blocks=ours.last_blocks, cache_ratio=ours.cache_ratio, order=ours.order, shares=ours.shares)
+        return settings if self.repair is None else replace(settings, last_blocks=ours.last_blocks)

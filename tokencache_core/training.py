@@ -1,7 +1,7 @@
-"""Training the LoRA repair of the last K blocks (TokenCache, arXiv 2409.18523, section 3), one sampling run a step.
+"""Training what P-steps add: LoRA on the last K blocks (TokenCache, arXiv 2409.18523, section 3) and learned forecasts.
 
 No data set: each iteration samples a batch of its own noise with caching, the way inference will, and corrects the
-adapters after every window of P-steps. What is kept is their running average, so that training can be stopped at any time.
+weights after every window of P-steps. What is kept is their running average, so that training can be stopped at any time.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,7 +18,10 @@ from torch import Tensor, nn
 from .adapters import Adapters
 from .distill import Run, follow
 from .drawn_runs import HELD_OUT_SEEDS
-from .lora import LoraPair, LoraRepair
+from .learned import Learned
+from .learned_forecast import LearnedForecast, forecast_from_tensors
+from .lora import LoraPair
+from .reused_runs import reused_runs
 from .schedule import UniformSchedule
 from .settings import CacheSettings
 from .trained_cache import TrainingPoint
@@ -28,22 +31,29 @@ from .trained_cache import TrainingPoint
 class TrainingPlan:
     """What is trained, and how.
 
-    interval: of the I-steps. rank, alpha: of the adapters. average: share that an iteration's adapters have in the
-    running average once it is warm. held_out_every: iterations between measurements on the held-out run.
+    interval: of the I-steps. rank, alpha: of the adapters on the last blocks, if there are any. forecast_hidden: width
+    of the learned forecasts' hidden layer, 0 for none. average: share that an iteration's weights have in the running
+    average once it is warm. held_out_every: iterations between measurements on the held-out run.
     """
 
     settings: CacheSettings
     interval: int = 4
     rank: int = 16
     alpha: float = 16.0
+    forecast_hidden: int = 96
     learning_rate: float = 1e-3
     average: float = 0.05
     held_out_every: int = 10
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.settings.last_blocks < 1:
-            raise ValueError("the LoRA repair sits on the last blocks, and last_blocks is 0: set it to 1 or more")
+        if self.forecast_hidden < 0:
+            raise ValueError(f"forecast_hidden is a width, or 0 for no learned forecast, not {self.forecast_hidden}")
+        if self.settings.last_blocks < 1 and not self.forecast_hidden:
+            raise ValueError(
+                "nothing to train: the LoRA repair sits on the last blocks, and last_blocks is 0; set it to 1 or more, or "
+                "let the forecast be learned"
+            )
         if self.interval < 2:
             raise ValueError(f"interval {self.interval} leaves no P-steps to learn from: set it to 2 or more")
         if self.rank < 1:
@@ -59,11 +69,11 @@ class TrainingPlan:
 
 
 class TrainingDiverged(ArithmeticError):
-    """The drift is no longer a number; the averaged adapters are those of the last whole iteration."""
+    """The drift is no longer a number; the averaged weights are those of the last whole iteration."""
 
 
 class Training:
-    """The state of one training: the adapters, their average, the optimiser and what was measured.
+    """The state of one training: the weights, their average, the optimiser and what was measured.
 
     network: the model, which takes no gradient until `close`. blocks: its blocks in order; the last K hold the adapters
     until then. start: from a seed to a run of one batch. Seeds from HELD_OUT_SEEDS on are for measuring alone.
@@ -78,49 +88,73 @@ class Training:
             raise ValueError(f"last_blocks is {plan.settings.last_blocks}, but the model has only {len(blocks)} blocks")
         self.took_gradients = [weight for weight in network.parameters() if weight.requires_grad]
         _set_requires_grad(self.took_gradients, False)
-        self.adapters = Adapters(dict(list(enumerate(blocks))[first:]), plan.rank, plan.alpha, plan.seed)
-        self.average = [weight.detach().clone() for weight in self.adapters.parameters]
-        self.optimizer = torch.optim.Adam(self.adapters.parameters, lr=plan.learning_rate, betas=(0.9, 0.95))
+        self.forecasts = self._forecasts() if plan.forecast_hidden else {}
+        last = dict(list(enumerate(blocks))[first:])
+        self.adapters = Adapters(last, plan.rank, plan.alpha, plan.seed) if last else None
+        self.parameters = [weight for module in self.forecasts.values() for weight in module.parameters()]
+        self.parameters += self.adapters.parameters if self.adapters else []
+        if not self.parameters:
+            raise ValueError("nothing to train: no block reuses all its tokens, and last_blocks is 0")
+        self.average = [weight.detach().clone() for weight in self.parameters]
+        self.optimizer = torch.optim.Adam(self.parameters, lr=plan.learning_rate, betas=(0.9, 0.95))
         self.iteration, self.seconds = 0, 0.0
         self.log: list[TrainingPoint] = []
 
     def step(self) -> TrainingPoint:
-        """One iteration: a whole cached run of one batch, with an update of the adapters after every window of P-steps."""
+        """One iteration: a whole cached run of one batch, with an update of the weights after every window of P-steps."""
         started = time.monotonic()
         run = self.start(self.plan.seed + self.iteration)
-        session = run.open_session(self.plan.settings, self.plan.schedule)
+        session = run.open_session(self.plan.settings, self.plan.schedule, learned=Learned(forecasts=self.forecasts))
         with self._whole_or_not_at_all():
-            losses = follow(run, session, self._learn, self.adapters.on)
+            losses = follow(run, session, self._learn, self.adapters.on if self.adapters else nullcontext)
         self.iteration += 1
         self._average()
-        held_out = self.held_out(self.repair()) if self.iteration % self.plan.held_out_every == 0 else None
+        held_out = self.held_out(self.learned()) if self.iteration % self.plan.held_out_every == 0 else None
         self.seconds += time.monotonic() - started
         self.log.append(TrainingPoint(self.iteration, self.seconds, sum(losses) / len(losses), held_out))
         return self.log[-1]
 
-    def held_out(self, repair: LoraRepair | None) -> float:
-        """Mean squared drift over the windows of the held-out run, under `repair` or without any."""
+    def held_out(self, learned: Learned) -> float:
+        """Mean squared drift over the windows of the held-out run, with what was `learned`."""
         run = self.start(HELD_OUT_SEEDS)
-        losses = follow(run, run.open_session(self.plan.settings, self.plan.schedule, repair=repair))
+        losses = follow(run, run.open_session(self.plan.settings, self.plan.schedule, learned=learned))
         return sum(losses) / len(losses)
 
-    def repair(self) -> LoraRepair:
-        """The averaged adapters."""
-        template, weights = self.adapters.repair(), iter(self.average)
-        return replace(template, blocks={
-            index: {path: LoraPair(next(weights).clone(), next(weights).clone()) for path in pairs}
-            for index, pairs in template.blocks.items()
-        })
+    def learned(self) -> Learned:
+        """The averaged weights, copied, for inference."""
+        weights = iter([average.clone() for average in self.average])
+        forecasts = {
+            run: forecast_from_tensors({name: next(weights) for name, _ in module.named_parameters()})
+            for run, module in self.forecasts.items()
+        }
+        if self.adapters is None:
+            return Learned(forecasts=forecasts)
+        template = self.adapters.repair()
+        blocks = {
+            index: {path: LoraPair(next(weights), next(weights)) for path in pairs} for index, pairs in template.blocks.items()
+        }
+        return Learned(replace(template, blocks=blocks), forecasts)
 
     def close(self) -> None:
         """Give the model its plain layers back."""
-        self.adapters.remove()
+        if self.adapters is not None:
+            self.adapters.remove()
         _set_requires_grad(self.took_gradients, True)
+
+    def _forecasts(self) -> dict[tuple[int, int], LearnedForecast]:
+        """A learned forecast for each run of blocks that reuses all its tokens, as the plain forecast to begin with."""
+        widths = reused_runs(self.start(self.plan.seed), self.plan.settings, self.plan.schedule)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.plan.seed)
+            return {
+                run: LearnedForecast(width, self.plan.settings.order, self.plan.forecast_hidden).to(device)
+                for run, (width, device) in widths.items()
+            }
 
     @contextmanager
     def _whole_or_not_at_all(self) -> Iterator[None]:
         """An iteration that an interrupt or an error breaks off leaves the state of before, so that resuming is exact."""
-        weights = [weight.detach().clone() for weight in self.adapters.parameters]
+        weights = [weight.detach().clone() for weight in self.parameters]
         optimizer = copy.deepcopy(self.optimizer.state_dict())
         try:
             yield
@@ -128,7 +162,7 @@ class Training:
             self.optimizer.zero_grad(set_to_none=True)
             self.optimizer.load_state_dict(optimizer)
             with torch.no_grad():
-                torch._foreach_copy_(self.adapters.parameters, weights)
+                torch._foreach_copy_(self.parameters, weights)
             raise
 
     def _learn(self, loss: Tensor) -> None:
@@ -138,13 +172,13 @@ class Training:
                 f"train again at a lower learning rate than {self.plan.learning_rate:g}"
             )
         loss.backward()
-        nn.utils.clip_grad_norm_(self.adapters.parameters, 1.0)
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
     @torch.no_grad()
     def _average(self) -> None:
-        torch._foreach_lerp_(self.average, self.adapters.parameters, max(self.plan.average, 1 / self.iteration))
+        torch._foreach_lerp_(self.average, self.parameters, max(self.plan.average, 1 / self.iteration))
 
 
 def _set_requires_grad(weights: Sequence[nn.Parameter], on: bool) -> None:

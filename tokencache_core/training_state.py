@@ -25,7 +25,7 @@ def save_state(training: Training, path: Path) -> None:
     """Write the state, whole or not at all."""
     tensors = {}
     optimizer = training.optimizer.state
-    for index, (weight, average) in enumerate(zip(training.adapters.parameters, training.average)):
+    for index, (weight, average) in enumerate(zip(training.parameters, training.average)):
         tensors[f"{index}.weight"], tensors[f"{index}.average"] = weight.detach(), average
         for moment in _MOMENTS if weight in optimizer else ():
             tensors[f"{index}.{moment}"] = optimizer[weight][moment]
@@ -46,7 +46,7 @@ def load_state(training: Training, path: Path) -> None:
             about = json.loads((file.metadata() or {})["training"])
         if about["plan"] != json.loads(json.dumps(asdict(training.plan))):
             raise TrainingStateError(f"{path}: it was begun with other choices; give the same ones, or remove it to begin anew")
-        weights = training.adapters.parameters
+        weights = training.parameters
         for index, (weight, average) in enumerate(zip(weights, training.average)):
             weight.copy_(tensors[f"{index}.weight"])
             average.copy_(tensors[f"{index}.average"])
