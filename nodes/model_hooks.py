@@ -41,7 +41,7 @@ def apply_tokencache(
     """A clone of the model that samples with token caching, and the handle of its reports."""
     network = model.model.diffusion_model
     family = family_of(network)
-    hooks, patched = _Hooks(settings, schedule, Learned() if trained is None else trained.learned), model.clone()
+    hooks, patched = _Hooks(settings, schedule), model.clone()
     if family is None:
         hooks.handle.notice = f"TokenCache does not know {type(network).__name__} yet: this model runs uncached."
         logging.warning(hooks.handle.notice)
@@ -50,6 +50,7 @@ def apply_tokencache(
         tokens_per_block(settings, len(blocks), 1)  # refuses a K beyond the model's depth
         if trained is not None:
             hooks.warning = _check_fits(trained, family.name, blocks)
+            hooks.learned = trained.learned(blocks)
     for kind, wrapper in (
         (WrappersMP.OUTER_SAMPLE, hooks.around_run), (WrappersMP.PREDICT_NOISE, hooks.around_evaluation),
         (WrappersMP.APPLY_MODEL, around_network),
@@ -62,8 +63,9 @@ def apply_tokencache(
 class _Hooks:
     """What the user chose, for as long as the patched MODEL lives; a run's state is in its session."""
 
-    def __init__(self, settings: CacheSettings, schedule: Schedule, learned: Learned) -> None:
-        self.settings, self.schedule, self.learned, self.handle = settings, schedule, learned, ReportHandle()
+    def __init__(self, settings: CacheSettings, schedule: Schedule) -> None:
+        self.settings, self.schedule, self.handle = settings, schedule, ReportHandle()
+        self.learned = Learned()
         self.warning = ""   # for the report of every run
 
     def around_run(self, executor: Any, noise: torch.Tensor, latent: Any, sampler: Any, sigmas: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -135,7 +137,6 @@ def known_blocks(patcher: ModelPatcher) -> list[tuple[torch.nn.Module, BlockSpec
 def _check_fits(trained: TrainedCache, name: str, blocks: list[torch.nn.Module]) -> str:
     """Refuse a predictor of another architecture; a warning, or nothing, about other weights of the same."""
     same = trained.fingerprint.compare(fingerprint_of(name, blocks)) == "same"
-    trained.learned.check(blocks)
     if same:
         return ""
     warning = "the predictor was trained on other weights of this architecture: it may repair less than it should"

@@ -6,6 +6,7 @@ import comfy.samplers
 import folder_paths
 from comfy_api.latest import io, ui
 
+from ..tokencache_core.cache_predictor import KINDS
 from ..tokencache_core.predictor_file import SUFFIX, read_trained_cache
 from ..tokencache_core.settings import CacheSettings
 from ..tokencache_core.training import TrainingPlan
@@ -66,6 +67,7 @@ class TrainCachePredictor(io.ComfyNode):
                 io.Float.Input("cache_ratio", default=1.0, min=0.0, max=1.0, step=0.01, advanced=True, tooltip="Share of the other blocks' tokens that P-steps reuse."),
                 io.Int.Input("forecast_order", default=2, min=0, max=2, advanced=True, tooltip="Order of the forecast, as in Apply TokenCache."),
                 io.Int.Input("rank", default=16, min=1, max=256, advanced=True, tooltip="Rank of the adapters."),
+                io.Combo.Input("predictor", options=["none", *KINDS], default="none", advanced=True, tooltip="Learn which tokens P-steps compute; needs cache_ratio below 1. block: a copy of the model's first block. light: a small network."),
                 io.Int.Input("forecast_hidden", default=96, min=0, max=4096, advanced=True, tooltip="Width of the learned forecast's small network. 0: the plain forecast."),
                 io.Float.Input("learning_rate", default=1e-3, min=1e-6, max=0.1, step=1e-6, advanced=True, tooltip="Of Adam. Lower it if training diverges."),
                 io.Int.Input("seed", default=0, min=0, max=100_000, advanced=True, tooltip="Of the runs' noise and of the adapters."),
@@ -76,11 +78,11 @@ class TrainCachePredictor(io.ComfyNode):
     @classmethod
     def execute(
         cls, model, positive, negative, latent_image, save_as, minutes, steps, cfg, sampler_name, scheduler, interval, last_blocks,
-        cache_ratio, forecast_order, rank, forecast_hidden, learning_rate, seed,
+        cache_ratio, forecast_order, rank, predictor, forecast_hidden, learning_rate, seed,
     ) -> io.NodeOutput:
         file = file_to_write(save_as)
         settings = CacheSettings(cache_ratio=cache_ratio, order=forecast_order, last_blocks=last_blocks)
-        plan = TrainingPlan(settings, interval, rank, float(rank), forecast_hidden, learning_rate, seed=seed)
+        plan = TrainingPlan(settings, interval, rank, float(rank), forecast_hidden, "" if predictor == "none" else predictor, learning_rate=learning_rate, seed=seed)
         return io.NodeOutput(train_repair(
             model, positive, negative, latent_image["samples"], plan, sampler_name=sampler_name, scheduler=scheduler, steps=steps,
             cfg=cfg, minutes=minutes, keep=keep_in(file),

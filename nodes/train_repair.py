@@ -13,7 +13,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 
 from ..tokencache_core.fingerprint import fingerprint_of
-from ..tokencache_core.trained_cache import TrainedCache
+from ..tokencache_core.trained_cache import TrainedCache, kept
 from ..tokencache_core.training import Training, TrainingPlan
 from .families import family_of
 from .host_run import HostRun, training_copy
@@ -45,10 +45,9 @@ def train_repair(
 
         def trained() -> TrainedCache:
             notes = {"steps": steps, "cfg": cfg, "sampler": sampler_name, "scheduler": scheduler, "latent": tuple(latent.shape)}
-            learned = training.learned()
             return TrainedCache(
-                settings=plan.settings, interval=plan.interval, fingerprint=fingerprint, repair=learned.repair,
-                forecasts=learned.forecasts, log=tuple(training.log), notes={name: str(value) for name, value in notes.items()},
+                settings=plan.settings, interval=plan.interval, fingerprint=fingerprint, log=tuple(training.log),
+                **kept(training.learned()), notes={name: str(value) for name, value in notes.items()},
             )
 
         try:

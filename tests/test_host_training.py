@@ -14,7 +14,7 @@ from tokencache_pack.nodes.nodes_predictor import FOLDER, LoadCachePredictor, Tr
 APPLY = {"cache_ratio": 1.0, "forecast_order": 1, "last_blocks": 0, "context": "stale", "score": "staleness", "shares": "early"}
 CHOICES = {
     "save_as": "tiny", "minutes": 0.02, "steps": 8, "cfg": 2.0, "sampler_name": "ddim", "scheduler": "simple", "interval": 3,
-    "last_blocks": 1, "cache_ratio": 1.0, "forecast_order": 1, "rank": 4, "forecast_hidden": 8, "learning_rate": 1e-3, "seed": 0,
+    "last_blocks": 1, "cache_ratio": 1.0, "forecast_order": 1, "rank": 4, "predictor": "none", "forecast_hidden": 8, "learning_rate": 1e-3, "seed": 0,
 }
 
 

@@ -133,11 +133,15 @@ def _at_our_seconds(plan: Plan, method: str, settings: CacheSettings, note: str)
 
 
 def _predictor(plan: Plan) -> list[Candidate]:
-    return _trained(plan, "predictor", plan.trained.learned)
+    return _trained(plan, "predictor", _learned(plan))
 
 
 def _predictor_no_lora(plan: Plan) -> list[Candidate]:
-    return _trained(plan, "predictor-no-lora", replace(plan.trained.learned, repair=None))
+    return _trained(plan, "predictor-no-lora", replace(_learned(plan), repair=None))
+
+
+def _learned(plan: Plan) -> Learned:
+    return plan.trained.learned(plan.workload.model.blocks)
 
 
 def _trained(plan: Plan, method: str, learned: Learned) -> list[Candidate]:

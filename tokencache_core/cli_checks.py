@@ -88,7 +88,7 @@ def predictor_for(file: str, model: DiT) -> TrainedCache:
         trained = read_trained_cache(file)
         if trained.fingerprint.compare(fingerprint_of("DiT", model.blocks)) == "other weights":
             print(f"warning: {file} was trained on other weights of this architecture", file=sys.stderr)
-        trained.learned.check(model.blocks)
+        trained.learned(model.blocks)
     except PredictorFileError as error:
         raise CommandError(f"--predictor {error}") from None
     except ValueError as error:

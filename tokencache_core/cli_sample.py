@@ -136,7 +136,7 @@ def run(args: argparse.Namespace) -> None:
     choices: dict = {"settings": cache_settings(args), "schedule": schedule}
     if args.predictor is not None:
         trained = predictor_for(args.predictor, model)
-        choices = {**choices, "settings": trained.apply_to(choices["settings"]), "learned": trained.learned}
+        choices = {**choices, "settings": trained.apply_to(choices["settings"]), "learned": trained.learned(model.blocks)}
         if args.i_step_count is not None:
             choices["schedule"] = _percentiles(trained, args)
     elif args.i_step_count is not None:

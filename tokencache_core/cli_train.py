@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from .cache_predictor import KINDS
 from .cli_checks import CommandError, Help, check_writable, device_named, model_and_names, number_in, whole_number
 from .drawn_runs import HELD_OUT_SEEDS, DrawnRuns, labels_apart
 from .fingerprint import fingerprint_of
@@ -17,7 +18,7 @@ from .noise_schedule import TRAIN_STEPS
 from .predictor_file import PredictorFileError, save_trained_cache
 from .sampling import SOLVERS
 from .settings import CacheSettings
-from .trained_cache import TrainedCache
+from .trained_cache import TrainedCache, kept
 from .training import Training, TrainingDiverged, TrainingPlan
 from .training_state import TrainingStateError, load_state, save_state
 
@@ -49,6 +50,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     cache.add_argument("--interval", type=whole_number(2), default=4, metavar="N", help="every N-th step is an I-step")
     cache.add_argument("--last-blocks", type=whole_number(0), default=0, metavar="K", help="final blocks that run on P-steps, with LoRA")
     cache.add_argument("--rank", type=whole_number(1), default=16, metavar="N", help="of the adapters")
+    cache.add_argument("--predictor", choices=KINDS, default="", help="learn which tokens P-steps compute; needs --cache-ratio below 1")
+    cache.add_argument("--sparsity", type=number_in(0, 1e3), default=0.0, metavar="LAMBDA", help="weight of the mean score in the loss")
+    cache.add_argument("--soft", action="store_true", help="mix by the scores themselves, as the paper trains")
     cache.add_argument("--forecast-hidden", type=whole_number(0), default=96, metavar="N", help="width of the learned forecast's network; 0: the plain forecast")
     parser.add_argument("--learning-rate", type=number_in(0, 1), default=1e-3, metavar="R", help="Adam's")
     parser.add_argument("--seed", type=whole_number(0, HELD_OUT_SEEDS // 2), default=0, metavar="N", help="of noise and adapters")
@@ -66,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
     model, names = model_and_names(args.model, device)
     settings = CacheSettings(cache_ratio=args.cache_ratio, order=args.order, last_blocks=args.last_blocks)
     try:
-        plan = TrainingPlan(settings, args.interval, args.rank, float(args.rank), args.forecast_hidden, args.learning_rate, seed=args.seed)
+        plan = TrainingPlan(settings, args.interval, args.rank, float(args.rank), args.forecast_hidden, args.predictor, args.sparsity, args.soft, args.learning_rate, seed=args.seed)
         training_labels, other_labels = labels_apart(args.labels, model.config.num_classes, names)
         fingerprint = fingerprint_of("DiT", model.blocks)
         training = Training(plan, model, model.blocks, DrawnRuns(
@@ -82,12 +86,11 @@ def run(args: argparse.Namespace) -> None:
         _train(training, args, state)
         learned = training.learned()
         trained = TrainedCache(
-            settings=settings, interval=args.interval, fingerprint=fingerprint, repair=learned.repair, forecasts=learned.forecasts,
-            log=tuple(training.log),
+            settings=settings, interval=args.interval, fingerprint=fingerprint, log=tuple(training.log), **kept(learned),
             notes={"steps": str(args.steps), "cfg": str(args.cfg), "solver": args.solver, "seed": str(args.seed), "batch": str(args.batch)},
         )
         save_trained_cache(trained, args.out)
-        drift = training.held_out(trained.learned)
+        drift = training.held_out(learned)
     except (TrainingStateError, PredictorFileError) as error:
         raise CommandError(str(error)) from None
     print(f"held-out drift with what was learned: {drift:.4g} ({drift / plain:.1%}), after {training.iteration} runs")

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from .mixed_tokens import MixedTokens
 from .token_index import TokenIndex
 
 
@@ -28,7 +29,7 @@ class AttentionContext:
         if call in self.self_attention_calls:
             self.entries[call] = (k.clone(), v.clone())
 
-    def extend(self, call: int, k: Tensor, v: Tensor, computed: TokenIndex, dim: int) -> tuple[Tensor, Tensor]:
+    def extend(self, call: int, k: Tensor, v: Tensor, computed: TokenIndex | MixedTokens, dim: int) -> tuple[Tensor, Tensor]:
         """The computed tokens' k, v written over their old rows; returns the keys and values of all tokens."""
         if call not in self.self_attention_calls:
             return k, v
@@ -46,7 +47,7 @@ class AttentionTap:
     `compute` is None on an I-step, where keys and values are stored, and the computed tokens on a P-step.
     """
 
-    def __init__(self, context: AttentionContext, compute: TokenIndex | None) -> None:
+    def __init__(self, context: AttentionContext, compute: TokenIndex | MixedTokens | None) -> None:
         self.context, self.compute, self.calls, self.seconds = context, compute, 0, 0.0
 
     def __call__(self, attention: Any, q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: Any) -> Tensor:

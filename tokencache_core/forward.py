@@ -16,6 +16,8 @@ from .block_spec import BlockCall, BlockSpec
 from .block_step import compute_or_reuse
 from .context import AttentionContext, AttentionTap
 from .history import RunHistory, TokenHistory
+from .mixed_tokens import MixedTokens, compute_and_mix
+from .predicted_plan import RelaxedPlanner
 from .session import Session
 from .token_index import TokenIndex
 
@@ -68,7 +70,7 @@ class Forward:
         self.has_reused = False                 # from here on the features are not the plain model's
         self.run_total: RunTotal | None = None
         self.added: set[int] = set()            # runs whose forecast this call has added already
-        self.index: dict[int, TokenIndex] = {}
+        self.index: dict[tuple[int, int | None], TokenIndex] = {}
         self.tap: AttentionTap | None = None
         self.block_seconds = 0.0
 
@@ -81,8 +83,10 @@ class Forward:
         started, inside = time.perf_counter(), self.block_seconds
         call = BlockCall(spec, function, args, kwargs)
         if not self.rows.units:
-            self.rows.lay_out(self.session.settings, self.session.streams, call.n_image)
+            self.rows.lay_out(self.session.settings, self.session.streams, call.n_image, self.session.learned.shares)
         unit = self.rows.units[block_index]
+        if block_index == 0 and not self.computes_all:
+            self.session.planner.look(call, self.images, self.evaluation.tau, self.session.histories(self.rows))
         if self.run_total is not None and self.run_total.unit is not unit:
             self.close_run()
         if call.must_run_whole:
@@ -154,7 +158,9 @@ class Forward:
         if history is None:
             return self._whole(block_index, call)
         self.has_reused = True
-        compute = self._compute_index(unit.tokens, call)
+        if isinstance(self.session.planner, RelaxedPlanner):
+            return self._compute_weighted(block_index, call, history, self.session.planner)
+        compute = self._compute_index(block_index, call)
         self._count(block_index, call, compute)
         joint = compute.with_text(call.n_text) if call.n_text else compute
         in_stream = compute if call.spec.text else joint     # a joint stream's text tokens are always computed
@@ -170,16 +176,28 @@ class Forward:
         history.refresh(update, self.evaluation.tau, in_stream.flat, self.evaluation.spacing)
         return call.as_output(tokens, call.output_text(outputs[0]))
 
-    def _compute_index(self, count: int, call: BlockCall) -> TokenIndex:
-        if count not in self.index:
-            n_rows = call.tokens.shape[0]
-            self.index[count] = self.session.compute_index(
-                self.rows, n_rows, self.images, call.n_image, count, call.tokens.device,
+    def _compute_weighted(self, block_index: int, call: BlockCall, history: TokenHistory, planner: RelaxedPlanner) -> Any:
+        """For training: the block runs whole, and its own outputs and the reused ones are mixed by the planner's weights."""
+        self._count(block_index, call, None)
+        alike = call.tokens.shape[0] // self.images
+        mix = MixedTokens(*[each.repeat(alike, 1) for each in planner.weights(block_index, self.images, call.n_image)])
+        joint = mix.with_text(call.n_text) if call.n_text else mix
+        in_stream = mix if call.spec.text else joint
+        with self._tapped(block_index, call.spec, joint):
+            output, update = compute_and_mix(call, partial(history.add_forecast, tau=self.evaluation.tau), in_stream)
+        history.refresh(update, self.evaluation.tau, in_stream.flat, self.evaluation.spacing)
+        return output
+
+    def _compute_index(self, block_index: int, call: BlockCall) -> TokenIndex:
+        key = (self.rows.units[block_index].tokens, block_index if self.session.planner.per_block else None)
+        if key not in self.index:
+            self.index[key] = self.session.compute_index(
+                self.rows, call.tokens.shape[0], self.images, block_index, call.tokens.device,
             )
-        return self.index[count]
+        return self.index[key]
 
     @contextmanager
-    def _tapped(self, block_index: int, spec: BlockSpec, compute: TokenIndex | None) -> Iterator[None]:
+    def _tapped(self, block_index: int, spec: BlockSpec, compute: TokenIndex | MixedTokens | None) -> Iterator[None]:
         if self.session.settings.context == "stale":
             context = self.rows.contexts.setdefault(block_index, AttentionContext(spec.self_attention))
             self.tap = AttentionTap(context, compute)

@@ -9,16 +9,24 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import nn
 
+from .cache_predictor import CachePredictor
 from .learned_forecast import LearnedForecast
 from .lora import LoraRepair
 
 
 @dataclass(frozen=True, eq=False)
 class Learned:
-    """repair: what the last K blocks add on P-steps. forecasts: by the first and last block of the run of blocks that each corrects."""
+    """repair: what the last K blocks add on P-steps. forecasts: by the first and last block of the run of blocks that each corrects.
+
+    predictor: chooses the tokens that P-steps compute; on every P-step, or once per window. shares: of its tokens that
+    each cacheable block computes; empty: the settings decide.
+    """
 
     repair: LoraRepair | None = None
     forecasts: Mapping[tuple[int, int], LearnedForecast] = field(default_factory=dict)
+    predictor: CachePredictor | None = None
+    every_step: bool = False
+    shares: tuple[float, ...] = ()
 
     def check(self, blocks: Sequence[nn.Module]) -> None:
         """ValueError unless the parts fit the model of these blocks."""
@@ -34,7 +42,10 @@ class Learned:
         """The same on `device`: a copy where it is elsewhere."""
         def placed(module: nn.Module) -> nn.Module:
             return module if all(weight.device == device for weight in module.parameters()) else copy.deepcopy(module).to(device)
-        return replace(self, forecasts={run: placed(module) for run, module in self.forecasts.items()})
+        return replace(
+            self, forecasts={run: placed(module) for run, module in self.forecasts.items()},
+            predictor=None if self.predictor is None else placed(self.predictor),
+        )
 
     def release(self) -> None:
         """Forget the copies that a run has left on its device."""

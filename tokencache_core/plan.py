@@ -8,18 +8,29 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from .block_spec import BlockCall
 from .history import TokenHistory
 from .scores import random_scores, round_robin_scores, staleness_scores
 from .settings import CacheSettings
 
 
 class Planner(Protocol):
-    """Ranks tokens; a run has one, and asks it once per evaluation, whatever the number of conditionings."""
+    """Ranks tokens; a run has one. All conditionings of an image share its rankings.
+
+    per_block: whether blocks have rankings of their own.
+    """
+
+    per_block: bool
 
     def computed_all(self, tau: float) -> None:
         """An I-step at `tau` refreshed every token."""
 
-    def ranking(self, images: int, n_tokens: int, count: int, tau: float, histories: Sequence[TokenHistory]) -> Tensor:
+    def look(self, call: BlockCall, images: int, tau: float, histories: Sequence[TokenHistory]) -> None:
+        """Before the first block of a P-step runs, with what it is given. Else as `ranking`."""
+
+    def ranking(
+        self, block: int, images: int, n_tokens: int, count: int, tau: float, histories: Sequence[TokenHistory],
+    ) -> Tensor:
         """(images, N) token numbers, the most urgent first; the first `count` are the most a block will compute.
 
         histories: of some of the blocks that compute some tokens, rows ordered conditioning by conditioning.
@@ -28,6 +39,8 @@ class Planner(Protocol):
 
 class ScorePlanner:
     """Ranks by one of the training-free scores (scores.py)."""
+
+    per_block = False
 
     def __init__(self, settings: CacheSettings) -> None:
         self.score = settings.score
@@ -43,7 +56,12 @@ class ScorePlanner:
         self.last_tau.clear()
         self.rates.clear()
 
-    def ranking(self, images: int, n_tokens: int, count: int, tau: float, histories: Sequence[TokenHistory]) -> Tensor:
+    def look(self, call: BlockCall, images: int, tau: float, histories: Sequence[TokenHistory]) -> None:
+        pass
+
+    def ranking(
+        self, block: int, images: int, n_tokens: int, count: int, tau: float, histories: Sequence[TokenHistory],
+    ) -> Tensor:
         if self.score == "random":
             return random_scores(images, n_tokens, self.random).argsort(dim=1)
         if self.score == "round-robin":
@@ -56,13 +74,18 @@ class ScorePlanner:
     def _by_staleness(self, images: int, n_tokens: int, count: int, tau: float, histories: Sequence[TokenHistory]) -> Tensor:
         key = (images, n_tokens)
         if key not in self.rates:
-            rate = sum(_image_rate(history, images, n_tokens) for history in histories) / len(histories)
+            rate = mean_rate(images, n_tokens, histories)
             self.rates[key] = rate + 1e-6 * rate.mean()  # a token that never changed still has its turn in the end
             self.last_tau[key] = torch.full_like(rate, self.full_tau)
         scores = staleness_scores((self.last_tau[key] - tau).abs(), self.rates[key])
         ranking = scores.argsort(dim=1, descending=True)
         self.last_tau[key].scatter_(1, ranking[:, :count], tau)
         return ranking
+
+
+def mean_rate(images: int, n_tokens: int, histories: Sequence[TokenHistory]) -> Tensor:
+    """(images, N) change rate of the image tokens, averaged over blocks and conditionings."""
+    return sum(_image_rate(history, images, n_tokens) for history in histories) / len(histories)
 
 
 def _image_rate(history: TokenHistory, images: int, n_tokens: int) -> Tensor:

@@ -165,7 +165,7 @@ def _trained_cache(metadata: PredictorMetadata, tensors: Mapping[str, Tensor]) -
 
 def _predictor(metadata: PredictorMetadata, weights: dict[str, Tensor]) -> PredictorWeights | None:
     if metadata.kind is not None:
-        return PredictorWeights(metadata.kind, weights)
+        return PredictorWeights(metadata.kind, weights, metadata.every_step)
     if weights:
         raise ValueError("it has a predictor's tensors, but its metadata say that there is none")
     return None

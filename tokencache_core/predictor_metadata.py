@@ -33,12 +33,13 @@ class NewerFormatError(ValueError):
 class PredictorMetadata:
     """A trained cache without its tensors.
 
-    fields: those arguments of TrainedCache that are whole already. kind: of the predictor, None without one.
+    fields: those arguments of TrainedCache that are whole already. kind, every_step: of the predictor, None and False without one.
     rank, alpha: of the LoRA repair, None without one. shapes: of all tensors, by their key in the file.
     """
 
     fields: Mapping[str, Any]
     kind: str | None
+    every_step: bool
     rank: int | None
     alpha: float | None
     shapes: Mapping[str, tuple[int, ...]]
@@ -52,7 +53,7 @@ def to_text(trained: TrainedCache, shapes: Mapping[str, tuple[int, ...]]) -> str
         "settings": asdict(trained.settings),
         "interval": trained.interval,
         "shares": list(trained.shares),
-        "predictor": None if predictor is None else {"kind": predictor.kind},
+        "predictor": None if predictor is None else {"kind": predictor.kind, "every_step": predictor.every_step},
         "repair": None if repair is None else {"rank": repair.rank, "alpha": repair.alpha},
         "calibration": None if calibration is None else asdict(calibration),
         "log": [[point.iteration, point.seconds, point.loss, point.held_out] for point in trained.log],
@@ -66,7 +67,7 @@ def from_text(text: str) -> PredictorMetadata:
     content = strict_json.parsed(text)
     _check_version(content)
     record = Record(content, "the record", FIELDS)
-    predictor = None if record.value["predictor"] is None else Record(record.value["predictor"], "predictor", ("kind",))
+    predictor = None if record.value["predictor"] is None else Record(record.value["predictor"], "predictor", ("kind", "every_step"))
     repair = None if record.value["repair"] is None else Record(record.value["repair"], "repair", ("rank", "alpha"))
     return PredictorMetadata(
         fields={
@@ -79,6 +80,7 @@ def from_text(text: str) -> PredictorMetadata:
             "notes": _notes(record.value["notes"]),
         },
         kind=predictor and predictor.text("kind", MAX_CHOICE),
+        every_step=bool(predictor and predictor.flag("every_step")),
         rank=repair and repair.whole("rank", 1),
         alpha=repair and repair.number("alpha"),
         shapes=_shapes(record.value["tensors"]),

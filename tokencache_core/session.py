@@ -14,6 +14,7 @@ from .context import AttentionContext
 from .history import RunHistory, TokenHistory
 from .learned import Learned
 from .plan import Planner, ScorePlanner
+from .predicted_plan import PredictedPlanner
 from .report import Report, StepRecord
 from .schedule import Schedule
 from .settings import CacheSettings
@@ -34,9 +35,9 @@ class RowCache:
         self.tokens: dict[int, TokenHistory] = {}
         self.contexts: dict[int, AttentionContext] = {}
 
-    def lay_out(self, settings: CacheSettings, streams: tuple[str, ...], n_tokens: int) -> None:
+    def lay_out(self, settings: CacheSettings, streams: tuple[str, ...], n_tokens: int, shares: tuple[float, ...]) -> None:
         self.n_tokens = n_tokens
-        counts = tokens_per_block(settings, len(streams), n_tokens)
+        counts = tokens_per_block(settings, len(streams), n_tokens, shares)
         grouped = group_blocks(counts, n_tokens, streams)
         self.units = tuple(unit for unit in grouped for _ in range(unit.first, unit.last + 1))
 
@@ -59,7 +60,7 @@ class Evaluation:
         self.rows = 0
         self.computed = [0] * n_blocks           # tokens computed, summed over rows
         self.available = 0                       # tokens there were, summed over rows and blocks
-        self.rankings: dict[tuple[int, int], Tensor] = {}
+        self.rankings: dict[tuple[int, int, int | None], Tensor] = {}
         self.token_counts: Tensor | None = None  # (images, N), drawn by one call of the network
         self.drawn: object | None = None         # that call
         self.misses = 0
@@ -90,16 +91,16 @@ class Session:
         self.settings, self.sigmas, self.tau, self.streams = settings, list(sigmas), tau, streams
         self.taus = [tau(sigma) for sigma in self.sigmas]
         self.i_steps = schedule.i_steps(self.taus)
-        self.planner = planner or ScorePlanner(settings)
         self.device = torch.device(device)
         self.learned = learned.on(self.device)
+        self.planner = planner or self._planner()
         self.row_caches: dict[Hashable, RowCache] = {}
         self.used: set[Hashable] = set()
         self.evaluations: list[Evaluation] = []
         self.current: Evaluation | None = None
         self.memory_bytes = 0
         self.notes: dict[str, None] = {}  # in the order in which they were first made
-        tokens_per_block(settings, len(streams), 1)  # refuses a K beyond the model's depth before any work is done
+        tokens_per_block(settings, len(streams), 1, learned.shares)  # refuses a K beyond the model's depth before any work is done
         if learned.repair is not None:
             learned.repair.check_last(len(streams), settings.last_blocks)
 
@@ -128,19 +129,21 @@ class Session:
         self.used.add(key)
         return self.row_caches.setdefault(key, RowCache())
 
-    def compute_index(
-        self, rows: RowCache, n_rows: int, images: int, n_tokens: int, count: int, device: torch.device,
-    ) -> TokenIndex:
-        """The `count` tokens per row that this evaluation computes; all rows of an image have the same."""
-        evaluation, key = self.current, (images, n_tokens)
+    def compute_index(self, rows: RowCache, n_rows: int, images: int, block: int, device: torch.device) -> TokenIndex:
+        """The tokens per row that this evaluation computes in `block`; all rows of an image have the same."""
+        evaluation, n_tokens, count = self.current, rows.n_tokens, rows.units[block].tokens
+        key = (images, n_tokens, block if self.planner.per_block else None)
         if key not in evaluation.rankings:
-            most = max(unit.tokens for unit in rows.units if unit.kind == "tokens")
-            some = sorted(rows.tokens)[:: max(1, len(rows.tokens) // _RATE_BLOCKS)]
-            alike = [other for other in self.row_caches.values() if other.n_tokens == n_tokens]
-            histories = [other.tokens[block] for block in some for other in alike if block in other.tokens]
-            evaluation.rankings[key] = self.planner.ranking(images, n_tokens, most, evaluation.tau, histories)
+            most = count if self.planner.per_block else max(unit.tokens for unit in rows.units if unit.kind == "tokens")
+            evaluation.rankings[key] = self.planner.ranking(block, images, n_tokens, most, evaluation.tau, self.histories(rows))
         chosen = evaluation.rankings[key][:, :count].to(device).sort(dim=1).values
         return TokenIndex(chosen.repeat(n_rows // images, 1), n_tokens)
+
+    def histories(self, rows: RowCache) -> list[TokenHistory]:
+        """Of some of the blocks that compute some tokens, of all rows like these."""
+        some = sorted(rows.tokens)[:: max(1, len(rows.tokens) // _RATE_BLOCKS)]
+        alike = [other for other in self.row_caches.values() if other.n_tokens == rows.n_tokens]
+        return [other.tokens[block] for block in some for other in alike if block in other.tokens]
 
     def note(self, text: str) -> None:
         """Something that the user should read in the report; said once."""
@@ -152,6 +155,11 @@ class Session:
         self.learned.release()
         steps = tuple(evaluation.record() for evaluation in self.evaluations)
         return Report(steps=steps, memory_bytes=self.memory_bytes, settings=str(self.settings), notes=tuple(self.notes))
+
+    def _planner(self) -> Planner:
+        if self.learned.predictor is None:
+            return ScorePlanner(self.settings)
+        return PredictedPlanner(self.learned.predictor, self.learned.every_step)
 
     def _spacing(self, step: int) -> float:
         """A little over half of the run's step in tau: solvers that evaluate between steps add no nodes to a forecast."""

@@ -73,6 +73,11 @@ class Record:
     def text(self, key: str, most: int = MAX_TEXT) -> str:
         return text(self.value[key], f"{self.name}'s {key}", most)
 
+    def flag(self, key: str) -> bool:
+        if type(self.value[key]) is not bool:
+            raise ValueError(f"{self.name}'s {key} must be true or false, not {shown(self.value[key])}")
+        return self.value[key]
+
     def list(self, key: str) -> list:
         return items(self.value[key], f"{self.name}'s {key}")
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from .cache_predictor import KINDS, predictor_from_tensors
 from .fingerprint import Fingerprint
 from .learned import Learned
 from .learned_forecast import LearnedForecast
@@ -15,18 +17,18 @@ from .lora import LoraRepair
 from .schedule import PercentileSchedule
 from .settings import CacheSettings
 
-KINDS = ("block", "light")
-
 
 @dataclass(frozen=True, eq=False)
 class PredictorWeights:
     """A Cache Predictor without its module, which can only be built beside the model.
 
-    kind: "block" (a copy of the model's first block, and a head) or "light" (a small MLP). tensors: its state dict.
+    kind: one of `cache_predictor.KINDS`. tensors: its state dict. every_step: it predicts on every P-step, and not once
+    per window.
     """
 
     kind: str
     tensors: Mapping[str, Tensor]
+    every_step: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -115,10 +117,14 @@ class TrainedCache:
         if not all(isinstance(text, str) for item in self.notes.items() for text in item):
             raise ValueError("notes must be texts by name")
 
-    @property
-    def learned(self) -> Learned:
-        """The parts that a run uses."""
-        return Learned(self.repair, self.forecasts)
+    def learned(self, blocks: Sequence[nn.Module]) -> Learned:
+        """The parts that a run uses, for the model of these blocks; ValueError where they do not fit it."""
+        learned = Learned(self.repair, self.forecasts, shares=self.shares)
+        if self.predictor is not None:
+            predictor = predictor_from_tensors(self.predictor.kind, self.predictor.tensors, blocks[0])
+            learned = replace(learned, predictor=predictor, every_step=self.predictor.every_step)
+        learned.check(blocks)
+        return learned
 
     def percentiles(self, count: int) -> PercentileSchedule:
         """`count` I-steps where the calibration says that they matter."""
@@ -127,8 +133,15 @@ class TrainedCache:
         return PercentileSchedule(self.calibration.taus, self.calibration.importance, count)
 
     def apply_to(self, settings: CacheSettings) -> CacheSettings:
-        """The user's settings with those that what was learned depends on: K and, for a learned forecast, r, order and shares."""
+        """The user's settings with those that what was learned depends on: K, and r, order and shares where blocks were told apart."""
         ours = self.settings
-        if self.forecasts:
+        if self.forecasts or self.shares:
             return replace(settings, last_blocks=ours.last_blocks, cache_ratio=ours.cache_ratio, order=ours.order, shares=ours.shares)
         return settings if self.repair is None else replace(settings, last_blocks=ours.last_blocks)
+
+
+def kept(learned: Learned) -> dict[str, Any]:
+    """What a training gave, as TrainedCache's arguments."""
+    predictor = learned.predictor
+    weights = None if predictor is None else PredictorWeights(predictor.kind, predictor.state_dict(), learned.every_step)
+    return {"predictor": weights, "repair": learned.repair, "forecasts": learned.forecasts, "shares": learned.shares}

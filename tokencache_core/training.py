@@ -16,11 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from .adapters import Adapters
+from .allocation import on_ladder
+from .cache_predictor import KINDS, CachePredictor, new_predictor
 from .distill import Run, follow
 from .drawn_runs import HELD_OUT_SEEDS
 from .learned import Learned
 from .learned_forecast import LearnedForecast, forecast_from_tensors
 from .lora import LoraPair
+from .predicted_plan import RelaxedPlanner
 from .reused_runs import reused_runs
 from .schedule import UniformSchedule
 from .settings import CacheSettings
@@ -32,7 +35,9 @@ class TrainingPlan:
     """What is trained, and how.
 
     interval: of the I-steps. rank, alpha: of the adapters on the last blocks, if there are any. forecast_hidden: width
-    of the learned forecasts' hidden layer, 0 for none. average: share that an iteration's weights have in the running
+    of the learned forecasts' hidden layer, 0 for none. predictor: the kind of Cache Predictor (cache_predictor.KINDS), ""
+    for none. sparsity: lambda, the weight of the mean score in the loss. soft: mix by the scores themselves and predict
+    them on every P-step, as the paper trains, in place of the hard choice that inference makes. average: share that an iteration's weights have in the running
     average once it is warm. held_out_every: iterations between measurements on the held-out run.
     """
 
@@ -41,6 +46,9 @@ class TrainingPlan:
     rank: int = 16
     alpha: float = 16.0
     forecast_hidden: int = 96
+    predictor: str = ""
+    sparsity: float = 0.0
+    soft: bool = False
     learning_rate: float = 1e-3
     average: float = 0.05
     held_out_every: int = 10
@@ -49,7 +57,16 @@ class TrainingPlan:
     def __post_init__(self) -> None:
         if self.forecast_hidden < 0:
             raise ValueError(f"forecast_hidden is a width, or 0 for no learned forecast, not {self.forecast_hidden}")
-        if self.settings.last_blocks < 1 and not self.forecast_hidden:
+        if self.predictor and self.predictor not in KINDS:
+            raise ValueError(f"the predictor's kind must be one of {', '.join(KINDS)}, not {self.predictor!r}")
+        if self.predictor and not 0 < self.settings.cache_ratio < 1:
+            raise ValueError(
+                f"a Cache Predictor chooses the tokens that P-steps compute, and with cache_ratio {self.settings.cache_ratio:g} "
+                "there is no choice: set it between 0 and 1, for example to 0.9"
+            )
+        if self.sparsity < 0:
+            raise ValueError(f"sparsity weighs the mean score, and cannot be negative: {self.sparsity}")
+        if self.settings.last_blocks < 1 and not self.forecast_hidden and not self.predictor:
             raise ValueError(
                 "nothing to train: the LoRA repair sits on the last blocks, and last_blocks is 0; set it to 1 or more, or "
                 "let the forecast be learned"
@@ -88,10 +105,14 @@ class Training:
             raise ValueError(f"last_blocks is {plan.settings.last_blocks}, but the model has only {len(blocks)} blocks")
         self.took_gradients = [weight for weight in network.parameters() if weight.requires_grad]
         _set_requires_grad(self.took_gradients, False)
-        self.forecasts = self._forecasts() if plan.forecast_hidden else {}
+        self.predictor = self._predictor(blocks[0], first) if plan.predictor else None
+        self.planner: RelaxedPlanner | None = None
+        self.shares: tuple[float, ...] = ()
+        self.forecasts = self._forecasts() if plan.forecast_hidden and not plan.predictor else {}
         last = dict(list(enumerate(blocks))[first:])
         self.adapters = Adapters(last, plan.rank, plan.alpha, plan.seed) if last else None
-        self.parameters = [weight for module in self.forecasts.values() for weight in module.parameters()]
+        modules = [*([self.predictor] if self.predictor else []), *self.forecasts.values()]
+        self.parameters = [weight for module in modules for weight in module.parameters()]
         self.parameters += self.adapters.parameters if self.adapters else []
         if not self.parameters:
             raise ValueError("nothing to train: no block reuses all its tokens, and last_blocks is 0")
@@ -104,11 +125,18 @@ class Training:
         """One iteration: a whole cached run of one batch, with an update of the weights after every window of P-steps."""
         started = time.monotonic()
         run = self.start(self.plan.seed + self.iteration)
-        session = run.open_session(self.plan.settings, self.plan.schedule, learned=Learned(forecasts=self.forecasts))
+        settings = self.plan.settings
+        if self.predictor is not None:
+            settings = replace(settings, shares="uniform")    # every block takes part in the competition
+            self.planner = RelaxedPlanner(self.predictor, 1 - settings.cache_ratio, self.plan.soft)
+        session = run.open_session(settings, self.plan.schedule, planner=self.planner, learned=Learned(forecasts=self.forecasts))
         with self._whole_or_not_at_all():
             losses = follow(run, session, self._learn, self.adapters.on if self.adapters else nullcontext)
         self.iteration += 1
         self._average()
+        if self.planner is not None:
+            found, share = self.planner.shares(), max(self.plan.average, 1 / self.iteration)
+            self.shares = tuple(old + share * (new - old) for old, new in zip(self.shares or found, found))
         held_out = self.held_out(self.learned()) if self.iteration % self.plan.held_out_every == 0 else None
         self.seconds += time.monotonic() - started
         self.log.append(TrainingPoint(self.iteration, self.seconds, sum(losses) / len(losses), held_out))
@@ -123,23 +151,36 @@ class Training:
     def learned(self) -> Learned:
         """The averaged weights, copied, for inference."""
         weights = iter([average.clone() for average in self.average])
+        scoring: dict = {}
+        if self.predictor is not None:
+            predictor = copy.deepcopy(self.predictor).requires_grad_(False)
+            for weight in predictor.parameters():
+                weight.copy_(next(weights))
+            scoring = {"predictor": predictor, "every_step": self.plan.soft, "shares": on_ladder(self.shares)}
         forecasts = {
             run: forecast_from_tensors({name: next(weights) for name, _ in module.named_parameters()})
             for run, module in self.forecasts.items()
         }
         if self.adapters is None:
-            return Learned(forecasts=forecasts)
+            return Learned(forecasts=forecasts, **scoring)
         template = self.adapters.repair()
         blocks = {
             index: {path: LoraPair(next(weights), next(weights)) for path in pairs} for index, pairs in template.blocks.items()
         }
-        return Learned(replace(template, blocks=blocks), forecasts)
+        return Learned(replace(template, blocks=blocks), forecasts, **scoring)
 
     def close(self) -> None:
         """Give the model its plain layers back."""
         if self.adapters is not None:
             self.adapters.remove()
         _set_requires_grad(self.took_gradients, True)
+
+    def _predictor(self, first_block: nn.Module, n_scores: int) -> CachePredictor:
+        settings = replace(self.plan.settings, cache_ratio=1.0, last_blocks=0)
+        (width, device), *_ = reused_runs(self.start(self.plan.seed), settings, self.plan.schedule).values()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.plan.seed)
+            return new_predictor(self.plan.predictor, first_block, width, n_scores).to(device, torch.float32).requires_grad_(True)
 
     def _forecasts(self) -> dict[tuple[int, int], LearnedForecast]:
         """A learned forecast for each run of blocks that reuses all its tokens, as the plain forecast to begin with."""
@@ -171,6 +212,8 @@ class Training:
                 f"training diverged in iteration {self.iteration + 1}, and was stopped: what was learned before is kept; "
                 f"train again at a lower learning rate than {self.plan.learning_rate:g}"
             )
+        if self.planner is not None and self.planner.mean_score is not None:
+            loss = loss + self.plan.sparsity * self.planner.mean_score
         loss.backward()
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()

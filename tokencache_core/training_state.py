@@ -31,6 +31,7 @@ def save_state(training: Training, path: Path) -> None:
             tensors[f"{index}.{moment}"] = optimizer[weight][moment]
     about = {
         "plan": asdict(training.plan), "iteration": training.iteration, "seconds": training.seconds,
+        "shares": training.shares,
         "log": [asdict(point) for point in training.log],
     }
     with whole_file(path) as part:
@@ -57,6 +58,7 @@ def load_state(training: Training, path: Path) -> None:
             state = training.optimizer.state_dict()
             training.optimizer.load_state_dict({**state, "state": dict(enumerate(moments))})
         training.iteration, training.seconds = about["iteration"], about["seconds"]
+        training.shares = tuple(about["shares"])
         training.log = [TrainingPoint(**point) for point in about["log"]]
     except TrainingStateError:
         raise

@@ -1,0 +1,96 @@
+"""Plans by a Cache Predictor's scores: at inference, and relaxed, so that the scores can be learned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .block_spec import BlockCall
+from .cache_predictor import CachePredictor
+from .history import TokenHistory
+from .plan import mean_rate
+
+
+class PredictedPlanner:
+    """Ranks each block's tokens by predicted score x the time that they have waited.
+
+    A score says how much a token loses per unit of time when it is not computed; without the time the same tokens
+    would win on every P-step. Scores are predicted once per window, on the first P-step after an I-step, or on every
+    P-step (`every_step`).
+    """
+
+    per_block = True
+
+    def __init__(self, predictor: CachePredictor, every_step: bool = False) -> None:
+        self.predictor, self.every_step = predictor, every_step
+        self.full_tau = 1.0
+        self.scores: dict[tuple[int, int], Tensor] = {}      # per (images, N): (images, N, L - K)
+        self.last_tau: dict[tuple[int, int], Tensor] = {}    # the same, when each was last computed
+
+    def computed_all(self, tau: float) -> None:
+        self.full_tau = tau
+        self.scores.clear()
+        self.last_tau.clear()
+
+    def look(self, call: BlockCall, images: int, tau: float, histories: Sequence[TokenHistory]) -> None:
+        key = (images, call.n_image)
+        if not histories or (key in self.scores and not self.every_step):
+            return
+        rate = mean_rate(images, call.n_image, histories).repeat(call.tokens.shape[0] // images, 1)
+        scores = self.predictor(call, tau, rate)
+        self.scores[key] = scores.view(-1, images, *scores.shape[1:]).mean(dim=0)
+        self.last_tau.setdefault(key, torch.full_like(self.scores[key], self.full_tau).detach())
+
+    def ranking(
+        self, block: int, images: int, n_tokens: int, count: int, tau: float, histories: Sequence[TokenHistory],
+    ) -> Tensor:
+        key = (images, n_tokens)
+        last_tau = self.last_tau[key][:, :, block]
+        urgency = self.scores[key][:, :, block] * (last_tau - tau).abs()
+        ranking = urgency.argsort(dim=1, descending=True)
+        last_tau.scatter_(1, ranking[:, :count], tau)        # a view: the planner's own record
+        return ranking
+
+
+class RelaxedPlanner(PredictedPlanner):
+    """For training: every block runs whole, and what is computed is a weight, 0 or 1 forward, the score backward.
+
+    Blocks compete: the (1 - r) (L - K) N most urgent block-tokens of an image are computed (the paper's quantisation).
+    The weights are straight-through (arXiv 1308.3432), so a score learns both from what was computed and what was not.
+    soft: the weights are the scores themselves, as in the paper's training.
+    """
+
+    def __init__(self, predictor: CachePredictor, compute_ratio: float, soft: bool = False) -> None:
+        super().__init__(predictor, every_step=soft)
+        self.compute_ratio, self.soft = compute_ratio, soft
+        self.chosen: dict[tuple[int, int], Tensor] = {}      # of the evaluation under way: 0 or 1
+        self.marked = torch.zeros(predictor.head.out_features)   # block-tokens chosen so far, by block
+        self.evaluations = 0
+        self.mean_score: Tensor | None = None                # of the last window, with its graph
+
+    def look(self, call: BlockCall, images: int, tau: float, histories: Sequence[TokenHistory]) -> None:
+        super().look(call, images, tau, histories)
+        key = (images, call.n_image)
+        if key not in self.scores:
+            return
+        scores, last_tau = self.scores[key], self.last_tau[key]
+        self.mean_score = scores.mean()
+        urgency = (scores.detach() * (last_tau - tau).abs()).flatten(1)
+        most_urgent = urgency.topk(max(1, round(self.compute_ratio * urgency.shape[1])), dim=1).indices
+        chosen = torch.zeros_like(urgency).scatter_(1, most_urgent, 1.0).view_as(scores)
+        self.chosen[key] = chosen
+        last_tau.masked_fill_(chosen > 0, tau)
+        self.marked += chosen.mean(dim=(0, 1)).cpu()
+        self.evaluations += 1
+
+    def weights(self, block: int, images: int, n_tokens: int) -> tuple[Tensor, Tensor]:
+        """(images, N) weights with their gradient, and which tokens count as computed."""
+        key = (images, n_tokens)
+        scores, chosen = self.scores[key][:, :, block], self.chosen[key][:, :, block]
+        return (scores if self.soft else chosen + scores - scores.detach()), chosen > 0
+
+    def shares(self) -> tuple[float, ...]:
+        """The share of its tokens that each block was found to compute: the paper's r_l."""
+        return tuple((self.marked / max(1, self.evaluations)).tolist())
