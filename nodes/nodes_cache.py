@@ -54,7 +54,7 @@ class ApplyTokenCache(io.ComfyNode):
                 ScheduleType.Input("schedule", optional=True, tooltip="Which steps compute everything. Default: the first two and every third."),
                 PredictorType.Input(
                     "predictor", optional=True,
-                    tooltip="From Load Cache Predictor: its repair runs on P-steps. It brings its own last_blocks and default schedule.",
+                    tooltip="From Load Cache Predictor: what a training has learned about this model. It brings the settings that it was trained for.",
                 ),
             ],
             outputs=[

@@ -12,7 +12,7 @@ from ..tokencache_core.settings import CacheSettings
 from ..tokencache_core.training import TrainingPlan
 from ..tokencache_core.training_chart import training_chart
 from .predictor_folder import FOLDER, file_to_write, keep_in, plain_export
-from .train_repair import train_repair
+from .train_predictor import train_predictor
 
 PredictorType = io.Custom("TOKENCACHE_PREDICTOR")
 
@@ -83,7 +83,7 @@ class TrainCachePredictor(io.ComfyNode):
         file = file_to_write(save_as)
         settings = CacheSettings(cache_ratio=cache_ratio, order=forecast_order, last_blocks=last_blocks)
         plan = TrainingPlan(settings, interval, rank, float(rank), forecast_hidden, "" if predictor == "none" else predictor, learning_rate=learning_rate, seed=seed)
-        return io.NodeOutput(train_repair(
+        return io.NodeOutput(train_predictor(
             model, positive, negative, latent_image["samples"], plan, sampler_name=sampler_name, scheduler=scheduler, steps=steps,
             cfg=cfg, minutes=minutes, keep=keep_in(file),
         ))

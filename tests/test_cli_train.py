@@ -47,6 +47,17 @@ def test_stopping_and_resuming_gives_the_same_file(model, predictor, tmp_path):
     assert ours.keys() == theirs.keys() and all(ours[name].equal(theirs[name]) for name in ours)
 
 
+def test_a_predictor_is_trained_kept_and_used(model, tmp_path, capsys):
+    file, out = tmp_path / "p.safetensors", tmp_path / "s.safetensors"
+    arguments = ["train", "--model", str(model), "--out", str(file), "--iterations", "2", *SMALL]
+    assert main([*arguments, "--cache-ratio", "0.5", "--predictor", "light", "--sparsity", "1e-4", "--soft"]) == 0
+    assert main(["info", str(file)]) == 0
+    told = capsys.readouterr().out
+    assert "kind: predictor (light) + LoRA repair" in told and "block shares: " in told
+    assert main(["sample", "--model", str(model), "--predictor", str(file), "--out", str(out), "--labels", "1", "--steps", "8"]) == 0
+    assert "compute" in capsys.readouterr().out
+
+
 def test_an_unfinished_training_is_not_overwritten(model, predictor, capsys):
     fails(capsys, ["train", "--model", str(model), "--out", str(predictor), *SMALL], "add --resume to go on, or remove it")
 
@@ -54,6 +65,7 @@ def test_an_unfinished_training_is_not_overwritten(model, predictor, capsys):
 @pytest.mark.parametrize(("extra", "words"), [
     (["--last-blocks", "9"], "the model has only 3 blocks"),
     (["--labels", "77"], "class 77 is out of range"),
+    (["--predictor", "block"], "there is no choice: set it between 0 and 1"),
 ])
 def test_bad_choices_are_refused_before_training(model, tmp_path, capsys, extra, words):
     fails(capsys, ["train", "--model", str(model), "--out", str(tmp_path / "p.safetensors"), *SMALL, *extra], words)

@@ -46,6 +46,7 @@ def test_it_learns_and_its_file_applies(tiny, folder):
     trained = train(tiny, minutes=0.1)
     assert torch.equal(tiny.sample(), before)
     assert len(trained.log) >= 2
+    assert trained.forecasts
     pairs = [pair for pairs in trained.repair.blocks.values() for pair in pairs.values()]
     assert pairs and all(torch.isfinite(pair.up).all() for pair in pairs) and any(pair.up.abs().max() > 0 for pair in pairs)
     loaded = LoadCachePredictor.execute("tiny.safetensors").result[0]
@@ -81,3 +82,14 @@ def test_an_existing_file_is_not_overwritten(tmp_path, folder):
     (folder / "tiny.safetensors").write_bytes(b"")
     with pytest.raises(ValueError, match="exists already: choose another name"):
         train(tiny_dit(tmp_path / "dit.safetensors"))
+
+
+@pytest.mark.parametrize("kind", ["block", "light"])
+def test_a_predictor_is_learned_and_chooses_the_tokens(tiny, folder, kind):
+    trained = train(tiny, minutes=0.05, predictor=kind, cache_ratio=0.5, last_blocks=1)
+    assert trained.predictor.kind == kind and trained.repair is not None and trained.shares
+    loaded = LoadCachePredictor.execute("tiny.safetensors").result[0]
+    model, handle = ApplyTokenCache.execute(tiny.model, **APPLY, predictor=loaded).result
+    assert torch.isfinite(tiny.sample(model)).all()
+    steps = handle.latest().steps
+    assert 0 < sum(steps[-1].block_tokens) and steps[-1].kind == "P"

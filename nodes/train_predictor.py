@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import comfy.model_management
 import comfy.samplers
 import comfy.utils
 import torch
 from comfy.model_patcher import ModelPatcher
+from torch.autograd.graph import allow_mutation_on_saved_tensors
 
 from ..tokencache_core.fingerprint import fingerprint_of
 from ..tokencache_core.trained_cache import TrainedCache, kept
@@ -19,7 +21,7 @@ from .families import family_of
 from .host_run import HostRun, training_copy
 
 
-def train_repair(
+def train_predictor(
     model: ModelPatcher, positive: list, negative: list, latent: torch.Tensor, plan: TrainingPlan, *, sampler_name: str,
     scheduler: str, steps: int, cfg: float, minutes: float, keep: Callable[[TrainedCache], None],
 ) -> TrainedCache:
@@ -30,7 +32,8 @@ def train_repair(
         raise ValueError(f"TokenCache does not know {type(network).__name__} yet: it cannot train a predictor for this model")
     with torch.inference_mode(False), torch.enable_grad():
         copy = training_copy(model)
-        blocks = [block for block, _ in family.blocks(copy.model.diffusion_model)]
+        blocks, specs = zip(*family.blocks(copy.model.diffusion_model))
+        mutates = allow_mutation_on_saved_tensors() if any(spec.in_place for spec in specs) else nullcontext()
         fingerprint = fingerprint_of(family.name, blocks)
         sampling = copy.get_model_object("model_sampling")
         sigmas = comfy.samplers.calculate_sigmas(sampling, scheduler, steps)
@@ -52,7 +55,8 @@ def train_repair(
 
         try:
             comfy.model_management.in_training = True  # the host then takes kernels that have a gradient
-            _train(training, minutes)
+            with mutates:  # blocks that write into what a gradient needs again
+                _train(training, minutes)
         finally:  # an interrupt arrives as an exception
             comfy.model_management.in_training = False
             if training.iteration:
