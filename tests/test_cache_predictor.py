@@ -8,12 +8,13 @@ import pytest
 import torch
 from tiny_dit import tiny_dit
 from tiny_predictor import tiny_predictor
-from toy import ToyModel
+from toy import TOY_BLOCK, ToyModel
 
 from tokencache_core.allocation import on_ladder, tokens_per_block
 from tokencache_core.block_spec import BlockCall
 from tokencache_core.cache_predictor import BlockPredictor, LightPredictor, new_predictor, predictor_from_tensors
 from tokencache_core.dit_run import DIT_BLOCK, DiTRun
+from tokencache_core.forward import cached_blocks
 from tokencache_core.learned import Learned
 from tokencache_core.mixed_tokens import MixedTokens
 from tokencache_core.noise_schedule import simple_sigmas
@@ -226,3 +227,23 @@ def test_ratio_zero_with_a_predictor_is_bit_identical():
         assert torch.equal(run.sample(around), starter(model)(0).sample())
 
 
+
+
+@pytest.mark.parametrize("relaxed", [False, True])
+def test_conditionings_that_come_apart_share_a_plan(relaxed):
+    scores = Scores([[0.9, 0.8], [0.7, 0.1], [0.6, 0.2], [0.3, 0.4]])
+    planner = RelaxedPlanner(scores, 0.5) if relaxed else PredictedPlanner(scores, every_step=True)
+    toy = ToyModel((1.0, 2.0), n_tokens=4)
+    session = Session(
+        CacheSettings(cache_ratio=0.5, order=0, shares="uniform"), ExplicitSchedule((0,)), sigmas=[1.0, 0.9, 0.8], tau=lambda sigma: sigma,
+        streams=toy.streams, planner=planner,
+    )
+    for tau in (1.0, 0.9, 0.8):
+        with session.evaluation(tau):
+            outputs = []
+            for key in ("positive", "negative"):
+                blocks = [(block, TOY_BLOCK) for block in toy.blocks]
+                with cached_blocks(session, blocks, key=key, images=1, telescopes=True):
+                    outputs.append(toy(1, tau))
+        assert torch.equal(*outputs)
+    assert scores.calls == (1 if relaxed else 2)

@@ -45,7 +45,7 @@ def test_errors_of_one_sign_add_up_and_begin_anew_after_a_window():
     drift = Drift(torch.tensor([8.0, 4.0, 2.0, 0.0]))
     drift.add(8.0, torch.full((1, 2), 3.0))                # moves x by (1 - 4/8) 3 = 1.5
     drift.add(4.0, torch.full((1, 2), 1.0))                # and by (1 - 2/4) 1 = 0.5; the scale is sqrt(1 + 2^2)
-    assert drift.settle().item() == pytest.approx(4.0 / 5.0)
+    assert drift.settle().item() == pytest.approx((4.0 / 5.0) ** 0.5)
     assert drift.settle() is None
     drift.add(2.0, torch.full((1, 2), -1.0))               # the last step: the whole error, scale 1
     assert drift.settle().item() == pytest.approx(1.0)
@@ -190,3 +190,9 @@ def test_more_last_blocks_than_blocks(training):
     with pytest.raises(ValueError, match="last_blocks is 4, but the model has only 3 blocks"):
         model = tiny_dit()
         Training(plan, model, model.blocks, training.start)
+
+
+def test_intervals_are_drawn_around_the_plans():
+    plan = replace(PLAN, interval=5)
+    assert {plan.drawn_schedule(seed).interval for seed in range(100)} == {3, 4, 5, 6, 7, 8}
+    assert {replace(PLAN, interval=2).drawn_schedule(seed).interval for seed in range(100)} == {2, 3}

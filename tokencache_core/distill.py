@@ -58,16 +58,19 @@ class Drift:
         self.scale = (1 + following**2) ** 0.5
 
     def settle(self) -> Tensor | None:
-        """The mean squared drift, a scalar, and begin anew; None where there was no P-step."""
+        """The drift, a scalar, and begin anew; None where there was no P-step.
+
+        The root mean square of each sample, averaged: with squares, the few samples that drift far would teach alone.
+        """
         drift, self.x = self.x, None
-        return None if drift is None else (drift / self.scale).square().mean()
+        return None if drift is None else ((drift / self.scale).flatten(1).square().mean(dim=1) + 1e-12).sqrt().mean()
 
 
 def follow(
     run: Run, session: Session, learn: Callable[[Tensor], None] | None = None,
     student: Callable[[], AbstractContextManager] = nullcontext,
 ) -> list[float]:
-    """Sample `run` under `session`; returns the mean squared drift of each window, the P-steps between two I-steps.
+    """Sample `run` under `session`; returns the drift of each window, the P-steps between two I-steps.
 
     learn: is given each window's drift, with its graph. student: opened around the cached pass of each P-step, and not
     around the plain one.

@@ -28,16 +28,19 @@ class PredictedPlanner:
         self.full_tau = 1.0
         self.scores: dict[tuple[int, int], Tensor] = {}      # per (images, N): (images, N, L - K)
         self.last_tau: dict[tuple[int, int], Tensor] = {}    # the same, when each was last computed
+        self.looked: dict[tuple[int, int], float] = {}       # tau of the last look: conditionings that come apart share it
 
     def computed_all(self, tau: float) -> None:
         self.full_tau = tau
         self.scores.clear()
         self.last_tau.clear()
+        self.looked.clear()
 
     def look(self, call: BlockCall, images: int, tau: float, histories: Sequence[TokenHistory]) -> None:
         key = (images, call.n_image)
-        if not histories or (key in self.scores and not self.every_step):
+        if not histories or self.looked.get(key) == tau or (key in self.scores and not self.every_step):
             return
+        self.looked[key] = tau
         rate = mean_rate(images, call.n_image, histories).repeat(call.tokens.shape[0] // images, 1)
         scores = self.predictor(call, tau, rate)
         self.scores[key] = scores.view(-1, images, *scores.shape[1:]).mean(dim=0)
@@ -66,15 +69,19 @@ class RelaxedPlanner(PredictedPlanner):
         super().__init__(predictor, every_step=soft)
         self.compute_ratio, self.soft = compute_ratio, soft
         self.chosen: dict[tuple[int, int], Tensor] = {}      # of the evaluation under way: 0 or 1
+        self.chosen_at: dict[tuple[int, int], float] = {}    # its tau
         self.marked = torch.zeros(predictor.head.out_features)   # block-tokens chosen so far, by block
         self.evaluations = 0
         self.mean_score: Tensor | None = None                # of the last window, with its graph
 
     def look(self, call: BlockCall, images: int, tau: float, histories: Sequence[TokenHistory]) -> None:
-        super().look(call, images, tau, histories)
         key = (images, call.n_image)
+        if self.chosen_at.get(key) == tau:
+            return
+        super().look(call, images, tau, histories)
         if key not in self.scores:
             return
+        self.chosen_at[key] = tau
         scores, last_tau = self.scores[key], self.last_tau[key]
         self.mean_score = scores.mean()
         urgency = (scores.detach() * (last_tau - tau).abs()).flatten(1)

@@ -7,6 +7,8 @@ weights after every window of P-steps. What is kept is their running average, so
 from __future__ import annotations
 
 import copy
+import math
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -34,7 +36,8 @@ from .trained_cache import TrainingPoint
 class TrainingPlan:
     """What is trained, and how.
 
-    interval: of the I-steps. rank, alpha: of the adapters on the last blocks, if there are any. forecast_hidden: width
+    interval: of the I-steps on the held-out run; training runs have one between 0.6 and 1.6 times as long, drawn anew for
+    each, so that what is learned serves neighbouring speeds. rank, alpha: of the adapters on the last blocks, if there are any. forecast_hidden: width
     of the learned forecasts' hidden layer, 0 for none. predictor: the kind of Cache Predictor (cache_predictor.KINDS), ""
     for none. sparsity: lambda, the weight of the mean score in the loss. soft: mix by the scores themselves and predict
     them on every P-step, as the paper trains, in place of the hard choice that inference makes. average: share that an iteration's weights have in the running
@@ -84,6 +87,11 @@ class TrainingPlan:
     def schedule(self) -> UniformSchedule:
         return UniformSchedule(self.interval)
 
+    def drawn_schedule(self, seed: int) -> UniformSchedule:
+        """That of a training run."""
+        shortest, longest = max(2, math.ceil(0.6 * self.interval)), math.floor(1.6 * self.interval)
+        return UniformSchedule(random.Random(seed).randint(shortest, longest))
+
 
 class TrainingDiverged(ArithmeticError):
     """The drift is no longer a number; the averaged weights are those of the last whole iteration."""
@@ -124,12 +132,13 @@ class Training:
     def step(self) -> TrainingPoint:
         """One iteration: a whole cached run of one batch, with an update of the weights after every window of P-steps."""
         started = time.monotonic()
-        run = self.start(self.plan.seed + self.iteration)
+        seed = self.plan.seed + self.iteration
+        run, schedule = self.start(seed), self.plan.drawn_schedule(seed)
         settings = self.plan.settings
         if self.predictor is not None:
             settings = replace(settings, shares="uniform")    # every block takes part in the competition
             self.planner = RelaxedPlanner(self.predictor, 1 - settings.cache_ratio, self.plan.soft)
-        session = run.open_session(settings, self.plan.schedule, planner=self.planner, learned=Learned(forecasts=self.forecasts))
+        session = run.open_session(settings, schedule, planner=self.planner, learned=Learned(forecasts=self.forecasts))
         with self._whole_or_not_at_all():
             losses = follow(run, session, self._learn, self.adapters.on if self.adapters else nullcontext)
         self.iteration += 1
@@ -143,7 +152,7 @@ class Training:
         return self.log[-1]
 
     def held_out(self, learned: Learned) -> float:
-        """Mean squared drift over the windows of the held-out run, with what was `learned`."""
+        """Mean drift over the windows of the held-out run, with what was `learned`."""
         run = self.start(HELD_OUT_SEEDS)
         losses = follow(run, run.open_session(self.plan.settings, self.plan.schedule, learned=learned))
         return sum(losses) / len(losses)
