@@ -40,8 +40,8 @@ class Recipe:
     depth: int = 12
     size: int = 32
     batch: int = 64
-    half_resolution: int = 190_016   # pictures in the first phase
-    full_resolution: int = 30_016    # pictures in the second
+    half_resolution: int = 220_032   # pictures in the first phase
+    full_resolution: int = 36_032    # pictures in the second
     warmup: int = 3_000
     decay: int = 25_000              # the last pictures, over which the learning rate falls to zero
     lr: float = 1e-3
