@@ -49,8 +49,7 @@ def test_terms_add_up_to_the_forecast_whatever_slot_they_are_kept_in():
 
 def test_it_begins_as_the_plain_forecast():
     history = history_of([1.0, 4.0, 9.0], [0.8, 0.6, 0.4], order=2)
-    x = torch.randn(1, 2, 3)
-    module = LearnedForecast(3, 2, hidden=5)
+    x, module = torch.randn(1, 2, 3), LearnedForecast(3, 2, hidden=5)
     assert torch.equal(history.add_forecast(x, 0.3, module), history.add_forecast(x, 0.3))
 
 

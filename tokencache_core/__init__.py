@@ -12,16 +12,17 @@ network, one for each set of conditionings; each set of rows has a cache of its 
 
 *A call of the network* goes through `forward.cached_blocks`, which swaps every block's forward for `Forward.run_block`
 and puts it back. On an I-step a block runs whole and its update (what it adds to each token) is kept in a `history`. On
-a P-step `allocation` says how many tokens each block computes, and `plan` which ones.
+a P-step `allocation` says how many tokens each block computes, and `plan` which ones, by a score of `scores` or by a
+trained `cache_predictor` (`predicted_plan`).
 
 *A block* on a P-step is `block_step.compute_or_reuse`: the paper's equation. Computed tokens attend to every token's last
 known keys and values (`context`). Neighbouring blocks that compute nothing share one update, their sum.
 
 *A token* that is not computed takes its input plus its cached update, held or extrapolated through its own last
-refreshes (`history`).
+refreshes (`history`), and where a whole run of blocks reuses, corrected by a `learned_forecast`.
 
 *Training* (`cli_train`, `training`) follows cached runs of the model's own (`distill`) and asks the plain model at every
-P-step what it would have said. The drift teaches `adapters` on the last K blocks; what they learned is a
-`lora.LoraRepair`, added on P-steps alone, and is kept in a file (`trained_cache`, `predictor_file`) with the
-`fingerprint` of the model it belongs to.
+P-step what it would have said. The drift teaches the learned forecast, the Cache Predictor (through `mixed_tokens`) and
+`adapters` on the last K blocks, whose result is a `lora.LoraRepair`, added on P-steps alone. A run is given them as
+`learned.Learned`; they are kept in a file (`trained_cache`, `predictor_file`) with the `fingerprint` of the model.
 """

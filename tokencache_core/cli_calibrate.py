@@ -9,13 +9,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from .calibration import calibrate
-from .cli_checks import CommandError, Help, check_writable, device_named, model_and_names, number_in, predictor_for, whole_number
+from .cli_checks import CommandError, Help, check_writable, device_named, model_and_names, predictor_for, whole_number
+from .cli_runs import add_run_arguments, runs_of
 from .dit_run import dit_tau
-from .drawn_runs import DrawnRuns, labels_apart
 from .fingerprint import fingerprint_of
-from .noise_schedule import TRAIN_STEPS
 from .predictor_file import PredictorFileError, save_trained_cache
-from .sampling import SOLVERS
 from .schedule import UniformSchedule
 from .settings import CacheSettings
 from .trained_cache import TrainedCache
@@ -32,10 +30,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--samples", type=whole_number(1), default=256, metavar="N", help="how many to average")
     parser.add_argument("--batch", type=whole_number(1), default=32, metavar="N", help="samples at a time")
     parser.add_argument("--order", type=int, choices=(0, 1, 2), default=2, help="of the forecast; an existing file has its own")
-    parser.add_argument("--labels", metavar="LIST", help="class indices or names (default: all but every fourth)")
-    parser.add_argument("--steps", type=whole_number(5, TRAIN_STEPS), default=50, metavar="N", help="denoise steps")
-    parser.add_argument("--cfg", type=number_in(0, 100), default=4.0, metavar="SCALE", help="classifier-free guidance")
-    parser.add_argument("--solver", choices=SOLVERS, default="ddim", help="sampler")
+    add_run_arguments(parser, least_steps=5)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
 
 
@@ -50,8 +45,7 @@ def run(args: argparse.Namespace) -> None:
         )
     batch = min(args.batch, args.samples)
     try:
-        labels, _ = labels_apart(args.labels, model.config.num_classes, names)
-        start = DrawnRuns(model, labels, labels, batch=batch, steps=args.steps, cfg=args.cfg, solver=args.solver)
+        start = runs_of(args, model, names, batch)
         runs = (start(seed) for seed in tqdm(range(-(-args.samples // batch)), desc="calibrate", unit="run"))
         calibration = calibrate(runs, dit_tau, trained.settings.order)
         save_trained_cache(replace(trained, calibration=calibration), args.predictor)

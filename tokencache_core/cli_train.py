@@ -11,12 +11,11 @@ from tqdm import tqdm
 
 from .cache_predictor import KINDS
 from .cli_checks import CommandError, Help, check_writable, device_named, model_and_names, number_in, whole_number
-from .drawn_runs import HELD_OUT_SEEDS, DrawnRuns, labels_apart
+from .cli_runs import add_run_arguments, runs_of
+from .drawn_runs import HELD_OUT_SEEDS
 from .fingerprint import fingerprint_of
 from .learned import Learned
-from .noise_schedule import TRAIN_STEPS
 from .predictor_file import PredictorFileError, save_trained_cache
-from .sampling import SOLVERS
 from .settings import CacheSettings
 from .trained_cache import TrainedCache, kept
 from .training import Training, TrainingDiverged, TrainingPlan
@@ -39,11 +38,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     budget.add_argument("--iterations", type=whole_number(1), metavar="N", help="stop after so many runs in all")
     parser.add_argument("--resume", action="store_true", help="go on where an earlier call with the same --out stopped")
     runs = parser.add_argument_group("the runs to learn from")
-    runs.add_argument("--labels", metavar="LIST", help="class indices or names (default: all but every fourth)")
+    add_run_arguments(runs, least_steps=4)
     runs.add_argument("--batch", type=whole_number(1), default=4, metavar="N", help="samples a run")
-    runs.add_argument("--steps", type=whole_number(4, TRAIN_STEPS), default=50, metavar="N", help="denoise steps")
-    runs.add_argument("--cfg", type=number_in(0, 100), default=4.0, metavar="SCALE", help="classifier-free guidance")
-    runs.add_argument("--solver", choices=SOLVERS, default="ddim", help="sampler")
     cache = parser.add_argument_group("cache")
     cache.add_argument("--cache-ratio", type=number_in(0, 1), default=1.0, metavar="R", help="r: share that P-steps reuse")
     cache.add_argument("--order", type=int, choices=(0, 1, 2), default=2, help="0 reuses updates, 1 and 2 forecast them")
@@ -71,11 +67,8 @@ def run(args: argparse.Namespace) -> None:
     settings = CacheSettings(cache_ratio=args.cache_ratio, order=args.order, last_blocks=args.last_blocks)
     try:
         plan = TrainingPlan(settings, args.interval, args.rank, float(args.rank), args.forecast_hidden, args.predictor, args.sparsity, args.soft, args.learning_rate, seed=args.seed)
-        training_labels, other_labels = labels_apart(args.labels, model.config.num_classes, names)
         fingerprint = fingerprint_of("DiT", model.blocks)
-        training = Training(plan, model, model.blocks, DrawnRuns(
-            model, training_labels, other_labels, batch=args.batch, steps=args.steps, cfg=args.cfg, solver=args.solver,
-        ))
+        training = Training(plan, model, model.blocks, runs_of(args, model, names, args.batch))
     except ValueError as error:
         raise CommandError(str(error)) from None
     try:

@@ -62,7 +62,7 @@ class RunHistory:
             out = torch.add(out, update, alpha=weight) if out is x else out.add_(update, alpha=weight)
         if learned is not None:
             newest_first, terms = self.terms(tau)
-            out = out + learned(x, terms, newest_first, tau)
+            out = out + learned(terms, newest_first, tau)
         return _as_stream(out, x.dtype)
 
     def terms(self, tau: float) -> tuple[list[float], list[Tensor]]:
@@ -75,6 +75,11 @@ class RunHistory:
             terms.append(sum((now - then) * update for now, then, update in zip(weights[:count], before, updates)))
             before = weights
         return taus, terms
+
+    @property
+    def newest(self) -> Tensor:
+        """The update of the last refresh, (R, N, D) float32."""
+        return self.updates[self.taus.index(min(self.taus))]
 
     @property
     def memory_bytes(self) -> int:

@@ -2,8 +2,8 @@
 
 The polynomial through the last refreshes (history.py) knows nothing of the model. How this model's updates go on from
 a given history can be learned from its own runs: a gain for every channel of every term of the polynomial, and a small
-network of one hidden layer over what is known of the token. It begins as the plain polynomial, and costs about one
-per cent of a full step. TokenCache's own repair of a forecast is LoRA on the last blocks (lora.py), which costs those blocks.
+network of one hidden layer over what is known of the token: its last refreshes alone, so that it can be taught on
+recorded runs (replay.py). It begins as the plain polynomial, and costs about one per cent of a full step. TokenCache's own repair of a forecast is LoRA on the last blocks (lora.py), which costs those blocks.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ class LearnedForecast(nn.Module):
         super().__init__()
         self.order = order
         self.gains = nn.Linear(_TIMES, (order + 1) * width)
-        self.into = nn.Linear((order + 2) * width, hidden)
+        self.into = nn.Linear((order + 1) * width, hidden)
         self.time = nn.Linear(_TIMES, hidden, bias=False)
         self.out = nn.Linear(hidden, width)
         for layer in (self.gains, self.out):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, x: Tensor, terms: Sequence[Tensor], taus: Sequence[float], tau: float) -> Tensor:
+    def forward(self, terms: Sequence[Tensor], taus: Sequence[float], tau: float) -> Tensor:
         """The correction (R, N, D), float32, at `tau`.
 
-        x: (R, N, D) the run's input. terms: the newest update, then what each further refresh adds to the forecast
+        terms: the newest update, then what each further refresh adds to the forecast
         (`RunHistory.terms`); those not there yet count as zero. taus: of the refreshes, the newest first.
         """
         missing = self.order + 1 - len(terms)
         terms = [*terms, *[torch.zeros_like(terms[0])] * missing]
         moving = terms[1:] or terms
         scale = sum(_rms(term).square() for term in moving).sqrt()       # a token that does not move needs no correction
-        known = [_normed(x.float()), _normed(terms[0]), *[term / (scale + 1e-6) for term in terms[1:]]]
-        times = _time_features(taus, tau, x.device)
+        known = [_normed(terms[0]), *[term / (scale + 1e-6) for term in terms[1:]]]
+        times = _time_features(taus, tau, terms[0].device)
         hidden = gelu(self.into(torch.cat(known, dim=-1)) + self.time(times), approximate="tanh")
         gains = self.gains(times).view(self.order + 1, -1)
         return torch.addcmul(sum(gain * term for gain, term in zip(gains, terms)), scale, self.out(hidden))

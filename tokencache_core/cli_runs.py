@@ -1,0 +1,24 @@
+"""The options of commands that draw runs of a DiT to learn from."""
+
+from __future__ import annotations
+
+import argparse
+
+from .cli_checks import number_in, whole_number
+from .dit import DiT
+from .drawn_runs import DrawnRuns, labels_apart
+from .noise_schedule import TRAIN_STEPS
+from .sampling import SOLVERS
+
+
+def add_run_arguments(parser: argparse._ActionsContainer, least_steps: int) -> None:
+    parser.add_argument("--labels", metavar="LIST", help="class indices or names (default: all but every fourth)")
+    parser.add_argument("--steps", type=whole_number(least_steps, TRAIN_STEPS), default=50, metavar="N", help="denoise steps")
+    parser.add_argument("--cfg", type=number_in(0, 100), default=4.0, metavar="SCALE", help="classifier-free guidance")
+    parser.add_argument("--solver", choices=SOLVERS, default="ddim", help="sampler")
+
+
+def runs_of(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None, batch: int) -> DrawnRuns:
+    """The runs that the options describe; ValueError for classes that the model does not have."""
+    training, measuring = labels_apart(args.labels, model.config.num_classes, names)
+    return DrawnRuns(model, training, measuring, batch=batch, steps=args.steps, cfg=args.cfg, solver=args.solver)
