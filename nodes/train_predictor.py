@@ -70,7 +70,7 @@ def _train(training: Training, minutes: float) -> None:
     bar, started = comfy.utils.ProgressBar(1000), time.monotonic()
     while True:
         point = training.step()
-        logging.info(f"TokenCache training: run {point.iteration}, drift {point.loss:.4g}")
+        logging.info(f"TokenCache training: iteration {point.iteration}, drift {point.loss:.4g}")
         done = (time.monotonic() - started) / (60 * minutes)
         bar.update_absolute(min(1000, round(1000 * done)), 1000)
         comfy.model_management.throw_exception_if_processing_interrupted()

@@ -11,7 +11,7 @@ import torch
 from tiny_dit import tiny_dit
 from tokencache_core.adapters import Adapters
 from tokencache_core.cached import cached_sample
-from tokencache_core.distill import Drift, follow
+from tokencache_core.distill import Window, follow, sample_plain
 from tokencache_core.dit_run import DiTRun
 from tokencache_core.learned import Learned
 from tokencache_core.noise_schedule import simple_sigmas
@@ -41,29 +41,33 @@ def training():
     state.close()
 
 
-def test_errors_of_one_sign_add_up_and_begin_anew_after_a_window():
-    drift = Drift(torch.tensor([8.0, 4.0, 2.0, 0.0]))
-    drift.add(8.0, torch.full((1, 2), 3.0))                # moves x by (1 - 4/8) 3 = 1.5
-    drift.add(4.0, torch.full((1, 2), 1.0))                # and by (1 - 2/4) 1 = 0.5; the scale is sqrt(1 + 2^2)
-    assert drift.settle().item() == pytest.approx((4.0 / 5.0) ** 0.5)
-    assert drift.settle() is None
-    drift.add(2.0, torch.full((1, 2), -1.0))               # the last step: the whole error, scale 1
-    assert drift.settle().item() == pytest.approx(1.0)
+def test_a_window_is_what_its_predictions_have_moved():
+    window, clean = Window(torch.tensor([8.0, 4.0, 2.0, 0.0])), torch.tensor([[3.0, 3.0]], requires_grad=True)
+    assert window.settle(torch.ones(1, 2), 2.0) is None    # no P-step yet
+    window.add(8.0, clean)                                 # moves x by (1 - 4/8) of it
+    window.add(4.0, clean)                                 # and by (1 - 2/4)
+    loss = window.settle(torch.tensor([[2.0, 2.0]]), 2.0)
+    assert loss.item() == pytest.approx(2.0 / 5.0**0.5)     # only how far off x is counts, in its scale sqrt(1 + 2^2)
+    loss.backward()
+    assert clean.grad.tolist() == [pytest.approx([0.5 / 5.0**0.5] * 2)]
+    assert window.settle(torch.ones(1, 2), 2.0) is None    # begun anew
+    window.add(2.0, torch.zeros(2, 2))
+    assert window.settle(torch.tensor([[1.0, 1.0], [3.0, 3.0]]), 0.0).item() == pytest.approx(2.0)   # the samples' mean
 
 
-def test_following_is_the_cached_run_itself():
-    """The student's states are those of `cached_sample`, whatever the plain model is asked in between."""
+def test_following_is_the_cached_run_itself_and_measures_how_far_it_strays():
     model = tiny_dit()
-    run, seen = starter(model)(0), []
-    session = run.open_session(SETTINGS, UniformSchedule(4))
-    plain_sample = run.sample
-    run.sample = lambda around: seen.append(plain_sample(around))
-    losses = follow(run, session)
+    run = starter(model)(0)
+    plain = sample_plain(run)
+    assert len(plain.states) == 10 and torch.equal(plain.samples, run.sample())
+    off = follow(run, run.open_session(SETTINGS, UniformSchedule(4)), plain)
+    assert len(off) == 2 and min(off) > 0                  # I-steps 0, 1, 5, 9: windows 2-4, 6-8
+    off = follow(run, run.open_session(SETTINGS, UniformSchedule(5)), plain)
     cached, _ = cached_sample(
-        model, torch.arange(2), noise=run.noise, sigmas=SIGMAS, cfg=2.0, settings=SETTINGS, schedule=UniformSchedule(4),
+        model, torch.arange(2), noise=run.noise, sigmas=SIGMAS, cfg=2.0, settings=SETTINGS, schedule=UniformSchedule(5),
     )
-    assert torch.equal(seen[0], cached)
-    assert len(losses) == 2 and min(losses) > 0            # I-steps 0, 1, 5, 9: windows 2-4, 6-8
+    ends_in_p_steps = (cached - plain.samples).flatten(1).square().mean(dim=1).sqrt().mean().item()
+    assert off[-1] == pytest.approx(ends_in_p_steps, rel=1e-5)
 
 
 def test_it_learns_and_the_model_stays_bit_identical(training):

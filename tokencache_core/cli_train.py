@@ -35,7 +35,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="the predictor file to write, .safetensors")
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--minutes", type=number_in(0, 1e6), default=15.0, metavar="M", help="stop after so long")
-    budget.add_argument("--iterations", type=whole_number(1), metavar="N", help="stop after so many runs in all")
+    budget.add_argument("--iterations", type=whole_number(1), metavar="N", help="stop after so many iterations in all")
     parser.add_argument("--resume", action="store_true", help="go on where an earlier call with the same --out stopped")
     runs = parser.add_argument_group("the runs to learn from")
     add_run_arguments(runs, least_steps=4)
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> None:
         drift = training.held_out(learned)
     except (TrainingStateError, PredictorFileError) as error:
         raise CommandError(str(error)) from None
-    print(f"held-out drift with what was learned: {drift:.4g} ({drift / plain:.1%}), after {training.iteration} runs")
+    print(f"held-out drift with what was learned: {drift:.4g} ({drift / plain:.1%}), after {training.iteration} iterations")
     print(f"wrote {args.out}; {state} can be removed unless you mean to --resume")
 
 
@@ -95,7 +95,7 @@ def _train(training: Training, args: argparse.Namespace, state: Path) -> None:
     saved = time.monotonic()
     left = itertools.count() if args.iterations is None else range(training.iteration, args.iterations)
     try:
-        with tqdm(left, desc="train", unit="run", total=args.iterations, initial=training.iteration) as bar:
+        with tqdm(left, desc="train", unit="iteration", total=args.iterations, initial=training.iteration) as bar:
             for _ in bar:
                 if args.iterations is None and training.seconds >= 60 * args.minutes:
                     break

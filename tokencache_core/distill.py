@@ -1,14 +1,16 @@
-"""Follow a cached run and, at every P-step, measure what the plain model would have said at the same point.
+"""Follow a cached run and, after every window of P-steps, see how far it has come from the plain model's run.
 
-The run is the student's own: its states, its histories, its I-steps. So whatever is learned from the mismatch is
-learned on what inference will meet, forecasts and stale keys and values included (on-policy distillation; the same
-reason as in DAgger, arXiv 1011.0686).
+The run is the student's own: its states, its histories, its I-steps. So whatever is learned from its deviation is learned
+on what inference will meet, forecasts and stale keys and values included (on-policy distillation; the same reason as in
+DAgger, arXiv 1011.0686). And it is the deviation of the whole run so far that counts. The error of single steps, or of
+single windows, is a poor guide: a correction that halves it by leaning one way adds up over the run (docs/experiments.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -37,49 +39,71 @@ class Run(Protocol):
     def sample(self, around: Callable[[Denoise], Denoise]) -> Tensor: ...
 
 
-class Drift:
-    """What the P-steps since the last I-step have put between the cached run's x and the plain model's.
+@dataclass(frozen=True)
+class PlainRun:
+    """Where the plain model's run went: x (B, ...) at each evaluation, kept on the CPU, and its samples."""
 
-    An error d in the predicted clean x moves the next x by (1 - sigma' / sigma) d (one step of DDIM); errors of one
-    sign in a row add up, and that is what an average over single steps does not see. Measured in units of the noisy
-    x's own scale, sqrt(1 + sigma'^2), in which the model takes it.
+    states: tuple[Tensor, ...]
+    samples: Tensor
+
+
+def sample_plain(run: Run) -> PlainRun:
+    states: list[Tensor] = []
+
+    def around(denoise: Denoise) -> Denoise:
+        def watched(x: Tensor, sigma: Tensor) -> Tensor:
+            states.append(x.to("cpu", copy=True))
+            return denoise(x, sigma)
+        return watched
+
+    with torch.no_grad():
+        samples = run.sample(around)
+    return PlainRun(tuple(states), samples)
+
+
+class Window:
+    """What the P-steps since the last I-step have predicted, as far as it has moved x.
+
+    A change d of the predicted clean x moves the next x by (1 - sigma' / sigma) d (one step of DDIM), and what x has been
+    moved by, the next steps of the window carry along.
     """
 
     def __init__(self, sigmas: Tensor) -> None:
         self.sigmas = sigmas.tolist()
-        self.x: Tensor | None = None
-        self.scale = 1.0
+        self.moved: Tensor | None = None
 
-    def add(self, sigma: float, error: Tensor) -> None:
-        """The error (B, ...) of the clean x predicted at `sigma`."""
+    def add(self, sigma: float, clean: Tensor) -> None:
+        """The clean x (B, ...) predicted at `sigma`, with its graph."""
         following = next((other for other in self.sigmas if other < sigma * (1 - 1e-4)), 0.0)
-        moved = (1 - following / sigma) * error
-        self.x = moved if self.x is None else self.x + moved
-        self.scale = (1 + following**2) ** 0.5
+        moved = (1 - following / sigma) * clean
+        self.moved = moved if self.moved is None else self.moved + moved
 
-    def settle(self) -> Tensor | None:
-        """The drift, a scalar, and begin anew; None where there was no P-step.
+    def settle(self, deviation: Tensor, sigma: float) -> Tensor | None:
+        """The loss, a scalar, of being off by `deviation` (B, ...) at `sigma`, and begin anew; None after no P-step.
 
-        The root mean square of each sample, averaged: with squares, the few samples that drift far would teach alone.
+        In units of the noisy x's own scale, sqrt(1 + sigma^2), in which the model takes it; the root mean square of each
+        sample, averaged: with squares, the few samples that stray far would teach alone.
         """
-        drift, self.x = self.x, None
-        return None if drift is None else ((drift / self.scale).flatten(1).square().mean(dim=1) + 1e-12).sqrt().mean()
+        moved, self.moved = self.moved, None
+        if moved is None:
+            return None
+        off = (deviation + moved - moved.detach()) / (1 + sigma**2) ** 0.5
+        return (off.flatten(1).square().mean(dim=1) + 1e-12).sqrt().mean()
 
 
 def follow(
-    run: Run, session: Session, learn: Callable[[Tensor], None] | None = None,
+    run: Run, session: Session, plain: PlainRun, learn: Callable[[Tensor], None] | None = None,
     student: Callable[[], AbstractContextManager] = nullcontext,
 ) -> list[float]:
-    """Sample `run` under `session`; returns the drift of each window, the P-steps between two I-steps.
+    """Sample `run` under `session`; returns how far it is from `plain` after each window, the last one at the end.
 
-    learn: is given each window's drift, with its graph. student: opened around the cached pass of each P-step, and not
-    around the plain one.
+    learn: is given each window's loss, with its graph. student: opened around the model's passes on P-steps.
     """
-    drift, losses = Drift(run.sigmas), []
+    window, losses, states = Window(run.sigmas), [], iter(plain.states)
 
-    def settle() -> None:
+    def settle(deviation: Tensor, sigma: float) -> None:
         with torch.set_grad_enabled(learn is not None):
-            loss = drift.settle()
+            loss = window.settle(deviation, sigma)
             if loss is not None:
                 losses.append(float(loss.detach()))
                 if learn is not None:
@@ -87,21 +111,21 @@ def follow(
 
     def around(denoise: Denoise) -> Denoise:
         def followed(x: Tensor, sigma: Tensor) -> Tensor:
+            there = next(states)
             with session.evaluation(float(sigma)) as evaluation:
                 if evaluation.computes_all:
-                    settle()
+                    settle(x - there.to(x.device), float(sigma))
                     with run.cached(session):
                         return denoise(x, sigma)
-                with torch.set_grad_enabled(learn is not None), student(), run.cached(session):
-                    cached = denoise(x, sigma)
-                plain = denoise(x, sigma)
-            with torch.set_grad_enabled(learn is not None):
-                drift.add(float(sigma), cached - plain)
-            return cached.detach()
+                with torch.set_grad_enabled(learn is not None):
+                    with student(), run.cached(session):
+                        clean = denoise(x, sigma)
+                    window.add(float(sigma), clean)
+            return clean.detach()
         return followed
 
     with torch.no_grad():
-        run.sample(around)
-        settle()
+        samples = run.sample(around)
+        settle(samples - plain.samples, 0.0)
     session.close()
     return losses

@@ -103,7 +103,7 @@ class TokenHistory:
         # taus lie in [0, 1]: the nearest of the near comes first, then an empty slot, then the furthest
         urgency = torch.where(distance <= spacing, 4 - distance, distance)
         slot = urgency.nan_to_num(nan=2.0).argmax(dim=0)
-        self.updates[slot, index] = update.reshape(len(index), -1).float()
+        self.updates[slot, index] = update.reshape(len(index), self.updates.shape[-1]).float()
         self.taus[slot, index] = tau
 
     def add_forecast(self, x: Tensor, tau: float) -> Tensor:

@@ -1,8 +1,8 @@
 """Training what P-steps add: LoRA on the last K blocks (TokenCache, arXiv 2409.18523, section 3) and learned forecasts.
 
-No data set: each iteration samples a batch of its own noise with caching, the way inference will, and corrects the
-weights after every window of P-steps (`distill.follow`). Learned forecasts alone are taught on recorded runs instead
-(`replay`), many times faster. What is kept is a running average, so that training can be stopped at any time.
+No data set: each iteration samples a batch of its own noise once whole and others with caching, the way inference will,
+and corrects the weights after every window of P-steps (`distill.follow`). What is kept is their running average, so that
+training can be stopped at any time.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from torch import Tensor, nn
 from .adapters import Adapters
 from .allocation import on_ladder
 from .cache_predictor import KINDS, CachePredictor, new_predictor
-from .distill import Run, follow
+from .distill import PlainRun, Run, follow, sample_plain
 from .drawn_runs import HELD_OUT_SEEDS
 from .learned import Learned
 from .learned_forecast import LearnedForecast, forecast_from_tensors
 from .lora import LoraPair
 from .predicted_plan import RelaxedPlanner
-from .replay import Recording, record, replay
 from .reused_runs import reused_runs
 from .schedule import UniformSchedule
 from .settings import CacheSettings
 from .trained_cache import TrainingPoint
 
 
-REPLAYS = 10  # an iteration
+TURNS = 4   # cached runs in an iteration
+POOL = 64  # runs whose plain trajectory is kept
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,7 @@ class TrainingPlan:
     each, so that what is learned serves neighbouring speeds. rank, alpha: of the adapters on the last blocks, if there are any. forecast_hidden: width
     of the learned forecasts' hidden layer, 0 for none. predictor: the kind of Cache Predictor (cache_predictor.KINDS), ""
     for none. sparsity: lambda, the weight of the mean score in the loss. soft: mix by the scores themselves and predict
-    them on every P-step, as the paper trains, in place of the hard choice that inference makes. recording_gib:
-    memory for recorded runs, where learned forecasts alone are trained. average: share that an iteration's weights have in the running
+    them on every P-step, as the paper trains, in place of the hard choice that inference makes. average: share that an iteration's weights have in the running
     average once it is warm. held_out_every: iterations between measurements on the held-out run.
     """
 
@@ -58,7 +57,6 @@ class TrainingPlan:
     predictor: str = ""
     sparsity: float = 0.0
     soft: bool = False
-    recording_gib: float = 4.0
     learning_rate: float = 1e-3
     average: float = 0.05
     held_out_every: int = 10
@@ -133,16 +131,15 @@ class Training:
             raise ValueError("nothing to train: no block reuses all its tokens, and last_blocks is 0")
         self.average = [weight.detach().clone() for weight in self.parameters]
         self.optimizer = torch.optim.Adam(self.parameters, lr=plan.learning_rate, betas=(0.9, 0.95))
-        self.replays = self.adapters is None and self.predictor is None and plan.settings.cache_ratio == 1
-        self.recordings: dict[int, Recording] = {}
+        self.pool: dict[int, tuple[Run, PlainRun]] = {}
         self.iteration, self.seconds = 0, 0.0
         self.log: list[TrainingPoint] = []
 
     def step(self) -> TrainingPoint:
-        """One iteration: a whole cached run of one batch, or some replays, with an update after every window of P-steps."""
+        """One iteration: some cached runs of one batch, with an update of the weights after every window of P-steps."""
         started = time.monotonic()
         with self._whole_or_not_at_all():
-            losses = self._replayed() if self.replays else self._followed()
+            losses = [loss for turn in range(TURNS) for loss in self._followed(self.iteration * TURNS + turn)]
         self.iteration += 1
         self._average()
         if self.planner is not None:
@@ -153,38 +150,32 @@ class Training:
         self.log.append(TrainingPoint(self.iteration, self.seconds, sum(losses) / len(losses), held_out))
         return self.log[-1]
 
-    def _followed(self) -> list[float]:
-        settings, seed = self.plan.settings, self.plan.seed + self.iteration
+    def _followed(self, number: int) -> list[float]:
+        settings = self.plan.settings
         if self.predictor is not None:
             settings = replace(settings, shares="uniform")    # every block takes part in the competition
             self.planner = RelaxedPlanner(self.predictor, 1 - settings.cache_ratio, self.plan.soft)
-        run = self.start(seed)
+        run, plain = self._pooled(number)
         session = run.open_session(
-            settings, self.plan.drawn_schedule(seed), planner=self.planner, learned=Learned(forecasts=self.forecasts),
+            settings, self.plan.drawn_schedule(number), planner=self.planner, learned=Learned(forecasts=self.forecasts),
         )
-        return follow(run, session, self._learn, self.adapters.on if self.adapters else nullcontext)
+        return follow(run, session, plain, self._learn, self.adapters.on if self.adapters else nullcontext)
 
-    def _replayed(self) -> list[float]:
-        losses = []
-        for number in range(self.iteration * REPLAYS, (self.iteration + 1) * REPLAYS):
-            losses += replay(self._recording(number), self.plan.drawn_schedule(number), Learned(forecasts=self.forecasts), self._learn)
-        return losses
-
-    def _recording(self, number: int) -> Recording:
-        """One of a pool that grows by one an iteration until its memory is used up; the same for the same `number`."""
-        def recorded(index: int) -> Recording:
-            if index not in self.recordings:
-                self.recordings[index] = record(self.start(self.plan.seed + index), self.plan.settings)
-            return self.recordings[index]
-
-        room = max(1, int(self.plan.recording_gib * 2**30) // max(1, recorded(0).memory_bytes))
-        return recorded((self.iteration + number) % min(room, 1 + self.iteration))
+    def _pooled(self, number: int) -> tuple[Run, PlainRun]:
+        """A run and where it goes without the cache, from a pool that grows by one an iteration; the same for the same `number`."""
+        index = (self.iteration + number) % min(POOL, 1 + self.iteration)
+        if index not in self.pool:
+            run = self.start(self.plan.seed + index)
+            self.pool[index] = run, sample_plain(run)
+        return self.pool[index]
 
     def held_out(self, learned: Learned) -> float:
-        """Mean drift over the windows of the held-out run, with what was `learned`."""
-        run = self.start(HELD_OUT_SEEDS)
-        losses = follow(run, run.open_session(self.plan.settings, self.plan.schedule, learned=learned))
-        return sum(losses) / len(losses)
+        """How far the held-out run is from the plain model's after its last window of P-steps, with what was `learned`."""
+        if HELD_OUT_SEEDS not in self.pool:
+            run = self.start(HELD_OUT_SEEDS)
+            self.pool[HELD_OUT_SEEDS] = run, sample_plain(run)
+        run, plain = self.pool[HELD_OUT_SEEDS]
+        return follow(run, run.open_session(self.plan.settings, self.plan.schedule, learned=learned), plain)[-1]
 
     def learned(self) -> Learned:
         """The averaged weights, copied, for inference."""
