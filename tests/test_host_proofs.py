@@ -26,10 +26,15 @@ SHARE = 0.4
 class FixedPlan:
     """Recomputes the same random tokens whatever happens; each image has its own."""
 
+    per_block = False
+
     def computed_all(self, tau):
         pass
 
-    def ranking(self, images, n_tokens, count, tau, histories):
+    def look(self, call, images, tau, histories):
+        pass
+
+    def ranking(self, block, images, n_tokens, count, tau, histories):
         return torch.rand(images, n_tokens, generator=torch.Generator().manual_seed(3)).argsort(dim=1)
 
 
