@@ -136,7 +136,7 @@ def evaluate(tiny, session, x):
 def poison(session, n_image, images, conds):
     """NaN in all that is cached of the tokens about to be recomputed."""
     (rows,) = session.row_caches.values()
-    tokens = FixedPlan().ranking(images, n_image, 0, 0, [])[:, : round(SHARE * n_image)].sort(dim=1).values
+    tokens = FixedPlan().ranking(0, images, n_image, 0, 0, [])[:, : round(SHARE * n_image)].sort(dim=1).values
     index = TokenIndex(tokens.repeat(conds, 1), n_image)
     for history in rows.tokens.values():
         n_text = history.shape[1] - n_image
