@@ -32,9 +32,7 @@ from .schedule import UniformSchedule
 from .settings import CacheSettings
 from .trained_cache import TrainingPoint
 
-
 TURNS = 4   # cached runs in an iteration
-POOL = 64  # runs whose plain trajectory is kept
 
 
 @dataclass(frozen=True)
@@ -42,11 +40,12 @@ class TrainingPlan:
     """What is trained, and how.
 
     interval: of the I-steps on the held-out run; training runs have one between 0.6 and 1.6 times as long, drawn anew for
-    each, so that what is learned serves neighbouring speeds. rank, alpha: of the adapters on the last blocks, if there are any. forecast_hidden: width
-    of the learned forecasts' hidden layer, 0 for none. predictor: the kind of Cache Predictor (cache_predictor.KINDS), ""
-    for none. sparsity: lambda, the weight of the mean score in the loss. soft: mix by the scores themselves and predict
-    them on every P-step, as the paper trains, in place of the hard choice that inference makes. average: share that an iteration's weights have in the running
-    average once it is warm. held_out_every: iterations between measurements on the held-out run.
+    each, so that what is learned serves neighbouring speeds. rank, alpha: of the adapters on the last blocks, if there are
+    any. forecast_hidden: width of the learned forecasts' hidden layer, 0 for none. predictor: the kind of Cache Predictor
+    (cache_predictor.KINDS), "" for none; it takes the place of learned forecasts. sparsity: lambda, the weight of the mean
+    score in the loss. soft: mix by the scores themselves and predict them on every P-step, as the paper trains, in place of
+    the hard choice that inference makes. average: share that an iteration's weights have in the running average once it is
+    warm. held_out_every: iterations between measurements on the held-out run.
     """
 
     settings: CacheSettings
@@ -131,15 +130,18 @@ class Training:
             raise ValueError("nothing to train: no block reuses all its tokens, and last_blocks is 0")
         self.average = [weight.detach().clone() for weight in self.parameters]
         self.optimizer = torch.optim.Adam(self.parameters, lr=plan.learning_rate, betas=(0.9, 0.95))
-        self.pool: dict[int, tuple[Run, PlainRun]] = {}
+        self.held_out_run: tuple[Run, PlainRun] | None = None
         self.iteration, self.seconds = 0, 0.0
         self.log: list[TrainingPoint] = []
 
     def step(self) -> TrainingPoint:
-        """One iteration: some cached runs of one batch, with an update of the weights after every window of P-steps."""
+        """One iteration: a batch sampled whole and, under different schedules, with the cache, learning after every window."""
         started = time.monotonic()
+        seed = self.plan.seed + self.iteration
+        run = self.start(seed)
+        plain = sample_plain(run)
         with self._whole_or_not_at_all():
-            losses = [loss for turn in range(TURNS) for loss in self._followed(self.iteration * TURNS + turn)]
+            losses = [loss for turn in range(TURNS) for loss in self._followed(run, plain, seed * TURNS + turn)]
         self.iteration += 1
         self._average()
         if self.planner is not None:
@@ -150,31 +152,22 @@ class Training:
         self.log.append(TrainingPoint(self.iteration, self.seconds, sum(losses) / len(losses), held_out))
         return self.log[-1]
 
-    def _followed(self, number: int) -> list[float]:
+    def _followed(self, run: Run, plain: PlainRun, schedule_seed: int) -> list[float]:
         settings = self.plan.settings
         if self.predictor is not None:
             settings = replace(settings, shares="uniform")    # every block takes part in the competition
             self.planner = RelaxedPlanner(self.predictor, 1 - settings.cache_ratio, self.plan.soft)
-        run, plain = self._pooled(number)
         session = run.open_session(
-            settings, self.plan.drawn_schedule(number), planner=self.planner, learned=Learned(forecasts=self.forecasts),
+            settings, self.plan.drawn_schedule(schedule_seed), planner=self.planner, learned=Learned(forecasts=self.forecasts),
         )
         return follow(run, session, plain, self._learn, self.adapters.on if self.adapters else nullcontext)
 
-    def _pooled(self, number: int) -> tuple[Run, PlainRun]:
-        """A run and where it goes without the cache, from a pool that grows by one an iteration; the same for the same `number`."""
-        index = (self.iteration + number) % min(POOL, 1 + self.iteration)
-        if index not in self.pool:
-            run = self.start(self.plan.seed + index)
-            self.pool[index] = run, sample_plain(run)
-        return self.pool[index]
-
     def held_out(self, learned: Learned) -> float:
         """How far the held-out run is from the plain model's after its last window of P-steps, with what was `learned`."""
-        if HELD_OUT_SEEDS not in self.pool:
+        if self.held_out_run is None:
             run = self.start(HELD_OUT_SEEDS)
-            self.pool[HELD_OUT_SEEDS] = run, sample_plain(run)
-        run, plain = self.pool[HELD_OUT_SEEDS]
+            self.held_out_run = run, sample_plain(run)
+        run, plain = self.held_out_run
         return follow(run, run.open_session(self.plan.settings, self.plan.schedule, learned=learned), plain)[-1]
 
     def learned(self) -> Learned:
