@@ -34,7 +34,6 @@ class HostRun:
         self.model, self.latent, self.sampler, self.sigmas, self.seed = model, latent, sampler, sigmas, seed
         self.positive, self.negative, self.cfg = positive, negative, cfg
         self.images = latent.shape[0]
-        self.guider = _Guider(self)  # one for all samplings: it names the conditionings, and with them the cache's rows
         self.options: dict = {}     # the transformer_options of the evaluation under way
 
     def open_session(
@@ -53,22 +52,18 @@ class HostRun:
             del options[SESSION]
 
     def sample(self, around: Callable[[Denoise], Denoise] = lambda denoise: denoise) -> Tensor:
-        self.guider.surround(around)
         noise = comfy.sample.prepare_noise(self.latent, self.seed)
-        return self.guider.sample(noise, self.latent, self.sampler, self.sigmas, disable_pbar=True, seed=self.seed)
+        return _Guider(self, around).sample(noise, self.latent, self.sampler, self.sigmas, disable_pbar=True, seed=self.seed)
 
 
 class _Guider(comfy.samplers.CFGGuider):
     """Classifier-free guidance as KSampler does it, with `around` between it and the sampler."""
 
-    def __init__(self, run: HostRun) -> None:
+    def __init__(self, run: HostRun, around: Callable[[Denoise], Denoise]) -> None:
         super().__init__(run.model)
-        self.run, self.denoise = run, self._plain
+        self.run, self.denoise = run, around(self._plain)
         self.set_conds(run.positive, run.negative)
         self.set_cfg(run.cfg)
-
-    def surround(self, around: Callable[[Denoise], Denoise]) -> None:
-        self.denoise = around(self._plain)
 
     def predict_noise(self, x: Tensor, timestep: Tensor, model_options: dict = {}, seed: int | None = None) -> Tensor:
         self.arguments, self.run.options = (model_options, seed), model_options["transformer_options"]

@@ -18,7 +18,6 @@ from comfy.patcher_extension import WrappersMP
 
 from ..tokencache_core.allocation import tokens_per_block
 from ..tokencache_core.attention import OVERRIDE_KEY
-from ..tokencache_core.block_spec import BlockSpec
 from ..tokencache_core.fingerprint import fingerprint_of
 from ..tokencache_core.forward import cached_blocks
 from ..tokencache_core.learned import Learned
@@ -121,17 +120,12 @@ def open_session(
     learned: Learned = Learned(),
 ) -> Session:
     """A session for a run of this MODEL, of a family that is known, down `sigmas` (steps + 1,)."""
-    streams = tuple(spec.stream for _, spec in known_blocks(patcher))
+    network = patcher.model.diffusion_model
+    streams = tuple(spec.stream for _, spec in family_of(network).blocks(network))
     return Session(
         settings, schedule, sigmas=sigmas[:-1].tolist(), tau=_tau_function(patcher), streams=streams, device=patcher.load_device,
         planner=planner, learned=learned,
     )
-
-
-def known_blocks(patcher: ModelPatcher) -> list[tuple[torch.nn.Module, BlockSpec]]:
-    """The blocks of a MODEL of a family that is known."""
-    network = patcher.model.diffusion_model
-    return family_of(network).blocks(network)
 
 
 def _check_fits(trained: TrainedCache, name: str, blocks: list[torch.nn.Module]) -> str:

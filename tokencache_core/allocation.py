@@ -13,7 +13,8 @@ def tokens_per_block(
 ) -> tuple[int, ...]:
     """n_l for each block: (1 - r) (L - K) N tokens in all over the cacheable blocks, N in each of the last K.
 
-    shares: learned ones, one a cacheable block, in place of the settings'. Without them at most four different counts appear ({0, one partial count, N}), so that shapes repeat from step to step.
+    shares: learned ones, one a cacheable block, in place of the settings'. Without them at most four different counts
+    appear ({0, one partial count, N}), so that shapes repeat from step to step.
     """
     cacheable = n_blocks - settings.last_blocks
     if cacheable < 0:

@@ -77,11 +77,6 @@ class RunHistory:
         return taus, terms
 
     @property
-    def newest(self) -> Tensor:
-        """The update of the last refresh, (R, N, D) float32."""
-        return self.updates[self.taus.index(min(self.taus))]
-
-    @property
     def memory_bytes(self) -> int:
         return sum(update.nbytes for update in self.updates)
 
