@@ -39,7 +39,7 @@ class HostRun:
     def open_session(
         self, settings: CacheSettings, schedule: Schedule, *, planner: Planner | None = None, learned: Learned = Learned(),
     ) -> Session:
-        return open_session(self.model, settings, schedule, self.sigmas, planner=planner, learned=learned)
+        return open_session(self.model, settings, schedule, self.sigmas, self.sampler, planner=planner, learned=learned)
 
     @contextmanager
     def cached(self, session: Session) -> Iterator[None]:

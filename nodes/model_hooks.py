@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from comfy.k_diffusion import sampling as k_diffusion_sampling
 from comfy.model_patcher import ModelPatcher, create_model_options_clone
 from comfy.patcher_extension import WrappersMP
 
@@ -72,7 +73,7 @@ class _Hooks:
         family = family_of(guider.model_patcher.model.diffusion_model)
         if family is None or len(sigmas) < 2:
             return executor(noise, latent, sampler, sigmas, *args, **kwargs)
-        session = open_session(guider.model_patcher, self.settings, self.schedule, sigmas, learned=self.learned)
+        session = open_session(guider.model_patcher, self.settings, self.schedule, sigmas, sampler, learned=self.learned)
         if self.warning:
             session.note(self.warning)
         own_options = guider.model_options
@@ -93,7 +94,8 @@ class _Hooks:
         if session is None:
             return executor(x, timestep, model_options, seed)
         with session.evaluation(float(timestep.max())):
-            return executor(x, timestep, model_options, seed)
+            clean = executor(x, timestep, model_options, seed)
+        return session.corrected(x, clean)
 
 
 def around_network(
@@ -116,16 +118,22 @@ def around_network(
 
 
 def open_session(
-    patcher: ModelPatcher, settings: CacheSettings, schedule: Schedule, sigmas: torch.Tensor, *, planner: Planner | None = None,
-    learned: Learned = Learned(),
+    patcher: ModelPatcher, settings: CacheSettings, schedule: Schedule, sigmas: torch.Tensor, sampler: Any, *,
+    planner: Planner | None = None, learned: Learned = Learned(),
 ) -> Session:
-    """A session for a run of this MODEL, of a family that is known, down `sigmas` (steps + 1,)."""
+    """A session for a run of this MODEL, of a family that is known, down `sigmas` (steps + 1,) by a SAMPLER."""
     network = patcher.model.diffusion_model
     streams = tuple(spec.stream for _, spec in family_of(network).blocks(network))
     return Session(
         settings, schedule, sigmas=sigmas[:-1].tolist(), tau=_tau_function(patcher), streams=streams, device=patcher.load_device,
-        planner=planner, learned=learned,
+        planner=planner, learned=learned, end=float(sigmas[-1]), euler=_is_euler(sampler),
     )
+
+
+def _is_euler(sampler: Any) -> bool:
+    """Whether a SAMPLER is Euler's method without noise of its own: `euler`, and `ddim`, which is built upon it."""
+    function = getattr(sampler, "sampler_function", None)
+    return function is k_diffusion_sampling.sample_euler and not sampler.extra_options.get("s_churn")
 
 
 def _check_fits(trained: TrainedCache, name: str, blocks: list[torch.nn.Module]) -> str:

@@ -51,6 +51,10 @@ class ApplyTokenCache(io.ComfyNode):
                     "shares", options=list(SHARES), default=DEFAULTS.shares, advanced=True,
                     tooltip="Where in depth tokens are computed: in the first blocks, or evenly in all.",
                 ),
+                io.Float.Input(
+                    "corrector", default=DEFAULTS.corrector, min=0.0, max=1.0, step=0.05, advanced=True,
+                    tooltip="How much of what P-steps got wrong the next I-step takes back. For euler and ddim, where P-steps compute nothing.",
+                ),
                 ScheduleType.Input("schedule", optional=True, tooltip="Which steps compute everything. Default: the first two and every third."),
                 PredictorType.Input(
                     "predictor", optional=True,
@@ -65,10 +69,12 @@ class ApplyTokenCache(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, cache_ratio, forecast_order, last_blocks, context, score, shares, schedule=None, predictor=None,
+        cls, model, cache_ratio, forecast_order, last_blocks, context, score, shares, corrector=DEFAULTS.corrector, schedule=None,
+        predictor=None,
     ) -> io.NodeOutput:
         settings = CacheSettings(
             cache_ratio=cache_ratio, order=forecast_order, last_blocks=last_blocks, context=context, score=score, shares=shares,
+            corrector=corrector,
         )
         if predictor is not None:
             settings, schedule = predictor.apply_to(settings), schedule or UniformSchedule(predictor.interval)
@@ -87,9 +93,9 @@ class IStepScheduler(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "policy", options=["uniform", "two-phase", "explicit", "percentile"], default="uniform",
-                    tooltip="Every n-th step; one interval early and another late; a list of your own; or as a predictor is calibrated.",
+                    tooltip="Evenly; one interval early and another late; a list of your own; or as a predictor is calibrated.",
                 ),
-                io.Int.Input("interval", default=3, min=1, max=100, tooltip="An I-step every so many steps (first phase of two-phase)."),
+                io.Int.Input("interval", default=3, min=1, max=100, tooltip="The most steps from one I-step to the next (two-phase: in its first phase)."),
                 io.Int.Input("second_interval", default=4, min=1, max=100, tooltip="Two-phase only: the interval after the split."),
                 io.Float.Input(
                     "split", default=0.5, min=0.0, max=1.0, step=0.05, advanced=True,

@@ -7,9 +7,8 @@ import torch
 
 from tiny_dit import tiny_dit
 from tokencache_core.bench_beats import Quality, duels, quality_at, sweeps
-from tokencache_core.bench_match import Calibration, StepTimes, calibrate, spread_i_steps
+from tokencache_core.bench_match import Calibration, StepTimes, calibrate
 from tokencache_core.bench_methods import METHODS, MORE_I_STEPS, OURS, RANDOM_TOKENS, Plan, settings_to_calibrate
-from tokencache_core.bench_ours import place_i_steps
 from tokencache_core.bench_protocol import Candidate, Row, match_note, measure_interleaved, planned_seconds, rows_of
 from tokencache_core.bench_shape import VARIANTS, ShapeRow, measure_shape, parse_shape
 from tokencache_core.bench_workload import Protocol, Workload
@@ -64,23 +63,6 @@ def test_i_steps_are_found_for_given_seconds():
     assert times.i_steps_for(18.0, 50) == 10
     assert times.i_steps_for(18.3, 50) == 10 and times.i_steps_for(18.5, 50) == 11   # one I-step more is 0.8 s
     assert times.i_steps_for(1000.0, 50) == 50 and times.i_steps_for(0.0, 50) == 1
-
-
-@pytest.mark.parametrize("count, steps, warmup, expected", [
-    (1, 4, 3, (0,)), (4, 4, 1, (0, 1, 2, 3)), (2, 10, 3, (0, 1)), (3, 10, 1, (0, 3, 7)),
-    (18, 50, 3, (0, 1, 2, *range(5, 50, 3))),
-])
-def test_i_steps_are_spread_evenly_after_the_warmup(count, steps, warmup, expected):
-    assert spread_i_steps(count, steps, warmup) == expected
-
-
-@pytest.mark.parametrize("place", [lambda c, s: spread_i_steps(c, s, 1), lambda c, s: spread_i_steps(c, s, 3), place_i_steps])
-def test_every_count_of_i_steps_can_be_placed(place):
-    for steps in (1, 2, 4, 20, 50, 250):
-        for count in range(1, steps + 1):
-            placed = place(count, steps)
-            assert len(placed) == count and placed[0] == 0 and placed[-1] < steps
-            assert list(placed) == sorted(set(placed))
 
 
 class Clock:

@@ -93,7 +93,7 @@ def test_info_prints_what_a_predictor_file_holds(tmp_path):
         f"file: {file}",
         "kind: predictor (light) + LoRA repair + calibration",
         "fits: DiT: 3 x DiTBlock of 768 parameters (layout 0123456789ab)",
-        "settings: cache_ratio 0.9, order 1, last_blocks 1, context stale, score round-robin, shares uniform, seed 7",
+        "settings: cache_ratio 0.9, order 1, last_blocks 1, context stale, score round-robin, shares uniform, corrector 0.3, seed 7",
         "interval: 4",
         "block shares: 1 0.333",
         "predictor parameters: 18",
@@ -130,7 +130,7 @@ def test_sample_writes_both_grids_and_the_report(pixel_file, tmp_path):
     done = command("sample", "--model", pixel_file, "--labels", "Red Bird, 0", "--samples", 3, "--steps", 5,
                    "--interval", 2, "--cache", "both", "--out", out)
     assert done.returncode == 0, done.stderr
-    assert "steps: IIPIP" in done.stdout and "PSNR" in done.stdout
+    assert "steps: IIPII" in done.stdout and "PSNR" in done.stdout
     with Image.open(out) as picture:
         assert picture.size == (3 * (128 + 4), 2 * (128 + 4))
 

@@ -91,5 +91,4 @@ def test_a_predictor_is_learned_and_chooses_the_tokens(tiny, folder, kind):
     loaded = LoadCachePredictor.execute("tiny.safetensors").result[0]
     model, handle = ApplyTokenCache.execute(tiny.model, **APPLY, predictor=loaded).result
     assert torch.isfinite(tiny.sample(model)).all()
-    steps = handle.latest().steps
-    assert 0 < sum(steps[-1].block_tokens) and steps[-1].kind == "P"
+    assert all(0 < sum(step.block_tokens) for step in handle.latest().steps if step.kind == "P")

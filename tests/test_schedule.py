@@ -9,8 +9,8 @@ from tokencache_core.schedule import (
 TEN = [1 - i / 10 for i in range(10)]
 
 
-def test_uniform_counts_from_the_last_warmup_step():
-    assert UniformSchedule(interval=3, warmup=2).i_steps(TEN) == {0, 1, 4, 7}
+def test_uniform_counts_from_the_last_warmup_step_and_ends_near_the_end():
+    assert UniformSchedule(interval=3, warmup=2).i_steps(TEN) == {0, 1, 4, 7, 9}
     assert UniformSchedule(interval=1, warmup=1).i_steps(TEN) == set(range(10))
     assert UniformSchedule(interval=100, warmup=1).i_steps(TEN) == {0}
 

@@ -36,14 +36,6 @@ class Calibration:
     times: dict[CacheSettings, StepTimes]
 
 
-def spread_i_steps(count: int, steps: int, warmup: int) -> tuple[int, ...]:
-    """`count` I-steps: the first `warmup`, then the others evenly over the rest of the run."""
-    first = min(warmup, count)
-    others = count - first
-    gap = (steps - first + 1) / (others + 1)
-    return tuple(range(first)) + tuple(first - 1 + round(k * gap) for k in range(1, others + 1))
-
-
 def calibrate(workload: Workload, wanted: list[CacheSettings]) -> Calibration:
     """Time a few steps of each kind, in turn; the first round of three also warms everything up."""
     full: list[float] = []

@@ -11,16 +11,17 @@ from dataclasses import asdict, dataclass, replace
 
 from torch import Tensor
 
-from .bench_match import Calibration, spread_i_steps
-from .bench_ours import OURS, place_i_steps
+from .bench_match import Calibration
+from .bench_ours import OURS
 from .bench_protocol import Candidate
 from .bench_workload import Workload
 from .learned import Learned
 from .settings import CacheSettings
+from .spacing import spread_i_steps
 from .trained_cache import TrainedCache
 
-REUSE = CacheSettings(cache_ratio=1.0, order=0)
-FORECASTS = (CacheSettings(cache_ratio=1.0, order=1), CacheSettings(cache_ratio=1.0, order=2))
+REUSE = CacheSettings(cache_ratio=1.0, order=0, corrector=0.0)
+FORECASTS = tuple(CacheSettings(cache_ratio=1.0, order=order, corrector=0.0) for order in (1, 2))
 COMPUTES_TOKENS = OURS.cache_ratio < 1.0 or OURS.last_blocks > 0
 MORE_I_STEPS = replace(OURS, cache_ratio=1.0, last_blocks=0)
 RANDOM_TOKENS = replace(
@@ -105,7 +106,7 @@ def _tokencache(plan: Plan) -> list[Candidate]:
     steps = plan.workload.protocol.steps
     note = "" if COMPUTES_TOKENS else f"no token computed on P-steps: forecast of order {OURS.order}, I-steps tuned"
     counts = plan.counts(OURS, plan.targets)
-    return [plan.cached("tokencache", OURS, place_i_steps(count, steps), note) for count in counts]
+    return [plan.cached("tokencache", OURS, spread_i_steps(count, steps), note) for count in counts]
 
 
 def _random_tokens(plan: Plan) -> list[Candidate]:
@@ -148,7 +149,7 @@ def _trained(plan: Plan, method: str, learned: Learned) -> list[Candidate]:
     settings, steps = plan.trained.settings, plan.workload.protocol.steps
     note = f"trained with an I-step every {plan.trained.interval} steps"
     return [
-        plan.cached(method, settings, place_i_steps(count, steps), note, learned) for count in plan.counts(settings, plan.targets)
+        plan.cached(method, settings, spread_i_steps(count, steps), note, learned) for count in plan.counts(settings, plan.targets)
     ]
 
 

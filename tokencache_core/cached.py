@@ -27,7 +27,8 @@ def cached_sample(
     def around(denoise: Denoise) -> Denoise:
         def cached_denoise(x: Tensor, sigma: Tensor) -> Tensor:
             with session.evaluation(float(sigma)), run.cached(session):
-                return denoise(x, sigma)
+                clean = denoise(x, sigma)
+            return session.corrected(x, clean)
         return cached_denoise
 
     return run.sample(around), session.close()

@@ -93,12 +93,16 @@ def add_cache_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--context", choices=CONTEXTS, default=default.context, help="what computed tokens attend to")
     group.add_argument("--score", choices=SCORES, default=default.score, help="how the computed tokens are chosen")
     group.add_argument("--shares", choices=SHARES, default=default.shares, help="where in depth tokens are computed")
+    group.add_argument(
+        "--corrector", type=number_in(0, 1), default=default.corrector, metavar="S",
+        help="share of the P-steps' error that the next I-step takes back, where they compute nothing and the solver is ddim",
+    )
 
 
 def cache_settings(args: argparse.Namespace) -> CacheSettings:
     return CacheSettings(
         cache_ratio=args.cache_ratio, order=args.order, last_blocks=args.last_blocks, context=args.context,
-        score=args.score, shares=args.shares, seed=args.seed,
+        score=args.score, shares=args.shares, corrector=args.corrector, seed=args.seed,
     )
 
 

@@ -116,12 +116,13 @@ def follow(
                 if evaluation.computes_all:
                     settle(x - there.to(x.device), float(sigma))
                     with run.cached(session):
-                        return denoise(x, sigma)
-                with torch.set_grad_enabled(learn is not None):
-                    with student(), run.cached(session):
                         clean = denoise(x, sigma)
-                    window.add(float(sigma), clean)
-            return clean.detach()
+                else:
+                    with torch.set_grad_enabled(learn is not None):
+                        with student(), run.cached(session):
+                            clean = denoise(x, sigma)
+                        window.add(float(sigma), clean)
+            return session.corrected(x, clean.detach())
         return followed
 
     with torch.no_grad():

@@ -45,7 +45,7 @@ class DiTRun:
         learned.check([block for block, _ in self.blocks])
         return Session(
             settings, schedule, sigmas=self.sigmas[:-1].tolist(), tau=dit_tau, streams=tuple(spec.stream for _, spec in self.blocks),
-            device=self.noise.device, planner=planner, learned=learned,
+            device=self.noise.device, planner=planner, learned=learned, end=float(self.sigmas[-1]), euler=self.solver == "ddim",
         )
 
     @contextmanager

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from .spacing import i_steps_every
 
 class Schedule(Protocol):
     def i_steps(self, taus: Sequence[float]) -> frozenset[int]:
@@ -29,7 +30,7 @@ def _check_warmup(warmup: int) -> None:
 
 @dataclass(frozen=True)
 class UniformSchedule:
-    """The first `warmup` steps, then every `interval`-th."""
+    """The first `warmup` steps, then every `interval`-th or a little more often, evenly (spacing.py)."""
 
     interval: int = 3
     warmup: int = 2
@@ -39,8 +40,7 @@ class UniformSchedule:
         _check_warmup(self.warmup)
 
     def i_steps(self, taus: Sequence[float]) -> frozenset[int]:
-        steps = range(len(taus))
-        return frozenset(steps[: self.warmup]) | frozenset(steps[self.warmup - 1 :: self.interval])
+        return frozenset(i_steps_every(self.interval, len(taus), self.warmup))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .allocation import Unit, group_blocks, tokens_per_block
 from .context import AttentionContext
+from .corrector import Corrector
 from .history import RunHistory, TokenHistory
 from .learned import Learned
 from .plan import Planner, ScorePlanner
@@ -51,9 +52,10 @@ class Evaluation:
     """One evaluation of the model at one sigma; it may take several calls of the network (conditionings apart)."""
 
     def __init__(
-        self, index: int, sigma: float, tau: float, computes_all: bool, spacing: float, n_blocks: int, device: torch.device,
+        self, index: int, sigma: float, tau: float, computes_all: bool, rising: bool, spacing: float, n_blocks: int,
+        device: torch.device,
     ) -> None:
-        self.index, self.sigma, self.tau, self.computes_all = index, sigma, tau, computes_all
+        self.index, self.sigma, self.tau, self.computes_all, self.rising = index, sigma, tau, computes_all, rising
         self.spacing = spacing                   # refreshes no further apart in tau count as one
         self.watch = Stopwatch(device)
         self.bookkeeping = 0.0
@@ -78,7 +80,7 @@ class Evaluation:
 class Session:
     """Opened when sampling starts and closed when it ends; closing gives the report and frees the caches.
 
-    sigmas: the run's own steps (without the final zero). tau: from a sigma to the model's time scaled to [0, 1].
+    sigmas: the run's own steps, without the one at which it ends (`end`). euler: whether its sampler is Euler's method. tau: from a sigma to the model's time scaled to [0, 1].
     streams: one name a block (`BlockSpec.stream`). learned: what a training gave; whoever has the blocks checks that it
     fits them (`Learned.check`).
     """
@@ -86,9 +88,11 @@ class Session:
     def __init__(
         self, settings: CacheSettings, schedule: Schedule, *, sigmas: Sequence[float], tau: Callable[[float], float],
         streams: tuple[str, ...], device: torch.device | str = "cpu", planner: Planner | None = None,
-        learned: Learned = Learned(),
+        learned: Learned = Learned(), end: float = 0.0, euler: bool = False,
     ) -> None:
         self.settings, self.sigmas, self.tau, self.streams = settings, list(sigmas), tau, streams
+        self.end = end
+        self.corrector = Corrector(settings.corrector, settings.order) if euler and settings.corrector else None
         self.taus = [tau(sigma) for sigma in self.sigmas]
         self.i_steps = schedule.i_steps(self.taus)
         self.device = torch.device(device)
@@ -108,10 +112,10 @@ class Session:
     def evaluation(self, sigma: float) -> Iterator[Evaluation]:
         """Around one evaluation of the model at `sigma`."""
         previous = self.evaluations[-1] if self.evaluations else None
-        rising = previous is not None and sigma > previous.sigma * (1 + 1e-6)
+        rising = previous is not None and sigma > previous.sigma * (1 + 1e-6)   # a sampler that goes back starts anew
         step, tau = self._step_of(sigma), self.tau(sigma)
         computes_all = previous is None or rising or step in self.i_steps
-        evaluation = Evaluation(step, sigma, tau, computes_all, self._spacing(step), len(self.streams), self.device)
+        evaluation = Evaluation(step, sigma, tau, computes_all, rising, self._spacing(step), len(self.streams), self.device)
         outer, self.current, self.used = self.current, evaluation, set()
         if computes_all:
             self.planner.computed_all(tau)
@@ -121,6 +125,24 @@ class Session:
             evaluation.watch.stop()
             self._after(evaluation)
             self.current = outer
+
+    def corrected(self, x: Tensor, clean: Tensor) -> Tensor:
+        """`clean`, predicted from x (B, ...) in the evaluation that has just ended, as the sampler is to be given it."""
+        evaluation = self.evaluations[-1]
+        step, sigma = evaluation.index, evaluation.sigma
+        if self.corrector is None:
+            return clean
+        computed, between = sum(evaluation.computed), abs(self.sigmas[step] - sigma) > 1e-4 * sigma
+        if evaluation.rising or between or 0 < computed < evaluation.available or not evaluation.available:
+            self.corrector.forget()
+            return clean
+        move = (self.sigmas[step + 1] if step + 1 < len(self.sigmas) else self.end) - sigma
+        direction = (x.float() - clean.float()) / sigma
+        if not computed:
+            self.corrector.forecast(evaluation.tau, move, direction)
+            return clean
+        wanted = self.corrector.computed(evaluation.tau, move, direction)
+        return clean if wanted is direction else (x.float() - sigma * wanted).to(clean.dtype)
 
     def rows(self, key: Hashable) -> RowCache:
         """The cache of the rows named by `key`; a second call with the same key in one evaluation has a cache of its own."""

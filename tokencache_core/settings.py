@@ -20,6 +20,8 @@ class CacheSettings:
     context: computed tokens attend to every token's last keys and values ("stale"), or to each other ("computed").
     score: how the computed tokens are chosen when no predictor is connected.
     shares: where in depth they are computed: "early" fills the first blocks whole, "uniform" gives each block as many.
+    corrector: the share of what P-steps got wrong that the next I-step takes back, 0..1; with Euler's method, and where P-steps
+    compute nothing.
     seed: of the random score.
     """
 
@@ -29,6 +31,7 @@ class CacheSettings:
     context: str = "stale"
     score: str = "staleness"
     shares: str = "early"
+    corrector: float = 0.3
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -38,6 +41,8 @@ class CacheSettings:
             raise ValueError(f"order must be 0 (reuse), 1 or 2 (forecast), not {self.order}")
         if self.last_blocks < 0:
             raise ValueError(f"last_blocks counts blocks and cannot be negative: {self.last_blocks}")
+        if not 0.0 <= self.corrector <= 1.0:
+            raise ValueError(f"corrector must lie between 0 (none) and 1, not {self.corrector}")
         for name, choices in (("context", CONTEXTS), ("score", SCORES), ("shares", SHARES)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
