@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 from tiny_dit import tiny_dit_file
 
 from tokencache_core.__main__ import main
+from tokencache_core.predictor_file import read_trained_cache
 
+ROOT = Path(__file__).resolve().parent.parent
 SMALL = ["--steps", "8", "--cfg", "2", "--batch", "2", "--rank", "2", "--last-blocks", "1"]
 
 
@@ -103,3 +108,21 @@ def test_a_predictor_of_another_model_is_refused(predictor, tmp_path, capsys):
 
 def test_predictor_rows_need_a_predictor(model, capsys):
     fails(capsys, ["bench", "--model", str(model), "--methods", "predictor"], "add --predictor FILE")
+
+
+@pytest.mark.parametrize("extra", [[], ["--cache-ratio", "0.5", "--predictor", "light"]], ids=["forecast and LoRA", "predictor and LoRA"])
+def test_two_processes_learn_as_one_with_twice_the_batch(model, tmp_path, extra):
+    one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
+    rest = ["--model", str(model), "--iterations", "3", *SMALL, *extra]
+    assert main(["train", "--out", str(one), *rest, "--batch", "4"]) == 0
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    done = subprocess.run(
+        [*launch, "-m", "tokencache_core", "train", "--out", str(two), *rest, "--batch", "2"], cwd=ROOT, capture_output=True, text=True, timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    ours, theirs = read_trained_cache(one), read_trained_cache(two)
+    assert [point.loss for point in theirs.log] == pytest.approx([point.loss for point in ours.log], rel=1e-4)
+    assert theirs.shares == ours.shares
+    weights, others = load_file(one), load_file(two)
+    assert weights.keys() == others.keys()
+    assert all(torch.allclose(weights[name], others[name], atol=1e-3) for name in weights)

@@ -8,6 +8,7 @@ from .cli_checks import number_in, whole_number
 from .dit import DiT
 from .drawn_runs import DrawnRuns, labels_apart
 from .noise_schedule import TRAIN_STEPS
+from .processes import Processes
 from .sampling import SOLVERS
 
 
@@ -18,7 +19,10 @@ def add_run_arguments(parser: argparse._ActionsContainer, least_steps: int) -> N
     parser.add_argument("--solver", choices=SOLVERS, default="ddim", help="sampler")
 
 
-def runs_of(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None, batch: int) -> DrawnRuns:
-    """The runs that the options describe; ValueError for classes that the model does not have."""
+def runs_of(
+    args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None, batch: int, processes: Processes = Processes(),
+) -> DrawnRuns:
+    """The runs that the options describe, `batch` samples of each; ValueError for classes that the model does not have."""
     training, measuring = labels_apart(args.labels, model.config.num_classes, names)
-    return DrawnRuns(model, training, measuring, batch=batch, steps=args.steps, cfg=args.cfg, solver=args.solver)
+    part = (processes.rank, processes.count)
+    return DrawnRuns(model, training, measuring, batch=batch, steps=args.steps, cfg=args.cfg, solver=args.solver, part=part)

@@ -16,6 +16,7 @@ from .drawn_runs import HELD_OUT_SEEDS
 from .fingerprint import fingerprint_of
 from .learned import Learned
 from .predictor_file import PredictorFileError, save_trained_cache
+from .processes import Processes, launched
 from .settings import CacheSettings
 from .trained_cache import TrainedCache, kept
 from .training import Training, TrainingDiverged, TrainingPlan
@@ -29,7 +30,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "train", help="train what P-steps add", formatter_class=Help,
         description="Train what undoes on P-steps of a DiT what reuse has got wrong: a learned forecast of the blocks that "
         "reuse everything, and LoRA adapters on the last blocks, which run whole. "
-        "Ctrl-C keeps what has been learned; the same command with --resume goes on.",
+        "Ctrl-C keeps what has been learned; the same command with --resume goes on. `accelerate launch --multi_gpu "
+        "--num_processes N -m tokencache_core train ...` trains in N processes, each with a --batch of its own, on CPUs as well.",
     )
     parser.add_argument("--model", required=True, metavar="FILE", help="a DiT as .safetensors or .pt (see `info`)")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="the predictor file to write, .safetensors")
@@ -63,51 +65,60 @@ def run(args: argparse.Namespace) -> None:
     if state.exists() and not args.resume:
         raise CommandError(f"--out {args.out}: {state} holds an unfinished training; add --resume to go on, or remove it")
     device = device_named(args.device)
+    processes = launched(device)
+    device = processes.device or device
     model, names = model_and_names(args.model, device)
     settings = CacheSettings(cache_ratio=args.cache_ratio, order=args.order, last_blocks=args.last_blocks)
     try:
         plan = TrainingPlan(settings, args.interval, args.rank, float(args.rank), args.forecast_hidden, args.predictor, args.sparsity, args.soft, args.learning_rate, seed=args.seed)
         fingerprint = fingerprint_of("DiT", model.blocks)
-        training = Training(plan, model, model.blocks, runs_of(args, model, names, args.batch))
+        training = Training(plan, model, model.blocks, runs_of(args, model, names, args.batch, processes), processes)
     except ValueError as error:
         raise CommandError(str(error)) from None
     try:
         if args.resume and state.exists():
             load_state(training, state)
         plain = training.held_out(Learned())
-        print(f"held-out drift of the plain cache: {plain:.4g}", flush=True)
-        _train(training, args, state)
+        _say(processes, f"held-out drift of the plain cache: {plain:.4g}")
+        _train(training, args, state, processes)
         learned = training.learned()
         trained = TrainedCache(
             settings=settings, interval=args.interval, fingerprint=fingerprint, log=tuple(training.log), **kept(learned),
             notes={"steps": str(args.steps), "cfg": str(args.cfg), "solver": args.solver, "seed": str(args.seed), "batch": str(args.batch)},
         )
-        save_trained_cache(trained, args.out)
+        if processes.rank == 0:
+            save_trained_cache(trained, args.out)
         drift = training.held_out(learned)
     except (TrainingStateError, PredictorFileError) as error:
         raise CommandError(str(error)) from None
-    print(f"held-out drift with what was learned: {drift:.4g} ({drift / plain:.1%}), after {training.iteration} iterations")
-    print(f"wrote {args.out}; {state} can be removed unless you mean to --resume")
+    _say(processes, f"held-out drift with what was learned: {drift:.4g} ({drift / plain:.1%}), after {training.iteration} iterations")
+    _say(processes, f"wrote {args.out}; {state} can be removed unless you mean to --resume")
 
 
-def _train(training: Training, args: argparse.Namespace, state: Path) -> None:
+def _say(processes: Processes, text: str) -> None:
+    if processes.rank == 0:
+        print(text, flush=True)
+
+
+def _train(training: Training, args: argparse.Namespace, state: Path, processes: Processes) -> None:
     """Until the budget is spent, Ctrl-C, or it diverges; else the state is on disk when it returns."""
     saved = time.monotonic()
     left = itertools.count() if args.iterations is None else range(training.iteration, args.iterations)
     try:
-        with tqdm(left, desc="train", unit="iteration", total=args.iterations, initial=training.iteration) as bar:
+        with tqdm(left, desc="train", unit="iteration", total=args.iterations, initial=training.iteration, disable=processes.rank > 0) as bar:
             for _ in bar:
                 if args.iterations is None and training.seconds >= 60 * args.minutes:
                     break
                 point = training.step()
                 shown = {"drift": f"{point.loss:.3g}"} | ({"held out": f"{point.held_out:.3g}"} if point.held_out else {})
                 bar.set_postfix(shown)
-                if time.monotonic() - saved > SAVE_EVERY:
+                if processes.rank == 0 and time.monotonic() - saved > SAVE_EVERY:
                     save_state(training, state)
                     saved = time.monotonic()
     except KeyboardInterrupt:
-        print("stopped; keeping what has been learned", flush=True)
+        _say(processes, "stopped; keeping what has been learned")
     except TrainingDiverged as error:
-        print(error, flush=True)
+        _say(processes, str(error))
         return  # without a state to resume from
-    save_state(training, state)
+    if processes.rank == 0:
+        save_state(training, state)

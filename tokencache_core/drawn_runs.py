@@ -14,21 +14,27 @@ HELD_OUT_SEEDS = 1_000_000   # seeds from here on are for measuring alone
 
 
 class DrawnRuns:
-    """From a seed to a run of one batch: of `training` classes, or of `measuring` ones from HELD_OUT_SEEDS on."""
+    """From a seed to a run of one batch: of `training` classes, or of `measuring` ones from HELD_OUT_SEEDS on.
+
+    part: which of how many processes draws; the batches of all together are one of so many times the samples.
+    """
 
     def __init__(
         self, model: DiT, training: list[int], measuring: list[int], *, batch: int, steps: int, cfg: float, solver: str,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
-        self.model, self.batch, self.cfg, self.solver = model, batch, cfg, solver
+        self.model, self.batch, self.cfg, self.solver, self.part = model, batch, cfg, solver, part
         self.training, self.measuring = torch.tensor(training), torch.tensor(measuring)
         self.sigmas = simple_sigmas(steps)
 
     def __call__(self, seed: int) -> DiTRun:
         config, device = self.model.config, self.model.pos_embed.device
         labels = self.training if seed < HELD_OUT_SEEDS else self.measuring
-        drawn = torch.randint(len(labels), (self.batch,), generator=torch.Generator().manual_seed(seed))
+        rank, processes = self.part
+        drawn = torch.randint(len(labels), (processes * self.batch,), generator=torch.Generator().manual_seed(seed))
+        drawn = drawn[rank * self.batch : (rank + 1) * self.batch]
         shape = (self.batch, config.in_channels, config.input_size, config.input_size)
-        noise = starting_noise(shape, seed * self.batch, self.sigmas[0])
+        noise = starting_noise(shape, (seed * processes + rank) * self.batch, self.sigmas[0])
         return DiTRun(
             self.model, labels[drawn].to(device), noise=noise.to(device), sigmas=self.sigmas.to(device), cfg=self.cfg, solver=self.solver,
         )

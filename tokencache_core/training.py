@@ -27,6 +27,7 @@ from .learned import Learned
 from .learned_forecast import LearnedForecast, forecast_from_tensors
 from .lora import LoraPair
 from .predicted_plan import RelaxedPlanner
+from .processes import Processes
 from .reused_runs import reused_runs
 from .schedule import UniformSchedule
 from .settings import CacheSettings
@@ -105,13 +106,15 @@ class Training:
     """The state of one training: the weights, their average, the optimiser and what was measured.
 
     network: the model, which takes no gradient until `close`. blocks: its blocks in order; the last K hold the adapters
-    until then. start: from a seed to a run of one batch. Seeds from HELD_OUT_SEEDS on are for measuring alone.
+    until then. start: from a seed to a run of one batch, or of this process's part of it. Seeds from HELD_OUT_SEEDS on are
+    for measuring alone. processes: those that train together; all of them hold the same state.
     """
 
     def __init__(
         self, plan: TrainingPlan, network: nn.Module, blocks: Sequence[nn.Module], start: Callable[[int], Run],
+        processes: Processes = Processes(),
     ) -> None:
-        self.plan, self.start = plan, start
+        self.plan, self.start, self.processes = plan, start, processes
         first = len(blocks) - plan.settings.last_blocks
         if first < 0:
             raise ValueError(f"last_blocks is {plan.settings.last_blocks}, but the model has only {len(blocks)} blocks")
@@ -145,11 +148,12 @@ class Training:
         self.iteration += 1
         self._average()
         if self.planner is not None:
-            found, share = self.planner.shares(), max(self.plan.average, 1 / self.iteration)
+            found, share = self._mean(self.planner.shares()), max(self.plan.average, 1 / self.iteration)
             self.shares = tuple(old + share * (new - old) for old, new in zip(self.shares or found, found))
         held_out = self.held_out(self.learned()) if self.iteration % self.plan.held_out_every == 0 else None
-        self.seconds += time.monotonic() - started
-        self.log.append(TrainingPoint(self.iteration, self.seconds, sum(losses) / len(losses), held_out))
+        loss, seconds = self._mean((sum(losses) / len(losses), time.monotonic() - started))
+        self.seconds += seconds
+        self.log.append(TrainingPoint(self.iteration, self.seconds, loss, held_out))
         return self.log[-1]
 
     def _followed(self, run: Run, plain: PlainRun, schedule_seed: int) -> list[float]:
@@ -168,7 +172,8 @@ class Training:
             run = self.start(HELD_OUT_SEEDS)
             self.held_out_run = run, sample_plain(run)
         run, plain = self.held_out_run
-        return follow(run, run.open_session(self.plan.settings, self.plan.schedule, learned=learned), plain)[-1]
+        (drift,) = self._mean(follow(run, run.open_session(self.plan.settings, self.plan.schedule, learned=learned), plain)[-1:])
+        return drift
 
     def learned(self) -> Learned:
         """The averaged weights, copied, for inference."""
@@ -229,7 +234,7 @@ class Training:
             raise
 
     def _learn(self, loss: Tensor) -> None:
-        if not torch.isfinite(loss):
+        if not torch.isfinite(self.processes.mean(loss.detach())):
             raise TrainingDiverged(
                 f"training diverged in iteration {self.iteration + 1}, and was stopped: what was learned before is kept; "
                 f"train again at a lower learning rate than {self.plan.learning_rate:g}"
@@ -237,9 +242,24 @@ class Training:
         if self.planner is not None and self.planner.mean_score is not None:
             loss = loss + self.plan.sparsity * self.planner.mean_score
         loss.backward()
+        self._share_gradients()
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+
+    def _share_gradients(self) -> None:
+        if self.processes.count == 1:
+            return
+        ours = torch.cat([(torch.zeros_like(weight) if weight.grad is None else weight.grad).flatten() for weight in self.parameters])
+        shared = self.processes.mean(ours).split([weight.numel() for weight in self.parameters])
+        for weight, gradient in zip(self.parameters, shared):
+            weight.grad = gradient.view_as(weight)
+
+    def _mean(self, values: Sequence[float]) -> tuple[float, ...]:
+        """Of all processes."""
+        if self.processes.count == 1:
+            return tuple(values)
+        return tuple(self.processes.mean(torch.tensor(values, dtype=torch.float64, device=self.processes.device)).tolist())
 
     @torch.no_grad()
     def _average(self) -> None:

@@ -1,0 +1,154 @@
+"""Frechet distances of the reference DiT's samples, whole and cached: `python -m reference.frechet --out frechet_output`.
+
+Each sample is asked for by an emoji, drawn as in training (categories evenly). Features are those of the classifier that
+judges the samples (classifier.py), the data are 8,192 pictures drawn likewise. What is measured is kept batch by batch in
+the folder --out, so that a run that was interrupted goes on, and methods or samples may be added later. Speed-ups are by the clock, each the
+median over batches of the full run's seconds by the method's, where one process measured both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from tokencache_core.bench_ours import OURS
+from tokencache_core.cached import cached_sample
+from tokencache_core.dit import DiT
+from tokencache_core.dit_file import load_dit
+from tokencache_core.frechet import frechet_distance, relative_distance
+from tokencache_core.metrics import psnr
+from tokencache_core.noise_schedule import simple_sigmas
+from tokencache_core.sampling import sample, starting_noise
+from tokencache_core.schedule import ExplicitSchedule
+from tokencache_core.spacing import spread_i_steps
+from tokencache_core.whole_file import whole_file
+
+from .classifier import EmojiClassifier, load_classifier
+from .data import load_emoji
+from .publish import WEIGHTS
+
+STEPS, CFG, BATCH, DATA = 50, 4.0, 16, 8192
+FIRST_SEED = 3_000_000   # seen by no training and no other measurement
+SEEN_BY = ("tokencache", "ddim", "dpmpp_2m")
+
+
+@dataclass(frozen=True)
+class Method:
+    """`full`, or a name out of SEEN_BY and a count: of I-steps of 50, or of steps of a solver."""
+
+    name: str
+    count: int
+
+    def __str__(self) -> str:
+        return "full" if self.name == "full" else f"{self.name}-{self.count}"
+
+    def sample(self, model: DiT, labels: Tensor, noise: Tensor) -> Tensor:
+        if self.name == "tokencache":
+            schedule = ExplicitSchedule(spread_i_steps(self.count, STEPS))
+            return cached_sample(model, labels, noise=noise, sigmas=simple_sigmas(STEPS), cfg=CFG, settings=OURS, schedule=schedule)[0]
+        solver = "ddim" if self.name == "full" else self.name
+        return sample(model, labels, noise=noise, sigmas=simple_sigmas(self.count), cfg=CFG, solver=solver)
+
+
+FULL = Method("full", STEPS)
+
+
+def parse_method(text: str) -> Method:
+    name, _, count = text.partition("-")
+    if name not in SEEN_BY or not count.isdigit() or not 2 <= int(count) <= STEPS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(SEEN_BY)} with - and a count of 2 to {STEPS}, such as tokencache-20")
+    return Method(name, int(count))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is known of one method. run: the process that measured each batch."""
+
+    features: Tensor            # (N, 128)
+    samples: Tensor             # (N, 3, 32, 32)
+    seconds: tuple[float, ...]  # a batch
+    run: tuple[str, ...]
+
+
+def measure(model: DiT, classifier: EmojiClassifier, labels: Tensor, methods: list[Method], out: Path) -> None:
+    """Sample what is not in `out` yet, all methods in turn for each batch of `labels` (N,)."""
+    run = f"{os.getpid()}-{time.time():.0f}"
+    config, sigma = model.config, simple_sigmas(STEPS)[0]
+    for batch, wanted in enumerate(tqdm(labels.split(BATCH), unit="batch")):
+        noise = starting_noise((len(wanted), config.in_channels, config.input_size, config.input_size), FIRST_SEED + batch * BATCH, sigma)
+        for method in methods:
+            file = _file(out, method, batch)
+            if file.exists():
+                continue
+            file.parent.mkdir(parents=True, exist_ok=True)
+            started = time.perf_counter()
+            samples = method.sample(model, wanted, noise)
+            seconds = time.perf_counter() - started
+            with torch.no_grad():
+                features = classifier.features(samples.clamp(-1, 1))
+            with whole_file(file) as part:
+                save_file({"features": features, "samples": samples}, part, {"seconds": repr(seconds), "run": run})
+
+
+def read(out: Path, method: Method, batches: int) -> Measured:
+    features, samples, seconds, run = [], [], [], []
+    for batch in range(batches):
+        with safe_open(_file(out, method, batch), "pt") as file:
+            features.append(file.get_tensor("features"))
+            samples.append(file.get_tensor("samples"))
+            seconds.append(float(file.metadata()["seconds"]))
+            run.append(file.metadata()["run"])
+    return Measured(torch.cat(features), torch.cat(samples), tuple(seconds), tuple(run))
+
+
+def line(method: Method, measured: Measured, full: Measured, data: Tensor) -> str:
+    distance = f"{frechet_distance(measured.features, data):.4f}"
+    if method == FULL:
+        return f"| {method} | 1.00x | - | {distance} | 1 | - |"
+    ratios = [theirs / ours for theirs, ours, a, b in zip(full.seconds, measured.seconds, full.run, measured.run) if a == b]
+    speedup = f"{median(ratios):.2f}x" if ratios else "not in one run"
+    likeness = f"{psnr(measured.samples, full.samples).clamp(max=100).mean():.1f} dB"
+    apart = f"{frechet_distance(measured.features, full.features):.4f}"
+    return f"| {method} | {speedup} | {likeness} | {distance} | {relative_distance(measured.features, full.features, data)} | {apart} |"
+
+
+def _file(out: Path, method: Method, batch: int) -> Path:
+    return out / str(method) / f"{batch:04d}.safetensors"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--samples", type=int, default=1024, help=f"rounded up to batches of {BATCH}")
+    parser.add_argument(
+        "--methods", type=parse_method, nargs="+", default=[Method("tokencache", 20)], metavar="NAME-COUNT",
+        help=f"beside the full run: {', '.join(SEEN_BY)}, each with its number of I-steps or steps",
+    )
+    args = parser.parse_args()
+    data, classifier = load_emoji(), load_classifier()
+    drawn = torch.Generator().manual_seed(0)
+    pictures = data.batch(DATA, drawn)[0]
+    batches = -(-args.samples // BATCH)
+    labels = torch.cat([data.batch(BATCH, drawn)[1][:, 2] for _ in range(batches)])   # more samples begin with the same ones
+    with torch.no_grad():
+        known = torch.cat([classifier.features(part) for part in pictures.split(256)])
+    measure(load_dit(WEIGHTS), classifier, labels, [FULL, *args.methods], args.out)
+    full = read(args.out, FULL, batches)
+    print(f"{len(labels)} samples of {STEPS} DDIM steps, guidance {CFG:g}; Frechet distance from the data, and from the full run's samples")
+    print("| method | speed-up | PSNR | from the data | times the full run's (95 %) | from the full run |\n|---|---|---|---|---|---|")
+    for method in [FULL, *args.methods]:
+        print(line(method, read(args.out, method, batches), full, known))
+
+
+if __name__ == "__main__":
+    main()

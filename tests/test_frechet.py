@@ -1,0 +1,53 @@
+"""Frechet distance, against what is known in closed form."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tokencache_core.frechet import frechet_distance, relative_distance
+
+
+def gaussian(mean: list[float], deviation: list[float], count: int = 400) -> torch.Tensor:
+    """(count, D) of exactly this mean and these independent deviations."""
+    drawn = torch.randn(count, len(mean), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    drawn = drawn - drawn.mean(dim=0)
+    white = drawn @ torch.linalg.inv(torch.linalg.cholesky(drawn.T.cov())).T
+    return white * torch.tensor(deviation) + torch.tensor(mean)
+
+
+def test_two_gaussians_along_the_axes():
+    """|m_a - m_b|^2 + sum (s_a - s_b)^2 = 9 + 16 + (2 - 1)^2 + (5 - 1)^2."""
+    a, b = gaussian([3.0, 0.0], [2.0, 5.0]), gaussian([0.0, 4.0], [1.0, 1.0])
+    assert frechet_distance(a, b) == pytest.approx(9 + 16 + 1 + 16)
+
+
+def test_turning_both_changes_nothing_and_nothing_lies_between_equals():
+    a, b = gaussian([0.0, 1.0, 2.0], [2.0, 5.0, 1.0]), gaussian([0.0, 4.0, 0.0], [1.0, 3.0, 2.0])
+    turn = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))).Q
+    assert frechet_distance(a @ turn, b @ turn) == pytest.approx(frechet_distance(a, b))
+    assert frechet_distance(a, a) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_fewer_samples_than_features_are_no_obstacle():
+    few = torch.randn(5, 16, generator=torch.Generator().manual_seed(2))
+    assert frechet_distance(few, few + 1) == pytest.approx(16.0)
+
+
+def test_the_interval_is_of_the_ratio_and_pairs_the_samples():
+    data, full = gaussian([0.0, 0.0], [1.0, 1.0]), gaussian([2.0, 0.0], [1.0, 1.0], 300)
+    same = relative_distance(full, full, data, draws=20)
+    assert same.value == same.low == same.high == 1.0
+    further = relative_distance(full + torch.tensor([1.0, 0.0]), full, data, draws=50)
+    assert further.value == pytest.approx(9 / 4) and further.low < 9 / 4 < further.high
+
+
+@pytest.mark.parametrize(("a", "b"), [((4, 3), (4, 2)), ((1, 3), (4, 3)), ((4,), (4, 3))])
+def test_features_that_do_not_compare(a, b):
+    with pytest.raises(ValueError, match="of one width"):
+        frechet_distance(torch.ones(a), torch.ones(b))
+
+
+def test_samples_that_do_not_pair():
+    with pytest.raises(ValueError, match="cannot be paired"):
+        relative_distance(torch.ones(3, 2), torch.ones(4, 2), torch.ones(5, 2))
