@@ -113,6 +113,12 @@ def test_samplers_that_evaluate_more_than_once_a_step(tiny: TinyModel, sampler: 
     assert kinds[0] == "I" and "P" in kinds
 
 
+@pytest.mark.parametrize(("sampler", "works"), [("euler", True), ("ddim", True), ("dpmpp_2m", False), ("euler_ancestral", False), ("heun", False)])
+def test_the_corrector_is_for_eulers_method_alone(tiny: TinyModel, sampler: str, works: bool):
+    with_it, without = (tiny.sample(cached(tiny, corrector=strength)[0], sampler=sampler, steps=9) for strength in (0.3, 0.0))
+    assert torch.equal(with_it, without) != works
+
+
 def test_no_sampler_makes_a_forecast_explode(tmp_path, monkeypatch: pytest.MonkeyPatch):
     """Evaluations within a step, or a rounding error apart, must not become separate nodes of the polynomial."""
     weights = []

@@ -113,11 +113,15 @@ class TokenHistory:
         """(R, N): how fast each token's update moved between its two newest refreshes, norm per unit of tau."""
         if self.taus.shape[0] < 2:
             return torch.ones(self.shape[:2], device=self.taus.device)
+        newest, previous, spacing = self.newest_two()
+        return ((newest - previous).norm(dim=-1) / spacing).view(self.shape[:2])
+
+    def newest_two(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Each token's newest update and the one before it (R * N, D), and how far apart they are in tau (R * N,)."""
         order = self.taus.nan_to_num(nan=torch.inf).argsort(dim=0)[:2]  # tau falls: the newest are the smallest
         every = torch.arange(self.taus.shape[1], device=self.taus.device)
-        newest, previous = self.updates[order[0], every], self.updates[order[1], every]
         spacing = (self.taus[order[1], every] - self.taus[order[0], every]).abs().nan_to_num(nan=1.0)
-        return ((newest - previous).norm(dim=-1) / spacing).view(self.shape[:2])
+        return self.updates[order[0], every], self.updates[order[1], every], spacing
 
     @property
     def memory_bytes(self) -> int:

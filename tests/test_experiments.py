@@ -1,0 +1,73 @@
+"""Redundancy and robustness, on DiTs of random weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+from tiny_dit import tiny_dit, tiny_dit_file
+
+from tokencache_core.__main__ import main
+from tokencache_core.bench_ours import OURS
+from tokencache_core.dit_run import DiTRun
+from tokencache_core.noise_schedule import simple_sigmas
+from tokencache_core.redundancy import measure_redundancy
+from tokencache_core.robustness import USUAL, compare
+from tokencache_core.sampling import starting_noise
+
+SHORT = replace(USUAL, steps=8, cfg=2.0)
+
+
+def run_of(model, steps: int = 4) -> DiTRun:
+    sigmas = simple_sigmas(steps)
+    noise = starting_noise((2, 4, 8, 8), 3, sigmas[0])
+    return DiTRun(model, torch.tensor([0, 3]), noise=noise, sigmas=sigmas, cfg=2.0, solver="ddim")
+
+
+def test_redundancy_is_that_of_the_blocks_own_updates():
+    model, updates = tiny_dit(), {}
+    run = run_of(model)
+    for index, block in enumerate(model.blocks):
+        block.register_forward_hook(
+            lambda module, args, kwargs, output, index=index: updates.setdefault(index, []).append(output - (args[0] if args else kwargs["x"])),
+            with_kwargs=True,
+        )
+    run.sample()
+    found = measure_redundancy(run_of(tiny_dit()))
+    assert found.similarity.shape == found.change.shape == (3, 3) and found.token_change.shape == (3, 2, 16)
+    for block, steps in updates.items():
+        for step, (before, here) in enumerate(zip(steps, steps[1:])):
+            cosine = torch.nn.functional.cosine_similarity(here, before, dim=-1).mean()
+            change = ((here - before).norm(dim=-1) / here.norm(dim=-1)).mean()
+            assert found.similarity[step, block] == pytest.approx(cosine.item(), rel=1e-4)
+            assert found.change[step, block] == pytest.approx(change.item(), rel=1e-4)
+
+
+def test_redundancy_needs_two_steps():
+    with pytest.raises(ValueError, match="take at least 2"):
+        measure_redundancy(run_of(tiny_dit(), steps=1))
+
+
+def test_robustness_compares_with_as_many_whole_steps():
+    model, labels = tiny_dit(), torch.tensor([0, 3])
+    conditions = (SHORT, replace(SHORT, solver="dpmpp_2m"), replace(SHORT, scale=1.5))
+    outcomes = list(compare(model, labels, 7, OURS, 0.5, conditions))
+    assert [found.condition for found in outcomes] == list(conditions)
+    assert all(found.i_steps == 4 and found.speedup > 0 for found in outcomes)
+    assert len({found.cached_db for found in outcomes}) == 3 and all(found.cached_db != found.fewer_steps_db for found in outcomes)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        next(compare(model, labels, 7, OURS, 1.0, (SHORT,)))
+
+
+def test_the_commands_print_tables_and_draw(tmp_path, capsys, monkeypatch):
+    model, picture = tiny_dit_file(tmp_path / "tiny.safetensors"), tmp_path / "redundancy.png"
+    assert main(["experiment", "redundancy", "--model", str(model), "--samples", "2", "--steps", "8", "--out", str(picture)]) == 0
+    assert "| 1 to 2 |" in capsys.readouterr().out
+    with Image.open(picture) as drawn:
+        assert drawn.width > 800 and len(drawn.convert("RGB").getcolors(1 << 24)) > 50
+    monkeypatch.setattr("tokencache_core.cli_experiment.CONDITIONS", (SHORT,))
+    assert main(["experiment", "robustness", "--model", str(model), "--samples", "2"]) == 0
+    assert "| 8 steps of ddim, guidance 2 | 3 |" in capsys.readouterr().out
+    assert main(["experiment", "redundancy", "--model", str(model), "--out", str(tmp_path / "no" / "x.png")]) == 2

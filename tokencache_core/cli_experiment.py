@@ -1,0 +1,77 @@
+"""`experiment`: the paper's questions, asked of a DiT by one command each (docs/experiments.md)."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from .bench_ours import OURS
+from .cli_checks import CommandError, Help, check_writable, device_named, model_and_names, number_in, predictor_for, whole_number
+from .cli_runs import add_run_arguments, runs_of
+from .drawn_runs import HELD_OUT_SEEDS, labels_apart
+from .learned import Learned
+from .redundancy import measure_redundancy
+from .redundancy_chart import draw_redundancy
+from .robustness import CONDITIONS, compare, table
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser("experiment", help="ask the paper's questions of a model", formatter_class=Help)
+    which = parser.add_subparsers(dest="experiment", metavar="EXPERIMENT", required=True)
+
+    redundancy = which.add_parser(
+        "redundancy", formatter_class=Help, help="how alike are the updates of consecutive steps?",
+        description="Sample whole, and compare every block's update of every token with the one of the step before.",
+    )
+    redundancy.add_argument("--out", type=Path, required=True, metavar="PNG", help="the picture to draw")
+    redundancy.add_argument("--samples", type=whole_number(1), default=8, metavar="N", help="all in one batch")
+    add_run_arguments(redundancy, least_steps=2)
+
+    robustness = which.add_parser(
+        "robustness", formatter_class=Help, help="does a setting serve other steps, solvers, guidance, sizes?",
+        description="The benchmark's setting, or a predictor's, under other conditions, beside as many whole steps.",
+    )
+    robustness.add_argument("--predictor", metavar="FILE", help="trained for this model")
+    robustness.add_argument("--i-step-share", type=number_in(0, 1), default=1 / 3, metavar="S", help="of the steps that are I-steps")
+    robustness.add_argument("--samples", type=whole_number(1), default=6, metavar="N", help="of classes kept from training")
+
+    for each in (redundancy, robustness):
+        each.add_argument("--model", required=True, metavar="FILE", help="a DiT as .safetensors or .pt (see `info`)")
+        each.add_argument("--device", default="cpu", help="cpu or cuda")
+
+
+def run(args: argparse.Namespace) -> None:
+    model, names = model_and_names(args.model, device_named(args.device))
+    try:
+        {"redundancy": _redundancy, "robustness": _robustness}[args.experiment](args, model, names)
+    except ValueError as error:
+        raise CommandError(str(error)) from None
+
+
+def _redundancy(args: argparse.Namespace, model, names) -> None:
+    check_writable("--out", args.out)
+    found = measure_redundancy(runs_of(args, model, names, args.samples)(HELD_OUT_SEEDS))
+    print(f"{args.samples} samples, means over tokens; similarity (cosine) and change of each block's update from the step before")
+    print("| steps | similarity, least of the blocks | most | change, least of the blocks | most |\n|---|---|---|---|---|")
+    for part in torch.arange(len(found.taus)).chunk(5):
+        similarity, change = found.similarity[part].mean(dim=0), found.change[part].mean(dim=0)
+        print(
+            f"| {int(part[0]) + 1} to {int(part[-1]) + 1} | {similarity.min():.4f} | {similarity.max():.4f} "
+            f"| {change.min():.3f} | {change.max():.3f} |"
+        )
+    draw_redundancy(args.out, found, f"{Path(args.model).name}, {args.steps} steps of {args.solver}, guidance {args.cfg:g}")
+    print(f"wrote {args.out}")
+
+
+def _robustness(args: argparse.Namespace, model, names) -> None:
+    _, kept = labels_apart(None, model.config.num_classes, names)
+    drawn = torch.randint(len(kept), (args.samples,), generator=torch.Generator().manual_seed(HELD_OUT_SEEDS))
+    labels = torch.tensor(kept)[drawn].to(model.pos_embed.device)
+    settings, learned = OURS, Learned()
+    if args.predictor is not None:
+        trained = predictor_for(args.predictor, model)
+        settings, learned = trained.settings, trained.learned(model.blocks)
+    for line in table(compare(model, labels, HELD_OUT_SEEDS, settings, args.i_step_share, CONDITIONS, learned)):
+        print(line, flush=True)
