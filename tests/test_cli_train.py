@@ -83,11 +83,13 @@ def test_the_file_must_end_in_safetensors(model, tmp_path, capsys):
 
 def test_bench_adds_its_rows(model, predictor, tmp_path):
     out = tmp_path / "bench.json"
-    arguments = ["bench", "--model", str(model), "--predictor", str(predictor), "--methods", "predictor,predictor-no-lora",
+    arguments = ["bench", "--model", str(model), "--predictor", str(predictor), "--methods", "predictor,predictor-no-lora,untrained-random,untrained-staleness",
                  "--steps", "8", "--samples", "2", "--repeats", "1", "--speedups", "1.5", "--json", str(out)]
     assert main(arguments) == 0
-    rows = json.loads(out.read_text())["rows"]
-    assert {row["method"] for row in rows} == {"full", "predictor", "predictor-no-lora"}
+    content = json.loads(out.read_text())
+    rows, others = content["rows"], {"predictor-no-lora", "untrained-random", "untrained-staleness"}
+    assert {row["method"] for row in rows} == {"full", "predictor", *others}
+    assert {(duel["method"], duel["against"]) for duel in content["beats"]} == {("predictor", other) for other in others}
     assert all(row["settings"]["last_blocks"] == 1 for row in rows if row["method"] != "full")
 
 

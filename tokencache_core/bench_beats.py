@@ -12,7 +12,7 @@ from typing import Any
 
 from .bench_protocol import Row
 
-OURS = "tokencache"
+OURS = ("tokencache", "predictor")
 SPEEDUPS = (2.0, 3.0, 4.0)
 
 
@@ -26,9 +26,10 @@ class Quality:
 
 @dataclass(frozen=True)
 class Duel:
-    """tokencache against one other sweep at one speed-up; dB against `full`, None where a sweep does not reach it."""
+    """One of our sweeps against another at one speed-up; dB against `full`, None where a sweep does not reach it."""
 
     speedup: float
+    method: str
     against: str
     ours_db: float | None
     theirs_db: float | None
@@ -41,9 +42,9 @@ class Duel:
 
     def text(self) -> str:
         if self.margin_db is None:
-            return f"{self.speedup:g}x, {self.against}: {self.verdict}"
+            return f"{self.speedup:g}x, {self.method} against {self.against}: {self.verdict}"
         return (
-            f"{self.speedup:g}x, {self.against}: {OURS} {self.verdict}, "
+            f"{self.speedup:g}x, {self.method} against {self.against}: {self.verdict}, "
             f"{self.ours_db:.1f} against {self.theirs_db:.1f} dB "
             f"({self.margin_db:+.1f}; the repeats' spread is worth {self.spread_db:.1f})"
         )
@@ -75,19 +76,19 @@ def quality_at(sweep: Sequence[Row], speedup: float) -> Quality | None:
 
 
 def duels(rows: Sequence[Row], speedups: Sequence[float] = SPEEDUPS) -> list[Duel]:
-    """tokencache against every other sweep; nothing where one of the two was not measured."""
+    """Each of our sweeps that was measured, tokencache and predictor, against every other sweep."""
     found = sweeps(rows)
-    ours = found.pop(OURS, None)
-    if ours is None:
-        return []
-    return [_duel(speedup, name, ours, theirs) for speedup in speedups for name, theirs in found.items()]
+    return [
+        _duel(speedup, ours, found[ours], name, theirs)
+        for ours in OURS if ours in found for speedup in speedups for name, theirs in found.items() if name != ours
+    ]
 
 
-def _duel(speedup: float, against: str, ours: Sequence[Row], theirs: Sequence[Row]) -> Duel:
+def _duel(speedup: float, method: str, ours: Sequence[Row], against: str, theirs: Sequence[Row]) -> Duel:
     mine, other = quality_at(ours, speedup), quality_at(theirs, speedup)
     if mine is None or other is None:
-        missing = OURS if mine is None else against
-        return Duel(speedup, against, mine and mine.db, other and other.db, None, None, f"not reached by {missing}")
+        missing = method if mine is None else against
+        return Duel(speedup, method, against, mine and mine.db, other and other.db, None, None, f"not reached by {missing}")
     margin, spread = mine.db - other.db, mine.spread_db + other.spread_db
     verdict = "within the spread of repeats" if abs(margin) <= spread else "wins" if margin > 0 else "loses"
-    return Duel(speedup, against, mine.db, other.db, margin, spread, verdict)
+    return Duel(speedup, method, against, mine.db, other.db, margin, spread, verdict)

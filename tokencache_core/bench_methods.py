@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from .bench_ours import OURS
 from .bench_protocol import Candidate
 from .bench_workload import Workload
 from .learned import Learned
-from .settings import CacheSettings
+from .settings import SCORES, CacheSettings
 from .spacing import spread_i_steps
 from .trained_cache import TrainedCache
 
@@ -153,6 +154,18 @@ def _trained(plan: Plan, method: str, learned: Learned) -> list[Candidate]:
     ]
 
 
+def _untrained(plan: Plan, score: str) -> list[Candidate]:
+    """The predictor's r, K and order, without all that was trained: tokens by a score, as many in every block."""
+    settings, steps = _without_training(plan.trained, score), plan.workload.protocol.steps
+    return [
+        plan.cached(f"untrained-{score}", settings, spread_i_steps(count, steps)) for count in plan.counts(settings, plan.targets)
+    ]
+
+
+def _without_training(trained: TrainedCache, score: str) -> CacheSettings:
+    return replace(trained.settings, score=score, shares="uniform")
+
+
 @dataclass(frozen=True)
 class Method:
     """A sweep, and the cache settings whose step times it needs."""
@@ -174,6 +187,7 @@ METHODS: dict[str, Method] = {
 TRAINED_METHODS: dict[str, Method] = {  # with --predictor
     "predictor": Method(_predictor),
     "predictor-no-lora": Method(_predictor_no_lora),
+    **{f"untrained-{score}": Method(partial(_untrained, score=score)) for score in SCORES},
 }
 
 
@@ -183,4 +197,6 @@ def candidates_of(name: str, plan: Plan) -> list[Candidate]:
 
 def settings_to_calibrate(names: list[str], trained: TrainedCache | None = None) -> list[CacheSettings]:
     wanted = [settings for name in names if name in METHODS for settings in METHODS[name].calibrated]
-    return list(dict.fromkeys([*wanted, *([] if trained is None else [trained.settings])]))
+    if trained is not None:
+        wanted += [trained.settings, *(_without_training(trained, score) for score in SCORES if f"untrained-{score}" in names)]
+    return list(dict.fromkeys(wanted))
