@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -21,16 +21,21 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from tokencache_core.bench_methods import without_training
 from tokencache_core.bench_ours import OURS
 from tokencache_core.cached import cached_sample
+from tokencache_core.cli_checks import predictor_for
 from tokencache_core.dit import DiT
 from tokencache_core.dit_file import load_dit
 from tokencache_core.frechet import frechet_distance, relative_distance
+from tokencache_core.learned import Learned
 from tokencache_core.metrics import psnr
 from tokencache_core.noise_schedule import simple_sigmas
-from tokencache_core.sampling import sample, starting_noise
+from tokencache_core.sampling import SOLVERS, sample, starting_noise
 from tokencache_core.schedule import ExplicitSchedule
+from tokencache_core.settings import SCORES, CacheSettings
 from tokencache_core.spacing import spread_i_steps
+from tokencache_core.trained_cache import TrainedCache
 from tokencache_core.whole_file import whole_file
 
 from .classifier import EmojiClassifier, load_classifier
@@ -39,12 +44,13 @@ from .publish import WEIGHTS
 
 STEPS, CFG, BATCH, DATA = 50, 4.0, 16, 8192
 FIRST_SEED = 3_000_000   # seen by no training and no other measurement
-SEEN_BY = ("tokencache", "ddim", "dpmpp_2m")
+TRAINED = ("predictor", "predictor-no-lora", *(f"untrained-{score}" for score in SCORES))   # as in bench, with --predictor
+NAMES = ("tokencache", "ddim", "dpmpp_2m", *TRAINED)
 
 
 @dataclass(frozen=True)
 class Method:
-    """`full`, or a name out of SEEN_BY and a count: of I-steps of 50, or of steps of a solver."""
+    """`full`, or a name out of NAMES and a count: of I-steps of 50, or of steps of a solver."""
 
     name: str
     count: int
@@ -52,21 +58,32 @@ class Method:
     def __str__(self) -> str:
         return "full" if self.name == "full" else f"{self.name}-{self.count}"
 
-    def sample(self, model: DiT, labels: Tensor, noise: Tensor) -> Tensor:
+    def sample(self, model: DiT, labels: Tensor, noise: Tensor, trained: TrainedCache | None) -> Tensor:
+        if self.name in SOLVERS or self.name == "full":
+            solver = "ddim" if self.name == "full" else self.name
+            return sample(model, labels, noise=noise, sigmas=simple_sigmas(self.count), cfg=CFG, solver=solver)
+        settings, learned = self.cache(model, trained)
+        schedule = ExplicitSchedule(spread_i_steps(self.count, STEPS))
+        return cached_sample(
+            model, labels, noise=noise, sigmas=simple_sigmas(STEPS), cfg=CFG, settings=settings, schedule=schedule, learned=learned,
+        )[0]
+
+    def cache(self, model: DiT, trained: TrainedCache | None) -> tuple[CacheSettings, Learned]:
         if self.name == "tokencache":
-            schedule = ExplicitSchedule(spread_i_steps(self.count, STEPS))
-            return cached_sample(model, labels, noise=noise, sigmas=simple_sigmas(STEPS), cfg=CFG, settings=OURS, schedule=schedule)[0]
-        solver = "ddim" if self.name == "full" else self.name
-        return sample(model, labels, noise=noise, sigmas=simple_sigmas(self.count), cfg=CFG, solver=solver)
+            return OURS, Learned()
+        if self.name.startswith("untrained-"):
+            return without_training(trained, self.name.removeprefix("untrained-")), Learned()
+        learned = trained.learned(model.blocks)
+        return trained.settings, learned if self.name == "predictor" else replace(learned, repair=None)
 
 
 FULL = Method("full", STEPS)
 
 
 def parse_method(text: str) -> Method:
-    name, _, count = text.partition("-")
-    if name not in SEEN_BY or not count.isdigit() or not 2 <= int(count) <= STEPS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(SEEN_BY)} with - and a count of 2 to {STEPS}, such as tokencache-20")
+    name, _, count = text.rpartition("-")
+    if name not in NAMES or not count.isdigit() or not 2 <= int(count) <= STEPS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(NAMES)} with - and a count of 2 to {STEPS}, such as tokencache-20")
     return Method(name, int(count))
 
 
@@ -80,9 +97,11 @@ class Measured:
     run: tuple[str, ...]
 
 
-def measure(model: DiT, classifier: EmojiClassifier, labels: Tensor, methods: list[Method], out: Path) -> None:
+def measure(
+    model: DiT, classifier: EmojiClassifier, labels: Tensor, methods: list[Method], out: Path, trained: TrainedCache | None = None,
+) -> None:
     """Sample what is not in `out` yet, all methods in turn for each batch of `labels` (N,)."""
-    run = f"{os.getpid()}-{time.time():.0f}"
+    run = f"{os.getpid()}-{time.time_ns()}"
     config, sigma = model.config, simple_sigmas(STEPS)[0]
     for batch, wanted in enumerate(tqdm(labels.split(BATCH), unit="batch")):
         noise = starting_noise((len(wanted), config.in_channels, config.input_size, config.input_size), FIRST_SEED + batch * BATCH, sigma)
@@ -92,7 +111,7 @@ def measure(model: DiT, classifier: EmojiClassifier, labels: Tensor, methods: li
                 continue
             file.parent.mkdir(parents=True, exist_ok=True)
             started = time.perf_counter()
-            samples = method.sample(model, wanted, noise)
+            samples = method.sample(model, wanted, noise, trained)
             seconds = time.perf_counter() - started
             with torch.no_grad():
                 features = classifier.features(samples.clamp(-1, 1))
@@ -132,9 +151,15 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=1024, help=f"rounded up to batches of {BATCH}")
     parser.add_argument(
         "--methods", type=parse_method, nargs="+", default=[Method("tokencache", 20)], metavar="NAME-COUNT",
-        help=f"beside the full run: {', '.join(SEEN_BY)}, each with its number of I-steps or steps",
+        help=f"beside the full run: {', '.join(NAMES)}, each with its number of I-steps or steps",
     )
+    parser.add_argument("--predictor", metavar="FILE", help=f"for {', '.join(TRAINED)}; a folder --out holds the figures of one")
     args = parser.parse_args()
+    needing = [str(method) for method in args.methods if method.name in TRAINED]
+    if needing and args.predictor is None:
+        parser.error(f"{', '.join(needing)}: name the trained file by --predictor")
+    model = load_dit(WEIGHTS)
+    trained = None if args.predictor is None else predictor_for(args.predictor, model)
     data, classifier = load_emoji(), load_classifier()
     drawn = torch.Generator().manual_seed(0)
     pictures = data.batch(DATA, drawn)[0]
@@ -142,7 +167,7 @@ def main() -> None:
     labels = torch.cat([data.batch(BATCH, drawn)[1][:, 2] for _ in range(batches)])   # more samples begin with the same ones
     with torch.no_grad():
         known = torch.cat([classifier.features(part) for part in pictures.split(256)])
-    measure(load_dit(WEIGHTS), classifier, labels, [FULL, *args.methods], args.out)
+    measure(model, classifier, labels, [FULL, *args.methods], args.out, trained)
     full = read(args.out, FULL, batches)
     print(f"{len(labels)} samples of {STEPS} DDIM steps, guidance {CFG:g}; Frechet distance from the data, and from the full run's samples")
     print("| method | speed-up | PSNR | from the data | times the full run's (95 %) | from the full run |\n|---|---|---|---|---|---|")

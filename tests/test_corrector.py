@@ -97,8 +97,12 @@ def test_an_evaluation_between_steps_or_going_back_is_no_step_of_eulers():
     evaluate(SIGMAS[6])
     assert not evaluate(SIGMAS[7])
     evaluate(SIGMAS[8])
+    evaluate(SIGMAS[8])
+    assert not session.corrector.p_steps   # twice at one sigma: not Euler's
+    evaluate(SIGMAS[9])
     evaluate(SIGMAS[2])
     assert not session.corrector.p_steps
+    assert session.close() and session.corrector is None
 
 
 @pytest.mark.parametrize("strength", [-0.1, 1.5])

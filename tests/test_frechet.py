@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
+
 import pytest
 import torch
+from tiny_dit import tiny_dit
 
+from reference import frechet as command
+from reference.classifier import EmojiClassifier
 from tokencache_core.frechet import frechet_distance, relative_distance
 
 
@@ -51,3 +56,30 @@ def test_features_that_do_not_compare(a, b):
 def test_samples_that_do_not_pair():
     with pytest.raises(ValueError, match="cannot be paired"):
         relative_distance(torch.ones(3, 2), torch.ones(4, 2), torch.ones(5, 2))
+
+
+def test_the_reference_models_figures_grow_batch_by_batch(tmp_path, monkeypatch):
+    """On a tiny DiT: what is there is not sampled again, and the full run is its own equal."""
+    monkeypatch.setattr(command, "BATCH", 4)
+    model, classifier, methods = tiny_dit(in_channels=3), EmojiClassifier().eval(), [command.FULL, command.Method("tokencache", 25)]
+    labels = torch.arange(8) % 5
+    command.measure(model, classifier, labels[:4], methods, tmp_path)
+    first = command.read(tmp_path, methods[1], 1)
+    command.measure(model, classifier, labels, methods, tmp_path)
+    full, cached = (command.read(tmp_path, method, 2) for method in methods)
+    assert cached.features.shape == (8, 128) and len(cached.seconds) == 2 and cached.run[0] != cached.run[1]
+    assert cached.features[:4].equal(first.features) and cached.seconds[0] == first.seconds[0]
+    data = torch.randn(50, 128, generator=torch.Generator().manual_seed(3))
+    assert "| 1.00x | - |" in command.line(command.FULL, full, full, data)
+    told = command.line(methods[1], cached, full, data)
+    assert told.startswith("| tokencache-25 | ") and " dB | " in told and told.count("|") == 7
+
+
+@pytest.mark.parametrize("text", ["tokencache", "tokencache-1", "tokencache-51", "euler-20", "-20"])
+def test_methods_that_are_none(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="such as tokencache-20"):
+        command.parse_method(text)
+
+
+def test_method_names_may_have_dashes():
+    assert str(command.parse_method("untrained-round-robin-12")) == "untrained-round-robin-12"

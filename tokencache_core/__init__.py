@@ -4,10 +4,11 @@
 a `settings.CacheSettings` and a `schedule.Schedule`; what the engine must know of the model is a `block_spec.BlockSpec`
 per block class.
 
-*A sampling run* opens a `session.Session`. It knows the run's steps, asks the schedule which are I-steps, and holds all
-state: closing it frees the caches and leaves a `report.Report`.
+*A sampling run* opens a `session.Session`. It knows the run's steps, asks the schedule which are I-steps (`spacing` has
+them evenly), and holds all state: closing it frees the caches and leaves a `report.Report`.
 
-*A denoise step* is one `Session.evaluation`, an I-step or a P-step by its sigma. It may take several calls of the
+*A denoise step* is one `Session.evaluation`, an I-step or a P-step by its sigma. An I-step shows what the P-steps before it
+got wrong, and its `corrector` takes back a part of that. An evaluation may take several calls of the
 network, one for each set of conditionings; each set of rows has a cache of its own, and a set without one runs whole.
 
 *A call of the network* goes through `forward.cached_blocks`, which swaps every block's forward for `Forward.run_block`

@@ -155,14 +155,15 @@ def _trained(plan: Plan, method: str, learned: Learned) -> list[Candidate]:
 
 
 def _untrained(plan: Plan, score: str) -> list[Candidate]:
-    """The predictor's r, K and order, without all that was trained: tokens by a score, as many in every block."""
-    settings, steps = _without_training(plan.trained, score), plan.workload.protocol.steps
+    """The predictor's r, K and order, without all that was trained."""
+    settings, steps = without_training(plan.trained, score), plan.workload.protocol.steps
     return [
         plan.cached(f"untrained-{score}", settings, spread_i_steps(count, steps)) for count in plan.counts(settings, plan.targets)
     ]
 
 
-def _without_training(trained: TrainedCache, score: str) -> CacheSettings:
+def without_training(trained: TrainedCache, score: str) -> CacheSettings:
+    """What is left of a predictor's settings: the tokens by a score, as many in every block."""
     return replace(trained.settings, score=score, shares="uniform")
 
 
@@ -198,5 +199,5 @@ def candidates_of(name: str, plan: Plan) -> list[Candidate]:
 def settings_to_calibrate(names: list[str], trained: TrainedCache | None = None) -> list[CacheSettings]:
     wanted = [settings for name in names if name in METHODS for settings in METHODS[name].calibrated]
     if trained is not None:
-        wanted += [trained.settings, *(_without_training(trained, score) for score in SCORES if f"untrained-{score}" in names)]
+        wanted += [trained.settings, *(without_training(trained, score) for score in SCORES if f"untrained-{score}" in names)]
     return list(dict.fromkeys(wanted))

@@ -52,10 +52,9 @@ class Evaluation:
     """One evaluation of the model at one sigma; it may take several calls of the network (conditionings apart)."""
 
     def __init__(
-        self, index: int, sigma: float, tau: float, computes_all: bool, rising: bool, spacing: float, n_blocks: int,
-        device: torch.device,
+        self, index: int, sigma: float, tau: float, computes_all: bool, spacing: float, n_blocks: int, device: torch.device,
     ) -> None:
-        self.index, self.sigma, self.tau, self.computes_all, self.rising = index, sigma, tau, computes_all, rising
+        self.index, self.sigma, self.tau, self.computes_all = index, sigma, tau, computes_all
         self.spacing = spacing                   # refreshes no further apart in tau count as one
         self.watch = Stopwatch(device)
         self.bookkeeping = 0.0
@@ -80,9 +79,9 @@ class Evaluation:
 class Session:
     """Opened when sampling starts and closed when it ends; closing gives the report and frees the caches.
 
-    sigmas: the run's own steps, without the one at which it ends (`end`). euler: whether its sampler is Euler's method. tau: from a sigma to the model's time scaled to [0, 1].
-    streams: one name a block (`BlockSpec.stream`). learned: what a training gave; whoever has the blocks checks that it
-    fits them (`Learned.check`).
+    sigmas: the run's own steps, without the one at which it ends (`end`). tau: from a sigma to the model's time scaled to
+    [0, 1]. streams: one name a block (`BlockSpec.stream`). learned: what a training gave; whoever has the blocks checks that
+    it fits them (`Learned.check`). euler: the run's sampler is Euler's method, and its P-steps can be corrected.
     """
 
     def __init__(
@@ -112,10 +111,10 @@ class Session:
     def evaluation(self, sigma: float) -> Iterator[Evaluation]:
         """Around one evaluation of the model at `sigma`."""
         previous = self.evaluations[-1] if self.evaluations else None
-        rising = previous is not None and sigma > previous.sigma * (1 + 1e-6)   # a sampler that goes back starts anew
+        rising = previous is not None and sigma > previous.sigma * (1 + 1e-6)
         step, tau = self._step_of(sigma), self.tau(sigma)
         computes_all = previous is None or rising or step in self.i_steps
-        evaluation = Evaluation(step, sigma, tau, computes_all, rising, self._spacing(step), len(self.streams), self.device)
+        evaluation = Evaluation(step, sigma, tau, computes_all, self._spacing(step), len(self.streams), self.device)
         outer, self.current, self.used = self.current, evaluation, set()
         if computes_all:
             self.planner.computed_all(tau)
@@ -128,15 +127,13 @@ class Session:
 
     def corrected(self, x: Tensor, clean: Tensor) -> Tensor:
         """`clean`, predicted from x (B, ...) in the evaluation that has just ended, as the sampler is to be given it."""
-        evaluation = self.evaluations[-1]
-        step, sigma = evaluation.index, evaluation.sigma
         if self.corrector is None:
             return clean
-        computed, between = sum(evaluation.computed), abs(self.sigmas[step] - sigma) > 1e-4 * sigma
-        if evaluation.rising or between or 0 < computed < evaluation.available or not evaluation.available:
+        evaluation, move = self.evaluations[-1], self._last_move()
+        computed, sigma = sum(evaluation.computed), evaluation.sigma
+        if move is None or computed not in (0, evaluation.available) or not evaluation.available:
             self.corrector.forget()
             return clean
-        move = (self.sigmas[step + 1] if step + 1 < len(self.sigmas) else self.end) - sigma
         direction = (x.float() - clean.float()) / sigma
         if not computed:
             self.corrector.forecast(evaluation.tau, move, direction)
@@ -174,6 +171,7 @@ class Session:
     def close(self) -> Report:
         """Free the caches and report."""
         self.row_caches.clear()
+        self.corrector = None
         self.learned.release()
         steps = tuple(evaluation.record() for evaluation in self.evaluations)
         return Report(steps=steps, memory_bytes=self.memory_bytes, settings=str(self.settings), notes=tuple(self.notes))
@@ -191,6 +189,14 @@ class Session:
     def _step_of(self, sigma: float) -> int:
         """The last step of the run whose sigma is not below `sigma` (solvers also evaluate between steps)."""
         return max((i for i, known in enumerate(self.sigmas) if known >= sigma * (1 - 1e-4)), default=0)
+
+    def _last_move(self) -> float | None:
+        """How far the step of the last evaluation takes sigma; None where that was between steps or not below the one before."""
+        evaluation, step = self.evaluations[-1], self.evaluations[-1].index
+        falls = len(self.evaluations) < 2 or evaluation.sigma < self.evaluations[-2].sigma * (1 - 1e-6)
+        if not falls or abs(self.sigmas[step] - evaluation.sigma) > 1e-4 * evaluation.sigma:
+            return None
+        return (self.sigmas[step + 1] if step + 1 < len(self.sigmas) else self.end) - evaluation.sigma or None
 
     def _after(self, evaluation: Evaluation) -> None:
         evaluation.drawn = None
