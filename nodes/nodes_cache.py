@@ -92,8 +92,8 @@ class IStepScheduler(io.ComfyNode):
             search_aliases=["I-step", "schedule", "interval", "two-phase round-robin"],
             inputs=[
                 io.Combo.Input(
-                    "policy", options=["uniform", "two-phase", "explicit", "percentile"], default="uniform",
-                    tooltip="Evenly; one interval early and another late; a list of your own; or as a predictor is calibrated.",
+                    "policy", options=["uniform", "count", "two-phase", "explicit", "percentile"], default="uniform",
+                    tooltip="Evenly, by interval or by count; one interval early and another late; a list of your own; or as a predictor is calibrated.",
                 ),
                 io.Int.Input("interval", default=3, min=1, max=100, tooltip="The most steps from one I-step to the next (two-phase: in its first phase)."),
                 io.Int.Input("second_interval", default=4, min=1, max=100, tooltip="Two-phase only: the interval after the split."),
@@ -109,7 +109,7 @@ class IStepScheduler(io.ComfyNode):
                     "steps", default="0, 1, 2, 5, 8, 11, 14, 17", advanced=True,
                     tooltip="Explicit only: the I-steps, counted from 0, separated by commas. 0 must be among them.",
                 ),
-                io.Int.Input("count", default=16, min=1, max=1000, advanced=True, tooltip="Percentile only: the number of I-steps."),
+                io.Int.Input("count", default=16, min=1, max=1000, advanced=True, tooltip="Count and percentile only: the number of I-steps."),
                 PredictorType.Input("predictor", optional=True, tooltip="Percentile only: a calibrated one, from Load Cache Predictor."),
             ],
             outputs=[ScheduleType.Output(display_name="schedule", tooltip="For Apply TokenCache.")],
@@ -121,7 +121,7 @@ class IStepScheduler(io.ComfyNode):
             if predictor is None:
                 raise ValueError("policy percentile places I-steps as a predictor is calibrated: connect Load Cache Predictor")
             return io.NodeOutput(predictor.percentiles(count))
-        return io.NodeOutput(schedule_from_choices(policy, interval, second_interval, split, warmup, steps))
+        return io.NodeOutput(schedule_from_choices(policy, interval, second_interval, split, warmup, steps, count))
 
 
 class CacheHeatmapPreview(io.ComfyNode):

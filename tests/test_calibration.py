@@ -65,7 +65,8 @@ def test_the_command_writes_a_file_that_sample_places_i_steps_by(tmp_path, capsy
     assert kinds[0] == "I" and kinds.count("I") == 4
 
 
-def test_counting_i_steps_needs_a_calibration(tmp_path, capsys):
+def test_without_a_calibration_i_steps_are_spread_evenly(tmp_path, capsys):
     model = tiny_dit_file(tmp_path / "tiny.safetensors")
-    assert main(["sample", "--model", str(model), "--i-step-count", "4", "--out", str(tmp_path / "s.safetensors")]) == 2
-    assert "name a calibrated --predictor" in capsys.readouterr().err
+    arguments = ["--i-step-count", "4", "--steps", "10", "--labels", "0", "--out", str(tmp_path / "s.safetensors")]
+    assert main(["sample", "--model", str(model), *arguments]) == 0
+    assert "steps: IPPIPPIPPI" in capsys.readouterr().out

@@ -3,7 +3,7 @@
 import pytest
 
 from tokencache_core.schedule import (
-    ExplicitSchedule, PercentileSchedule, TwoPhaseSchedule, UniformSchedule, parse_steps, schedule_from_choices,
+    CountSchedule, ExplicitSchedule, PercentileSchedule, TwoPhaseSchedule, UniformSchedule, parse_steps, schedule_from_choices,
 )
 
 TEN = [1 - i / 10 for i in range(10)]
@@ -13,6 +13,13 @@ def test_uniform_counts_from_the_last_warmup_step_and_ends_near_the_end():
     assert UniformSchedule(interval=3, warmup=2).i_steps(TEN) == {0, 1, 4, 7, 9}
     assert UniformSchedule(interval=1, warmup=1).i_steps(TEN) == set(range(10))
     assert UniformSchedule(interval=100, warmup=1).i_steps(TEN) == {0}
+
+
+def test_a_count_is_spread_evenly():
+    assert CountSchedule(4).i_steps(TEN) == {0, 3, 6, 9}
+    assert CountSchedule(5, warmup=2).i_steps(TEN) == {0, 1, 4, 7, 9}
+    assert CountSchedule(99).i_steps(TEN) == set(range(10))
+    assert schedule_from_choices("count", 1, 1, 0.5, 1, "0", 4) == CountSchedule(4)
 
 
 def test_a_run_shorter_than_the_warmup_is_all_i_steps():
@@ -47,11 +54,12 @@ def test_a_peak_wider_than_a_percentile_spreads_over_its_neighbours():
     (lambda: ExplicitSchedule((0, -2)), "-2 is not a step"),
     (lambda: UniformSchedule(0, 1), "interval must be at least 1"),
     (lambda: UniformSchedule(1, 0), "warmup must be at least 1"),
+    (lambda: CountSchedule(0), "number of I-steps must be at least 1"),
     (lambda: TwoPhaseSchedule(1, 1, 1.5), "between 0 and 1"),
     (lambda: PercentileSchedule((0.0, 1.0), (0.0, 0.0), 3), "not zero everywhere"),
     (lambda: PercentileSchedule((0.0,), (1.0,), 3), "at least two points"),
     (lambda: parse_steps("0, x"), "separated by commas"),
-    (lambda: schedule_from_choices("weekly", 1, 1, 0.5, 1, "0"), "policy must be"),
+    (lambda: schedule_from_choices("weekly", 1, 1, 0.5, 1, "0", 1), "policy must be"),
 ])
 def test_bad_schedules_say_what_to_do(make, says):
     with pytest.raises(ValueError, match=says):

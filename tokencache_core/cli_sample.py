@@ -24,7 +24,7 @@ from .noise_schedule import TRAIN_STEPS, simple_sigmas
 from .picture_grid import picture_grid, save_png
 from .report import Report
 from .sampling import SOLVERS, sample, starting_noise
-from .schedule import ExplicitSchedule, Schedule, UniformSchedule, parse_steps
+from .schedule import CountSchedule, ExplicitSchedule, Schedule, UniformSchedule, parse_steps
 from .settings import CONTEXTS, SCORES, SHARES, CacheSettings
 from .trained_cache import TrainedCache
 
@@ -68,7 +68,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add_cache_arguments(parser)
     parser.add_argument("--predictor", metavar="FILE", help="trained for this model; brings its own K")
     parser.add_argument(
-        "--i-step-count", type=whole_number(1), metavar="N", help="as many I-steps, where the calibration of --predictor has them",
+        "--i-step-count", type=whole_number(1), metavar="N", help="so many I-steps, evenly, or where the calibration of --predictor has them",
     )
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
 
@@ -107,6 +107,8 @@ def cache_settings(args: argparse.Namespace) -> CacheSettings:
 
 
 def schedule_of(args: argparse.Namespace) -> Schedule:
+    if args.i_step_count is not None:
+        return CountSchedule(args.i_step_count)
     if args.i_steps is None:
         return UniformSchedule(args.interval, args.warmup)
     try:
@@ -141,10 +143,8 @@ def run(args: argparse.Namespace) -> None:
     if args.predictor is not None:
         trained = predictor_for(args.predictor, model)
         choices = {**choices, "settings": trained.apply_to(choices["settings"]), "learned": trained.learned(model.blocks)}
-        if args.i_step_count is not None:
-            choices["schedule"] = _percentiles(trained, args)
-    elif args.i_step_count is not None:
-        raise CommandError("--i-step-count places them by a calibration; name a calibrated --predictor, or use --i-steps")
+        if args.i_step_count is not None and trained.calibration is not None:
+            choices["schedule"] = trained.percentiles(args.i_step_count)
 
     results: dict[str, Tensor] = {}
     if args.cache != "on":
@@ -172,13 +172,6 @@ def _labels(args: argparse.Namespace, num_classes: int, names: tuple[str, ...] |
         raise CommandError(f"--labels {args.labels}: {error}") from None
     count = args.samples or len(chosen)
     return torch.tensor([chosen[i % len(chosen)] for i in range(count)])
-
-
-def _percentiles(trained: TrainedCache, args: argparse.Namespace) -> Schedule:
-    try:
-        return trained.percentiles(args.i_step_count)
-    except ValueError as error:
-        raise CommandError(f"--predictor {args.predictor}: {error}") from None
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from .spacing import i_steps_every
+from .spacing import i_steps_every, spread_i_steps
 
 class Schedule(Protocol):
     def i_steps(self, taus: Sequence[float]) -> frozenset[int]:
@@ -21,6 +21,11 @@ class Schedule(Protocol):
 def _check_interval(name: str, interval: int) -> None:
     if interval < 1:
         raise ValueError(f"{name} must be at least 1 (every step an I-step), not {interval}")
+
+
+def _check_count(count: int) -> None:
+    if count < 1:
+        raise ValueError(f"the number of I-steps must be at least 1, not {count}")
 
 
 def _check_warmup(warmup: int) -> None:
@@ -41,6 +46,21 @@ class UniformSchedule:
 
     def i_steps(self, taus: Sequence[float]) -> frozenset[int]:
         return frozenset(i_steps_every(self.interval, len(taus), self.warmup))
+
+
+@dataclass(frozen=True)
+class CountSchedule:
+    """`count` I-steps in all: the first `warmup`, then the others evenly (spacing.py); every step where there are fewer."""
+
+    count: int
+    warmup: int = 1
+
+    def __post_init__(self) -> None:
+        _check_count(self.count)
+        _check_warmup(self.warmup)
+
+    def i_steps(self, taus: Sequence[float]) -> frozenset[int]:
+        return frozenset(spread_i_steps(self.count, len(taus), self.warmup))
 
 
 @dataclass(frozen=True)
@@ -102,8 +122,7 @@ class PercentileSchedule:
             raise ValueError("an importance curve needs at least two points, with one importance for each tau")
         if min(self.importance) < 0 or max(self.importance) <= 0:
             raise ValueError("importance must be non-negative, and not zero everywhere")
-        if self.count < 1:
-            raise ValueError(f"the number of I-steps must be at least 1, not {self.count}")
+        _check_count(self.count)
 
     def i_steps(self, taus: Sequence[float]) -> frozenset[int]:
         if self.count >= len(taus):
@@ -132,16 +151,18 @@ def _interpolate(curve: list[tuple[float, float]], tau: float) -> float:
 
 
 def schedule_from_choices(
-    policy: str, interval: int, second_interval: int, split: float, warmup: int, steps: str,
+    policy: str, interval: int, second_interval: int, split: float, warmup: int, steps: str, count: int,
 ) -> Schedule:
-    """The schedule named by `policy` ("uniform", "two-phase" or "explicit"); steps: "0, 3, 6", for the explicit one."""
+    """The schedule named by `policy` ("uniform", "count", "two-phase" or "explicit"); steps: "0, 3, 6", for the explicit one."""
     if policy == "uniform":
         return UniformSchedule(interval, warmup)
+    if policy == "count":
+        return CountSchedule(count, warmup)
     if policy == "two-phase":
         return TwoPhaseSchedule(interval, second_interval, split, warmup)
     if policy == "explicit":
         return ExplicitSchedule(parse_steps(steps))
-    raise ValueError(f"policy must be uniform, two-phase or explicit, not {policy!r}")
+    raise ValueError(f"policy must be uniform, count, two-phase or explicit, not {policy!r}")
 
 
 def parse_steps(text: str) -> tuple[int, ...]:
