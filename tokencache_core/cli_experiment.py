@@ -10,6 +10,7 @@ import torch
 from .bench_ours import OURS
 from .cli_checks import CommandError, Help, check_writable, device_named, model_and_names, number_in, predictor_for, whole_number
 from .cli_runs import add_run_arguments, runs_of
+from .dit import DiT
 from .drawn_runs import HELD_OUT_SEEDS, labels_apart
 from .learned import Learned
 from .redundancy import measure_redundancy
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
         raise CommandError(str(error)) from None
 
 
-def _redundancy(args: argparse.Namespace, model, names) -> None:
+def _redundancy(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None) -> None:
     check_writable("--out", args.out)
     found = measure_redundancy(runs_of(args, model, names, args.samples)(HELD_OUT_SEEDS))
     print(f"{args.samples} samples, means over tokens; similarity (cosine) and change of each block's update from the step before")
@@ -65,7 +66,7 @@ def _redundancy(args: argparse.Namespace, model, names) -> None:
     print(f"wrote {args.out}")
 
 
-def _robustness(args: argparse.Namespace, model, names) -> None:
+def _robustness(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None) -> None:
     _, kept = labels_apart(None, model.config.num_classes, names)
     drawn = torch.randint(len(kept), (args.samples,), generator=torch.Generator().manual_seed(HELD_OUT_SEEDS))
     labels = torch.tensor(kept)[drawn].to(model.pos_embed.device)
