@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from tokencache_core.bench_methods import without_training
+from tokencache_core.bench_methods import TRAINED_METHODS, without_training
 from tokencache_core.bench_ours import OURS
 from tokencache_core.cached import cached_sample
 from tokencache_core.cli_checks import predictor_for
@@ -33,7 +33,7 @@ from tokencache_core.metrics import psnr
 from tokencache_core.noise_schedule import simple_sigmas
 from tokencache_core.sampling import SOLVERS, sample, starting_noise
 from tokencache_core.schedule import ExplicitSchedule
-from tokencache_core.settings import SCORES, CacheSettings
+from tokencache_core.settings import CacheSettings
 from tokencache_core.spacing import spread_i_steps
 from tokencache_core.trained_cache import TrainedCache
 from tokencache_core.whole_file import whole_file
@@ -44,8 +44,7 @@ from .publish import WEIGHTS
 
 STEPS, CFG, BATCH, DATA = 50, 4.0, 16, 8192
 FIRST_SEED = 3_000_000   # seen by no training and no other measurement
-TRAINED = ("predictor", "predictor-no-lora", *(f"untrained-{score}" for score in SCORES))   # as in bench, with --predictor
-NAMES = ("tokencache", "ddim", "dpmpp_2m", *TRAINED)
+NAMES = ("tokencache", *SOLVERS, *TRAINED_METHODS)
 
 
 @dataclass(frozen=True)
@@ -153,9 +152,9 @@ def main() -> None:
         "--methods", type=parse_method, nargs="+", default=[Method("tokencache", 20)], metavar="NAME-COUNT",
         help=f"beside the full run: {', '.join(NAMES)}, each with its number of I-steps or steps",
     )
-    parser.add_argument("--predictor", metavar="FILE", help=f"for {', '.join(TRAINED)}; a folder --out holds the figures of one")
+    parser.add_argument("--predictor", metavar="FILE", help=f"for {', '.join(TRAINED_METHODS)}; a folder --out holds the figures of one")
     args = parser.parse_args()
-    needing = [str(method) for method in args.methods if method.name in TRAINED]
+    needing = [str(method) for method in args.methods if method.name in TRAINED_METHODS]
     if needing and args.predictor is None:
         parser.error(f"{', '.join(needing)}: name the trained file by --predictor")
     model = load_dit(WEIGHTS)

@@ -26,7 +26,6 @@ from .report import Report
 from .sampling import SOLVERS, sample, starting_noise
 from .schedule import CountSchedule, ExplicitSchedule, Schedule, UniformSchedule, parse_steps
 from .settings import CONTEXTS, SCORES, SHARES, CacheSettings
-from .trained_cache import TrainedCache
 
 MOST_COLUMNS = 10
 
