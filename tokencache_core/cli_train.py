@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import itertools
 import time
+from contextlib import closing
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
 from .cache_predictor import KINDS
@@ -65,8 +67,11 @@ def run(args: argparse.Namespace) -> None:
     if state.exists() and not args.resume:
         raise CommandError(f"--out {args.out}: {state} holds an unfinished training; add --resume to go on, or remove it")
     device = device_named(args.device)
-    processes = launched(device)
-    device = processes.device or device
+    with closing(launched(device)) as processes:
+        _train_and_save(args, state, processes.device or device, processes)
+
+
+def _train_and_save(args: argparse.Namespace, state: Path, device: torch.device, processes: Processes) -> None:
     model, names = model_and_names(args.model, device)
     settings = CacheSettings(cache_ratio=args.cache_ratio, order=args.order, last_blocks=args.last_blocks)
     try:
