@@ -17,8 +17,11 @@ from torch.autograd.graph import allow_mutation_on_saved_tensors
 from ..tokencache_core.fingerprint import fingerprint_of
 from ..tokencache_core.trained_cache import TrainedCache, kept
 from ..tokencache_core.training import Training, TrainingPlan
+from ..tokencache_core.training_chart import draw_training
 from .families import family_of
 from .host_run import HostRun, training_copy
+
+CHART_EVERY = 5.0  # seconds between two pictures of the training, shown on the node
 
 
 def train_predictor(
@@ -62,17 +65,22 @@ def train_predictor(
             if training.iteration:
                 result = trained()
                 keep(result)
+                if training.remark():
+                    logging.warning(f"TokenCache training: {training.remark()}")
             training.close()
         return result
 
 
 def _train(training: Training, minutes: float) -> None:
-    bar, started = comfy.utils.ProgressBar(1000), time.monotonic()
+    bar, started, drawn = comfy.utils.ProgressBar(1000), time.monotonic(), 0.0
     while True:
         point = training.step()
         logging.info(f"TokenCache training: iteration {point.iteration}, drift {point.loss:.4g}")
         done = (time.monotonic() - started) / (60 * minutes)
-        bar.update_absolute(min(1000, round(1000 * done)), 1000)
+        chart = None
+        if time.monotonic() - drawn > CHART_EVERY:
+            chart, drawn = ("PNG", draw_training(training.log), None), time.monotonic()
+        bar.update_absolute(min(1000, round(1000 * done)), 1000, chart)
         comfy.model_management.throw_exception_if_processing_interrupted()
         if done >= 1:
             return

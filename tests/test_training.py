@@ -82,6 +82,27 @@ def test_it_learns_and_the_model_stays_bit_identical(training):
     assert all(torch.equal(a, b) for a, b in zip(model_before, plain)) and all(weight.grad is None for weight in plain)
 
 
+def test_accumulated_windows_make_one_update_of_their_mean():
+    """With more windows than there are, one update an iteration: its gradient is the mean of each window's own."""
+    model, updates = tiny_dit(), []
+    state = Training(replace(PLAN, accumulate=1000), model, model.blocks, starter(model))
+    step = state.optimizer.step
+    state.optimizer.step = lambda: (updates.append([weight.grad.clone() for weight in state.parameters if weight.grad is not None]), step())
+    windows, learn = [], state._learn
+
+    def watched(loss):
+        windows.append(torch.autograd.grad(loss, state.parameters, retain_graph=True, allow_unused=True))
+        learn(loss)
+
+    state._learn = watched
+    state.step()
+    assert len(updates) == 1 and len(windows) > 4
+    means = [sum(grad for grad in grads if grad is not None) / len(windows) for grads in zip(*windows) if any(g is not None for g in grads)]
+    norm = torch.cat([mean.flatten() for mean in means]).norm().clamp(min=1.0)      # clipped at 1
+    assert all(torch.allclose(ours, mean / norm, atol=1e-6) for ours, mean in zip(updates[0], means))
+    state.close()
+
+
 def test_divergence_keeps_the_average_of_before(training):
     training.step()
     before = [weight.clone() for weight in training.average]
@@ -183,6 +204,7 @@ def test_a_state_of_another_training_is_refused(training, tmp_path):
     ({"rank": 0}, "rank must be at least 1"),
     ({"learning_rate": 0.0}, "learning rate must lie between 0 and 1"),
     ({"held_out_every": 0}, "at least 1, not 0"),
+    ({"accumulate": 0}, "accumulate counts windows: at least 1, not 0"),
 ])
 def test_choices_that_cannot_be_trained_are_refused(choices, words):
     with pytest.raises(ValueError, match=words):
@@ -200,3 +222,16 @@ def test_intervals_are_drawn_around_the_plans():
     plan = replace(PLAN, interval=5)
     assert {plan.drawn_schedule(seed).interval for seed in range(100)} == {3, 4, 5, 6, 7, 8}
     assert {replace(PLAN, interval=2).drawn_schedule(seed).interval for seed in range(100)} == {2, 3}
+
+
+@pytest.mark.parametrize(("rate", "sparsity", "words"), [(1e-9, 0.0, "train longer, raise the learning rate (1e-09)"), (1e-9, 1.0, "or lower sparsity (1)")])
+def test_scores_that_are_all_alike_are_reported(rate, sparsity, words):
+    model = tiny_dit()
+    settings = CacheSettings(cache_ratio=0.5, order=1)
+    state = Training(replace(PLAN, settings=settings, predictor="light", learning_rate=rate, sparsity=sparsity), model, model.blocks, starter(model))
+    assert state.remark() == ""          # nothing has been learned yet
+    state.step()
+    assert words in state.remark()
+    state.planner.spread = 0.5
+    assert state.remark() == ""
+    state.close()

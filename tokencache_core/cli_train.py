@@ -55,6 +55,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     cache.add_argument("--soft", action="store_true", help="mix by the scores themselves, as the paper trains")
     cache.add_argument("--forecast-hidden", type=whole_number(0), default=96, metavar="N", help="width of the learned forecast's network; 0: the plain forecast")
     parser.add_argument("--learning-rate", type=number_in(0, 1), default=1e-3, metavar="R", help="Adam's")
+    parser.add_argument("--accumulate", type=whole_number(1), default=1, metavar="N", help="windows of P-steps averaged for one update")
     parser.add_argument("--seed", type=whole_number(0, HELD_OUT_SEEDS // 2), default=0, metavar="N", help="of noise and adapters")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
 
@@ -75,7 +76,7 @@ def _train_and_save(args: argparse.Namespace, state: Path, device: torch.device,
     model, names = model_and_names(args.model, device)
     settings = CacheSettings(cache_ratio=args.cache_ratio, order=args.order, last_blocks=args.last_blocks)
     try:
-        plan = TrainingPlan(settings, args.interval, args.rank, float(args.rank), args.forecast_hidden, args.predictor, args.sparsity, args.soft, args.learning_rate, seed=args.seed)
+        plan = TrainingPlan(settings, args.interval, args.rank, float(args.rank), args.forecast_hidden, args.predictor, args.sparsity, args.soft, args.learning_rate, args.accumulate, seed=args.seed)
         fingerprint = fingerprint_of("DiT", model.blocks)
         training = Training(plan, model, model.blocks, runs_of(args, model, names, args.batch, processes), processes)
     except ValueError as error:
@@ -97,6 +98,8 @@ def _train_and_save(args: argparse.Namespace, state: Path, device: torch.device,
     except (TrainingStateError, PredictorFileError) as error:
         raise CommandError(str(error)) from None
     _say(processes, f"held-out drift with what was learned: {drift:.4g} ({drift / plain:.1%}), after {training.iteration} iterations")
+    if training.remark():
+        _say(processes, f"note: {training.remark()}")
     _say(processes, f"wrote {args.out}; {state} can be removed unless you mean to --resume")
 
 

@@ -73,6 +73,7 @@ class RelaxedPlanner(PredictedPlanner):
         self.marked = torch.zeros(predictor.head.out_features)   # block-tokens chosen so far, by block
         self.evaluations = 0
         self.mean_score: Tensor | None = None                # of the last window, with its graph
+        self.spread = 0.0                                    # of the last window's scores: the greatest less the least
 
     def look(self, call: BlockCall, images: int, tau: float, histories: Sequence[TokenHistory]) -> None:
         key = (images, call.n_image)
@@ -84,6 +85,7 @@ class RelaxedPlanner(PredictedPlanner):
         self.chosen_at[key] = tau
         scores, last_tau = self.scores[key], self.last_tau[key]
         self.mean_score = scores.mean()
+        self.spread = float(scores.detach().max() - scores.detach().min())
         urgency = (scores.detach() * (last_tau - tau).abs()).flatten(1)
         most_urgent = urgency.topk(max(1, round(self.compute_ratio * urgency.shape[1])), dim=1).indices
         chosen = torch.zeros_like(urgency).scatter_(1, most_urgent, 1.0).view_as(scores)

@@ -33,7 +33,8 @@ from .schedule import UniformSchedule
 from .settings import CacheSettings
 from .trained_cache import TrainingPoint
 
-TURNS = 4   # cached runs in an iteration
+TURNS = 4          # cached runs in an iteration
+COLLAPSED = 0.01   # scores, which lie in (0, 1), that differ by less choose no better than chance
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class TrainingPlan:
     any. forecast_hidden: width of the learned forecasts' hidden layer, 0 for none. predictor: the kind of Cache Predictor
     (cache_predictor.KINDS), "" for none; it takes the place of learned forecasts. sparsity: lambda, the weight of the mean
     score in the loss. soft: mix by the scores themselves and predict them on every P-step, as the paper trains, in place of
-    the hard choice that inference makes. average: share that an iteration's weights have in the running average once it is
+    the hard choice that inference makes. accumulate: windows whose gradients are averaged for one update; an iteration's
+    last update takes what is left. average: share that an iteration's weights have in the running average once it is
     warm. held_out_every: iterations between measurements on the held-out run.
     """
 
@@ -58,6 +60,7 @@ class TrainingPlan:
     sparsity: float = 0.0
     soft: bool = False
     learning_rate: float = 1e-3
+    accumulate: int = 1
     average: float = 0.05
     held_out_every: int = 10
     seed: int = 0
@@ -85,6 +88,8 @@ class TrainingPlan:
             raise ValueError(f"rank must be at least 1, not {self.rank}")
         if not 0 < self.learning_rate < 1:
             raise ValueError(f"the learning rate must lie between 0 and 1, not {self.learning_rate}")
+        if self.accumulate < 1:
+            raise ValueError(f"accumulate counts windows: at least 1, not {self.accumulate}")
         if self.held_out_every < 1:
             raise ValueError(f"held_out_every counts iterations: at least 1, not {self.held_out_every}")
 
@@ -135,6 +140,7 @@ class Training:
         self.optimizer = torch.optim.Adam(self.parameters, lr=plan.learning_rate, betas=(0.9, 0.95))
         self.held_out_run: tuple[Run, PlainRun] | None = None
         self.iteration, self.seconds = 0, 0.0
+        self.pending = 0    # windows whose gradients wait for an update
         self.log: list[TrainingPoint] = []
 
     def step(self) -> TrainingPoint:
@@ -145,6 +151,8 @@ class Training:
         plain = sample_plain(run)
         with self._whole_or_not_at_all():
             losses = [loss for turn in range(TURNS) for loss in self._followed(run, plain, seed * TURNS + turn)]
+            if self.pending:
+                self._update()
         self.iteration += 1
         self._average()
         if self.planner is not None:
@@ -196,6 +204,16 @@ class Training:
         }
         return Learned(replace(template, blocks=blocks), forecasts, **scoring)
 
+    def remark(self) -> str:
+        """What the user should change, "" if nothing."""
+        if self.planner is None or self.planner.spread >= COLLAPSED:
+            return ""
+        return (
+            f"all scores lie within {self.planner.spread:.2g} of each other, so the predictor tells no token from another: train longer, "
+            f"raise the learning rate ({self.plan.learning_rate:g})"
+            + (f", or lower sparsity ({self.plan.sparsity:g})" if self.plan.sparsity else "")
+        )
+
     def close(self) -> None:
         """Give the model its plain layers back."""
         if self.adapters is not None:
@@ -228,6 +246,7 @@ class Training:
             yield
         except BaseException:
             self.optimizer.zero_grad(set_to_none=True)
+            self.pending = 0
             self.optimizer.load_state_dict(optimizer)
             with torch.no_grad():
                 torch._foreach_copy_(self.parameters, weights)
@@ -242,7 +261,17 @@ class Training:
         if self.planner is not None and self.planner.mean_score is not None:
             loss = loss + self.plan.sparsity * self.planner.mean_score
         loss.backward()
+        self.pending += 1
+        if self.pending == self.plan.accumulate:
+            self._update()
+
+    def _update(self) -> None:
         self._share_gradients()
+        if self.pending > 1:
+            for weight in self.parameters:
+                if weight.grad is not None:
+                    weight.grad /= self.pending
+        self.pending = 0
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)

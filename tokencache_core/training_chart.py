@@ -17,9 +17,14 @@ TRAINING, HELD_OUT, INK = "#0072b2", "#d55e00", "#202020"  # blue and vermilion,
 
 
 def training_chart(log: Sequence[TrainingPoint]) -> Tensor:
-    """(1, H, W, 3) in [0, 1]: each run's drift, and that of the held-out run."""
+    """(1, H, W, 3) in [0, 1]: each run's drift, and that of the held-out run; ValueError for an empty log."""
     if not log:
         raise ValueError("this predictor has no training log to draw")
+    return torch.from_numpy(np.asarray(draw_training(log)).astype(np.float32) / 255)[None]
+
+
+def draw_training(log: Sequence[TrainingPoint]) -> Image.Image:
+    """The same as a picture."""
     held_out = [(point.seconds / 60, point.held_out) for point in log if point.held_out]
     training = [(point.seconds / 60, point.loss) for point in log if point.loss > 0]
     picture = Image.new("RGB", SIZE, "white")
@@ -30,7 +35,7 @@ def training_chart(log: Sequence[TrainingPoint]) -> Tensor:
     draw.text((MARGIN[0] + 10, 8), "drift of the training runs", TRAINING)
     draw.text((MARGIN[0] + 210, 8), "of the held-out run", HELD_OUT)
     draw.text((SIZE[0] // 2, SIZE[1] - 20), "minutes", INK)
-    return torch.from_numpy(np.asarray(picture).astype(np.float32) / 255)[None]
+    return picture
 
 
 class _Axes:
