@@ -82,9 +82,10 @@ class ComfyServer:
         return self._send(urllib.request.Request(f"http://{self.address}{path}"))
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        """The JSON reply to a JSON body."""
+        """The JSON reply to a JSON body; None for an empty one."""
         url, header = f"http://{self.address}{path}", {"Content-Type": "application/json"}
-        return json.loads(self._send(urllib.request.Request(url, json.dumps(body).encode(), header)))
+        reply = self._send(urllib.request.Request(url, json.dumps(body).encode(), header))
+        return json.loads(reply) if reply else None
 
     def log_tail(self, lines: int = 30) -> str:
         """The end of the server's log, without its colours."""
