@@ -53,7 +53,7 @@ class ApplyTokenCache(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "corrector", default=DEFAULTS.corrector, min=0.0, max=1.0, step=0.05, advanced=True,
-                    tooltip="How much of what P-steps got wrong the next I-step takes back. For euler and ddim, where P-steps compute nothing.",
+                    tooltip="How much of what P-steps got wrong the next I-step takes back. For euler and ddim.",
                 ),
                 ScheduleType.Input("schedule", optional=True, tooltip="Which steps compute everything. Default: the first two and every third."),
                 PredictorType.Input(

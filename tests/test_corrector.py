@@ -40,6 +40,13 @@ def test_half_of_it_at_half_strength_and_each_error_only_once():
     assert corrector.computed(0.5, -1.0, direction(7.0)).item() == 7.0
 
 
+def test_less_of_it_where_some_tokens_were_computed():
+    corrector = Corrector(1.0, order=0)
+    corrector.computed(1.0, -2.0, direction(1.0))
+    corrector.forecast(0.8, -2.0, direction(1.0), reused=0.75)
+    assert corrector.computed(0.6, -1.0, direction(1.8)).item() == pytest.approx(1.8 + 0.75 * 0.4 * 2)
+
+
 def test_a_forecast_that_was_right_is_left_alone():
     corrector = Corrector(1.0, order=1)
     for tau in (1.0, 0.8):
@@ -66,11 +73,9 @@ def corrected(solver: str = "ddim", **settings: object) -> bool:
     return not torch.equal(run(CacheSettings(**settings), solver), run(CacheSettings(corrector=0.0, **settings), solver))
 
 
-def test_it_works_where_p_steps_compute_nothing_and_the_sampler_is_eulers():
-    assert corrected()
+def test_it_works_where_p_steps_reuse_and_the_sampler_is_eulers():
+    assert corrected() and corrected(last_blocks=1) and corrected(cache_ratio=0.5)
     assert not corrected(solver="dpmpp_2m")
-    assert not corrected(last_blocks=1)
-    assert not corrected(cache_ratio=0.5)
 
 
 def test_nothing_changes_at_ratio_0():

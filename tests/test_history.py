@@ -31,7 +31,7 @@ def test_fewer_refreshes_than_the_order_needs_forecast_at_a_lower_order(order):
 
 
 def test_a_second_refresh_at_one_time_replaces_the_first():
-    run, tokens = RunHistory(2), TokenHistory(2, torch.Size((1, 1, 1)), torch.device("cpu"))
+    run, tokens = RunHistory(2), TokenHistory(2)
     for tau, value in ((0.9, 1.0), (0.8, 5.0), (0.8, 2.0)):
         for history in (run, tokens):
             history.refresh(torch.full((1, 1, 1), value), tau)
@@ -40,28 +40,35 @@ def test_a_second_refresh_at_one_time_replaces_the_first():
 
 
 @pytest.mark.parametrize("order", [0, 1, 2])
-def test_each_token_is_forecast_from_its_own_refresh_times(order):
-    polynomial, history = POLYNOMIALS[order], TokenHistory(order, torch.Size((1, 3, 1)), torch.device("cpu"))
-    times = ((0.9, [0, 1, 2]), (0.8, [0, 1, 2]), (0.7, [1]), (0.6, [0, 1]), (0.5, [1]))
-    for tau, tokens in times:
-        values = polynomial(torch.full((len(tokens), 1), tau))
-        history.refresh(values, tau, torch.tensor(tokens))
+def test_a_token_computed_in_between_carries_its_deviation_from_the_forecast(order):
+    polynomial, history = POLYNOMIALS[order], TokenHistory(order)
+    for tau in (0.9, 0.8, 0.7):
+        history.refresh(torch.full((1, 3, 1), polynomial(torch.tensor(tau)).item()), tau)
+    history.refresh_some(polynomial(torch.full((1, 1), 0.6)) + 5, 0.6, torch.tensor([1]))
+    history.refresh_some(polynomial(torch.full((2, 1), 0.5)) + torch.tensor([[2.0], [-1.0]]), 0.5, torch.tensor([1, 2]))
     forecast = history.add_forecast(torch.zeros(1, 3, 1), 0.4).flatten()
-    expected = polynomial(torch.tensor(0.4)).expand(2)
-    assert torch.allclose(forecast[:2], expected, atol=1e-4)
-    if order < 2:  # token 2 was refreshed only twice: a line through them at the most
-        assert forecast[2].item() == pytest.approx(polynomial(torch.tensor(0.4)).item(), abs=1e-4)
+    expected = polynomial(torch.tensor(0.4)) + torch.tensor([0.0, 2.0, -1.0])    # each token's newest deviation
+    assert torch.allclose(forecast, expected, atol=1e-4)
+    history.refresh(torch.full((1, 3, 1), polynomial(torch.tensor(0.3)).item()), 0.3)
+    assert torch.allclose(history.add_forecast(torch.zeros(1, 3, 1), 0.2).flatten(), polynomial(torch.tensor(0.2)).expand(3), atol=1e-4)
+
+
+def test_order_0_reuses_each_tokens_newest_update():
+    history = TokenHistory(0)
+    history.refresh(torch.tensor([[[1.0], [2.0]]]), 0.9)
+    history.refresh_some(torch.tensor([[7.0]]), 0.8, torch.tensor([1]))
+    assert history.add_forecast(torch.ones(1, 2, 1), 0.5).flatten().tolist() == [2.0, 8.0]
 
 
 def test_the_oldest_refresh_goes_first():
-    history = TokenHistory(1, torch.Size((1, 1, 1)), torch.device("cpu"))
+    history = TokenHistory(1)
     for tau, value in ((0.9, 100.0), (0.5, 2.0), (0.4, 3.0)):
-        history.refresh(torch.full((1, 1), value), tau)
+        history.refresh(torch.full((1, 1, 1), value), tau)
     assert history.add_forecast(torch.zeros(1, 1, 1), 0.3).item() == pytest.approx(4.0, abs=1e-4)
 
 
 def test_change_rate_is_the_slope_between_the_two_newest():
-    history = TokenHistory(2, torch.Size((1, 2, 2)), torch.device("cpu"))
+    history = TokenHistory(2)
     history.refresh(torch.zeros(1, 2, 2), 0.9)
     history.refresh(torch.tensor([[[3.0, 4.0], [0.0, 0.0]]]), 0.4)
     assert history.change_rate().tolist() == [[pytest.approx(10.0), 0.0]]
@@ -75,7 +82,7 @@ def test_half_precision_streams_keep_their_type_and_the_history_float32():
     assert out.dtype == torch.bfloat16 and history.updates[0].dtype == torch.float32
 
 
-@pytest.mark.parametrize("make", [lambda: RunHistory(1), lambda: TokenHistory(1, torch.Size((1, 1, 1)), torch.device("cpu"))])
+@pytest.mark.parametrize("make", [lambda: RunHistory(1), lambda: TokenHistory(1)])
 def test_refreshes_nearer_than_the_spacing_count_as_one(make):
     history = make()
     for tau, value in ((0.9, 9.0), (0.8, 8.0), (0.79999, 8.5)):
@@ -84,7 +91,7 @@ def test_refreshes_nearer_than_the_spacing_count_as_one(make):
     assert history.add_forecast(torch.zeros(1, 1, 1), 0.7).item() == pytest.approx(8.0, abs=1e-3)
 
 
-@pytest.mark.parametrize("make", [lambda: RunHistory(1), lambda: TokenHistory(1, torch.Size((1, 1, 1)), torch.device("cpu"))])
+@pytest.mark.parametrize("make", [lambda: RunHistory(1), lambda: TokenHistory(1)])
 def test_float16_saturates_instead_of_overflowing(make):
     history = make()
     history.refresh(torch.full((1, 1, 1), 1000.0), 0.9)

@@ -138,15 +138,13 @@ def poison(session, n_image, images, conds):
     (rows,) = session.row_caches.values()
     tokens = FixedPlan().ranking(0, images, n_image, 0, 0, [])[:, : round(SHARE * n_image)].sort(dim=1).values
     index = TokenIndex(tokens.repeat(conds, 1), n_image)
-    for history in rows.tokens.values():
-        n_text = history.shape[1] - n_image
-        history.updates[:, (index.with_text(n_text) if n_text else index).flat] = torch.nan
-    for context in rows.contexts.values():
-        for kept in (tensor for entry in context.entries.values() for tensor in entry):
-            dim = 2 if kept.ndim == 4 else 1
-            n_text = kept.shape[dim] - n_image
-            in_stream = index.with_text(n_text) if n_text else index
-            in_stream.scatter_(kept, torch.full_like(in_stream.gather(kept, dim), torch.nan), dim)
+    updates = [update for history in rows.tokens.values() for update in history.whole.updates]
+    contexts = [tensor for context in rows.contexts.values() for entry in context.entries.values() for tensor in entry]
+    for kept in (*updates, *contexts):
+        dim = 2 if kept.ndim == 4 else 1
+        n_text = kept.shape[dim] - n_image
+        in_stream = index.with_text(n_text) if n_text else index
+        in_stream.scatter_(kept, torch.full_like(in_stream.gather(kept, dim), torch.nan), dim)
 
 
 @pytest.fixture(params=["DiT", "PixArt", "Flux"])

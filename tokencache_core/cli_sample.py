@@ -94,7 +94,7 @@ def add_cache_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--shares", choices=SHARES, default=default.shares, help="where in depth tokens are computed")
     group.add_argument(
         "--corrector", type=number_in(0, 1), default=default.corrector, metavar="S",
-        help="share of the P-steps' error that the next I-step takes back, where they compute nothing and the solver is ddim",
+        help="share of the P-steps' error that the next I-step takes back, with ddim",
     )
 
 

@@ -134,9 +134,9 @@ class Forward:
         with self._tapped(block_index, call.spec, None):
             output = self._whole(block_index, call)
         if block_index not in self.rows.tokens:
-            self.rows.tokens[block_index] = TokenHistory(self.session.settings.order, before.shape, before.device)
+            self.rows.tokens[block_index] = TokenHistory(self.session.settings.order)
         update = call.output_tokens(output).float() - before.float()
-        self.rows.tokens[block_index].refresh(update, self.evaluation.tau, spacing=self.evaluation.spacing)
+        self.rows.tokens[block_index].refresh(update, self.evaluation.tau, self.evaluation.spacing)
         return output
 
     def _reuse(self, block_index: int, unit: Unit, call: BlockCall) -> Any:
@@ -173,7 +173,7 @@ class Forward:
         add_cached_update = partial(history.add_forecast, tau=self.evaluation.tau)
         with self._tapped(block_index, call.spec, joint):
             tokens, update = compute_or_reuse(call.tokens, add_cached_update, in_stream, block)
-        history.refresh(update, self.evaluation.tau, in_stream.flat, self.evaluation.spacing)
+        history.refresh_some(update, self.evaluation.tau, in_stream.flat)
         return call.as_output(tokens, call.output_text(outputs[0]))
 
     def _compute_weighted(self, block_index: int, call: BlockCall, history: TokenHistory, planner: RelaxedPlanner) -> Any:
@@ -185,7 +185,7 @@ class Forward:
         in_stream = mix if call.spec.text else joint
         with self._tapped(block_index, call.spec, joint):
             output, update = compute_and_mix(call, partial(history.add_forecast, tau=self.evaluation.tau), in_stream)
-        history.refresh(update, self.evaluation.tau, in_stream.flat, self.evaluation.spacing)
+        history.refresh_some(update, self.evaluation.tau, in_stream.flat)
         return output
 
     def _compute_index(self, block_index: int, call: BlockCall) -> TokenIndex:

@@ -3,7 +3,7 @@
 An *update* is what a block (or a run of blocks) adds to a token, gates included. Its last `order + 1` refreshes are
 kept with the tau of each, and a reused update is the polynomial through them at the present tau: order 0 is plain
 reuse, as in the paper; orders 1 and 2 are what TaylorSeer (arXiv 2503.06923) does with finite differences, here for
-refresh times of any spacing, and token by token.
+refresh times of any spacing.
 """
 
 from __future__ import annotations
@@ -57,13 +57,19 @@ class RunHistory:
 
     def add_forecast(self, x: Tensor, tau: float, learned: LearnedForecast | None = None) -> Tensor:
         """x + the update forecast at tau, corrected by `learned` where there is one; a fresh tensor of x's dtype."""
-        out = x.float()
-        for weight, update in zip(lagrange_weights(self.taus, tau), self.updates):
-            out = torch.add(out, update, alpha=weight) if out is x else out.add_(update, alpha=weight)
+        out = self.onto(x, tau)
         if learned is not None:
             newest_first, terms = self.terms(tau)
             out = out + learned(terms, newest_first, tau)
         return _as_stream(out, x.dtype)
+
+    def onto(self, x: Tensor, tau: float, tokens: Tensor | None = None) -> Tensor:
+        """x + the update forecast at tau, float32 and fresh; with `tokens` (indices into R * N), x is (n, D) of those alone."""
+        out = x.float()
+        for weight, update in zip(lagrange_weights(self.taus, tau), self.updates):
+            update = update if tokens is None else update[tokens // update.shape[1], tokens % update.shape[1]]
+            out = torch.add(out, update, alpha=weight) if out is x else out.add_(update, alpha=weight)
+        return out
 
     def terms(self, tau: float) -> tuple[list[float], list[Tensor]]:
         """The refreshes' taus, the newest first, and what each adds to the forecast at `tau`; the first is the newest update."""
@@ -82,53 +88,47 @@ class RunHistory:
 
 
 class TokenHistory:
-    """Updates of a block some of whose tokens are refreshed at a time: every token has refresh times of its own."""
+    """Updates of a block some of whose tokens are computed at a time.
 
-    def __init__(self, order: int, shape: torch.Size, device: torch.device) -> None:
-        rows, n_tokens, width = shape
-        self.shape = shape
-        self.updates = torch.zeros(order + 1, rows * n_tokens, width, device=device)           # float32
-        self.taus = torch.full((order + 1, rows * n_tokens), torch.nan, device=device)         # nan: not yet filled
+    The forecast goes through the refreshes of all tokens. A token computed since the last of them deviated from it, and
+    its forecasts carry that deviation until all are refreshed again: order 0 reuses the newest update, as the paper does. Its
+    own refreshes, at uneven distances, are no nodes: a parabola through them swings (docs/experiments.md).
+    """
 
-    def refresh(self, update: Tensor, tau: float, flat: Tensor | None = None, spacing: float = 0.0) -> None:
-        """Keep `update` of the tokens `flat` (indices into rows * N; None: all), in the slots `RunHistory.refresh` takes."""
-        index = torch.arange(self.taus.shape[1], device=self.taus.device) if flat is None else flat
-        taus = self.taus[:, index]
-        distance = (taus - tau).abs()
-        # taus lie in [0, 1]: the nearest of the near comes first, then an empty slot, then the furthest
-        urgency = torch.where(distance <= spacing, 4 - distance, distance)
-        slot = urgency.nan_to_num(nan=2.0).argmax(dim=0)
-        self.updates[slot, index] = update.reshape(len(index), self.updates.shape[-1]).float()
-        self.taus[slot, index] = tau
+    def __init__(self, order: int) -> None:
+        self.whole = RunHistory(order)
+        self.deviation: Tensor | None = None    # (R, N, D) float32; None: no token has been computed since
+
+    def refresh(self, update: Tensor, tau: float, spacing: float = 0.0) -> None:
+        """Keep `update` (R, N, D) of all tokens, as `RunHistory.refresh` does."""
+        self.whole.refresh(update, tau, spacing)
+        self.deviation = None
+
+    def refresh_some(self, update: Tensor, tau: float, flat: Tensor) -> None:
+        """Keep how far `update` (n, D) of the tokens `flat`, indices into R * N, is from its forecast."""
+        shape, width = self.whole.updates[0].shape, update.shape[-1]
+        if self.deviation is None:
+            self.deviation = torch.zeros(shape, device=update.device)
+        forecast = self.whole.onto(torch.zeros(len(flat), width, device=update.device), tau, flat)
+        self.deviation.view(-1, width)[flat] = update.reshape(len(flat), width).float() - forecast
 
     def add_forecast(self, x: Tensor, tau: float) -> Tensor:
         """x (R, N, D) + each token's update forecast at tau, a fresh tensor of x's dtype."""
-        weights = self._weights(tau)
-        out = torch.addcmul(x.float().reshape(self.updates.shape[1:]), self.updates[0], weights[0][:, None])
-        for weight, update in zip(weights[1:], self.updates[1:]):
-            out.addcmul_(update, weight[:, None])
-        return _as_stream(out.view(self.shape), x.dtype)
+        out = self.whole.onto(x, tau)
+        return _as_stream(out if self.deviation is None else out.add_(self.deviation), x.dtype)
 
     def change_rate(self) -> Tensor:
-        """(R, N): how fast each token's update moved between its two newest refreshes, norm per unit of tau."""
-        if self.taus.shape[0] < 2:
-            return torch.ones(self.shape[:2], device=self.taus.device)
+        """(R, N): how fast each token's update moved between the two newest refreshes of all, norm per unit of tau."""
+        if len(self.whole.taus) < 2:
+            return torch.ones(self.whole.updates[0].shape[:2], device=self.whole.updates[0].device)
         newest, previous, spacing = self.newest_two()
-        return ((newest - previous).norm(dim=-1) / spacing).view(self.shape[:2])
+        return (newest - previous).norm(dim=-1) / spacing
 
-    def newest_two(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Each token's newest update and the one before it (R * N, D), and how far apart they are in tau (R * N,)."""
-        order = self.taus.nan_to_num(nan=torch.inf).argsort(dim=0)[:2]  # tau falls: the newest are the smallest
-        every = torch.arange(self.taus.shape[1], device=self.taus.device)
-        spacing = (self.taus[order[1], every] - self.taus[order[0], every]).abs().nan_to_num(nan=1.0)
-        return self.updates[order[0], every], self.updates[order[1], every], spacing
+    def newest_two(self) -> tuple[Tensor, Tensor, float]:
+        """The newest refresh of all tokens and the one before it (R, N, D), and how far apart they are in tau."""
+        newest, previous = sorted(zip(self.whole.taus, self.whole.updates), key=lambda node: node[0])[:2]   # tau falls
+        return newest[1], previous[1], previous[0] - newest[0]
 
     @property
     def memory_bytes(self) -> int:
-        return self.updates.nbytes + self.taus.nbytes
-
-    def _weights(self, tau: float) -> Tensor:
-        """Lagrange weights (order + 1, rows * N) of each token's slots; an empty slot weighs nothing."""
-        spread = self.taus[:, None] - self.taus[None]                  # node k less node j; 0 where j = k, nan if empty
-        factors = torch.where(spread.abs() > 0, (tau - self.taus)[None] / spread, 1.0)
-        return torch.where(self.taus.isnan(), 0.0, factors.prod(dim=1))
+        return self.whole.memory_bytes + (0 if self.deviation is None else self.deviation.nbytes)

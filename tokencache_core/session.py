@@ -129,14 +129,14 @@ class Session:
         """`clean`, predicted from x (B, ...) in the evaluation that has just ended, as the sampler is to be given it."""
         if self.corrector is None:
             return clean
-        evaluation, move = self.evaluations[-1], self._last_move()
-        computed, sigma = sum(evaluation.computed), evaluation.sigma
-        if move is None or computed not in (0, evaluation.available) or not evaluation.available:
+        evaluation, move, sigma = self.evaluations[-1], self._last_move(), self.evaluations[-1].sigma
+        if move is None or not evaluation.available:
             self.corrector.forget()
             return clean
         direction = (x.float() - clean.float()) / sigma
-        if not computed:
-            self.corrector.forecast(evaluation.tau, move, direction)
+        reused = 1 - sum(evaluation.computed) / evaluation.available
+        if reused:
+            self.corrector.forecast(evaluation.tau, move, direction, reused)
             return clean
         wanted = self.corrector.computed(evaluation.tau, move, direction)
         return clean if wanted is direction else (x.float() - sigma * wanted).to(clean.dtype)

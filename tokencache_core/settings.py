@@ -20,8 +20,7 @@ class CacheSettings:
     context: computed tokens attend to every token's last keys and values ("stale"), or to each other ("computed").
     score: how the computed tokens are chosen when no predictor is connected.
     shares: where in depth they are computed: "early" fills the first blocks whole, "uniform" gives each block as many.
-    corrector: the share of what P-steps got wrong that the next I-step takes back, 0..1; with Euler's method, and where P-steps
-    compute nothing.
+    corrector: the share of what P-steps got wrong that the next I-step takes back, 0..1; with Euler's method.
     seed: of the random score.
     """
 
