@@ -67,8 +67,13 @@ def test_the_reference_models_figures_grow_batch_by_batch(tmp_path, monkeypatch)
     first = command.read(tmp_path, methods[1], 1)
     command.measure(model, classifier, labels, methods, tmp_path)
     full, cached = (command.read(tmp_path, method, 2) for method in methods)
-    assert cached.features.shape == (8, 128) and len(cached.seconds) == 2 and cached.run[0] != cached.run[1]
+    assert cached.features.shape == (8, 128) and len(cached.seconds) == 2 and cached.full_seconds == full.seconds
     assert cached.features[:4].equal(first.features) and cached.seconds[0] == first.seconds[0]
+    later = command.Method("ddim", 10)
+    command.measure(model, classifier, labels, [command.FULL, later], tmp_path)
+    assert command.read(tmp_path, command.FULL, 2).seconds == full.seconds
+    timed = set(command.read(tmp_path, later, 2).full_seconds)
+    assert len(timed) == 1 and min(timed) > 0 and not timed & set(full.seconds)    # timed once more, beside the method that is new
     data = torch.randn(50, 128, generator=torch.Generator().manual_seed(3))
     assert "| 1.00x | - |" in command.line(command.FULL, full, full, data)
     told = command.line(methods[1], cached, full, data)

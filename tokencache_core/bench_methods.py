@@ -6,11 +6,11 @@ calibrated seconds of an I-step and a P-step under their own settings.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from .bench_match import Calibration
 from .bench_ours import OURS
@@ -21,6 +21,7 @@ from .settings import SCORES, CacheSettings
 from .spacing import spread_i_steps
 from .trained_cache import TrainedCache
 
+UNTRAINED = "untrained-"    # and a score: a control of the predictor's tokens
 REUSE = CacheSettings(cache_ratio=1.0, order=0, corrector=0.0)
 FORECASTS = tuple(CacheSettings(cache_ratio=1.0, order=order, corrector=0.0) for order in (1, 2))
 COMPUTES_TOKENS = OURS.cache_ratio < 1.0 or OURS.last_blocks > 0
@@ -105,7 +106,7 @@ def _evenly_spread(plan: Plan, method: str, settings: CacheSettings) -> list[Can
 
 def _tokencache(plan: Plan) -> list[Candidate]:
     steps = plan.workload.protocol.steps
-    note = "" if COMPUTES_TOKENS else f"no token computed on P-steps: forecast of order {OURS.order}, I-steps tuned"
+    note = "" if COMPUTES_TOKENS else f"no token computed on P-steps: forecast of order {OURS.order}"
     counts = plan.counts(OURS, plan.targets)
     return [plan.cached("tokencache", OURS, spread_i_steps(count, steps), note) for count in counts]
 
@@ -134,37 +135,28 @@ def _at_our_seconds(plan: Plan, method: str, settings: CacheSettings, note: str)
     return list(candidates.values())
 
 
-def _predictor(plan: Plan) -> list[Candidate]:
-    return _trained(plan, "predictor", _learned(plan))
-
-
-def _predictor_no_lora(plan: Plan) -> list[Candidate]:
-    return _trained(plan, "predictor-no-lora", replace(_learned(plan), repair=None))
-
-
-def _learned(plan: Plan) -> Learned:
-    return plan.trained.learned(plan.workload.model.blocks)
-
-
-def _trained(plan: Plan, method: str, learned: Learned) -> list[Candidate]:
-    settings, steps = plan.trained.settings, plan.workload.protocol.steps
-    note = f"trained with an I-step every {plan.trained.interval} steps"
+def _trained(plan: Plan, method: str) -> list[Candidate]:
+    settings, steps = trained_settings(method, plan.trained), plan.workload.protocol.steps
+    learned = trained_parts(method, plan.trained, plan.workload.model.blocks)
+    note = "" if method.startswith(UNTRAINED) else f"trained with an I-step every {plan.trained.interval} steps"
     return [
         plan.cached(method, settings, spread_i_steps(count, steps), note, learned) for count in plan.counts(settings, plan.targets)
     ]
 
 
-def _untrained(plan: Plan, score: str) -> list[Candidate]:
-    """The predictor's r, K and order, without all that was trained."""
-    settings, steps = without_training(plan.trained, score), plan.workload.protocol.steps
-    return [
-        plan.cached(f"untrained-{score}", settings, spread_i_steps(count, steps)) for count in plan.counts(settings, plan.targets)
-    ]
+def trained_settings(method: str, trained: TrainedCache) -> CacheSettings:
+    """A method of TRAINED_METHODS has the predictor's r, K and order; untrained-SCORE its tokens by a score, as many in every block."""
+    if method.startswith(UNTRAINED):
+        return replace(trained.settings, score=method.removeprefix(UNTRAINED), shares="uniform")
+    return trained.settings
 
 
-def without_training(trained: TrainedCache, score: str) -> CacheSettings:
-    """What is left of a predictor's settings: the tokens by a score, as many in every block."""
-    return replace(trained.settings, score=score, shares="uniform")
+def trained_parts(method: str, trained: TrainedCache, blocks: Sequence[nn.Module]) -> Learned:
+    """What a method of TRAINED_METHODS runs with of all that was learned about the model of these blocks."""
+    if method.startswith(UNTRAINED):
+        return Learned()
+    learned = trained.learned(blocks)
+    return learned if method == "predictor" else replace(learned, repair=None)
 
 
 @dataclass(frozen=True)
@@ -186,9 +178,7 @@ METHODS: dict[str, Method] = {
     "tokencache": Method(_tokencache, (OURS,)),
 }
 TRAINED_METHODS: dict[str, Method] = {  # with --predictor
-    "predictor": Method(_predictor),
-    "predictor-no-lora": Method(_predictor_no_lora),
-    **{f"untrained-{score}": Method(partial(_untrained, score=score)) for score in SCORES},
+    name: Method(partial(_trained, method=name)) for name in ("predictor", "predictor-no-lora", *(UNTRAINED + score for score in SCORES))
 }
 
 
@@ -199,5 +189,5 @@ def candidates_of(name: str, plan: Plan) -> list[Candidate]:
 def settings_to_calibrate(names: list[str], trained: TrainedCache | None = None) -> list[CacheSettings]:
     wanted = [settings for name in names if name in METHODS for settings in METHODS[name].calibrated]
     if trained is not None:
-        wanted += [trained.settings, *(without_training(trained, score) for score in SCORES if f"untrained-{score}" in names)]
+        wanted += [trained_settings(name, trained) for name in names if name in TRAINED_METHODS]
     return list(dict.fromkeys(wanted))
