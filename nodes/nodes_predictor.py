@@ -9,8 +9,8 @@ from comfy_api.latest import io, ui
 from ..tokencache_core.cache_predictor import KINDS
 from ..tokencache_core.predictor_file import SUFFIX, read_trained_cache
 from ..tokencache_core.settings import CacheSettings
-from ..tokencache_core.training import TrainingPlan
 from ..tokencache_core.training_chart import training_chart
+from ..tokencache_core.training_plan import TrainingPlan
 from .predictor_folder import FOLDER, file_to_write, keep_in, plain_export
 from .train_predictor import train_predictor
 

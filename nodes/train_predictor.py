@@ -16,8 +16,9 @@ from torch.autograd.graph import allow_mutation_on_saved_tensors
 
 from ..tokencache_core.fingerprint import fingerprint_of
 from ..tokencache_core.trained_cache import TrainedCache, kept
-from ..tokencache_core.training import Training, TrainingPlan
+from ..tokencache_core.training import Training
 from ..tokencache_core.training_chart import draw_training
+from ..tokencache_core.training_plan import TrainingPlan
 from .families import family_of
 from .host_run import HostRun, training_copy
 

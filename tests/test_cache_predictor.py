@@ -25,7 +25,8 @@ from tokencache_core.schedule import ExplicitSchedule, UniformSchedule
 from tokencache_core.session import Session
 from tokencache_core.settings import CacheSettings
 from tokencache_core.trained_cache import kept
-from tokencache_core.training import Training, TrainingPlan
+from tokencache_core.training import Training
+from tokencache_core.training_plan import TrainingPlan
 from tokencache_core.training_state import load_state, save_state
 
 SETTINGS = CacheSettings(cache_ratio=0.5, order=1, shares="uniform")

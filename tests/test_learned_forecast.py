@@ -20,7 +20,8 @@ from tokencache_core.sampling import starting_noise
 from tokencache_core.schedule import ExplicitSchedule
 from tokencache_core.session import Session
 from tokencache_core.settings import CacheSettings
-from tokencache_core.training import Training, TrainingPlan
+from tokencache_core.training import Training
+from tokencache_core.training_plan import TrainingPlan
 
 
 def history_of(updates: list[float], taus: list[float], order: int) -> RunHistory:

@@ -18,7 +18,8 @@ from tokencache_core.noise_schedule import simple_sigmas
 from tokencache_core.sampling import starting_noise
 from tokencache_core.schedule import UniformSchedule
 from tokencache_core.settings import CacheSettings
-from tokencache_core.training import Training, TrainingDiverged, TrainingPlan
+from tokencache_core.training import Training, TrainingDiverged
+from tokencache_core.training_plan import TrainingPlan
 from tokencache_core.training_state import TrainingStateError, load_state, save_state
 
 SETTINGS = CacheSettings(cache_ratio=1.0, order=1, last_blocks=1)
@@ -204,6 +205,7 @@ def test_a_state_of_another_training_is_refused(training, tmp_path):
     ({"rank": 0}, "rank must be at least 1"),
     ({"learning_rate": 0.0}, "learning rate must lie between 0 and 1"),
     ({"held_out_every": 0}, "at least 1, not 0"),
+    ({"precision": "fp8"}, "precision must be one of fp32, bf16, not 'fp8'"),
     ({"accumulate": 0}, "accumulate counts windows: at least 1, not 0"),
 ])
 def test_choices_that_cannot_be_trained_are_refused(choices, words):
@@ -234,4 +236,18 @@ def test_scores_that_are_all_alike_are_reported(rate, sparsity, words):
     assert words in state.remark()
     state.planner.spread = 0.5
     assert state.remark() == ""
+    state.close()
+
+
+@pytest.mark.parametrize("choices", [{}, {"settings": CacheSettings(cache_ratio=0.5, order=1), "predictor": "block"}], ids=["LoRA", "predictor"])
+def test_mixed_precision_trains_float32_weights_in_bf16_passes(choices):
+    model = tiny_dit()
+    state = Training(replace(PLAN, precision="bf16", **choices), model, model.blocks, starter(model))
+    seen = set()
+    model.blocks[0].mlp.fc1.register_forward_hook(lambda layer, inputs, output: seen.add(output.dtype))
+    before = [weight.clone() for weight in state.parameters]
+    state.step()
+    assert seen == {torch.bfloat16}
+    assert all(weight.dtype == torch.float32 for weight in state.parameters)
+    assert not all(torch.equal(a, b) for a, b in zip(before, state.parameters))
     state.close()

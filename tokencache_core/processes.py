@@ -22,11 +22,12 @@ class Processes:
         return values
 
     def close(self) -> None:
-        """Part from the others in good order: threads still talking when their process ends can abort it."""
+        """End the threads that talk to the others: one that is still letting go of a tensor when Python ends aborts the process."""
 
 
 class LaunchedProcesses(Processes):
     def __init__(self, cpu: bool) -> None:
+        import torch.distributed.nn  # noqa: F401 - imported later, its default arguments would keep the group from being destroyed
         from accelerate import PartialState  # slow to load, and needed by nobody who trains in one process
 
         self.state = state = PartialState(cpu=cpu)

@@ -8,19 +8,17 @@ training can be stopped at any time.
 from __future__ import annotations
 
 import copy
-import math
-import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from .adapters import Adapters
 from .allocation import on_ladder
-from .cache_predictor import KINDS, CachePredictor, new_predictor
+from .cache_predictor import CachePredictor, new_predictor
 from .distill import PlainRun, Run, follow, sample_plain
 from .drawn_runs import HELD_OUT_SEEDS
 from .learned import Learned
@@ -29,78 +27,11 @@ from .lora import LoraPair
 from .predicted_plan import RelaxedPlanner
 from .processes import Processes
 from .reused_runs import reused_runs
-from .schedule import UniformSchedule
-from .settings import CacheSettings
 from .trained_cache import TrainingPoint
+from .training_plan import TrainingPlan
 
 TURNS = 4          # cached runs in an iteration
 COLLAPSED = 0.01   # scores, which lie in (0, 1), that differ by less choose no better than chance
-
-
-@dataclass(frozen=True)
-class TrainingPlan:
-    """What is trained, and how.
-
-    interval: of the I-steps on the held-out run; training runs have one between 0.6 and 1.6 times as long, drawn anew for
-    each, so that what is learned serves neighbouring speeds. rank, alpha: of the adapters on the last blocks, if there are
-    any. forecast_hidden: width of the learned forecasts' hidden layer, 0 for none. predictor: the kind of Cache Predictor
-    (cache_predictor.KINDS), "" for none; it takes the place of learned forecasts. sparsity: lambda, the weight of the mean
-    score in the loss. soft: mix by the scores themselves and predict them on every P-step, as the paper trains, in place of
-    the hard choice that inference makes. accumulate: windows whose gradients are averaged for one update; an iteration's
-    last update takes what is left. average: share that an iteration's weights have in the running average once it is
-    warm. held_out_every: iterations between measurements on the held-out run.
-    """
-
-    settings: CacheSettings
-    interval: int = 4
-    rank: int = 16
-    alpha: float = 16.0
-    forecast_hidden: int = 96
-    predictor: str = ""
-    sparsity: float = 0.0
-    soft: bool = False
-    learning_rate: float = 1e-3
-    accumulate: int = 1
-    average: float = 0.05
-    held_out_every: int = 10
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.forecast_hidden < 0:
-            raise ValueError(f"forecast_hidden is a width, or 0 for no learned forecast, not {self.forecast_hidden}")
-        if self.predictor and self.predictor not in KINDS:
-            raise ValueError(f"the predictor's kind must be one of {', '.join(KINDS)}, not {self.predictor!r}")
-        if self.predictor and not 0 < self.settings.cache_ratio < 1:
-            raise ValueError(
-                f"a Cache Predictor chooses the tokens that P-steps compute, and with cache_ratio {self.settings.cache_ratio:g} "
-                "there is no choice: set it between 0 and 1, for example to 0.9"
-            )
-        if self.sparsity < 0:
-            raise ValueError(f"sparsity weighs the mean score, and cannot be negative: {self.sparsity}")
-        if self.settings.last_blocks < 1 and not self.forecast_hidden and not self.predictor:
-            raise ValueError(
-                "nothing to train: the LoRA repair sits on the last blocks, and last_blocks is 0; set it to 1 or more, or "
-                "let the forecast be learned"
-            )
-        if self.interval < 2:
-            raise ValueError(f"interval {self.interval} leaves no P-steps to learn from: set it to 2 or more")
-        if self.rank < 1:
-            raise ValueError(f"rank must be at least 1, not {self.rank}")
-        if not 0 < self.learning_rate < 1:
-            raise ValueError(f"the learning rate must lie between 0 and 1, not {self.learning_rate}")
-        if self.accumulate < 1:
-            raise ValueError(f"accumulate counts windows: at least 1, not {self.accumulate}")
-        if self.held_out_every < 1:
-            raise ValueError(f"held_out_every counts iterations: at least 1, not {self.held_out_every}")
-
-    @property
-    def schedule(self) -> UniformSchedule:
-        return UniformSchedule(self.interval)
-
-    def drawn_schedule(self, seed: int) -> UniformSchedule:
-        """That of a training run."""
-        shortest, longest = max(2, math.ceil(0.6 * self.interval)), math.floor(1.6 * self.interval)
-        return UniformSchedule(random.Random(seed).randint(shortest, longest))
 
 
 class TrainingDiverged(ArithmeticError):
@@ -147,9 +78,9 @@ class Training:
         """One iteration: a batch sampled whole and, under different schedules, with the cache, learning after every window."""
         started = time.monotonic()
         seed = self.plan.seed + self.iteration
-        run = self.start(seed)
-        plain = sample_plain(run)
-        with self._whole_or_not_at_all():
+        with self._whole_or_not_at_all(), self._mixed_precision():
+            run = self.start(seed)
+            plain = sample_plain(run)
             losses = [loss for turn in range(TURNS) for loss in self._followed(run, plain, seed * TURNS + turn)]
             if self.pending:
                 self._update()
@@ -176,11 +107,12 @@ class Training:
 
     def held_out(self, learned: Learned) -> float:
         """How far the held-out run is from the plain model's after its last window of P-steps, with what was `learned`."""
-        if self.held_out_run is None:
-            run = self.start(HELD_OUT_SEEDS)
-            self.held_out_run = run, sample_plain(run)
-        run, plain = self.held_out_run
-        (drift,) = self._mean(follow(run, run.open_session(self.plan.settings, self.plan.schedule, learned=learned), plain)[-1:])
+        with self._mixed_precision():
+            if self.held_out_run is None:
+                run = self.start(HELD_OUT_SEEDS)
+                self.held_out_run = run, sample_plain(run)
+            run, plain = self.held_out_run
+            (drift,) = self._mean(follow(run, run.open_session(self.plan.settings, self.plan.schedule, learned=learned), plain)[-1:])
         return drift
 
     def learned(self) -> Learned:
@@ -236,6 +168,9 @@ class Training:
                 run: LearnedForecast(width, self.plan.settings.order, self.plan.forecast_hidden).to(device)
                 for run, (width, device) in widths.items()
             }
+
+    def _mixed_precision(self) -> torch.autocast:
+        return torch.autocast(self.parameters[0].device.type, torch.bfloat16, enabled=self.plan.precision == "bf16")
 
     @contextmanager
     def _whole_or_not_at_all(self) -> Iterator[None]:

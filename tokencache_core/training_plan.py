@@ -1,0 +1,82 @@
+"""What a training trains, and how: the choices that make it, and that resuming it must repeat."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass
+
+from .cache_predictor import KINDS
+from .schedule import UniformSchedule
+from .settings import CacheSettings
+
+PRECISIONS = ("fp32", "bf16")
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What is trained, and how.
+
+    interval: of the I-steps on the held-out run; training runs have one between 0.6 and 1.6 times as long, drawn anew for
+    each, so that what is learned serves neighbouring speeds. rank, alpha: of the adapters on the last blocks, if there are
+    any. forecast_hidden: width of the learned forecasts' hidden layer, 0 for none. predictor: the kind of Cache Predictor
+    (cache_predictor.KINDS), "" for none; it takes the place of learned forecasts. sparsity: lambda, the weight of the mean
+    score in the loss. soft: mix by the scores themselves and predict them on every P-step, as the paper trains, in place of
+    the hard choice that inference makes. accumulate: windows whose gradients are averaged for one update; an iteration's
+    last update takes what is left. precision: "bf16" runs the model in mixed precision (torch.autocast), for GPUs. average: share that an iteration's weights have in the running average once it is
+    warm. held_out_every: iterations between measurements on the held-out run.
+    """
+
+    settings: CacheSettings
+    interval: int = 4
+    rank: int = 16
+    alpha: float = 16.0
+    forecast_hidden: int = 96
+    predictor: str = ""
+    sparsity: float = 0.0
+    soft: bool = False
+    learning_rate: float = 1e-3
+    accumulate: int = 1
+    precision: str = "fp32"
+    average: float = 0.05
+    held_out_every: int = 10
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.forecast_hidden < 0:
+            raise ValueError(f"forecast_hidden is a width, or 0 for no learned forecast, not {self.forecast_hidden}")
+        if self.predictor and self.predictor not in KINDS:
+            raise ValueError(f"the predictor's kind must be one of {', '.join(KINDS)}, not {self.predictor!r}")
+        if self.predictor and not 0 < self.settings.cache_ratio < 1:
+            raise ValueError(
+                f"a Cache Predictor chooses the tokens that P-steps compute, and with cache_ratio {self.settings.cache_ratio:g} "
+                "there is no choice: set it between 0 and 1, for example to 0.9"
+            )
+        if self.sparsity < 0:
+            raise ValueError(f"sparsity weighs the mean score, and cannot be negative: {self.sparsity}")
+        if self.settings.last_blocks < 1 and not self.forecast_hidden and not self.predictor:
+            raise ValueError(
+                "nothing to train: the LoRA repair sits on the last blocks, and last_blocks is 0; set it to 1 or more, or "
+                "let the forecast be learned"
+            )
+        if self.interval < 2:
+            raise ValueError(f"interval {self.interval} leaves no P-steps to learn from: set it to 2 or more")
+        if self.rank < 1:
+            raise ValueError(f"rank must be at least 1, not {self.rank}")
+        if not 0 < self.learning_rate < 1:
+            raise ValueError(f"the learning rate must lie between 0 and 1, not {self.learning_rate}")
+        if self.accumulate < 1:
+            raise ValueError(f"accumulate counts windows: at least 1, not {self.accumulate}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"the precision must be one of {', '.join(PRECISIONS)}, not {self.precision!r}")
+        if self.held_out_every < 1:
+            raise ValueError(f"held_out_every counts iterations: at least 1, not {self.held_out_every}")
+
+    @property
+    def schedule(self) -> UniformSchedule:
+        return UniformSchedule(self.interval)
+
+    def drawn_schedule(self, seed: int) -> UniformSchedule:
+        """That of a training run."""
+        shortest, longest = max(2, math.ceil(0.6 * self.interval)), math.floor(1.6 * self.interval)
+        return UniformSchedule(random.Random(seed).randint(shortest, longest))
