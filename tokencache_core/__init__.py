@@ -19,8 +19,8 @@ trained `cache_predictor` (`predicted_plan`).
 *A block* on a P-step is `block_step.compute_or_reuse`: the paper's equation. Computed tokens attend to every token's last
 known keys and values (`context`). Neighbouring blocks that compute nothing share one update, their sum.
 
-*A token* that is not computed takes its input plus its cached update, held or extrapolated through its own last
-refreshes (`history`), and where a whole run of blocks reuses, corrected by a `learned_forecast`.
+*A token* that is not computed takes its input plus its cached update, held or extrapolated through the last I-steps
+(`history`), and where a whole run of blocks reuses, corrected by a `learned_forecast`.
 
 *Training* (`cli_train`, `training`) follows cached runs of the model's own beside its plain ones (`distill`). How far they
 have come apart after each window of P-steps teaches the learned forecast, the Cache Predictor (through `mixed_tokens`) and

@@ -15,7 +15,7 @@ class CacheSettings:
     """How P-steps are run.
 
     cache_ratio: r, the share of block-tokens of the cacheable blocks that a P-step does *not* compute, 0..1.
-    order: reused updates are held (0) or extrapolated through the last 2 or 3 refreshes (1 or 2).
+    order: reused updates are held (0) or extrapolated through the last 2 or 3 I-steps (1 or 2).
     last_blocks: K, the number of final blocks that are computed whole on every step and never cached.
     context: computed tokens attend to every token's last keys and values ("stale"), or to each other ("computed").
     score: how the computed tokens are chosen when no predictor is connected.
