@@ -16,6 +16,7 @@ from tokencache_core.noise_schedule import simple_sigmas
 from tokencache_core.redundancy import measure_redundancy
 from tokencache_core.robustness import USUAL, compare
 from tokencache_core.sampling import starting_noise
+from tokencache_core.settings_sweep import sweep, variants
 
 SHORT = replace(USUAL, steps=8, cfg=2.0)
 
@@ -61,6 +62,25 @@ def test_robustness_compares_with_as_many_whole_steps():
         next(compare(model, labels, 7, OURS, 1.0, (SHORT,)))
 
 
+def test_settings_are_swept_beside_more_i_steps_in_the_same_time():
+    model, labels = tiny_dit(), torch.tensor([0, 3])
+    tried = variants("cache-ratio", ["0", "0.5", "1"], replace(OURS, shares="uniform"))
+    everything, half, nothing = sweep(model, labels, 7, tried, i_steps=12)
+    assert everything.compute == 1 and everything.db == 100    # no difference at all
+    assert 12 / 50 == pytest.approx(nothing.compute) and nothing.compute < half.compute < 1
+    assert all(2 <= row.more_i_steps <= 50 and row.speedup > 0 for row in (half, nothing))
+
+
+@pytest.mark.parametrize(("setting", "values", "words"), [
+    ("ratio", ["1"], "no setting 'ratio': choose one of cache-ratio,"),
+    ("cache-ratio", ["2"], "cache-ratio: cache_ratio must lie between"),
+    ("last-blocks", ["x"], "last-blocks: invalid literal"),
+])
+def test_settings_that_are_none(setting, values, words):
+    with pytest.raises(ValueError, match=words):
+        variants(setting, values, OURS)
+
+
 def test_the_commands_print_tables_and_draw(tmp_path, capsys, monkeypatch):
     model, picture = tiny_dit_file(tmp_path / "tiny.safetensors"), tmp_path / "redundancy.png"
     assert main(["experiment", "redundancy", "--model", str(model), "--samples", "2", "--steps", "8", "--out", str(picture)]) == 0
@@ -70,4 +90,9 @@ def test_the_commands_print_tables_and_draw(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("tokencache_core.cli_experiment.CONDITIONS", (SHORT,))
     assert main(["experiment", "robustness", "--model", str(model), "--samples", "2"]) == 0
     assert "| 8 steps of ddim, guidance 2 | 3 |" in capsys.readouterr().out
+    assert main(["experiment", "settings", "--model", str(model), "--samples", "2", "--vary", "last-blocks=0,1"]) == 0
+    assert "| last-blocks |" in (told := capsys.readouterr().out) and "| 1 |" in told
+    with pytest.raises(SystemExit):
+        main(["experiment", "settings", "--model", str(model), "--vary", "order"])
+    assert "such as cache-ratio=0.8,0.9, not 'order'" in capsys.readouterr().err
     assert main(["experiment", "redundancy", "--model", str(model), "--out", str(tmp_path / "no" / "x.png")]) == 2

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from . import robustness, settings_sweep
 from .bench_ours import OURS
 from .cli_checks import CommandError, Help, check_writable, device_named, model_and_names, number_in, predictor_for, whole_number
 from .cli_runs import add_run_arguments, runs_of
@@ -15,7 +17,8 @@ from .drawn_runs import HELD_OUT_SEEDS, labels_apart
 from .learned import Learned
 from .redundancy import measure_redundancy
 from .redundancy_chart import draw_redundancy
-from .robustness import CONDITIONS, compare, table
+from .robustness import CONDITIONS, compare
+from .settings import SHARES, CacheSettings
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -30,15 +33,25 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     redundancy.add_argument("--samples", type=whole_number(1), default=8, metavar="N", help="all in one batch")
     add_run_arguments(redundancy, least_steps=2)
 
-    robustness = which.add_parser(
+    conditions = which.add_parser(
         "robustness", formatter_class=Help, help="does a setting serve other steps, solvers, guidance, sizes?",
         description="The benchmark's setting, or a predictor's, under other conditions, beside as many whole steps.",
     )
-    robustness.add_argument("--predictor", metavar="FILE", help="trained for this model")
-    robustness.add_argument("--i-step-share", type=number_in(0, 1), default=1 / 3, metavar="S", help="of the steps that are I-steps")
-    robustness.add_argument("--samples", type=whole_number(1), default=6, metavar="N", help="of classes kept from training")
+    conditions.add_argument("--predictor", metavar="FILE", help="trained for this model")
+    conditions.add_argument("--i-step-share", type=number_in(0, 1), default=1 / 3, metavar="S", help="of the steps that are I-steps")
+    conditions.add_argument("--samples", type=whole_number(1), default=6, metavar="N", help="of classes kept from training")
 
-    for each in (redundancy, robustness):
+    settings = which.add_parser(
+        "settings", formatter_class=Help, help="what does one setting give, value by value?",
+        description="One setting of the cache at several values, each beside the same time spent on more I-steps.",
+    )
+    settings.add_argument("--vary", type=_setting_and_values, default=("cache-ratio", ["0.6", "0.7", "0.8", "0.9", "1"]), metavar="NAME=V,V...", help="such as last-blocks=0,1,2 (default: cache-ratio=0.6,0.7,0.8,0.9,1)")
+    settings.add_argument("--i-steps", type=whole_number(2, 50), default=12, metavar="N", help="of 50")
+    settings.add_argument("--shares", choices=SHARES, default="uniform", help="where in depth tokens are computed")
+    settings.add_argument("--predictor", metavar="FILE", help="trained for this model")
+    settings.add_argument("--samples", type=whole_number(1), default=6, metavar="N", help="of classes kept from training")
+
+    for each in (redundancy, conditions, settings):
         each.add_argument("--model", required=True, metavar="FILE", help="a DiT as .safetensors or .pt (see `info`)")
         each.add_argument("--device", default="cpu", help="cpu or cuda")
 
@@ -46,7 +59,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> None:
     model, names = model_and_names(args.model, device_named(args.device))
     try:
-        {"redundancy": _redundancy, "robustness": _robustness}[args.experiment](args, model, names)
+        {"redundancy": _redundancy, "robustness": _robustness, "settings": _settings}[args.experiment](args, model, names)
     except ValueError as error:
         raise CommandError(str(error)) from None
 
@@ -67,12 +80,36 @@ def _redundancy(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | N
 
 
 def _robustness(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None) -> None:
+    settings, learned = _of_predictor(args, model, OURS)
+    found = compare(model, _held_out_labels(args, model, names), HELD_OUT_SEEDS, settings, args.i_step_share, CONDITIONS, learned)
+    for line in robustness.table(found):
+        print(line, flush=True)
+
+
+def _settings(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None) -> None:
+    settings, learned = _of_predictor(args, model, replace(OURS, shares=args.shares))
+    setting, values = args.vary
+    tried = settings_sweep.variants(setting, values, settings)
+    rows = settings_sweep.sweep(model, _held_out_labels(args, model, names), HELD_OUT_SEEDS, tried, args.i_steps, learned)
+    for line in settings_sweep.table(setting, rows):
+        print(line, flush=True)
+
+
+def _setting_and_values(text: str) -> tuple[str, list[str]]:
+    setting, _, values = text.partition("=")
+    if not values:
+        raise argparse.ArgumentTypeError(f"must be a setting and its values, such as cache-ratio=0.8,0.9, not '{text}'")
+    return setting, values.split(",")
+
+
+def _of_predictor(args: argparse.Namespace, model: DiT, otherwise: CacheSettings) -> tuple[CacheSettings, Learned]:
+    if args.predictor is None:
+        return otherwise, Learned()
+    trained = predictor_for(args.predictor, model)
+    return trained.settings, trained.learned(model.blocks)
+
+
+def _held_out_labels(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None) -> torch.Tensor:
     _, kept = labels_apart(None, model.config.num_classes, names)
     drawn = torch.randint(len(kept), (args.samples,), generator=torch.Generator().manual_seed(HELD_OUT_SEEDS))
-    labels = torch.tensor(kept)[drawn].to(model.pos_embed.device)
-    settings, learned = OURS, Learned()
-    if args.predictor is not None:
-        trained = predictor_for(args.predictor, model)
-        settings, learned = trained.settings, trained.learned(model.blocks)
-    for line in table(compare(model, labels, HELD_OUT_SEEDS, settings, args.i_step_share, CONDITIONS, learned)):
-        print(line, flush=True)
+    return torch.tensor(kept)[drawn].to(model.pos_embed.device)

@@ -66,8 +66,8 @@ def compare(
         noise = starting_noise((len(labels), config.in_channels, side, side), seed, sigmas[0]).to(labels.device)
         how = {"noise": noise, "cfg": condition.cfg, "solver": condition.solver}
         schedule = ExplicitSchedule(spread_i_steps(count, condition.steps))
-        full, full_seconds = _timed(lambda: sample(model, labels, sigmas=sigmas.to(labels.device), **how))
-        (cached, _), seconds = _timed(
+        full, full_seconds = timed(lambda: sample(model, labels, sigmas=sigmas.to(labels.device), **how))
+        (cached, _), seconds = timed(
             lambda: cached_sample(model, labels, sigmas=sigmas.to(labels.device), settings=settings, schedule=schedule, learned=learned, **how)
         )
         fewer = sample(model, labels, sigmas=simple_sigmas(count).to(labels.device), **how)
@@ -82,7 +82,8 @@ def table(outcomes: Iterable[Outcome]) -> Iterator[str]:
         yield f"| {found.condition} | {found.i_steps} | {found.speedup:.2f}x | {found.cached_db:.1f} dB | {found.fewer_steps_db:.1f} dB |"
 
 
-def _timed(run: Callable) -> tuple:
+def timed(run: Callable) -> tuple:
+    """What `run` gives, and its seconds."""
     started = time.perf_counter()
     result = run()
     if torch.cuda.is_available():
