@@ -186,6 +186,23 @@ def test_resuming_is_exact(training, tmp_path):
     assert [(p.iteration, p.loss, p.held_out) for p in training.log] == [(p.iteration, p.loss, p.held_out) for p in other.log]
 
 
+def test_the_best_measured_weights_are_kept_and_saved(training, tmp_path, monkeypatch):
+    measured = iter([0.3, 0.2, 0.4])
+    monkeypatch.setattr(training, "held_out", lambda learned: next(measured))     # after iterations 2, 4 and 6
+    averages = []
+    for _ in range(6):
+        training.step()
+        averages.append([average.clone() for average in training.average])
+    assert training.best.held_out == 0.2
+    assert all(torch.equal(a, b) for a, b in zip(training.best.weights, averages[3]))
+    assert not all(torch.equal(a, b) for a, b in zip(training.best.weights, averages[5]))
+    save_state(training, tmp_path / "state.training")
+    model = tiny_dit()
+    other = Training(PLAN, model, model.blocks, starter(model))
+    load_state(other, tmp_path / "state.training")
+    assert other.best.held_out == 0.2 and all(torch.equal(a, b) for a, b in zip(other.best.weights, training.best.weights))
+
+
 def test_a_state_of_another_training_is_refused(training, tmp_path):
     file = tmp_path / "state.training"
     save_state(training, file)

@@ -11,7 +11,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,15 @@ from .training_plan import TrainingPlan
 
 TURNS = 4          # cached runs in an iteration
 COLLAPSED = 0.01   # scores, which lie in (0, 1), that differ by less choose no better than chance
+
+
+@dataclass(frozen=True)
+class Best:
+    """The averaged weights, and the block shares, with which the held-out run strayed least."""
+
+    held_out: float
+    weights: tuple[Tensor, ...]
+    shares: tuple[float, ...]
 
 
 class TrainingDiverged(ArithmeticError):
@@ -71,6 +80,7 @@ class Training:
         self.optimizer = torch.optim.Adam(self.parameters, lr=plan.learning_rate, betas=(0.9, 0.95))
         self.held_out_run: tuple[Run, PlainRun] | None = None
         self.iteration, self.seconds = 0, 0.0
+        self.best: Best | None = None
         self.pending = 0    # windows whose gradients wait for an update
         self.log: list[TrainingPoint] = []
 
@@ -89,7 +99,9 @@ class Training:
         if self.planner is not None:
             found, share = self._mean(self.planner.shares()), max(self.plan.average, 1 / self.iteration)
             self.shares = tuple(old + share * (new - old) for old, new in zip(self.shares or found, found))
-        held_out = self.held_out(self.learned()) if self.iteration % self.plan.held_out_every == 0 else None
+        held_out = self.held_out(self._learned(self.average, self.shares)) if self.iteration % self.plan.held_out_every == 0 else None
+        if held_out is not None and (self.best is None or held_out < self.best.held_out):
+            self.best = Best(held_out, tuple(average.clone() for average in self.average), self.shares)
         loss, seconds = self._mean((sum(losses) / len(losses), time.monotonic() - started))
         self.seconds += seconds
         self.log.append(TrainingPoint(self.iteration, self.seconds, loss, held_out))
@@ -116,14 +128,19 @@ class Training:
         return drift
 
     def learned(self) -> Learned:
-        """The averaged weights, copied, for inference."""
-        weights = iter([average.clone() for average in self.average])
+        """The best averaged weights that were measured on the held-out run, or the last ones before it was, for inference."""
+        if self.best is not None:
+            return self._learned(self.best.weights, self.best.shares)
+        return self._learned(self.average, self.shares)
+
+    def _learned(self, weights: Sequence[Tensor], shares: tuple[float, ...]) -> Learned:
+        weights = iter([weight.clone() for weight in weights])
         scoring: dict = {}
         if self.predictor is not None:
             predictor = copy.deepcopy(self.predictor).requires_grad_(False)
             for weight in predictor.parameters():
                 weight.copy_(next(weights))
-            scoring = {"predictor": predictor, "every_step": self.plan.soft, "shares": on_ladder(self.shares)}
+            scoring = {"predictor": predictor, "every_step": self.plan.soft, "shares": on_ladder(shares)}
         forecasts = {
             run: forecast_from_tensors({name: next(weights) for name, _ in module.named_parameters()})
             for run, module in self.forecasts.items()

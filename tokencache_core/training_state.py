@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from .trained_cache import TrainingPoint
-from .training import Training
+from .training import Best, Training
 from .whole_file import whole_file
 
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # Adam's
@@ -29,9 +29,12 @@ def save_state(training: Training, path: Path) -> None:
         tensors[f"{index}.weight"], tensors[f"{index}.average"] = weight.detach(), average
         for moment in _MOMENTS if weight in optimizer else ():
             tensors[f"{index}.{moment}"] = optimizer[weight][moment]
+    best = training.best
+    if best is not None:
+        tensors |= {f"{index}.best": weight for index, weight in enumerate(best.weights)}
     about = {
         "plan": asdict(training.plan), "iteration": training.iteration, "seconds": training.seconds,
-        "shares": training.shares,
+        "shares": training.shares, "best": None if best is None else {"held_out": best.held_out, "shares": best.shares},
         "log": [asdict(point) for point in training.log],
     }
     with whole_file(path) as part:
@@ -58,7 +61,10 @@ def load_state(training: Training, path: Path) -> None:
             state = training.optimizer.state_dict()
             training.optimizer.load_state_dict({**state, "state": dict(enumerate(moments))})
         training.iteration, training.seconds = about["iteration"], about["seconds"]
-        training.shares = tuple(about["shares"])
+        training.shares, best = tuple(about["shares"]), about["best"]
+        if best is not None:
+            kept = (tensors[f"{index}.best"].to(weight) for index, weight in enumerate(weights))
+            training.best = Best(best["held_out"], tuple(kept), tuple(best["shares"]))
         training.log = [TrainingPoint(**point) for point in about["log"]]
     except TrainingStateError:
         raise
