@@ -64,6 +64,20 @@ def test_a_predictor_is_trained_kept_and_used(model, tmp_path, capsys):
     assert "compute" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("kind", ["light", "block"])
+@pytest.mark.parametrize("shape", [
+    {"width": 96, "depth": 5, "heads": 3, "num_classes": 12},
+    {"width": 32, "depth": 2, "heads": 1, "num_classes": 2, "in_channels": 3, "input_size": 16, "learn_sigma": False},
+], ids=["wider and deeper", "small, on pixels"])
+def test_another_dit_is_trained_and_served_likewise(model, shape, kind, tmp_path, capsys):
+    other, file, out = tiny_dit_file(tmp_path / "other.safetensors", **shape), tmp_path / "p.safetensors", tmp_path / "s.safetensors"
+    assert main(["train", "--model", str(other), "--out", str(file), "--iterations", "1", *SMALL, "--cache-ratio", "0.5", "--predictor", kind]) == 0
+    assert main(["sample", "--model", str(other), "--predictor", str(file), "--out", str(out), "--labels", "1", "--steps", "8"]) == 0
+    assert load_file(out)["cached"].isfinite().all()
+    capsys.readouterr()
+    fails(capsys, ["sample", "--model", str(model), "--predictor", str(file), "--out", str(out), "--labels", "1"], "train a predictor for this one")
+
+
 def test_an_unfinished_training_is_not_overwritten(model, predictor, capsys):
     fails(capsys, ["train", "--model", str(model), "--out", str(predictor), *SMALL], "add --resume to go on, or remove it")
 
