@@ -11,7 +11,7 @@ import torch
 from tiny_dit import tiny_dit
 from tokencache_core.adapters import Adapters
 from tokencache_core.cached import cached_sample
-from tokencache_core.distill import Window, follow, sample_plain
+from tokencache_core.distill import Window, follow, sample_plain, step_error
 from tokencache_core.dit_run import DiTRun
 from tokencache_core.learned import Learned
 from tokencache_core.noise_schedule import simple_sigmas
@@ -69,6 +69,21 @@ def test_following_is_the_cached_run_itself_and_measures_how_far_it_strays():
     )
     ends_in_p_steps = (cached - plain.samples).flatten(1).square().mean(dim=1).sqrt().mean().item()
     assert off[-1] == pytest.approx(ends_in_p_steps, rel=1e-5)
+
+
+def test_the_papers_loss_is_each_p_steps_own_error():
+    assert step_error(torch.tensor([[3.0, 5.0]]), torch.tensor([[1.0, 1.0]]), 2.0).item() == pytest.approx((1 + 4) / 2)
+    model, learned = tiny_dit(), []
+    run = starter(model)(0)
+    plain = sample_plain(run)
+    off = follow(run, run.open_session(SETTINGS, UniformSchedule(4)), plain, learned.append, step_by_step=True)
+    assert off == follow(run, run.open_session(SETTINGS, UniformSchedule(4)), plain)    # the run itself is the same
+    assert len(learned) == 6 and all(loss > 0 for loss in learned)                      # I-steps 0, 1, 5, 9
+    state = Training(replace(PLAN, loss="step"), model, model.blocks, starter(model))
+    before = [weight.clone() for weight in state.parameters]
+    state.step()
+    assert not all(torch.equal(a, b) for a, b in zip(before, state.parameters))
+    state.close()
 
 
 def test_it_learns_and_the_model_stays_bit_identical(training):
@@ -222,8 +237,9 @@ def test_a_state_of_another_training_is_refused(training, tmp_path):
     ({"rank": 0}, "rank must be at least 1"),
     ({"learning_rate": 0.0}, "learning rate must lie between 0 and 1"),
     ({"held_out_every": 0}, "at least 1, not 0"),
+    ({"loss": "mse"}, "loss must be one of drift, step, not 'mse'"),
     ({"precision": "fp8"}, "precision must be one of fp32, bf16, not 'fp8'"),
-    ({"accumulate": 0}, "accumulate counts windows: at least 1, not 0"),
+    ({"accumulate": 0}, "accumulate counts losses: at least 1, not 0"),
 ])
 def test_choices_that_cannot_be_trained_are_refused(choices, words):
     with pytest.raises(ValueError, match=words):

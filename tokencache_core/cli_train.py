@@ -22,7 +22,7 @@ from .processes import Processes, launched
 from .settings import CacheSettings
 from .trained_cache import TrainedCache, kept
 from .training import Training, TrainingDiverged
-from .training_plan import PRECISIONS, TrainingPlan
+from .training_plan import LOSSES, PRECISIONS, TrainingPlan
 from .training_state import TrainingStateError, load_state, save_state
 
 SAVE_EVERY = 60.0  # seconds
@@ -54,9 +54,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     cache.add_argument("--predictor", choices=KINDS, default="", help="learn which tokens P-steps compute; needs --cache-ratio below 1")
     cache.add_argument("--sparsity", type=number_in(0, 1e3), default=0.0, metavar="LAMBDA", help="weight of the mean score in the loss")
     cache.add_argument("--soft", action="store_true", help="mix by the scores themselves, as the paper trains")
+    cache.add_argument("--loss", choices=LOSSES, default="drift", help="of the whole run so far, or of each P-step alone, as the paper trains")
     cache.add_argument("--forecast-hidden", type=whole_number(0), default=96, metavar="N", help="width of the learned forecast's network; 0: the plain forecast")
     parser.add_argument("--learning-rate", type=number_in(0, 1), default=1e-3, metavar="R", help="Adam's")
-    parser.add_argument("--accumulate", type=whole_number(1), default=1, metavar="N", help="windows of P-steps averaged for one update")
+    parser.add_argument("--accumulate", type=whole_number(1), default=1, metavar="N", help="losses averaged for one update")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="bf16: mixed precision, for GPUs")
     parser.add_argument("--seed", type=whole_number(0, HELD_OUT_SEEDS // 2), default=0, metavar="N", help="of noise and adapters")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
@@ -78,7 +79,7 @@ def _train_and_save(args: argparse.Namespace, state: Path, device: torch.device,
     model, names = model_and_names(args.model, device)
     settings = CacheSettings(cache_ratio=args.cache_ratio, order=args.order, last_blocks=args.last_blocks)
     try:
-        plan = TrainingPlan(settings, args.interval, args.rank, float(args.rank), args.forecast_hidden, args.predictor, args.sparsity, args.soft, args.learning_rate, args.accumulate, args.precision, seed=args.seed)
+        plan = TrainingPlan(settings, args.interval, args.rank, float(args.rank), args.forecast_hidden, args.predictor, args.sparsity, args.soft, args.loss, args.learning_rate, args.accumulate, args.precision, seed=args.seed)
         fingerprint = fingerprint_of("DiT", model.blocks)
         training = Training(plan, model, model.blocks, runs_of(args, model, names, args.batch, processes), processes)
     except ValueError as error:

@@ -3,7 +3,8 @@
 The run is the student's own: its states, its histories, its I-steps. So whatever is learned from its deviation is learned
 on what inference will meet, forecasts and stale keys and values included (on-policy distillation; the same reason as in
 DAgger, arXiv 1011.0686). And it is the deviation of the whole run so far that counts. The error of single steps, or of
-single windows, is a poor guide: a correction that halves it by leaning one way adds up over the run (docs/experiments.md).
+single windows, is a poor guide: a correction that halves it by leaning one way adds up over the run (docs/experiments.md). The paper's
+loss, which is that error, can be chosen all the same.
 """
 
 from __future__ import annotations
@@ -91,22 +92,33 @@ class Window:
         return (off.flatten(1).square().mean(dim=1) + 1e-12).sqrt().mean()
 
 
+def step_error(clean: Tensor, wanted: Tensor, sigma: float) -> Tensor:
+    """The paper's loss (arXiv 2409.18523, section 3) of one P-step, a scalar: the mean square of its output's error.
+
+    clean, wanted: (B, ...), predicted with the cache and by the plain model at the same x. It is measured in the noise that the
+    model predicts, to which one linear layer leads from the last block's tokens, in which the paper has it.
+    """
+    return ((clean - wanted) / sigma).square().mean()
+
+
 def follow(
     run: Run, session: Session, plain: PlainRun, learn: Callable[[Tensor], None] | None = None,
-    student: Callable[[], AbstractContextManager] = nullcontext,
+    student: Callable[[], AbstractContextManager] = nullcontext, step_by_step: bool = False,
 ) -> list[float]:
     """Sample `run` under `session`; returns how far it is from `plain` after each window, the last one at the end.
 
-    learn: is given each window's loss, with its graph. student: opened around the model's passes on P-steps.
+    learn: is given each window's loss, with its graph. student: opened around the model's passes on P-steps. step_by_step: learn
+    from each P-step's own error (`step_error`) instead; the plain model then runs on every P-step as well.
     """
     window, losses, states = Window(run.sigmas), [], iter(plain.states)
+    learns_windows = learn is not None and not step_by_step
 
     def settle(deviation: Tensor, sigma: float) -> None:
-        with torch.set_grad_enabled(learn is not None):
+        with torch.set_grad_enabled(learns_windows):
             loss = window.settle(deviation, sigma)
             if loss is not None:
                 losses.append(float(loss.detach()))
-                if learn is not None:
+                if learns_windows:
                     learn(loss)
 
     def around(denoise: Denoise) -> Denoise:
@@ -121,6 +133,11 @@ def follow(
                     with torch.set_grad_enabled(learn is not None):
                         with student(), run.cached(session):
                             clean = denoise(x, sigma)
+                        if step_by_step and learn is not None:
+                            with torch.no_grad():
+                                wanted = denoise(x, sigma)
+                            learn(step_error(clean, wanted, float(sigma)))
+                            clean = clean.detach()
                         window.add(float(sigma), clean)
             return session.corrected(x, clean.detach())
         return followed

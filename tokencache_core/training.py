@@ -81,7 +81,7 @@ class Training:
         self.held_out_run: tuple[Run, PlainRun] | None = None
         self.iteration, self.seconds = 0, 0.0
         self.best: Best | None = None
-        self.pending = 0    # windows whose gradients wait for an update
+        self.pending = 0    # losses whose gradients wait for an update
         self.log: list[TrainingPoint] = []
 
     def step(self) -> TrainingPoint:
@@ -115,7 +115,8 @@ class Training:
         session = run.open_session(
             settings, self.plan.drawn_schedule(schedule_seed), planner=self.planner, learned=Learned(forecasts=self.forecasts),
         )
-        return follow(run, session, plain, self._learn, self.adapters.on if self.adapters else nullcontext)
+        student = self.adapters.on if self.adapters else nullcontext
+        return follow(run, session, plain, self._learn, student, self.plan.loss == "step")
 
     def held_out(self, learned: Learned) -> float:
         """How far the held-out run is from the plain model's after its last window of P-steps, with what was `learned`."""

@@ -10,6 +10,7 @@ from .cache_predictor import KINDS
 from .schedule import UniformSchedule
 from .settings import CacheSettings
 
+LOSSES = ("drift", "step")
 PRECISIONS = ("fp32", "bf16")
 
 
@@ -22,7 +23,8 @@ class TrainingPlan:
     any. forecast_hidden: width of the learned forecasts' hidden layer, 0 for none. predictor: the kind of Cache Predictor
     (cache_predictor.KINDS), "" for none; it takes the place of learned forecasts. sparsity: lambda, the weight of the mean
     score in the loss. soft: mix by the scores themselves and predict them on every P-step, as the paper trains, in place of
-    the hard choice that inference makes. accumulate: windows whose gradients are averaged for one update; an iteration's
+    the hard choice that inference makes. loss: "drift", how far the whole run has come from the plain one after each window, or
+    "step", the error of each P-step alone (`distill.step_error`), as the paper trains. accumulate: losses whose gradients are averaged for one update; an iteration's
     last update takes what is left. precision: "bf16" runs the model in mixed precision (torch.autocast), for GPUs. average: share that an iteration's weights have in the running average once it is
     warm. held_out_every: iterations between measurements on the held-out run.
     """
@@ -35,6 +37,7 @@ class TrainingPlan:
     predictor: str = ""
     sparsity: float = 0.0
     soft: bool = False
+    loss: str = "drift"
     learning_rate: float = 1e-3
     accumulate: int = 1
     precision: str = "fp32"
@@ -66,7 +69,9 @@ class TrainingPlan:
         if not 0 < self.learning_rate < 1:
             raise ValueError(f"the learning rate must lie between 0 and 1, not {self.learning_rate}")
         if self.accumulate < 1:
-            raise ValueError(f"accumulate counts windows: at least 1, not {self.accumulate}")
+            raise ValueError(f"accumulate counts losses: at least 1, not {self.accumulate}")
+        if self.loss not in LOSSES:
+            raise ValueError(f"the loss must be one of {', '.join(LOSSES)}, not {self.loss!r}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"the precision must be one of {', '.join(PRECISIONS)}, not {self.precision!r}")
         if self.held_out_every < 1:
