@@ -61,7 +61,9 @@ class RelaxedPlanner(PredictedPlanner):
     """For training: every block runs whole, and what is computed is a weight, 0 or 1 forward, the score backward.
 
     Blocks compete: the (1 - r) (L - K) N most urgent block-tokens of an image are computed (the paper's quantisation).
-    The weights are straight-through (arXiv 1308.3432), so a score learns both from what was computed and what was not.
+    The weights are straight-through (arXiv 1308.3432), so a score learns both from what was computed and what was not. What
+    learns is each score less their mean: it is nearly always better to compute a token than not to, so the scores alone would all
+    rise together, which the budget makes meaningless, until none differs from another.
     soft: the weights are the scores themselves, as in the paper's training.
     """
 
@@ -70,6 +72,7 @@ class RelaxedPlanner(PredictedPlanner):
         self.compute_ratio, self.soft = compute_ratio, soft
         self.chosen: dict[tuple[int, int], Tensor] = {}      # of the evaluation under way: 0 or 1
         self.chosen_at: dict[tuple[int, int], float] = {}    # its tau
+        self.relative: dict[tuple[int, int], Tensor] = {}    # scores less their mean
         self.marked = torch.zeros(predictor.head.out_features)   # block-tokens chosen so far, by block
         self.evaluations = 0
         self.mean_score: Tensor | None = None                # of the last window, with its graph
@@ -89,7 +92,7 @@ class RelaxedPlanner(PredictedPlanner):
         urgency = (scores.detach() * (last_tau - tau).abs()).flatten(1)
         most_urgent = urgency.topk(max(1, round(self.compute_ratio * urgency.shape[1])), dim=1).indices
         chosen = torch.zeros_like(urgency).scatter_(1, most_urgent, 1.0).view_as(scores)
-        self.chosen[key] = chosen
+        self.chosen[key], self.relative[key] = chosen, scores - scores.mean(dim=(1, 2), keepdim=True)
         last_tau.masked_fill_(chosen > 0, tau)
         self.marked += chosen.mean(dim=(0, 1)).cpu()
         self.evaluations += 1
@@ -97,8 +100,8 @@ class RelaxedPlanner(PredictedPlanner):
     def weights(self, block: int, images: int, n_tokens: int) -> tuple[Tensor, Tensor]:
         """(images, N) weights with their gradient, and which tokens count as computed."""
         key = (images, n_tokens)
-        scores, chosen = self.scores[key][:, :, block], self.chosen[key][:, :, block]
-        return (scores if self.soft else chosen + scores - scores.detach()), chosen > 0
+        chosen, relative = self.chosen[key][:, :, block], self.relative[key][:, :, block]
+        return (self.scores[key][:, :, block] if self.soft else chosen + relative - relative.detach()), chosen > 0
 
     def shares(self) -> tuple[float, ...]:
         """The share of its tokens that each block was found to compute: the paper's r_l."""
