@@ -10,7 +10,6 @@ batch in RETIMED is sampled by it once more.
 from __future__ import annotations
 
 import argparse
-import time
 from dataclasses import dataclass
 from operator import truediv
 from pathlib import Path
@@ -36,6 +35,7 @@ from tokencache_core.sampling import SOLVERS, sample, starting_noise
 from tokencache_core.schedule import ExplicitSchedule
 from tokencache_core.settings import CacheSettings
 from tokencache_core.spacing import spread_i_steps
+from tokencache_core.stopwatch import timed
 from tokencache_core.trained_cache import TrainedCache
 from tokencache_core.whole_file import whole_file
 
@@ -99,28 +99,22 @@ def measure(
     model: DiT, classifier: EmojiClassifier, labels: Tensor, methods: list[Method], out: Path, trained: TrainedCache | None = None,
 ) -> None:
     """Sample what is not in `out` yet, all methods in turn for each batch of `labels` (N,)."""
-    config, sigma, full_seconds, timed = model.config, simple_sigmas(STEPS)[0], 0.0, -RETIMED
+    config, sigma, full_seconds, timed_at = model.config, simple_sigmas(STEPS)[0], 0.0, -RETIMED
     for batch, wanted in enumerate(tqdm(labels.split(BATCH), unit="batch")):
         noise = starting_noise((len(wanted), config.in_channels, config.input_size, config.input_size), FIRST_SEED + batch * BATCH, sigma)
         missing = [method for method in methods if not _file(out, method, batch).exists()]
-        if missing and FULL not in missing and batch - timed >= RETIMED:
-            full_seconds, timed = _timed(FULL, model, wanted, noise, trained)[1], batch
+        if missing and FULL not in missing and batch - timed_at >= RETIMED:
+            full_seconds, timed_at = timed(lambda: FULL.sample(model, wanted, noise, trained))[1], batch
         for method in sorted(missing, key=lambda method: method != FULL):
-            samples, seconds = _timed(method, model, wanted, noise, trained)
+            samples, seconds = timed(lambda: method.sample(model, wanted, noise, trained))
             if method == FULL:
-                full_seconds, timed = seconds, batch
+                full_seconds, timed_at = seconds, batch
             with torch.no_grad():
                 features = classifier.features(samples.clamp(-1, 1))
             file = _file(out, method, batch)
             file.parent.mkdir(parents=True, exist_ok=True)
             with whole_file(file) as part:
                 save_file({"features": features, "samples": samples}, part, {"seconds": repr(seconds), "full_seconds": repr(full_seconds)})
-
-
-def _timed(method: Method, model: DiT, labels: Tensor, noise: Tensor, trained: TrainedCache | None) -> tuple[Tensor, float]:
-    started = time.perf_counter()
-    samples = method.sample(model, labels, noise, trained)
-    return samples, time.perf_counter() - started
 
 
 def read(out: Path, method: Method, batches: int) -> Measured:

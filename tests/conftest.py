@@ -51,3 +51,12 @@ def comfy_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
 
     with ComfyServer(COMFYUI, tmp_path_factory.mktemp("comfyui")) as server:
         yield server
+
+
+@pytest.fixture
+def predictor_file(comfy_server, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """Where the server will write a predictor named as the test's module, and never leave it."""
+    file = comfy_server.comfyui / "models" / "tokencache" / f"{request.module.__name__}.safetensors"
+    file.unlink(missing_ok=True)
+    yield file
+    file.unlink(missing_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,15 +21,6 @@ CHART = """() => {
 }"""
 
 
-@pytest.fixture
-def predictor(comfy_server: ComfyServer) -> Iterator[Path]:
-    """Where the server will write it, and never leave it."""
-    file = comfy_server.comfyui / "models" / "tokencache" / "test_page_training.safetensors"
-    file.unlink(missing_ok=True)
-    yield file
-    file.unlink(missing_ok=True)
-
-
 def wait_for(what: Callable[[], object], server: ComfyServer, seconds: float = 60.0) -> None:
     give_up = time.monotonic() + seconds
     while not what():
@@ -39,7 +30,7 @@ def wait_for(what: Callable[[], object], server: ComfyServer, seconds: float = 6
 
 @needs_chromium
 @pytest.mark.server
-def test_cancelling_from_the_page_keeps_what_was_learned(comfy_server: ComfyServer, predictor: Path):
+def test_cancelling_from_the_page_keeps_what_was_learned(comfy_server: ComfyServer, predictor_file: Path):
     folder = comfy_server.output / "diffusion_models"   # ComfyUI looks for models there too
     folder.mkdir(exist_ok=True)
     tiny_dit_file(folder / "paged.safetensors", in_channels=3, input_size=32, num_classes=9)
@@ -47,17 +38,17 @@ def test_cancelling_from_the_page_keeps_what_was_learned(comfy_server: ComfyServ
         "Load DiT": {"dit_name": "paged.safetensors"},
         "Classes of the training runs": {"label": "0, 1, 2, 3"},
         "Classes of the pictures": {"label": "4, 5, 6, 7"},
-        "Train Cache Predictor": {"minutes": 100.0, "steps": 8, "save_as": predictor.stem},
+        "Train Cache Predictor": {"minutes": 100.0, "steps": 8, "save_as": predictor_file.stem},
     }
     with comfy_page(comfy_server) as page:
         page.open(json.loads(WORKFLOW.read_text(encoding="utf-8")), values)
         page.run()
         page.page.wait_for_function(CHART, timeout=60_000)
-        assert not predictor.exists()
+        assert not predictor_file.exists()
         page.cancel()
-        wait_for(predictor.exists, comfy_server)
+        wait_for(predictor_file.exists, comfy_server)
         assert not page.errors
-    trained = read_trained_cache(predictor)
+    trained = read_trained_cache(predictor_file)
     assert trained.log and trained.forecasts
     wait_for(lambda: not comfy_server.get("/queue")["queue_running"], comfy_server)
     newest = max(comfy_server.get("/history").values(), key=lambda run: run["prompt"][0])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,17 +15,8 @@ from tokencache_core.predictor_file import read_trained_cache
 WORKFLOW = Path(__file__).resolve().parent.parent / "example_workflows" / "train_predictor.json"
 
 
-@pytest.fixture
-def predictor(comfy_server: ComfyServer) -> Iterator[Path]:
-    """Where the server will write it, and never leave it."""
-    file = comfy_server.comfyui / "models" / "tokencache" / "test_train_workflow.safetensors"
-    file.unlink(missing_ok=True)
-    yield file
-    file.unlink(missing_ok=True)
-
-
 @pytest.mark.server
-def test_it_trains_saves_applies_and_reports(comfy_server: ComfyServer, predictor: Path):
+def test_it_trains_saves_applies_and_reports(comfy_server: ComfyServer, predictor_file: Path):
     folder = comfy_server.output / "diffusion_models"   # ComfyUI looks for models there too
     folder.mkdir(exist_ok=True)
     tiny_dit_file(folder / "trained.safetensors", in_channels=3, input_size=32, num_classes=9)
@@ -35,10 +25,10 @@ def test_it_trains_saves_applies_and_reports(comfy_server: ComfyServer, predicto
     by_title["Load DiT"]["dit_name"] = "trained.safetensors"
     by_title["Classes of the training runs"]["label"] = "0, 1, 2, 3"
     by_title["Classes of the pictures"]["label"] = "4, 5, 6, 7"
-    by_title["Train Cache Predictor"].update(minutes=0.02, steps=8, save_as=predictor.stem)
+    by_title["Train Cache Predictor"].update(minutes=0.02, steps=8, save_as=predictor_file.stem)
     by_title["KSampler"]["steps"] = 8
     nodes = {node["_meta"]["title"]: number for number, node in prompt.items()}
     run = run_prompt(comfy_server, prompt)
     assert {nodes["Train Cache Predictor"], nodes["KSampler"], nodes["Report"]} <= run.seconds.keys()
     assert run.outputs[nodes["Plot Predictor Training"]]["images"]
-    assert list(read_trained_cache(predictor).forecasts) == [(0, 2)]
+    assert list(read_trained_cache(predictor_file).forecasts) == [(0, 2)]

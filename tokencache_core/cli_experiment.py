@@ -37,9 +37,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "robustness", formatter_class=Help, help="does a setting serve other steps, solvers, guidance, sizes?",
         description="The benchmark's setting, or a predictor's, under other conditions, beside as many whole steps.",
     )
-    conditions.add_argument("--predictor", metavar="FILE", help="trained for this model")
     conditions.add_argument("--i-step-share", type=number_in(0, 1), default=1 / 3, metavar="S", help="of the steps that are I-steps")
-    conditions.add_argument("--samples", type=whole_number(1), default=6, metavar="N", help="of classes kept from training")
 
     settings = which.add_parser(
         "settings", formatter_class=Help, help="what does one setting give, value by value?",
@@ -48,8 +46,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     settings.add_argument("--vary", type=_setting_and_values, default=("cache-ratio", ["0.6", "0.7", "0.8", "0.9", "1"]), metavar="NAME=V,V...", help="such as last-blocks=0,1,2 (default: cache-ratio=0.6,0.7,0.8,0.9,1)")
     settings.add_argument("--i-steps", type=whole_number(2, 50), default=12, metavar="N", help="of 50")
     settings.add_argument("--shares", choices=SHARES, default="uniform", help="where in depth tokens are computed")
-    settings.add_argument("--predictor", metavar="FILE", help="trained for this model")
-    settings.add_argument("--samples", type=whole_number(1), default=6, metavar="N", help="of classes kept from training")
+
+    for each in (conditions, settings):
+        each.add_argument("--predictor", metavar="FILE", help="trained for this model")
+        each.add_argument("--samples", type=whole_number(1), default=6, metavar="N", help="of classes kept from training")
 
     for each in (redundancy, conditions, settings):
         each.add_argument("--model", required=True, metavar="FILE", help="a DiT as .safetensors or .pt (see `info`)")

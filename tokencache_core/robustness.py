@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from .bench_protocol import mean_psnr
@@ -18,6 +16,7 @@ from .sampling import sample, starting_noise
 from .schedule import ExplicitSchedule
 from .settings import CacheSettings
 from .spacing import spread_i_steps
+from .stopwatch import timed
 
 
 @dataclass(frozen=True)
@@ -80,12 +79,3 @@ def table(outcomes: Iterable[Outcome]) -> Iterator[str]:
     yield "|---|---|---|---|---|"
     for found in outcomes:
         yield f"| {found.condition} | {found.i_steps} | {found.speedup:.2f}x | {found.cached_db:.1f} dB | {found.fewer_steps_db:.1f} dB |"
-
-
-def timed(run: Callable) -> tuple:
-    """What `run` gives, and its seconds."""
-    started = time.perf_counter()
-    result = run()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return result, time.perf_counter() - started

@@ -13,10 +13,11 @@ from .cached import cached_sample
 from .dit import DiT
 from .learned import Learned
 from .noise_schedule import simple_sigmas
-from .robustness import USUAL, timed
+from .robustness import USUAL
 from .sampling import sample, starting_noise
 from .schedule import CountSchedule
 from .settings import CacheSettings
+from .stopwatch import timed
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import torch
 
@@ -27,3 +28,12 @@ class Stopwatch:
             self.events[1].synchronize()
             return self.events[0].elapsed_time(self.events[1]) / 1000
         return self.stopped - self.started
+
+
+def timed(run: Callable) -> tuple:
+    """What `run` gives, and its seconds."""
+    started = time.perf_counter()
+    result = run()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return result, time.perf_counter() - started

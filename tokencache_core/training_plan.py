@@ -24,8 +24,9 @@ class TrainingPlan:
     (cache_predictor.KINDS), "" for none; it takes the place of learned forecasts. sparsity: lambda, the weight of the mean
     score in the loss. soft: mix by the scores themselves and predict them on every P-step, as the paper trains, in place of
     the hard choice that inference makes. loss: "drift", how far the whole run has come from the plain one after each window, or
-    "step", the error of each P-step alone (`distill.step_error`), as the paper trains. accumulate: losses whose gradients are averaged for one update; an iteration's
-    last update takes what is left. precision: "bf16" runs the model in mixed precision (torch.autocast), for GPUs. average: share that an iteration's weights have in the running average once it is
+    "step", the error of each P-step alone (`distill.step_error`), as the paper trains. accumulate: losses whose gradients
+    are averaged for one update; an iteration's last update takes what is left. precision: "bf16" runs the model in mixed
+    precision (torch.autocast), for GPUs. average: share that an iteration's weights have in the running average once it is
     warm. held_out_every: iterations between measurements on the held-out run.
     """
 
