@@ -54,13 +54,15 @@ def train_predictor(
             notes = {"steps": steps, "cfg": cfg, "sampler": sampler_name, "scheduler": scheduler, "latent": tuple(latent.shape)}
             return TrainedCache(
                 settings=plan.settings, interval=plan.interval, fingerprint=fingerprint, log=tuple(training.log),
-                **kept(training.learned()), notes={name: str(value) for name, value in notes.items()},
+                **kept(training.learned()), notes={name: str(value) for name, value in notes.items()} | measured,
             )
 
+        measured: dict[str, str] = {}
         try:
             comfy.model_management.in_training = True  # the host then takes kernels that have a gradient
             with mutates:  # blocks that write into what a gradient needs again
                 _train(training, minutes)
+            measured |= training.finish().notes
         finally:  # an interrupt arrives as an exception
             comfy.model_management.in_training = False
             if training.iteration:

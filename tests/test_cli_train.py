@@ -56,7 +56,7 @@ def test_stopping_and_resuming_gives_the_same_file(model, predictor, tmp_path):
 def test_a_predictor_is_trained_kept_and_used(model, tmp_path, capsys):
     file, out = tmp_path / "p.safetensors", tmp_path / "s.safetensors"
     arguments = ["train", "--model", str(model), "--out", str(file), "--iterations", "2", *SMALL]
-    assert main([*arguments, "--cache-ratio", "0.5", "--predictor", "light", "--sparsity", "1e-4", "--soft"]) == 0
+    assert main([*arguments, "--cache-ratio", "0.5", "--predictor", "light", "--sparsity", "1e-4", "--soft", "--every-step"]) == 0
     assert main(["info", str(file)]) == 0
     told = capsys.readouterr().out
     assert "kind: predictor (light) + LoRA repair" in told and "block shares: " in told

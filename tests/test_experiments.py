@@ -12,11 +12,14 @@ from tiny_dit import tiny_dit, tiny_dit_file
 from tokencache_core.__main__ import main
 from tokencache_core.bench_ours import OURS
 from tokencache_core.dit_run import DiTRun
+from tokencache_core.learned import Learned
 from tokencache_core.noise_schedule import simple_sigmas
 from tokencache_core.redundancy import measure_redundancy
 from tokencache_core.robustness import USUAL, compare
 from tokencache_core.sampling import starting_noise
 from tokencache_core.settings_sweep import sweep, variants
+from tokencache_core.training_plan import TrainingPlan
+from tokencache_core.training_sweep import Trial, trials
 
 SHORT = replace(USUAL, steps=8, cfg=2.0)
 
@@ -65,7 +68,7 @@ def test_robustness_compares_with_as_many_whole_steps():
 def test_settings_are_swept_beside_more_i_steps_in_the_same_time():
     model, labels = tiny_dit(), torch.tensor([0, 3])
     tried = variants("cache-ratio", ["0", "0.5", "1"], replace(OURS, shares="uniform"))
-    everything, half, nothing = sweep(model, labels, 7, tried, i_steps=12)
+    everything, half, nothing = sweep(model, labels, 7, [(*each, Learned()) for each in tried.items()], i_steps=12)
     assert everything.compute == 1 and everything.db == 100    # no difference at all
     assert 12 / 50 == pytest.approx(nothing.compute) and nothing.compute < half.compute < 1
     assert all(2 <= row.more_i_steps <= 50 and row.speedup > 0 for row in (half, nothing))
@@ -81,6 +84,19 @@ def test_settings_that_are_none(setting, values, words):
         variants(setting, values, OURS)
 
 
+def test_a_choice_of_the_training_is_one_of_the_plan_its_settings_or_the_iterations():
+    trial = Trial(TrainingPlan(replace(OURS, last_blocks=1), seed=3), None, 0.5)
+    tried = trials("last-blocks", ["1", "2"], trial)
+    assert [each.plan.settings.last_blocks for each in tried.values()] == [1, 2] and list(tried) == ["1", "2"]
+    assert [each.plan.soft for each in trials("soft", ["no", "yes"], trial).values()] == [False, True]
+    assert [each.iterations for each in trials("iterations", ["5", "10"], trial).values()] == [5, 10]
+    assert all(each.plan.seed == 3 for each in tried.values())
+    with pytest.raises(ValueError, match="soft: it is yes or no, not 'True'"):
+        trials("soft", ["True"], trial)
+    with pytest.raises(ValueError, match="no setting 'colour': choose one of interval, rank"):
+        trials("colour", ["1"], trial)
+
+
 def test_the_commands_print_tables_and_draw(tmp_path, capsys, monkeypatch):
     model, picture = tiny_dit_file(tmp_path / "tiny.safetensors"), tmp_path / "redundancy.png"
     assert main(["experiment", "redundancy", "--model", str(model), "--samples", "2", "--steps", "8", "--out", str(picture)]) == 0
@@ -92,6 +108,10 @@ def test_the_commands_print_tables_and_draw(tmp_path, capsys, monkeypatch):
     assert "| 8 steps of ddim, guidance 2 | 3 |" in capsys.readouterr().out
     assert main(["experiment", "settings", "--model", str(model), "--samples", "2", "--vary", "last-blocks=0,1"]) == 0
     assert "| last-blocks |" in (told := capsys.readouterr().out) and "| 1 |" in told
+    training = ["experiment", "training", "--model", str(model), "--samples", "2", "--batch", "1", "--steps", "8", "--last-blocks", "1"]
+    assert main([*training, "--vary", "iterations=1,2"]) == 0
+    printed = capsys.readouterr()
+    assert "| iterations |" in printed.out and "2: 2 iterations in" in printed.err and "held-out drift" in printed.err
     with pytest.raises(SystemExit):
         main(["experiment", "settings", "--model", str(model), "--vary", "order"])
     assert "such as cache-ratio=0.8,0.9, not 'order'" in capsys.readouterr().err

@@ -218,6 +218,42 @@ def test_the_best_measured_weights_are_kept_and_saved(training, tmp_path, monkey
     assert other.best.held_out == 0.2 and all(torch.equal(a, b) for a, b in zip(other.best.weights, training.best.weights))
 
 
+def test_the_last_weights_are_measured_at_the_end(training):
+    training.step()
+    assert training.best is None and training.log[-1].held_out is None
+    outcome = training.finish()
+    assert training.log[-1].held_out == training.best.held_out == outcome.drift
+    assert all(torch.equal(a, b) for a, b in zip(training.best.weights, training.average))
+    assert outcome.without == training.held_out(Learned()) and outcome.speedup > 0
+    assert outcome.notes["held_out_drift"] == f"{outcome.drift:.4g}"
+    training.step()                                        # measured in the step itself
+    measured = training.log[-1].held_out
+    assert measured is not None and training.finish().drift == min(measured, training.log[0].held_out)
+
+
+def kept_bytes(plan: TrainingPlan) -> tuple[int, Training]:
+    """What the passes of two iterations keep for the gradients."""
+    model, kept = tiny_dit(), []
+    state = Training(plan, model, model.blocks, starter(model))
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor.nbytes)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        state.step(), state.step()
+    return sum(kept), state
+
+
+def test_checkpointing_keeps_less_and_learns_the_same():
+    plan = replace(PLAN, forecast_hidden=0)
+    usual, one = kept_bytes(plan)
+    less, other = kept_bytes(replace(plan, checkpointing=True))
+    assert less < 0.5 * usual
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters, other.parameters))
+    assert all("forward" not in block.__dict__ for block in other.adapters.blocks.values())
+
+
 def test_a_state_of_another_training_is_refused(training, tmp_path):
     file = tmp_path / "state.training"
     save_state(training, file)

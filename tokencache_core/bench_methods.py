@@ -114,17 +114,17 @@ def _tokencache(plan: Plan) -> list[Candidate]:
 def _random_tokens(plan: Plan) -> list[Candidate]:
     r = RANDOM_TOKENS.cache_ratio
     note = "" if COMPUTES_TOKENS else f"r {r:g}, since tokencache computes no token"
-    return _at_our_seconds(plan, "random-tokens", RANDOM_TOKENS, note)
+    return _at_our_seconds(plan, "random-tokens", RANDOM_TOKENS, 1, note)
 
 
 def _more_i_steps(plan: Plan) -> list[Candidate]:
     note = "" if COMPUTES_TOKENS else "as many I-steps as tokencache, evenly spread: its P-steps leave nothing to spend"
-    return _at_our_seconds(plan, "more-i-steps", MORE_I_STEPS, note)
+    return _at_our_seconds(plan, "more-i-steps", MORE_I_STEPS, MORE_I_STEPS.order + 1, note)
 
 
-def _at_our_seconds(plan: Plan, method: str, settings: CacheSettings, note: str) -> list[Candidate]:
-    """For each of our settings one with as many evenly spread I-steps as take the same time."""
-    steps, warmup = plan.workload.protocol.steps, settings.order + 1
+def _at_our_seconds(plan: Plan, method: str, settings: CacheSettings, warmup: int, note: str) -> list[Candidate]:
+    """For each of our settings one with as many evenly spread I-steps, after `warmup` first ones, as take the same time."""
+    steps = plan.workload.protocol.steps
     ours, theirs = plan.calibration.times[OURS], plan.calibration.times[settings]
     candidates: dict[int, Candidate] = {}
     for twin in _tokencache(plan):

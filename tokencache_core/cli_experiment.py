@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from . import robustness, settings_sweep
+from . import robustness, settings_sweep, training_sweep
 from .bench_ours import OURS
 from .cli_checks import CommandError, Help, check_writable, device_named, model_and_names, number_in, predictor_for, whole_number
+from .cli_plan import add_plan_arguments, plan_of
 from .cli_runs import add_run_arguments, runs_of
 from .dit import DiT
 from .drawn_runs import HELD_OUT_SEEDS, labels_apart
@@ -47,11 +51,21 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     settings.add_argument("--i-steps", type=whole_number(2, 50), default=12, metavar="N", help="of 50")
     settings.add_argument("--shares", choices=SHARES, default="uniform", help="where in depth tokens are computed")
 
+    training = which.add_parser(
+        "training", formatter_class=Help, help="what does one choice of the training give, value by value?",
+        description="Train anew for each value of one choice, and sample with the result, beside the same time spent on more I-steps.",
+    )
+    training.add_argument("--vary", type=_setting_and_values, required=True, metavar="NAME=V,V...", help="such as sparsity=0,0.001, every-step=no,yes, last-blocks=1,2 or iterations=5,10")
+    training.add_argument("--minutes", type=number_in(0, 1e6), default=3.0, metavar="M", help="of training, for each value")
+    training.add_argument("--i-steps", type=whole_number(2, 50), default=12, metavar="N", help="of the 50 of the runs that are compared")
+    training.add_argument("--samples", type=whole_number(1), default=24, metavar="N", help="to compare, of classes kept from training")
+    add_plan_arguments(training)
+
     for each in (conditions, settings):
         each.add_argument("--predictor", metavar="FILE", help="trained for this model")
         each.add_argument("--samples", type=whole_number(1), default=6, metavar="N", help="of classes kept from training")
 
-    for each in (redundancy, conditions, settings):
+    for each in (redundancy, conditions, settings, training):
         each.add_argument("--model", required=True, metavar="FILE", help="a DiT as .safetensors or .pt (see `info`)")
         each.add_argument("--device", default="cpu", help="cpu or cuda")
 
@@ -59,7 +73,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> None:
     model, names = model_and_names(args.model, device_named(args.device))
     try:
-        {"redundancy": _redundancy, "robustness": _robustness, "settings": _settings}[args.experiment](args, model, names)
+        {"redundancy": _redundancy, "robustness": _robustness, "settings": _settings, "training": _training}[args.experiment](args, model, names)
     except ValueError as error:
         raise CommandError(str(error)) from None
 
@@ -89,8 +103,21 @@ def _robustness(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | N
 def _settings(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None) -> None:
     settings, learned = _of_predictor(args, model, replace(OURS, shares=args.shares))
     setting, values = args.vary
-    tried = settings_sweep.variants(setting, values, settings)
-    rows = settings_sweep.sweep(model, _held_out_labels(args, model, names), HELD_OUT_SEEDS, tried, args.i_steps, learned)
+    tried = [(value, each, learned) for value, each in settings_sweep.variants(setting, values, settings).items()]
+    _print_sweep(args, model, names, setting, tried)
+
+
+def _training(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None) -> None:
+    setting, values = args.vary
+    tried = training_sweep.trials(setting, values, training_sweep.Trial(plan_of(args), None, args.minutes))
+    told = partial(print, file=sys.stderr, flush=True)
+    _print_sweep(args, model, names, setting, training_sweep.trained(tried, model, runs_of(args, model, names, args.batch), told))
+
+
+def _print_sweep(
+    args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None, setting: str, tried: Iterable[tuple[str, CacheSettings, Learned]],
+) -> None:
+    rows = settings_sweep.sweep(model, _held_out_labels(args, model, names), HELD_OUT_SEEDS, tried, args.i_steps)
     for line in settings_sweep.table(setting, rows):
         print(line, flush=True)
 

@@ -11,18 +11,15 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from .cache_predictor import KINDS
 from .cli_checks import CommandError, Help, check_writable, device_named, model_and_names, number_in, whole_number
-from .cli_runs import add_run_arguments, runs_of
-from .drawn_runs import HELD_OUT_SEEDS
+from .cli_plan import add_plan_arguments, plan_of
+from .cli_runs import runs_of
 from .fingerprint import fingerprint_of
 from .learned import Learned
 from .predictor_file import PredictorFileError, save_trained_cache
 from .processes import Processes, launched
-from .settings import CacheSettings
 from .trained_cache import TrainedCache, kept
 from .training import Training, TrainingDiverged
-from .training_plan import LOSSES, PRECISIONS, TrainingPlan
 from .training_state import TrainingStateError, load_state, save_state
 
 SAVE_EVERY = 60.0  # seconds
@@ -42,24 +39,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     budget.add_argument("--minutes", type=number_in(0, 1e6), default=15.0, metavar="M", help="stop after so long")
     budget.add_argument("--iterations", type=whole_number(1), metavar="N", help="stop after so many iterations in all")
     parser.add_argument("--resume", action="store_true", help="go on where an earlier call with the same --out stopped")
-    runs = parser.add_argument_group("the runs to learn from")
-    add_run_arguments(runs, least_steps=4)
-    runs.add_argument("--batch", type=whole_number(1), default=4, metavar="N", help="samples a run")
-    cache = parser.add_argument_group("cache")
-    cache.add_argument("--cache-ratio", type=number_in(0, 1), default=1.0, metavar="R", help="r: share that P-steps reuse")
-    cache.add_argument("--order", type=int, choices=(0, 1, 2), default=2, help="0 reuses updates, 1 and 2 forecast them")
-    cache.add_argument("--interval", type=whole_number(2), default=4, metavar="N", help="every N-th step is an I-step")
-    cache.add_argument("--last-blocks", type=whole_number(0), default=0, metavar="K", help="final blocks that run on P-steps, with LoRA")
-    cache.add_argument("--rank", type=whole_number(1), default=16, metavar="N", help="of the adapters")
-    cache.add_argument("--predictor", choices=KINDS, default="", help="learn which tokens P-steps compute; needs --cache-ratio below 1")
-    cache.add_argument("--sparsity", type=number_in(0, 1e3), default=0.0, metavar="LAMBDA", help="weight of the mean score in the loss")
-    cache.add_argument("--soft", action="store_true", help="mix by the scores themselves, as the paper trains")
-    cache.add_argument("--loss", choices=LOSSES, default="drift", help="of the whole run so far, or of each P-step alone, as the paper trains")
-    cache.add_argument("--forecast-hidden", type=whole_number(0), default=96, metavar="N", help="width of the learned forecast's network; 0: the plain forecast")
-    parser.add_argument("--learning-rate", type=number_in(0, 1), default=1e-3, metavar="R", help="Adam's")
-    parser.add_argument("--accumulate", type=whole_number(1), default=1, metavar="N", help="losses averaged for one update")
-    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="bf16: mixed precision, for GPUs")
-    parser.add_argument("--seed", type=whole_number(0, HELD_OUT_SEEDS // 2), default=0, metavar="N", help="of noise and adapters")
+    add_plan_arguments(parser)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
 
 
@@ -77,9 +57,8 @@ def run(args: argparse.Namespace) -> None:
 
 def _train_and_save(args: argparse.Namespace, state: Path, device: torch.device, processes: Processes) -> None:
     model, names = model_and_names(args.model, device)
-    settings = CacheSettings(cache_ratio=args.cache_ratio, order=args.order, last_blocks=args.last_blocks)
     try:
-        plan = TrainingPlan(settings, args.interval, args.rank, float(args.rank), args.forecast_hidden, args.predictor, args.sparsity, args.soft, args.loss, args.learning_rate, args.accumulate, args.precision, seed=args.seed)
+        plan = plan_of(args)
         fingerprint = fingerprint_of("DiT", model.blocks)
         training = Training(plan, model, model.blocks, runs_of(args, model, names, args.batch, processes), processes)
     except ValueError as error:
@@ -87,20 +66,22 @@ def _train_and_save(args: argparse.Namespace, state: Path, device: torch.device,
     try:
         if args.resume and state.exists():
             load_state(training, state)
-        plain = training.held_out(Learned())
-        _say(processes, f"held-out drift of the plain cache: {plain:.4g}")
+        _say(processes, f"held-out drift of the plain cache: {training.held_out(Learned()):.4g}")
         _train(training, args, state, processes)
-        learned = training.learned()
+        outcome = training.finish()
+        notes = {"steps": args.steps, "cfg": args.cfg, "solver": args.solver, "seed": args.seed, "batch": args.batch}
         trained = TrainedCache(
-            settings=settings, interval=args.interval, fingerprint=fingerprint, log=tuple(training.log), **kept(learned),
-            notes={"steps": str(args.steps), "cfg": str(args.cfg), "solver": args.solver, "seed": str(args.seed), "batch": str(args.batch)},
+            settings=plan.settings, interval=plan.interval, fingerprint=fingerprint, log=tuple(training.log), **kept(training.learned()),
+            notes={name: str(value) for name, value in notes.items()} | outcome.notes,
         )
         if processes.rank == 0:
             save_trained_cache(trained, args.out)
-        drift = training.held_out(learned)
     except (TrainingStateError, PredictorFileError) as error:
         raise CommandError(str(error)) from None
-    _say(processes, f"held-out drift with what was learned: {drift:.4g} ({drift / plain:.1%}), after {training.iteration} iterations")
+    _say(processes, (
+        f"held-out drift with what was learned: {outcome.drift:.4g} ({outcome.drift / outcome.without:.1%}), after {training.iteration} "
+        f"iterations; speed-up by the clock {outcome.speedup:.2f}x"
+    ))
     if training.remark():
         _say(processes, f"note: {training.remark()}")
     _say(processes, f"wrote {args.out}; {state} can be removed unless you mean to --resume")

@@ -67,8 +67,8 @@ class RelaxedPlanner(PredictedPlanner):
     soft: the weights are the scores themselves, as in the paper's training.
     """
 
-    def __init__(self, predictor: CachePredictor, compute_ratio: float, soft: bool = False) -> None:
-        super().__init__(predictor, every_step=soft)
+    def __init__(self, predictor: CachePredictor, compute_ratio: float, soft: bool = False, every_step: bool = False) -> None:
+        super().__init__(predictor, every_step)
         self.compute_ratio, self.soft = compute_ratio, soft
         self.chosen: dict[tuple[int, int], Tensor] = {}      # of the evaluation under way: 0 or 1
         self.chosen_at: dict[tuple[int, int], float] = {}    # its tau

@@ -1,9 +1,10 @@
-"""One setting of the cache, value by value: what it gives, beside the same time spent on more I-steps that leave nothing to compute."""
+"""One choice, value by value: what it gives, beside the same time spent on more I-steps that leave nothing to compute."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
 from torch import Tensor
 
@@ -20,6 +21,9 @@ from .settings import CacheSettings
 from .stopwatch import timed
 
 
+Choices = TypeVar("Choices")
+
+
 @dataclass(frozen=True)
 class Row:
     """One value. compute: share of the block-tokens. speedup: by the clock, one run each. dB against the full run."""
@@ -33,19 +37,29 @@ class Row:
     more_i_steps_db: float
 
 
-def variants(setting: str, values: Iterable[str], settings: CacheSettings) -> dict[str, CacheSettings]:
-    """`settings` with `setting` (a field of CacheSettings, - for _) at each value; ValueError for what is none."""
+def variants(setting: str, values: Iterable[str], settings: Choices) -> dict[str, Choices]:
+    """`settings` (a dataclass) with `setting` (one of its fields, - for _) at each value; ValueError for what is none."""
     kinds = {field.name.replace("_", "-"): type(getattr(settings, field.name)) for field in fields(settings)}
+    kinds = {name: kind for name, kind in kinds.items() if kind in PARSED}
     if setting not in kinds:
         raise ValueError(f"there is no setting {setting!r}: choose one of {', '.join(kinds)}")
     try:
-        return {value: replace(settings, **{setting.replace("-", "_"): kinds[setting](value)}) for value in values}
+        return {value: replace(settings, **{setting.replace("-", "_"): PARSED[kinds[setting]](value)}) for value in values}
     except ValueError as error:
         raise ValueError(f"{setting}: {error}") from None
 
 
+def _yes_or_no(text: str) -> bool:
+    if text not in ("yes", "no"):
+        raise ValueError(f"it is yes or no, not {text!r}")
+    return text == "yes"
+
+
+PARSED = {bool: _yes_or_no, int: int, float: float, str: str}
+
+
 def sweep(
-    model: DiT, labels: Tensor, seed: int, tried: dict[str, CacheSettings], i_steps: int, learned: Learned = Learned(),
+    model: DiT, labels: Tensor, seed: int, tried: Iterable[tuple[str, CacheSettings, Learned]], i_steps: int,
 ) -> Iterator[Row]:
     """Each of the settings with so many of 50 DDIM steps as I-steps, on samples of `labels` (B,) at guidance 4."""
     config, steps = model.config, USUAL.steps
@@ -60,7 +74,7 @@ def sweep(
 
     sample(model, labels, noise=noise, sigmas=simple_sigmas(2).to(labels.device))   # first calls are slow
     full, full_seconds = timed(lambda: sample(model, labels, noise=noise, sigmas=sigmas))
-    for value, settings in tried.items():
+    for value, settings, learned in tried:
         compute, seconds, db = cached(settings, i_steps, learned)
         count = max(2, min(steps, int(seconds / full_seconds * steps)))
         _, other_seconds, other_db = cached(OURS, count)

@@ -27,6 +27,7 @@ from .lora import LoraPair
 from .predicted_plan import RelaxedPlanner
 from .processes import Processes
 from .reused_runs import reused_runs
+from .stopwatch import timed
 from .trained_cache import TrainingPoint
 from .training_plan import TrainingPlan
 
@@ -41,6 +42,20 @@ class Best:
     held_out: float
     weights: tuple[Tensor, ...]
     shares: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of a training, on the held-out run: how far it strays with and without what was learned, and the speed-up by the clock."""
+
+    drift: float
+    without: float
+    speedup: float
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """For the file."""
+        return {"held_out_drift": f"{self.drift:.4g}", "held_out_drift_untrained": f"{self.without:.4g}", "held_out_speedup": f"{self.speedup:.2f}"}
 
 
 class TrainingDiverged(ArithmeticError):
@@ -70,7 +85,7 @@ class Training:
         self.shares: tuple[float, ...] = ()
         self.forecasts = self._forecasts() if plan.forecast_hidden and not plan.predictor else {}
         last = dict(list(enumerate(blocks))[first:])
-        self.adapters = Adapters(last, plan.rank, plan.alpha, plan.seed) if last else None
+        self.adapters = Adapters(last, plan.rank, plan.alpha, plan.seed, plan.checkpointing) if last else None
         modules = [*([self.predictor] if self.predictor else []), *self.forecasts.values()]
         self.parameters = [weight for module in modules for weight in module.parameters()]
         self.parameters += self.adapters.parameters if self.adapters else []
@@ -99,9 +114,7 @@ class Training:
         if self.planner is not None:
             found, share = self._mean(self.planner.shares()), max(self.plan.average, 1 / self.iteration)
             self.shares = tuple(old + share * (new - old) for old, new in zip(self.shares or found, found))
-        held_out = self.held_out(self._learned(self.average, self.shares)) if self.iteration % self.plan.held_out_every == 0 else None
-        if held_out is not None and (self.best is None or held_out < self.best.held_out):
-            self.best = Best(held_out, tuple(average.clone() for average in self.average), self.shares)
+        held_out = self._measure() if self.iteration % self.plan.held_out_every == 0 else None
         loss, seconds = self._mean((sum(losses) / len(losses), time.monotonic() - started))
         self.seconds += seconds
         self.log.append(TrainingPoint(self.iteration, self.seconds, loss, held_out))
@@ -111,7 +124,7 @@ class Training:
         settings = self.plan.settings
         if self.predictor is not None:
             settings = replace(settings, shares="uniform")    # every block takes part in the competition
-            self.planner = RelaxedPlanner(self.predictor, 1 - settings.cache_ratio, self.plan.soft)
+            self.planner = RelaxedPlanner(self.predictor, 1 - settings.cache_ratio, self.plan.soft, self.plan.every_step)
         session = run.open_session(
             settings, self.plan.drawn_schedule(schedule_seed), planner=self.planner, learned=Learned(forecasts=self.forecasts),
         )
@@ -128,6 +141,23 @@ class Training:
             (drift,) = self._mean(follow(run, run.open_session(self.plan.settings, self.plan.schedule, learned=learned), plain)[-1:])
         return drift
 
+    def finish(self) -> Outcome:
+        """Measure the last weights, too, which may be the best, and what has come of it. To resume exactly, save the state before."""
+        if self.log and self.log[-1].held_out is None:
+            self.log[-1] = replace(self.log[-1], held_out=self._measure())
+        without = self.held_out(Learned())
+        drift, cached_seconds = timed(lambda: self.held_out(self.learned()))
+        run, _ = self.held_out_run
+        with self._mixed_precision():
+            _, plain_seconds = timed(lambda: sample_plain(run))
+        return Outcome(drift, without, plain_seconds / cached_seconds)
+
+    def _measure(self) -> float:
+        held_out = self.held_out(self._learned(self.average, self.shares))
+        if self.best is None or held_out < self.best.held_out:
+            self.best = Best(held_out, tuple(average.clone() for average in self.average), self.shares)
+        return held_out
+
     def learned(self) -> Learned:
         """The best averaged weights that were measured on the held-out run, or the last ones before it was, for inference."""
         if self.best is not None:
@@ -141,7 +171,7 @@ class Training:
             predictor = copy.deepcopy(self.predictor).requires_grad_(False)
             for weight in predictor.parameters():
                 weight.copy_(next(weights))
-            scoring = {"predictor": predictor, "every_step": self.plan.soft, "shares": on_ladder(shares)}
+            scoring = {"predictor": predictor, "every_step": self.plan.every_step, "shares": on_ladder(shares)}
         forecasts = {
             run: forecast_from_tensors({name: next(weights) for name, _ in module.named_parameters()})
             for run, module in self.forecasts.items()

@@ -22,11 +22,12 @@ class TrainingPlan:
     each, so that what is learned serves neighbouring speeds. rank, alpha: of the adapters on the last blocks, if there are
     any. forecast_hidden: width of the learned forecasts' hidden layer, 0 for none. predictor: the kind of Cache Predictor
     (cache_predictor.KINDS), "" for none; it takes the place of learned forecasts. sparsity: lambda, the weight of the mean
-    score in the loss. soft: mix by the scores themselves and predict them on every P-step, as the paper trains, in place of
-    the hard choice that inference makes. loss: "drift", how far the whole run has come from the plain one after each window, or
+    score in the loss. soft: mix by the scores themselves, as the paper trains, in place of the hard choice that inference
+    makes. every_step: predict the scores on every P-step, as the paper does, in place of once a window. loss: "drift", how far the whole run has come from the plain one after each window, or
     "step", the error of each P-step alone (`distill.step_error`), as the paper trains. accumulate: losses whose gradients
     are averaged for one update; an iteration's last update takes what is left. precision: "bf16" runs the model in mixed
-    precision (torch.autocast), for GPUs. average: share that an iteration's weights have in the running average once it is
+    precision (torch.autocast), for GPUs. checkpointing: run the last blocks again when their gradient is taken, instead of keeping
+    what it needs. average: share that an iteration's weights have in the running average once it is
     warm. held_out_every: iterations between measurements on the held-out run.
     """
 
@@ -38,10 +39,12 @@ class TrainingPlan:
     predictor: str = ""
     sparsity: float = 0.0
     soft: bool = False
+    every_step: bool = False
     loss: str = "drift"
     learning_rate: float = 1e-3
     accumulate: int = 1
     precision: str = "fp32"
+    checkpointing: bool = False
     average: float = 0.05
     held_out_every: int = 10
     seed: int = 0
