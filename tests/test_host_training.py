@@ -14,7 +14,7 @@ from tokencache_pack.nodes.nodes_predictor import FOLDER, LoadCachePredictor, Tr
 APPLY = {"cache_ratio": 1.0, "forecast_order": 1, "last_blocks": 0, "context": "stale", "score": "staleness", "shares": "early"}
 CHOICES = {
     "save_as": "tiny", "minutes": 0.02, "steps": 8, "cfg": 2.0, "sampler_name": "ddim", "scheduler": "simple", "interval": 3,
-    "last_blocks": 1, "cache_ratio": 1.0, "forecast_order": 1, "rank": 4, "predictor": "none", "forecast_hidden": 8, "learning_rate": 1e-3, "seed": 0,
+    "last_blocks": 1, "cache_ratio": 1.0, "forecast_order": 1, "rank": 4, "predictor": "none", "forecast_hidden": 8, "learning_rate": 1e-3, "checkpointing": False, "seed": 0,
 }
 
 
@@ -54,6 +54,16 @@ def test_it_learns_and_its_file_applies(tiny, folder):
     model, handle = ApplyTokenCache.execute(tiny.model, **APPLY, predictor=loaded).result
     assert torch.isfinite(tiny.sample(model)).all()
     assert "other weights" not in handle.latest().text()
+
+
+def test_checkpointing_learns_the_same(tiny, monkeypatch):
+    """Blocks that write into their arguments (Flux) among them."""
+    monkeypatch.setattr("tokencache_pack.nodes.train_predictor._train", lambda training, minutes: training.step())
+    usual, other = (train(tiny, save_as=name, checkpointing=on, forecast_hidden=0) for name, on in (("usual", False), ("other", True)))
+    assert other.log[0].loss == usual.log[0].loss and other.notes.keys() >= {"held_out_drift", "held_out_speedup"}
+    for index, pairs in usual.repair.blocks.items():
+        for path, pair in pairs.items():
+            assert pair.up.abs().max() > 0 and torch.allclose(other.repair.blocks[index][path].up, pair.up, atol=1e-6)
 
 
 def test_a_model_that_cannot_be_loaded_again_is_refused():
