@@ -23,7 +23,7 @@ from tokencache_core.training_plan import TrainingPlan
 from tokencache_core.training_state import TrainingStateError, load_state, save_state
 
 SETTINGS = CacheSettings(cache_ratio=1.0, order=1, last_blocks=1)
-PLAN = TrainingPlan(SETTINGS, interval=4, rank=4, alpha=4.0, forecast_hidden=8, learning_rate=3e-3, held_out_every=2)
+PLAN = TrainingPlan(SETTINGS, interval=4, rank=4, alpha=4.0, forecast_hidden=8, loss="drift", learning_rate=3e-3, held_out_every=2)
 SIGMAS = simple_sigmas(10)
 
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from functools import partial, wraps
-from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch import nn
 
+from .checkpointing import checkpointed
 from .lora import LoraRepair, repair_from_peft
 
 
 class Adapters:
     """peft's LoRA layers in place of all linear layers of `blocks` (by index) until `remove`.
 
-    They begin as the plain blocks (`up` is zero) and do nothing outside `on`. checkpointing: a block keeps its arguments alone and
-    runs again when its gradient is taken (arXiv 1604.06174).
+    They begin as the plain blocks (`up` is zero) and do nothing outside `on`. checkpointing: they are checkpointed while they are on.
     """
 
     def __init__(self, blocks: Mapping[int, nn.Module], rank: int, alpha: float, seed: int, checkpointing: bool = False) -> None:
@@ -37,15 +34,9 @@ class Adapters:
     @contextmanager
     def on(self) -> Iterator[None]:
         """While open, the blocks run with their adapters, which take gradients."""
-        own = {block: block.forward for block in self.blocks.values()} if self.checkpointing else {}
         with self._switched_on():
-            try:
-                for block, forward in own.items():
-                    block.forward = wraps(forward)(partial(self._checkpointed, forward))   # the engine asks for its signature
+            with checkpointed(self.blocks.values(), self._switched_on) if self.checkpointing else nullcontext():
                 yield
-            finally:
-                for block in own:
-                    del block.__dict__["forward"]
 
     def repair(self) -> LoraRepair:
         """A copy of the weights, for inference."""
@@ -67,18 +58,9 @@ class Adapters:
         finally:
             self._switch(False)
 
-    def _checkpointed(self, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """The gradient is taken after `on`, so the second pass switches the adapters on for itself."""
-        def on_copies(*args: Any, **kwargs: Any) -> Any:     # of what a block may write into
-            return forward(*map(_copied, args), **{name: _copied(value) for name, value in kwargs.items()})
-        return checkpoint(on_copies, *args, use_reentrant=False, context_fn=lambda: (nullcontext(), self._switched_on()), **kwargs)
-
     def _switch(self, on: bool) -> None:
         for layer in self.layers:
             layer.enable_adapters(on)
         for weight in self.parameters:  # which peft freezes when it switches them off, before the backward pass
             weight.requires_grad_(True)
 
-
-def _copied(value: Any) -> Any:
-    return value.clone() if isinstance(value, Tensor) else value

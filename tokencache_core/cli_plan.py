@@ -26,7 +26,7 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
     cache.add_argument("--every-step", action="store_true", help="predict the scores on every P-step, as the paper does, not once a window")
     cache.add_argument("--forecast-hidden", type=whole_number(0), default=96, metavar="N", help="width of the learned forecast's network; 0: the plain forecast")
     learning = parser.add_argument_group("learning")
-    learning.add_argument("--loss", choices=LOSSES, default="drift", help="of the whole run so far, or of each P-step alone, as the paper trains")
+    learning.add_argument("--loss", choices=LOSSES, default="run", help="where runs end, through all their steps; how far they have strayed after each window, with less memory; or each P-step's own error, as the paper trains")
     learning.add_argument("--soft", action="store_true", help="mix by the scores themselves, as the paper trains")
     learning.add_argument("--sparsity", type=number_in(0, 1e3), default=0.0, metavar="LAMBDA", help="weight of the mean score in the loss")
     learning.add_argument("--learning-rate", type=number_in(0, 1), default=1e-3, metavar="R", help="Adam's")

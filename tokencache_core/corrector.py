@@ -30,7 +30,7 @@ class Corrector:
 
     def forecast(self, tau: float, move: float, direction: Tensor, reused: float = 1.0) -> None:
         """A P-step moved x by `move` (sigma' - sigma) times `direction` (B, ...), of which the share `reused` was forecast."""
-        self.p_steps.append((tau, reused * move, direction.detach()))
+        self.p_steps.append((tau, reused * move, direction))
 
     def computed(self, tau: float, move: float, direction: Tensor) -> Tensor:
         """The direction in which an I-step that computed `direction` (B, ...) is to move x by `move`."""

@@ -4,7 +4,8 @@ The run is the student's own: its states, its histories, its I-steps. So whateve
 on what inference will meet, forecasts and stale keys and values included (on-policy distillation; the same reason as in
 DAgger, arXiv 1011.0686). And it is the deviation of the whole run so far that counts. The error of single steps, or of
 single windows, is a poor guide: a correction that halves it by leaning one way adds up over the run (docs/experiments.md). The paper's
-loss, which is that error, can be chosen all the same.
+loss, which is that error, can be chosen all the same. What it cannot say is what the rest of the run will make of a deviation: that
+takes the gradient of the whole run (end_to_end.py).
 """
 
 from __future__ import annotations
@@ -42,24 +43,31 @@ class Run(Protocol):
 
 @dataclass(frozen=True)
 class PlainRun:
-    """Where the plain model's run went: x (B, ...) at each evaluation, kept on the CPU, and its samples."""
+    """Where the plain model's run went: x (B, ...) at each evaluation, the last clean x that it predicted, and its samples.
+
+    All but the samples are kept on the CPU.
+    """
 
     states: tuple[Tensor, ...]
+    end: Tensor
     samples: Tensor
 
 
 def sample_plain(run: Run) -> PlainRun:
     states: list[Tensor] = []
+    clean = None
 
     def around(denoise: Denoise) -> Denoise:
         def watched(x: Tensor, sigma: Tensor) -> Tensor:
+            nonlocal clean
             states.append(x.to("cpu", copy=True))
-            return denoise(x, sigma)
+            clean = denoise(x, sigma)
+            return clean
         return watched
 
     with torch.no_grad():
         samples = run.sample(around)
-    return PlainRun(tuple(states), samples)
+    return PlainRun(tuple(states), clean.to("cpu", copy=True), samples)
 
 
 class Window:

@@ -1,7 +1,7 @@
 """Training what P-steps add: LoRA on the last K blocks (TokenCache, arXiv 2409.18523, section 3) and learned forecasts.
 
 No data set: each iteration samples a batch of its own noise once whole and others with caching, the way inference will,
-and corrects the weights after every window of P-steps (`distill.follow`). What is kept is their running average, so that
+and corrects the weights after every such run (`end_to_end.follow_to_the_end`) or every window of P-steps (`distill.follow`). What is kept is their running average, so that
 training can be stopped at any time.
 """
 
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +20,10 @@ from torch import Tensor, nn
 from .adapters import Adapters
 from .allocation import on_ladder
 from .cache_predictor import CachePredictor, new_predictor
+from .checkpointing import checkpointed
 from .distill import PlainRun, Run, follow, sample_plain
 from .drawn_runs import HELD_OUT_SEEDS
+from .end_to_end import follow_to_the_end
 from .learned import Learned
 from .learned_forecast import LearnedForecast, forecast_from_tensors
 from .lora import LoraPair
@@ -74,7 +77,7 @@ class Training:
         self, plan: TrainingPlan, network: nn.Module, blocks: Sequence[nn.Module], start: Callable[[int], Run],
         processes: Processes = Processes(),
     ) -> None:
-        self.plan, self.start, self.processes = plan, start, processes
+        self.plan, self.blocks, self.start, self.processes = plan, blocks, start, processes
         first = len(blocks) - plan.settings.last_blocks
         if first < 0:
             raise ValueError(f"last_blocks is {plan.settings.last_blocks}, but the model has only {len(blocks)} blocks")
@@ -85,7 +88,7 @@ class Training:
         self.shares: tuple[float, ...] = ()
         self.forecasts = self._forecasts() if plan.forecast_hidden and not plan.predictor else {}
         last = dict(list(enumerate(blocks))[first:])
-        self.adapters = Adapters(last, plan.rank, plan.alpha, plan.seed, plan.checkpointing) if last else None
+        self.adapters = Adapters(last, plan.rank, plan.alpha, plan.seed, plan.checkpointing or plan.loss == "run") if last else None
         modules = [*([self.predictor] if self.predictor else []), *self.forecasts.values()]
         self.parameters = [weight for module in modules for weight in module.parameters()]
         self.parameters += self.adapters.parameters if self.adapters else []
@@ -129,6 +132,8 @@ class Training:
             settings, self.plan.drawn_schedule(schedule_seed), planner=self.planner, learned=Learned(forecasts=self.forecasts),
         )
         student = self.adapters.on if self.adapters else nullcontext
+        if self.plan.loss == "run":
+            return follow_to_the_end(run, session, plain, self._learn, student, partial(checkpointed, self.blocks))
         return follow(run, session, plain, self._learn, student, self.plan.loss == "step")
 
     def held_out(self, learned: Learned) -> float:

@@ -1,0 +1,58 @@
+"""The gradient of a whole cached run: what every P-step adds is judged by where the run ends.
+
+The error of a single step or window says little: errors of neighbouring windows largely cancel, and making each smaller
+makes their sum larger (docs/experiments.md). Here the gradient goes back through all steps of the run, I-steps among them, so that what
+is learned in one place knows what the rest of the run makes of it (end-to-end distillation of a solver, as in
+arXiv 2502.17423).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor
+
+from .distill import PlainRun, Run
+from .sampling import Denoise
+from .session import Session
+
+
+def follow_to_the_end(
+    run: Run, session: Session, plain: PlainRun, learn: Callable[[Tensor], None], student: Callable[[], AbstractContextManager],
+    whole: Callable[[], AbstractContextManager],
+) -> list[float]:
+    """Sample `run` under `session`, give its loss with its graph to `learn`, and return how far its end is from `plain`'s.
+
+    The loss, a scalar, is the mean over samples of the logarithm of the root mean square error, so that no sample
+    outweighs the others. student: opened around the model's passes on P-steps; whole: around those on I-steps.
+
+    Samplers take no gradient. From one evaluation to the next x has the sampler's values and the gradient of Euler's method, which for
+    `euler` and DDIM is exact.
+    """
+    sigmas: list[float] = run.sigmas.tolist()
+    moved: Tensor | None = None     # x at the next evaluation, with its graph
+    end: Tensor | None = None       # the last clean x that was predicted
+
+    def around(denoise: Denoise) -> Denoise:
+        @torch.enable_grad()
+        def followed(x: Tensor, sigma: Tensor) -> Tensor:
+            nonlocal moved, end
+            if moved is not None:
+                x = x.detach() + (moved - moved.detach())
+            with session.evaluation(float(sigma)) as evaluation:
+                with whole() if evaluation.computes_all else student(), run.cached(session):
+                    clean = denoise(x, sigma)
+            end = session.corrected(x, clean)
+            following = next((other for other in sigmas if other < float(sigma) * (1 - 1e-4)), 0.0)
+            moved = x + (following / float(sigma) - 1) * (x - end)
+            return end.detach()
+        return followed
+
+    with torch.no_grad():
+        run.sample(around)
+    session.close()
+    error = (end - plain.end.to(end.device)).flatten(1).square().mean(dim=1)
+    learn(0.5 * (error + 1e-12).log().mean())
+    return [float(error.detach().sqrt().mean())]
