@@ -136,6 +136,18 @@ def test_soft_weights_are_the_scores():
     assert outputs[2][0, 0, 0].item() == pytest.approx(0.9 * 0.8 + 0.1 * 0.9 + 0.8 * 1.6 + 0.2 * 1.8)
 
 
+def test_the_mean_score_is_that_of_every_look_since_it_was_taken():
+    scores = Scores([[0.9, 0.8], [0.7, 0.1], [0.6, 0.2], [0.3, 0.4]])
+    planner = RelaxedPlanner(scores, compute_ratio=0.5, every_step=True)
+    run_toy(planner)
+    assert len(planner.mean_scores) == 2                   # two P-steps
+    taken = planner.take_mean_score()
+    assert taken.item() == pytest.approx(0.5)
+    taken.backward()
+    assert torch.allclose(scores.scores.grad, torch.full((4, 2), 1 / 8))
+    assert planner.take_mean_score() == 0
+
+
 def test_keys_and_values_are_mixed_and_only_chosen_ones_kept():
     old, new = torch.zeros(1, 3, 2), torch.ones(1, 3, 2)
     mix = MixedTokens(torch.tensor([[1.0, 0.25, 0.0]]), torch.tensor([[True, False, False]]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import comfy.model_management
 import comfy.utils
 import folder_paths
@@ -10,11 +12,12 @@ import torch
 from tiny_models import TinyModel, tiny_dit, tiny_flux
 from tokencache_pack.nodes.nodes_cache import ApplyTokenCache
 from tokencache_pack.nodes.nodes_predictor import FOLDER, LoadCachePredictor, TrainCachePredictor
+from tokencache_pack.tokencache_core.training import Training
 
 APPLY = {"cache_ratio": 1.0, "forecast_order": 1, "last_blocks": 0, "context": "stale", "score": "staleness", "shares": "early"}
 CHOICES = {
     "save_as": "tiny", "minutes": 0.02, "steps": 8, "cfg": 2.0, "sampler_name": "ddim", "scheduler": "simple", "interval": 3,
-    "last_blocks": 1, "cache_ratio": 1.0, "forecast_order": 1, "rank": 4, "predictor": "none", "forecast_hidden": 8, "learning_rate": 1e-3, "checkpointing": False, "seed": 0,
+    "last_blocks": 1, "cache_ratio": 1.0, "forecast_order": 1, "rank": 4, "predictor": "none", "forecast_hidden": 8, "loss": "run", "learning_rate": 1e-3, "checkpointing": False, "seed": 0,
 }
 
 
@@ -56,14 +59,33 @@ def test_it_learns_and_its_file_applies(tiny, folder):
     assert "other weights" not in handle.latest().text()
 
 
-def test_checkpointing_learns_the_same(tiny, monkeypatch):
-    """Blocks that write into their arguments (Flux) among them."""
+@pytest.fixture
+def one_iteration(monkeypatch):
     monkeypatch.setattr("tokencache_pack.nodes.train_predictor._train", lambda training, minutes: training.step())
-    usual, other = (train(tiny, save_as=name, checkpointing=on, forecast_hidden=0) for name, on in (("usual", False), ("other", True)))
+
+
+def test_checkpointing_learns_the_same(tiny, one_iteration):
+    """Blocks that write into their arguments (Flux) among them."""
+    usual, other = (train(tiny, save_as=name, checkpointing=on, forecast_hidden=0, loss="drift") for name, on in (("usual", False), ("other", True)))
     assert other.log[0].loss == usual.log[0].loss and other.notes.keys() >= {"held_out_drift", "held_out_speedup"}
     for index, pairs in usual.repair.blocks.items():
         for path, pair in pairs.items():
             assert pair.up.abs().max() > 0 and torch.allclose(other.repair.blocks[index][path].up, pair.up, atol=1e-6)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "euler", "dpmpp_2m"])
+def test_the_gradient_goes_through_the_hosts_sampler(tiny, one_iteration, monkeypatch, sampler):
+    """The last step is an I-step, so all that P-steps add counts through the sampler alone, which takes no gradient of its own."""
+    found, learn = [], Training._learn
+
+    def watched(training, loss):
+        learn(training, loss)
+        found.append(loss.item())
+
+    monkeypatch.setattr(Training, "_learn", watched)
+    trained = train(tiny, sampler_name=sampler, last_blocks=0, interval=3, steps=10)
+    assert len(found) == 4 and all(map(math.isfinite, found))
+    assert any(weight.abs().max() > 0 for forecast in trained.forecasts.values() for weight in (forecast.out.weight, forecast.gains.weight))
 
 
 def test_a_model_that_cannot_be_loaded_again_is_refused():

@@ -11,7 +11,7 @@ from tiny_predictor import tiny_predictor
 from toy import ToyModel
 
 from tokencache_core.dit_run import DiTRun
-from tokencache_core.history import RunHistory
+from tokencache_core.history import RunHistory, forecast_terms
 from tokencache_core.learned import Learned
 from tokencache_core.learned_forecast import LearnedForecast, forecast_from_tensors
 from tokencache_core.noise_schedule import simple_sigmas
@@ -40,7 +40,8 @@ def gains_of(module: LearnedForecast, *gains: float) -> LearnedForecast:
 
 def test_terms_add_up_to_the_forecast_whatever_slot_they_are_kept_in():
     history = history_of([7.0, 1.0, 4.0, 9.0], [1.0, 0.8, 0.6, 0.4], order=2)   # the fourth has replaced the first
-    taus, terms = history.terms(0.3)
+    taus, updates = history.newest_first()
+    terms = forecast_terms(taus, updates, 0.3)
     assert taus == [0.4, 0.6, 0.8]
     assert terms[0].unique().item() == 9.0
     assert terms[1].unique().item() == pytest.approx(2.5)                        # (9 - 4) / 0.2 * 0.1

@@ -275,6 +275,7 @@ def test_a_state_of_another_training_is_refused(training, tmp_path):
     ({"held_out_every": 0}, "at least 1, not 0"),
     ({"loss": "mse"}, "loss must be one of drift, step, not 'mse'"),
     ({"precision": "fp8"}, "precision must be one of fp32, bf16, not 'fp8'"),
+    ({"predictor": "light", "settings": CacheSettings(cache_ratio=0.5), "loss": "step"}, "choose every_step, too, or another loss"),
     ({"accumulate": 0}, "accumulate counts losses: at least 1, not 0"),
 ])
 def test_choices_that_cannot_be_trained_are_refused(choices, words):

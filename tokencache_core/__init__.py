@@ -22,8 +22,8 @@ known keys and values (`context`). Neighbouring blocks that compute nothing shar
 *A token* that is not computed takes its input plus its cached update, held or extrapolated through the last I-steps
 (`history`), and where a whole run of blocks reuses, corrected by a `learned_forecast`.
 
-*Training* (`cli_train`, `training`) follows cached runs of the model's own beside its plain ones (`distill`). How far they
-have come apart after each window of P-steps teaches the learned forecast, the Cache Predictor (through `mixed_tokens`) and
-`adapters` on the last K blocks, whose result is a `lora.LoraRepair`, added on P-steps alone. A run is given them as
+*Training* (`cli_train`, `training`) follows cached runs of the model's own beside its plain ones. Where they end, by the gradient of the whole
+run (`end_to_end`), or how far they have come apart after each window of P-steps (`distill`), teaches the learned forecast, the Cache
+Predictor (through `mixed_tokens`) and `adapters` on the last K blocks, whose result is a `lora.LoraRepair`, added on P-steps alone. A run is given them as
 `learned.Learned`; they are kept in a file (`trained_cache`, `predictor_file`) with the `fingerprint` of the model.
 """

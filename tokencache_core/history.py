@@ -8,8 +8,11 @@ refresh times of any spacing.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from .learned_forecast import LearnedForecast
 
@@ -26,9 +29,24 @@ def lagrange_weights(nodes: list[float], tau: float) -> list[float]:
     return weights
 
 
+def _checkpointed(function: Callable[..., Tensor], *args: Tensor) -> Tensor:
+    """In training a history's updates are kept anyhow; what is made of them on every P-step need not be."""
+    return checkpoint(function, *args, use_reentrant=False) if torch.is_grad_enabled() else function(*args)
+
+
 def _as_stream(out: Tensor, dtype: torch.dtype) -> Tensor:
     """float32 sums in the stream's dtype; float16 saturates instead of overflowing, as the hosts' blocks do."""
     return out.clamp(-65504, 65504).to(dtype) if dtype == torch.float16 else out.to(dtype)
+
+
+def forecast_terms(taus: Sequence[float], updates: Sequence[Tensor], tau: float) -> list[Tensor]:
+    """What each refresh adds to the forecast at `tau`, the newest first: the newest update itself, then the terms of higher order."""
+    terms, before = [], [0.0] * len(taus)
+    for count in range(1, len(taus) + 1):
+        weights = lagrange_weights(taus[:count], tau) + [0.0] * (len(taus) - count)
+        terms.append(sum((now - then) * update for now, then, update in zip(weights[:count], before, updates)))
+        before = weights
+    return terms
 
 
 class RunHistory:
@@ -59,8 +77,8 @@ class RunHistory:
         """x + the update forecast at tau, corrected by `learned` where there is one; a fresh tensor of x's dtype."""
         out = self.onto(x, tau)
         if learned is not None:
-            newest_first, terms = self.terms(tau)
-            out = out + learned(terms, newest_first, tau)
+            taus, updates = self.newest_first()
+            out = out + _checkpointed(lambda *updates: learned(forecast_terms(taus, updates, tau), taus, tau), *updates)
         return _as_stream(out, x.dtype)
 
     def onto(self, x: Tensor, tau: float, tokens: Tensor | None = None) -> Tensor:
@@ -71,16 +89,10 @@ class RunHistory:
             out = torch.add(out, update, alpha=weight) if out is x else out.add_(update, alpha=weight)
         return out
 
-    def terms(self, tau: float) -> tuple[list[float], list[Tensor]]:
-        """The refreshes' taus, the newest first, and what each adds to the forecast at `tau`; the first is the newest update."""
-        newest = sorted(range(len(self.taus)), key=lambda slot: self.taus[slot])
-        taus, updates = [self.taus[slot] for slot in newest], [self.updates[slot] for slot in newest]
-        terms, before = [], [0.0] * len(taus)
-        for count in range(1, len(taus) + 1):
-            weights = lagrange_weights(taus[:count], tau) + [0.0] * (len(taus) - count)
-            terms.append(sum((now - then) * update for now, then, update in zip(weights[:count], before, updates)))
-            before = weights
-        return taus, terms
+    def newest_first(self) -> tuple[list[float], list[Tensor]]:
+        """The refreshes' taus, which fall along a run, and their updates."""
+        slots = sorted(range(len(self.taus)), key=lambda slot: self.taus[slot])
+        return [self.taus[slot] for slot in slots], [self.updates[slot] for slot in slots]
 
     @property
     def memory_bytes(self) -> int:
@@ -126,8 +138,8 @@ class TokenHistory:
 
     def newest_two(self) -> tuple[Tensor, Tensor, float]:
         """The newest refresh of all tokens and the one before it (R, N, D), and how far apart they are in tau."""
-        newest, previous = sorted(zip(self.whole.taus, self.whole.updates), key=lambda node: node[0])[:2]   # tau falls
-        return newest[1], previous[1], previous[0] - newest[0]
+        taus, updates = self.whole.newest_first()
+        return updates[0], updates[1], taus[1] - taus[0]
 
     @property
     def memory_bytes(self) -> int:

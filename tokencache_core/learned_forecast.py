@@ -37,7 +37,7 @@ class LearnedForecast(nn.Module):
         """The correction (R, N, D), float32, at `tau`.
 
         terms: the newest update, then what each further refresh adds to the forecast
-        (`RunHistory.terms`); those not there yet count as zero. taus: of the refreshes, the newest first.
+        (`history.forecast_terms`); those not there yet count as zero. taus: of the refreshes, the newest first.
         """
         missing = self.order + 1 - len(terms)
         terms = [*terms, *[torch.zeros_like(terms[0])] * missing]

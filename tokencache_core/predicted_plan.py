@@ -75,7 +75,7 @@ class RelaxedPlanner(PredictedPlanner):
         self.relative: dict[tuple[int, int], Tensor] = {}    # scores less their mean
         self.marked = torch.zeros(predictor.head.out_features)   # block-tokens chosen so far, by block
         self.evaluations = 0
-        self.mean_score: Tensor | None = None                # of the last window, with its graph
+        self.mean_scores: list[Tensor] = []                  # of each look since they were last taken, with their graphs
         self.spread = 0.0                                    # of the last window's scores: the greatest less the least
 
     def look(self, call: BlockCall, images: int, tau: float, histories: Sequence[TokenHistory]) -> None:
@@ -87,7 +87,7 @@ class RelaxedPlanner(PredictedPlanner):
             return
         self.chosen_at[key] = tau
         scores, last_tau = self.scores[key], self.last_tau[key]
-        self.mean_score = scores.mean()
+        self.mean_scores.append(scores.mean())
         self.spread = float(scores.detach().max() - scores.detach().min())
         urgency = (scores.detach() * (last_tau - tau).abs()).flatten(1)
         most_urgent = urgency.topk(max(1, round(self.compute_ratio * urgency.shape[1])), dim=1).indices
@@ -102,6 +102,11 @@ class RelaxedPlanner(PredictedPlanner):
         key = (images, n_tokens)
         chosen, relative = self.chosen[key][:, :, block], self.relative[key][:, :, block]
         return (self.scores[key][:, :, block] if self.soft else chosen + relative - relative.detach()), chosen > 0
+
+    def take_mean_score(self) -> Tensor | float:
+        """The mean score since it was last taken, with its graph: the paper's second loss."""
+        taken, self.mean_scores = self.mean_scores, []
+        return sum(taken) / max(1, len(taken))
 
     def shares(self) -> tuple[float, ...]:
         """The share of its tokens that each block was found to compute: the paper's r_l."""

@@ -246,8 +246,8 @@ class Training:
                 f"training diverged in iteration {self.iteration + 1}, and was stopped: what was learned before is kept; "
                 f"train again at a lower learning rate than {self.plan.learning_rate:g}"
             )
-        if self.planner is not None and self.planner.mean_score is not None:
-            loss = loss + self.plan.sparsity * self.planner.mean_score
+        if self.planner is not None:
+            loss = loss + self.plan.sparsity * self.planner.take_mean_score()
         loss.backward()
         self.pending += 1
         if self.pending == self.plan.accumulate:

@@ -60,6 +60,8 @@ class TrainingPlan:
                 f"a Cache Predictor chooses the tokens that P-steps compute, and with cache_ratio {self.settings.cache_ratio:g} "
                 "there is no choice: set it between 0 and 1, for example to 0.9"
             )
+        if self.predictor and self.loss == "step" and not self.every_step:
+            raise ValueError("each P-step's own error can only teach scores of that step: choose every_step, too, or another loss")
         if self.sparsity < 0:
             raise ValueError(f"sparsity weighs the mean score, and cannot be negative: {self.sparsity}")
         if self.settings.last_blocks < 1 and not self.forecast_hidden and not self.predictor:
