@@ -128,6 +128,11 @@ def test_divergence_keeps_the_average_of_before(training):
     assert all(torch.equal(a, b) for a, b in zip(before, training.average)) and len(training.log) == 1
 
 
+def test_a_run_that_has_nothing_to_teach_is_reported(training):
+    with pytest.raises(ValueError, match="nothing to learn from: .* ran whole on its P-steps"):
+        training._learn(torch.tensor(1.0))
+
+
 def test_an_iteration_that_is_broken_off_never_was(training, monkeypatch):
     training.step()
     learn, calls = training._learn, []
@@ -273,7 +278,7 @@ def test_a_state_of_another_training_is_refused(training, tmp_path):
     ({"rank": 0}, "rank must be at least 1"),
     ({"learning_rate": 0.0}, "learning rate must lie between 0 and 1"),
     ({"held_out_every": 0}, "at least 1, not 0"),
-    ({"loss": "mse"}, "loss must be one of drift, step, not 'mse'"),
+    ({"loss": "mse"}, "loss must be one of run, drift, step, not 'mse'"),
     ({"precision": "fp8"}, "precision must be one of fp32, bf16, not 'fp8'"),
     ({"predictor": "light", "settings": CacheSettings(cache_ratio=0.5), "loss": "step"}, "choose every_step, too, or another loss"),
     ({"accumulate": 0}, "accumulate counts losses: at least 1, not 0"),

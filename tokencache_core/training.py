@@ -246,6 +246,11 @@ class Training:
                 f"training diverged in iteration {self.iteration + 1}, and was stopped: what was learned before is kept; "
                 f"train again at a lower learning rate than {self.plan.learning_rate:g}"
             )
+        if not loss.requires_grad:
+            raise ValueError(
+                "nothing to learn from: what is trained had no part in this run, because the model ran whole on its P-steps; "
+                "a report of Apply TokenCache says why"
+            )
         if self.planner is not None:
             loss = loss + self.plan.sparsity * self.planner.take_mean_score()
         loss.backward()
