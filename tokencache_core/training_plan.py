@@ -47,7 +47,7 @@ class TrainingPlan:
     precision: str = "fp32"
     checkpointing: bool = False
     average: float = 0.05
-    held_out_every: int = 10
+    held_out_every: int = 5
     seed: int = 0
 
     def __post_init__(self) -> None:
