@@ -70,8 +70,9 @@ class TrainCachePredictor(io.ComfyNode):
                 io.Combo.Input("predictor", options=["none", *KINDS], default="none", advanced=True, tooltip="Learn which tokens P-steps compute; needs cache_ratio below 1. block: a copy of the model's first block. light: a small network."),
                 io.Int.Input("forecast_hidden", default=96, min=0, max=4096, advanced=True, tooltip="Width of the learned forecast's small network. 0: the plain forecast."),
                 io.Combo.Input("loss", options=list(LOSSES), default=LOSSES[0], advanced=True, tooltip="run: where runs end, through all their steps. drift: how far they have strayed after each window; less memory. step: each P-step's own error, as the paper trains."),
+                io.Boolean.Input("every_step", default=False, advanced=True, tooltip="Predict the scores on every P-step, as the paper does, and not once a window. The loss step needs it."),
                 io.Float.Input("learning_rate", default=1e-3, min=1e-6, max=0.1, step=1e-6, advanced=True, tooltip="Of Adam. Lower it if training diverges."),
-                io.Boolean.Input("checkpointing", default=False, advanced=True, tooltip="Less memory, more time: run the last blocks again for their gradient."),
+                io.Boolean.Input("checkpointing", default=False, advanced=True, tooltip="Less memory, more time: with last_blocks above 0, run those again for their gradient. The loss run always does."),
                 io.Int.Input("seed", default=0, min=0, max=100_000, advanced=True, tooltip="Of the runs' noise and of the adapters."),
             ],
             outputs=[PredictorType.Output(display_name="predictor", tooltip="For Apply TokenCache; the same as the file's.")],
@@ -80,13 +81,13 @@ class TrainCachePredictor(io.ComfyNode):
     @classmethod
     def execute(
         cls, model, positive, negative, latent_image, save_as, minutes, steps, cfg, sampler_name, scheduler, interval, last_blocks,
-        cache_ratio, forecast_order, rank, predictor, forecast_hidden, loss, learning_rate, checkpointing, seed,
+        cache_ratio, forecast_order, rank, predictor, forecast_hidden, loss, every_step, learning_rate, checkpointing, seed,
     ) -> io.NodeOutput:
         file = file_to_write(save_as)
         settings = CacheSettings(cache_ratio=cache_ratio, order=forecast_order, last_blocks=last_blocks)
         plan = TrainingPlan(
-            settings, interval, rank, float(rank), forecast_hidden, "" if predictor == "none" else predictor, loss=loss, learning_rate=learning_rate,
-            checkpointing=checkpointing, seed=seed,
+            settings, interval, rank, forecast_hidden, "" if predictor == "none" else predictor, loss=loss, every_step=every_step,
+            learning_rate=learning_rate, checkpointing=checkpointing, seed=seed,
         )
         return io.NodeOutput(train_predictor(
             model, positive, negative, latent_image["samples"], plan, sampler_name=sampler_name, scheduler=scheduler, steps=steps,

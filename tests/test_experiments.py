@@ -19,7 +19,7 @@ from tokencache_core.robustness import USUAL, compare
 from tokencache_core.sampling import starting_noise
 from tokencache_core.settings_sweep import sweep, variants
 from tokencache_core.training_plan import TrainingPlan
-from tokencache_core.training_sweep import Trial, trials
+from tokencache_core.training_sweep import Trial, trained, trials
 
 SHORT = replace(USUAL, steps=8, cfg=2.0)
 
@@ -93,8 +93,24 @@ def test_a_choice_of_the_training_is_one_of_the_plan_its_settings_or_the_iterati
     assert all(each.plan.seed == 3 for each in tried.values())
     with pytest.raises(ValueError, match="soft: it is yes or no, not 'True'"):
         trials("soft", ["True"], trial)
-    with pytest.raises(ValueError, match="no setting 'colour': choose one of interval, rank"):
+    with pytest.raises(ValueError, match="no setting 'colour': choose one of cache-ratio"):
         trials("colour", ["1"], trial)
+    with pytest.raises(ValueError, match="1 iteration or more, not 0"):
+        trials("iterations", ["0"], trial)
+
+
+def test_a_trial_that_diverges_does_not_end_the_sweep():
+    model, told = tiny_dit(), []
+    plan = TrainingPlan(replace(OURS, last_blocks=1), forecast_hidden=0)
+    bad = replace(plan, seed=5)
+
+    def runs(seed: int) -> DiTRun:
+        run = run_of(model, steps=8)
+        run.noise = run.noise * float("nan") if seed == bad.seed else run.noise
+        return run
+
+    found = list(trained({"bad": Trial(bad, 1, 0.0), "good": Trial(plan, 1, 0.0)}, model, runs, told.append))
+    assert [value for value, *_ in found] == ["good"] and "bad: training diverged" in told[0] and "good: 1 iterations" in told[1]
 
 
 def test_the_commands_print_tables_and_draw(tmp_path, capsys, monkeypatch):

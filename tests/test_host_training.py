@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import comfy.model_management
 import comfy.utils
@@ -12,12 +13,13 @@ import torch
 from tiny_models import TinyModel, tiny_dit, tiny_flux
 from tokencache_pack.nodes.nodes_cache import ApplyTokenCache
 from tokencache_pack.nodes.nodes_predictor import FOLDER, LoadCachePredictor, TrainCachePredictor
+from tokencache_pack.tokencache_core.settings import CacheSettings
 from tokencache_pack.tokencache_core.training import Training
 
 APPLY = {"cache_ratio": 1.0, "forecast_order": 1, "last_blocks": 0, "context": "stale", "score": "staleness", "shares": "early"}
 CHOICES = {
     "save_as": "tiny", "minutes": 0.02, "steps": 8, "cfg": 2.0, "sampler_name": "ddim", "scheduler": "simple", "interval": 3,
-    "last_blocks": 1, "cache_ratio": 1.0, "forecast_order": 1, "rank": 4, "predictor": "none", "forecast_hidden": 8, "loss": "run", "learning_rate": 1e-3, "checkpointing": False, "seed": 0,
+    "last_blocks": 1, "cache_ratio": 1.0, "forecast_order": 1, "rank": 4, "predictor": "none", "forecast_hidden": 8, "loss": "run", "every_step": False, "learning_rate": 1e-3, "checkpointing": False, "seed": 0,
 }
 
 
@@ -75,7 +77,8 @@ def test_checkpointing_learns_the_same(tiny, one_iteration):
 
 @pytest.mark.parametrize("sampler", ["ddim", "euler", "dpmpp_2m"])
 def test_the_gradient_goes_through_the_hosts_sampler(tiny, one_iteration, monkeypatch, sampler):
-    """The last step is an I-step, so all that P-steps add counts through the sampler alone, which takes no gradient of its own."""
+    """The last step is an I-step and nothing is corrected, so all that P-steps add counts through the sampler, which has no gradient."""
+    monkeypatch.setattr("tokencache_pack.nodes.nodes_predictor.CacheSettings", partial(CacheSettings, corrector=0.0))
     found, learn = [], Training._learn
 
     def watched(training, loss):

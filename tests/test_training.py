@@ -23,7 +23,7 @@ from tokencache_core.training_plan import TrainingPlan
 from tokencache_core.training_state import TrainingStateError, load_state, save_state
 
 SETTINGS = CacheSettings(cache_ratio=1.0, order=1, last_blocks=1)
-PLAN = TrainingPlan(SETTINGS, interval=4, rank=4, alpha=4.0, forecast_hidden=8, loss="drift", learning_rate=3e-3, held_out_every=2)
+PLAN = TrainingPlan(SETTINGS, interval=4, rank=4, forecast_hidden=8, loss="drift", learning_rate=3e-3, held_out_every=2)
 SIGMAS = simple_sigmas(10)
 
 
@@ -60,14 +60,14 @@ def test_following_is_the_cached_run_itself_and_measures_how_far_it_strays():
     model = tiny_dit()
     run = starter(model)(0)
     plain = sample_plain(run)
-    assert len(plain.states) == 10 and torch.equal(plain.samples, run.sample())
+    assert len(plain.states) == 10 and torch.equal(plain.end, run.sample())
     off = follow(run, run.open_session(SETTINGS, UniformSchedule(4)), plain)
     assert len(off) == 2 and min(off) > 0                  # I-steps 0, 1, 5, 9: windows 2-4, 6-8
     off = follow(run, run.open_session(SETTINGS, UniformSchedule(5)), plain)
     cached, _ = cached_sample(
         model, torch.arange(2), noise=run.noise, sigmas=SIGMAS, cfg=2.0, settings=SETTINGS, schedule=UniformSchedule(5),
     )
-    ends_in_p_steps = (cached - plain.samples).flatten(1).square().mean(dim=1).sqrt().mean().item()
+    ends_in_p_steps = (cached - plain.end).flatten(1).square().mean(dim=1).sqrt().mean().item()
     assert off[-1] == pytest.approx(ends_in_p_steps, rel=1e-5)
 
 
@@ -126,6 +126,37 @@ def test_divergence_keeps_the_average_of_before(training):
     with pytest.raises(TrainingDiverged, match="diverged in iteration 2.*lower learning rate than 0.003"):
         training.step()
     assert all(torch.equal(a, b) for a, b in zip(before, training.average)) and len(training.log) == 1
+
+
+def test_a_gradient_that_is_no_number_leaves_the_weights_alone(training):
+    training.step()
+    before = [weight.clone() for weight in training.average + training.parameters]
+    training._learn = lambda loss: (loss.backward(), training.parameters[0].grad.fill_(float("nan")), training._update())
+    with pytest.raises(TrainingDiverged, match="diverged in iteration 2"):
+        training.step()
+    assert all(torch.equal(a, b) for a, b in zip(before, training.average + training.parameters))
+    assert training.finish().drift > 0
+
+
+def test_in_mixed_precision_a_turn_sees_the_updates_of_the_one_before():
+    model = tiny_dit()
+    state = Training(replace(PLAN, precision="bf16", loss="run"), model, model.blocks, starter(model))
+    losses = []
+
+    def jump(loss):
+        losses.append(loss.item())
+        with torch.no_grad():
+            for weight in state.parameters:
+                weight.add_(0.3)
+
+    state._learn = jump
+    run = state.start(0)
+    with state._mixed_precision():
+        plain = sample_plain(run)
+        for _ in range(2):
+            state._followed(run, plain, 0)
+    assert losses[0] != pytest.approx(losses[1], rel=1e-2)
+    state.close()
 
 
 def test_a_run_that_has_nothing_to_teach_is_reported(training):
@@ -263,7 +294,7 @@ def test_a_state_of_another_training_is_refused(training, tmp_path):
     file = tmp_path / "state.training"
     save_state(training, file)
     model = tiny_dit()
-    other = Training(TrainingPlan(SETTINGS, interval=5, rank=4, alpha=4.0), model, model.blocks, starter(model))
+    other = Training(TrainingPlan(SETTINGS, interval=5, rank=4), model, model.blocks, starter(model))
     with pytest.raises(TrainingStateError, match="other choices; give the same ones, or remove it"):
         load_state(other, file)
     file.write_bytes(file.read_bytes()[:-40])

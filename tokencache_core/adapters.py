@@ -63,4 +63,3 @@ class Adapters:
             layer.enable_adapters(on)
         for weight in self.parameters:  # which peft freezes when it switches them off, before the backward pass
             weight.requires_grad_(True)
-

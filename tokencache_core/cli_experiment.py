@@ -58,7 +58,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     training.add_argument("--vary", type=_setting_and_values, required=True, metavar="NAME=V,V...", help="such as sparsity=0,0.001, every-step=no,yes, last-blocks=1,2 or iterations=5,10")
     training.add_argument("--minutes", type=number_in(0, 1e6), default=3.0, metavar="M", help="of training, for each value")
     training.add_argument("--i-steps", type=whole_number(2, 50), default=12, metavar="N", help="of the 50 of the runs that are compared")
-    training.add_argument("--samples", type=whole_number(1), default=24, metavar="N", help="to compare, of classes kept from training")
+    training.add_argument("--samples", type=whole_number(1), default=24, metavar="N", help="to compare, of every fourth class, which no training draws unless --labels names it")
     add_plan_arguments(training)
 
     for each in (conditions, settings):

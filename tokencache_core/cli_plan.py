@@ -40,7 +40,7 @@ def plan_of(args: argparse.Namespace) -> TrainingPlan:
     """ValueError for choices that cannot be trained."""
     return TrainingPlan(
         CacheSettings(cache_ratio=args.cache_ratio, order=args.order, last_blocks=args.last_blocks),
-        interval=args.interval, rank=args.rank, alpha=float(args.rank), forecast_hidden=args.forecast_hidden, predictor=args.predictor,
+        interval=args.interval, rank=args.rank, forecast_hidden=args.forecast_hidden, predictor=args.predictor,
         sparsity=args.sparsity, soft=args.soft, every_step=args.every_step, loss=args.loss, learning_rate=args.learning_rate,
         accumulate=args.accumulate, precision=args.precision, checkpointing=args.checkpointing, seed=args.seed,
     )

@@ -68,14 +68,18 @@ def _train_and_save(args: argparse.Namespace, state: Path, device: torch.device,
             load_state(training, state)
         _say(processes, f"held-out drift of the plain cache: {training.held_out(Learned()):.4g}")
         _train(training, args, state, processes)
-        outcome = training.finish()
         notes = {"steps": args.steps, "cfg": args.cfg, "solver": args.solver, "seed": args.seed, "batch": args.batch}
-        trained = TrainedCache(
-            settings=plan.settings, interval=plan.interval, fingerprint=fingerprint, log=tuple(training.log), **kept(training.learned()),
-            notes={name: str(value) for name, value in notes.items()} | outcome.notes,
-        )
-        if processes.rank == 0:
-            save_trained_cache(trained, args.out)
+
+        def save(measured: dict[str, str]) -> None:
+            if processes.rank == 0:
+                save_trained_cache(TrainedCache(
+                    settings=plan.settings, interval=plan.interval, fingerprint=fingerprint, log=tuple(training.log), **kept(training.learned()),
+                    notes={name: str(value) for name, value in notes.items()} | measured,
+                ), args.out)
+
+        save({})     # measuring takes some runs more, and may be interrupted
+        outcome = training.finish()
+        save(outcome.notes)
     except (TrainingStateError, PredictorFileError) as error:
         raise CommandError(str(error)) from None
     _say(processes, (

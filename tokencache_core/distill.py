@@ -43,14 +43,10 @@ class Run(Protocol):
 
 @dataclass(frozen=True)
 class PlainRun:
-    """Where the plain model's run went: x (B, ...) at each evaluation, the last clean x that it predicted, and its samples.
-
-    All but the samples are kept on the CPU.
-    """
+    """Where the plain model's run went, on the CPU: x (B, ...) at each evaluation, and the last clean x that it predicted, where it ends."""
 
     states: tuple[Tensor, ...]
     end: Tensor
-    samples: Tensor
 
 
 def sample_plain(run: Run) -> PlainRun:
@@ -66,8 +62,8 @@ def sample_plain(run: Run) -> PlainRun:
         return watched
 
     with torch.no_grad():
-        samples = run.sample(around)
-    return PlainRun(tuple(states), clean.to("cpu", copy=True), samples)
+        run.sample(around)
+    return PlainRun(tuple(states), clean.to("cpu", copy=True))
 
 
 class Window:
@@ -118,7 +114,7 @@ def follow(
     learn: is given each window's loss, with its graph. student: opened around the model's passes on P-steps. step_by_step: learn
     from each P-step's own error (`step_error`) instead; the plain model then runs on every P-step as well.
     """
-    window, losses, states = Window(run.sigmas), [], iter(plain.states)
+    window, losses, states, end = Window(run.sigmas), [], iter(plain.states), None
     learns_windows = learn is not None and not step_by_step
 
     def settle(deviation: Tensor, sigma: float) -> None:
@@ -131,6 +127,7 @@ def follow(
 
     def around(denoise: Denoise) -> Denoise:
         def followed(x: Tensor, sigma: Tensor) -> Tensor:
+            nonlocal end
             there = next(states)
             with session.evaluation(float(sigma)) as evaluation:
                 if evaluation.computes_all:
@@ -147,11 +144,12 @@ def follow(
                             learn(step_error(clean, wanted, float(sigma)))
                             clean = clean.detach()
                         window.add(float(sigma), clean)
-            return session.corrected(x, clean.detach())
+            end = session.corrected(x, clean.detach())
+            return end
         return followed
 
     with torch.no_grad():
-        samples = run.sample(around)
-        settle(samples - plain.samples, 0.0)
+        run.sample(around)
+        settle(end - plain.end.to(end.device), 0.0)
     session.close()
     return losses

@@ -9,7 +9,7 @@ arXiv 2502.17423).
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -20,12 +20,12 @@ from .session import Session
 
 
 def follow_to_the_end(
-    run: Run, session: Session, plain: PlainRun, learn: Callable[[Tensor], None], student: Callable[[], AbstractContextManager],
-    whole: Callable[[], AbstractContextManager],
+    run: Run, session: Session, plain: PlainRun, learn: Callable[[Tensor], None] | None = None,
+    student: Callable[[], AbstractContextManager] = nullcontext, whole: Callable[[], AbstractContextManager] = nullcontext,
 ) -> list[float]:
-    """Sample `run` under `session`, give its loss with its graph to `learn`, and return how far its end is from `plain`'s.
+    """Sample `run` under `session`; returns how far its end is from `plain`'s, the root mean square of each sample, averaged.
 
-    The loss, a scalar, is the mean over samples of the logarithm of the root mean square error, so that no sample
+    learn: is given the loss with its graph, a scalar: the mean over samples of the logarithm of that, so that no sample
     outweighs the others. student: opened around the model's passes on P-steps; whole: around those on I-steps.
 
     Samplers take no gradient. From one evaluation to the next x has the sampler's values and the gradient of Euler's method, which for
@@ -36,7 +36,7 @@ def follow_to_the_end(
     end: Tensor | None = None       # the last clean x that was predicted
 
     def around(denoise: Denoise) -> Denoise:
-        @torch.enable_grad()
+        @torch.set_grad_enabled(learn is not None)
         def followed(x: Tensor, sigma: Tensor) -> Tensor:
             nonlocal moved, end
             if moved is not None:
@@ -54,5 +54,6 @@ def follow_to_the_end(
         run.sample(around)
     session.close()
     error = (end - plain.end.to(end.device)).flatten(1).square().mean(dim=1)
-    learn(0.5 * (error + 1e-12).log().mean())
+    if learn is not None:
+        learn(0.5 * (error + 1e-12).log().mean())
     return [float(error.detach().sqrt().mean())]

@@ -51,7 +51,7 @@ class LearnedForecast(nn.Module):
 
 
 def _rms(x: Tensor) -> Tensor:
-    return x.square().mean(dim=-1, keepdim=True).sqrt()
+    return (x.square().mean(dim=-1, keepdim=True) + 1e-12).sqrt()     # at 0 a square root has no gradient
 
 
 def _normed(x: Tensor) -> Tensor:

@@ -66,8 +66,8 @@ class Calibration:
 class TrainingPoint:
     """One line of the training log.
 
-    seconds: since the training began. loss: on this iteration's runs. held_out: the same error on runs that are never
-    trained on, where it was measured.
+    seconds: since the training began. loss: how far this iteration's runs have strayed. held_out: how far a run that is never
+    trained on ends from the plain model's, where it was measured.
     """
 
     iteration: int

@@ -88,7 +88,7 @@ class Training:
         self.shares: tuple[float, ...] = ()
         self.forecasts = self._forecasts() if plan.forecast_hidden and not plan.predictor else {}
         last = dict(list(enumerate(blocks))[first:])
-        self.adapters = Adapters(last, plan.rank, plan.alpha, plan.seed, plan.checkpointing or plan.loss == "run") if last else None
+        self.adapters = Adapters(last, plan.rank, float(plan.rank), plan.seed, plan.checkpointing or plan.loss == "run") if last else None
         modules = [*([self.predictor] if self.predictor else []), *self.forecasts.values()]
         self.parameters = [weight for module in modules for weight in module.parameters()]
         self.parameters += self.adapters.parameters if self.adapters else []
@@ -103,7 +103,7 @@ class Training:
         self.log: list[TrainingPoint] = []
 
     def step(self) -> TrainingPoint:
-        """One iteration: a batch sampled whole and, under different schedules, with the cache, learning after every window."""
+        """One iteration: a batch sampled whole and, under different schedules, with the cache, learning from each."""
         started = time.monotonic()
         seed = self.plan.seed + self.iteration
         with self._whole_or_not_at_all(), self._mixed_precision():
@@ -137,13 +137,14 @@ class Training:
         return follow(run, session, plain, self._learn, student, self.plan.loss == "step")
 
     def held_out(self, learned: Learned) -> float:
-        """How far the held-out run is from the plain model's after its last window of P-steps, with what was `learned`."""
+        """How far the held-out run ends from the plain model's, with what was `learned`."""
         with self._mixed_precision():
             if self.held_out_run is None:
                 run = self.start(HELD_OUT_SEEDS)
                 self.held_out_run = run, sample_plain(run)
             run, plain = self.held_out_run
-            (drift,) = self._mean(follow(run, run.open_session(self.plan.settings, self.plan.schedule, learned=learned), plain)[-1:])
+            session = run.open_session(self.plan.settings, self.plan.schedule, learned=learned)
+            (drift,) = self._mean(follow_to_the_end(run, session, plain))
         return drift
 
     def finish(self) -> Outcome:
@@ -223,7 +224,8 @@ class Training:
             }
 
     def _mixed_precision(self) -> torch.autocast:
-        return torch.autocast(self.parameters[0].device.type, torch.bfloat16, enabled=self.plan.precision == "bf16")
+        """Without its cache, which would hold on to weights of before an update."""
+        return torch.autocast(self.parameters[0].device.type, torch.bfloat16, enabled=self.plan.precision == "bf16", cache_enabled=False)
 
     @contextmanager
     def _whole_or_not_at_all(self) -> Iterator[None]:
@@ -242,10 +244,7 @@ class Training:
 
     def _learn(self, loss: Tensor) -> None:
         if not torch.isfinite(self.processes.mean(loss.detach())):
-            raise TrainingDiverged(
-                f"training diverged in iteration {self.iteration + 1}, and was stopped: what was learned before is kept; "
-                f"train again at a lower learning rate than {self.plan.learning_rate:g}"
-            )
+            raise self._diverged()
         if not loss.requires_grad:
             raise ValueError(
                 "nothing to learn from: what is trained had no part in this run, because the model ran whole on its P-steps; "
@@ -258,6 +257,12 @@ class Training:
         if self.pending == self.plan.accumulate:
             self._update()
 
+    def _diverged(self) -> TrainingDiverged:
+        return TrainingDiverged(
+            f"training diverged in iteration {self.iteration + 1}, and was stopped: what was learned before is kept; "
+            f"train again at a lower learning rate than {self.plan.learning_rate:g}"
+        )
+
     def _update(self) -> None:
         self._share_gradients()
         if self.pending > 1:
@@ -265,7 +270,8 @@ class Training:
                 if weight.grad is not None:
                     weight.grad /= self.pending
         self.pending = 0
-        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        if not torch.isfinite(nn.utils.clip_grad_norm_(self.parameters, 1.0)):
+            raise self._diverged()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 

@@ -19,7 +19,7 @@ class TrainingPlan:
     """What is trained, and how.
 
     interval: of the I-steps on the held-out run; training runs have one between 0.6 and 1.6 times as long, drawn anew for
-    each, so that what is learned serves neighbouring speeds. rank, alpha: of the adapters on the last blocks, if there are
+    each, so that what is learned serves neighbouring speeds. rank: of the adapters on the last blocks, if there are
     any. forecast_hidden: width of the learned forecasts' hidden layer, 0 for none. predictor: the kind of Cache Predictor
     (cache_predictor.KINDS), "" for none; it takes the place of learned forecasts. sparsity: lambda, the weight of the mean
     score in the loss. soft: mix by the scores themselves, as the paper trains, in place of the hard choice that inference
@@ -35,7 +35,6 @@ class TrainingPlan:
     settings: CacheSettings
     interval: int = 4
     rank: int = 16
-    alpha: float = 16.0
     forecast_hidden: int = 96
     predictor: str = ""
     sparsity: float = 0.0

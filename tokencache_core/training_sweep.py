@@ -10,7 +10,7 @@ from .dit import DiT
 from .learned import Learned
 from .settings import CacheSettings
 from .settings_sweep import variants
-from .training import Training
+from .training import Training, TrainingDiverged
 from .training_plan import TrainingPlan
 
 ITERATIONS = "iterations"
@@ -24,6 +24,10 @@ class Trial:
     iterations: int | None
     minutes: float
 
+    def __post_init__(self) -> None:
+        if self.iterations is not None and self.iterations < 1:
+            raise ValueError(f"a training takes 1 iteration or more, not {self.iterations}")
+
     def enough(self, training: Training) -> bool:
         if self.iterations is None:
             return training.seconds >= 60 * self.minutes
@@ -33,12 +37,12 @@ class Trial:
 def trials(setting: str, values: Iterable[str], trial: Trial) -> dict[str, Trial]:
     """`trial` with one choice at each value: its iterations, or one of the plan or its cache settings; ValueError for what is none."""
     if setting == ITERATIONS:
-        return variants(setting, values, replace(trial, iterations=0))
+        return variants(setting, values, replace(trial, iterations=1))
     plan = trial.plan
-    if setting.replace("-", "_") in {field.name for field in fields(plan.settings)}:
-        plans = {value: replace(plan, settings=settings) for value, settings in variants(setting, values, plan.settings).items()}
-    else:
+    if setting.replace("-", "_") in {field.name for field in fields(plan)}:
         plans = variants(setting, values, plan)
+    else:
+        plans = {value: replace(plan, settings=settings) for value, settings in variants(setting, values, plan.settings).items()}
     return {value: replace(trial, plan=plan) for value, plan in plans.items()}
 
 
@@ -53,6 +57,9 @@ def trained(
                 training.step()
             outcome = training.finish()
             learned = training.learned()
+        except TrainingDiverged as error:
+            tell(f"{value}: {error}")
+            continue
         finally:
             training.close()
         tell(
