@@ -66,6 +66,11 @@ def sample_plain(run: Run) -> PlainRun:
     return PlainRun(tuple(states), clean.to("cpu", copy=True))
 
 
+def sigma_after(sigma: float, sigmas: list[float]) -> float:
+    """Where the step that is evaluated at `sigma` leads: the next of a run's falling `sigmas`."""
+    return next((other for other in sigmas if other < sigma * (1 - 1e-4)), 0.0)
+
+
 class Window:
     """What the P-steps since the last I-step have predicted, as far as it has moved x.
 
@@ -79,7 +84,7 @@ class Window:
 
     def add(self, sigma: float, clean: Tensor) -> None:
         """The clean x (B, ...) predicted at `sigma`, with its graph."""
-        following = next((other for other in self.sigmas if other < sigma * (1 - 1e-4)), 0.0)
+        following = sigma_after(sigma, self.sigmas)
         moved = (1 - following / sigma) * clean
         self.moved = moved if self.moved is None else self.moved + moved
 

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from .distill import PlainRun, Run
+from .distill import PlainRun, Run, sigma_after
 from .sampling import Denoise
 from .session import Session
 
@@ -45,8 +45,7 @@ def follow_to_the_end(
                 with whole() if evaluation.computes_all else student(), run.cached(session):
                     clean = denoise(x, sigma)
             end = session.corrected(x, clean)
-            following = next((other for other in sigmas if other < float(sigma) * (1 - 1e-4)), 0.0)
-            moved = x + (following / float(sigma) - 1) * (x - end)
+            moved = x + (sigma_after(float(sigma), sigmas) / float(sigma) - 1) * (x - end)
             return end.detach()
         return followed
 

@@ -62,8 +62,9 @@ def trained(
             continue
         finally:
             training.close()
-        tell(
+        told = (
             f"{value}: {training.iteration} iterations in {training.seconds:.0f} s, held-out drift {outcome.drift:.4g} "
-            f"({outcome.drift / outcome.without:.1%} of the untrained cache's){'; ' + training.remark() if training.remark() else ''}"
+            f"({outcome.drift / outcome.without:.1%} of the untrained cache's)"
         )
+        tell("; ".join(filter(None, (told, training.remark()))))
         yield value, trial.plan.settings, learned
