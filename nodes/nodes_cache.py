@@ -92,8 +92,8 @@ class IStepScheduler(io.ComfyNode):
             search_aliases=["I-step", "schedule", "interval", "two-phase round-robin"],
             inputs=[
                 io.Combo.Input(
-                    "policy", options=["uniform", "count", "two-phase", "explicit", "percentile"], default="uniform",
-                    tooltip="Evenly, by interval or by count; one interval early and another late; a list of your own; or as a predictor is calibrated.",
+                    "policy", options=["uniform", "count", "two-phase", "explicit", "percentile", "error-bound"], default="uniform",
+                    tooltip="Evenly, by interval or by count; one interval early and another late; a list of your own; as a predictor is calibrated; or when the expected error has grown too large.",
                 ),
                 io.Int.Input("interval", default=3, min=1, max=100, tooltip="The most steps from one I-step to the next (two-phase: in its first phase)."),
                 io.Int.Input("second_interval", default=4, min=1, max=100, tooltip="Two-phase only: the interval after the split."),
@@ -110,18 +110,27 @@ class IStepScheduler(io.ComfyNode):
                     tooltip="Explicit only: the I-steps, counted from 0, separated by commas. 0 must be among them.",
                 ),
                 io.Int.Input("count", default=16, min=1, max=1000, advanced=True, tooltip="Count and percentile only: the number of I-steps."),
-                PredictorType.Input("predictor", optional=True, tooltip="Percentile only: a calibrated one, from Load Cache Predictor."),
+                io.Float.Input(
+                    "speed_up", default=0.0, min=0.0, max=100.0, step=0.1, advanced=True,
+                    tooltip="Count and percentile only: as many I-steps as a run so many times as fast has. 0: take count.",
+                ),
+                io.Float.Input(
+                    "error_bound", default=0.02, min=0.0001, max=10.0, step=0.0001, round=False, advanced=True,
+                    tooltip="Error-bound only: an I-step where the expected error since the last one, as a share of the latent, would cross it.",
+                ),
+                PredictorType.Input("predictor", optional=True, tooltip="From Load Cache Predictor. Percentile needs a calibrated one; speed_up knows from it what P-steps cost."),
             ],
             outputs=[ScheduleType.Output(display_name="schedule", tooltip="For Apply TokenCache.")],
         )
 
     @classmethod
-    def execute(cls, policy, interval, second_interval, split, warmup, steps, count=16, predictor=None) -> io.NodeOutput:
-        if policy == "percentile":
-            if predictor is None:
-                raise ValueError("policy percentile places I-steps as a predictor is calibrated: connect Load Cache Predictor")
-            return io.NodeOutput(predictor.percentiles(count))
-        return io.NodeOutput(schedule_from_choices(policy, interval, second_interval, split, warmup, steps, count))
+    def execute(
+        cls, policy, interval, second_interval, split, warmup, steps, count=16, speed_up=0.0, error_bound=0.02, predictor=None,
+    ) -> io.NodeOutput:
+        known = {} if predictor is None else {"percentiles": predictor.percentiles, "p_step": predictor.p_step}
+        return io.NodeOutput(schedule_from_choices(
+            policy, interval, second_interval, split, warmup, steps, count, speed_up, error_bound, **known,
+        ))
 
 
 class CacheHeatmapPreview(io.ComfyNode):
@@ -133,6 +142,7 @@ class CacheHeatmapPreview(io.ComfyNode):
             category="TokenCache",
             description="Shows what the cache computed: per token over the decoded picture, and per step and block.",
             search_aliases=["heatmap", "token map", "cache preview"],
+            is_output_node=True,
             inputs=[
                 ReportType.Input("report", tooltip="From Apply TokenCache."),
                 io.Image.Input("image", tooltip="The pictures decoded from that run; they also order this node after it."),
@@ -159,6 +169,7 @@ class TokenCacheReport(io.ComfyNode):
             category="TokenCache",
             description="What the cache did in the last run, and what the clock says of it.",
             search_aliases=["report", "speed-up", "timing"],
+            is_output_node=True,
             inputs=[
                 ReportType.Input("report", tooltip="From Apply TokenCache."),
                 io.Latent.Input("latent", tooltip="The sampler's output, so that this node runs after it."),

@@ -74,6 +74,9 @@ class TrainCachePredictor(io.ComfyNode):
                 io.Float.Input("learning_rate", default=1e-3, min=1e-6, max=0.1, step=1e-6, advanced=True, tooltip="Of Adam. Lower it if training diverges."),
                 io.Boolean.Input("checkpointing", default=False, advanced=True, tooltip="Less memory, more time: with last_blocks above 0, run those again for their gradient. The loss run always does."),
                 io.Int.Input("seed", default=0, min=0, max=100_000, advanced=True, tooltip="Of the runs' noise and of the adapters."),
+                io.Int.Input("accumulate", default=1, min=1, max=1000, advanced=True, tooltip="Losses averaged for one update of the weights: more of them are calmer and slower."),
+                io.Float.Input("sparsity", default=0.0, min=0.0, max=1000.0, step=0.0001, round=False, advanced=True, tooltip="lambda: weight of the mean score in the loss, as the paper trains. With a predictor."),
+                io.Boolean.Input("soft", default=False, advanced=True, tooltip="Mix computed and reused updates by the scores themselves, as the paper trains, and not by the choice they make."),
             ],
             outputs=[PredictorType.Output(display_name="predictor", tooltip="For Apply TokenCache; the same as the file's.")],
         )
@@ -82,12 +85,13 @@ class TrainCachePredictor(io.ComfyNode):
     def execute(
         cls, model, positive, negative, latent_image, save_as, minutes, steps, cfg, sampler_name, scheduler, interval, last_blocks,
         cache_ratio, forecast_order, rank, predictor, forecast_hidden, loss, every_step, learning_rate, checkpointing, seed,
+        accumulate=1, sparsity=0.0, soft=False,
     ) -> io.NodeOutput:
         file = file_to_write(save_as)
         settings = CacheSettings(cache_ratio=cache_ratio, order=forecast_order, last_blocks=last_blocks)
         plan = TrainingPlan(
             settings, interval, rank, forecast_hidden, "" if predictor == "none" else predictor, loss=loss, every_step=every_step,
-            learning_rate=learning_rate, checkpointing=checkpointing, seed=seed,
+            learning_rate=learning_rate, checkpointing=checkpointing, seed=seed, accumulate=accumulate, sparsity=sparsity, soft=soft,
         )
         return io.NodeOutput(train_predictor(
             model, positive, negative, latent_image["samples"], plan, sampler_name=sampler_name, scheduler=scheduler, steps=steps,

@@ -166,6 +166,8 @@ def test_model_files_that_cannot_be_used(tmp_path, pixel_file):
     (["--steps", "0"], ["--steps", "between 1 and 1000"]),
     (["--i-steps", "1,2"], ["--i-steps", "must contain 0"]),
     (["--i-steps", "a"], ["--i-steps", "whole numbers"]),
+    (["--error-bound", "0"], ["--error-bound", "above 0"]),
+    (["--speed-up", "9", "--cache-ratio", "0.5"], ["--speed-up", "out of reach"]),
     (["--last-blocks", "4"], ["--last-blocks", "only 3 blocks"]),
     (["--solver", "euler"], ["--solver", "dpmpp_2m"]),
     (["--device", "abacus"], ["--device", "abacus"]),

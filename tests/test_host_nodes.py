@@ -54,6 +54,26 @@ def test_apply_sample_report_heatmap(tmp_path):
     assert tokens.shape == (2, 256, 256, 3) and steps.ndim == 4
 
 
+@pytest.mark.parametrize(("policy", "kinds"), [
+    ({"policy": "count", "speed_up": 2.0}, "IPPIPI"), ({"policy": "error-bound", "error_bound": 1e-4}, "IIIIII"),
+    ({"policy": "error-bound", "error_bound": 10.0}, "IIPPIP"),
+])
+def test_i_steps_by_speed_up_and_by_error(tmp_path, policy, kinds):
+    tiny = tiny_dit(tmp_path / "dit.safetensors")
+    schedule = IStepScheduler.execute(**{**SCHEDULE, "warmup": 1, **policy}).result[0]
+    model, handle = ApplyTokenCache.execute(tiny.model, **APPLY, schedule=schedule).result
+    tiny.sample(model)
+    assert "".join(step.kind for step in handle.latest().steps) == kinds
+
+
+def test_a_speed_up_that_p_steps_do_not_allow_is_refused(tmp_path):
+    tiny = tiny_dit(tmp_path / "dit.safetensors")
+    schedule = IStepScheduler.execute(**{**SCHEDULE, "policy": "count", "speed_up": 4.0}).result[0]
+    model, _ = ApplyTokenCache.execute(tiny.model, **{**APPLY, "cache_ratio": 0.5}, schedule=schedule).result
+    with pytest.raises(ValueError, match="a speed-up of 4 is out of reach"):
+        tiny.sample(model)
+
+
 def test_a_report_before_any_run_says_what_to_connect(tmp_path):
     _, handle = ApplyTokenCache.execute(tiny_dit(tmp_path / "dit.safetensors").model, **APPLY).result
     with pytest.raises(ValueError, match="No sampling run has finished yet"):
@@ -76,6 +96,8 @@ def test_an_unknown_model_runs_uncached_and_the_log_says_so(tmp_path, caplog):
     (ApplyTokenCache, {**APPLY, "forecast_order": 3}, "order must be"),
     (IStepScheduler, {**SCHEDULE, "policy": "explicit", "steps": "3, 6"}, "must contain 0"),
     (IStepScheduler, {**SCHEDULE, "policy": "explicit", "steps": "a"}, "whole numbers"),
+    (IStepScheduler, {**SCHEDULE, "policy": "count", "speed_up": 0.5}, "speed-up must be at least 1"),
+    (IStepScheduler, {**SCHEDULE, "policy": "error-bound", "error_bound": 0.0}, "above 0"),
 ])
 def test_bad_input_is_one_clear_error(node, choice, says):
     arguments = (None,) if node is ApplyTokenCache else ()

@@ -1,12 +1,21 @@
 """Which steps are I-steps."""
 
+from functools import partial
+
 import pytest
+from tiny_predictor import tiny_predictor
 
 from tokencache_core.schedule import (
-    CountSchedule, ExplicitSchedule, PercentileSchedule, TwoPhaseSchedule, UniformSchedule, parse_steps, schedule_from_choices,
+    CountSchedule, ErrorBoundSchedule, ExplicitSchedule, PercentileSchedule, Schedule, SpeedupSchedule, TwoPhaseSchedule,
+    UniformSchedule, parse_steps, schedule_from_choices,
 )
 
 TEN = [1 - i / 10 for i in range(10)]
+
+
+def chosen(policy: str, **choices: object) -> Schedule:
+    usual = {"interval": 3, "second_interval": 4, "split": 0.5, "warmup": 1, "steps": "0", "count": 4, "speedup": 0.0, "error_bound": 0.02}
+    return schedule_from_choices(policy, **{**usual, **choices})
 
 
 def test_uniform_counts_from_the_last_warmup_step_and_ends_near_the_end():
@@ -19,7 +28,7 @@ def test_a_count_is_spread_evenly():
     assert CountSchedule(4).i_steps(TEN) == {0, 3, 6, 9}
     assert CountSchedule(5, warmup=2).i_steps(TEN) == {0, 1, 4, 7, 9}
     assert CountSchedule(99).i_steps(TEN) == set(range(10))
-    assert schedule_from_choices("count", 1, 1, 0.5, 1, "0", 4) == CountSchedule(4)
+    assert chosen("count", count=4) == CountSchedule(4)
 
 
 def test_a_run_shorter_than_the_warmup_is_all_i_steps():
@@ -49,6 +58,34 @@ def test_a_peak_wider_than_a_percentile_spreads_over_its_neighbours():
     assert len(peak.i_steps(TEN)) == 4
 
 
+def test_a_speed_up_leaves_so_many_i_steps():
+    assert SpeedupSchedule(2.5).given(0.0).i_steps(TEN) == CountSchedule(4).i_steps(TEN)
+    # 2 whole steps and 8 at a quarter of one take as long as 4
+    assert SpeedupSchedule(2.5).given(0.25).i_steps(TEN) == CountSchedule(2).i_steps(TEN)
+    assert SpeedupSchedule(1.0).given(0.25).i_steps(TEN) == set(range(10))
+
+
+def test_a_measured_p_step_comes_before_the_share_of_the_tokens():
+    assert SpeedupSchedule(2.5, p_step=0.25).given(0.0) == SpeedupSchedule(2.5, p_step=0.25)
+
+
+@pytest.mark.parametrize(("notes", "p_step"), [
+    ({"steps": "10", "held_out_speedup": "2.0"}, 1 / 6),     # every 4th step and the first two: 4 whole ones, 6 in the time of one
+    ({"steps": "10", "held_out_speedup": "5.0"}, 0.0),
+    ({"steps": "10"}, None), ({"steps": "many", "held_out_speedup": "2.0"}, None), ({"steps": "10", "held_out_speedup": "nan"}, None),
+    ({"steps": "1000000000000", "held_out_speedup": "2.0"}, None),
+])
+def test_a_predictor_knows_what_its_p_steps_cost(notes, p_step):
+    found = tiny_predictor(interval=4, notes=notes).p_step
+    assert found == (None if p_step is None else pytest.approx(p_step))
+
+
+def test_a_speed_up_is_placed_by_warmup_or_percentiles():
+    late = partial(PercentileSchedule, (0.0, 0.3, 0.31, 1.0), (1.0, 1.0, 0.0, 0.0))
+    assert chosen("percentile", speedup=2.5, percentiles=late).given(0.0).i_steps(TEN) == late(4).i_steps(TEN)
+    assert chosen("count", speedup=2.5, warmup=2).given(0.0).i_steps(TEN) == CountSchedule(4, warmup=2).i_steps(TEN)
+
+
 @pytest.mark.parametrize(("make", "says"), [
     (lambda: ExplicitSchedule((1, 2)), "must contain 0"),
     (lambda: ExplicitSchedule((0, -2)), "-2 is not a step"),
@@ -59,7 +96,12 @@ def test_a_peak_wider_than_a_percentile_spreads_over_its_neighbours():
     (lambda: PercentileSchedule((0.0, 1.0), (0.0, 0.0), 3), "not zero everywhere"),
     (lambda: PercentileSchedule((0.0,), (1.0,), 3), "at least two points"),
     (lambda: parse_steps("0, x"), "separated by commas"),
-    (lambda: schedule_from_choices("weekly", 1, 1, 0.5, 1, "0", 1), "policy must be"),
+    (lambda: chosen("weekly"), "policy must be"),
+    (lambda: chosen("percentile"), "connect Load Cache Predictor"),
+    (lambda: chosen("count", speedup=0.5), "speed-up must be at least 1"),
+    (lambda: ErrorBoundSchedule(0.0), "above 0"),
+    (lambda: SpeedupSchedule(4.0).given(0.5).i_steps(TEN), "a speed-up of 4 is out of reach: with P-steps that take 50% .* at most 1.8 times"),
+    (lambda: SpeedupSchedule(2.0).given(1.0).i_steps(TEN), "at most 1.0 times"),
 ])
 def test_bad_schedules_say_what_to_do(make, says):
     with pytest.raises(ValueError, match=says):

@@ -32,6 +32,12 @@ def tokens_per_block(
     return (*counts, *[n_tokens] * settings.last_blocks)
 
 
+def compute_share(settings: CacheSettings, n_blocks: int, shares: Sequence[float] = ()) -> float:
+    """What a P-step computes of all block-tokens, 0..1, however many tokens there are."""
+    many = 1000
+    return sum(tokens_per_block(settings, n_blocks, many, shares)) / (n_blocks * many)
+
+
 def on_ladder(shares: Sequence[float]) -> tuple[float, ...]:
     """Shares rounded to 0, 1/3, 2/3 or 1, with the sum of all as near as thirds allow (largest remainders first)."""
     thirds = [3 * min(1.0, share) for share in shares]

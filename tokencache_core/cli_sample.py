@@ -13,19 +13,24 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from .allocation import compute_share
 from .cached import cached_sample
 from .class_labels import parse_labels
 from .cli_checks import (
     CommandError, Help, check_writable, device_named, model_and_names, number_in, predictor_for, whole_number,
 )
 from .dit import DiT
+from .learned import Learned
 from .metrics import psnr, ssim
 from .noise_schedule import TRAIN_STEPS, simple_sigmas
 from .picture_grid import picture_grid, save_png
 from .report import Report
 from .sampling import SOLVERS, sample, starting_noise
-from .schedule import CountSchedule, ExplicitSchedule, Schedule, UniformSchedule, parse_steps
+from .schedule import (
+    CountSchedule, ErrorBoundSchedule, ExplicitSchedule, Schedule, SpeedupSchedule, UniformSchedule, parse_steps,
+)
 from .settings import CONTEXTS, SCORES, SHARES, CacheSettings
+from .trained_cache import TrainedCache
 
 MOST_COLUMNS = 10
 
@@ -66,9 +71,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     add_cache_arguments(parser)
     parser.add_argument("--predictor", metavar="FILE", help="trained for this model; brings its own K")
-    parser.add_argument(
-        "--i-step-count", type=whole_number(1), metavar="N", help="so many I-steps, evenly, or where the calibration of --predictor has them",
-    )
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
 
 
@@ -84,7 +86,15 @@ def add_cache_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--interval", type=whole_number(1), default=3, metavar="N", help="every N-th step is an I-step")
     group.add_argument("--warmup", type=whole_number(1), default=2, metavar="N", help="the first N steps are I-steps")
-    group.add_argument("--i-steps", metavar="LIST", help="these I-steps instead, counted from 0, comma-separated")
+    instead = group.add_mutually_exclusive_group()
+    instead.add_argument("--i-steps", metavar="LIST", help="these I-steps instead, counted from 0, comma-separated")
+    instead.add_argument(
+        "--i-step-count", type=whole_number(1), metavar="N", help="so many I-steps, evenly, or where the calibration of --predictor has them",
+    )
+    instead.add_argument("--speed-up", type=number_in(1, 100), metavar="X", help="as many I-steps as a run X times as fast has, placed likewise")
+    instead.add_argument(
+        "--error-bound", type=number_in(0, 10), metavar="E", help="an I-step where the expected error since the last one, as a share of x, would cross E",
+    )
     group.add_argument(
         "--last-blocks", type=whole_number(0), default=default.last_blocks, metavar="K",
         help="K: final blocks that are always computed",
@@ -105,22 +115,30 @@ def cache_settings(args: argparse.Namespace) -> CacheSettings:
     )
 
 
-def schedule_of(args: argparse.Namespace) -> Schedule:
-    if args.i_step_count is not None:
-        return CountSchedule(args.i_step_count)
-    if args.i_steps is None:
-        return UniformSchedule(args.interval, args.warmup)
+def schedule_of(args: argparse.Namespace, trained: TrainedCache | None, p_step: float) -> Schedule:
+    """p_step: what a P-step computes of all block-tokens."""
+    placed = CountSchedule if trained is None or trained.calibration is None else trained.percentiles
+    named = ("i_steps", "i_step_count", "speed_up", "error_bound")
+    option = next((name for name in named if getattr(args, name) is not None), "interval")
     try:
-        return ExplicitSchedule(parse_steps(args.i_steps))
+        if option == "i_steps":
+            return ExplicitSchedule(parse_steps(args.i_steps))
+        if option == "i_step_count":
+            return placed(args.i_step_count)
+        if option == "speed_up":
+            schedule = SpeedupSchedule(args.speed_up, placed, None if trained is None else trained.p_step).given(p_step)
+            schedule.i_steps([1.0] * args.steps)     # refuses what is out of reach before anything is sampled
+            return schedule
+        return UniformSchedule(args.interval, args.warmup) if option == "interval" else ErrorBoundSchedule(args.error_bound)
     except ValueError as error:
-        raise CommandError(f"--i-steps {args.i_steps}: {error}") from None
+        raise CommandError(f"--{option.replace('_', '-')} {getattr(args, option)}: {error}") from None
 
 
 def run(args: argparse.Namespace) -> None:
     check_writable("--out", args.out)
     if args.out.suffix not in (".png", ".safetensors"):
         raise CommandError(f"--out {args.out}: write a .png of the samples, or a .safetensors of their raw values")
-    schedule, device = schedule_of(args), device_named(args.device)
+    device = device_named(args.device)
     model, names = model_and_names(args.model, device)
     config = model.config
     is_pixels = config.in_channels == 3
@@ -138,12 +156,11 @@ def run(args: argparse.Namespace) -> None:
     noise = starting_noise(shape, args.seed, sigmas[0].cpu()).to(device)
     inputs = {"noise": noise, "sigmas": sigmas, "cfg": args.cfg, "solver": args.solver}
 
-    choices: dict = {"settings": cache_settings(args), "schedule": schedule}
+    settings, learned, trained = cache_settings(args), Learned(), None
     if args.predictor is not None:
         trained = predictor_for(args.predictor, model)
-        choices = {**choices, "settings": trained.apply_to(choices["settings"]), "learned": trained.learned(model.blocks)}
-        if args.i_step_count is not None and trained.calibration is not None:
-            choices["schedule"] = trained.percentiles(args.i_step_count)
+        settings, learned = trained.apply_to(settings), trained.learned(model.blocks)
+    schedule = schedule_of(args, trained, compute_share(settings, config.depth, learned.shares))
 
     results: dict[str, Tensor] = {}
     if args.cache != "on":
@@ -154,7 +171,7 @@ def run(args: argparse.Namespace) -> None:
         print(f"full run: {full_seconds:.2f} s")
     if args.cache != "off":
         with _progress(model, args.steps, "cached"):
-            pictures, report = cached_sample(model, labels, **inputs, **choices)
+            pictures, report = cached_sample(model, labels, **inputs, settings=settings, schedule=schedule, learned=learned)
         results["cached"] = pictures.cpu()
         print(report.text())
     if args.cache == "both":

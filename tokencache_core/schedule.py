@@ -7,11 +7,13 @@ count, scheduler, second pass and denoise strength. Step 0 is always an I-step.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 from .spacing import i_steps_every, spread_i_steps
+
 
 class Schedule(Protocol):
     def i_steps(self, taus: Sequence[float]) -> frozenset[int]:
@@ -140,6 +142,53 @@ class PercentileSchedule:
         return frozenset(chosen)
 
 
+@dataclass(frozen=True)
+class ErrorBoundSchedule:
+    """I-steps where the expected error of the P-steps since the last one would cross `bound`, found as the run goes (error_bound.py)."""
+
+    bound: float
+
+    def __post_init__(self) -> None:
+        if not self.bound > 0:
+            raise ValueError(f"the error bound is a share of the picture's size and must be above 0, such as 0.01, not {self.bound}")
+
+    def i_steps(self, taus: Sequence[float]) -> frozenset[int]:
+        """Those known beforehand."""
+        return frozenset({0})
+
+
+@dataclass(frozen=True)
+class SpeedupSchedule:
+    """As many I-steps as leave a run `speedup` times as fast, placed by `placed` (from a count to a schedule).
+
+    p_step: what a P-step takes, as a share of a whole step; None: its share of the block-tokens, which the run knows (`given`).
+    """
+
+    speedup: float
+    placed: Callable[[int], Schedule] = CountSchedule
+    p_step: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.speedup >= 1:
+            raise ValueError(f"the speed-up must be at least 1, not {self.speedup}")
+
+    def given(self, p_step: float) -> SpeedupSchedule:
+        return self if self.p_step is not None else replace(self, p_step=p_step)
+
+    def i_steps(self, taus: Sequence[float]) -> frozenset[int]:
+        if self.speedup == 1:
+            return frozenset(range(len(taus)))
+        p_step = self.p_step or 0.0
+        count = round(len(taus) * (1 / self.speedup - p_step) / (1 - p_step)) if p_step < 1 else 0
+        if count < 1:
+            most = len(taus) / (1 + (len(taus) - 1) * p_step)
+            raise ValueError(
+                f"a speed-up of {self.speedup:g} is out of reach: with P-steps that take {p_step:.0%} of a whole step, {len(taus)} steps "
+                f"are at most {most:.1f} times as fast; ask for less, or let P-steps compute less"
+            )
+        return self.placed(count).i_steps(taus)
+
+
 def _interpolate(curve: list[tuple[float, float]], tau: float) -> float:
     right = bisect.bisect_left(curve, (tau, 0.0))
     if right == 0:
@@ -151,18 +200,28 @@ def _interpolate(curve: list[tuple[float, float]], tau: float) -> float:
 
 
 def schedule_from_choices(
-    policy: str, interval: int, second_interval: int, split: float, warmup: int, steps: str, count: int,
+    policy: str, interval: int, second_interval: int, split: float, warmup: int, steps: str, count: int, speedup: float, error_bound: float,
+    percentiles: Callable[[int], Schedule] | None = None, p_step: float | None = None,
 ) -> Schedule:
-    """The schedule named by `policy` ("uniform", "count", "two-phase" or "explicit"); steps: "0, 3, 6", for the explicit one."""
+    """The schedule named by `policy`: "uniform", "count", "two-phase", "explicit", "percentile" or "error-bound".
+
+    steps: "0, 3, 6", for the explicit one. speedup: in place of count where it is not 0. percentiles, p_step: of a predictor.
+    """
     if policy == "uniform":
         return UniformSchedule(interval, warmup)
-    if policy == "count":
-        return CountSchedule(count, warmup)
     if policy == "two-phase":
         return TwoPhaseSchedule(interval, second_interval, split, warmup)
     if policy == "explicit":
         return ExplicitSchedule(parse_steps(steps))
-    raise ValueError(f"policy must be uniform, count, two-phase or explicit, not {policy!r}")
+    if policy == "error-bound":
+        return ErrorBoundSchedule(error_bound)
+    if policy == "percentile" and percentiles is None:
+        raise ValueError("policy percentile places I-steps as a predictor is calibrated: connect Load Cache Predictor")
+    if policy not in ("count", "percentile"):
+        raise ValueError(f"policy must be uniform, count, two-phase, explicit, percentile or error-bound, not {policy!r}")
+    placed = percentiles if policy == "percentile" else partial(CountSchedule, warmup=warmup)
+    by_count = placed(count)     # refuses a predictor that is not calibrated
+    return SpeedupSchedule(speedup, placed, p_step) if speedup else by_count
 
 
 def parse_steps(text: str) -> tuple[int, ...]:

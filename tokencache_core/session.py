@@ -9,15 +9,16 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from .allocation import Unit, group_blocks, tokens_per_block
+from .allocation import Unit, compute_share, group_blocks, tokens_per_block
 from .context import AttentionContext
 from .corrector import Corrector
+from .error_bound import ErrorBound
 from .history import RunHistory, TokenHistory
 from .learned import Learned
 from .plan import Planner, ScorePlanner
 from .predicted_plan import PredictedPlanner
 from .report import Report, StepRecord
-from .schedule import Schedule
+from .schedule import ErrorBoundSchedule, Schedule, SpeedupSchedule
 from .settings import CacheSettings
 from .stopwatch import Stopwatch
 from .token_index import TokenIndex
@@ -93,7 +94,11 @@ class Session:
         self.end = end
         self.corrector = Corrector(settings.corrector, settings.order) if euler and settings.corrector else None
         self.taus = [tau(sigma) for sigma in self.sigmas]
+        p_step = compute_share(settings, len(streams), learned.shares)   # refuses a K beyond the model's depth before any work is done
+        if isinstance(schedule, SpeedupSchedule):
+            schedule = schedule.given(p_step)
         self.i_steps = schedule.i_steps(self.taus)
+        self.error_bound = ErrorBound(schedule.bound, settings.order) if isinstance(schedule, ErrorBoundSchedule) else None
         self.device = torch.device(device)
         self.learned = learned.on(self.device)
         self.planner = planner or self._planner()
@@ -103,7 +108,6 @@ class Session:
         self.current: Evaluation | None = None
         self.memory_bytes = 0
         self.notes: dict[str, None] = {}  # in the order in which they were first made
-        tokens_per_block(settings, len(streams), 1, learned.shares)  # refuses a K beyond the model's depth before any work is done
         if learned.repair is not None:
             learned.repair.check_last(len(streams), settings.last_blocks)
 
@@ -113,6 +117,11 @@ class Session:
         previous = self.evaluations[-1] if self.evaluations else None
         rising = previous is not None and sigma > previous.sigma * (1 + 1e-6)
         step, tau = self._step_of(sigma), self.tau(sigma)
+        if self.error_bound is not None:
+            if rising:
+                self.error_bound.forget()
+            if self._crosses_bound(step, sigma, tau):
+                self.i_steps |= {step}
         computes_all = previous is None or rising or step in self.i_steps
         evaluation = Evaluation(step, sigma, tau, computes_all, self._spacing(step), len(self.streams), self.device)
         outer, self.current, self.used = self.current, evaluation, set()
@@ -127,18 +136,23 @@ class Session:
 
     def corrected(self, x: Tensor, clean: Tensor) -> Tensor:
         """`clean`, predicted from x (B, ...) in the evaluation that has just ended, as the sampler is to be given it."""
-        if self.corrector is None:
+        watching = [each for each in (self.error_bound, self.corrector) if each is not None]
+        if not watching:
             return clean
         evaluation, move, sigma = self.evaluations[-1], self._last_move(), self.evaluations[-1].sigma
         if move is None or not evaluation.available:
-            self.corrector.forget()
+            if self.corrector is not None:
+                self.corrector.forget()
             return clean
         direction = (x.float() - clean.float()) / sigma
         reused = 1 - sum(evaluation.computed) / evaluation.available
         if reused:
-            self.corrector.forecast(evaluation.tau, move, direction, reused)
+            for each in watching:
+                each.forecast(evaluation.tau, move, direction, reused)
             return clean
-        wanted = self.corrector.computed(evaluation.tau, move, direction)
+        if self.error_bound is not None:
+            self.error_bound.computed(evaluation.tau, x, direction)
+        wanted = direction if self.corrector is None else self.corrector.computed(evaluation.tau, move, direction)
         return clean if wanted is direction else (x.float() - sigma * wanted).to(clean.dtype)
 
     def rows(self, key: Hashable) -> RowCache:
@@ -190,13 +204,22 @@ class Session:
         """The last step of the run whose sigma is not below `sigma` (solvers also evaluate between steps)."""
         return max((i for i, known in enumerate(self.sigmas) if known >= sigma * (1 - 1e-4)), default=0)
 
+    def _crosses_bound(self, step: int, sigma: float, tau: float) -> bool:
+        """Whether one more P-step, at the beginning of `step`, would be too many for the error bound."""
+        move = self._move(step, sigma)
+        return move is not None and self.error_bound.is_crossed(tau, move)
+
     def _last_move(self) -> float | None:
         """How far the step of the last evaluation takes sigma; None where that was between steps or not below the one before."""
-        evaluation, step = self.evaluations[-1], self.evaluations[-1].index
+        evaluation = self.evaluations[-1]
         falls = len(self.evaluations) < 2 or evaluation.sigma < self.evaluations[-2].sigma * (1 - 1e-6)
-        if not falls or abs(self.sigmas[step] - evaluation.sigma) > 1e-4 * evaluation.sigma:
+        return self._move(evaluation.index, evaluation.sigma) if falls else None
+
+    def _move(self, step: int, sigma: float) -> float | None:
+        """How far `step` takes sigma; None where it is not at its beginning."""
+        if abs(self.sigmas[step] - sigma) > 1e-4 * sigma:
             return None
-        return (self.sigmas[step + 1] if step + 1 < len(self.sigmas) else self.end) - evaluation.sigma or None
+        return (self.sigmas[step + 1] if step + 1 < len(self.sigmas) else self.end) - sigma or None
 
     def _after(self, evaluation: Evaluation) -> None:
         evaluation.drawn = None

@@ -14,7 +14,8 @@ from .fingerprint import Fingerprint
 from .learned import Learned
 from .learned_forecast import LearnedForecast
 from .lora import LoraRepair
-from .schedule import PercentileSchedule
+from .noise_schedule import TRAIN_STEPS
+from .schedule import PercentileSchedule, UniformSchedule
 from .settings import CacheSettings
 
 
@@ -131,6 +132,18 @@ class TrainedCache:
         if self.calibration is None:
             raise ValueError("the predictor is not calibrated: run `python -m tokencache_core calibrate` on it, or take another policy")
         return PercentileSchedule(self.calibration.taus, self.calibration.importance, count)
+
+    @property
+    def p_step(self) -> float | None:
+        """A P-step's time as a share of a whole step's, from the speed-up that was measured on the held-out run; None: it was not."""
+        try:
+            steps, speedup = int(self.notes["steps"]), float(self.notes["held_out_speedup"])
+        except (KeyError, ValueError):
+            return None
+        if not 1 < steps <= TRAIN_STEPS or not speedup > 0:
+            return None
+        i_steps = len(UniformSchedule(self.interval).i_steps([1.0] * steps))
+        return max(0.0, (steps / speedup - i_steps) / (steps - i_steps)) if i_steps < steps else None
 
     def apply_to(self, settings: CacheSettings) -> CacheSettings:
         """The user's settings with those that what was learned depends on: K, and r, order and shares where blocks were told apart."""
