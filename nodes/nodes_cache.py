@@ -103,7 +103,7 @@ class IStepScheduler(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "warmup", default=2, min=1, max=100, advanced=True,
-                    tooltip="The first steps, all I-steps.",
+                    tooltip="Uniform, count and two-phase: the first steps, all I-steps.",
                 ),
                 io.String.Input(
                     "steps", default="0, 1, 2, 5, 8, 11, 14, 17", advanced=True,
@@ -111,11 +111,11 @@ class IStepScheduler(io.ComfyNode):
                 ),
                 io.Int.Input("count", default=16, min=1, max=1000, advanced=True, tooltip="Count and percentile only: the number of I-steps."),
                 io.Float.Input(
-                    "speed_up", default=0.0, min=0.0, max=100.0, step=0.1, advanced=True,
+                    "speed_up", optional=True, default=0.0, min=0.0, max=100.0, step=0.1, advanced=True,
                     tooltip="Count and percentile only: as many I-steps as a run so many times as fast has. 0: take count.",
                 ),
                 io.Float.Input(
-                    "error_bound", default=0.02, min=0.0001, max=10.0, step=0.0001, round=False, advanced=True,
+                    "error_bound", optional=True, default=0.02, min=0.0001, max=10.0, step=0.0001, round=False, advanced=True,
                     tooltip="Error-bound only: an I-step where the expected error since the last one, as a share of the latent, would cross it.",
                 ),
                 PredictorType.Input("predictor", optional=True, tooltip="From Load Cache Predictor. Percentile needs a calibrated one; speed_up knows from it what P-steps cost."),
@@ -142,7 +142,6 @@ class CacheHeatmapPreview(io.ComfyNode):
             category="TokenCache",
             description="Shows what the cache computed: per token over the decoded picture, and per step and block.",
             search_aliases=["heatmap", "token map", "cache preview"],
-            is_output_node=True,
             inputs=[
                 ReportType.Input("report", tooltip="From Apply TokenCache."),
                 io.Image.Input("image", tooltip="The pictures decoded from that run; they also order this node after it."),
@@ -169,7 +168,6 @@ class TokenCacheReport(io.ComfyNode):
             category="TokenCache",
             description="What the cache did in the last run, and what the clock says of it.",
             search_aliases=["report", "speed-up", "timing"],
-            is_output_node=True,
             inputs=[
                 ReportType.Input("report", tooltip="From Apply TokenCache."),
                 io.Latent.Input("latent", tooltip="The sampler's output, so that this node runs after it."),

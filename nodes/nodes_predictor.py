@@ -74,9 +74,9 @@ class TrainCachePredictor(io.ComfyNode):
                 io.Float.Input("learning_rate", default=1e-3, min=1e-6, max=0.1, step=1e-6, advanced=True, tooltip="Of Adam. Lower it if training diverges."),
                 io.Boolean.Input("checkpointing", default=False, advanced=True, tooltip="Less memory, more time: with last_blocks above 0, run those again for their gradient. The loss run always does."),
                 io.Int.Input("seed", default=0, min=0, max=100_000, advanced=True, tooltip="Of the runs' noise and of the adapters."),
-                io.Int.Input("accumulate", default=1, min=1, max=1000, advanced=True, tooltip="Losses averaged for one update of the weights: more of them are calmer and slower."),
-                io.Float.Input("sparsity", default=0.0, min=0.0, max=1000.0, step=0.0001, round=False, advanced=True, tooltip="lambda: weight of the mean score in the loss, as the paper trains. With a predictor."),
-                io.Boolean.Input("soft", default=False, advanced=True, tooltip="Mix computed and reused updates by the scores themselves, as the paper trains, and not by the choice they make."),
+                io.Int.Input("accumulate", optional=True, default=1, min=1, max=1000, advanced=True, tooltip="Losses averaged for one update of the weights: more of them are calmer and slower."),
+                io.Float.Input("sparsity", optional=True, default=0.0, min=0.0, max=1000.0, step=0.0001, round=False, advanced=True, tooltip="lambda: weight of the mean score in the loss, as the paper trains. With a predictor."),
+                io.Boolean.Input("soft", optional=True, default=False, advanced=True, tooltip="With a predictor: mix computed and reused updates by the scores themselves, as the paper trains, and not by the choice they make."),
             ],
             outputs=[PredictorType.Output(display_name="predictor", tooltip="For Apply TokenCache; the same as the file's.")],
         )

@@ -9,6 +9,7 @@ import pytest
 import torch
 import tokencache_pack
 from tiny_models import tiny_dit
+from tiny_predictor import tiny_predictor
 from tokencache_pack.nodes.nodes_cache import ApplyTokenCache, CacheHeatmapPreview, IStepScheduler, TokenCacheReport
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,12 +67,31 @@ def test_i_steps_by_speed_up_and_by_error(tmp_path, policy, kinds):
     assert "".join(step.kind for step in handle.latest().steps) == kinds
 
 
-def test_a_speed_up_that_p_steps_do_not_allow_is_refused(tmp_path):
+@pytest.mark.parametrize("sampler", ["heun", "heunpp2", "dpm_2", "dpm_fast", "euler_ancestral", "res_multistep"])
+def test_an_error_bound_serves_samplers_that_evaluate_elsewhere(tmp_path, sampler):
+    tiny = tiny_dit(tmp_path / "dit.safetensors")
+    whole = []
+    for bound in (1e-6, 10.0):
+        schedule = IStepScheduler.execute(**{**SCHEDULE, "policy": "error-bound", "error_bound": bound}).result[0]
+        model, handle = ApplyTokenCache.execute(tiny.model, **APPLY, schedule=schedule).result
+        tiny.sample(model, steps=8, sampler=sampler)
+        kinds = [step.kind for step in handle.latest().steps]
+        whole.append(kinds.count("I") / len(kinds))
+    assert whole[0] == 1 and whole[1] < 0.8
+
+
+def test_a_speed_up_that_p_steps_do_not_allow_is_told(tmp_path):
     tiny = tiny_dit(tmp_path / "dit.safetensors")
     schedule = IStepScheduler.execute(**{**SCHEDULE, "policy": "count", "speed_up": 4.0}).result[0]
-    model, _ = ApplyTokenCache.execute(tiny.model, **{**APPLY, "cache_ratio": 0.5}, schedule=schedule).result
-    with pytest.raises(ValueError, match="a speed-up of 4 is out of reach"):
-        tiny.sample(model)
+    model, handle = ApplyTokenCache.execute(tiny.model, **{**APPLY, "cache_ratio": 0.5}, schedule=schedule).result
+    tiny.sample(model)
+    assert "a speed-up of 4 is out of reach" in handle.latest().text()
+
+
+def test_a_predictor_tells_the_scheduler_what_its_p_steps_cost():
+    slow = tiny_predictor(interval=4, notes={"steps": "10", "held_out_speedup": "2.0"})
+    schedule = IStepScheduler.execute(**{**SCHEDULE, "policy": "count", "speed_up": 2.0}, predictor=slow).result[0]
+    assert schedule.p_step == pytest.approx(1 / 6)
 
 
 def test_a_report_before_any_run_says_what_to_connect(tmp_path):

@@ -1,5 +1,6 @@
 """Which steps are I-steps."""
 
+import re
 from functools import partial
 
 import pytest
@@ -59,31 +60,41 @@ def test_a_peak_wider_than_a_percentile_spreads_over_its_neighbours():
 
 
 def test_a_speed_up_leaves_so_many_i_steps():
-    assert SpeedupSchedule(2.5).given(0.0).i_steps(TEN) == CountSchedule(4).i_steps(TEN)
+    assert SpeedupSchedule(2.5).i_steps(TEN) == CountSchedule(4).i_steps(TEN)
     # 2 whole steps and 8 at a quarter of one take as long as 4
-    assert SpeedupSchedule(2.5).given(0.25).i_steps(TEN) == CountSchedule(2).i_steps(TEN)
-    assert SpeedupSchedule(1.0).given(0.25).i_steps(TEN) == set(range(10))
+    assert SpeedupSchedule(2.5).costing(0.25).i_steps(TEN) == CountSchedule(2).i_steps(TEN)
+    assert SpeedupSchedule(1.0).costing(0.25).i_steps(TEN) == set(range(10))
 
 
-def test_a_measured_p_step_comes_before_the_share_of_the_tokens():
-    assert SpeedupSchedule(2.5, p_step=0.25).given(0.0) == SpeedupSchedule(2.5, p_step=0.25)
+def test_p_steps_cost_what_was_measured_and_no_less_than_their_tokens():
+    assert SpeedupSchedule(2.5, p_step=0.25).costing(0.1) == SpeedupSchedule(2.5, p_step=0.25)
+    assert SpeedupSchedule(2.5, p_step=0.25).costing(0.5) == SpeedupSchedule(2.5, p_step=0.5)
+
+
+def test_a_speed_up_out_of_reach_is_said_and_comes_as_near_as_can_be():
+    wanted = SpeedupSchedule(4.0).costing(0.5)
+    assert re.match("a speed-up of 4 is out of reach: with P-steps that take 50% .* 10 steps .* at most 1.8 times", wanted.out_of_reach(10))
+    assert wanted.i_steps(TEN) == {0} and wanted.i_steps(TEN[:1]) == {0}
+    assert "at most 1.0 times" in SpeedupSchedule(2.0).costing(1.0).out_of_reach(10)
+    assert SpeedupSchedule(2.0).costing(1.0).i_steps(TEN) == {0}
+    assert not SpeedupSchedule(1.8).costing(0.5).out_of_reach(10)
 
 
 @pytest.mark.parametrize(("notes", "p_step"), [
     ({"steps": "10", "held_out_speedup": "2.0"}, 1 / 6),     # every 4th step and the first two: 4 whole ones, 6 in the time of one
     ({"steps": "10", "held_out_speedup": "5.0"}, 0.0),
-    ({"steps": "10"}, None), ({"steps": "many", "held_out_speedup": "2.0"}, None), ({"steps": "10", "held_out_speedup": "nan"}, None),
-    ({"steps": "1000000000000", "held_out_speedup": "2.0"}, None),
+    ({"steps": "10", "held_out_speedup": "0.5"}, 1.0),
+    ({"steps": "10"}, 0.0), ({"steps": "many", "held_out_speedup": "2.0"}, 0.0), ({"steps": "10", "held_out_speedup": "nan"}, 0.0),
+    ({"steps": "1000000000000", "held_out_speedup": "2.0"}, 0.0),
 ])
 def test_a_predictor_knows_what_its_p_steps_cost(notes, p_step):
-    found = tiny_predictor(interval=4, notes=notes).p_step
-    assert found == (None if p_step is None else pytest.approx(p_step))
+    assert tiny_predictor(interval=4, notes=notes).p_step == pytest.approx(p_step)
 
 
 def test_a_speed_up_is_placed_by_warmup_or_percentiles():
     late = partial(PercentileSchedule, (0.0, 0.3, 0.31, 1.0), (1.0, 1.0, 0.0, 0.0))
-    assert chosen("percentile", speedup=2.5, percentiles=late).given(0.0).i_steps(TEN) == late(4).i_steps(TEN)
-    assert chosen("count", speedup=2.5, warmup=2).given(0.0).i_steps(TEN) == CountSchedule(4, warmup=2).i_steps(TEN)
+    assert chosen("percentile", speedup=2.5, percentiles=late).i_steps(TEN) == late(4).i_steps(TEN)
+    assert chosen("count", speedup=2.5, warmup=2).i_steps(TEN) == CountSchedule(4, warmup=2).i_steps(TEN)
 
 
 @pytest.mark.parametrize(("make", "says"), [
@@ -100,8 +111,6 @@ def test_a_speed_up_is_placed_by_warmup_or_percentiles():
     (lambda: chosen("percentile"), "connect Load Cache Predictor"),
     (lambda: chosen("count", speedup=0.5), "speed-up must be at least 1"),
     (lambda: ErrorBoundSchedule(0.0), "above 0"),
-    (lambda: SpeedupSchedule(4.0).given(0.5).i_steps(TEN), "a speed-up of 4 is out of reach: with P-steps that take 50% .* at most 1.8 times"),
-    (lambda: SpeedupSchedule(2.0).given(1.0).i_steps(TEN), "at most 1.0 times"),
 ])
 def test_bad_schedules_say_what_to_do(make, says):
     with pytest.raises(ValueError, match=says):

@@ -85,7 +85,7 @@ def add_cache_arguments(parser: argparse.ArgumentParser) -> None:
         help="0 reuses updates, 1 and 2 forecast them",
     )
     group.add_argument("--interval", type=whole_number(1), default=3, metavar="N", help="every N-th step is an I-step")
-    group.add_argument("--warmup", type=whole_number(1), default=2, metavar="N", help="the first N steps are I-steps")
+    group.add_argument("--warmup", type=whole_number(1), default=2, metavar="N", help="the first N steps are I-steps, with --interval")
     instead = group.add_mutually_exclusive_group()
     instead.add_argument("--i-steps", metavar="LIST", help="these I-steps instead, counted from 0, comma-separated")
     instead.add_argument(
@@ -115,7 +115,7 @@ def cache_settings(args: argparse.Namespace) -> CacheSettings:
     )
 
 
-def schedule_of(args: argparse.Namespace, trained: TrainedCache | None, p_step: float) -> Schedule:
+def schedule_of(args: argparse.Namespace, trained: TrainedCache | None = None, p_step: float = 0.0) -> Schedule:
     """p_step: what a P-step computes of all block-tokens."""
     placed = CountSchedule if trained is None or trained.calibration is None else trained.percentiles
     named = ("i_steps", "i_step_count", "speed_up", "error_bound")
@@ -126,8 +126,9 @@ def schedule_of(args: argparse.Namespace, trained: TrainedCache | None, p_step: 
         if option == "i_step_count":
             return placed(args.i_step_count)
         if option == "speed_up":
-            schedule = SpeedupSchedule(args.speed_up, placed, None if trained is None else trained.p_step).given(p_step)
-            schedule.i_steps([1.0] * args.steps)     # refuses what is out of reach before anything is sampled
+            schedule = SpeedupSchedule(args.speed_up, placed, 0.0 if trained is None else trained.p_step).costing(p_step)
+            if schedule.out_of_reach(args.steps):
+                raise ValueError(schedule.out_of_reach(args.steps))
             return schedule
         return UniformSchedule(args.interval, args.warmup) if option == "interval" else ErrorBoundSchedule(args.error_bound)
     except ValueError as error:
@@ -138,6 +139,7 @@ def run(args: argparse.Namespace) -> None:
     check_writable("--out", args.out)
     if args.out.suffix not in (".png", ".safetensors"):
         raise CommandError(f"--out {args.out}: write a .png of the samples, or a .safetensors of their raw values")
+    schedule_of(args)    # what can be refused without the model
     device = device_named(args.device)
     model, names = model_and_names(args.model, device)
     config = model.config

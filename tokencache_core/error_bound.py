@@ -1,8 +1,8 @@
 """I-steps where they are needed: on the step whose P-step would take the expected error of all since the last I-step over a bound.
 
-An I-step gives the direction in which it moves x. The polynomial through the last m + 1 of them, of which a forecast of order m
-consists, is wrong at tau by the next divided difference times the product of tau's distances from its nodes (Newton's
-remainder), and the I-steps before tell that difference. Step size control of a multistep method works like this (Hairer,
+An I-step gives the direction in which it moves x. A forecast of order m is the polynomial through the last m + 1 of them, and
+it is wrong at tau by the next divided difference times the product of tau's distances from its nodes (Newton's
+remainder); the I-steps before tell that difference. Step size control of a multistep method works like this (Hairer,
 Norsett and Wanner, Solving Ordinary Differential Equations I, III.5); here the step is what goes uncomputed.
 """
 
@@ -13,36 +13,36 @@ from math import prod
 from torch import Tensor
 
 SAME = 1e-9     # times that differ by less are one
-GROWTH = 2.1    # a P-step is at most so many times as far from the last I-step as that is from the one before: twice, and a rounded time
+REACH = 2.1     # a P-step is at most so many times as far from the last I-step as that is from the one before: twice, and a rounded time
 
 
 class ErrorBound:
-    """Of one run. bound: of the expected error in x, as a share of x (root mean squares). order: of the forecast."""
+    """Of one run. bound: of the expected error in x, as a share of x (root mean squares).
 
-    def __init__(self, bound: float, order: int) -> None:
-        self.bound, self.nodes = bound, order + 2
+    order: of the forecast. reused: the share of the block-tokens that a P-step forecasts.
+    """
+
+    def __init__(self, bound: float, order: int, reused: float = 1.0) -> None:
+        self.bound, self.nodes, self.reused = bound, order + 2, reused
         self.i_steps: list[tuple[float, Tensor]] = []   # (tau, direction), the newest last
         self.difference = 0.0                           # of the I-steps' directions, as a share of x
         self.expected = 0.0                             # error since the last I-step, as a share of x
 
-    def forget(self) -> None:
-        """What comes next does not go on from what has been."""
-        self.i_steps, self.expected = [], 0.0
-
-    def is_crossed(self, tau: float, move: float) -> bool:
-        """Whether a P-step at `tau` that moves x by `move` (sigma' - sigma) times its direction would be one too many."""
+    def allows(self, tau: float, move: float) -> bool:
+        """Whether the step at `tau`, which moves x by `move` (sigma' - sigma) times its direction, may be a P-step; if so, its error counts."""
         if len(self.i_steps) < 2:
-            return True
+            return False
         (before, _), (last, _) = self.i_steps[-2:]
-        too_far = abs(last - tau) > GROWTH * abs(before - last) + SAME
-        return too_far or self.expected + self._error(tau, move) > self.bound
-
-    def forecast(self, tau: float, move: float, direction: Tensor, reused: float = 1.0) -> None:
-        """A P-step moved x by `move` times `direction` (B, ...), of which the share `reused` was forecast."""
-        self.expected += reused * self._error(tau, move)
+        if abs(last - tau) > REACH * abs(before - last) + SAME:
+            return False
+        expected = self.expected + self.reused * self._error(tau, move)
+        if expected > self.bound:
+            return False
+        self.expected = expected
+        return True
 
     def computed(self, tau: float, x: Tensor, direction: Tensor) -> None:
-        """An I-step at x (B, ...) computed `direction` (B, ...)."""
+        """All was computed at x (B, ...), and led in `direction` (B, ...)."""
         others = [(then, kept) for then, kept in self.i_steps if abs(then - tau) > SAME]
         self.i_steps = [*others, (tau, direction.detach())][-self.nodes :]
         self.expected = 0.0

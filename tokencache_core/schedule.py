@@ -150,7 +150,7 @@ class ErrorBoundSchedule:
 
     def __post_init__(self) -> None:
         if not self.bound > 0:
-            raise ValueError(f"the error bound is a share of the picture's size and must be above 0, such as 0.01, not {self.bound}")
+            raise ValueError(f"the error bound is a share of the latent, above 0, such as 0.01, and not {self.bound}")
 
     def i_steps(self, taus: Sequence[float]) -> frozenset[int]:
         """Those known beforehand."""
@@ -161,32 +161,37 @@ class ErrorBoundSchedule:
 class SpeedupSchedule:
     """As many I-steps as leave a run `speedup` times as fast, placed by `placed` (from a count to a schedule).
 
-    p_step: what a P-step takes, as a share of a whole step; None: its share of the block-tokens, which the run knows (`given`).
+    p_step: what a P-step takes, as a share of a whole step. A run that knows better sets it (`costing`).
     """
 
     speedup: float
     placed: Callable[[int], Schedule] = CountSchedule
-    p_step: float | None = None
+    p_step: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.speedup >= 1:
-            raise ValueError(f"the speed-up must be at least 1, not {self.speedup}")
+            raise ValueError(f"the speed-up must be at least 1, not {self.speedup}; on the node 0 takes the count instead")
 
-    def given(self, p_step: float) -> SpeedupSchedule:
-        return self if self.p_step is not None else replace(self, p_step=p_step)
+    def costing(self, p_step: float) -> SpeedupSchedule:
+        """The same where P-steps take `p_step` or more."""
+        return replace(self, p_step=max(self.p_step, p_step))
+
+    def out_of_reach(self, steps: int) -> str:
+        """Why a run of so many steps cannot be as fast, "" if it can."""
+        most = steps / (1 + (steps - 1) * min(1.0, self.p_step))
+        if self.speedup <= most:
+            return ""
+        return (
+            f"a speed-up of {self.speedup:g} is out of reach: with P-steps that take {self.p_step:.0%} of a whole step, {steps} steps are at "
+            f"most {most:.1f} times as fast; ask for less, or let P-steps compute less"
+        )
 
     def i_steps(self, taus: Sequence[float]) -> frozenset[int]:
+        steps = len(taus)
         if self.speedup == 1:
-            return frozenset(range(len(taus)))
-        p_step = self.p_step or 0.0
-        count = round(len(taus) * (1 / self.speedup - p_step) / (1 - p_step)) if p_step < 1 else 0
-        if count < 1:
-            most = len(taus) / (1 + (len(taus) - 1) * p_step)
-            raise ValueError(
-                f"a speed-up of {self.speedup:g} is out of reach: with P-steps that take {p_step:.0%} of a whole step, {len(taus)} steps "
-                f"are at most {most:.1f} times as fast; ask for less, or let P-steps compute less"
-            )
-        return self.placed(count).i_steps(taus)
+            return frozenset(range(steps))
+        count = round(steps * (1 / self.speedup - self.p_step) / (1 - self.p_step)) if self.p_step < 1 else 1
+        return self.placed(max(1, count)).i_steps(taus)
 
 
 def _interpolate(curve: list[tuple[float, float]], tau: float) -> float:
@@ -201,7 +206,7 @@ def _interpolate(curve: list[tuple[float, float]], tau: float) -> float:
 
 def schedule_from_choices(
     policy: str, interval: int, second_interval: int, split: float, warmup: int, steps: str, count: int, speedup: float, error_bound: float,
-    percentiles: Callable[[int], Schedule] | None = None, p_step: float | None = None,
+    percentiles: Callable[[int], Schedule] | None = None, p_step: float = 0.0,
 ) -> Schedule:
     """The schedule named by `policy`: "uniform", "count", "two-phase", "explicit", "percentile" or "error-bound".
 

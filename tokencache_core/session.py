@@ -95,10 +95,14 @@ class Session:
         self.corrector = Corrector(settings.corrector, settings.order) if euler and settings.corrector else None
         self.taus = [tau(sigma) for sigma in self.sigmas]
         p_step = compute_share(settings, len(streams), learned.shares)   # refuses a K beyond the model's depth before any work is done
+        self.notes: dict[str, None] = {}  # in the order in which they were first made
         if isinstance(schedule, SpeedupSchedule):
-            schedule = schedule.given(p_step)
+            schedule = schedule.costing(p_step)
+            if schedule.out_of_reach(len(self.taus)):
+                self.note(schedule.out_of_reach(len(self.taus)))
         self.i_steps = schedule.i_steps(self.taus)
-        self.error_bound = ErrorBound(schedule.bound, settings.order) if isinstance(schedule, ErrorBoundSchedule) else None
+        bounded = isinstance(schedule, ErrorBoundSchedule)
+        self.error_bound = ErrorBound(schedule.bound, settings.order, 1 - p_step) if bounded else None
         self.device = torch.device(device)
         self.learned = learned.on(self.device)
         self.planner = planner or self._planner()
@@ -107,7 +111,6 @@ class Session:
         self.evaluations: list[Evaluation] = []
         self.current: Evaluation | None = None
         self.memory_bytes = 0
-        self.notes: dict[str, None] = {}  # in the order in which they were first made
         if learned.repair is not None:
             learned.repair.check_last(len(streams), settings.last_blocks)
 
@@ -117,10 +120,8 @@ class Session:
         previous = self.evaluations[-1] if self.evaluations else None
         rising = previous is not None and sigma > previous.sigma * (1 + 1e-6)
         step, tau = self._step_of(sigma), self.tau(sigma)
-        if self.error_bound is not None:
-            if rising:
-                self.error_bound.forget()
-            if self._crosses_bound(step, sigma, tau):
+        if self.error_bound is not None and (previous is None or step != previous.index):    # a step has one kind
+            if not self.error_bound.allows(tau, self._next_sigma(step) - sigma):
                 self.i_steps |= {step}
         computes_all = previous is None or rising or step in self.i_steps
         evaluation = Evaluation(step, sigma, tau, computes_all, self._spacing(step), len(self.streams), self.device)
@@ -136,23 +137,21 @@ class Session:
 
     def corrected(self, x: Tensor, clean: Tensor) -> Tensor:
         """`clean`, predicted from x (B, ...) in the evaluation that has just ended, as the sampler is to be given it."""
-        watching = [each for each in (self.error_bound, self.corrector) if each is not None]
-        if not watching:
+        evaluation = self.evaluations[-1]
+        if self.error_bound is not None and evaluation.computes_all:
+            self.error_bound.computed(evaluation.tau, x, _direction(x, clean, evaluation.sigma))
+        if self.corrector is None:
             return clean
-        evaluation, move, sigma = self.evaluations[-1], self._last_move(), self.evaluations[-1].sigma
+        move, sigma = self._last_move(), evaluation.sigma
         if move is None or not evaluation.available:
-            if self.corrector is not None:
-                self.corrector.forget()
+            self.corrector.forget()
             return clean
-        direction = (x.float() - clean.float()) / sigma
+        direction = _direction(x, clean, sigma)
         reused = 1 - sum(evaluation.computed) / evaluation.available
         if reused:
-            for each in watching:
-                each.forecast(evaluation.tau, move, direction, reused)
+            self.corrector.forecast(evaluation.tau, move, direction, reused)
             return clean
-        if self.error_bound is not None:
-            self.error_bound.computed(evaluation.tau, x, direction)
-        wanted = direction if self.corrector is None else self.corrector.computed(evaluation.tau, move, direction)
+        wanted = self.corrector.computed(evaluation.tau, move, direction)
         return clean if wanted is direction else (x.float() - sigma * wanted).to(clean.dtype)
 
     def rows(self, key: Hashable) -> RowCache:
@@ -185,7 +184,7 @@ class Session:
     def close(self) -> Report:
         """Free the caches and report."""
         self.row_caches.clear()
-        self.corrector = None
+        self.corrector = self.error_bound = None
         self.learned.release()
         steps = tuple(evaluation.record() for evaluation in self.evaluations)
         return Report(steps=steps, memory_bytes=self.memory_bytes, settings=str(self.settings), notes=tuple(self.notes))
@@ -204,22 +203,16 @@ class Session:
         """The last step of the run whose sigma is not below `sigma` (solvers also evaluate between steps)."""
         return max((i for i, known in enumerate(self.sigmas) if known >= sigma * (1 - 1e-4)), default=0)
 
-    def _crosses_bound(self, step: int, sigma: float, tau: float) -> bool:
-        """Whether one more P-step, at the beginning of `step`, would be too many for the error bound."""
-        move = self._move(step, sigma)
-        return move is not None and self.error_bound.is_crossed(tau, move)
+    def _next_sigma(self, step: int) -> float:
+        return self.sigmas[step + 1] if step + 1 < len(self.sigmas) else self.end
 
     def _last_move(self) -> float | None:
         """How far the step of the last evaluation takes sigma; None where that was between steps or not below the one before."""
-        evaluation = self.evaluations[-1]
+        evaluation, step = self.evaluations[-1], self.evaluations[-1].index
         falls = len(self.evaluations) < 2 or evaluation.sigma < self.evaluations[-2].sigma * (1 - 1e-6)
-        return self._move(evaluation.index, evaluation.sigma) if falls else None
-
-    def _move(self, step: int, sigma: float) -> float | None:
-        """How far `step` takes sigma; None where it is not at its beginning."""
-        if abs(self.sigmas[step] - sigma) > 1e-4 * sigma:
+        if not falls or abs(self.sigmas[step] - evaluation.sigma) > 1e-4 * evaluation.sigma:
             return None
-        return (self.sigmas[step + 1] if step + 1 < len(self.sigmas) else self.end) - sigma or None
+        return self._next_sigma(step) - evaluation.sigma or None
 
     def _after(self, evaluation: Evaluation) -> None:
         evaluation.drawn = None
@@ -228,3 +221,8 @@ class Session:
         if evaluation.computes_all:  # rows that no longer occur (a conditioning's range ended) free their memory
             for key in self.row_caches.keys() - self.used:
                 del self.row_caches[key]
+
+
+def _direction(x: Tensor, clean: Tensor, sigma: float) -> Tensor:
+    """In which Euler's method moves x (B, ...), per unit of sigma."""
+    return (x.float() - clean.float()) / sigma

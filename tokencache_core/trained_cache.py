@@ -134,16 +134,16 @@ class TrainedCache:
         return PercentileSchedule(self.calibration.taus, self.calibration.importance, count)
 
     @property
-    def p_step(self) -> float | None:
-        """A P-step's time as a share of a whole step's, from the speed-up that was measured on the held-out run; None: it was not."""
+    def p_step(self) -> float:
+        """A P-step's time as a share of a whole step's, from the speed-up that was measured on the held-out run; 0 where it was not."""
         try:
             steps, speedup = int(self.notes["steps"]), float(self.notes["held_out_speedup"])
         except (KeyError, ValueError):
-            return None
+            return 0.0
         if not 1 < steps <= TRAIN_STEPS or not speedup > 0:
-            return None
+            return 0.0
         i_steps = len(UniformSchedule(self.interval).i_steps([1.0] * steps))
-        return max(0.0, (steps / speedup - i_steps) / (steps - i_steps)) if i_steps < steps else None
+        return min(1.0, max(0.0, (steps / speedup - i_steps) / (steps - i_steps))) if i_steps < steps else 0.0
 
     def apply_to(self, settings: CacheSettings) -> CacheSettings:
         """The user's settings with those that what was learned depends on: K, and r, order and shares where blocks were told apart."""
