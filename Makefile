@@ -1,4 +1,4 @@
-# make demo   sample the reference DiT in a real ComfyUI, without and with TokenCache
+# make demo   sample the reference DiT in a real ComfyUI, without TokenCache, with it, and with a trained predictor
 # make test   run every test           (make test PYTEST_ARGS="-m 'not server' -x")
 # make setup  only prepare .venv/ and .comfyui/ (both targets do it first; a second time it is instant)
 #

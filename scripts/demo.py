@@ -1,7 +1,8 @@
-"""`make demo`: runs the example workflow through the queue of a real ComfyUI and shows what TokenCache did.
+"""`make demo`: runs two example workflows through the queue of a real ComfyUI and shows what TokenCache did.
 
-The workflow samples the reference DiT twice from the same noise, without and with TokenCache. A short run with
-another seed goes first, so that the measured one pays neither for loading nor for first-call costs.
+The first samples the reference DiT twice from the same noise, without and with TokenCache; the second once more, with the
+shipped Cache Predictor. A short run with another seed goes before each, so that the measured one pays neither for loading
+nor for first-call costs.
 """
 
 from __future__ import annotations
@@ -19,15 +20,18 @@ from comfy_client import Progress, Run, RunError, run_prompt
 from comfy_location import ROOT, ComfyLocationError, comfyui_path
 from comfy_server import ComfyServer, ServerError
 from demo_pictures import load_pictures, mean_psnr, save_grid
+from torch import Tensor
 from workflow_to_api import WorkflowError, read_workflow, to_api
 
-WORKFLOW = ROOT / "example_workflows" / "quick_start.json"
+WORKFLOWS = (ROOT / "example_workflows" / "quick_start.json", ROOT / "example_workflows" / "trained_predictor.json")
 RESULTS = ROOT / "demo_output"
-MODEL = ROOT / "reference" / "emoji-dit.safetensors"
-SAMPLERS = ("KSampler without TokenCache", "KSampler with TokenCache")  # the nodes' titles in the workflow
-PICTURES = ("Pictures without TokenCache", "Pictures with TokenCache")
+WAYS = ("without TokenCache", "with TokenCache", "with the trained predictor")  # the ends of the nodes' titles in the workflows
 HEATMAP, STEPS, REPORT = "Cache Heatmap Preview", "Computed per step and block", "Report"
 WARM_UP_STEPS = 4
+NEEDED = {  # node, input: the file it needs and where ComfyUI looks for it
+    ("TokenCacheLoadDiT", "dit_name"): (ROOT / "reference" / "emoji-dit.safetensors", "models/diffusion_models"),
+    ("TokenCacheLoadPredictor", "predictor_name"): (ROOT / "reference" / "emoji-predictor.safetensors", "models/tokencache"),
+}
 
 
 class DemoError(RuntimeError):
@@ -52,31 +56,61 @@ def main() -> int:
 
 
 def demo(port: int) -> None:
-    workflow = read_workflow(WORKFLOW)
+    workflows = [read_workflow(file) for file in WORKFLOWS]
     comfyui = comfyui_path()
     shutil.rmtree(RESULTS, ignore_errors=True)
     print(f"Starting ComfyUI from {comfyui} on the CPU ...", flush=True)
     with ComfyServer(comfyui, RESULTS, port=port) as server:
         object_info = server.get("/object_info")
-        prompt = to_api(workflow, object_info)
-        check_model(prompt, object_info)
-        titles = {node["_meta"]["title"]: node_id for node_id, node in prompt.items()}
-        print("Warming up ...", flush=True)
-        run_prompt(server, warm_up(prompt))
-        print(f"Running {os.path.relpath(WORKFLOW)} ...", flush=True)
-        run = run_prompt(server, prompt, show_progress(prompt))
-        collect(server, run, titles)
+        prompts = [to_api(workflow, object_info) for workflow in workflows]
+        for prompt in prompts:
+            check_files(prompt, object_info)
+        shown: list[Shown] = []
+        for file, prompt in zip(WORKFLOWS, prompts):
+            print("Warming up ...", flush=True)
+            run_prompt(server, warm_up(prompt))
+            print(f"Running {os.path.relpath(file)} ...", flush=True)
+            shown.append(Shown(server, file.name, run_prompt(server, prompt, show_progress(prompt)), prompt))
+        collect(*shown)
 
 
-def check_model(prompt: dict[str, Any], object_info: dict[str, Any]) -> None:
-    """The DiT that the workflow names must be one that the server lists."""
-    listed = object_info["TokenCacheLoadDiT"]["input"]["required"]["dit_name"]
-    names = listed[1]["options"] if listed[0] == "COMBO" else listed[0]
+class Shown:
+    """What the nodes of a workflow's run put out, by title."""
+
+    def __init__(self, server: ComfyServer, workflow: str, run: Run, prompt: dict[str, Any]) -> None:
+        self.server, self.workflow, self.run = server, workflow, run
+        self.numbers = {node["_meta"]["title"]: number for number, node in prompt.items()}
+
+    def outputs(self, title: str, kind: str) -> list[Any]:
+        values = self.run.outputs.get(self.numbers.get(title, ""), {}).get(kind)
+        if not values:
+            raise DemoError(f"The workflow's node '{title}' showed no {kind}: is it still in {self.workflow}, and not bypassed?")
+        return list(values)
+
+    def pictures(self, title: str) -> Tensor:
+        return load_pictures(self.server, self.outputs(title, "images"))
+
+    def report(self) -> str:
+        return self.outputs(REPORT, "text")[0]
+
+    def seconds(self, way: str) -> float:
+        seconds = self.run.seconds.get(self.numbers.get(f"KSampler {way}", ""))
+        if seconds is None:
+            raise DemoError(f"The node 'KSampler {way}' did not run: is it in {self.workflow}?")
+        return seconds
+
+
+def check_files(prompt: dict[str, Any], object_info: dict[str, Any]) -> None:
+    """The files that the workflow names must be among those that the server lists."""
     for node in prompt.values():
-        if node["class_type"] == "TokenCacheLoadDiT" and node["inputs"]["dit_name"] not in names:
-            restore = f"restore {os.path.relpath(MODEL)}, which this checkout lacks, and run the same command again"
-            remedy = "run `make setup`, which links it" if MODEL.is_file() else restore
-            raise DemoError(f"ComfyUI has no model {node['inputs']['dit_name']} in models/diffusion_models: {remedy}.")
+        for (loader, name), (file, folder) in NEEDED.items():
+            if node["class_type"] != loader:
+                continue
+            listed = object_info[loader]["input"]["required"][name]
+            if node["inputs"][name] not in (listed[1]["options"] if listed[0] == "COMBO" else listed[0]):
+                restore = f"restore {os.path.relpath(file)}, which this checkout lacks, and run the same command again"
+                remedy = "run `make setup`, which links it" if file.is_file() else restore
+                raise DemoError(f"ComfyUI has no {node['inputs'][name]} in {folder}: {remedy}.")
 
 
 def warm_up(prompt: dict[str, Any]) -> dict[str, Any]:
@@ -99,33 +133,26 @@ def show_progress(prompt: dict[str, Any]) -> Progress:
     return show
 
 
-def collect(server: ComfyServer, run: Run, titles: dict[str, str]) -> None:
-    """Fetches what the nodes put out, writes the pictures and the report, prints the table."""
-    def shown(title: str, kind: str) -> list[Any]:
-        values = run.outputs.get(titles.get(title, ""), {}).get(kind)
-        if not values:
-            raise DemoError(
-                f"The workflow's node '{title}' showed no {kind}: is it still in {WORKFLOW.name}, and not bypassed?"
-            )
-        return list(values)
-
-    seconds = [run.seconds.get(titles.get(title, "")) for title in SAMPLERS]
-    if None in seconds:
-        raise DemoError(f"The nodes '{SAMPLERS[0]}' and '{SAMPLERS[1]}' did not both run: are they in {WORKFLOW.name}?")
-    full, cached = (load_pictures(server, shown(title, "images")) for title in PICTURES)
-    report = shown(REPORT, "text")[0]
+def collect(quick: Shown, trained: Shown) -> None:
+    """Fetches what the nodes put out, writes the pictures and the reports, prints the table."""
+    pictures = [shown.pictures(f"Pictures {way}") for shown, way in zip((quick, quick, trained), WAYS)]
+    seconds = [shown.seconds(way) for shown, way in zip((quick, quick, trained), WAYS)]
+    compute = ["100.0%", *[compute_share(shown.report()) for shown in (quick, trained)]]
+    distance = [None, *[mean_psnr(pictures[0], other) for other in pictures[1:]]]
     grids = {
-        "without TokenCache": ("grid_full.png", full),
-        "with TokenCache": ("grid_tokencache.png", cached),
-        "computed per token": ("heatmap.png", load_pictures(server, shown(HEATMAP, "images"))),
-        "computed per step, block": ("steps.png", load_pictures(server, shown(STEPS, "images"))),
+        WAYS[0]: ("grid_full.png", pictures[0]),
+        WAYS[1]: ("grid_tokencache.png", pictures[1]),
+        WAYS[2]: ("grid_predictor.png", pictures[2]),
+        "computed per step, block": ("steps.png", quick.pictures(STEPS)),
+        "tokens the predictor chose": ("heatmap.png", trained.pictures(HEATMAP)),
     }
-    print(f"\n{report}\n\n{table(*seconds, compute_share(report), mean_psnr(full, cached))}\n")
-    for what, (name, pictures) in grids.items():
-        save_grid(pictures, RESULTS / name)
-        print(f"{what:<26}{os.path.relpath(RESULTS / name)}")
-    (RESULTS / "report.txt").write_text(report + "\n", encoding="utf-8")
-    print(f"{'the report above':<26}{os.path.relpath(RESULTS / 'report.txt')}")
+    reports = "\n\n".join(f"{way}\n{shown.report()}" for shown, way in zip((quick, trained), WAYS[1:]))
+    print(f"\n{reports}\n\n{table(seconds, compute, distance)}\n")
+    for what, (name, grid) in grids.items():
+        save_grid(grid, RESULTS / name)
+        print(f"{what:<28}{os.path.relpath(RESULTS / name)}")
+    (RESULTS / "report.txt").write_text(reports + "\n", encoding="utf-8")
+    print(f"{'the reports above':<28}{os.path.relpath(RESULTS / 'report.txt')}")
 
 
 def compute_share(report: str) -> str:
@@ -134,13 +161,12 @@ def compute_share(report: str) -> str:
     return found[1] if found else "?"
 
 
-def table(full: float, cached: float, compute: str, psnr: float) -> str:
-    rows = [
-        ("", "sampling", "speed-up", "compute", "PSNR"),
-        ("without TokenCache", f"{full:.2f} s", "1.00x", "100.0%", "-"),
-        ("with TokenCache", f"{cached:.2f} s", f"{full / cached:.2f}x", compute, f"{psnr:.1f} dB"),
-    ]
-    return "\n".join(f"{row[0]:<20}" + "".join(f"{cell:>11}" for cell in row[1:]) for row in rows)
+def table(seconds: list[float], compute: list[str], distance: list[float | None]) -> str:
+    """One row for each of WAYS; the speed-up is against the first."""
+    rows = [("", "sampling", "speed-up", "compute", "PSNR")]
+    for way, took, share, psnr in zip(WAYS, seconds, compute, distance):
+        rows.append((way, f"{took:.2f} s", f"{seconds[0] / took:.2f}x", share, "-" if psnr is None else f"{psnr:.1f} dB"))
+    return "\n".join(f"{row[0]:<28}" + "".join(f"{cell:>11}" for cell in row[1:]) for row in rows)
 
 
 if __name__ == "__main__":

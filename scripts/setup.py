@@ -20,7 +20,10 @@ PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 STAMP = VENV / "tokencache-setup"
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")  # newer torch has no matching torchaudio
 EXTRAS = ("test", "bench")
-MODEL = ROOT / "reference" / "emoji-dit.safetensors"
+LINKED = {  # of reference/, by their folder in ComfyUI's models
+    "diffusion_models": ROOT / "reference" / "emoji-dit.safetensors",
+    "tokencache": ROOT / "reference" / "emoji-predictor.safetensors",
+}
 GIGABYTES_NEEDED = 8
 
 
@@ -52,8 +55,9 @@ def prepare() -> None:
     comfyui = comfyui_path()
     ensure_packages(comfyui)
     link(ROOT, comfyui / "custom_nodes" / PACK_NAME, already=pack_entry(comfyui) is not None)
-    if MODEL.is_file():
-        link(MODEL, comfyui / "models" / "diffusion_models" / MODEL.name)
+    for folder, file in LINKED.items():
+        if file.is_file():
+            link(file, comfyui / "models" / folder / file.name)
 
 
 def ensure_venv() -> None:

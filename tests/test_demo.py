@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import demo
@@ -12,22 +13,40 @@ from PIL import Image
 from tiny_dit import tiny_dit_file
 from workflow_to_api import read_workflow, to_api
 
+from tokencache_core.__main__ import main
+
 
 @pytest.fixture(scope="module")
-def prompt(comfy_server: ComfyServer) -> dict[str, Any]:
-    """The example workflow, its model and steps replaced by small ones."""
+def prompts(comfy_server: ComfyServer) -> Iterator[list[dict[str, Any]]]:
+    """The example workflows, their models, predictor and steps replaced by small ones."""
     folder = comfy_server.output / "diffusion_models"  # ComfyUI looks for models there too
     folder.mkdir(exist_ok=True)
-    tiny_dit_file(folder / "tiny.safetensors", in_channels=3, input_size=32, num_classes=9)
-    prompt = to_api(read_workflow(demo.WORKFLOW), comfy_server.get("/object_info"))
-    for node in prompt.values():
+    model = tiny_dit_file(folder / "tiny.safetensors", in_channels=3, input_size=32, num_classes=9)
+    predictor = comfy_server.comfyui / "models" / "tokencache" / f"{__name__}.safetensors"
+    predictor.parent.mkdir(parents=True, exist_ok=True)
+    written = (predictor, predictor.with_suffix(".training"))
+    for file in written:
+        file.unlink(missing_ok=True)
+    trained = ["--cache-ratio", "0.7", "--predictor", "light", "--last-blocks", "1", "--rank", "2", "--loss", "drift"]
+    assert main(["train", "--model", str(model), "--out", str(predictor), "--iterations", "1", "--steps", "6", "--batch", "1", *trained]) == 0
+    prompts = [to_api(read_workflow(file), comfy_server.get("/object_info")) for file in demo.WORKFLOWS]
+    for node in [node for prompt in prompts for node in prompt.values()]:
         if node["class_type"] == "TokenCacheLoadDiT":
             node["inputs"]["dit_name"] = "tiny.safetensors"
+        elif node["class_type"] == "TokenCacheLoadPredictor":
+            node["inputs"]["predictor_name"] = predictor.name
         elif node["_meta"]["title"] == "Classes of the nine pictures":
             node["inputs"]["label"] = "0, 1, 2, 3, 4, 5, 6, 7, 8"
         elif node["class_type"] == "KSampler":
             node["inputs"]["steps"] = 8
-    return prompt
+    yield prompts
+    for file in written:
+        file.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def prompt(prompts: list[dict[str, Any]]) -> dict[str, Any]:
+    return prompts[0]
 
 
 @pytest.fixture
@@ -36,19 +55,18 @@ def titles(prompt: dict[str, Any]) -> dict[str, str]:
 
 
 @pytest.mark.server
-def test_it_ends_with_pictures_and_a_table(comfy_server, prompt, titles, tmp_path, monkeypatch, capsys):
+def test_it_ends_with_pictures_and_a_table(comfy_server, prompts, titles, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(demo, "RESULTS", tmp_path)
-    run_prompt(comfy_server, demo.warm_up(prompt))
-    run = run_prompt(comfy_server, prompt)
-    assert {titles[title] for title in demo.SAMPLERS} <= run.seconds.keys()
-    assert titles["Load DiT"] in run.cached
-    demo.collect(comfy_server, run, titles)
+    run_prompt(comfy_server, demo.warm_up(prompts[0]))
+    shown = [demo.Shown(comfy_server, file.name, run_prompt(comfy_server, prompt), prompt) for file, prompt in zip(demo.WORKFLOWS, prompts)]
+    assert titles["Load DiT"] in shown[0].run.cached
+    demo.collect(*shown)
     printed = capsys.readouterr().out
-    assert "IIPPIPPI" in printed
-    assert "without TokenCache" in printed and " dB" in printed
-    for name in ("grid_full.png", "grid_tokencache.png", "heatmap.png", "steps.png"):
+    assert printed.count("IIPPIPPI") == 2
+    assert printed.count(" dB") == 2 and all(way in printed for way in demo.WAYS)
+    for name in ("grid_full.png", "grid_tokencache.png", "grid_predictor.png", "heatmap.png", "steps.png"):
         assert min(Image.open(tmp_path / name).size) > 30
-    assert "compute" in (tmp_path / "report.txt").read_text()
+    assert (tmp_path / "report.txt").read_text().count("compute") == 2
 
 
 @pytest.mark.server
@@ -61,21 +79,28 @@ def test_a_node_that_fails_is_named(comfy_server, prompt, titles):
 
 
 @pytest.mark.server
-def test_a_missing_output_is_named(comfy_server, prompt, titles, tmp_path, monkeypatch):
-    monkeypatch.setattr(demo, "RESULTS", tmp_path)
+def test_a_missing_output_is_named(comfy_server, prompt, titles):
     bare = demo.warm_up(demo.warm_up(prompt))  # seeds that no other test has used
     del bare[titles["Report"]]
-    run = run_prompt(comfy_server, bare)
-    with pytest.raises(demo.DemoError, match="node 'Report' showed no text"):
-        demo.collect(comfy_server, run, {title: node_id for title, node_id in titles.items() if title != "Report"})
+    shown = demo.Shown(comfy_server, "quick_start.json", run_prompt(comfy_server, bare), bare)
+    with pytest.raises(demo.DemoError, match="node 'Report' showed no text: is it still in quick_start.json"):
+        shown.report()
+    with pytest.raises(demo.DemoError, match="'KSampler with more' did not run: is it in quick_start.json"):
+        shown.seconds("with more")
 
 
 @pytest.mark.server
-def test_a_missing_model_is_named(comfy_server, prompt, titles):
-    prompt = demo.warm_up(prompt)
-    prompt[titles["Load DiT"]]["inputs"]["dit_name"] = "gone.safetensors"
-    with pytest.raises(demo.DemoError, match="no model gone.safetensors in models/diffusion_models"):
-        demo.check_model(prompt, comfy_server.get("/object_info"))
+@pytest.mark.parametrize(("workflow", "loader", "says"), [
+    (0, ("TokenCacheLoadDiT", "dit_name"), "no gone.safetensors in models/diffusion_models"),
+    (1, ("TokenCacheLoadPredictor", "predictor_name"), "no gone.safetensors in models/tokencache"),
+])
+def test_a_missing_file_is_named(comfy_server, prompts, workflow, loader, says):
+    prompt = demo.warm_up(prompts[workflow])
+    for node in prompt.values():
+        if node["class_type"] == loader[0]:
+            node["inputs"][loader[1]] = "gone.safetensors"
+    with pytest.raises(demo.DemoError, match=says):
+        demo.check_files(prompt, comfy_server.get("/object_info"))
 
 
 @pytest.mark.server
@@ -94,6 +119,7 @@ def test_a_server_that_ends_shows_its_last_words(tmp_path):
 
 
 def test_the_table_compares_the_samplers():
-    rows = demo.table(10.0, 4.0, "35.0%", 41.26).splitlines()
+    rows = demo.table([10.0, 4.0, 8.0], ["100.0%", "35.0%", "41.2%"], [None, 41.26, 42.0]).splitlines()
     assert rows[1].split() == ["without", "TokenCache", "10.00", "s", "1.00x", "100.0%", "-"]
     assert rows[2].split() == ["with", "TokenCache", "4.00", "s", "2.50x", "35.0%", "41.3", "dB"]
+    assert rows[3].split() == ["with", "the", "trained", "predictor", "8.00", "s", "1.25x", "41.2%", "42.0", "dB"]
