@@ -80,6 +80,19 @@ def test_the_reference_models_figures_grow_batch_by_batch(tmp_path, monkeypatch)
     assert told.startswith("| tokencache-25 | ") and " dB | " in told and told.count("|") == 7
 
 
+def test_two_methods_are_compared_sample_by_sample():
+    """Errors of 0.2 and 0.02 against ones of 0.02 and 0.2: 20 dB better on one sample, 20 worse on the other; then 20 better on both."""
+    def off_by(*errors: float) -> command.Measured:
+        samples = torch.tensor(errors).view(-1, 1, 1, 1).expand(-1, 3, 8, 8)
+        return command.Measured(torch.zeros(len(errors), 1), samples, (), ())
+
+    full = off_by(0.0, 0.0)
+    none, first = torch.tensor([False, False]), torch.tensor([True, False])
+    assert command.paired(off_by(0.02, 0.2), off_by(0.2, 0.02), full, none).endswith("better on 50% of the samples")
+    assert command.paired(off_by(0.02, 0.02), off_by(0.2, 0.2), full, none) == "+20.00 +- 0.00 dB, better on 100% of the samples"
+    assert "; on the 1 of classes kept from training +20.00" in command.paired(off_by(0.02, 0.2), off_by(0.2, 0.02), full, first)
+
+
 @pytest.mark.parametrize("text", ["tokencache", "tokencache-1", "tokencache-51", "euler-20", "-20"])
 def test_methods_that_are_none(text):
     with pytest.raises(argparse.ArgumentTypeError, match="such as tokencache-20"):
