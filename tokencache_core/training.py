@@ -197,7 +197,7 @@ class Training:
         return (
             f"all scores lie within {self.planner.spread:.2g} of each other, so the predictor tells no token from another: train longer, "
             f"raise the learning rate ({self.plan.learning_rate:g})"
-            + (f", or lower sparsity ({self.plan.sparsity:g})" if self.plan.sparsity else "")
+            + (f", or raise sparsity ({self.plan.sparsity:g})" if self.plan.soft else "")
         )
 
     def close(self) -> None:
