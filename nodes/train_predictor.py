@@ -79,11 +79,11 @@ def _train(training: Training, minutes: float) -> None:
     while True:
         point = training.step()
         logging.info(f"TokenCache training: iteration {point.iteration}, drift {point.loss:.4g}")
-        done = (time.monotonic() - started) / (60 * minutes)
+        elapsed = time.monotonic() - started
         chart = None
         if time.monotonic() - drawn > CHART_EVERY:
             chart, drawn = ("PNG", draw_training(training.log), None), time.monotonic()
-        bar.update_absolute(min(1000, round(1000 * done)), 1000, chart)
+        bar.update_absolute(min(1000, round(1000 * elapsed / (60 * minutes))), 1000, chart)
         comfy.model_management.throw_exception_if_processing_interrupted()
-        if done >= 1:
+        if training.is_over(minutes, elapsed):
             return

@@ -18,7 +18,8 @@ from tokencache_core.noise_schedule import simple_sigmas
 from tokencache_core.sampling import starting_noise
 from tokencache_core.schedule import UniformSchedule
 from tokencache_core.settings import CacheSettings
-from tokencache_core.training import Training, TrainingDiverged
+from tokencache_core.training import Training
+from tokencache_core.training_outcome import TrainingDiverged
 from tokencache_core.training_plan import TrainingPlan
 from tokencache_core.training_state import TrainingStateError, load_state, save_state
 
@@ -324,6 +325,16 @@ def test_more_last_blocks_than_blocks(training):
     with pytest.raises(ValueError, match="last_blocks is 4, but the model has only 3 blocks"):
         model = tiny_dit()
         Training(plan, model, model.blocks, training.start)
+
+
+def test_a_training_ends_at_the_iteration_nearest_to_its_minutes():
+    model = tiny_dit()
+    state = Training(PLAN, model, model.blocks, starter(model))
+    assert not state.is_over(0.01)                    # one iteration always runs
+    state.iteration, state.seconds = 3, 60.0          # 20 seconds each
+    assert not state.is_over(1.2) and state.is_over(1.1)   # a fourth would end 8 seconds late, 14 seconds late
+    assert state.is_over(1.2, elapsed=63.0)
+    state.close()
 
 
 def test_intervals_are_drawn_around_the_plans():

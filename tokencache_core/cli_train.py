@@ -19,7 +19,8 @@ from .learned import Learned
 from .predictor_file import PredictorFileError, save_trained_cache
 from .processes import Processes, launched
 from .trained_cache import TrainedCache, kept
-from .training import Training, TrainingDiverged
+from .training import Training
+from .training_outcome import TrainingDiverged
 from .training_state import TrainingStateError, load_state, save_state
 
 SAVE_EVERY = 60.0  # seconds
@@ -36,7 +37,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--model", required=True, metavar="FILE", help="a DiT as .safetensors or .pt (see `info`)")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="the predictor file to write, .safetensors")
     budget = parser.add_mutually_exclusive_group()
-    budget.add_argument("--minutes", type=number_in(0, 1e6), default=15.0, metavar="M", help="stop after so long")
+    budget.add_argument("--minutes", type=number_in(0, 1e6), default=15.0, metavar="M", help="stop after so long, to half an iteration")
     budget.add_argument("--iterations", type=whole_number(1), metavar="N", help="stop after so many iterations in all")
     parser.add_argument("--resume", action="store_true", help="go on where an earlier call with the same --out stopped")
     add_plan_arguments(parser)
@@ -103,7 +104,7 @@ def _train(training: Training, args: argparse.Namespace, state: Path, processes:
     try:
         with tqdm(left, desc="train", unit="iteration", total=args.iterations, initial=training.iteration, disable=processes.rank > 0) as bar:
             for _ in bar:
-                if args.iterations is None and training.seconds >= 60 * args.minutes:
+                if args.iterations is None and training.is_over(args.minutes):
                     break
                 point = training.step()
                 shown = {"drift": f"{point.loss:.3g}"} | ({"held out": f"{point.held_out:.3g}"} if point.held_out else {})

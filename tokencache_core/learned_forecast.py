@@ -3,7 +3,8 @@
 The polynomial through the last refreshes (history.py) knows nothing of the model. How this model's updates go on from
 a given history can be learned from its own runs: a gain for every channel of every term of the polynomial, and a small
 network of one hidden layer over the token's last refreshes. It begins as the plain polynomial, and costs about one per cent
-of a full step. TokenCache's own repair of a forecast is LoRA on the last blocks (lora.py), which costs those blocks.
+of a full step's arithmetic (of its time on a CPU up to a tenth). TokenCache's own repair of a forecast is LoRA on the last
+blocks (lora.py), which costs those blocks.
 """
 
 from __future__ import annotations

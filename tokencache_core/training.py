@@ -32,6 +32,7 @@ from .processes import Processes
 from .reused_runs import reused_runs
 from .stopwatch import timed
 from .trained_cache import TrainingPoint
+from .training_outcome import Outcome, TrainingDiverged
 from .training_plan import TrainingPlan
 
 TURNS = 4          # cached runs in an iteration
@@ -45,24 +46,6 @@ class Best:
     held_out: float
     weights: tuple[Tensor, ...]
     shares: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Of a training, on the held-out run: how far it strays with and without what was learned, and the speed-up by the clock."""
-
-    drift: float
-    without: float
-    speedup: float
-
-    @property
-    def notes(self) -> dict[str, str]:
-        """For the file."""
-        return {"held_out_drift": f"{self.drift:.4g}", "held_out_drift_untrained": f"{self.without:.4g}", "held_out_speedup": f"{self.speedup:.2f}"}
-
-
-class TrainingDiverged(ArithmeticError):
-    """The drift is no longer a number; the averaged weights are those of the last whole iteration."""
 
 
 class Training:
@@ -122,6 +105,11 @@ class Training:
         self.seconds += seconds
         self.log.append(TrainingPoint(self.iteration, self.seconds, loss, held_out))
         return self.log[-1]
+
+    def is_over(self, minutes: float, elapsed: float | None = None) -> bool:
+        """Whether to stop now comes nearer to `minutes` than one more iteration would. elapsed: seconds, where not the iterations' alone."""
+        elapsed = self.seconds if elapsed is None else elapsed
+        return elapsed + 0.5 * self.seconds / max(1, self.iteration) >= 60 * minutes
 
     def _followed(self, run: Run, plain: PlainRun, schedule_seed: int) -> list[float]:
         settings = self.plan.settings

@@ -10,7 +10,8 @@ from .dit import DiT
 from .learned import Learned
 from .settings import CacheSettings
 from .settings_sweep import variants
-from .training import Training, TrainingDiverged
+from .training import Training
+from .training_outcome import TrainingDiverged
 from .training_plan import TrainingPlan
 
 ITERATIONS = "iterations"
@@ -30,7 +31,7 @@ class Trial:
 
     def enough(self, training: Training) -> bool:
         if self.iterations is None:
-            return training.seconds >= 60 * self.minutes
+            return training.is_over(self.minutes)
         return training.iteration >= self.iterations
 
 
