@@ -184,15 +184,15 @@ def main() -> None:
     with torch.no_grad():
         known = torch.cat([classifier.features(part) for part in pictures.split(256)])
     measure(model, classifier, labels, [FULL, *args.methods], args.out, trained)
-    full = read(args.out, FULL, batches)
+    measured = {method: read(args.out, method, batches) for method in [FULL, *args.methods]}
     print(f"{len(labels)} samples of {STEPS} DDIM steps, guidance {CFG:g}; Frechet distance from the data, and from the full run's samples")
     print("| method | speed-up | PSNR | from the data | times the full run's (95 %) | from the full run |\n|---|---|---|---|---|---|")
-    for method in [FULL, *args.methods]:
-        print(line(method, read(args.out, method, batches), full, known))
-    first = read(args.out, args.methods[0], batches)
+    for method, found in measured.items():
+        print(line(method, found, measured[FULL], known))
+    first = args.methods[0]
     held_out = torch.isin(labels, torch.tensor(labels_apart(None, model.config.num_classes, None)[1]))
-    for method in args.methods[1:]:
-        print(f"{args.methods[0]} against {method}: {paired(first, read(args.out, method, batches), full, held_out)}")
+    for other in args.methods[1:]:
+        print(f"{first} against {other}: {paired(measured[first], measured[other], measured[FULL], held_out)}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ a `settings.CacheSettings` and a `schedule.Schedule`; what the engine must know 
 per block class.
 
 *A sampling run* opens a `session.Session`. It knows the run's steps, asks the schedule which are I-steps (`spacing` has
-them evenly), and holds all state: closing it frees the caches and leaves a `report.Report`.
+them evenly, an `error_bound` finds them as the run goes), and holds all state: closing it frees the caches and leaves a `report.Report`.
 
 *A denoise step* is one `Session.evaluation`, an I-step or a P-step by its sigma. An I-step shows what the P-steps before it
 got wrong, and its `corrector` takes back a part of that. An evaluation may take several calls of the

@@ -127,8 +127,8 @@ def schedule_of(args: argparse.Namespace, trained: TrainedCache | None = None, p
             return placed(args.i_step_count)
         if option == "speed_up":
             schedule = SpeedupSchedule(args.speed_up, placed, 0.0 if trained is None else trained.p_step).costing(p_step)
-            if schedule.out_of_reach(args.steps):
-                raise ValueError(schedule.out_of_reach(args.steps))
+            if why := schedule.out_of_reach(args.steps):
+                raise ValueError(why)
             return schedule
         return UniformSchedule(args.interval, args.warmup) if option == "interval" else ErrorBoundSchedule(args.error_bound)
     except ValueError as error:

@@ -98,8 +98,8 @@ class Session:
         self.notes: dict[str, None] = {}  # in the order in which they were first made
         if isinstance(schedule, SpeedupSchedule):
             schedule = schedule.costing(p_step)
-            if schedule.out_of_reach(len(self.taus)):
-                self.note(schedule.out_of_reach(len(self.taus)))
+            if why := schedule.out_of_reach(len(self.taus)):
+                self.note(why)
         self.i_steps = schedule.i_steps(self.taus)
         bounded = isinstance(schedule, ErrorBoundSchedule)
         self.error_bound = ErrorBound(schedule.bound, settings.order, 1 - p_step) if bounded else None
