@@ -1,4 +1,4 @@
-"""A sampling run through the host's own guider and sampler, to learn from (`distill.Run`)."""
+"""A sampling run through the host's own guider and sampler, to learn from or to tune on (`distill.Run`)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .model_hooks import KEY, SESSION, around_network, open_session
 class HostRun:
     """One KSampler run of `latent` (B, C, ...) with noise of `seed`.
 
-    model: with `around_network` among its wrappers (`training_copy`), so that a session in the run's options is honoured.
+    model: of `honouring_sessions` or `training_copy`.
     """
 
     def __init__(
@@ -52,8 +52,10 @@ class HostRun:
             del options[SESSION]
 
     def sample(self, around: Callable[[Denoise], Denoise] = lambda denoise: denoise) -> Tensor:
+        """The samples, scaled as the model sees them and not as its VAE does."""
         noise = comfy.sample.prepare_noise(self.latent, self.seed)
-        return _Guider(self, around).sample(noise, self.latent, self.sampler, self.sigmas, disable_pbar=True, seed=self.seed)
+        samples = _Guider(self, around).sample(noise, self.latent, self.sampler, self.sigmas, disable_pbar=True, seed=self.seed)
+        return self.model.model.process_latent_in(samples)
 
 
 class _Guider(comfy.samplers.CFGGuider):
@@ -74,12 +76,23 @@ class _Guider(comfy.samplers.CFGGuider):
         return super().predict_noise(x, sigma.expand(x.shape[0]), model_options, seed)
 
 
+def honouring_sessions(model: ModelPatcher) -> ModelPatcher:
+    """A clone of the MODEL, without any Apply TokenCache before it, whose runs honour a session in their options."""
+    clone = model.clone()
+    _honour_sessions(clone)
+    return clone
+
+
 def training_copy(model: ModelPatcher) -> ModelPatcher:
-    """A copy of the MODEL, read again from its file, whose runs honour a session, and whose weights are its own and let gradients through."""
+    """The same of a copy, read again from its file, whose weights are its own and let gradients through."""
     if model.cached_patcher_init is None:
         raise ValueError("this MODEL cannot be copied, because its loader does not say how to load it again: use another loader node")
     copy = model.clone(force_deepcopy=True)
-    for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.PREDICT_NOISE, WrappersMP.APPLY_MODEL):
-        copy.remove_wrappers_with_key(kind, KEY)  # of an Apply TokenCache before the training
-    copy.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, around_network)
+    _honour_sessions(copy)
     return copy
+
+
+def _honour_sessions(model: ModelPatcher) -> None:
+    for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.PREDICT_NOISE, WrappersMP.APPLY_MODEL):
+        model.remove_wrappers_with_key(kind, KEY)
+    model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, around_network)

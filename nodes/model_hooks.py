@@ -19,7 +19,7 @@ from comfy.patcher_extension import WrappersMP
 
 from ..tokencache_core.allocation import tokens_per_block
 from ..tokencache_core.attention import OVERRIDE_KEY
-from ..tokencache_core.fingerprint import fingerprint_of
+from ..tokencache_core.fingerprint import Fingerprint, fingerprint_of
 from ..tokencache_core.forward import cached_blocks
 from ..tokencache_core.learned import Learned
 from ..tokencache_core.plan import Planner
@@ -36,9 +36,9 @@ _OUTSIDE_BLOCKS = {"post_input"}  # patches that never see a block's tokens, so 
 
 
 def apply_tokencache(
-    model: ModelPatcher, settings: CacheSettings, schedule: Schedule, trained: TrainedCache | None = None,
+    model: ModelPatcher, settings: CacheSettings, schedule: Schedule, trained: TrainedCache | None = None, tuned_for: Fingerprint | None = None,
 ) -> tuple[ModelPatcher, ReportHandle]:
-    """A clone of the model that samples with token caching, and the handle of its reports."""
+    """A clone of the model that samples with token caching, and the handle of its reports. tuned_for: of a preset, which model it is of."""
     network = model.model.diffusion_model
     family = family_of(network)
     hooks, patched = _Hooks(settings, schedule), model.clone()
@@ -48,8 +48,11 @@ def apply_tokencache(
     else:
         blocks = [block for block, _ in family.blocks(network)]
         tokens_per_block(settings, len(blocks), 1)  # refuses a K beyond the model's depth
+        if tuned_for is not None and tuned_for.compare(fingerprint_of(family.name, blocks), "preset tuned") != "same":
+            hooks.warn("the preset was tuned on other weights of this architecture: speed and likeness may differ from what it says")
         if trained is not None:
-            hooks.warning = _check_fits(trained, family.name, blocks)
+            if trained.fingerprint.compare(fingerprint_of(family.name, blocks)) != "same":
+                hooks.warn("the predictor was trained on other weights of this architecture: it may repair less than it should")
             hooks.learned = trained.learned(blocks)
     for kind, wrapper in (
         (WrappersMP.OUTER_SAMPLE, hooks.around_run), (WrappersMP.PREDICT_NOISE, hooks.around_evaluation),
@@ -66,7 +69,11 @@ class _Hooks:
     def __init__(self, settings: CacheSettings, schedule: Schedule) -> None:
         self.settings, self.schedule, self.handle = settings, schedule, ReportHandle()
         self.learned = Learned()
-        self.warning = ""   # for the report of every run
+        self.warnings: list[str] = []   # for the report of every run
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+        logging.warning(f"TokenCache: {text}")
 
     def around_run(self, executor: Any, noise: torch.Tensor, latent: Any, sampler: Any, sigmas: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         guider = executor.class_obj
@@ -74,8 +81,8 @@ class _Hooks:
         if family is None or len(sigmas) < 2:
             return executor(noise, latent, sampler, sigmas, *args, **kwargs)
         session = open_session(guider.model_patcher, self.settings, self.schedule, sigmas, sampler, learned=self.learned)
-        if self.warning:
-            session.note(self.warning)
+        for warning in self.warnings:
+            session.note(warning)
         own_options = guider.model_options
         guider.model_options = create_model_options_clone(own_options)
         guider.model_options["transformer_options"][SESSION] = session
@@ -126,24 +133,14 @@ def open_session(
     streams = tuple(spec.stream for _, spec in family_of(network).blocks(network))
     return Session(
         settings, schedule, sigmas=sigmas[:-1].tolist(), tau=_tau_function(patcher), streams=streams, device=patcher.load_device,
-        planner=planner, learned=learned, end=float(sigmas[-1]), euler=_is_euler(sampler),
+        planner=planner, learned=learned, end=float(sigmas[-1]), euler=is_euler(sampler),
     )
 
 
-def _is_euler(sampler: Any) -> bool:
+def is_euler(sampler: Any) -> bool:
     """Whether a SAMPLER is Euler's method without noise of its own: `euler`, and `ddim`, which is built upon it."""
     function = getattr(sampler, "sampler_function", None)
     return function is k_diffusion_sampling.sample_euler and not sampler.extra_options.get("s_churn")
-
-
-def _check_fits(trained: TrainedCache, name: str, blocks: list[torch.nn.Module]) -> str:
-    """Refuse a predictor of another architecture; a warning, or nothing, about other weights of the same."""
-    same = trained.fingerprint.compare(fingerprint_of(name, blocks)) == "same"
-    if same:
-        return ""
-    warning = "the predictor was trained on other weights of this architecture: it may repair less than it should"
-    logging.warning(f"TokenCache: {warning}")
-    return warning
 
 
 def _tau_function(patcher: ModelPatcher) -> Callable[[float], float]:

@@ -9,6 +9,7 @@ from ..tokencache_core.schedule import UniformSchedule, schedule_from_choices
 from ..tokencache_core.settings import CONTEXTS, SCORES, SHARES, CacheSettings
 from .model_hooks import apply_tokencache
 from .nodes_predictor import PredictorType
+from .nodes_tune import PresetType
 from .report_handle import ReportHandle
 
 ReportType = io.Custom("TOKENCACHE_REPORT")
@@ -60,6 +61,10 @@ class ApplyTokenCache(io.ComfyNode):
                     "predictor", optional=True,
                     tooltip="From Load Cache Predictor: what a training has learned about this model. It brings the settings that it was trained for.",
                 ),
+                PresetType.Input(
+                    "preset", optional=True,
+                    tooltip="From Tune TokenCache or Load TokenCache Preset: takes the place of the settings above and, unless one is connected, of the schedule.",
+                ),
             ],
             outputs=[
                 io.Model.Output(tooltip="The model, sampling with TokenCache."),
@@ -70,15 +75,18 @@ class ApplyTokenCache(io.ComfyNode):
     @classmethod
     def execute(
         cls, model, cache_ratio, forecast_order, last_blocks, context, score, shares, corrector=DEFAULTS.corrector, schedule=None,
-        predictor=None,
+        predictor=None, preset=None,
     ) -> io.NodeOutput:
         settings = CacheSettings(
             cache_ratio=cache_ratio, order=forecast_order, last_blocks=last_blocks, context=context, score=score, shares=shares,
             corrector=corrector,
         )
+        tuned_for = None
+        if preset is not None:
+            settings, schedule, tuned_for = preset.settings, schedule or preset.schedule(), preset.fingerprint
         if predictor is not None:
             settings, schedule = predictor.apply_to(settings), schedule or UniformSchedule(predictor.interval)
-        return io.NodeOutput(*apply_tokencache(model, settings, schedule or UniformSchedule(), predictor))
+        return io.NodeOutput(*apply_tokencache(model, settings, schedule or UniformSchedule(), predictor, tuned_for))
 
 
 class IStepScheduler(io.ComfyNode):

@@ -1,4 +1,4 @@
-"""Where predictors are kept: models/tokencache; and where their plain LoRAs go: models/loras."""
+"""Where predictors and presets are kept: models/tokencache; and where plain LoRAs go: models/loras."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ FOLDER = "tokencache"
 folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir, FOLDER))
 
 
-def file_to_write(name: str) -> Path:
+def file_to_write(name: str, suffix: str = SUFFIX) -> Path:
     """The file called `name` in models/tokencache; ValueError for one that is there already or lies elsewhere."""
-    plain = name.strip().removesuffix(SUFFIX)
+    plain = name.strip().removesuffix(suffix)
     if not plain or plain != os.path.basename(plain) or plain.startswith(".") or "\\" in plain or not plain.isprintable():
         raise ValueError(f"save_as {name!r} is not a plain file name: write one without folders, such as my_predictor")
     folder = Path(folder_paths.get_folder_paths(FOLDER)[0])
-    file = folder / f"{plain}{SUFFIX}"
+    file = folder / f"{plain}{suffix}"
     if file.exists():
         raise ValueError(f"{file} exists already: choose another name for save_as, or remove it")
     return file

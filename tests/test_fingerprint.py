@@ -100,7 +100,7 @@ def test_another_architecture_is_refused_with_both_names(shape):
         ours.compare(theirs)
     text = str(caught.value)
     assert ours.architecture in text and theirs.architecture in text
-    assert "train a predictor for this one" in text and "\n" not in text
+    assert "a predictor trained for this one" in text and "\n" not in text
 
 
 def test_a_hidden_difference_of_layout_is_another_architecture():

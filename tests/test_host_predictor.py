@@ -84,7 +84,7 @@ def test_saving_writes_the_predictor_and_its_plain_lora(tiny, loaded, tmp_path, 
     assert names == {f"diffusion_model.blocks.{last}.mlp.fc2.{part}" for part in ("lora_down.weight", "lora_up.weight", "alpha")}
     with pytest.raises(ValueError, match="exists already"):
         SaveCachePredictor.execute(loaded, "kept")
-    with pytest.raises(ValueError, match="but this model is Flux"):
+    with pytest.raises(ValueError, match="but the model is Flux"):
         SaveCachePredictor.execute(loaded, "other", tiny_flux().model)
     assert not (tmp_path / "predictors" / "other.safetensors").exists()
 
@@ -99,7 +99,7 @@ def test_the_chart_shows_both_lines(loaded):
 
 
 def test_another_architecture_is_refused_before_any_work(loaded):
-    with pytest.raises(ValueError, match="trained for DiT: .*, but this model is Flux: .*train a predictor for this one"):
+    with pytest.raises(ValueError, match="trained for DiT: .*, but the model is Flux: .*a predictor trained for this one"):
         ApplyTokenCache.execute(tiny_flux().model, **APPLY, predictor=loaded)
 
 

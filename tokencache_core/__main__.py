@@ -6,12 +6,12 @@ import argparse
 import sys
 from typing import NoReturn
 
-from . import cli_bench, cli_calibrate, cli_experiment, cli_info, cli_sample, cli_train
+from . import cli_bench, cli_calibrate, cli_experiment, cli_info, cli_sample, cli_train, cli_tune
 from .cli_checks import BAD_INPUT, CommandError
 
 COMMANDS = {
     "sample": cli_sample, "train": cli_train, "calibrate": cli_calibrate, "bench": cli_bench, "experiment": cli_experiment,
-    "info": cli_info,
+    "info": cli_info, "tune": cli_tune,
 }
 INTERRUPTED = 130
 

@@ -1,4 +1,4 @@
-"""How many I-steps fit into a given time, from a short calibration of I-step and P-step seconds."""
+"""A short calibration: seconds of an unpatched step, and of I-steps and P-steps under each of the settings to be swept."""
 
 from __future__ import annotations
 
@@ -8,24 +8,10 @@ from statistics import median
 
 from .bench_workload import Workload
 from .settings import CacheSettings
+from .step_times import StepTimes
 
 CALIBRATION_STEPS, CALIBRATION_I_STEPS = 10, (0, 1, 2, 6)
 ROUNDS = 2
-
-
-@dataclass(frozen=True)
-class StepTimes:
-    """Seconds of one I-step and of one P-step."""
-
-    i_step: float
-    p_step: float
-
-    def run_seconds(self, i_steps: int, steps: int) -> float:
-        return i_steps * self.i_step + (steps - i_steps) * self.p_step
-
-    def i_steps_for(self, seconds: float, steps: int, least: int = 1) -> int:
-        """The number of I-steps, `least`..steps, whose run comes nearest to `seconds`."""
-        return min(range(min(least, steps), steps + 1), key=lambda count: abs(self.run_seconds(count, steps) - seconds))
 
 
 @dataclass(frozen=True)

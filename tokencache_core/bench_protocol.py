@@ -25,7 +25,8 @@ MATCH_TOLERANCE = 0.03
 class Candidate:
     """One row to be measured: a method under one setting. `run` gives pictures (B, C, H, W) and the compute share.
 
-    matched_to: settings of the `tokencache` row whose seconds this one was laid out to take.
+    matched_to: settings of the `tokencache` row whose seconds this one was laid out to take. baseline: the method whose
+    (only) row its speed-up and its likeness are reckoned from.
     """
 
     method: str
@@ -34,6 +35,7 @@ class Candidate:
     expected_seconds: float
     note: str = ""
     matched_to: dict[str, Any] | None = None
+    baseline: str = "full"
 
 
 @dataclass(frozen=True)
@@ -94,9 +96,11 @@ def measure_interleaved(
 def rows_of(
     candidates: Sequence[Candidate], measured: Sequence[Measurement], exact: Tensor, workload: Workload,
 ) -> list[Row]:
-    """The table's rows. Exactly one candidate must be `full`: all others are compared with it."""
-    (full,) = [m for c, m in zip(candidates, measured) if c.method == "full"]
-    rows = [_row(c, m, full, exact, workload.is_pixels) for c, m in zip(candidates, measured)]
+    """The table's rows. Exactly one candidate must be `full`, or another's baseline: those that name it are compared with it."""
+    full: dict[str, Measurement] = {}
+    for name in {candidate.baseline for candidate in candidates}:
+        (full[name],) = [m for c, m in zip(candidates, measured) if c.method == name]
+    rows = [_row(c, m, full[c.baseline], exact, workload.is_pixels) for c, m in zip(candidates, measured)]
     return [_with_match(row, candidate, rows) for row, candidate in zip(rows, candidates)]
 
 

@@ -1,4 +1,4 @@
-"""Which model a trained cache was made for: its architecture, which must be the same, and its weights, which should be.
+"""Which model a trained cache, or a preset, was made for: its architecture, which must be the same, and its weights, which should be.
 
 The architecture is a line to read and to compare. The weights are told by a sample of their values in bfloat16, not by
 a hash, so that a model keeps its fingerprint when a host loads it as float32, float16 or bfloat16.
@@ -40,12 +40,12 @@ class Fingerprint:
     architecture: str
     weights: str
 
-    def compare(self, model: Fingerprint) -> str:
-        """"same", or "other weights" of the same architecture; ArchitectureError where `model` has another one."""
+    def compare(self, model: Fingerprint, what: str = "predictor trained") -> str:
+        """"same", or "other weights" of the same architecture; ArchitectureError, naming `what` has this one, where `model` has another."""
         if self.architecture != model.architecture:
             raise ArchitectureError(
-                f"the predictor was trained for {self.architecture}, but this model is {model.architecture}: "
-                "load the model it belongs to, or train a predictor for this one"
+                f"this is a {what} for {self.architecture}, but the model is {model.architecture}: "
+                f"load the model it belongs to, or a {what} for this one"
             )
         return "same" if _agree(self.weights, model.weights) else "other weights"
 

@@ -71,9 +71,9 @@ def from_text(text: str) -> PredictorMetadata:
     repair = None if record.value["repair"] is None else Record(record.value["repair"], "repair", ("rank", "alpha"))
     return PredictorMetadata(
         fields={
-            "settings": _settings(record.value["settings"]),
+            "settings": read_settings(record.value["settings"]),
             "interval": record.whole("interval", 1),
-            "fingerprint": _fingerprint(record.value["fingerprint"]),
+            "fingerprint": read_fingerprint(record.value["fingerprint"]),
             "shares": record.numbers("shares"),
             "calibration": _calibration(record.value["calibration"]),
             "log": tuple(_training_point(line) for line in record.list("log")),
@@ -95,7 +95,7 @@ def _check_version(content: Any) -> None:
         raise NewerFormatError(f"its format is {version}, newer than the {VERSION} known here: update TokenCache")
 
 
-def _settings(value: Any) -> CacheSettings:
+def read_settings(value: Any) -> CacheSettings:
     """Settings that a later version adds keep their defaults in an older file."""
     defaults = {field.name: field.default for field in fields(CacheSettings)}
     record = Record(value, "settings", (), defaults)
@@ -103,7 +103,7 @@ def _settings(value: Any) -> CacheSettings:
     return CacheSettings(**{key: read[type(default)](key) for key, default in defaults.items() if key in record})
 
 
-def _fingerprint(value: Any) -> Fingerprint:
+def read_fingerprint(value: Any) -> Fingerprint:
     record = Record(value, "fingerprint", ("architecture", "weights"))
     for key in ("architecture", "weights"):
         if not record.text(key).isprintable():  # it is quoted in errors

@@ -1,0 +1,142 @@
+"""The tuner on a tiny DiT: it lands on its goal, prefers what is likest, stops where the goal is out of reach or the time over."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tiny_dit import tiny_dit
+from tokencache_core.cached import sample_cached
+from tokencache_core.distill import Run
+from tokencache_core.drawn_runs import HELD_OUT_SEEDS
+from tokencache_core.dit_run import DiTRun
+from tokencache_core.fingerprint import Fingerprint
+from tokencache_core.metrics import psnr
+from tokencache_core.noise_schedule import simple_sigmas
+from tokencache_core.preset import Goal
+from tokencache_core.sampling import starting_noise
+from tokencache_core.settings import CacheSettings
+from tokencache_core.step_times import StepTimes
+from tokencache_core.tuner import GoalOutOfReach, Probe, Tuner
+from tokencache_core.tuning_space import CORNERS, OURS, Choice, space
+
+SIGMAS = simple_sigmas(16)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_dit(width=128, depth=4, input_size=16, in_channels=3)
+
+
+@pytest.fixture
+def seeds():
+    return []
+
+
+@pytest.fixture
+def start(model, seeds):
+    def run(seed: int) -> DiTRun:
+        seeds.append(seed)
+        noise = starting_noise((3, 3, 16, 16), 10 * seed, SIGMAS[0])
+        return DiTRun(model, torch.arange(3), noise=noise, sigmas=SIGMAS, cfg=2.0, solver="ddim")
+    return run
+
+
+def likeness(run: Run, choice: Choice, i_steps: int) -> float:
+    full = run.sample(lambda denoise: denoise)
+    return psnr(sample_cached(run, choice.settings, choice.schedule(i_steps))[0], full).mean().item()
+
+
+@torch.no_grad()
+def test_a_speed_up_is_met_by_the_likest_choice(start):
+    choices = [*CORNERS, OURS]
+    tuner = Tuner(start, Goal("speed-up", 2.0), choices, minutes=2, is_pixels=True)
+    tuner.tune()
+    assert tuner.best.speedup() >= 0.98 * 2.0
+    fast = [probe for probe in tuner.tried if probe.speedup() >= 0.98 * 2.0]
+    assert {probe.choice.name for probe in tuner.tried} == {choice.name for choice in choices}
+    assert tuner.best.db.mean() == max(probe.db.mean() for probe in fast)
+    assert tuner.best.db.mean().item() == pytest.approx(likeness(start(0), tuner.best.choice, tuner.best.i_steps), abs=1e-4)
+
+
+@torch.no_grad()
+def test_a_floor_is_met_by_the_fewest_i_steps(start):
+    tuner = Tuner(start, Goal("psnr", 30.0), [OURS], minutes=2, is_pixels=True)
+    tuner.tune()
+    best = tuner.best
+    error = best.db.std() / 3**0.5
+    assert best.db.mean() - error >= 30.0
+    below = [probe for probe in tuner.tried if probe.i_steps == best.i_steps - 1]
+    assert best.i_steps == 1 or below and below[0].db.mean() - below[0].db.std() / 3**0.5 < 30.0
+
+
+def test_another_choice_takes_over_only_where_it_is_faster_and_near_enough(start):
+    slow = Choice("everything", CacheSettings(cache_ratio=0.0), p_step=1.0)
+    tuner = Tuner(start, Goal("ssim", 0.9), [OURS, slow, CORNERS[2]], minutes=2, is_pixels=True)
+    tuner.tune()
+    assert tuner.best.choice is not slow
+    assert tuner.best.ssim.mean() >= 0.9
+
+
+def test_what_wins_is_measured_on_seeds_that_nothing_was_chosen_by(start, seeds):
+    tuner = Tuner(start, Goal("speed-up", 1.5), [OURS], minutes=2, is_pixels=True)
+    tuner.tune()
+    assert seeds[0] == 0 and seeds[1:] and all(seed >= HELD_OUT_SEEDS for seed in seeds[1:])
+    assert tuner.measured.samples == 3 * len(seeds[1:])
+    preset = tuner.preset(Fingerprint("a", "b"), {"sampler": "ddim"})
+    assert preset.measured == tuner.measured and preset.i_steps == tuner.best.i_steps and preset.notes["choice"] == OURS.name
+
+
+@pytest.mark.parametrize(("goal", "choices", "says"), [
+    (Goal("speed-up", 500.0), [OURS], "out of reach"), (Goal("psnr", 100.0), [CORNERS[2]], "cannot be met"),
+])
+def test_what_is_out_of_reach_is_said_soon(start, goal, choices, says):
+    tuner = Tuner(start, goal, choices, minutes=2, is_pixels=True)
+    with pytest.raises(GoalOutOfReach, match=says):
+        tuner.tune()
+    assert len(tuner.tried) <= 3 and tuner.preset(Fingerprint("a", "b"), {}) is None
+
+
+def test_when_the_time_is_over_the_rest_is_not_tried(start):
+    lines = []
+    tuner = Tuner(start, Goal("speed-up", 1.5), [OURS, *CORNERS], minutes=1e-4, is_pixels=True, told=lines.append)
+    with pytest.raises(GoalOutOfReach, match="time"):
+        tuner.tune()
+    assert any("time is over" in line for line in lines) and not tuner.tried
+
+
+def test_an_interrupt_leaves_the_best_so_far(start):
+    calls = []
+
+    def progress(share: float) -> None:
+        calls.append(share)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+
+    tuner = Tuner(start, Goal("speed-up", 1.5), [OURS, *CORNERS], minutes=2, is_pixels=True, progress=progress)
+    with pytest.raises(KeyboardInterrupt):
+        tuner.tune()
+    preset = tuner.preset(Fingerprint("a", "b"), {})
+    assert preset is not None and preset.measured is None
+
+
+def test_ssim_of_latents_is_refused(start):
+    with pytest.raises(ValueError, match="PSNR"):
+        Tuner(start, Goal("ssim", 0.9), [OURS], minutes=1, is_pixels=False)
+
+
+def test_how_many_i_steps_fit():
+    """10 steps of 1 s; P-steps of 0.1 s: c I-steps take c + 0.1 (10 - c) seconds."""
+    probe = Probe(OURS, 4, 10, StepTimes(1.0, 0.1), 1.0, torch.ones(2), None)
+    assert probe.speedup() == pytest.approx(10 / 4.6)
+    assert [probe.fitting(wanted) for wanted in (1.0, 2.0, 5.0, 6.0)] == [10, 4, 1, 0]
+    half = probe.as_if(Choice("half", CacheSettings(cache_ratio=0.5), p_step=0.5))
+    assert half.speedup(4) == pytest.approx(10 / 7)
+
+
+def test_the_space_holds_the_known_caches():
+    for corrects in (True, False):
+        choices = space(12, corrects)
+        assert choices[0] is OURS and set(CORNERS) < set(choices) and len({choice.name for choice in choices}) == len(choices)
+        kinds = {(choice.settings.order, choice.settings.cache_ratio, choice.settings.last_blocks > 0, choice.settings.context) for choice in choices}
+        assert {(0, 1.0, False, "stale"), (2, 0.9, False, "computed"), (2, 0.9, True, "stale"), (2, 1.0, True, "stale")} <= kinds

@@ -1,0 +1,168 @@
+"""A preset: the settings that a tuning found for one model, with what they promise and what they gave; a small JSON file."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import strict_json
+from .fingerprint import Fingerprint
+from .predictor_metadata import NewerFormatError, read_fingerprint, read_settings
+from .schedule import CountSchedule, Schedule
+from .settings import CacheSettings
+from .strict_json import Record
+from .whole_file import whole_file
+
+FORMAT, VERSION = "tokencache preset", 1
+GOALS = ("speed-up", "psnr", "ssim")
+SUFFIX = ".json"
+_FIELDS = ("format", "version", "fingerprint", "settings", "i_steps", "steps", "warmup", "goal", "predicted", "measured", "notes")
+
+
+class PresetError(ValueError):
+    """A file or text that is no preset of this version; says what is wrong and what to do."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a tuning was asked for: a speed-up by the clock, or the least PSNR (dB) or SSIM against the full run.
+
+    kind: out of GOALS.
+    """
+
+    kind: str
+    value: float
+
+    def __post_init__(self) -> None:
+        if self.kind not in GOALS:
+            raise ValueError(f"the goal must be one of {', '.join(GOALS)}, not {self.kind!r}")
+        least, most = {"speed-up": (1, 1000), "psnr": (0, 100), "ssim": (0, 1)}[self.kind]
+        if not least < self.value <= most:
+            raise ValueError(f"a goal in {self.kind} must be above {least} and at most {most}, not {self.value:g}")
+
+    def __str__(self) -> str:
+        return {"speed-up": f"{self.value:g}x", "psnr": f"{self.value:g} dB", "ssim": f"SSIM {self.value:g}"}[self.kind]
+
+
+@dataclass(frozen=True)
+class Result:
+    """Speed-up by the clock and likeness to the full run. psnr_error: standard error of the mean over `samples`. ssim: None for latents."""
+
+    speedup: float
+    psnr_db: float
+    psnr_error: float
+    ssim: float | None
+    samples: int
+
+    def __post_init__(self) -> None:
+        numbers = (self.speedup, self.psnr_db, self.psnr_error, self.ssim or 0.0)
+        if not all(math.isfinite(number) for number in numbers) or self.speedup <= 0 or self.samples < 1:
+            raise ValueError("a result must hold finite numbers, of at least one sample")
+
+    def text(self) -> str:
+        likeness = f"{self.speedup:.2f}x, {self.psnr_db:.1f} +- {self.psnr_error:.1f} dB"
+        return likeness + ("" if self.ssim is None else f", SSIM {self.ssim:.4f}") + f" ({self.samples} samples)"
+
+
+@dataclass(frozen=True)
+class Preset:
+    """i_steps: of a run of `steps`, the first `warmup` of them one after the other.
+
+    predicted: from the samples that the settings were chosen on. measured: on others, seen by no choice; None where the tuning was
+    stopped before. notes: under which conditions, as text.
+    """
+
+    settings: CacheSettings
+    i_steps: int
+    steps: int
+    warmup: int
+    fingerprint: Fingerprint
+    goal: Goal
+    predicted: Result
+    measured: Result | None = None
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.warmup <= self.steps or not 1 <= self.i_steps <= self.steps:
+            raise ValueError(f"of {self.steps} steps {self.i_steps} cannot be I-steps with the first {self.warmup} among them")
+
+    def schedule(self) -> Schedule:
+        return PresetSchedule(self.i_steps / self.steps, self.warmup)
+
+    def text(self) -> str:
+        lines = [
+            f"goal: {self.goal}", f"{self.i_steps} of {self.steps} steps are I-steps; {self.settings}",
+            f"predicted: {self.predicted.text()}",
+            f"measured on other samples: {'not yet' if self.measured is None else self.measured.text()}",
+            *(f"{name}: {text}" for name, text in self.notes.items()),
+        ]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class PresetSchedule:
+    """As large a share of the steps as was tuned, evenly placed; in a run of as many steps, the very same ones."""
+
+    share: float
+    warmup: int
+
+    def i_steps(self, taus: Any) -> frozenset[int]:
+        return CountSchedule(max(1, round(self.share * len(taus))), self.warmup).i_steps(taus)
+
+
+def to_json(preset: Preset) -> str:
+    content = {"format": FORMAT, "version": VERSION, **asdict(preset), "notes": dict(preset.notes)}
+    return json.dumps({key: content[key] for key in _FIELDS}, indent=1, allow_nan=False) + "\n"
+
+
+def from_json(text: str, name: str) -> Preset:
+    """PresetError, quoting `name`, for what is no preset."""
+    try:
+        return _read(strict_json.parsed(text))
+    except NewerFormatError as error:
+        raise PresetError(f"{name}: {error}") from None
+    except ValueError as error:
+        raise PresetError(f"{name} is not a TokenCache preset: {error}; take a file that Tune TokenCache or `tune` has written") from None
+
+
+def load_preset(file: Path | str) -> Preset:
+    try:
+        text = Path(file).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise PresetError(f"{file} is not a TokenCache preset: it is not text") from None
+    except OSError as error:
+        raise PresetError(f"{file} could not be read ({error.strerror or error}): check the path") from None
+    return from_json(text, str(file))
+
+
+def save_preset(preset: Preset, file: Path) -> None:
+    with whole_file(file) as part:
+        part.write_text(to_json(preset), encoding="utf-8")
+
+
+def _read(content: Any) -> Preset:
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f"it does not say that its format is '{FORMAT}'")
+    version = strict_json.whole(content.get("version"), "its version", 1)
+    if version > VERSION:
+        raise NewerFormatError(f"its format is {version}, newer than the {VERSION} known here: update TokenCache")
+    record = Record(content, "the preset", _FIELDS)
+    goal = Record(record.value["goal"], "the goal", ("kind", "value"))
+    notes = strict_json.mapping(record.value["notes"], "the notes")
+    return Preset(
+        settings=read_settings(record.value["settings"]), i_steps=record.whole("i_steps", 1), steps=record.whole("steps", 1),
+        warmup=record.whole("warmup", 1), fingerprint=read_fingerprint(record.value["fingerprint"]),
+        goal=Goal(goal.text("kind", 40), goal.number("value")), predicted=_result(record.value["predicted"]),
+        measured=None if record.value["measured"] is None else _result(record.value["measured"]),
+        notes={strict_json.text(key, "a note's name", 100): strict_json.text(note, "a note") for key, note in notes.items()},
+    )
+
+
+def _result(value: Any) -> Result:
+    record = Record(value, "a result", ("speedup", "psnr_db", "psnr_error", "ssim", "samples"))
+    ssim = None if record.value["ssim"] is None else record.number("ssim")
+    return Result(record.number("speedup"), record.number("psnr_db"), record.number("psnr_error"), ssim, record.whole("samples", 1))

@@ -1,0 +1,259 @@
+"""The tuner: which settings, and how many I-steps, reach a goal on a model; found by a few short runs (the paper's open question 3).
+
+For a speed-up, every choice (tuning_space.py) is given the I-steps that its own step times allow, and the likest wins. For a
+floor of likeness, the first choice is bisected to its fewest I-steps; every other is tried once in a little less time than the
+best so far takes, and bisected only where it meets the floor. What wins is then measured on samples that no choice has seen.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from .cached import sample_cached
+from .distill import Run
+from .drawn_runs import HELD_OUT_SEEDS
+from .fingerprint import Fingerprint
+from .metrics import psnr, ssim
+from .preset import Goal, Preset, Result
+from .report import Report
+from .step_times import StepTimes
+from .stopwatch import timed
+from .tuning_space import Choice
+
+PSNR_CAP_DB = 100.0     # what equal pictures count as in a mean
+MOST_HELD_OUT = 6       # batches to measure the winner on
+FASTER = 0.97           # of the best time so far, for another choice to try
+FITS = 0.98             # of the speed-up asked for: what the clock's noise may take
+
+
+class GoalOutOfReach(ValueError):
+    """No choice reaches the goal: says what would."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One short run of a choice. whole: seconds of an unpatched step, estimated from its I-steps."""
+
+    choice: Choice
+    i_steps: int
+    steps: int
+    times: StepTimes
+    whole: float
+    db: Tensor              # (B,) against the full run
+    ssim: Tensor | None
+
+    def speedup(self, i_steps: int | None = None) -> float:
+        return self.steps * self.whole / self.times.run_seconds(self.i_steps if i_steps is None else i_steps, self.steps)
+
+    def fitting(self, speedup: float) -> int:
+        """The most I-steps with which a run is as fast; 0 where none is."""
+        return max((count for count in range(1, self.steps + 1) if self.speedup(count) >= speedup), default=0)
+
+    def as_if(self, choice: Choice) -> Probe:
+        """What another choice's step times may be like, before any of its runs."""
+        return replace(self, times=replace(self.times, p_step=max(self.times.p_step, choice.p_step * self.whole)))
+
+    def result(self) -> Result:
+        return _result(self.speedup(), self.db, self.ssim)
+
+
+class Tuner:
+    """start: from a seed to a run of one batch; seeds from HELD_OUT_SEEDS on are for measuring alone. is_pixels: samples are pictures.
+
+    told: takes a line for the user. progress: takes the share of `minutes` that is gone; what it raises stops the tuning, and
+    `preset` is of what has been found until then.
+    """
+
+    def __init__(
+        self, start: Callable[[int], Run], goal: Goal, choices: Sequence[Choice], *, minutes: float, is_pixels: bool,
+        told: Callable[[str], None] = lambda line: None, progress: Callable[[float], None] = lambda share: None,
+    ) -> None:
+        if goal.kind == "ssim" and not is_pixels:
+            raise ValueError("SSIM is of pictures, and this model samples latents: give the floor as PSNR")
+        self.start, self.goal, self.choices, self.minutes, self.is_pixels = start, goal, choices, minutes, is_pixels
+        self.told, self.progress = told, progress
+        self.started = time.monotonic()
+        self.run = start(0)
+        self.steps = len(self.run.sigmas) - 1
+        self.full = torch.empty(0)
+        self.full_seconds = 0.0
+        self.tried: list[Probe] = []
+        self.best: Probe | None = None
+        self.measured: Result | None = None
+
+    def tune(self) -> None:
+        """Find the best, and measure it; GoalOutOfReach where there is none."""
+        sample_cached(self.run, self.choices[0].settings, self.choices[0].schedule(1))   # the first call is slow
+        self.full, self.full_seconds = timed(lambda: _plain(self.run))
+        self.told(f"full run: {self.full_seconds:.2f} s")
+        for choice in self.choices:
+            if not self._has_time_for(self.full_seconds / (self.best.speedup() if self.best else 1.5)):
+                self.told(f"the time is over before '{choice.name}' could be tried")
+                break
+            try:
+                self._search(choice)
+            except torch.OutOfMemoryError:
+                self.told(f"{choice.name}: not enough memory")
+        if self.best is None:
+            raise GoalOutOfReach(self._why())
+        self.told(f"best: {self.best.choice.name}, {self.best.i_steps} I-steps; measuring it on other samples")
+        self.measured = self._held_out(self.best)
+
+    def preset(self, fingerprint: Fingerprint, notes: Mapping[str, str]) -> Preset | None:
+        """Of the best so far, if there is one."""
+        best = self.best
+        return None if best is None else Preset(
+            settings=best.choice.settings, i_steps=best.i_steps, steps=best.steps, warmup=best.choice.warmup, fingerprint=fingerprint,
+            goal=self.goal, predicted=best.result(), measured=self.measured, notes={"choice": best.choice.name, **notes},
+        )
+
+    def _search(self, choice: Choice) -> None:
+        if self.goal.kind == "speed-up":
+            self._search_likest(choice)
+        elif self.best is None:
+            self._search_fewest(choice)
+        else:
+            self._search_faster(choice)
+
+    def _search_likest(self, choice: Choice) -> None:
+        """With as many I-steps as the goal's time allows."""
+        count = self.tried[0].as_if(choice).fitting(self.goal.value) if self.tried else round(self.steps / self.goal.value)
+        for _ in range(3):      # the first count is a guess: another choice's times, or none at all
+            probe = self._probe(choice, max(1, count))
+            count = probe.fitting(self.goal.value)
+            if count == 0:
+                self.told(f"{choice.name}: at most {probe.speedup(1):.2f}x")
+                return
+            if count == probe.i_steps or count < probe.i_steps and self.best is not None and not _likelier(probe, self.best):
+                break       # fewer I-steps would be no better
+        if probe.speedup() >= FITS * self.goal.value and (self.best is None or _likelier(probe, self.best)):
+            self.best = probe
+
+    def _search_fewest(self, choice: Choice) -> None:
+        """The fewest I-steps that meet the floor; GoalOutOfReach where all but one do not."""
+        first = self._probe(choice, max(1, self.steps // 3))
+        if self._meets(first):
+            self.best = first
+            self._bisect(choice, choice.warmup - 1, first.i_steps)
+            return
+        most = self._probe(choice, self.steps - 1)
+        if not self._meets(most):
+            raise GoalOutOfReach(self._why())
+        self.best = most
+        self._bisect(choice, first.i_steps, most.i_steps)
+
+    def _search_faster(self, choice: Choice) -> None:
+        """In a little less time than the best takes."""
+        wanted = self.best.speedup() / FASTER
+        count = self.best.as_if(choice).fitting(wanted)
+        for _ in range(2):
+            if count == 0:
+                return
+            probe = self._probe(choice, count)
+            if self._meets(probe):
+                break
+            if (more := probe.fitting(wanted)) <= count:
+                return
+            count = more
+        if self._meets(probe) and probe.speedup() > self.best.speedup():
+            self.best = probe
+            self._bisect(choice, choice.warmup - 1, probe.i_steps)
+
+    def _bisect(self, choice: Choice, misses: int, meets: int) -> None:
+        """Down to the fewest I-steps, above `misses` and below `meets`, that meet the floor."""
+        while meets - misses > 1:
+            tried = (misses + meets) // 2
+            if not self._has_time_for(self.full_seconds * tried / self.steps):
+                return
+            probe = self._probe(choice, tried)
+            if self._meets(probe):
+                meets = tried
+                if probe.speedup() > self.best.speedup():
+                    self.best = probe
+            else:
+                misses = tried
+
+    def _meets(self, probe: Probe) -> bool:
+        """Whether the mean over all samples can be expected to: the probe's own, less its standard error."""
+        values = probe.db if self.goal.kind == "psnr" else probe.ssim
+        return bool(values.mean() - _error(values) >= self.goal.value)
+
+    def _probe(self, choice: Choice, i_steps: int) -> Probe:
+        self.progress(min(1.0, self._elapsed() / (60 * self.minutes)))
+        samples, report = sample_cached(self.run, choice.settings, choice.schedule(i_steps))
+        db, likeness = _likeness(samples, self.full, self.is_pixels)
+        probe = Probe(choice, i_steps, self.steps, _times(report), report.whole_step_seconds, db, likeness)
+        self.tried.append(probe)
+        self.told(f"{choice.name}, {i_steps} I-steps: {probe.result().text()}")
+        return probe
+
+    def _held_out(self, best: Probe) -> Result:
+        ratios, found = [], []
+        for batch in range(MOST_HELD_OUT):
+            if batch and not self._has_time_for(self.full_seconds * (1 + 1 / best.speedup()), reserve=0):
+                break
+            self.progress(min(1.0, self._elapsed() / (60 * self.minutes)))
+            run = self.start(HELD_OUT_SEEDS + batch)
+            full, seconds = timed(lambda: _plain(run))
+            (samples, _), cached_seconds = timed(lambda: sample_cached(run, best.choice.settings, best.choice.schedule(best.i_steps)))
+            ratios.append(seconds / cached_seconds)
+            found.append(_likeness(samples, full, self.is_pixels))
+        likeness = torch.cat([each for _, each in found]) if self.is_pixels else None
+        return _result(median(ratios), torch.cat([db for db, _ in found]), likeness)
+
+    def _has_time_for(self, seconds: float, reserve: float = 2.0) -> bool:
+        """reserve: full runs' seconds to be left for measuring the winner."""
+        return self._elapsed() + seconds + reserve * self.full_seconds < 60 * self.minutes
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self.started
+
+    def _why(self) -> str:
+        if not self.tried:
+            return f"{self.minutes:g} minutes are too short a time for a full run of {self.full_seconds:.0f} s and some others: give it more"
+        if self.goal.kind == "speed-up":
+            most = max(probe.speedup(1) for probe in self.tried)
+            return f"{self.goal} is out of reach: {self.steps} steps are at most {most:.1f} times as fast; ask for less, or sample more steps"
+        best = max(self.tried, key=lambda probe: probe.db.mean())
+        return (
+            f"{self.goal} cannot be met by any cache: with {best.i_steps} of {self.steps} steps computed whole the runs came to "
+            f"{best.result().text()}; ask for less"
+        )
+
+
+def _likelier(probe: Probe, other: Probe) -> bool:
+    return bool(probe.db.mean() > other.db.mean())
+
+
+def _plain(run: Run) -> Tensor:
+    with torch.no_grad():
+        return run.sample(lambda denoise: denoise)
+
+
+def _times(report: Report) -> StepTimes:
+    """A run without P-steps has none to be timed: they would cost nothing."""
+    seconds = {kind: [step.seconds for step in report.steps if step.kind == kind] for kind in "IP"}
+    return StepTimes(median(seconds["I"]), median(seconds["P"]) if seconds["P"] else 0.0)
+
+
+def _likeness(samples: Tensor, full: Tensor, is_pixels: bool) -> tuple[Tensor, Tensor | None]:
+    """PSNR in dB and SSIM, (B,) each; latents of any shape (B, ...) have no SSIM."""
+    if is_pixels:
+        return psnr(samples, full).clamp(max=PSNR_CAP_DB), ssim(samples, full)
+    flat = (part.float().flatten(1)[:, None, None] for part in (samples, full))
+    return psnr(*flat, clamp=False).clamp(max=PSNR_CAP_DB), None
+
+
+def _error(values: Tensor) -> float:
+    """Standard error of the mean."""
+    return float(values.std() / len(values) ** 0.5) if len(values) > 1 else 0.0
+
+
+def _result(speedup: float, db: Tensor, likeness: Tensor | None) -> Result:
+    return Result(speedup, float(db.mean()), _error(db), None if likeness is None else float(likeness.mean()), len(db))
