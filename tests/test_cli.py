@@ -225,13 +225,35 @@ def test_a_whole_benchmark_of_a_tiny_model(pixel_file, tmp_path):
     }
     for row in rows:
         assert set(row) == {"method", "settings", "seconds", "speedup", "compute", "psnr_db", "ssim", "frechet",
-                            "psnr_exact_db", "seconds_spread", "note"}
+                            "frechet_from_full", "frechet_times_full", "psnr_exact_db", "seconds_spread", "note"}
         assert row["seconds"] > 0 and 0 < row["compute"] <= 1 and row["frechet"] is None
         assert (row["psnr_db"] is None) == (row["method"] == "full")
         assert isinstance(row["psnr_exact_db"], float)
     assert all(row["settings"]["i_steps"][0] == 0 for row in rows if row["method"] in ("reuse", "forecast", "tokencache"))
     with Image.open(out.with_suffix(".png")) as picture:
         assert picture.format == "PNG"
+    page = tmp_path / "page.md"
+    assert command("bench", "--read", out, "--page", page).returncode == 0
+    text = page.read_text()
+    assert str(out) in text and all(f"| {row['method']} | {row['settings']['steps']} steps" in text for row in rows if "solver" in row["settings"])
+    with Image.open(tmp_path / "images" / "page.png") as picture:
+        assert picture.format == "PNG"
+
+
+def test_a_page_is_written_only_from_what_bench_wrote(pixel_file, tmp_path):
+    (tmp_path / "other.json").write_text('{"rows": [{}]}')
+    assert "--read" in refusal("bench", "--read", tmp_path / "other.json", "--page", tmp_path / "page.md")
+    assert "--read" in refusal("bench", "--model", pixel_file, "--page", tmp_path / "page.md")
+
+
+def test_a_preset_is_one_more_method_and_another_models_is_refused(pixel_file, tmp_path):
+    assert command("tune", "--model", pixel_file, "--out", tmp_path / "a.json", "--psnr", 5, "--steps", 4, "--samples", 2, "--minutes", 1).returncode == 0
+    out = tmp_path / "bench.json"
+    assert command("bench", "--model", pixel_file, *TINY_RUN, "--methods", "full", "--preset", tmp_path / "a.json", "--json", out).returncode == 0
+    tuned = [row for row in json.loads(out.read_text())["rows"] if row["method"] == "tuned"]
+    assert len(tuned) == 1 and "tuned for 5 dB" in tuned[0]["note"]
+    deeper = tiny_dit_file(tmp_path / "deeper.safetensors", depth=4)
+    assert "a preset tuned for" in refusal("bench", "--model", deeper, "--preset", tmp_path / "a.json")
 
 
 def test_chosen_methods_alone_and_full_beside_them(latent_file, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,12 @@ from tqdm import tqdm
 
 from .bench_beats import Duel, duels
 from .bench_match import calibrate
-from .bench_methods import Plan, candidates_of, settings_to_calibrate
+from .bench_methods import TUNED, Plan, candidates_of, settings_to_calibrate
 from .bench_output import describe_model, describe_protocol, document
-from .bench_protocol import Row, measure_interleaved, planned_seconds, rows_of
+from .bench_protocol import Candidate, Row, measure_interleaved, planned_seconds, rows_of
 from .bench_workload import EXACT_STEPS, Protocol, Workload
 from .dit import DiT
+from .preset import Preset
 from .trained_cache import TrainedCache
 
 
@@ -27,14 +28,20 @@ class BenchResult:
 
 
 def run_bench(
-    model: DiT, file: str, protocol: Protocol, methods: Sequence[str], trained: TrainedCache | None = None,
+    model: DiT, file: str, protocol: Protocol, methods: Sequence[str], trained: TrainedCache | None = None, presets: tuple[Preset, ...] = (),
+    peers: Callable[[Workload, float], list[Candidate]] = lambda workload, full_step: [],
 ) -> BenchResult:
-    """methods: names out of METHODS and, where `trained` is given, TRAINED_METHODS; `full` is measured in any case. Says on stderr how long it will take."""
-    names = ["full", *(name for name in methods if name != "full")]
+    """methods: names out of METHODS and, where `trained` is given, TRAINED_METHODS; `full` is measured in any case.
+
+    presets: add the method `tuned`. peers: candidates of others' methods, from a workload and the seconds of its unpatched step.
+    Says on stderr how long it will take.
+    """
+    names = ["full", *(name for name in methods if name != "full"), *([TUNED] if presets else [])]
     workload = Workload(model, protocol)
     print("calibrating I-steps and P-steps ...", file=sys.stderr)
-    plan = Plan(workload, calibrate(workload, settings_to_calibrate(names, trained)), trained)
+    plan = Plan(workload, calibrate(workload, settings_to_calibrate(names, trained, presets)), trained, presets)
     candidates = [candidate for name in names for candidate in candidates_of(name, plan)]
+    candidates += peers(workload, plan.calibration.full_step)
     exact_seconds = EXACT_STEPS * plan.calibration.full_step
     minutes = (planned_seconds(candidates, protocol.repeats) + exact_seconds) / 60
     print(f"{len(candidates)} settings, {protocol.repeats} repeats: about {minutes:.1f} minutes", file=sys.stderr)

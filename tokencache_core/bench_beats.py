@@ -1,4 +1,4 @@
-"""Who wins at equal time: each method's sweep is interpolated in (speed-up, dB) to the same speed-up.
+"""Who wins at equal time: the frontier of each method's sweep is interpolated in (speed-up, dB) to the same speed-up.
 
 Quality is deterministic, only the clock is noisy: a spread of repeats is a spread in speed-up, which the sweep's
 slope turns into decibels. A margin counts if it is larger than those of both sweeps together.
@@ -12,7 +12,7 @@ from typing import Any
 
 from .bench_protocol import Row
 
-OURS = ("tokencache", "predictor")
+OURS = ("tokencache", "predictor", "tuned")
 SPEEDUPS = (2.0, 3.0, 4.0)
 
 
@@ -64,19 +64,46 @@ def sweeps(rows: Sequence[Row]) -> dict[str, list[Row]]:
     return {name: sorted(sweep, key=lambda row: row.speedup) for name, sweep in found.items()}
 
 
+def frontier(sweep: Sequence[Row]) -> list[Row]:
+    """The rows of a sweep that no faster one of its rows beats in likeness, the least speed-up first."""
+    best: list[Row] = []
+    for row in sorted(sweep, key=lambda row: (-row.speedup, -row.psnr_db)):
+        if not best or row.psnr_db >= best[-1].psnr_db:
+            best.append(row)
+    return best[::-1]
+
+
+def around(sweep: Sequence[Row], speedup: float) -> tuple[Row, Row] | None:
+    """The two rows of the sweep's frontier between which `speedup` lies, None outside of the sweep; twice the same where a faster one beats all."""
+    best = frontier(sweep)
+    if best and min(row.speedup for row in sweep) <= speedup <= best[0].speedup:
+        return best[0], best[0]
+    return next(((left, right) for left, right in zip(best, best[1:]) if left.speedup <= speedup <= right.speedup), None)
+
+
+def value_at(sweep: Sequence[Row], speedup: float, measure: str = "psnr_db") -> float | None:
+    """A measure of the sweep's frontier, linear between two settings; None outside of the sweep, or where it was not taken."""
+    rows = around(sweep, speedup)
+    if rows is None or None in (values := [getattr(row, measure) for row in rows]):
+        return None
+    left, right = rows
+    gap = right.speedup - left.speedup
+    return values[0] + ((values[1] - values[0]) * (speedup - left.speedup) / gap if gap else 0.0)
+
+
 def quality_at(sweep: Sequence[Row], speedup: float) -> Quality | None:
-    """Linear between the two settings around `speedup`, None outside of the sweep (least speed-up first)."""
-    for left, right in zip(sweep, sweep[1:]):
-        if left.speedup <= speedup <= right.speedup:
-            gap = right.speedup - left.speedup
-            slope = (right.psnr_db - left.psnr_db) / gap if gap else 0.0
-            wobble = max(row.seconds_spread / row.seconds for row in (left, right)) * speedup
-            return Quality(left.psnr_db + slope * (speedup - left.speedup), abs(slope) * wobble)
-    return None
+    rows = around(sweep, speedup)
+    if rows is None:
+        return None
+    left, right = rows
+    gap = right.speedup - left.speedup
+    slope = (right.psnr_db - left.psnr_db) / gap if gap else 0.0
+    wobble = max(row.seconds_spread / row.seconds for row in rows) * speedup
+    return Quality(value_at(sweep, speedup), abs(slope) * wobble)
 
 
 def duels(rows: Sequence[Row], speedups: Sequence[float] = SPEEDUPS) -> list[Duel]:
-    """Each of our sweeps that was measured, tokencache and predictor, against every other sweep."""
+    """Each of our sweeps that was measured, OURS, against every other sweep."""
     found = sweeps(rows)
     return [
         _duel(speedup, ours, found[ours], name, theirs)

@@ -17,10 +17,12 @@ from .bench_ours import OURS
 from .bench_protocol import Candidate
 from .bench_workload import Workload
 from .learned import Learned
+from .preset import Preset
 from .settings import SCORES, CacheSettings
 from .spacing import spread_i_steps
 from .trained_cache import TrainedCache
 
+TUNED = "tuned"             # by --preset
 UNTRAINED = "untrained-"    # and a score: a control of the predictor's tokens
 REUSE = CacheSettings(cache_ratio=1.0, order=0, corrector=0.0)
 FORECASTS = tuple(CacheSettings(cache_ratio=1.0, order=order, corrector=0.0) for order in (1, 2))
@@ -38,6 +40,7 @@ class Plan:
     workload: Workload
     calibration: Calibration
     trained: TrainedCache | None = None
+    presets: tuple[Preset, ...] = ()
 
     @property
     def full_seconds(self) -> float:
@@ -144,6 +147,13 @@ def _trained(plan: Plan, method: str) -> list[Candidate]:
     ]
 
 
+def _tuned(plan: Plan) -> list[Candidate]:
+    taus = [1 - step / plan.workload.protocol.steps for step in range(plan.workload.protocol.steps)]
+    return [
+        plan.cached("tuned", preset.settings, tuple(sorted(preset.schedule().i_steps(taus))), f"tuned for {preset.goal}") for preset in plan.presets
+    ]
+
+
 def trained_settings(method: str, trained: TrainedCache) -> CacheSettings:
     """A method of TRAINED_METHODS has the predictor's r, K and order; untrained-SCORE its tokens by a score, as many in every block."""
     if method.startswith(UNTRAINED):
@@ -183,11 +193,14 @@ TRAINED_METHODS: dict[str, Method] = {  # with --predictor
 
 
 def candidates_of(name: str, plan: Plan) -> list[Candidate]:
-    return (METHODS | TRAINED_METHODS)[name].candidates(plan)
+    return (METHODS | TRAINED_METHODS | {TUNED: Method(_tuned)})[name].candidates(plan)
 
 
-def settings_to_calibrate(names: list[str], trained: TrainedCache | None = None) -> list[CacheSettings]:
+def settings_to_calibrate(
+    names: list[str], trained: TrainedCache | None = None, presets: tuple[Preset, ...] = (),
+) -> list[CacheSettings]:
     wanted = [settings for name in names if name in METHODS for settings in METHODS[name].calibrated]
+    wanted += [preset.settings for preset in presets]
     if trained is not None:
         wanted += [trained_settings(name, trained) for name in names if name in TRAINED_METHODS]
     return list(dict.fromkeys(wanted))

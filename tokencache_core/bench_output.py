@@ -1,4 +1,4 @@
-"""What a benchmark leaves behind: a table, a JSON file and the frontier as a picture."""
+"""What a benchmark leaves behind: a table and a JSON file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from .bench_beats import Duel, sweeps
+from .bench_beats import Duel
 from .bench_protocol import Row
 from .bench_workload import EXACT_SOLVER, EXACT_STEPS, Protocol
 from .dit import DiT
@@ -76,7 +76,7 @@ def _aligned(cells: tuple[str, ...], widths: list[int]) -> str:
 
 def _cells(row: Row) -> tuple[str, ...]:
     return (
-        row.method, _setting(row.settings), f"{row.seconds:.2f}", f"{row.seconds_spread:.2f}", f"{row.speedup:.2f}x",
+        row.method, setting_text(row.settings), f"{row.seconds:.2f}", f"{row.seconds_spread:.2f}", f"{row.speedup:.2f}x",
         f"{row.compute:.3f}", _number(row.psnr_db, 1), _number(row.ssim, 4), _number(row.psnr_exact_db, 1), row.note,
     )
 
@@ -85,28 +85,13 @@ def _number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def _setting(settings: dict[str, Any]) -> str:
-    if "i_steps" not in settings:
+def setting_text(settings: dict[str, Any]) -> str:
+    """A row's settings in a few words: ours by I-steps, whole runs by steps, a peer's as they are."""
+    if "solver" in settings:
         return f"{settings['steps']} steps {settings['solver']}"
+    if "i_steps" not in settings:
+        return ", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in settings.items())
     tokens = "" if settings["cache_ratio"] == 1 and not settings["last_blocks"] else (
         f", r {settings['cache_ratio']:g}, K {settings['last_blocks']}, {settings['context']}"
     )
     return f"order {settings['order']}, {len(settings['i_steps'])} I-steps{tokens}"
-
-
-def draw_frontier(file: Path, rows: Sequence[Row], title: str) -> None:
-    """Speed-up by the clock against PSNR, one line a sweep."""
-    from matplotlib.figure import Figure  # an extra of the benchmark: nothing else needs it
-
-    figure = Figure(figsize=(8, 5), dpi=140, layout="constrained")
-    axes = figure.add_subplot(xlabel="speed-up by the clock", ylabel="PSNR against the full run (dB)", title=title)
-    for name, sweep in sweeps(rows).items():
-        ours = name == "tokencache"
-        axes.plot(
-            [row.speedup for row in sweep], [row.psnr_db for row in sweep], "o-" if ours else ".--", label=name,
-            linewidth=2.4 if ours else 1.2, zorder=3 if ours else 2,
-        )
-    axes.grid(alpha=0.3)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend()
-    figure.savefig(file, format="png")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from statistics import median
 from typing import Any
 
@@ -50,12 +50,18 @@ class Row:
     psnr_db: float | None           # against `full`; None for `full` itself
     ssim: float | None              # None for latents too
     psnr_exact_db: float            # against the exact run
-    frechet: float | None = None
+    frechet: float | None = None                # from the data
+    frechet_from_full: float | None = None      # from the full run's samples
+    frechet_times_full: tuple[float, float, float] | None = None  # `frechet` by the full run's, and its 95 % interval
     seconds_spread: float = 0.0     # slowest minus fastest repeat
     note: str = ""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Row:
+        return cls(**{field.name: content[field.name] for field in fields(cls) if field.name in content})
 
 
 @dataclass

@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
+import shlex
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from .bench import run_bench
+from .bench_frontier import draw_frontier
 from .bench_methods import METHODS, TRAINED_METHODS
-from .bench_output import document, draw_frontier, table, write_json
+from .bench_output import document, table, write_json
+from .bench_page import page
+from .bench_protocol import Candidate, Row
 from .bench_shape import DTYPES, measure_shape, parse_shape, runs_per_shape
-from .bench_workload import Protocol
+from .bench_workload import Protocol, Workload
 from .cli_checks import (
     CommandError, Help, check_writable, device_named, model_and_names, number_in, predictor_for, whole_number,
 )
+from .dit import DiT
+from .fingerprint import fingerprint_of
 from .noise_schedule import TRAIN_STEPS
+from .preset import Preset, load_preset
 from .sampling import SOLVERS
+
+ALL = "all"
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -36,10 +48,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--shape", metavar="SHAPE",
         help="DiT-<S|B|L|XL>/<2|4|8>-<pixels>, such as DiT-XL/2-256 or DiT-XL/2-512",
     )
+    what.add_argument("--read", nargs="+", type=Path, metavar="JSON", help="measure nothing: write --page from the JSON of earlier calls")
     parser.add_argument(
         "--json", type=Path, metavar="OUT",
         help="write the results there, and the frontier as a .png beside it",
     )
+    parser.add_argument("--page", type=Path, metavar="OUT", help="write the results there as Markdown, with --read; its picture goes to images/ beside it")
     parser.add_argument(
         "--repeats", type=whole_number(1), default=default.repeats, metavar="N",
         help="runs of every setting",
@@ -49,6 +63,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     model = parser.add_argument_group("with --model")
     model.add_argument("--methods", metavar="LIST", help="comma-separated; `full` is always measured (default: all)")
     model.add_argument("--predictor", metavar="FILE", help=f"trained for this model; adds {', '.join(TRAINED_METHODS)}")
+    model.add_argument("--preset", metavar="FILE", nargs="+", default=[], help="from `tune`; adds the method tuned")
+    model.add_argument(
+        "--peers", nargs="?", const=ALL, metavar="LIST", help="others' methods beside ours: all, or those named, comma-separated; needs a checkout of the repository",
+    )
     model.add_argument(
         "--steps", type=whole_number(2, TRAIN_STEPS), default=default.steps, metavar="N",
         help="denoise steps of the full run",
@@ -83,6 +101,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    if (args.page is None) != (args.read is None):
+        raise CommandError("--page is written from the JSON of earlier calls: name it together with --read")
+    if args.read is not None:
+        _write_page(args.page, args.read)
+        return
     if args.json is not None:
         check_writable("--json", args.json)
         if args.model is not None:
@@ -106,14 +129,62 @@ def _run_model(args: argparse.Namespace, device: torch.device) -> None:
         raise CommandError(f"--speedups {args.speedups}: write numbers of 1 or more, separated by commas") from None
     model, _ = model_and_names(args.model, device)
     trained = None if args.predictor is None else predictor_for(args.predictor, model)
-    result = run_bench(model, Path(args.model).name, protocol, methods, trained)
+    presets = tuple(_preset_for(file, model) for file in args.preset)
+    peers = (lambda workload, full_step: []) if args.peers is None else _peers(args.peers)
+    result = run_bench(model, Path(args.model).name, protocol, methods, trained, presets, peers)
     if args.json is not None:
+        result.content["protocol"]["command"] = _own_command()
         write_json(args.json, result.content)
         title = f"{Path(args.model).name}, {args.steps} steps of {args.solver}"
         draw_frontier(args.json.with_suffix(".png"), result.rows, title)
     print(table(result.rows))
     for duel in result.duels:
         print(duel.text())
+
+
+def _preset_for(file: str, model: DiT) -> Preset:
+    try:
+        preset = load_preset(file)
+        if preset.fingerprint.compare(fingerprint_of("DiT", model.blocks), "preset tuned") == "other weights":
+            print(f"warning: {file} was tuned on other weights of this architecture", file=sys.stderr)
+    except ValueError as error:
+        raise CommandError(f"--preset {file}: {error}") from None
+    return preset
+
+
+def _peers(text: str) -> Callable[[Workload, float], list[Candidate]]:
+    """The sweeps of others' methods: they are outside of the core, which needs none of their libraries."""
+    try:
+        registry, sweep = importlib.import_module("peers.registry"), importlib.import_module("peers.sweep")
+    except ModuleNotFoundError:
+        raise CommandError("--peers: the package peers is not here; run this in a checkout of the repository") from None
+    try:
+        found = registry.peers_named(registry.MODULES if text == ALL else [name.strip() for name in text.split(",")])
+    except ValueError as error:
+        raise CommandError(f"--peers: {error}") from None
+    return lambda workload, full_step: [candidate for peer in found for candidate in sweep.candidates_of(peer, workload, full_step)]
+
+
+def _write_page(file: Path, sources: Sequence[Path]) -> None:
+    check_writable("--page", file)
+    documents = []
+    for source in sources:
+        try:
+            documents.append(json.loads(source.read_text()))
+            rows = [Row.from_json(row) for row in documents[-1]["rows"]]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CommandError(f"--read {source}: it is not what `bench --json` writes ({error})") from None
+        if rows:
+            picture = file.parent / "images" / f"{file.stem}.png"
+            picture.parent.mkdir(exist_ok=True)
+            draw_frontier(picture, rows, f"{documents[-1]['model']['file']}, {documents[-1]['protocol']['steps']} steps")
+    has_rows = any(content["rows"] for content in documents)
+    file.write_text(page(documents, _own_command(), f"images/{file.stem}.png" if has_rows else None))
+    print(f"wrote {file}")
+
+
+def _own_command() -> str:
+    return " ".join(["python -m tokencache_core", *map(shlex.quote, sys.argv[1:])])
 
 
 def _methods(text: str | None, solver: str, has_predictor: bool) -> list[str]:
@@ -167,7 +238,7 @@ def _run_shape(args: argparse.Namespace, device: torch.device) -> None:
         content = document(
             device=device, model={"shape": args.shape, "weights": "random"},
             protocol={
-                "repeats": args.repeats,
+                "repeats": args.repeats, "command": _own_command(),
                 "overhead": "P-step seconds / (its share of the block-tokens x I-step seconds)",
             },
             shape_rows=[row.as_json() for row in rows],

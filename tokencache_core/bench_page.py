@@ -1,0 +1,115 @@
+"""The page that benchmarks are read on (docs/benchmarks.md), written from their JSON files alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from .bench_beats import OURS, SPEEDUPS, sweeps, value_at
+from .bench_output import setting_text
+from .bench_protocol import Row
+
+_DIGITS = {"psnr_db": 1, "ssim": 4, "psnr_exact_db": 1}
+
+
+def page(documents: Sequence[dict[str, Any]], command: str, picture: str | None) -> str:
+    """Markdown. command: that wrote it. picture: of the frontiers, by its path from the page."""
+    lines = ["# Benchmarks", "", f"Written by `{command}` from what the commands named below have measured; not by hand.", ""]
+    for content in documents:
+        if content["rows"]:
+            lines += [*_model(content), ""]
+            if picture:
+                lines += [f"![Frontiers of all methods]({picture})", ""]
+            lines += [*_at_speedups(_rows(content)), "", *_beats(content), "", *_all_rows(_rows(content)), ""]
+        if content["shape_rows"]:
+            lines += [*_shapes(content), ""]
+    return "\n".join(lines)
+
+
+def _rows(content: dict[str, Any]) -> list[Row]:
+    return [Row.from_json(row) for row in content["rows"]]
+
+
+def _machine(content: dict[str, Any]) -> str:
+    return f"{content['device']}, {content['threads']} threads, torch {content['torch']}"
+
+
+def _model(content: dict[str, Any]) -> Iterator[str]:
+    model, protocol = content["model"], content["protocol"]
+    yield f"## {model['file']}"
+    yield ""
+    yield f"`{protocol['command']}`"
+    yield ""
+    yield (
+        f"{protocol['samples']} samples of {protocol['steps']} steps of {protocol['solver']}, guidance {protocol['cfg']:g}; "
+        f"{protocol['classes']}. Each figure of seconds is the median of {protocol['repeats']} runs, all methods in turn in one process, on "
+        f"{_machine(content)}. Likeness: {protocol['quality']}, against the full run; \"exact\" is {protocol['exact']}."
+    )
+
+
+def _at_speedups(rows: Sequence[Row]) -> Iterator[str]:
+    """Every method's frontier, read off between its settings."""
+    yield "### At equal speed-up by the clock"
+    yield ""
+    yield "Each method's frontier, linear between its two settings on either side; - where it has none.\n"
+    yield "| method |" + "".join(f" PSNR at {speedup:g}x | SSIM | exact |" for speedup in SPEEDUPS)
+    yield "|---|" + "---|---|---|" * len(SPEEDUPS)
+    found = sweeps(rows)
+
+    def order(name: str) -> tuple:
+        return name not in OURS, -(value_at(found[name], SPEEDUPS[1]) or 0)
+
+    for name in sorted(found, key=order):
+        bold = "**" if name in OURS else ""
+        cells = "".join(
+            f" {_number(value_at(found[name], speedup, measure), digits)} |" for speedup in SPEEDUPS for measure, digits in _DIGITS.items()
+        )
+        yield f"| {bold}{name}{bold} |{cells}"
+
+
+def _beats(content: dict[str, Any]) -> Iterator[str]:
+    """Every duel of ours, with what the repeats' spread is worth."""
+    yield "### Who wins\n"
+    yield "| at | ours | against | ours, dB | theirs, dB | margin | spread | verdict |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for duel in content["beats"]:
+        yield (
+            f"| {duel['speedup']:g}x | {duel['method']} | {duel['against']} | {_number(duel['ours_db'], 1)} | {_number(duel['theirs_db'], 1)} | "
+            f"{_number(duel['margin_db'], 1, '+')} | {_number(duel['spread_db'], 1)} | {duel['verdict']} |"
+        )
+
+
+def _all_rows(rows: Sequence[Row]) -> Iterator[str]:
+    yield "### Every setting\n"
+    frechet = any(row.frechet is not None for row in rows)
+    yield "| method | setting | seconds | spread | speed-up | compute | PSNR | SSIM | exact |" + (" Frechet from full | times the full run's |" if frechet else "") + " note |"
+    yield "|---|---|---|---|---|---|---|---|---|" + ("---|---|" if frechet else "") + "---|"
+    for row in rows:
+        distances = f" {_number(row.frechet_from_full, 4)} | {_interval(row.frechet_times_full)} |" if frechet else ""
+        yield (
+            f"| {row.method} | {setting_text(row.settings)} | {row.seconds:.2f} | {row.seconds_spread:.2f} | {row.speedup:.2f}x | {row.compute:.3f} | "
+            f"{_number(row.psnr_db, 1)} | {_number(row.ssim, 4)} | {_number(row.psnr_exact_db, 1)} |{distances} {row.note} |"
+        )
+
+
+def _shapes(content: dict[str, Any]) -> Iterator[str]:
+    yield f"## Time alone, at the shape of {content['model']['shape']}\n"
+    yield f"`{content['protocol']['command']}`\n"
+    yield f"Random weights, {content['protocol']['repeats']} repeats, on {_machine(content)}. 1.00 is a P-step that takes its share of the block-tokens and no more.\n"
+    yield "| type | rows | tokens | context | compute | unpatched step | I-step | P-step | P-step / (compute x I-step) | / (compute x unpatched) |"
+    yield "|---|---|---|---|---|---|---|---|---|---|"
+    for row in content["shape_rows"]:
+        settings = row["settings"]
+        tokens = f"r {settings['cache_ratio']:g}, K {settings['last_blocks']}, {settings['shares']}"
+        yield (
+            f"| {row['dtype']} | {row['batch']} | {tokens} | {settings['context']} | {row['compute']:.3f} | {row['full_seconds']:.3f} s | "
+            f"{row['i_step_seconds']:.3f} s | {row['p_step_seconds']:.3f} s | {row['overhead']:.2f} | {row['overhead_to_full']:.2f} |"
+        )
+
+
+def _number(value: float | None, digits: int, sign: str = "") -> str:
+    return "-" if value is None else f"{value:{sign}.{digits}f}"
+
+
+def _interval(values: Sequence[float] | None) -> str:
+    return "-" if values is None else f"{values[0]:.4f} ({values[1]:.4f} to {values[2]:.4f})"
