@@ -51,10 +51,15 @@ def test_ratio_zero_is_bit_identical(tiny: TinyModel, split: bool, monkeypatch: 
     assert handle.latest().compute == 1.0
 
 
+@pytest.mark.parametrize("together", [False, True])
 @pytest.mark.parametrize("context", ["stale", "computed"])
-def test_gathering_every_token_changes_nothing(tiny: TinyModel, context: str, monkeypatch: pytest.MonkeyPatch):
-    def gather_all(counts, n_tokens, streams):
-        return tuple(Unit("tokens", block, block, n_tokens) for block in range(len(counts)))
+def test_gathering_every_token_changes_nothing(tiny: TinyModel, context: str, together: bool, monkeypatch: pytest.MonkeyPatch):
+    def gather_all(counts, n_tokens, streams, same_tokens):
+        assert same_tokens
+        runs = [[block for block in range(len(counts)) if streams[block] == stream] for stream in dict.fromkeys(streams)]
+        if not together:
+            return tuple(Unit("tokens", block, block, n_tokens) for block in range(len(counts)))
+        return tuple(Unit("tokens", run[0], run[-1], n_tokens) for run in runs)
 
     monkeypatch.setattr(session_module, "group_blocks", gather_all)
     model, handle = cached(tiny, context=context)

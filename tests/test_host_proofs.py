@@ -49,7 +49,7 @@ def subset_error(tiny, monkeypatch, spec_change=None, context="stale") -> float:
     blocks = family.blocks(network)
     n_image = {}
 
-    def partial_units(counts, n_tokens, streams):
+    def partial_units(counts, n_tokens, streams, same_tokens):
         n_image["n"] = n_tokens
         return tuple(Unit("tokens", block, block, round(SHARE * n_tokens)) for block in range(len(counts)))
 

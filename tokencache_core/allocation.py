@@ -50,7 +50,7 @@ def on_ladder(shares: Sequence[float]) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class Unit:
-    """Blocks first..last that share one fate on P-steps and, when they reuse, one cached update."""
+    """Blocks first..last that share one fate on P-steps and, unless they run whole, one cached update."""
 
     kind: str   # "whole", "tokens" or "reuse"
     first: int
@@ -58,16 +58,17 @@ class Unit:
     tokens: int
 
 
-def group_blocks(counts: tuple[int, ...], n_tokens: int, streams: tuple[str, ...]) -> tuple[Unit, ...]:
-    """Blocks as units: neighbours that reuse everything on the same stream of tokens are one unit.
+def group_blocks(counts: tuple[int, ...], n_tokens: int, streams: tuple[str, ...], same_tokens: bool) -> tuple[Unit, ...]:
+    """Blocks as units: neighbours on the same stream of tokens that reuse everything, or compute as many tokens, are one unit.
 
-    On a P-step such a run adds the forecast of the sum of its updates, which is the sum of their forecasts.
+    same_tokens: blocks that compute as many compute the same.
     """
     units: list[Unit] = []
     for index, (count, stream) in enumerate(zip(counts, streams, strict=True)):
         kind = "reuse" if count == 0 else "whole" if count == n_tokens else "tokens"
-        if kind == "reuse" and units and units[-1].kind == "reuse" and streams[units[-1].last] == stream:
-            units[-1] = Unit("reuse", units[-1].first, index, 0)
+        joins = kind == "reuse" or kind == "tokens" and same_tokens
+        if joins and units and (units[-1].kind, units[-1].tokens) == (kind, count) and streams[units[-1].last] == stream:
+            units[-1] = Unit(kind, units[-1].first, index, count)
         else:
             units.append(Unit(kind, index, index, count))
     return tuple(units)

@@ -21,6 +21,7 @@ from .bench_page import page
 from .bench_protocol import Candidate, Row
 from .bench_shape import DTYPES, measure_shape, parse_shape, runs_per_shape
 from .bench_workload import Protocol, Workload
+from .cli_bench_fid import add_fid_arguments, fid_asked, run_fid
 from .cli_checks import (
     CommandError, Help, check_writable, device_named, model_and_names, number_in, predictor_for, whole_number,
 )
@@ -92,6 +93,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="what every method's sweep aims at",
     )
 
+    add_fid_arguments(parser)
+
     shape = parser.add_argument_group("with --shape")
     shape.add_argument(
         "--batch", default="2", metavar="LIST",
@@ -105,6 +108,9 @@ def run(args: argparse.Namespace) -> None:
         raise CommandError("--page is written from the JSON of earlier calls: name it together with --read")
     if args.read is not None:
         _write_page(args.page, args.read)
+        return
+    if fid_asked(args):
+        run_fid(args)
         return
     if args.json is not None:
         check_writable("--json", args.json)

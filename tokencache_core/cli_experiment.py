@@ -11,14 +11,18 @@ from pathlib import Path
 
 import torch
 
-from . import robustness, settings_sweep, training_sweep
+from tqdm import tqdm
+
+from . import quantisation_table, robustness, settings_sweep, training_sweep
 from .bench_ours import OURS
+from .bench_shape import parse_shape, random_dit
 from .cli_checks import CommandError, Help, check_writable, device_named, model_and_names, number_in, predictor_for, whole_number
 from .cli_plan import add_plan_arguments, plan_of
 from .cli_runs import add_run_arguments, runs_of
 from .dit import DiT
 from .drawn_runs import HELD_OUT_SEEDS, labels_apart
 from .learned import Learned
+from .quantised import VARIANTS, compressed
 from .redundancy import measure_redundancy
 from .redundancy_chart import draw_redundancy
 from .robustness import CONDITIONS, compare
@@ -61,19 +65,38 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     training.add_argument("--samples", type=whole_number(1), default=24, metavar="N", help="to compare, of every fourth class, which no training draws unless --labels names it")
     add_plan_arguments(training)
 
-    for each in (conditions, settings):
+    quantisation = which.add_parser(
+        "quantisation", formatter_class=Help, help="do the gains and errors of smaller weights and of the cache add up?",
+        description="The model whole and cached with plain, quantised and 2:4-pruned weights: weights' bytes, speed-up by the clock, error.",
+    )
+    model = quantisation.add_mutually_exclusive_group(required=True)
+    model.add_argument("--shape", metavar="SHAPE", help="a published DiT's, such as DiT-XL/2-256, with random weights: for the time alone")
+    quantisation.add_argument("--steps", type=whole_number(2), metavar="N", help="(default: 50, with --shape 6)")
+    quantisation.add_argument("--i-steps", type=whole_number(2, 50), default=17, metavar="N", help="of 50, or as large a share of --steps")
+    quantisation.add_argument("--dtype", choices=("fp32", "bf16"), default="fp32", help="of the plain model")
+    quantisation.add_argument("--variants", default=",".join(VARIANTS), metavar="LIST", help="of the weights")
+
+    for each in (conditions, settings, quantisation):
         each.add_argument("--predictor", metavar="FILE", help="trained for this model")
         each.add_argument("--samples", type=whole_number(1), default=6, metavar="N", help="of classes kept from training")
 
-    for each in (redundancy, conditions, settings, training):
-        each.add_argument("--model", required=True, metavar="FILE", help="a DiT as .safetensors or .pt (see `info`)")
+    for each in (redundancy, conditions, settings, training, model):
+        each.add_argument("--model", required=each is not model, metavar="FILE", help="a DiT as .safetensors or .pt (see `info`)")
+    for each in (redundancy, conditions, settings, training, quantisation):
         each.add_argument("--device", default="cpu", help="cpu or cuda")
 
 
 def run(args: argparse.Namespace) -> None:
-    model, names = model_and_names(args.model, device_named(args.device))
+    asked = {
+        "redundancy": _redundancy, "robustness": _robustness, "settings": _settings, "training": _training, "quantisation": _quantisation,
+    }
+    device = device_named(args.device)
     try:
-        {"redundancy": _redundancy, "robustness": _robustness, "settings": _settings, "training": _training}[args.experiment](args, model, names)
+        if args.model is None:
+            model, names = random_dit(parse_shape(args.shape), torch.float32, device), None
+        else:
+            model, names = model_and_names(args.model, device)
+        asked[args.experiment](args, model, names)
     except ValueError as error:
         raise CommandError(str(error)) from None
 
@@ -112,6 +135,20 @@ def _training(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | Non
     tried = training_sweep.trials(setting, values, training_sweep.Trial(plan_of(args), None, args.minutes))
     told = partial(print, file=sys.stderr, flush=True)
     _print_sweep(args, model, names, setting, training_sweep.trained(tried, model, runs_of(args, model, names, args.batch), told))
+
+
+def _quantisation(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None) -> None:
+    plain = model if args.dtype == "fp32" else compressed(model, args.dtype)
+    variants = [variant for variant in args.variants.split(",") if variant != args.dtype]
+    steps = args.steps or (50 if args.shape is None else 6)
+    settings, learned = _of_predictor(args, plain, OURS)
+    with tqdm(total=quantisation_table.runs_per_table(variants), unit="run") as bar:
+        pairs = quantisation_table.measure(
+            plain, variants, _held_out_labels(args, plain, names), HELD_OUT_SEEDS, steps=steps,
+            i_steps=max(2, round(args.i_steps * steps / 50)), settings=settings, learned=learned, on_run=bar.update,
+        )
+    for line in quantisation_table.table(pairs, errors=args.shape is None):
+        print(line, flush=True)
 
 
 def _print_sweep(

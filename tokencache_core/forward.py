@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -12,47 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from .allocation import Unit
+from .block_runs import RunTotal, TokenRun
 from .block_spec import BlockCall, BlockSpec
-from .block_step import compute_or_reuse
 from .context import AttentionContext, AttentionTap
 from .history import RunHistory, TokenHistory
 from .mixed_tokens import MixedTokens, compute_and_mix
 from .predicted_plan import RelaxedPlanner
 from .session import Session
 from .token_index import TokenIndex
-
-
-class RunTotal:
-    """The sum of a run's updates, one a stream, gathered while its blocks run whole.
-
-    Where a block is given the very tensor that the one before returned, their sum needs no arithmetic until the end.
-    `telescopes` says that nothing writes into that tensor in between.
-    """
-
-    def __init__(self, unit: Unit, telescopes: bool) -> None:
-        self.unit, self.telescopes = unit, telescopes
-        self.start: list[Tensor] | None = None
-        self.last: list[Tensor] = []
-        self.total: list[Tensor] | None = None
-
-    def enter(self, streams: list[Tensor], in_place: bool) -> None:
-        if self.start is not None and all(a is b for a, b in zip(streams, self.last)):
-            return
-        self.settle()
-        self.start = [stream.clone() for stream in streams] if in_place else streams
-
-    def leave(self, streams: list[Tensor]) -> None:
-        self.last = streams
-        if not self.telescopes:
-            self.settle()
-
-    def settle(self) -> list[Tensor] | None:
-        """Add what has gathered since `start`; returns the total so far, float32."""
-        if self.start is not None:
-            part = [after.float() - before.float() for after, before in zip(self.last, self.start)]
-            self.total = part if self.total is None else [a.add_(b) for a, b in zip(self.total, part)]
-            self.start = None
-        return self.total
 
 
 class Forward:
@@ -63,12 +30,13 @@ class Forward:
     ) -> None:
         self.session, self.evaluation, self.images, self.telescopes = session, session.current, images, telescopes
         self.modules = modules
-        self.rows = session.rows(key)
+        self.rows = session.rows((key, telescopes))
         self.computes_all = self.evaluation.computes_all or not self.rows.units
         self.evaluation.misses += self.computes_all and not self.evaluation.computes_all
         self.saw_block = False
         self.has_reused = False                 # from here on the features are not the plain model's
         self.run_total: RunTotal | None = None
+        self.token_run: TokenRun | None = None
         self.added: set[int] = set()            # runs whose forecast this call has added already
         self.index: dict[tuple[int, int | None], TokenIndex] = {}
         self.tap: AttentionTap | None = None
@@ -83,7 +51,7 @@ class Forward:
         started, inside = time.perf_counter(), self.block_seconds
         call = BlockCall(spec, function, args, kwargs)
         if not self.rows.units:
-            self.rows.lay_out(self.session.settings, self.session.streams, call.n_image, self.session.learned.shares)
+            self.session.lay_out(self.rows, call.n_image, together=self.telescopes)
         unit = self.rows.units[block_index]
         if block_index == 0 and not self.computes_all:
             self.session.planner.look(call, self.images, self.evaluation.tau, self.session.histories(self.rows))
@@ -106,10 +74,15 @@ class Forward:
     def close_run(self) -> None:
         """Store what a run of whole blocks added up to."""
         run, self.run_total = self.run_total, None
-        if run is not None and (totals := run.settle()) is not None:
-            histories = self.rows.runs.setdefault(run.unit.first, [RunHistory(self.session.settings.order) for _ in totals])
-            for history, total in zip(histories, totals):
-                history.refresh(total, self.evaluation.tau, self.evaluation.spacing)
+        if run is None or (totals := run.settle()) is None:
+            return
+        first, order, tau, spacing = run.unit.first, self.session.settings.order, self.evaluation.tau, self.evaluation.spacing
+        self.rows.last_blocks[first] = run.last_block
+        if run.unit.kind == "tokens":
+            self.rows.tokens.setdefault(first, TokenHistory(order)).refresh(totals[0], tau, spacing)
+            return
+        for history, total in zip(self.rows.runs.setdefault(first, [RunHistory(order) for _ in totals]), totals):
+            history.refresh(total, tau, spacing)
 
     def _whole(self, block_index: int, call: BlockCall) -> Any:
         self._count(block_index, call, None)
@@ -121,22 +94,19 @@ class Forward:
 
     def _compute(self, block_index: int, unit: Unit, call: BlockCall) -> Any:
         """A cacheable block on an I-step: run it whole and keep its update."""
-        if unit.kind == "reuse":
-            if self.run_total is None:
-                self.run_total = RunTotal(unit, self.telescopes)
-            self.run_total.enter(_streams(call.tokens, call.text), call.spec.in_place)
+        computes_some = unit.kind == "tokens"   # then a second stream, of text, is always computed, and only the first is cached
+
+        def streams(tokens: Tensor, text: Tensor | None) -> list[Tensor]:
+            return [tokens] if computes_some else _streams(tokens, text)
+
+        if self.run_total is None:
+            self.run_total = RunTotal(unit, self.telescopes)
+        self.run_total.enter(streams(call.tokens, call.text), call.spec.in_place)
+        with self._tapped(block_index, call.spec, None) if computes_some else nullcontext():
             output = self._whole(block_index, call)
-            self.run_total.leave(_streams(call.output_tokens(output), call.output_text(output)))
-            if block_index == unit.last:
-                self.close_run()
-            return output
-        before = call.tokens.clone() if call.spec.in_place else call.tokens
-        with self._tapped(block_index, call.spec, None):
-            output = self._whole(block_index, call)
-        if block_index not in self.rows.tokens:
-            self.rows.tokens[block_index] = TokenHistory(self.session.settings.order)
-        update = call.output_tokens(output).float() - before.float()
-        self.rows.tokens[block_index].refresh(update, self.evaluation.tau, self.evaluation.spacing)
+        self.run_total.leave(streams(call.output_tokens(output), call.output_text(output)), block_index)
+        if block_index == unit.last:
+            self.close_run()
         return output
 
     def _reuse(self, block_index: int, unit: Unit, call: BlockCall) -> Any:
@@ -154,27 +124,30 @@ class Forward:
         return call.as_output(streams[0], streams[1] if len(streams) > 1 else None)
 
     def _compute_some(self, block_index: int, unit: Unit, call: BlockCall) -> Any:
-        history = self.rows.tokens.get(block_index)
+        history = self.rows.tokens.get(unit.first)
         if history is None:
             return self._whole(block_index, call)
         self.has_reused = True
         if isinstance(self.session.planner, RelaxedPlanner):
             return self._compute_weighted(block_index, call, history, self.session.planner)
+        if self.token_run is None or self.token_run.unit is not unit:
+            self.token_run = self._token_run(block_index, unit, call)
+        run = self.token_run
+        self._count(block_index, call, run.compute)
+        with self._tapped(block_index, call.spec, run.compute.with_text(call.n_text)):
+            output = self._timed(call.run_on, run.tokens, run.compute)
+        run.tokens = call.output_tokens(output)
+        if block_index < self.rows.last_blocks[unit.first]:     # nothing looks at the stream before the run's end
+            return call.as_output(call.tokens, call.output_text(output))
+        self.token_run = None
+        tokens, update = run.leave(partial(history.add_forecast, tau=self.evaluation.tau))
+        history.refresh_some(update, self.evaluation.tau, run.in_stream.flat)
+        return call.as_output(tokens, call.output_text(output))
+
+    def _token_run(self, block_index: int, unit: Unit, call: BlockCall) -> TokenRun:
         compute = self._compute_index(block_index, call)
-        self._count(block_index, call, compute)
-        joint = compute.with_text(call.n_text) if call.n_text else compute
-        in_stream = compute if call.spec.text else joint     # a joint stream's text tokens are always computed
-        outputs = []
-
-        def block(chosen: Tensor) -> Tensor:
-            outputs.append(self._timed(call.run_on, chosen.clone() if call.spec.in_place else chosen, compute))
-            return call.output_tokens(outputs[0])
-
-        add_cached_update = partial(history.add_forecast, tau=self.evaluation.tau)
-        with self._tapped(block_index, call.spec, joint):
-            tokens, update = compute_or_reuse(call.tokens, add_cached_update, in_stream, block)
-        history.refresh_some(update, self.evaluation.tau, in_stream.flat)
-        return call.as_output(tokens, call.output_text(outputs[0]))
+        in_stream = compute if call.spec.text else compute.with_text(call.n_text)   # a joint stream's text tokens are always computed
+        return TokenRun(unit, call.tokens, compute, in_stream, call.spec.in_place)
 
     def _compute_weighted(self, block_index: int, call: BlockCall, history: TokenHistory, planner: RelaxedPlanner) -> Any:
         """For training: the block runs whole, and its own outputs and the reused ones are mixed by the planner's weights."""

@@ -15,11 +15,18 @@ from torch import Tensor
 from .distill import Run
 from .history import TokenHistory
 from .sampling import Denoise
+from .plan import ScorePlanner
 from .schedule import ExplicitSchedule
 from .session import Session
 from .settings import CacheSettings
 
 _KEEP_ALL = CacheSettings(cache_ratio=0.5, order=1, context="computed", shares="uniform")   # an update a block, two steps deep
+
+
+class _BlockByBlock(ScorePlanner):
+    """Blocks that may compute tokens of their own keep updates of their own."""
+
+    per_block = True
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,7 @@ def measure_redundancy(run: Run) -> Redundancy:
     steps = len(run.sigmas) - 1
     if steps < 2:
         raise ValueError(f"{steps} step has none before it to compare with: take at least 2")
-    session = run.open_session(_KEEP_ALL, ExplicitSchedule(tuple(range(steps))))
+    session = run.open_session(_KEEP_ALL, ExplicitSchedule(tuple(range(steps))), planner=_BlockByBlock(_KEEP_ALL))
     compared: list[tuple[float, Tensor, Tensor, Tensor]] = []
 
     def around(denoise: Denoise) -> Denoise:

@@ -28,20 +28,15 @@ _RATE_BLOCKS = 4  # blocks whose change rates a plan looks at; looking at all of
 
 
 class RowCache:
-    """What one set of batch rows keeps between steps, by block or, where a run reuses together, by its first block."""
+    """What one set of batch rows keeps between steps: by the first block of a run, and keys and values by block."""
 
     def __init__(self) -> None:
         self.n_tokens = 0                       # image tokens per row
         self.units: tuple[Unit, ...] = ()       # one entry a block; empty until the first I-step knows the token count
         self.runs: dict[int, list[RunHistory]] = {}          # one history a stream (image, text)
         self.tokens: dict[int, TokenHistory] = {}
+        self.last_blocks: dict[int, int] = {}                # the last block of a run that the host called
         self.contexts: dict[int, AttentionContext] = {}
-
-    def lay_out(self, settings: CacheSettings, streams: tuple[str, ...], n_tokens: int, shares: tuple[float, ...]) -> None:
-        self.n_tokens = n_tokens
-        counts = tokens_per_block(settings, len(streams), n_tokens, shares)
-        grouped = group_blocks(counts, n_tokens, streams)
-        self.units = tuple(unit for unit in grouped for _ in range(unit.first, unit.last + 1))
 
     @property
     def memory_bytes(self) -> int:
@@ -160,6 +155,13 @@ class Session:
         self.current.calls[key[0]] += 1
         self.used.add(key)
         return self.row_caches.setdefault(key, RowCache())
+
+    def lay_out(self, rows: RowCache, n_tokens: int, together: bool) -> None:
+        """Group the blocks for rows of N image tokens. together: neighbours that compute the same tokens may be one run."""
+        rows.n_tokens = n_tokens
+        counts = tokens_per_block(self.settings, len(self.streams), n_tokens, self.learned.shares)
+        grouped = group_blocks(counts, n_tokens, self.streams, together and not self.planner.per_block)
+        rows.units = tuple(unit for unit in grouped for _ in range(unit.first, unit.last + 1))
 
     def compute_index(self, rows: RowCache, n_rows: int, images: int, block: int, device: torch.device) -> TokenIndex:
         """The tokens per row that this evaluation computes in `block`; all rows of an image have the same."""

@@ -11,6 +11,7 @@ class TokenIndex:
 
     def __init__(self, tokens: Tensor, n_tokens: int) -> None:
         self.tokens, self.n_tokens = tokens, n_tokens
+        self.joint: dict[int, TokenIndex] = {}
         rows = tokens.shape[0]
         starts = torch.arange(rows, device=tokens.device)[:, None] * n_tokens
         self.flat = (tokens + starts).reshape(-1)  # (R*n,) into a batch flattened over rows and tokens
@@ -20,7 +21,14 @@ class TokenIndex:
         return self.tokens.shape[1]
 
     def with_text(self, n_text: int) -> TokenIndex:
-        """The same tokens in a joint stream of n_text text tokens, all chosen, followed by the image's."""
+        """The same tokens in a joint stream of n_text text tokens, all chosen, followed by the image's; made once."""
+        if n_text == 0:
+            return self
+        if n_text not in self.joint:
+            self.joint[n_text] = self._joint(n_text)
+        return self.joint[n_text]
+
+    def _joint(self, n_text: int) -> TokenIndex:
         text = torch.arange(n_text, device=self.tokens.device).expand(self.tokens.shape[0], -1)
         return TokenIndex(torch.cat([text, self.tokens + n_text], dim=1), n_text + self.n_tokens)
 

@@ -1,0 +1,98 @@
+"""What the methods written from papers share: a sampling run with the DiT's block forwards swapped for their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial, wraps
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+from torch import Tensor, nn
+
+from tokencache_core.bench_workload import Workload
+from tokencache_core.dit import modulate
+
+Whole = Callable[..., Tensor]               # a block's own forward: (x, c, transformer_options) -> (B, N, D)
+Modulation = tuple[Tensor, ...]             # shift, scale, gate of the attention, then of the MLP; each (B, D)
+Fit = TypeVar("Fit")
+
+CALIBRATION_SEED, CALIBRATION_SAMPLES = 10_000, 1
+
+
+class CachedRun:
+    """One sampling run in which `block` stands for every block's forward; the model is as before when it ends, however it ends.
+
+    step: the denoise step under way, from 0 (the workload's solvers evaluate once a step). computed: block evaluations so far,
+    in whole blocks on all tokens; where attention and MLP are cached apart, each counts half a block.
+    """
+
+    def __init__(self, workload: Workload) -> None:
+        self.workload, self.steps = workload, workload.protocol.steps
+        self.blocks: list[nn.Module] = list(workload.model.blocks)
+        self.step, self.computed = -1, 0.0
+
+    def block(self, index: int, whole: Whole, x: Tensor, c: Tensor, options: dict) -> Tensor:
+        """Tokens x (B, N, D) through block `index` under condition c (B, D)."""
+        raise NotImplementedError
+
+    def sample(self) -> tuple[Tensor, float]:
+        """Pictures (B, C, H, W), and the share of the full run's block-token evaluations that was computed."""
+        with self._swapped():
+            pictures = self.workload.full(self.steps, self.workload.protocol.solver)
+        return pictures, self.computed / (self.steps * len(self.blocks))
+
+    @contextmanager
+    def _swapped(self) -> Iterator[None]:
+        before = [vars(block).get("forward") for block in self.blocks]
+        try:
+            for index, block in enumerate(self.blocks):
+                block.forward = partial(self._forward, index, block.forward)
+            yield
+        finally:
+            for block, forward in zip(self.blocks, before):
+                vars(block).pop("forward", None)
+                if forward is not None:
+                    block.forward = forward
+
+    def _forward(self, index: int, whole: Whole, x: Tensor, c: Tensor, transformer_options: dict) -> Tensor:
+        self.step += index == 0
+        return self.block(index, whole, x, c, transformer_options)
+
+
+def modulation_of(block: nn.Module, c: Tensor) -> Modulation:
+    return block.adaLN_modulation(c).chunk(6, dim=-1)
+
+
+def attend(block: nn.Module, x: Tensor, modulation: Modulation, options: dict) -> Tensor:
+    """The block's attention on x (B, N, D), before its gate."""
+    return block.attn(modulate(block.norm1(x), *modulation[:2]), options)
+
+
+def feed_forward(block: nn.Module, x: Tensor, modulation: Modulation) -> Tensor:
+    """The block's MLP on x (B, N, D), before its gate."""
+    return block.mlp(modulate(block.norm2(x), *modulation[3:5]))
+
+
+def calibration_workload(workload: Workload) -> Workload:
+    """A sample of the same model and schedule, of other noise and, where there are enough, other classes."""
+    protocol = replace(workload.protocol, samples=CALIBRATION_SAMPLES, seed=CALIBRATION_SEED)
+    calibration = Workload(workload.model, protocol)
+    calibration.labels = (calibration.labels + workload.model.config.num_classes // 2) % workload.model.config.num_classes
+    return calibration
+
+
+def kept_per_model(fit: Callable[..., Fit]) -> Callable[..., Fit]:
+    """`fit(workload, *rest)`, made once for a model, its steps, solver and guidance, and `rest`, from a calibration workload."""
+    kept: WeakKeyDictionary[nn.Module, dict[Any, Fit]] = WeakKeyDictionary()
+
+    @wraps(fit)
+    def look_up(workload: Workload, *rest: Any) -> Fit:
+        fits = kept.setdefault(workload.model, {})
+        key = (workload.protocol.steps, workload.protocol.solver, workload.protocol.cfg, *rest)
+        if key not in fits:
+            fits[key] = fit(calibration_workload(workload), *rest)
+        return fits[key]
+
+    return look_up

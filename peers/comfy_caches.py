@@ -1,0 +1,124 @@
+"""EasyCache and LazyCache by their nodes in the real ComfyUI, in this process, on a host MODEL that shares our DiT's weights.
+
+Their speed-up and likeness are reckoned from the host's own plain run, `full-host`. The host is imported at the first run, since it
+chooses its device then.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tokencache_core.bench_workload import Workload
+from tokencache_core.noise_schedule import simple_sigmas
+
+from .peer import Peer, Settings
+from .wrapped_dit import BlockCount
+
+ROOT = Path(__file__).resolve().parent.parent
+PACK = "tokencache_pack"  # the repository's name as a package: its folder's need not be one
+
+
+def _module_at(name: str, path: Path) -> ModuleType:
+    """The module of a file under a name of our own, loaded once."""
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    return sys.modules[name]
+
+
+COMFYUI: Path = _module_at("comfy_location", ROOT / "scripts" / "comfy_location.py").comfyui_path()  # raises where there is none
+
+
+def _import_host(device: torch.device) -> ModuleType:
+    """The pack's `nodes.dit_model`, with ComfyUI importable and settled on `device`."""
+    if str(COMFYUI) not in sys.path:
+        sys.path.insert(0, str(COMFYUI))  # before this repository, whose `nodes` is not the host's
+    import comfy.cli_args
+
+    comfy.cli_args.args.cpu = comfy.cli_args.args.cpu or device.type == "cpu"
+    import comfy.model_management
+
+    settled = comfy.model_management.get_torch_device()
+    if settled.type != device.type:
+        raise RuntimeError(f"ComfyUI runs on {settled.type} in this process, the model on {device.type}: use a process for each device")
+    _module_at(PACK, ROOT / "__init__.py")
+    return importlib.import_module(f"{PACK}.nodes.dit_model")
+
+
+def host_model(workload: Workload) -> tuple[Any, BlockCount]:
+    """The workload's DiT as a MODEL of the host, made of the same weights, and the count of the blocks it computes."""
+    dit_model = _import_host(workload.device)
+    from comfy.model_patcher import ModelPatcher
+
+    model = workload.model
+    config = dit_model.DiTModelConfig(model.config, model.use_sincos_grid)
+    config.set_inference_dtype(model.dtype, None)
+    host = dit_model.DiTModel(config, None, torch.device("meta"))
+    host.load_model_weights(dict(model.state_dict()), assign=True)
+    host.device = workload.device
+    count = BlockCount()
+
+    def computed(block: torch.nn.Module, inputs: tuple) -> None:
+        count.rows += inputs[0].shape[0]
+
+    for block in host.diffusion_model.blocks:
+        block.register_forward_pre_hook(computed)
+    return ModelPatcher(host, load_device=workload.device, offload_device=workload.device), count
+
+
+@torch.no_grad()
+def sample_on_host(workload: Workload, node: str | None = None, settings: Settings = {}) -> tuple[Tensor, float]:
+    """Pictures (B, C, H, W) by the host's KSampler, after a node of `comfy_extras.nodes_easycache`, and the compute share."""
+    model, count = host_model(workload)
+    import comfy.sample
+
+    dit_model = sys.modules[f"{PACK}.nodes.dit_model"]
+    labels = ", ".join(map(str, workload.labels.tolist()))
+    positive, negative = (dit_model.class_label_conditioning(model, text) for text in (labels, ""))
+    if node is not None:
+        nodes = importlib.import_module("comfy_extras.nodes_easycache")
+        (model,) = getattr(nodes, node).execute(model, **settings, verbose=False).result
+    protocol = workload.protocol
+    noise = workload.noise / (1 + simple_sigmas(protocol.steps)[0] ** 2).sqrt()  # the host scales it itself
+    latent = comfy.sample.sample(
+        model, noise, protocol.steps, protocol.cfg, protocol.solver, "simple", positive, negative, torch.zeros_like(noise),
+        disable_pbar=True, seed=protocol.seed,
+    )
+    return model.model.process_latent_in(latent).to(workload.device), count.share(workload)
+
+
+def full_host(workload: Workload, settings: Settings) -> tuple[Tensor, float]:
+    return sample_on_host(workload)
+
+
+def easycache(workload: Workload, settings: Settings) -> tuple[Tensor, float]:
+    return sample_on_host(workload, "EasyCacheNode", settings)
+
+
+def lazycache(workload: Workload, settings: Settings) -> tuple[Tensor, float]:
+    return sample_on_host(workload, "LazyCacheNode", settings)
+
+
+THRESHOLDS = (0.0, *(round(0.005 * 400 ** (i / 22), 4) for i in range(23)))
+PEERS: tuple[Peer, ...] = (
+    Peer(name="full-host", source="ComfyUI", run=full_host, knob="cache", knobs=("none",), baseline="full-host"),
+    Peer(
+        name="easycache", source="arXiv 2507.02860, ComfyUI EasyCache", run=easycache, baseline="full-host",
+        knob="reuse_threshold", knobs=THRESHOLDS,
+        variants=({"start_percent": 0.0, "end_percent": 0.95}, {"start_percent": 0.05, "end_percent": 0.95}),
+    ),
+    Peer(
+        name="lazycache", source="ComfyUI LazyCache", run=lazycache, baseline="full-host",
+        knob="reuse_threshold", knobs=THRESHOLDS, variants=({"start_percent": 0.0, "end_percent": 0.95},),
+    ),
+)

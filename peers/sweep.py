@@ -1,0 +1,50 @@
+"""A peer's settings for the benchmark: for each of the speed-ups aimed at, the knob whose compute share promises it.
+
+Found by bisection on a few samples, since what a threshold does depends on the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from tokencache_core.bench_protocol import Candidate
+from tokencache_core.bench_workload import Workload
+
+from .peer import Peer, Settings
+
+SEARCH_SAMPLES = 2
+
+
+def candidates_of(peer: Peer, workload: Workload, full_step: float) -> list[Candidate]:
+    """One candidate a setting, the gentlest first. full_step: seconds of an unpatched step of the workload."""
+    protocol = workload.protocol
+    few = Workload(workload.model, replace(protocol, samples=min(SEARCH_SAMPLES, protocol.samples)))
+    found: list[Candidate] = []
+    for variant in peer.variants:
+        shares: dict[int, float] = {}
+
+        def share(index: int, variant: Settings = variant, shares: dict[int, float] = shares) -> float:
+            if index not in shares:
+                shares[index] = peer.run(few, {**variant, peer.knob: peer.knobs[index]})[1]
+            return shares[index]
+
+        chosen = sorted({_nearest(share, len(peer.knobs), 1 / speedup) for speedup in protocol.speedups})
+        for index in chosen:
+            settings = {**variant, peer.knob: peer.knobs[index]}
+            seconds = share(index) * protocol.steps * full_step
+            run = partial(peer.run, workload, settings)
+            found.append(Candidate(peer.name, settings, run, seconds, baseline=peer.baseline))
+    return found
+
+
+def _nearest(share: Callable[[int], float], count: int, wanted: float) -> int:
+    """The index whose compute share is nearest to `wanted`, among falling ones."""
+    low, high = 0, count - 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if share(middle) > wanted else (low, middle)
+    return min((low, high), key=lambda index: abs(share(index) - wanted))
+
+

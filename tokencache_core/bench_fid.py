@@ -1,0 +1,269 @@
+"""FID, sFID and the Inception score of a DiT's samples, whole and cached, measured batch by batch in a folder.
+
+Sample i has the noise of seed + i, and a class drawn evenly. What is measured is kept, so that a run that was interrupted
+goes on, and methods or samples may be added later; the folder's protocol.json says of what it holds the figures. Speed-ups
+are by the clock, each the median over batches of the full run's seconds by the method's, both of one process: where the full
+run is there already, one batch in RETIMED is sampled by it once more.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from .bench_ours import OURS
+from .cached import cached_sample
+from .dit import DiT
+from .fid_stats import Statistics, distance_from
+from .inception_features import WIDTHS, InceptionFeatures, inception_score
+from .noise_schedule import simple_sigmas
+from .sampling import SOLVERS, sample, starting_noise
+from .schedule import ExplicitSchedule
+from .spacing import spread_i_steps
+from .stopwatch import timed
+from .strict_json import parsed, shown
+from .whole_file import whole_file
+
+RETIMED = 16
+VERSION = 1
+NAMES = ("tokencache", *SOLVERS)
+PROTOCOL = "protocol.json"
+CONFIG = "config.json"      # of a VAE, in its folder or beside its file
+VAE_OF_DIT = {              # the VAE of Stable Diffusion 1 and 2, where there is none
+    "down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4, "layers_per_block": 2,
+    "block_out_channels": [128, 256, 512, 512], "latent_channels": 4, "sample_size": 256, "scaling_factor": 0.18215,
+}
+
+
+class VAEError(ValueError):
+    """A VAE that cannot be used: one line that names its file and the remedy."""
+
+
+class FidFolderError(ValueError):
+    """A folder of figures that cannot be gone on with: one line that names it and the remedy."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """`full`, or a name out of NAMES and a count: of I-steps, or of steps of a solver."""
+
+    name: str
+    count: int
+
+    def __str__(self) -> str:
+        return "full" if self.name == "full" else f"{self.name}-{self.count}"
+
+
+@dataclass(frozen=True)
+class FidProtocol:
+    """What the user chose. samples are rounded up to whole batches when sampled, and cut back when compared."""
+
+    samples: int
+    batch: int
+    seed: int
+    steps: int
+    cfg: float
+    solver: str
+
+    @property
+    def batches(self) -> int:
+        return -(-self.samples // self.batch)
+
+    @property
+    def full(self) -> Method:
+        return Method("full", self.steps)
+
+    def method(self, text: str) -> Method:
+        """Of such a text as tokencache-20; ValueError for another."""
+        name, _, count = text.rpartition("-")
+        if text == "full":
+            return self.full
+        if name not in NAMES or not count.isdecimal() or not 2 <= int(count) <= self.steps:
+            raise ValueError(f"'{text}' is neither full nor one of {', '.join(NAMES)} with - and a count of 2 to {self.steps}, such as tokencache-20")
+        return Method(name, int(count))
+
+    def labels(self, classes: int) -> Tensor:
+        """(batches * batch,) classes; those of fewer samples are the first of those of more."""
+        return torch.randint(classes, (self.batches * self.batch,), generator=torch.Generator().manual_seed(self.seed))
+
+    def content(self, **files: str | None) -> dict[str, Any]:
+        """What a folder's figures depend on, for its protocol.json. files: the SHA-256 of each file that took part."""
+        chosen = {name: value for name, value in asdict(self).items() if name != "samples"}
+        return {"version": VERSION, **files, **chosen, "tokencache": asdict(OURS)}
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Of one method. speedup: by the clock, of the sampling alone, without decoding and Inception."""
+
+    speedup: float
+    fid: float
+    sfid: float
+    score: float
+
+
+def open_folder(folder: Path, content: dict[str, Any]) -> None:
+    """Make the folder for figures under the protocol `content`, or check that it holds such."""
+    file = folder / PROTOCOL
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not file.exists():
+            if any(folder.iterdir()):
+                raise FidFolderError(f"{folder}: it holds other files and no {PROTOCOL}; name a new folder")
+            with whole_file(file) as part:
+                part.write_text(json.dumps(content, indent=1) + "\n")
+            return
+        found = parsed(file.read_text())
+    except FidFolderError:
+        raise
+    except (OSError, ValueError) as error:
+        raise FidFolderError(f"{file}: it cannot be read or written ({str(error).splitlines()[0]}); name another folder") from None
+    if not isinstance(found, dict):
+        raise FidFolderError(f"{file}: it is not what this command writes; name another folder")
+    for name, wanted in content.items():
+        if found.get(name) != wanted:
+            there, here = shown(found.get(name)), shown(wanted)
+            between = "" if there == here else f" ({there} there, {here} here)"
+            raise FidFolderError(f"{folder}: its figures were measured with another {name}{between}; name another folder, or choose the same")
+
+
+def measure(
+    model: DiT, inception: InceptionFeatures, decode: Callable[[Tensor], Tensor], protocol: FidProtocol, methods: Sequence[Method], folder: Path,
+) -> None:
+    """Sample what is not in the folder yet, all methods in turn for each batch. decode: samples to pixels (B, 3, H, W) in [-1, 1]."""
+    config, device, sigma = model.config, model.pos_embed.device, simple_sigmas(protocol.steps)[0]
+    full_seconds, timed_at = 0.0, -RETIMED
+    for batch, drawn in enumerate(tqdm(protocol.labels(config.num_classes).split(protocol.batch), unit="batch")):
+        missing = [method for method in methods if not _file(folder, method, batch).exists()]
+        if not missing:
+            continue
+        shape = (len(drawn), config.in_channels, config.input_size, config.input_size)
+        noise = starting_noise(shape, protocol.seed + batch * protocol.batch, sigma).to(device)
+        labels = drawn.to(device)
+        if protocol.full not in missing and batch - timed_at >= RETIMED:
+            full_seconds, timed_at = timed(lambda: _samples(protocol.full, model, protocol, labels, noise))[1], batch
+        for method in sorted(missing, key=lambda method: method.name != "full"):
+            samples, seconds = timed(lambda: _samples(method, model, protocol, labels, noise))
+            if method.name == "full":
+                full_seconds, timed_at = seconds, batch
+            features = inception.of(to_uint8(decode(samples)))
+            file = _file(folder, method, batch)
+            file.parent.mkdir(exist_ok=True)
+            with whole_file(file) as part:
+                save_file(features, part, {"seconds": repr(seconds), "full_seconds": repr(full_seconds)})
+
+
+def _samples(method: Method, model: DiT, protocol: FidProtocol, labels: Tensor, noise: Tensor) -> Tensor:
+    solver = method.name if method.name in SOLVERS else protocol.solver
+    steps = protocol.steps if method.name == "tokencache" else method.count
+    sigmas = simple_sigmas(steps).to(noise.device)
+    if method.name != "tokencache":
+        return sample(model, labels, noise=noise, sigmas=sigmas, cfg=protocol.cfg, solver=solver)
+    schedule = ExplicitSchedule(spread_i_steps(method.count, steps))
+    return cached_sample(model, labels, noise=noise, sigmas=sigmas, cfg=protocol.cfg, solver=solver, settings=OURS, schedule=schedule)[0]
+
+
+def vae_weights(path: Path) -> Path:
+    """The file of weights of a VAE that is given by its diffusers folder, or by this file itself."""
+    file = path / "diffusion_pytorch_model.safetensors" if path.is_dir() else path
+    if not file.is_file() or file.suffix != ".safetensors":
+        raise VAEError(f"{file}: there is no such .safetensors file; name an AutoencoderKL's folder (as diffusers saves it) or file")
+    return file
+
+
+def vae_decoder(path: Path, channels: int, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """From latents (B, channels, H, W), as the DiT samples them, to pixels (B, 3, 8 H, 8 W), by a local VAE, in fp32."""
+    file = vae_weights(path)
+    try:
+        from diffusers import AutoencoderKL
+    except ImportError:
+        raise VAEError(f"{path}: diffusers is not installed, which decodes latents; pip install diffusers accelerate") from None
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            if (file.parent / CONFIG).is_file():
+                folder = str(file.parent)
+            else:
+                Path(folder, CONFIG).write_text(json.dumps({"_class_name": "AutoencoderKL", **VAE_OF_DIT}))
+            vae = AutoencoderKL.from_single_file(str(file), config=folder, local_files_only=True)
+        vae = vae.to(device).eval()     # a weight that the file lacks has no values, and cannot be moved
+    except Exception as error:   # the library fails in a dozen ways
+        raise VAEError(f"{path}: it is no whole AutoencoderKL ({(str(error).splitlines() or ['?'])[0][:100]})") from None
+    if vae.config.latent_channels != channels:
+        raise VAEError(f"{path}: it decodes {vae.config.latent_channels} channels, and the model samples {channels}; name the model's own VAE")
+
+    @torch.no_grad()
+    def decode(latents: Tensor) -> Tensor:
+        return vae.decode(latents / vae.config.scaling_factor).sample
+
+    return decode
+
+
+def to_uint8(pixels: Tensor) -> Tensor:
+    """Pictures in [-1, 1] as the evaluator takes them: 0 to 255, rounded."""
+    if not pixels.isfinite().all():
+        raise ValueError("the model gave values that are no finite numbers; check its weights and the guidance")
+    return ((pixels + 1) * 127.5).clamp(0, 255).round().to(torch.uint8)
+
+
+def figures(folder: Path, method: Method, protocol: FidProtocol, known: Statistics) -> Figures:
+    """Of the first `protocol.samples` samples that were measured."""
+    seconds = [_read(_file(folder, method, batch)) for batch in range(protocol.batches)]
+    speedup = 1.0 if method.name == "full" else median(full / own for own, full in seconds)
+    return Figures(
+        speedup,
+        distance_from(features_of(folder, method, protocol, "pool"), known.pool),
+        distance_from(features_of(folder, method, protocol, "spatial"), known.spatial),
+        inception_score(features_of(folder, method, protocol, "logits")),
+    )
+
+
+def features_of(folder: Path, method: Method, protocol: FidProtocol, name: str) -> Tensor:
+    """(samples, D) of one kind: pool, spatial or logits."""
+    parts = [_read(_file(folder, method, batch), name, protocol.batch) for batch in range(protocol.batches)]
+    return torch.cat(parts)[: protocol.samples]
+
+
+def _read(file: Path, name: str | None = None, rows: int = 0) -> Any:
+    """A batch's features (rows, D) called `name`, or without one its seconds and those of the full run."""
+    try:
+        with safe_open(file, "pt") as content:
+            if name is None:
+                seconds = [float(content.metadata()[key]) for key in ("seconds", "full_seconds")]
+                if min(seconds) <= 0:
+                    raise ValueError(f"seconds of {min(seconds)}")
+                return seconds
+            features = content.get_tensor(name)
+        if features.shape != (rows, WIDTHS[name]) or features.dtype != torch.float32 or not features.isfinite().all():
+            raise ValueError(f"features of shape {tuple(features.shape)}")
+        return features
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise FidFolderError(f"{file}: it is damaged ({reason}); delete it and run the same command again") from None
+
+
+def _file(folder: Path, method: Method, batch: int) -> Path:
+    return folder / str(method) / f"{batch:05d}.safetensors"
+
+
+def markdown(found: dict[Method, Figures]) -> str:
+    """A table with a line a method; the first is the full run, from which the differences are reckoned."""
+    full = next(iter(found.values()))
+    lines = ["| method | speed-up | FID | from full | sFID | from full | IS | from full |", "|---|---|---|---|---|---|---|---|"]
+    for method, own in found.items():
+        cells = [str(method), f"{own.speedup:.2f}x"]
+        for name in ("fid", "sfid", "score"):
+            value, whole = getattr(own, name), getattr(full, name)
+            cells += [f"{value:.3f}", "-" if own is full else f"{value - whole:+.3f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)

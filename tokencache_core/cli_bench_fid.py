@@ -1,0 +1,122 @@
+"""`bench --fid-stats`: FID, sFID and the Inception score of a DiT with and without the cache (docs/fid.md)."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from pathlib import Path
+
+from .bench_fid import FidProtocol, Method, figures, markdown, measure, open_folder, vae_decoder, vae_weights
+from .bench_workload import Protocol
+from .cli_checks import CommandError, device_named, model_and_names, whole_number
+from .fid_stats import read_statistics
+from .inception_features import WEIGHTS_URL, InceptionFeatures, load_inception
+
+INTERRUPTED = 130
+OWN = ("inception", "fid_out", "vae", "fid_batch")     # options that go with --fid-stats alone
+BATCH = 16
+OTHERS = {"json": None, "predictor": None, "preset": [], "peers": None, "repeats": Protocol.repeats}     # and those that never do
+
+
+def add_fid_arguments(parser: argparse.ArgumentParser) -> None:
+    fid = parser.add_argument_group(
+        "with --model and --fid-stats", "FID, sFID and IS, with methods such as tokencache-20 (I-steps), ddim-25, dpmpp_2m-25 (steps); "
+        "--samples (50000 as published), --steps, --seed, --solver and --cfg say what is sampled (docs/fid.md)",
+    )
+    fid.add_argument("--fid-stats", type=Path, metavar="NPZ", help="statistics of the data: mu, sigma, mu_s, sigma_s, as ADM publishes them")
+    fid.add_argument("--inception", type=Path, metavar="FILE", help=f"Inception's weights, fetched from {WEIGHTS_URL}")
+    fid.add_argument("--fid-out", type=Path, metavar="FOLDER", help="features are kept there; an interrupted run goes on")
+    fid.add_argument("--vae", type=Path, metavar="PATH", help="an AutoencoderKL's folder or .safetensors, for models that sample latents")
+    fid.add_argument("--fid-batch", type=whole_number(1), metavar="N", help=f"samples of a batch (default: {BATCH})")
+
+
+def fid_asked(args: argparse.Namespace) -> bool:
+    """Whether the call is for this; CommandError for an option that goes with it alone, where it is not."""
+    if args.fid_stats is not None:
+        return True
+    for name in OWN:
+        if getattr(args, name) is not None:
+            raise CommandError(f"{_option(name)} goes with --fid-stats NPZ; add that, or leave it out")
+    return False
+
+
+def run_fid(args: argparse.Namespace) -> None:
+    if args.model is None:
+        raise CommandError("--fid-stats goes with --model FILE")
+    for name, default in OTHERS.items():
+        if getattr(args, name) != default:
+            raise CommandError(f"{_option(name)} does not go with --fid-stats; leave it out")
+    if args.inception is None:
+        raise CommandError(f"--inception: name torch-fidelity's Inception weights; fetch them once from {WEIGHTS_URL}")
+    if args.fid_out is None:
+        raise CommandError("--fid-out: name the folder in which the features are kept")
+    if args.samples < 2:
+        raise CommandError("--samples: a distance needs at least 2; 50000 is what is published")
+    protocol = FidProtocol(args.samples, args.fid_batch or BATCH, args.seed, args.steps, args.cfg, args.solver)
+    methods = _methods(args.methods, protocol)
+    try:
+        known = read_statistics(args.fid_stats)
+    except ValueError as error:
+        raise CommandError(f"--fid-stats {error}") from None
+    device = device_named(args.device)
+    try:
+        weights = None if args.vae is None else vae_weights(args.vae)
+    except ValueError as error:
+        raise CommandError(f"--vae {error}") from None
+    model, _ = model_and_names(args.model, device)
+    channels = model.config.in_channels
+    if channels == 3 and args.vae is not None:
+        raise CommandError(f"--vae {args.vae}: the model samples pixels; leave it out")
+    if channels != 3 and args.vae is None:
+        raise CommandError(f"--vae: the model samples {channels}-channel latents; name the folder or .safetensors of its VAE")
+    try:
+        decode = (lambda samples: samples) if args.vae is None else vae_decoder(args.vae, channels, device)
+    except ValueError as error:
+        raise CommandError(f"--vae {error}") from None
+    inception = _inception(args.inception, device)
+    content = protocol.content(
+        model=_sha256(Path(args.model)), inception=inception.sha256, vae=None if weights is None else _sha256(weights),
+    )
+    try:
+        open_folder(args.fid_out, content)
+        measure(model, inception, decode, protocol, methods, args.fid_out)
+        found = {method: figures(args.fid_out, method, protocol, known) for method in methods}
+    except KeyboardInterrupt:
+        print(f"interrupted; what was measured stays in {args.fid_out}, and the same command goes on from there", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
+    except (OSError, ValueError) as error:
+        raise CommandError(f"--fid-out {error}") from None
+    print(f"{args.samples} samples, {args.steps} steps of {args.solver}, guidance {args.cfg:g}, seed {args.seed}; against {args.fid_stats.name}")
+    print(markdown(found))
+
+
+def _methods(text: str | None, protocol: FidProtocol) -> list[Method]:
+    """The full run first, then those of --methods: by default an I-step of 2 steps in 5, which the paper has."""
+    names = [f"tokencache-{max(2, round(0.4 * protocol.steps))}"] if text is None else [name.strip() for name in text.split(",") if name.strip()]
+    try:
+        return list(dict.fromkeys([protocol.full, *map(protocol.method, names)]))
+    except ValueError as error:
+        raise CommandError(f"--methods {text}: {error}") from None
+
+
+def _inception(file: Path, device: object) -> InceptionFeatures:
+    try:
+        inception = load_inception(file, device)
+    except (OSError, ValueError) as error:
+        raise CommandError(f"--inception {error}") from None
+    if not inception.published:
+        print(f"warning: {file} is not the published file of weights: its figures compare with no published ones", file=sys.stderr)
+    return inception
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as content:
+        while chunk := content.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
