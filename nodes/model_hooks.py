@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +17,6 @@ from comfy.model_patcher import ModelPatcher, create_model_options_clone
 from comfy.patcher_extension import WrappersMP
 
 from ..tokencache_core.allocation import tokens_per_block
-from ..tokencache_core.attention import OVERRIDE_KEY
 from ..tokencache_core.fingerprint import Fingerprint, fingerprint_of
 from ..tokencache_core.forward import cached_blocks
 from ..tokencache_core.learned import Learned
@@ -27,6 +25,7 @@ from ..tokencache_core.schedule import Schedule
 from ..tokencache_core.session import Session
 from ..tokencache_core.settings import CacheSettings
 from ..tokencache_core.trained_cache import TrainedCache
+from .compiled_blocks import COMPILED, CompiledBlocks
 from .families import family_of
 from .report_handle import ReportHandle
 
@@ -69,6 +68,7 @@ class _Hooks:
     def __init__(self, settings: CacheSettings, schedule: Schedule) -> None:
         self.settings, self.schedule, self.handle = settings, schedule, ReportHandle()
         self.learned = Learned()
+        self.compiled = CompiledBlocks()
         self.warnings: list[str] = []   # for the report of every run
 
     def warn(self, text: str) -> None:
@@ -86,6 +86,7 @@ class _Hooks:
         own_options = guider.model_options
         guider.model_options = create_model_options_clone(own_options)
         guider.model_options["transformer_options"][SESSION] = session
+        self.compiled.take_over(guider.model_options, session)
         try:
             samples = executor(noise, latent, sampler, sigmas, *args, **kwargs)
         finally:
@@ -116,12 +117,15 @@ def around_network(
         return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
     touched = control is not None or bool(transformer_options.get("patches_replace"))
     images = x.shape[0] // len(transformer_options["cond_or_uncond"])
+    options = {name: value for name, value in transformer_options.items() if name not in (SESSION, COMPILED)}   # blocks never see us
     with cached_blocks(
         session, blocks, key=_row_key(network, x, transformer_options), images=images, telescopes=not touched,
+        compiled=transformer_options.get(COMPILED, lambda method: method),
     ) as forward:
-        options = {**transformer_options, OVERRIDE_KEY: _chained(forward.attention, transformer_options.get(OVERRIDE_KEY))}
-        with family_of(network).attention_reaching(forward.attention):
+        if not session.taps_attention:
             return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+        with family_of(network).attention_reaching(forward.attention):
+            return executor(x, t, c_concat, c_crossattn, control, forward.reached(options), **kwargs)
 
 
 def open_session(
@@ -175,14 +179,3 @@ def _row_key(network: torch.nn.Module, x: torch.Tensor, transformer_options: dic
         id(network), tuple(transformer_options["uuids"]), tuple(transformer_options["cond_or_uncond"]), tuple(sorted(map(str, replaced))),
         None if window is None else str(window.index_list), tuple(x.shape), x.dtype, x.device,
     )
-
-
-def _chained(tap: Callable[..., Any], other: Callable[..., Any] | None) -> Callable[..., Any]:
-    """Our attention tap around another node's override, which gets copies: it may write into them."""
-    if other is None:
-        return tap
-
-    def inner(function: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        return other(function, q, k.clone(), v.clone(), *args, **kwargs)
-
-    return lambda function, *args, **kwargs: tap(partial(inner, function), *args, **kwargs)

@@ -1,10 +1,11 @@
 """A peer's settings for the benchmark: for each of the speed-ups aimed at, the knob whose compute share promises it.
 
-Found by bisection on a few samples, since what a threshold does depends on the model.
+Found by bisection on one sample, since what a threshold does depends on the model.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -14,13 +15,14 @@ from tokencache_core.bench_workload import Workload
 
 from .peer import Peer, Settings
 
-SEARCH_SAMPLES = 2
+SEARCH_SAMPLES = 1
 
 
 def candidates_of(peer: Peer, workload: Workload, full_step: float) -> list[Candidate]:
     """One candidate a setting, the gentlest first. full_step: seconds of an unpatched step of the workload."""
     protocol = workload.protocol
-    few = Workload(workload.model, replace(protocol, samples=min(SEARCH_SAMPLES, protocol.samples)))
+    print(f"laying out {peer.name} ...", file=sys.stderr, flush=True)
+    few = Workload(workload.model, replace(protocol, samples=SEARCH_SAMPLES))
     found: list[Candidate] = []
     for variant in peer.variants:
         shares: dict[int, float] = {}

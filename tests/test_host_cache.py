@@ -62,7 +62,7 @@ def test_gathering_every_token_changes_nothing(tiny: TinyModel, context: str, to
         return tuple(Unit("tokens", run[0], run[-1], n_tokens) for run in runs)
 
     monkeypatch.setattr(session_module, "group_blocks", gather_all)
-    model, handle = cached(tiny, context=context)
+    model, handle = cached(tiny, cache_ratio=0.5, shares="uniform", context=context)
     plain, gathered = tiny.sample(batch=2), tiny.sample(model, batch=2)
     assert (gathered - plain).abs().max() <= 1e-5 * plain.abs().max()
     assert "P" in [step.kind for step in handle.latest().steps]

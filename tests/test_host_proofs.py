@@ -55,7 +55,7 @@ def subset_error(tiny, monkeypatch, spec_change=None, context="stale") -> float:
 
     monkeypatch.setattr(session_module, "group_blocks", partial_units)
     session = Session(
-        CacheSettings(order=0, context=context), ExplicitSchedule((0,)), sigmas=[2.0, 1.0], tau=lambda sigma: sigma / 2,
+        CacheSettings(cache_ratio=1 - SHARE, shares="uniform", order=0, context=context), ExplicitSchedule((0,)), sigmas=[2.0, 1.0], tau=lambda sigma: sigma / 2,
         streams=tuple(spec.stream for _, spec in blocks), planner=FixedPlan(),
     )
     images, conds = 2, 2

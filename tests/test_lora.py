@@ -125,7 +125,7 @@ def outputs(model, repair, *, last_blocks=2, keys=("rows",) * len(SIGMAS), i_ste
     for sigma, key in zip(SIGMAS, keys):
         cached = cached_blocks(session, blocks, key=key, images=len(x), telescopes=True)
         with session.evaluation(sigma), cached as forward:
-            seen.append(model(x, t * sigma / 4, y, {OVERRIDE_KEY: forward.attention}))
+            seen.append(model(x, t * sigma / 4, y, forward.reached({})))
     handle.remove()
     return seen, entered, session.close()
 

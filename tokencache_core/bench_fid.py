@@ -39,8 +39,8 @@ RETIMED = 16
 VERSION = 1
 NAMES = ("tokencache", *SOLVERS)
 PROTOCOL = "protocol.json"
-CONFIG = "config.json"      # of a VAE, in its folder or beside its file
-VAE_OF_DIT = {              # the VAE of Stable Diffusion 1 and 2, where there is none
+VAE_FILE, CONFIG = "diffusion_pytorch_model.safetensors", "config.json"     # in a folder as diffusers saves it
+VAE_OF_DIT = {      # and of a file without a folder: the VAE of Stable Diffusion 1 and 2
     "down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4, "layers_per_block": 2,
     "block_out_channels": [128, 256, 512, 512], "latent_channels": 4, "sample_size": 256, "scaling_factor": 0.18215,
 }
@@ -157,7 +157,10 @@ def measure(
             samples, seconds = timed(lambda: _samples(method, model, protocol, labels, noise))
             if method.name == "full":
                 full_seconds, timed_at = seconds, batch
-            features = inception.of(to_uint8(decode(samples)))
+            pixels = decode(samples)
+            if not pixels.isfinite().all():
+                raise FidFolderError(f"{folder}: the model gave {method} values that are no finite numbers; check its weights and the guidance")
+            features = inception.of(to_uint8(pixels))
             file = _file(folder, method, batch)
             file.parent.mkdir(exist_ok=True)
             with whole_file(file) as part:
@@ -176,7 +179,7 @@ def _samples(method: Method, model: DiT, protocol: FidProtocol, labels: Tensor, 
 
 def vae_weights(path: Path) -> Path:
     """The file of weights of a VAE that is given by its diffusers folder, or by this file itself."""
-    file = path / "diffusion_pytorch_model.safetensors" if path.is_dir() else path
+    file = path / VAE_FILE if path.is_dir() else path
     if not file.is_file() or file.suffix != ".safetensors":
         raise VAEError(f"{file}: there is no such .safetensors file; name an AutoencoderKL's folder (as diffusers saves it) or file")
     return file
@@ -190,13 +193,15 @@ def vae_decoder(path: Path, channels: int, device: torch.device) -> Callable[[Te
     except ImportError:
         raise VAEError(f"{path}: diffusers is not installed, which decodes latents; pip install diffusers accelerate") from None
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            if (file.parent / CONFIG).is_file():
-                folder = str(file.parent)
-            else:
-                Path(folder, CONFIG).write_text(json.dumps({"_class_name": "AutoencoderKL", **VAE_OF_DIT}))
-            vae = AutoencoderKL.from_single_file(str(file), config=folder, local_files_only=True)
-        vae = vae.to(device).eval()     # a weight that the file lacks has no values, and cannot be moved
+        if file.name == VAE_FILE and (file.parent / CONFIG).is_file():      # this way knows old names of weights too
+            vae, told = AutoencoderKL.from_pretrained(file.parent, use_safetensors=True, local_files_only=True, output_loading_info=True)
+            if told["missing_keys"]:
+                raise ValueError(f"it lacks {told['missing_keys'][0]}")
+        else:
+            with tempfile.TemporaryDirectory() as config:
+                Path(config, CONFIG).write_text(json.dumps({"_class_name": "AutoencoderKL", **VAE_OF_DIT}))
+                vae = AutoencoderKL.from_single_file(str(file), config=config, local_files_only=True)
+        vae = vae.to(device).eval()     # a weight that a single file lacks has no values, and cannot be moved
     except Exception as error:   # the library fails in a dozen ways
         raise VAEError(f"{path}: it is no whole AutoencoderKL ({(str(error).splitlines() or ['?'])[0][:100]})") from None
     if vae.config.latent_channels != channels:
@@ -211,8 +216,6 @@ def vae_decoder(path: Path, channels: int, device: torch.device) -> Callable[[Te
 
 def to_uint8(pixels: Tensor) -> Tensor:
     """Pictures in [-1, 1] as the evaluator takes them: 0 to 255, rounded."""
-    if not pixels.isfinite().all():
-        raise ValueError("the model gave values that are no finite numbers; check its weights and the guidance")
     return ((pixels + 1) * 127.5).clamp(0, 255).round().to(torch.uint8)
 
 

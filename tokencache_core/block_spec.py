@@ -76,11 +76,13 @@ def _bind(method: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> di
 
 
 class BlockCall:
-    """One call of one block, its arguments sorted out by the spec."""
+    """One call of one block, its arguments sorted out by the spec. compiled: computes what `method`, the block's own, does."""
 
-    def __init__(self, spec: BlockSpec, function: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> None:
-        self.spec, self.function = spec, function
-        self.arguments = _bind(function, args, kwargs)
+    def __init__(
+        self, spec: BlockSpec, method: Callable[..., Any], args: tuple, kwargs: dict[str, Any], compiled: Callable[..., Any] | None = None,
+    ) -> None:
+        self.spec, self.function = spec, compiled or method
+        self.arguments = _bind(method, args, kwargs)
         self.tokens: Tensor = self.arguments[spec.tokens]
         self.n_text = spec.text_length(self.arguments) if spec.text_length else 0
 

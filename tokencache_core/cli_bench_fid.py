@@ -5,7 +5,12 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from .bench_fid import FidProtocol, Method, figures, markdown, measure, open_folder, vae_decoder, vae_weights
 from .bench_workload import Protocol
@@ -16,7 +21,10 @@ from .inception_features import WEIGHTS_URL, InceptionFeatures, load_inception
 INTERRUPTED = 130
 OWN = ("inception", "fid_out", "vae", "fid_batch")     # options that go with --fid-stats alone
 BATCH = 16
-OTHERS = {"json": None, "predictor": None, "preset": [], "peers": None, "repeats": Protocol.repeats}     # and those that never do
+OTHERS = {      # and those that never do, with their defaults
+    "json": None, "predictor": None, "preset": [], "peers": None, "repeats": Protocol.repeats,
+    "speedups": ",".join(f"{value:g}" for value in Protocol.speedups),
+}
 
 
 def add_fid_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,40 +63,48 @@ def run_fid(args: argparse.Namespace) -> None:
         raise CommandError("--samples: a distance needs at least 2; 50000 is what is published")
     protocol = FidProtocol(args.samples, args.fid_batch or BATCH, args.seed, args.steps, args.cfg, args.solver)
     methods = _methods(args.methods, protocol)
-    try:
+    with _refusing("--fid-stats"):
         known = read_statistics(args.fid_stats)
-    except ValueError as error:
-        raise CommandError(f"--fid-stats {error}") from None
     device = device_named(args.device)
-    try:
+    with _refusing("--vae"):
         weights = None if args.vae is None else vae_weights(args.vae)
-    except ValueError as error:
-        raise CommandError(f"--vae {error}") from None
     model, _ = model_and_names(args.model, device)
-    channels = model.config.in_channels
-    if channels == 3 and args.vae is not None:
-        raise CommandError(f"--vae {args.vae}: the model samples pixels; leave it out")
-    if channels != 3 and args.vae is None:
-        raise CommandError(f"--vae: the model samples {channels}-channel latents; name the folder or .safetensors of its VAE")
-    try:
-        decode = (lambda samples: samples) if args.vae is None else vae_decoder(args.vae, channels, device)
-    except ValueError as error:
-        raise CommandError(f"--vae {error}") from None
+    decode = _decoder(args.vae, model.config.in_channels, device)
     inception = _inception(args.inception, device)
     content = protocol.content(
         model=_sha256(Path(args.model)), inception=inception.sha256, vae=None if weights is None else _sha256(weights),
     )
     try:
-        open_folder(args.fid_out, content)
-        measure(model, inception, decode, protocol, methods, args.fid_out)
-        found = {method: figures(args.fid_out, method, protocol, known) for method in methods}
+        with _refusing("--fid-out"):
+            open_folder(args.fid_out, content)
+            measure(model, inception, decode, protocol, methods, args.fid_out)
+            found = {method: figures(args.fid_out, method, protocol, known) for method in methods}
     except KeyboardInterrupt:
         print(f"interrupted; what was measured stays in {args.fid_out}, and the same command goes on from there", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
-    except (OSError, ValueError) as error:
-        raise CommandError(f"--fid-out {error}") from None
-    print(f"{args.samples} samples, {args.steps} steps of {args.solver}, guidance {args.cfg:g}, seed {args.seed}; against {args.fid_stats.name}")
+    print(f"{args.samples} samples, {args.steps} steps of {args.solver}, guidance {args.cfg:g}, seed {args.seed}; against {args.fid_stats.name}\n")
     print(markdown(found))
+
+
+@contextmanager
+def _refusing(option: str) -> Iterator[None]:
+    """One line that names the option, for what could not be read or written, or does not fit."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise CommandError(f"{option} {error}") from None
+
+
+def _decoder(vae: Path | None, channels: int, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """From what the model samples, of so many channels, to pixels."""
+    if channels == 3 and vae is not None:
+        raise CommandError(f"--vae {vae}: the model samples pixels; leave it out")
+    if channels == 3:
+        return lambda samples: samples
+    if vae is None:
+        raise CommandError(f"--vae: the model samples {channels}-channel latents; name the folder or .safetensors of its VAE")
+    with _refusing("--vae"):
+        return vae_decoder(vae, channels, device)
 
 
 def _methods(text: str | None, protocol: FidProtocol) -> list[Method]:
@@ -100,11 +116,9 @@ def _methods(text: str | None, protocol: FidProtocol) -> list[Method]:
         raise CommandError(f"--methods {text}: {error}") from None
 
 
-def _inception(file: Path, device: object) -> InceptionFeatures:
-    try:
+def _inception(file: Path, device: torch.device) -> InceptionFeatures:
+    with _refusing("--inception"):
         inception = load_inception(file, device)
-    except (OSError, ValueError) as error:
-        raise CommandError(f"--inception {error}") from None
     if not inception.published:
         print(f"warning: {file} is not the published file of weights: its figures compare with no published ones", file=sys.stderr)
     return inception

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-
 from tqdm import tqdm
 
 from . import quantisation_table, robustness, settings_sweep, training_sweep
@@ -69,8 +68,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "quantisation", formatter_class=Help, help="do the gains and errors of smaller weights and of the cache add up?",
         description="The model whole and cached with plain, quantised and 2:4-pruned weights: weights' bytes, speed-up by the clock, error.",
     )
-    model = quantisation.add_mutually_exclusive_group(required=True)
-    model.add_argument("--shape", metavar="SHAPE", help="a published DiT's, such as DiT-XL/2-256, with random weights: for the time alone")
+    source = quantisation.add_mutually_exclusive_group(required=True)
+    source.add_argument("--shape", metavar="SHAPE", help="a published DiT's, such as DiT-XL/2-256, with random weights: for the time alone")
     quantisation.add_argument("--steps", type=whole_number(2), metavar="N", help="(default: 50, with --shape 6)")
     quantisation.add_argument("--i-steps", type=whole_number(2, 50), default=17, metavar="N", help="of 50, or as large a share of --steps")
     quantisation.add_argument("--dtype", choices=("fp32", "bf16"), default="fp32", help="of the plain model")
@@ -80,8 +79,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         each.add_argument("--predictor", metavar="FILE", help="trained for this model")
         each.add_argument("--samples", type=whole_number(1), default=6, metavar="N", help="of classes kept from training")
 
-    for each in (redundancy, conditions, settings, training, model):
-        each.add_argument("--model", required=each is not model, metavar="FILE", help="a DiT as .safetensors or .pt (see `info`)")
+    for each in (redundancy, conditions, settings, training, source):
+        each.add_argument("--model", required=each is not source, metavar="FILE", help="a DiT as .safetensors or .pt (see `info`)")
     for each in (redundancy, conditions, settings, training, quantisation):
         each.add_argument("--device", default="cpu", help="cpu or cuda")
 

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from .attention import OVERRIDE_KEY
 from .block_spec import BlockSpec
 from .dit import DiT
 from .forward import cached_blocks
@@ -52,11 +51,12 @@ class DiTRun:
     def cached(self, session: Session) -> Iterator[None]:
         """While open, the network's calls are the session's."""
         with cached_blocks(session, self.blocks, key="rows", images=self.images, telescopes=True) as forward:
-            self.options[OVERRIDE_KEY] = forward.attention
+            if session.taps_attention:
+                self.options.update(forward.reached({}))
             try:
                 yield
             finally:
-                del self.options[OVERRIDE_KEY]
+                self.options.clear()
 
     def sample(self, around: Callable[[Denoise], Denoise] = lambda denoise: denoise) -> Tensor:
         """The samples (B, C, H, W), with `around(denoise)` in place of the plain denoiser."""

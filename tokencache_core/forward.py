@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .allocation import Unit
+from .attention import OVERRIDE_KEY
 from .block_runs import RunTotal, TokenRun
 from .block_spec import BlockCall, BlockSpec
 from .context import AttentionContext, AttentionTap
@@ -40,16 +41,28 @@ class Forward:
         self.added: set[int] = set()            # runs whose forecast this call has added already
         self.index: dict[tuple[int, int | None], TokenIndex] = {}
         self.tap: AttentionTap | None = None
+        self.override: Any = None               # of attention, by another than us
         self.block_seconds = 0.0
 
     def attention(self, function: Any, *args: Any, **kwargs: Any) -> Tensor:
-        """An `optimized_attention_override`."""
+        """An attention call of a block, on its way to `function`."""
+        if self.override is not None:
+            function = partial(self._overridden, function)
         return function(*args, **kwargs) if self.tap is None else self.tap(function, *args, **kwargs)
 
-    def run_block(self, block_index: int, spec: BlockSpec, function: Any, *args: Any, **kwargs: Any) -> Any:
-        """In place of a block's forward."""
+    def _overridden(self, function: Any, q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Through another's override, which gets copies: it may write into them."""
+        return self.override(function, q, k.clone(), v.clone(), *args, **kwargs)
+
+    def reached(self, transformer_options: dict[str, Any]) -> dict[str, Any]:
+        """The options under which the blocks' attention calls reach `attention`."""
+        self.override = transformer_options.get(OVERRIDE_KEY)
+        return {**transformer_options, OVERRIDE_KEY: self.attention}
+
+    def run_block(self, block_index: int, spec: BlockSpec, method: Any, compiled: Any, *args: Any, **kwargs: Any) -> Any:
+        """In place of a block's forward: `method`, which `compiled` computes."""
         started, inside = time.perf_counter(), self.block_seconds
-        call = BlockCall(spec, function, args, kwargs)
+        call = BlockCall(spec, method, args, kwargs, compiled)
         if not self.rows.units:
             self.session.lay_out(self.rows, call.n_image, together=self.telescopes)
         unit = self.rows.units[block_index]
@@ -215,17 +228,19 @@ def _streams(tokens: Tensor, text: Tensor | None) -> list[Tensor]:
 @contextmanager
 def cached_blocks(
     session: Session, blocks: Sequence[tuple[nn.Module, BlockSpec]], *, key: Hashable, images: int, telescopes: bool,
+    compiled: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda method: method,
 ) -> Iterator[Forward]:
     """Swap the blocks' forwards for the session's, for one call of the network, and put them back.
 
     key: names the batch rows of this call (see `Session.rows`). images: rows per conditioning. telescopes: nothing but
-    the blocks touches the token stream between them. The attention calls of the blocks must reach `Forward.attention`.
+    the blocks touches the token stream between them. compiled: from a block's own forward to what computes the same. The attention
+    calls of the blocks must reach `Forward.attention` where `Session.taps_attention` (see `Forward.reached`).
     """
     forward = Forward(session, [module for module, _ in blocks], key, images, telescopes)
     own = [module.__dict__.get("forward") for module, _ in blocks]
     try:
         for index, (module, spec) in enumerate(blocks):
-            module.forward = partial(forward.run_block, index, spec, module.forward)
+            module.forward = partial(forward.run_block, index, spec, module.forward, compiled(module.forward))
         yield forward
         forward.close_run()
     finally:

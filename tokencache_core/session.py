@@ -109,6 +109,13 @@ class Session:
         if learned.repair is not None:
             learned.repair.check_last(len(streams), settings.last_blocks)
 
+    @property
+    def taps_attention(self) -> bool:
+        """Whether any block computes some of its tokens, and these attend to the last keys and values of all."""
+        many = 1_000_000
+        counts = tokens_per_block(self.settings, len(self.streams), many, self.learned.shares)
+        return self.settings.context == "stale" and any(0 < count < many for count in counts)
+
     @contextmanager
     def evaluation(self, sigma: float) -> Iterator[Evaluation]:
         """Around one evaluation of the model at `sigma`."""
