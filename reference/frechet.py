@@ -2,7 +2,8 @@
 
 Each sample is asked for by an emoji, drawn as in training (categories evenly). Features are those of the classifier that
 judges the samples (classifier.py), the data are 8,192 pictures drawn likewise. What is measured is kept batch by batch in
-the folder --out, so that a run that was interrupted goes on, and methods or samples may be added later. Speed-ups are by the clock, each the
+the folder --out, so that a run that was interrupted goes on, and methods or samples may be added later. With --bench the methods are rows of
+a benchmark's JSON, which is given the distances. Speed-ups are by the clock, each the
 median over batches of the full run's seconds by the method's, both of one process: where the full run is there already, one
 batch in RETIMED is sampled by it once more.
 """
@@ -10,7 +11,8 @@ batch in RETIMED is sampled by it once more.
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+import json
+from dataclasses import astuple, dataclass
 from operator import truediv
 from pathlib import Path
 from statistics import median
@@ -23,6 +25,8 @@ from tqdm import tqdm
 
 from tokencache_core.bench_methods import TRAINED_METHODS, trained_parts, trained_settings
 from tokencache_core.bench_ours import OURS
+from tokencache_core.bench_output import setting_text, write_json
+from tokencache_core.bench_protocol import Row
 from tokencache_core.cached import cached_sample
 from tokencache_core.cli_checks import predictor_for
 from tokencache_core.dit import DiT
@@ -42,6 +46,7 @@ from tokencache_core.whole_file import whole_file
 
 from .classifier import EmojiClassifier, load_classifier
 from .data import load_emoji
+from .frechet_rows import RowMethod, chosen_rows, method_of
 from .publish import WEIGHTS
 
 STEPS, CFG, BATCH, DATA = 50, 4.0, 16, 8192
@@ -161,6 +166,32 @@ def _file(out: Path, method: Method, batch: int) -> Path:
     return out / str(method) / f"{batch:04d}.safetensors"
 
 
+def _rows(args: argparse.Namespace) -> dict[int, RowMethod]:
+    """The methods chosen of the benchmark's rows, by index, which take the place of --methods."""
+    content = json.loads(args.bench.read_text())
+    rows = [Row.from_json(row) for row in content["rows"]]
+    chosen = {index: method_of(rows[index], content["protocol"], BATCH) for index in chosen_rows(rows, args.speedups, args.best)}
+    for index, method in chosen.items():
+        print(f"{method}: {setting_text(rows[index].settings)}, {rows[index].speedup:.2f}x in the benchmark")
+    args.methods = list(chosen.values())
+    return chosen
+
+
+def _write_rows(file: Path, found: dict[int, Measured], full: Measured, data: Tensor) -> None:
+    content = json.loads(file.read_text())
+    for index, measured in found.items():
+        content["rows"][index] |= {
+            "frechet": frechet_distance(measured.features, data), "frechet_from_full": frechet_distance(measured.features, full.features),
+            "frechet_times_full": astuple(relative_distance(measured.features, full.features, data)),
+        }
+    for row in content["rows"]:
+        if row["method"] == "full":
+            row["frechet"] = frechet_distance(full.features, data)
+    content["protocol"]["frechet"] = f"{len(full.features)} samples, features of reference/emoji-classifier.safetensors, {len(data)} pictures of the data"
+    write_json(file, content)
+    print(f"wrote the distances to {file}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
@@ -170,8 +201,12 @@ def main() -> None:
         help=f"beside the full run: {', '.join(NAMES)}, each with its number of I-steps or steps",
     )
     parser.add_argument("--predictor", metavar="FILE", help=f"for {', '.join(TRAINED_METHODS)}; a folder --out holds the figures of one")
+    parser.add_argument("--bench", type=Path, metavar="JSON", help="in place of --methods: ours, the best peers and fewer steps out of what `bench --peers` wrote")
+    parser.add_argument("--speedups", type=float, nargs="+", default=[2.0, 3.0, 4.0], metavar="X", help="with --bench: at which")
+    parser.add_argument("--best", type=int, default=3, metavar="N", help="with --bench: so many peers at each")
     args = parser.parse_args()
-    needing = [str(method) for method in args.methods if method.name in TRAINED_METHODS]
+    rows = None if args.bench is None else _rows(args)
+    needing = [str(method) for method in args.methods if isinstance(method, Method) and method.name in TRAINED_METHODS]
     if needing and args.predictor is None:
         parser.error(f"{', '.join(needing)}: name the trained file by --predictor")
     model = load_dit(WEIGHTS)
@@ -189,6 +224,8 @@ def main() -> None:
     print("| method | speed-up | PSNR | from the data | times the full run's (95 %) | from the full run |\n|---|---|---|---|---|---|")
     for method, found in measured.items():
         print(line(method, found, measured[FULL], known))
+    if rows is not None:
+        _write_rows(args.bench, {index: measured[method] for index, method in rows.items()}, measured[FULL], known)
     first = args.methods[0]
     held_out = torch.isin(labels, torch.tensor(labels_apart(None, model.config.num_classes, None)[1]))
     for other in args.methods[1:]:

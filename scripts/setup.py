@@ -20,9 +20,9 @@ PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 STAMP = VENV / "tokencache-setup"
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")  # newer torch has no matching torchaudio
 EXTRAS = ("test", "bench")
-LINKED = {  # of reference/, by their folder in ComfyUI's models
-    "diffusion_models": ROOT / "reference" / "emoji-dit.safetensors",
-    "tokencache": ROOT / "reference" / "emoji-predictor.safetensors",
+LINKED = {  # of reference/, and their folders in ComfyUI's models
+    "emoji-dit.safetensors": "diffusion_models", "emoji-predictor.safetensors": "tokencache",
+    "emoji-3x.json": "tokencache", "emoji-35db.json": "tokencache",
 }
 GIGABYTES_NEEDED = 8
 
@@ -55,9 +55,9 @@ def prepare() -> None:
     comfyui = comfyui_path()
     ensure_packages(comfyui)
     link(ROOT, comfyui / "custom_nodes" / PACK_NAME, already=pack_entry(comfyui) is not None)
-    for folder, file in LINKED.items():
-        if file.is_file():
-            link(file, comfyui / "models" / folder / file.name)
+    for name, folder in LINKED.items():
+        if (ROOT / "reference" / name).is_file():
+            link(ROOT / "reference" / name, comfyui / "models" / folder / name)
 
 
 def ensure_venv() -> None:

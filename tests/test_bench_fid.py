@@ -17,14 +17,16 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from torch_fidelity.metric_fid import fid_statistics_to_metric
 
 from tokencache_core import bench_fid, cli_bench_fid
+from tokencache_core import vae as vae_module
 from tokencache_core.__main__ import main
-from tokencache_core.bench_fid import FidProtocol, to_uint8, vae_decoder
+from tokencache_core.bench_fid import FidProtocol, to_uint8
 from tokencache_core.dit_file import save_dit
 from tokencache_core.fid_stats import FIELDS, Gaussian, distance_from, read_statistics
 from tokencache_core.frechet import frechet_distance
 from tokencache_core.inception_features import inception_score, load_inception
 from tokencache_core.noise_schedule import simple_sigmas
 from tokencache_core.sampling import sample, starting_noise
+from tokencache_core.vae import vae_decoder
 
 CPU = torch.device("cpu")
 STEPS, SAMPLES, METHOD = 6, 6, "tokencache-3"
@@ -263,9 +265,9 @@ def test_a_vae_of_a_file_has_the_shape_of_stable_diffusions_and_the_hosts_names(
     for weight in host.parameters():
         torch.nn.init.normal_(weight, std=0.1)
     save_file({name: weight.contiguous() for name, weight in host.state_dict().items()}, tmp_path / "vae.safetensors")
-    assert len(bench_fid.VAE_OF_DIT["block_out_channels"]) == 4
+    assert len(vae_module.VAE_OF_DIT["block_out_channels"]) == 4
     smaller = {"down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2, "block_out_channels": [32, 64]}
-    monkeypatch.setattr(bench_fid, "VAE_OF_DIT", bench_fid.VAE_OF_DIT | smaller)
+    monkeypatch.setattr(vae_module, "VAE_OF_DIT", vae_module.VAE_OF_DIT | smaller)
     latents = torch.randn(2, 4, 4, 4, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = host.decode(latents / 0.18215)

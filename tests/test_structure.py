@@ -11,7 +11,10 @@ ROOT = Path(__file__).resolve().parent.parent
 HOST_MODULES = {"comfy", "comfy_api", "comfy_extras", "folder_paths", "server", "execution", "nodes"}
 CORE = sorted((ROOT / "tokencache_core").rglob("*.py"))
 NODE_FILES = sorted((ROOT / "nodes").glob("nodes_*.py"))
-SOURCES = [*CORE, *sorted((ROOT / "nodes").rglob("*.py")), *sorted((ROOT / "reference").glob("*.py")), *sorted((ROOT / "scripts").glob("*.py"))]
+SOURCES = [
+    *CORE, *sorted((ROOT / "nodes").rglob("*.py")), *sorted((ROOT / "reference").glob("*.py")), *sorted((ROOT / "scripts").glob("*.py")),
+    *sorted((ROOT / "peers").glob("*.py")),
+]
 
 
 def imported(tree: ast.AST) -> set[str]:

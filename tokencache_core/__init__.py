@@ -16,8 +16,8 @@ and puts it back. On an I-step a block runs whole and its update (what it adds t
 a P-step `allocation` says how many tokens each block computes, and `plan` which ones, by a score of `scores` or by a
 trained `cache_predictor` (`predicted_plan`).
 
-*A block* on a P-step is `block_step.compute_or_reuse`: the paper's equation. Computed tokens attend to every token's last
-known keys and values (`context`). Neighbouring blocks that compute nothing share one update, their sum.
+*A block* on a P-step, or a run of neighbours that compute the same tokens or none (`block_runs`), is `block_step.compute_or_reuse`: the
+paper's equation. A run has one update, the sum of its blocks'. Computed tokens attend to every token's last known keys and values (`context`).
 
 *A token* that is not computed takes its input plus its cached update, held or extrapolated through the last I-steps
 (`history`), and where a whole run of blocks reuses, corrected by a `learned_forecast`.
@@ -26,4 +26,7 @@ known keys and values (`context`). Neighbouring blocks that compute nothing shar
 run (`end_to_end`), or how far they have come apart after each window of P-steps (`distill`), teaches the learned forecast, the Cache
 Predictor (through `mixed_tokens`) and `adapters` on the last K blocks, whose result is a `lora.LoraRepair`, added on P-steps alone. A run is given them as
 `learned.Learned`; they are kept in a file (`trained_cache`, `predictor_file`) with the `fingerprint` of the model.
+
+*Tuning* (`cli_tune`, `tuner`) finds the settings that reach a speed-up or a likeness on a model, out of a `tuning_space` with known caches as its
+corners, and keeps them as a `preset`. *Measuring* (`cli_bench`, `bench`) sets all of it beside what else the time could buy.
 """

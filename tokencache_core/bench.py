@@ -9,9 +9,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from .bench_beats import Duel, duels
+from .bench_beats import TUNED, Duel, duels
 from .bench_match import calibrate
-from .bench_methods import TUNED, Plan, candidates_of, settings_to_calibrate
+from .bench_methods import Plan, candidates_of, settings_to_calibrate
 from .bench_output import describe_model, describe_protocol, document
 from .bench_protocol import Candidate, Row, measure_interleaved, planned_seconds, rows_of
 from .bench_workload import EXACT_STEPS, Protocol, Workload

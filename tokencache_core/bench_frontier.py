@@ -13,6 +13,8 @@ MEASURES = {
     "frechet_from_full": "Frechet distance from the full run",
 }
 
+MARKERS = ".^vs"     # for every ten lines, which share their colours, another
+
 
 def draw_frontier(file: Path, rows: Sequence[Row], title: str) -> None:
     """One panel a measure that was taken, one line a method; ours is thick."""
@@ -30,8 +32,8 @@ def draw_frontier(file: Path, rows: Sequence[Row], title: str) -> None:
             points = [(row.speedup, value) for row in sweep if (value := getattr(row, measure)) is not None]
             ours = name in OURS
             panel.plot(
-                *zip(*points) if points else ([], []), "o-" if ours else ".--", label=name, color=f"C{index % 10}",
-                linewidth=2.4 if ours else 1.1, zorder=3 if ours else 2, marker="o" if ours else "sv^Dx*"[index // 10 % 6] if index > 9 else ".",
+                *zip(*points) if points else ([], []), label=name, color=f"C{index % 10}", zorder=3 if ours else 2, linewidth=2.4 if ours else 1.1,
+                linestyle="-" if ours else "--", marker="o" if ours else MARKERS[index // 10 % len(MARKERS)], markersize=5,
             )
         panel.grid(alpha=0.3)
     for panel in panels[len(taken):]:

@@ -12,6 +12,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from .bench_beats import TUNED
 from .bench_match import Calibration
 from .bench_ours import OURS
 from .bench_protocol import Candidate
@@ -22,7 +23,6 @@ from .settings import SCORES, CacheSettings
 from .spacing import spread_i_steps
 from .trained_cache import TrainedCache
 
-TUNED = "tuned"             # by --preset
 UNTRAINED = "untrained-"    # and a score: a control of the predictor's tokens
 REUSE = CacheSettings(cache_ratio=1.0, order=0, corrector=0.0)
 FORECASTS = tuple(CacheSettings(cache_ratio=1.0, order=order, corrector=0.0) for order in (1, 2))

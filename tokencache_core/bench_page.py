@@ -45,6 +45,9 @@ def _model(content: dict[str, Any]) -> Iterator[str]:
         f"{protocol['classes']}. Each figure of seconds is the median of {protocol['repeats']} runs, all methods in turn in one process, on "
         f"{_machine(content)}. Likeness: {protocol['quality']}, against the full run; \"exact\" is {protocol['exact']}."
     )
+    if protocol.get("peers"):
+        yield ""
+        yield "Others: " + "; ".join(f"{name} ({source})" for name, source in protocol["peers"].items()) + "."
 
 
 def _at_speedups(rows: Sequence[Row]) -> Iterator[str]:
@@ -96,14 +99,15 @@ def _shapes(content: dict[str, Any]) -> Iterator[str]:
     yield f"## Time alone, at the shape of {content['model']['shape']}\n"
     yield f"`{content['protocol']['command']}`\n"
     yield f"Random weights, {content['protocol']['repeats']} repeats, on {_machine(content)}. 1.00 is a P-step that takes its share of the block-tokens and no more.\n"
-    yield "| type | rows | tokens | context | compute | unpatched step | I-step | P-step | P-step / (compute x I-step) | / (compute x unpatched) |"
-    yield "|---|---|---|---|---|---|---|---|---|---|"
+    yield "| type | rows | tokens | context | compute | unpatched step | I-step | P-step | P-step / (compute x I-step) | / (compute x unpatched) | a predictor's look |"
+    yield "|---|---|---|---|---|---|---|---|---|---|---|"
     for row in content["shape_rows"]:
         settings = row["settings"]
         tokens = f"r {settings['cache_ratio']:g}, K {settings['last_blocks']}, {settings['shares']}"
         yield (
             f"| {row['dtype']} | {row['batch']} | {tokens} | {settings['context']} | {row['compute']:.3f} | {row['full_seconds']:.3f} s | "
-            f"{row['i_step_seconds']:.3f} s | {row['p_step_seconds']:.3f} s | {row['overhead']:.2f} | {row['overhead_to_full']:.2f} |"
+            f"{row['i_step_seconds']:.3f} s | {row['p_step_seconds']:.3f} s | {row['overhead']:.2f} | {row['overhead_to_full']:.2f} | "
+            f"{', '.join(f'{kind} {seconds:.4f} s' for kind, seconds in row['predictor_seconds'].items())} |"
         )
 
 

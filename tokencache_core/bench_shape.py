@@ -16,8 +16,12 @@ from typing import Any
 import torch
 
 from .bench_workload import Protocol, Workload
+from .block_spec import BlockCall
+from .cache_predictor import KINDS, new_predictor
 from .dit import DiT, DiTConfig, sincos_pos_embed
+from .dit_run import DIT_BLOCK
 from .settings import CacheSettings
+from .stopwatch import timed
 
 SIZES = {"S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16), "XL": (1152, 28, 16)}  # width, depth, heads
 VAE_FACTOR = 8
@@ -30,7 +34,10 @@ STEPS, I_STEPS, FULL_STEPS = 5, (0, 1, 3), 2  # I I P I P: a forecast of order 1
 
 @dataclass(frozen=True)
 class ShapeRow:
-    """Median seconds of one step of each kind, for `batch` rows (half of them images, under guidance)."""
+    """Median seconds of one step of each kind, for `batch` rows (half of them images, under guidance).
+
+    predictor_seconds: of a Cache Predictor of each kind, which would run once a window, on the first P-step after an I-step.
+    """
 
     shape: str
     dtype: str
@@ -42,6 +49,7 @@ class ShapeRow:
     compute: float              # share of the block-tokens that the P-step computes
     overhead: float             # p_step / (compute * i_step)
     overhead_to_full: float     # p_step / (compute * full)
+    predictor_seconds: dict[str, float]
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -52,7 +60,8 @@ class ShapeRow:
             f"{self.settings['shares']} shares, context {self.settings['context']}: "
             f"full step {self.full_seconds:.3f} s, I-step {self.i_step_seconds:.3f} s, "
             f"P-step {self.p_step_seconds:.3f} s at compute {self.compute:.3f}; "
-            f"overhead {self.overhead:.2f} to the I-step, {self.overhead_to_full:.2f} to the full step"
+            f"overhead {self.overhead:.2f} to the I-step, {self.overhead_to_full:.2f} to the full step; "
+            f"a predictor's look, once a window: {', '.join(f'{kind} {seconds:.4f} s' for kind, seconds in self.predictor_seconds.items())}"
         )
 
 
@@ -98,8 +107,9 @@ def measure_shape(
                 for step in report.steps:
                     seen[step.kind].append(step.seconds)
             compute[settings] = report.steps[-1].compute
+    predictors = {kind: _predictor_seconds(workload, kind, repeats) for kind in KINDS}
     return [
-        _row(shape, dtype, batch, settings, median(full), median(seen["I"]), median(seen["P"]), compute[settings])
+        _row(shape, dtype, batch, settings, median(full), median(seen["I"]), median(seen["P"]), compute[settings], predictors)
         for settings, seen in steps.items()
     ]
 
@@ -116,13 +126,27 @@ def _full_step_seconds(workload: Workload) -> float:
     return (time.perf_counter() - started) / FULL_STEPS
 
 
+@torch.no_grad()
+def _predictor_seconds(workload: Workload, kind: str, repeats: int) -> float:
+    model, config = workload.model, workload.model.config
+    predictor = new_predictor(kind, model.blocks[0], config.width, config.depth - SETTINGS.last_blocks).to(workload.device)
+    rows = len(workload.labels) * (1 if workload.protocol.cfg == 1.0 else CFG_ROWS)
+    tokens = torch.randn(rows, (config.input_size // config.patch_size) ** 2, config.width, device=workload.device, dtype=model.dtype)
+    call = BlockCall(DIT_BLOCK, model.blocks[0].forward, (tokens, tokens[:, 0]), {"transformer_options": {}})
+    rate, seconds = torch.ones(tokens.shape[:2], device=workload.device), []
+    for repeat in range(repeats + 1):
+        _, took = timed(lambda: predictor(call, 0.5, rate))
+        seconds += [took] if repeat else []
+    return median(seconds)
+
+
 def _row(
     shape: str, dtype: str, batch: int, settings: CacheSettings,
-    full: float, i_step: float, p_step: float, compute: float,
+    full: float, i_step: float, p_step: float, compute: float, predictors: dict[str, float],
 ) -> ShapeRow:
     chosen = {name: value for name, value in asdict(settings).items() if name != "seed"}
     return ShapeRow(
         shape=shape, dtype=dtype, batch=batch, settings=chosen, full_seconds=full, i_step_seconds=i_step,
         p_step_seconds=p_step, compute=compute,
-        overhead=p_step / (compute * i_step), overhead_to_full=p_step / (compute * full),
+        overhead=p_step / (compute * i_step), overhead_to_full=p_step / (compute * full), predictor_seconds=predictors,
     )

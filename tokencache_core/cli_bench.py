@@ -136,10 +136,10 @@ def _run_model(args: argparse.Namespace, device: torch.device) -> None:
     model, _ = model_and_names(args.model, device)
     trained = None if args.predictor is None else predictor_for(args.predictor, model)
     presets = tuple(_preset_for(file, model) for file in args.preset)
-    peers = (lambda workload, full_step: []) if args.peers is None else _peers(args.peers)
+    sources, peers = ({}, lambda workload, full_step: []) if args.peers is None else _peers(args.peers)
     result = run_bench(model, Path(args.model).name, protocol, methods, trained, presets, peers)
     if args.json is not None:
-        result.content["protocol"]["command"] = _own_command()
+        result.content["protocol"] |= {"command": _own_command(), "peers": sources}
         write_json(args.json, result.content)
         title = f"{Path(args.model).name}, {args.steps} steps of {args.solver}"
         draw_frontier(args.json.with_suffix(".png"), result.rows, title)
@@ -158,8 +158,8 @@ def _preset_for(file: str, model: DiT) -> Preset:
     return preset
 
 
-def _peers(text: str) -> Callable[[Workload, float], list[Candidate]]:
-    """The sweeps of others' methods: they are outside of the core, which needs none of their libraries."""
+def _peers(text: str) -> tuple[dict[str, str], Callable[[Workload, float], list[Candidate]]]:
+    """Others' methods by name, with their sources, and their sweeps: they are outside of the core, which needs none of their libraries."""
     try:
         registry, sweep = importlib.import_module("peers.registry"), importlib.import_module("peers.sweep")
     except ModuleNotFoundError:
@@ -168,7 +168,8 @@ def _peers(text: str) -> Callable[[Workload, float], list[Candidate]]:
         found = registry.peers_named(registry.MODULES if text == ALL else [name.strip() for name in text.split(",")])
     except ValueError as error:
         raise CommandError(f"--peers: {error}") from None
-    return lambda workload, full_step: [candidate for peer in found for candidate in sweep.candidates_of(peer, workload, full_step)]
+    sources = {peer.name: peer.source for peer in found}
+    return sources, lambda workload, full_step: [candidate for peer in found for candidate in sweep.candidates_of(peer, workload, full_step)]
 
 
 def _write_page(file: Path, sources: Sequence[Path]) -> None:

@@ -12,11 +12,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .bench_fid import FidProtocol, Method, figures, markdown, measure, open_folder, vae_decoder, vae_weights
+from .bench_fid import FidProtocol, Method, figures, markdown, measure, open_folder
 from .bench_workload import Protocol
 from .cli_checks import CommandError, device_named, model_and_names, whole_number
 from .fid_stats import read_statistics
 from .inception_features import WEIGHTS_URL, InceptionFeatures, load_inception
+from .vae import vae_decoder, vae_weights
 
 INTERRUPTED = 130
 OWN = ("inception", "fid_out", "vae", "fid_batch")     # options that go with --fid-stats alone

@@ -123,17 +123,17 @@ class Tuner:
 
     def _search_likest(self, choice: Choice) -> None:
         """With as many I-steps as the goal's time allows."""
-        count = self.tried[0].as_if(choice).fitting(self.goal.value) if self.tried else round(self.steps / self.goal.value)
-        for _ in range(3):      # the first count is a guess: another choice's times, or none at all
-            probe = self._probe(choice, max(1, count))
-            count = probe.fitting(self.goal.value)
+        count = self.tried[0].as_if(choice).fitting(self.goal.value) if self.tried else max(1, round(self.steps / self.goal.value))
+        for _ in range(3):      # the first count is a guess: by another choice's times, or by none at all
             if count == 0:
-                self.told(f"{choice.name}: at most {probe.speedup(1):.2f}x")
+                self.told(f"{choice.name}: {self.goal} is out of its reach")
                 return
+            probe = self._probe(choice, count)
+            if probe.speedup() >= FITS * self.goal.value and (self.best is None or _likelier(probe, self.best)):
+                self.best = probe
+            count = probe.fitting(self.goal.value)
             if count == probe.i_steps or count < probe.i_steps and self.best is not None and not _likelier(probe, self.best):
-                break       # fewer I-steps would be no better
-        if probe.speedup() >= FITS * self.goal.value and (self.best is None or _likelier(probe, self.best)):
-            self.best = probe
+                return          # fewer I-steps would be no better
 
     def _search_fewest(self, choice: Choice) -> None:
         """The fewest I-steps that meet the floor; GoalOutOfReach where all but one do not."""
@@ -166,16 +166,14 @@ class Tuner:
             self._bisect(choice, choice.warmup - 1, probe.i_steps)
 
     def _bisect(self, choice: Choice, misses: int, meets: int) -> None:
-        """Down to the fewest I-steps, above `misses` and below `meets`, that meet the floor."""
+        """Down from the best, of this choice, to its fewest I-steps, above `misses` and below `meets`, that meet the floor."""
         while meets - misses > 1:
             tried = (misses + meets) // 2
             if not self._has_time_for(self.full_seconds * tried / self.steps):
                 return
             probe = self._probe(choice, tried)
             if self._meets(probe):
-                meets = tried
-                if probe.speedup() > self.best.speedup():
-                    self.best = probe
+                meets, self.best = tried, probe
             else:
                 misses = tried
 

@@ -1,0 +1,77 @@
+"""Rows of a benchmark's JSON whose Frechet distances are worth an hour: ours, the best peers and fewer steps, at some speed-ups."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from peers.registry import MODULES, peers_named
+from tokencache_core.bench_beats import OURS, frontier, sweeps, value_at
+from tokencache_core.bench_protocol import Row
+from tokencache_core.bench_workload import Protocol, Workload
+from tokencache_core.cached import cached_sample
+from tokencache_core.dit import DiT
+from tokencache_core.noise_schedule import simple_sigmas
+from tokencache_core.sampling import sample
+from tokencache_core.schedule import ExplicitSchedule
+from tokencache_core.settings import CacheSettings
+from tokencache_core.trained_cache import TrainedCache
+
+FEWER_STEPS = ("fewer-steps", "fewer-steps-dpmpp_2m")
+
+
+@dataclass(frozen=True)
+class RowMethod:
+    """The method and the settings of one row. protocol: that the row was measured under."""
+
+    name: str
+    settings: str       # JSON
+    protocol: Protocol
+
+    def __str__(self) -> str:
+        return f"{self.name}-{hashlib.sha256(self.settings.encode()).hexdigest()[:8]}"
+
+    def sample(self, model: DiT, labels: Tensor, noise: Tensor, trained: TrainedCache | None) -> Tensor:
+        """(B, C, H, W) samples of labels (B,) from noise, as the row has them."""
+        settings: dict[str, Any] = json.loads(self.settings)
+        protocol = self.protocol
+        if self.name in MODULES:
+            (peer, *_) = [peer for peer in peers_named([self.name]) if peer.name == self.name and peer.knob in settings]
+            workload = Workload(model, protocol)
+            workload.labels, workload.noise = labels, noise
+            return peer.run(workload, settings)[0]
+        inputs = {"noise": noise, "cfg": protocol.cfg}
+        if "solver" in settings:
+            return sample(model, labels, sigmas=simple_sigmas(settings["steps"]), solver=settings["solver"], **inputs)
+        schedule = ExplicitSchedule(tuple(settings.pop("i_steps")))
+        return cached_sample(
+            model, labels, sigmas=simple_sigmas(protocol.steps), solver=protocol.solver, settings=CacheSettings(**settings), schedule=schedule, **inputs,
+        )[0]
+
+
+def chosen_rows(rows: Sequence[Row], speedups: Sequence[float], best: int) -> list[int]:
+    """Indices of the rows nearest to each speed-up: of ours, of the `best` peers by PSNR there, and of the better solver with fewer steps."""
+    found = sweeps(rows)
+    chosen: dict[int, None] = {}
+    for speedup in speedups:
+        def db(name: str, speedup: float = speedup) -> float:
+            return value_at(found[name], speedup) or 0.0
+
+        peers = sorted((name for name in found if name in MODULES), key=db, reverse=True)[:best]
+        fewer = max((name for name in FEWER_STEPS if name in found), key=db, default=None)
+        for name in ("tokencache", *peers, *([fewer] if fewer else [])):
+            if name in found and (name in OURS or db(name)):
+                nearest = min(frontier(found[name]), key=lambda row: abs(row.speedup - speedup))
+                chosen[next(index for index, row in enumerate(rows) if row is nearest)] = None
+    return list(chosen)
+
+
+def method_of(row: Row, protocol: dict[str, Any], samples: int) -> RowMethod:
+    """samples: in a batch."""
+    ran = Protocol(steps=protocol["steps"], samples=samples, solver=protocol["solver"], cfg=protocol["cfg"])
+    return RowMethod(row.method, json.dumps(row.settings, sort_keys=True), ran)
