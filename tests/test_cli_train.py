@@ -75,7 +75,7 @@ def test_another_dit_is_trained_and_served_likewise(model, shape, kind, tmp_path
     assert main(["sample", "--model", str(other), "--predictor", str(file), "--out", str(out), "--labels", "1", "--steps", "8"]) == 0
     assert load_file(out)["cached"].isfinite().all()
     capsys.readouterr()
-    fails(capsys, ["sample", "--model", str(model), "--predictor", str(file), "--out", str(out), "--labels", "1"], "train a predictor for this one")
+    fails(capsys, ["sample", "--model", str(model), "--predictor", str(file), "--out", str(out), "--labels", "1"], "a predictor trained for this one")
 
 
 def test_an_unfinished_training_is_not_overwritten(model, predictor, capsys):
@@ -120,7 +120,7 @@ def test_sample_applies_the_repair(model, predictor, tmp_path):
 def test_a_predictor_of_another_model_is_refused(predictor, tmp_path, capsys):
     other = tiny_dit_file(tmp_path / "other.safetensors", depth=4)
     arguments = ["sample", "--model", str(other), "--predictor", str(predictor), "--out", str(tmp_path / "s.safetensors")]
-    fails(capsys, arguments, "train a predictor for this one")
+    fails(capsys, arguments, "a predictor trained for this one")
 
 
 def test_predictor_rows_need_a_predictor(model, capsys):

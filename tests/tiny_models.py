@@ -94,9 +94,9 @@ def tiny_dit_file(path: Any, **changes: Any) -> Any:
     return path
 
 
-def tiny_dit(path: Any) -> TinyModel:
-    """`path`: where to save the file that is then loaded the pack's own way."""
+def tiny_dit(path: Any, **changes: Any) -> TinyModel:
+    """`path`: where to save the file that is then loaded the pack's own way. changes: to its shape."""
     from tokencache_pack.nodes.dit_model import class_label_conditioning, load_dit_model
 
-    model = load_dit_model(str(tiny_dit_file(path)))
+    model = load_dit_model(str(tiny_dit_file(path, **changes)))
     return TinyModel("DiT", model, class_label_conditioning(model, "3"), class_label_conditioning(model, ""), (4, 16, 16))
