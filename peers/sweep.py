@@ -48,5 +48,3 @@ def _nearest(share: Callable[[int], float], count: int, wanted: float) -> int:
         middle = (low + high) // 2
         low, high = (middle, high) if share(middle) > wanted else (low, middle)
     return min((low, high), key=lambda index: abs(share(index) - wanted))
-
-

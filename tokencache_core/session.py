@@ -24,6 +24,7 @@ from .stopwatch import Stopwatch
 from .token_index import TokenIndex
 
 
+_MANY = 1_000_000  # tokens, of which no share that can be chosen rounds to none
 _RATE_BLOCKS = 4  # blocks whose change rates a plan looks at; looking at all of them would cost a tenth of a P-step
 
 
@@ -101,6 +102,9 @@ class Session:
         self.device = torch.device(device)
         self.learned = learned.on(self.device)
         self.planner = planner or self._planner()
+        counts = tokens_per_block(settings, len(streams), _MANY, learned.shares)
+        # whether any block computes some of its tokens, and these attend to the last keys and values of all
+        self.taps_attention = settings.context == "stale" and any(0 < count < _MANY for count in counts)
         self.row_caches: dict[Hashable, RowCache] = {}
         self.used: set[Hashable] = set()
         self.evaluations: list[Evaluation] = []
@@ -108,13 +112,6 @@ class Session:
         self.memory_bytes = 0
         if learned.repair is not None:
             learned.repair.check_last(len(streams), settings.last_blocks)
-
-    @property
-    def taps_attention(self) -> bool:
-        """Whether any block computes some of its tokens, and these attend to the last keys and values of all."""
-        many = 1_000_000
-        counts = tokens_per_block(self.settings, len(self.streams), many, self.learned.shares)
-        return self.settings.context == "stale" and any(0 < count < many for count in counts)
 
     @contextmanager
     def evaluation(self, sigma: float) -> Iterator[Evaluation]:
