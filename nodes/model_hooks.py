@@ -31,7 +31,8 @@ from .report_handle import ReportHandle
 
 KEY = "tokencache"
 SESSION = "tokencache_session"
-_OUTSIDE_BLOCKS = {"post_input"}  # patches that never see a block's tokens, so that cutting them is safe
+_OUTSIDE_BLOCKS = {"post_input", "noise_refiner"}   # patches that never see a block's tokens, so that cutting them is safe
+_BETWEEN_BLOCKS = {"double_block", "single_block"}  # patches that see the whole stream between blocks
 
 
 def apply_tokencache(
@@ -47,6 +48,8 @@ def apply_tokencache(
     else:
         blocks = [block for block, _ in family.blocks(network)]
         tokens_per_block(settings, len(blocks), 1)  # refuses a K beyond the model's depth
+        if unknown := family.unknown_blocks(network):
+            hooks.warn(f"blocks of class {', '.join(unknown)} run whole, because TokenCache does not know them yet")
         if tuned_for is not None and tuned_for.compare(fingerprint_of(family.name, blocks), "preset tuned") != "same":
             hooks.warn("the preset was tuned on other weights of this architecture: speed and likeness may differ from what it says")
         if trained is not None:
@@ -115,16 +118,21 @@ def around_network(
     blocks = None if session is None or session.current is None else _cacheable_blocks(session, network, transformer_options)
     if blocks is None:
         return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
-    touched = control is not None or bool(transformer_options.get("patches_replace"))
+    family = family_of(network)
+    touched = (
+        control is not None or bool(transformer_options.get("patches_replace")) or family.block_by_block
+        or not _BETWEEN_BLOCKS.isdisjoint(transformer_options.get("patches", {}))
+    )
     images = x.shape[0] // len(transformer_options["cond_or_uncond"])
     options = {name: value for name, value in transformer_options.items() if name not in (SESSION, COMPILED)}   # blocks never see us
+    options |= family.options(network, x)
     with cached_blocks(
         session, blocks, key=_row_key(network, x, transformer_options), images=images, telescopes=not touched,
         compiled=transformer_options.get(COMPILED, lambda method: method),
     ) as forward:
         if not session.taps_attention:
             return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
-        with family_of(network).attention_reaching(forward.attention):
+        with family.attention_reaching(forward.attention):
             return executor(x, t, c_concat, c_crossattn, control, forward.reached(options), **kwargs)
 
 
@@ -134,7 +142,7 @@ def open_session(
 ) -> Session:
     """A session for a run of this MODEL, of a family that is known, down `sigmas` (steps + 1,) by a SAMPLER."""
     network = patcher.model.diffusion_model
-    streams = tuple(spec.stream for _, spec in family_of(network).blocks(network))
+    streams = family_of(network).streams(network)
     return Session(
         settings, schedule, sigmas=sigmas[:-1].tolist(), tau=_tau_function(patcher), streams=streams, device=patcher.load_device,
         planner=planner, learned=learned, end=float(sigmas[-1]), euler=is_euler(sampler),
@@ -161,13 +169,12 @@ def _tau_function(patcher: ModelPatcher) -> Callable[[float], float]:
 def _cacheable_blocks(session: Session, network: torch.nn.Module, transformer_options: dict) -> list | None:
     """The network's blocks, or None with a note in the report: then this call runs whole."""
     family = family_of(network)
-    blocks = [] if family is None else family.blocks(network)
-    if tuple(spec.stream for _, spec in blocks) != session.streams:
+    if family is None or family.streams(network) != session.streams:
         session.note(f"{type(network).__name__} ran uncached: it is not the network that Apply TokenCache was given")
-    elif any(kind not in _OUTSIDE_BLOCKS for kind in transformer_options.get("patches", {})):
+    elif any(kind not in (*_OUTSIDE_BLOCKS, *_BETWEEN_BLOCKS) for kind in transformer_options.get("patches", {})):
         session.note("ran uncached: another node patches the inside of blocks, where it expects all tokens")
     else:
-        return blocks
+        return family.blocks(network)
     return None
 
 

@@ -39,6 +39,10 @@ def _load_pack() -> None:
 _load_pack()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-matrix", action="store_true", help="write docs/families.md from what test_families.py proves")
+
+
 @pytest.fixture(scope="session")
 def comfyui_path() -> Path:
     return COMFYUI

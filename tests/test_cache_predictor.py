@@ -11,7 +11,7 @@ from tiny_predictor import tiny_predictor
 from toy import TOY_BLOCK, ToyModel
 
 from tokencache_core.allocation import on_ladder, tokens_per_block
-from tokencache_core.block_spec import BlockCall
+from tokencache_core.block_call import BlockCall
 from tokencache_core.cache_predictor import BlockPredictor, LightPredictor, new_predictor, predictor_from_tensors
 from tokencache_core.dit_run import DIT_BLOCK, DiTRun
 from tokencache_core.forward import cached_blocks

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from .bench_workload import Protocol, Workload
-from .block_spec import BlockCall
+from .block_call import BlockCall
 from .cache_predictor import KINDS, new_predictor
 from .dit import DiT, DiTConfig, sincos_pos_embed
 from .dit_run import DIT_BLOCK

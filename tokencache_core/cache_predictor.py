@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, layer_norm
 
-from .block_spec import BlockCall
+from .block_call import BlockCall
 
 KINDS = ("block", "light")
 LIGHT_HIDDEN = 64
@@ -67,7 +67,7 @@ class LightPredictor(CachePredictor):
         self.into = nn.Linear(width + 3, hidden)
 
     def features(self, call: BlockCall, tau: float, rate: Tensor) -> Tensor:
-        tokens = call.tokens[:, -call.n_image :].float()
+        tokens = call.image_tokens.float()
         others = torch.stack([torch.full_like(rate, tau), torch.full_like(rate, tau**2), (rate + 1e-6).log()], dim=-1)
         return gelu(self.into(torch.cat([layer_norm(tokens, tokens.shape[-1:]), others], dim=-1)), approximate="tanh")
 

@@ -16,25 +16,33 @@ from .token_index import TokenIndex
 
 
 class AttentionContext:
-    """Keys and values of all tokens of one block for one set of rows, one entry per self-attention call.
+    """Keys, values and mask of all tokens of one block for one set of rows, one entry per self-attention call.
 
-    Tokens are counted by dimension 1 of k and v, or by dimension 2 where heads are split off (`skip_reshape`).
+    A call is among the block's own tokens when its keys are as many as the image tokens, or image and text tokens: cross-attention
+    has other lengths, and keeps them on P-steps. Tokens are counted by dimension 1 of k and v, or by dimension 2 where heads are split
+    off (`skip_reshape`).
     """
 
-    def __init__(self, self_attention_calls: tuple[int, ...]) -> None:
-        self.self_attention_calls = self_attention_calls
+    def __init__(self) -> None:
         self.entries: dict[int, tuple[Tensor, Tensor]] = {}
+        self.masks: dict[int, Tensor | None] = {}
 
-    def store(self, call: int, k: Tensor, v: Tensor) -> None:
-        if call in self.self_attention_calls:
-            self.entries[call] = (k.clone(), v.clone())
+    def store(self, call: int, k: Tensor, v: Tensor, mask: Tensor | None) -> None:
+        self.entries[call], self.masks[call] = (k.clone(), v.clone()), mask
 
     def extend(self, call: int, k: Tensor, v: Tensor, computed: TokenIndex | MixedTokens, dim: int) -> tuple[Tensor, Tensor]:
         """The computed tokens' k, v written over their old rows; returns the keys and values of all tokens."""
-        if call not in self.self_attention_calls:
-            return k, v
         keys, values = self.entries[call]
         return computed.scatter_(keys, k, dim), computed.scatter_(values, v, dim)
+
+    def mask(self, call: int, computed: TokenIndex) -> Tensor | None:
+        """The mask (..., queries or 1, keys) of all keys, its queries cut to those of the computed tokens."""
+        mask = self.masks[call]
+        if mask is None or mask.ndim < 2 or mask.shape[-2] != computed.n_tokens:
+            return mask
+        if mask.ndim == 2 and not computed.alike:
+            mask = mask.expand(computed.tokens.shape[0], *mask.shape)
+        return computed.gather(mask, -2)
 
     @property
     def memory_bytes(self) -> int:
@@ -44,18 +52,31 @@ class AttentionContext:
 class AttentionTap:
     """Counts one block's attention calls and passes them through its context; used for one block call, then dropped.
 
-    `compute` is None on an I-step, where keys and values are stored, and the computed tokens on a P-step.
+    image, joint: the tokens computed, of the image and as an attention over text and image counts them. On an I-step, where keys and
+    values are stored, they are the numbers of all of these tokens.
     """
 
-    def __init__(self, context: AttentionContext, compute: TokenIndex | MixedTokens | None) -> None:
-        self.context, self.compute, self.calls, self.seconds = context, compute, 0, 0.0
+    def __init__(self, context: AttentionContext, image: TokenIndex | MixedTokens | int, joint: TokenIndex | MixedTokens | int) -> None:
+        self.context, self.image, self.joint, self.calls, self.seconds = context, image, joint, 0, 0.0
 
-    def __call__(self, attention: Any, q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """An `optimized_attention_override`: the attention function comes first, then its own arguments."""
+    def __call__(self, attention: Any, q: Tensor, k: Tensor, v: Tensor, heads: int, *args: Any, **kwargs: Any) -> Tensor:
+        """An `optimized_attention_override`: the attention function comes first, then its own arguments, the mask fifth or by name."""
         call, self.calls, started = self.calls, self.calls + 1, time.perf_counter()
-        if self.compute is None:
-            self.context.store(call, k, v)
-        else:
-            k, v = self.context.extend(call, k, v, self.compute, dim=2 if kwargs.get("skip_reshape") else 1)
+        dim = 2 if kwargs.get("skip_reshape") else 1
+        if isinstance(self.image, int):
+            if k.shape[dim] in (self.image, self.joint):
+                self.context.store(call, k, v, kwargs.get("mask", args[0] if args else None))
+        elif (computed := self._computed(call, k.shape[dim])) is not None:
+            k, v = self.context.extend(call, k, v, computed, dim)
+            if isinstance(computed, TokenIndex) and (mask := self.context.mask(call, computed)) is not None:
+                args, kwargs = args[1:], {**kwargs, "mask": mask}
+                if args:    # those after the mask keep their places
+                    args, kwargs = (mask, *args), {name: value for name, value in kwargs.items() if name != "mask"}
         self.seconds += time.perf_counter() - started
-        return attention(q, k, v, *args, **kwargs)
+        return attention(q, k, v, heads, *args, **kwargs)
+
+    def _computed(self, call: int, length: int) -> TokenIndex | MixedTokens | None:
+        """Which tokens `length` keys are of; None: not the block's own tokens."""
+        if call not in self.context.entries:
+            return None
+        return next((index for index in (self.image, self.joint) if index.count == length), None)

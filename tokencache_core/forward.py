@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from .allocation import Unit
 from .attention import OVERRIDE_KEY
 from .block_runs import RunTotal, TokenRun
-from .block_spec import BlockCall, BlockSpec
+from .block_call import BlockCall
+from .block_spec import BlockSpec
 from .context import AttentionContext, AttentionTap
 from .history import RunHistory, TokenHistory
 from .mixed_tokens import MixedTokens, compute_and_mix
@@ -34,12 +35,12 @@ class Forward:
         self.rows = session.rows((key, telescopes))
         self.computes_all = self.evaluation.computes_all or not self.rows.units
         self.evaluation.misses += self.computes_all and not self.evaluation.computes_all
-        self.saw_block = False
+        self.saw_block = self.looked = False
         self.has_reused = False                 # from here on the features are not the plain model's
         self.run_total: RunTotal | None = None
         self.token_run: TokenRun | None = None
         self.added: set[int] = set()            # runs whose forecast this call has added already
-        self.index: dict[tuple[int, int | None], TokenIndex] = {}
+        self.index: dict[tuple[int, int | None, bool], TokenIndex] = {}
         self.tap: AttentionTap | None = None
         self.override: Any = None               # of attention, by another than us
         self.block_seconds = 0.0
@@ -63,16 +64,19 @@ class Forward:
         """In place of a block's forward: `method`, which `compiled` computes."""
         started, inside = time.perf_counter(), self.block_seconds
         call = BlockCall(spec, method, args, kwargs, compiled)
+        if why := call.why_whole:
+            self.session.note(f"some blocks ran whole, because {why}")
+            return self._whole(block_index, call)
         if not self.rows.units:
             self.session.lay_out(self.rows, call.n_image, together=self.telescopes)
+        self.rows.text_first &= call.spec.text_first
         unit = self.rows.units[block_index]
-        if block_index == 0 and not self.computes_all:
+        if not self.computes_all and not self.looked:
+            self.looked = True
             self.session.planner.look(call, self.images, self.evaluation.tau, self.session.histories(self.rows))
         if self.run_total is not None and self.run_total.unit is not unit:
             self.close_run()
-        if call.must_run_whole:
-            self.session.note(f"some blocks ran whole, because they were given {' or '.join(spec.whole_if)}")
-        if call.must_run_whole or unit.kind == "whole":
+        if unit.kind == "whole":
             output = self._whole(block_index, call)
         elif self.computes_all:
             output = self._compute(block_index, unit, call)
@@ -92,7 +96,7 @@ class Forward:
         first, order, tau, spacing = run.unit.first, self.session.settings.order, self.evaluation.tau, self.evaluation.spacing
         self.rows.last_blocks[first] = run.last_block
         if run.unit.kind == "tokens":
-            self.rows.tokens.setdefault(first, TokenHistory(order)).refresh(totals[0], tau, spacing)
+            self.rows.tokens.setdefault(first, TokenHistory(order, self.rows.text_first)).refresh(totals[0], tau, spacing)
             return
         for history, total in zip(self.rows.runs.setdefault(first, [RunHistory(order) for _ in totals]), totals):
             history.refresh(total, tau, spacing)
@@ -115,7 +119,7 @@ class Forward:
         if self.run_total is None:
             self.run_total = RunTotal(unit, self.telescopes)
         self.run_total.enter(streams(call.tokens, call.text), call.spec.in_place)
-        with self._tapped(block_index, call.spec, None) if computes_some else nullcontext():
+        with self._tapped(block_index, call.n_image, call.n_image + call.n_text) if computes_some else nullcontext():
             output = self._whole(block_index, call)
         self.run_total.leave(streams(call.output_tokens(output), call.output_text(output)), block_index)
         if block_index == unit.last:
@@ -133,7 +137,8 @@ class Forward:
             self.added.add(unit.first)
             histories, learned = self.rows.runs[unit.first], self.session.learned.forecasts.get((unit.first, unit.last))
             correct = (learned, *[None] * (len(streams) - 1))   # a second stream, of text, stays as it is forecast
-            streams = [history.add_forecast(x, self.evaluation.tau, by) for history, x, by in zip(histories, streams, correct)]
+            forecast = [history.add_forecast(x, self.evaluation.tau, by) for history, x, by in zip(histories, streams, correct)]
+            streams = [*forecast, *streams[len(forecast) :]]    # text that the last block does not return is of no use to anyone
         return call.as_output(streams[0], streams[1] if len(streams) > 1 else None)
 
     def _compute_some(self, block_index: int, unit: Unit, call: BlockCall) -> Any:
@@ -147,7 +152,7 @@ class Forward:
             self.token_run = self._token_run(block_index, unit, call)
         run = self.token_run
         self._count(block_index, call, run.compute)
-        with self._tapped(block_index, call.spec, run.compute.with_text(call.n_text)):
+        with self._tapped(block_index, run.compute, call.joint(run.compute)):
             output = self._timed(call.run_on, run.tokens, run.compute)
         run.tokens = call.output_tokens(output)
         if block_index < self.rows.last_blocks[unit.first]:     # nothing looks at the stream before the run's end
@@ -159,7 +164,7 @@ class Forward:
 
     def _token_run(self, block_index: int, unit: Unit, call: BlockCall) -> TokenRun:
         compute = self._compute_index(block_index, call)
-        in_stream = compute if call.spec.text else compute.with_text(call.n_text)   # a joint stream's text tokens are always computed
+        in_stream = compute if call.spec.text else call.joint(compute)   # a joint stream's text tokens are always computed
         return TokenRun(unit, call.tokens, compute, in_stream, call.spec.in_place)
 
     def _compute_weighted(self, block_index: int, call: BlockCall, history: TokenHistory, planner: RelaxedPlanner) -> Any:
@@ -167,26 +172,27 @@ class Forward:
         self._count(block_index, call, None)
         alike = call.tokens.shape[0] // self.images
         mix = MixedTokens(*[each.repeat(alike, 1) for each in planner.weights(block_index, self.images, call.n_image)])
-        joint = mix.with_text(call.n_text) if call.n_text else mix
+        joint = mix.with_text(call.n_text, call.spec.text_first) if call.n_text else mix
         in_stream = mix if call.spec.text else joint
-        with self._tapped(block_index, call.spec, joint):
+        with self._tapped(block_index, mix, joint):
             output, update = compute_and_mix(call, partial(history.add_forecast, tau=self.evaluation.tau), in_stream)
         history.refresh_some(update, self.evaluation.tau, in_stream.flat)
         return output
 
     def _compute_index(self, block_index: int, call: BlockCall) -> TokenIndex:
-        key = (self.rows.units[block_index].tokens, block_index if self.session.planner.per_block else None)
+        alike = call.wants_rows_alike
+        key = (self.rows.units[block_index].tokens, block_index if self.session.planner.per_block else None, alike)
         if key not in self.index:
             self.index[key] = self.session.compute_index(
-                self.rows, call.tokens.shape[0], self.images, block_index, call.tokens.device,
+                self.rows, call.tokens.shape[0], self.images, block_index, call.tokens.device, alike,
             )
         return self.index[key]
 
     @contextmanager
-    def _tapped(self, block_index: int, spec: BlockSpec, compute: TokenIndex | MixedTokens | None) -> Iterator[None]:
+    def _tapped(self, block_index: int, image: TokenIndex | MixedTokens | int, joint: TokenIndex | MixedTokens | int) -> Iterator[None]:
+        """image, joint: as AttentionTap has them."""
         if self.session.settings.context == "stale":
-            context = self.rows.contexts.setdefault(block_index, AttentionContext(spec.self_attention))
-            self.tap = AttentionTap(context, compute)
+            self.tap = AttentionTap(self.rows.contexts.setdefault(block_index, AttentionContext()), image, joint)
         try:
             yield
         finally:

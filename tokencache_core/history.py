@@ -105,10 +105,12 @@ class TokenHistory:
     The forecast goes through the refreshes of all tokens. A token computed since the last of them deviated from it, and
     its forecasts carry that deviation until all are refreshed again: order 0 reuses the newest update, as the paper does. Its
     own refreshes, at uneven distances, are no nodes: a parabola through them swings (docs/experiments.md).
+    text_first: in a joint stream, whether text tokens come before the image's.
     """
 
-    def __init__(self, order: int) -> None:
+    def __init__(self, order: int, text_first: bool = True) -> None:
         self.whole = RunHistory(order)
+        self.text_first = text_first
         self.deviation: Tensor | None = None    # (R, N, D) float32; None: no token has been computed since
 
     def refresh(self, update: Tensor, tau: float, spacing: float = 0.0) -> None:
@@ -135,6 +137,10 @@ class TokenHistory:
             return torch.ones(self.whole.updates[0].shape[:2], device=self.whole.updates[0].device)
         newest, previous, spacing = self.newest_two()
         return (newest - previous).norm(dim=-1) / spacing
+
+    def of_image(self, x: Tensor, n_image: int) -> Tensor:
+        """What x (R, N, ...) has of the image tokens."""
+        return x[:, -n_image:] if self.text_first else x[:, :n_image]
 
     def newest_two(self) -> tuple[Tensor, Tensor, float]:
         """The newest refresh of all tokens and the one before it (R, N, D), and how far apart they are in tau."""

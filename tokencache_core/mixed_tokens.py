@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .block_spec import BlockCall
+from .block_call import BlockCall
 
 
 class MixedTokens:
@@ -21,12 +21,19 @@ class MixedTokens:
         """The chosen tokens in a batch flattened over rows and tokens."""
         return self.chosen.flatten().nonzero().squeeze(1)
 
-    def with_text(self, n_text: int) -> MixedTokens:
-        """The same in a joint stream of n_text text tokens, all computed, followed by the image's."""
-        shape = (self.weights.shape[0], n_text)
-        return MixedTokens(
-            torch.cat([self.weights.new_ones(shape), self.weights], dim=1), torch.cat([self.chosen.new_ones(shape), self.chosen], dim=1),
-        )
+    @property
+    def count(self) -> int:
+        """Tokens that are computed: all."""
+        return self.weights.shape[1]
+
+    def with_text(self, n_text: int, text_first: bool = True) -> MixedTokens:
+        """The same in a joint stream that has n_text text tokens, all computed, before or after the image's."""
+
+        def joint(image: Tensor) -> Tensor:
+            text = image.new_ones(image.shape[0], n_text)
+            return torch.cat([text, image] if text_first else [image, text], dim=1)
+
+        return MixedTokens(joint(self.weights), joint(self.chosen))
 
     def mix(self, reused: Tensor, computed: Tensor) -> Tensor:
         """The paper's a f + (1 - a) cached, for tokens (R, N, D)."""

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .block_spec import BlockCall
+from .block_call import BlockCall
 from .history import TokenHistory
 from .scores import random_scores, round_robin_scores, staleness_scores
 from .settings import CacheSettings
@@ -89,6 +89,6 @@ def mean_rate(images: int, n_tokens: int, histories: Sequence[TokenHistory]) -> 
 
 
 def _image_rate(history: TokenHistory, images: int, n_tokens: int) -> Tensor:
-    """(images, N) change rate of the image tokens (the last N of a joint stream), averaged over conditionings."""
-    rate = history.change_rate()[:, -n_tokens:]
+    """(images, N) change rate of the image tokens, averaged over conditionings."""
+    rate = history.of_image(history.change_rate(), n_tokens)
     return rate.view(-1, images, n_tokens).mean(dim=0)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .block_spec import BlockCall
+from .block_call import BlockCall
 from .cache_predictor import CachePredictor
 from .history import TokenHistory
 from .plan import mean_rate

@@ -80,5 +80,5 @@ def _compare(history: TokenHistory, images: int, n_tokens: int) -> tuple[Tensor,
     newest, before, _ = history.newest_two()
     cosine = F.cosine_similarity(newest, before, dim=-1)
     change = (newest - before).norm(dim=-1) / newest.norm(dim=-1).clamp(min=1e-12)
-    cosine, change = (each[:, -n_tokens:].unflatten(0, (-1, images)).mean(dim=0) for each in (cosine, change))
+    cosine, change = (history.of_image(each, n_tokens).unflatten(0, (-1, images)).mean(dim=0) for each in (cosine, change))
     return cosine, change

@@ -34,6 +34,7 @@ class RowCache:
     def __init__(self) -> None:
         self.n_tokens = 0                       # image tokens per row
         self.units: tuple[Unit, ...] = ()       # one entry a block; empty until the first I-step knows the token count
+        self.text_first = True                  # in joint streams
         self.runs: dict[int, list[RunHistory]] = {}          # one history a stream (image, text)
         self.tokens: dict[int, TokenHistory] = {}
         self.last_blocks: dict[int, int] = {}                # the last block of a run that the host called
@@ -167,15 +168,17 @@ class Session:
         grouped = group_blocks(counts, n_tokens, self.streams, together and not self.planner.per_block)
         rows.units = tuple(unit for unit in grouped for _ in range(unit.first, unit.last + 1))
 
-    def compute_index(self, rows: RowCache, n_rows: int, images: int, block: int, device: torch.device) -> TokenIndex:
-        """The tokens per row that this evaluation computes in `block`; all rows of an image have the same."""
+    def compute_index(self, rows: RowCache, n_rows: int, images: int, block: int, device: torch.device, alike: bool = False) -> TokenIndex:
+        """The tokens per row that this evaluation computes in `block`; all rows of an image have the same. alike: all rows, the first image's."""
         evaluation, n_tokens, count = self.current, rows.n_tokens, rows.units[block].tokens
         key = (images, n_tokens, block if self.planner.per_block else None)
         if key not in evaluation.rankings:
             most = count if self.planner.per_block else max(unit.tokens for unit in rows.units if unit.kind == "tokens")
             evaluation.rankings[key] = self.planner.ranking(block, images, n_tokens, most, evaluation.tau, self.histories(rows))
         chosen = evaluation.rankings[key][:, :count].to(device).sort(dim=1).values
-        return TokenIndex(chosen.repeat(n_rows // images, 1), n_tokens)
+        if alike:
+            chosen = chosen[:1].expand(images, -1)
+        return TokenIndex(chosen.repeat(n_rows // images, 1), n_tokens, alike or images == 1)
 
     def histories(self, rows: RowCache) -> list[TokenHistory]:
         """Of some of the blocks that compute some tokens, of all rows like these."""

@@ -1,15 +1,36 @@
-"""The model families of ComfyUI that TokenCache knows: one file each, mostly a spec per block class."""
+"""The model families of ComfyUI that TokenCache knows: one file each, mostly a spec per block class (docs/adding-a-model.md)."""
 
 from __future__ import annotations
 
 from torch import nn
 
-from .dit import DIT
+from . import (
+    auraflow,
+    chroma,
+    cosmos,
+    dit,
+    flux,
+    hidream,
+    hunyuan_dit,
+    hunyuan_video,
+    kandinsky5,
+    ltxv,
+    lumina,
+    mochi,
+    omnigen2,
+    pixart,
+    qwen_image,
+    sd3,
+    stable_audio,
+    wan,
+)
 from .family import Family
-from .flux import FLUX
-from .pixart import PIXART
 
-FAMILIES: tuple[Family, ...] = (DIT, PIXART, FLUX)
+_FILES = (
+    auraflow, chroma, cosmos, dit, flux, hidream, hunyuan_dit, hunyuan_video, kandinsky5,
+    ltxv, lumina, mochi, omnigen2, pixart, qwen_image, sd3, stable_audio, wan,
+)
+FAMILIES: tuple[Family, ...] = tuple(family for file in _FILES for family in file.FAMILIES)
 
 
 def family_of(diffusion_model: nn.Module) -> Family | None:

@@ -3,4 +3,4 @@
 from ...tokencache_core.dit_run import DIT_BLOCK
 from .family import Family
 
-DIT = Family(name="DiT", model_class="nodes.dit_model.HostDiT", block_lists=("blocks",), spec=lambda block: DIT_BLOCK)
+FAMILIES = (Family(name="DiT", model_class="nodes.dit_model.HostDiT", block_lists=("blocks",), spec=lambda block: DIT_BLOCK),)

@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from ...tokencache_core.block_spec import BlockSpec
+from ...tokencache_core.block_spec import WHOLE, BlockSpec
+
+
+IMAGE_TOKENS = "tokencache_image_tokens"    # in the transformer_options that blocks are given, where `Family.image_tokens` is set
 
 
 @dataclass(frozen=True)
 class Family:
-    """name: for people and fingerprints. model_class: full name of the network's class. block_lists: its lists of blocks, in the order they run.
+    """name: for people and fingerprints. model_class: full names of the networks' classes. block_lists: their lists of blocks, in the order they run.
 
-    spec: from a block to its spec. attention_module: for networks that call `optimized_attention` without
-    transformer_options, the module whose global of that name is swapped instead.
+    spec: from a block to its spec (see `by_class`). attention_module: for networks that call `optimized_attention` without
+    transformer_options, the module whose global of that name is swapped instead. image_tokens: for networks whose blocks cannot tell
+    text from image, how many tokens the network makes of a latent (B, C, ...). block_by_block: the network reads or writes
+    the stream between its blocks, so that neighbours never share a cached update.
     """
 
     name: str
-    model_class: str
+    model_class: str | tuple[str, ...]
     block_lists: tuple[str, ...]
     spec: Callable[[nn.Module], BlockSpec]
     attention_module: str | None = None
+    image_tokens: Callable[[nn.Module, Tensor], int] | None = None
+    block_by_block: bool = False
 
     def matches(self, diffusion_model: nn.Module) -> bool:
         kind = type(diffusion_model)
@@ -36,9 +43,22 @@ class Family:
         """The blocks of this very module object (a host may hold several copies of one network)."""
         return [(block, self.spec(block)) for name in self.block_lists for block in getattr(diffusion_model, name)]
 
+    def streams(self, diffusion_model: nn.Module) -> tuple[str, ...]:
+        """A name a block: neighbours of the same name may share a cached update."""
+        specs = [spec for _, spec in self.blocks(diffusion_model)]
+        return tuple(f"{index}:{spec.stream}" if self.block_by_block else spec.stream for index, spec in enumerate(specs))
+
+    def unknown_blocks(self, diffusion_model: nn.Module) -> list[str]:
+        """Names of the block classes that run whole because nobody has written their spec."""
+        return sorted({type(block).__name__ for block, spec in self.blocks(diffusion_model) if spec is WHOLE})
+
     def block_paths(self, diffusion_model: nn.Module) -> list[str]:
         """The blocks' names in the network's state dict, in the same order."""
         return [f"{name}.{index}" for name in self.block_lists for index in range(len(getattr(diffusion_model, name)))]
+
+    def options(self, diffusion_model: nn.Module, latent: Tensor) -> dict[str, Any]:
+        """What the specs want to find in transformer_options, for a call with `latent` (B, C, ...)."""
+        return {} if self.image_tokens is None else {IMAGE_TOKENS: self.image_tokens(diffusion_model, latent)}
 
     @contextmanager
     def attention_reaching(self, tap: Callable[..., Any]) -> Iterator[None]:
@@ -59,6 +79,11 @@ class Family:
                 del by_thread.taps[thread]
                 if not by_thread.taps:
                     module.optimized_attention = by_thread.original
+
+
+def by_class(specs: Mapping[str, BlockSpec]) -> Callable[[nn.Module], BlockSpec]:
+    """A family's `spec` out of specs by the name of the block's class; blocks of other classes run whole."""
+    return lambda block: specs.get(type(block).__name__, WHOLE)
 
 
 _SWAPPING = threading.Lock()

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from torch import nn
+from ...tokencache_core.block_spec import BlockSpec, TokenArgument, TokenBounds
+from .family import Family, by_class
 
-from ...tokencache_core.block_spec import BlockSpec, TokenArgument
-from .family import Family
+_PER_TOKEN = {
+    "pe": TokenArgument(dim=2, joint=True),                  # (rows, 1, text + image, d/2, 2, 2)
+    "attn_mask": TokenArgument(dim=(-2, -1), joint=True),    # (..., queries or 1, keys)
+}
 
-_POSITIONS = {"pe": TokenArgument(dim=2, joint=True)}  # (rows, 1, text + image, d/2, 2, 2)
-
-_SPECS = {
+SPECS = {
     "DoubleStreamBlock": BlockSpec(
-        tokens="img", output=0, text="txt", text_output=1, text_length=lambda arguments: arguments["txt"].shape[1],
-        per_token=_POSITIONS, in_place=True, whole_if=("attn_mask", "modulation_dims_img", "modulation_dims_txt"),
+        tokens="img", output=0, text="txt", text_output=1, per_token=_PER_TOKEN, bounds={"modulation_dims_img": TokenBounds()}, in_place=True,
     ),
     "SingleStreamBlock": BlockSpec(
         tokens="x", text_length=lambda arguments: arguments["transformer_options"]["img_slice"][0],
-        per_token=_POSITIONS, in_place=True, whole_if=("attn_mask", "modulation_dims"),
+        per_token=_PER_TOKEN, bounds={"modulation_dims": TokenBounds(joint=True)}, in_place=True,
     ),
 }
 
 
-def _spec(block: nn.Module) -> BlockSpec:
-    return _SPECS[type(block).__name__]
-
-
-FLUX = Family(name="Flux", model_class="comfy.ldm.flux.model.Flux", block_lists=("double_blocks", "single_blocks"), spec=_spec)
+FAMILIES = (Family(
+    name="Flux", model_class="comfy.ldm.flux.model.Flux", block_lists=("double_blocks", "single_blocks"), spec=by_class(SPECS),
+),)

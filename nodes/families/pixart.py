@@ -8,16 +8,15 @@ from ...tokencache_core.block_spec import BlockSpec
 from .family import Family
 
 _BLOCK = BlockSpec(tokens="x")
-# keys and values pooled over the picture are no function of single tokens; x is always given, so it runs whole
-_COMPRESSED = BlockSpec(tokens="x", whole_if=("x",))
+_COMPRESSED = BlockSpec(tokens="x", whole_if=("x",))  # always given: keys and values pooled over the picture are no function of single tokens
 
 
 def _spec(block: nn.Module) -> BlockSpec:
     return _COMPRESSED if block.attn.sr_ratio > 1 else _BLOCK
 
 
-PIXART = Family(
+FAMILIES = (Family(
     name="PixArt",
     model_class="comfy.ldm.pixart.pixartms.PixArtMS", block_lists=("blocks",), spec=_spec,
     attention_module="comfy.ldm.pixart.blocks",
-)
+),)

@@ -1,0 +1,7 @@
+"""chroma."""
+
+from __future__ import annotations
+
+from .family import Family
+
+FAMILIES: tuple[Family, ...] = ()

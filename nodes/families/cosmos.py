@@ -1,0 +1,7 @@
+"""cosmos."""
+
+from __future__ import annotations
+
+from .family import Family
+
+FAMILIES: tuple[Family, ...] = ()

@@ -1,0 +1,7 @@
+"""kandinsky5."""
+
+from __future__ import annotations
+
+from .family import Family
+
+FAMILIES: tuple[Family, ...] = ()

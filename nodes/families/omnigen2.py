@@ -1,0 +1,7 @@
+"""omnigen2."""
+
+from __future__ import annotations
+
+from .family import Family
+
+FAMILIES: tuple[Family, ...] = ()

@@ -1,0 +1,7 @@
+"""qwen_image."""
+
+from __future__ import annotations
+
+from .family import Family
+
+FAMILIES: tuple[Family, ...] = ()

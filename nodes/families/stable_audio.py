@@ -1,0 +1,7 @@
+"""stable_audio."""
+
+from __future__ import annotations
+
+from .family import Family
+
+FAMILIES: tuple[Family, ...] = ()

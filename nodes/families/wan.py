@@ -1,0 +1,7 @@
+"""wan."""
+
+from __future__ import annotations
+
+from .family import Family
+
+FAMILIES: tuple[Family, ...] = ()

@@ -1,0 +1,5 @@
+"""auraflow."""
+
+from __future__ import annotations
+
+TINY = {}

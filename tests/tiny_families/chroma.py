@@ -1,0 +1,5 @@
+"""chroma."""
+
+from __future__ import annotations
+
+TINY = {}

@@ -1,0 +1,5 @@
+"""cosmos."""
+
+from __future__ import annotations
+
+TINY = {}

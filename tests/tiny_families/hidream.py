@@ -1,0 +1,5 @@
+"""hidream."""
+
+from __future__ import annotations
+
+TINY = {}

@@ -1,0 +1,5 @@
+"""hunyuan_dit."""
+
+from __future__ import annotations
+
+TINY = {}

@@ -1,0 +1,5 @@
+"""hunyuan_video."""
+
+from __future__ import annotations
+
+TINY = {}

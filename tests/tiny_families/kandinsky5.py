@@ -1,0 +1,5 @@
+"""kandinsky5."""
+
+from __future__ import annotations
+
+TINY = {}

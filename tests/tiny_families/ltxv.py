@@ -1,0 +1,5 @@
+"""ltxv."""
+
+from __future__ import annotations
+
+TINY = {}

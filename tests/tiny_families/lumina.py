@@ -1,0 +1,5 @@
+"""lumina."""
+
+from __future__ import annotations
+
+TINY = {}

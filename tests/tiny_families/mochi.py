@@ -1,0 +1,5 @@
+"""mochi."""
+
+from __future__ import annotations
+
+TINY = {}

@@ -1,0 +1,5 @@
+"""omnigen2."""
+
+from __future__ import annotations
+
+TINY = {}

@@ -1,0 +1,5 @@
+"""qwen_image."""
+
+from __future__ import annotations
+
+TINY = {}

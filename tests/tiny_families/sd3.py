@@ -1,0 +1,5 @@
+"""sd3."""
+
+from __future__ import annotations
+
+TINY = {}

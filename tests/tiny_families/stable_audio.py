@@ -1,0 +1,5 @@
+"""stable_audio."""
+
+from __future__ import annotations
+
+TINY = {}

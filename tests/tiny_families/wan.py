@@ -1,0 +1,5 @@
+"""wan."""
+
+from __future__ import annotations
+
+TINY = {}
