@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-import comfy.samplers
 import pytest
 import torch
 from family_matrix import MATRIX, matrix_page, proven
@@ -13,6 +14,7 @@ from tiny_families import TINY
 from tiny_families.tiny_model import TinyModel
 from tokencache_pack.nodes.families import family_of
 from tokencache_pack.nodes.model_hooks import SESSION, apply_tokencache
+from tokencache_pack.tokencache_core.block_spec import BlockSpec
 from tokencache_pack.tokencache_core.schedule import UniformSchedule
 from tokencache_pack.tokencache_core.settings import CacheSettings
 
@@ -42,6 +44,18 @@ def test_b_recomputing_some_tokens_equals_the_full_pass(tiny: TinyModel):
 
 def test_b_fails_without_the_others_keys_and_values(tiny: TinyModel):
     assert subset_error(tiny, context="computed") > 1e-3
+
+
+def test_a_spec_that_leaves_positions_uncut_is_caught():
+    assert not caught_error("Flux 1", lambda spec: replace(spec, per_token={})) < 1e-3
+
+
+def caught_error(name: str, change: Callable[[BlockSpec], BlockSpec]) -> float:
+    """Of the subset proof with a wrong spec; NaN where it does not even run."""
+    try:
+        return subset_error(TINY[name](), change=change)
+    except (RuntimeError, ValueError):
+        return float("nan")
 
 
 @pytest.mark.parametrize("split", [False, True])

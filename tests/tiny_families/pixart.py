@@ -14,7 +14,7 @@ _SHAPE = dict(
 
 def pixart_alpha() -> TinyModel:
     model = from_state_dict(PixArtMS, std=0.03, **_SHAPE)
-    return TinyModel("PixArt alpha", model, text(4096, 1), text(4096, 2), (4, 20, 14), detected=True)
+    return TinyModel("PixArt alpha", model, text(4096, 1), text(4096, 2), (4, 34, 38), detected=True)
 
 
 TINY = {"PixArt alpha": pixart_alpha}
