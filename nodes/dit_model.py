@@ -140,7 +140,7 @@ def load_dit_model(
             model_params=comfy.utils.calculate_parameters(state_dict), supported_dtypes=dtypes,
             weight_dtype=comfy.utils.weight_dtype(state_dict),
         )
-    model_config.set_inference_dtype(dtype, management.unet_manual_cast(dtype, load_device, dtypes), device=load_device)
+    model_config.set_inference_dtype(dtype, management.unet_manual_cast(dtype, load_device, dtypes))
     offload_device = management.unet_offload_device()
     model = DiTModel(model_config, class_names(metadata, config.num_classes), offload_device)
     patcher_class = comfy.model_patcher.ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher

@@ -12,8 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from comfy_location import FETCHED, PACK_NAME, ROOT, ComfyLocationError, comfyui_path, pack_entry
-from comfy_source import SourceError, fetch_comfyui
+from comfy_location import FETCHED, FETCHED_OLDER, PACK_NAME, ROOT, ComfyLocationError, comfyui_path, pack_entry
+from comfy_source import OLDER, PINNED, SourceError, fetch_comfyui
 
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
@@ -51,7 +51,8 @@ def prepare() -> None:
     """Everything, in the order in which one thing needs the other."""
     ensure_venv()
     if not os.environ.get("COMFYUI_PATH"):
-        fetch_comfyui(FETCHED, PYTHON)
+        fetch_comfyui(PINNED, FETCHED, PYTHON)
+        fetch_comfyui(OLDER, FETCHED_OLDER, PYTHON)
     comfyui = comfyui_path()
     ensure_packages(comfyui)
     link(ROOT, comfyui / "custom_nodes" / PACK_NAME, already=pack_entry(comfyui) is not None)

