@@ -25,7 +25,7 @@ from .model_hooks import KEY, SESSION, around_network, open_session
 class HostRun:
     """One KSampler run of `latent` (B, C, ...) with noise of `seed`.
 
-    model: of `honouring_sessions` or `training_copy`.
+    model: one that has been through `honour_sessions`.
     """
 
     def __init__(
@@ -39,7 +39,9 @@ class HostRun:
     def open_session(
         self, settings: CacheSettings, schedule: Schedule, *, planner: Planner | None = None, learned: Learned = Learned(),
     ) -> Session:
-        return open_session(self.model, settings, schedule, self.sigmas, self.sampler, planner=planner, learned=learned)
+        return open_session(
+            self.model, settings, schedule, self.sigmas, self.sampler, latent=self.latent.shape, planner=planner, learned=learned,
+        )
 
     @contextmanager
     def cached(self, session: Session) -> Iterator[None]:
@@ -79,20 +81,12 @@ class _Guider(comfy.samplers.CFGGuider):
 def honouring_sessions(model: ModelPatcher) -> ModelPatcher:
     """A clone of the MODEL, without any Apply TokenCache before it, whose runs honour a session in their options."""
     clone = model.clone()
-    _honour_sessions(clone)
+    honour_sessions(clone)
     return clone
 
 
-def training_copy(model: ModelPatcher) -> ModelPatcher:
-    """The same of a copy, read again from its file, whose weights are its own and let gradients through."""
-    if model.cached_patcher_init is None:
-        raise ValueError("this MODEL cannot be copied, because its loader does not say how to load it again: use another loader node")
-    copy = model.clone(force_deepcopy=True)
-    _honour_sessions(copy)
-    return copy
-
-
-def _honour_sessions(model: ModelPatcher) -> None:
+def honour_sessions(model: ModelPatcher) -> None:
+    """Make it so of `model` itself."""
     for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.PREDICT_NOISE, WrappersMP.APPLY_MODEL):
         model.remove_wrappers_with_key(kind, KEY)
     model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, around_network)

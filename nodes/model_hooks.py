@@ -8,15 +8,18 @@ run's own transformer_options; without one everything runs whole.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from comfy.k_diffusion import sampling as k_diffusion_sampling
+from comfy.model_management import get_free_memory
 from comfy.model_patcher import ModelPatcher, create_model_options_clone
 from comfy.patcher_extension import WrappersMP
 
 from ..tokencache_core.allocation import tokens_per_block
+from ..tokencache_core.cache_memory import MemoryBudget
 from ..tokencache_core.fingerprint import Fingerprint, fingerprint_of
 from ..tokencache_core.forward import cached_blocks
 from ..tokencache_core.learned import Learned
@@ -24,6 +27,7 @@ from ..tokencache_core.plan import Planner
 from ..tokencache_core.schedule import Schedule
 from ..tokencache_core.session import Session
 from ..tokencache_core.settings import CacheSettings
+from ..tokencache_core.token_grid import LatentShape
 from ..tokencache_core.trained_cache import TrainedCache
 from .compiled_blocks import COMPILED, CompiledBlocks
 from .families import family_of
@@ -37,11 +41,15 @@ _BETWEEN_BLOCKS = {"double_block", "single_block"}  # patches that see the whole
 
 def apply_tokencache(
     model: ModelPatcher, settings: CacheSettings, schedule: Schedule, trained: TrainedCache | None = None, tuned_for: Fingerprint | None = None,
+    memory_budget_gb: float = 0.0,
 ) -> tuple[ModelPatcher, ReportHandle]:
-    """A clone of the model that samples with token caching, and the handle of its reports. tuned_for: of a preset, which model it is of."""
+    """A clone of the model that samples with token caching, and the handle of its reports.
+
+    tuned_for: of a preset, which model it is of. memory_budget_gb: what the cache may keep in the GPU's memory, in GB of 2**30 bytes; 0: no limit.
+    """
     network = model.model.diffusion_model
     family = family_of(network)
-    hooks, patched = _Hooks(settings, schedule), model.clone()
+    hooks, patched = _Hooks(settings, schedule, MemoryBudget(round(memory_budget_gb * 2**30))), model.clone()
     if family is None:
         hooks.handle.notice = f"TokenCache does not know {type(network).__name__} yet: this model runs uncached."
         logging.warning(hooks.handle.notice)
@@ -49,7 +57,7 @@ def apply_tokencache(
         blocks = [block for block, _ in family.blocks(network)]
         tokens_per_block(settings, len(blocks), 1)  # refuses a K beyond the model's depth
         if unknown := family.unknown_blocks(network):
-            hooks.warn(f"blocks of class {', '.join(unknown)} run whole, because TokenCache does not know them yet")
+            hooks.warn(f"blocks of class {', '.join(unknown)} run whole, because TokenCache does not know how to compute some of their tokens")
         if tuned_for is not None and tuned_for.compare(fingerprint_of(family.name, blocks), "preset tuned") != "same":
             hooks.warn("the preset was tuned on other weights of this architecture: speed and likeness may differ from what it says")
         if trained is not None:
@@ -68,8 +76,8 @@ def apply_tokencache(
 class _Hooks:
     """What the user chose, for as long as the patched MODEL lives; a run's state is in its session."""
 
-    def __init__(self, settings: CacheSettings, schedule: Schedule) -> None:
-        self.settings, self.schedule, self.handle = settings, schedule, ReportHandle()
+    def __init__(self, settings: CacheSettings, schedule: Schedule, budget: MemoryBudget) -> None:
+        self.settings, self.schedule, self.budget, self.handle = settings, schedule, budget, ReportHandle()
         self.learned = Learned()
         self.compiled = CompiledBlocks()
         self.warnings: list[str] = []   # for the report of every run
@@ -83,7 +91,11 @@ class _Hooks:
         family = family_of(guider.model_patcher.model.diffusion_model)
         if family is None or len(sigmas) < 2:
             return executor(noise, latent, sampler, sigmas, *args, **kwargs)
-        session = open_session(guider.model_patcher, self.settings, self.schedule, sigmas, sampler, learned=self.learned)
+        shape = (kwargs.get("latent_shapes") or [noise.shape])[0]     # a video's, where its sound is packed with it
+        session = open_session(
+            guider.model_patcher, self.settings, self.schedule, sigmas, sampler, latent=shape, learned=self.learned, budget=self._budget_now(),
+        )
+        session.memory.tell = logging.info
         for warning in self.warnings:
             session.note(warning)
         own_options = guider.model_options
@@ -99,6 +111,10 @@ class _Hooks:
             self.handle.reports.append(report)
             logging.info(report.text())
         return samples
+
+    def _budget_now(self) -> MemoryBudget:
+        """Half of the main memory that is free may be used: pinned memory comes in powers of two, and the host needs some as well."""
+        return replace(self.budget, main=get_free_memory(torch.device("cpu")) // 2)
 
     def around_evaluation(self, executor: Any, x: torch.Tensor, timestep: torch.Tensor, model_options: dict, seed: int | None = None) -> Any:
         session = model_options.get("transformer_options", {}).get(SESSION)
@@ -125,10 +141,11 @@ def around_network(
     )
     images = x.shape[0] // len(transformer_options["cond_or_uncond"])
     options = {name: value for name, value in transformer_options.items() if name not in (SESSION, COMPILED)}   # blocks never see us
-    options |= family.options(network, x)
+    options |= family.options(network, x, kwargs)
     with cached_blocks(
         session, blocks, key=_row_key(network, x, transformer_options), images=images, telescopes=not touched,
         compiled=transformer_options.get(COMPILED, lambda method: method),
+        part="context_window" in transformer_options or not session.latent.is_of(kwargs.get("latent_shapes", [x.shape])[0]),
     ) as forward:
         if not session.taps_attention:
             return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
@@ -138,14 +155,15 @@ def around_network(
 
 def open_session(
     patcher: ModelPatcher, settings: CacheSettings, schedule: Schedule, sigmas: torch.Tensor, sampler: Any, *,
-    planner: Planner | None = None, learned: Learned = Learned(),
+    latent: Sequence[int], planner: Planner | None = None, learned: Learned = Learned(), budget: MemoryBudget = MemoryBudget(),
 ) -> Session:
-    """A session for a run of this MODEL, of a family that is known, down `sigmas` (steps + 1,) by a SAMPLER."""
+    """A session for a run of this MODEL, of a family that is known, down `sigmas` (steps + 1,) by a SAMPLER. latent: (B, C, ...)."""
     network = patcher.model.diffusion_model
     streams = family_of(network).streams(network)
     return Session(
         settings, schedule, sigmas=sigmas[:-1].tolist(), tau=_tau_function(patcher), streams=streams, device=patcher.load_device,
         planner=planner, learned=learned, end=float(sigmas[-1]), euler=is_euler(sampler),
+        budget=budget, latent=LatentShape.of(latent, getattr(network, "patch_size", None)),    # most networks tell
     )
 
 

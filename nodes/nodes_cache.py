@@ -65,6 +65,10 @@ class ApplyTokenCache(io.ComfyNode):
                     "preset", optional=True,
                     tooltip="From Tune TokenCache or Load TokenCache Preset: takes the place of the settings above and, unless one is connected, of the schedule.",
                 ),
+                io.Float.Input(
+                    "memory_budget_gb", optional=True, default=0.0, min=0.0, max=1024.0, step=0.1, advanced=True,
+                    tooltip="The most video memory, in GB, that the cache may take; beyond it stores less precisely, then in main memory. 0: no limit.",
+                ),
             ],
             outputs=[
                 io.Model.Output(tooltip="The model, sampling with TokenCache."),
@@ -75,7 +79,7 @@ class ApplyTokenCache(io.ComfyNode):
     @classmethod
     def execute(
         cls, model, cache_ratio, forecast_order, last_blocks, context, score, shares, corrector=DEFAULTS.corrector, schedule=None,
-        predictor=None, preset=None,
+        predictor=None, preset=None, memory_budget_gb=0.0,
     ) -> io.NodeOutput:
         settings = CacheSettings(
             cache_ratio=cache_ratio, order=forecast_order, last_blocks=last_blocks, context=context, score=score, shares=shares,
@@ -86,7 +90,7 @@ class ApplyTokenCache(io.ComfyNode):
             settings, schedule, tuned_for = preset.settings, schedule or preset.schedule(), preset.fingerprint
         if predictor is not None:
             settings, schedule = predictor.apply_to(settings), schedule or UniformSchedule(predictor.interval)
-        return io.NodeOutput(*apply_tokencache(model, settings, schedule or UniformSchedule(), predictor, tuned_for))
+        return io.NodeOutput(*apply_tokencache(model, settings, schedule or UniformSchedule(), predictor, tuned_for, memory_budget_gb))
 
 
 class IStepScheduler(io.ComfyNode):
@@ -152,7 +156,7 @@ class CacheHeatmapPreview(io.ComfyNode):
             search_aliases=["heatmap", "token map", "cache preview"],
             inputs=[
                 ReportType.Input("report", tooltip="From Apply TokenCache."),
-                io.Image.Input("image", tooltip="The pictures decoded from that run; they also order this node after it."),
+                io.Image.Input("image", tooltip="The pictures or frames decoded from that run; they also order this node after it."),
             ],
             outputs=[
                 io.Image.Output(display_name="tokens", tooltip="Bright tokens were computed most often."),
@@ -163,8 +167,11 @@ class CacheHeatmapPreview(io.ComfyNode):
     @classmethod
     def execute(cls, report: ReportHandle, image) -> io.NodeOutput:
         run = report.latest()
-        tokens = tokens_over_pictures(run.token_counts, image)
-        return io.NodeOutput(tokens, steps_by_blocks(run.block_counts), ui=ui.PreviewImage(tokens, cls=cls))
+        tokens = image if run.unplaced else tokens_over_pictures(run.token_counts, image, run.grid)
+        shown = ui.PreviewImage(tokens, cls=cls).as_dict()
+        if run.unplaced:
+            shown |= ui.PreviewText(run.unplaced).as_dict()
+        return io.NodeOutput(tokens, steps_by_blocks(run.block_counts), ui=shown)
 
 
 class TokenCacheReport(io.ComfyNode):

@@ -12,15 +12,20 @@ import comfy.samplers
 import comfy.utils
 import torch
 from comfy.model_patcher import ModelPatcher
+from comfy_execution.utils import get_executing_context
+from server import PromptServer
 from torch.autograd.graph import allow_mutation_on_saved_tensors
 
 from ..tokencache_core.fingerprint import fingerprint_of
+from ..tokencache_core.shared_weights import ordinary_tensors, weight_bytes
 from ..tokencache_core.trained_cache import TrainedCache, kept
 from ..tokencache_core.training import Training
 from ..tokencache_core.training_chart import draw_training
+from ..tokencache_core.training_memory import TrainingMemory, activation_bytes, stream_bytes
 from ..tokencache_core.training_plan import TrainingPlan
 from .families import family_of
-from .host_run import HostRun, training_copy
+from .host_run import HostRun, honour_sessions
+from .training_copy import load_whole, training_copy
 
 CHART_EVERY = 5.0  # seconds between two pictures of the training, shown on the node
 
@@ -36,18 +41,20 @@ def train_predictor(
         raise ValueError(f"TokenCache does not know {type(network).__name__} yet: it cannot train a predictor for this model")
     with torch.inference_mode(False), torch.enable_grad():
         copy = training_copy(model)
+        honour_sessions(copy)
         blocks, specs = zip(*family.blocks(copy.model.diffusion_model))
         mutates = allow_mutation_on_saved_tensors() if any(spec.in_place for spec in specs) else nullcontext()
         fingerprint = fingerprint_of(family.name, blocks)
         sampling = copy.get_model_object("model_sampling")
         sigmas = comfy.samplers.calculate_sigmas(sampling, scheduler, steps)
-        latent = latent.clone()
+        latent, positive, negative = latent.clone(), ordinary_tensors(positive), ordinary_tensors(negative)
 
         def start(seed: int) -> HostRun:
             sampler = comfy.samplers.sampler_object(sampler_name)
             return HostRun(copy, positive, negative, latent, cfg=cfg, sampler=sampler, sigmas=sigmas, seed=seed)
 
-        comfy.model_management.load_models_gpu([copy])
+        shared, copied = weight_bytes(copy.model, model.model)
+        load_whole(copy)
         training = Training(plan, copy.model.diffusion_model, blocks, start)
 
         def trained() -> TrainedCache:
@@ -59,6 +66,12 @@ def train_predictor(
 
         measured: dict[str, str] = {}
         try:
+            stream = stream_bytes(start(plan.seed), plan, blocks[0], specs[0])
+            memory = TrainingMemory(
+                shared, copied, sum(weight.nbytes for weight in training.parameters), activation_bytes(plan, len(blocks), steps, stream),
+            )
+            _tell(str(memory))
+            measured["memory"] = str(memory)
             comfy.model_management.in_training = True  # the host then takes kernels that have a gradient
             with mutates:  # blocks that write into what a gradient needs again
                 _train(training, minutes)
@@ -71,7 +84,16 @@ def train_predictor(
                 if training.remark():
                     logging.warning(f"TokenCache training: {training.remark()}")
             training.close()
+            comfy.model_management.unload_all_models()  # or the copy stays beside the user's
         return result
+
+
+def _tell(text: str) -> None:
+    """In the log, and on the node where it runs in a server."""
+    logging.info(f"TokenCache training: {text}")
+    context, server = get_executing_context(), getattr(PromptServer, "instance", None)
+    if context is not None and server is not None:
+        server.send_progress_text(text, context.node_id)
 
 
 def _train(training: Training, minutes: float) -> None:

@@ -39,7 +39,7 @@ def _module_at(name: str, path: Path) -> ModuleType:
 COMFYUI: Path = _module_at("comfy_location", ROOT / "scripts" / "comfy_location.py").comfyui_path()  # raises where there is none
 
 
-def _import_host(device: torch.device) -> ModuleType:
+def import_host(device: torch.device) -> ModuleType:
     """The pack's `nodes.dit_model`, with ComfyUI importable and settled on `device`."""
     if str(COMFYUI) not in sys.path:
         sys.path.insert(0, str(COMFYUI))  # before this repository, whose `nodes` is not the host's
@@ -57,7 +57,7 @@ def _import_host(device: torch.device) -> ModuleType:
 
 def host_model(workload: Workload) -> tuple[Any, BlockCount]:
     """The workload's DiT as a MODEL of the host, made of the same weights, and the count of the blocks it computes."""
-    dit_model = _import_host(workload.device)
+    dit_model = import_host(workload.device)
     from comfy.model_patcher import ModelPatcher
 
     model = workload.model

@@ -55,7 +55,10 @@ class RowMethod:
 
 
 def chosen_rows(rows: Sequence[Row], speedups: Sequence[float], best: int) -> list[int]:
-    """Indices of the rows nearest to each speed-up: of ours, of the `best` peers by PSNR there, and of the better solver with fewer steps."""
+    """Indices of rows at each speed-up: of ours, of the `best` peers by PSNR there, and of the better solver with fewer steps.
+
+    A sweep seldom meets a speed-up exactly: ours is the next faster row, the others' the next slower, which is in their favour.
+    """
     found = sweeps(rows)
     chosen: dict[int, None] = {}
     for speedup in speedups:
@@ -66,9 +69,19 @@ def chosen_rows(rows: Sequence[Row], speedups: Sequence[float], best: int) -> li
         fewer = max((name for name in FEWER_STEPS if name in found), key=db, default=None)
         for name in ("tokencache", *peers, *([fewer] if fewer else [])):
             if name in found and (name in OURS or db(name)):
-                nearest = min(frontier(found[name]), key=lambda row: abs(row.speedup - speedup))
-                chosen[next(index for index, row in enumerate(rows) if row is nearest)] = None
+                near = _faster(found[name], speedup) if name in OURS else _slower(found[name], speedup)
+                chosen[next(index for index, row in enumerate(rows) if row is near)] = None
     return list(chosen)
+
+
+def _faster(sweep: Sequence[Row], speedup: float) -> Row:
+    rows = frontier(sweep)
+    return min((row for row in rows if row.speedup >= speedup), key=lambda row: row.speedup, default=max(rows, key=lambda row: row.speedup))
+
+
+def _slower(sweep: Sequence[Row], speedup: float) -> Row:
+    rows = frontier(sweep)
+    return max((row for row in rows if row.speedup <= speedup), key=lambda row: row.speedup, default=min(rows, key=lambda row: row.speedup))
 
 
 def method_of(row: Row, protocol: dict[str, Any], samples: int) -> RowMethod:

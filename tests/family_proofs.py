@@ -33,10 +33,11 @@ SHARE, IMAGES, SIGMA = 0.4, 2, 0.7
 
 @dataclass
 class BlockOutput:
-    """What a block made of its tokens, both (R, N, D)."""
+    """What a block made of its tokens, both (R, N, D). alike: it computes the same tokens in all rows."""
 
     before: Tensor
     after: Tensor
+    alike: bool = False
 
     @property
     def update_rms(self) -> Tensor:
@@ -47,6 +48,7 @@ class BlockOutput:
         return float(self.update_rms / self.before.square().mean().sqrt())
 
 
+@torch.no_grad()
 def evaluate_twice(tiny: TinyModel, model: Any = None, between: Any = lambda: None) -> None:
     """Two evaluations of the MODEL on the same latents, two images with two conditionings each, through the host's sampling."""
 
@@ -61,7 +63,7 @@ def evaluate_twice(tiny: TinyModel, model: Any = None, between: Any = lambda: No
     noise = tiny.noise(IMAGES, seed=5)
     comfy.sample.sample_custom(
         patcher, noise, 3.0, comfy.samplers.KSAMPLER(sampler), torch.tensor([sigma, sigma, 0.0]), tiny.positive, tiny.negative,
-        torch.zeros_like(noise), disable_pbar=True, seed=5,
+        torch.zeros_like(noise), noise_mask=tiny.noise_mask, disable_pbar=True, seed=5,
     )
 
 
@@ -126,7 +128,7 @@ def _in_place_of_blocks(blocks: Any, function: Any, family: Any, network: Any) -
     original = type(network).forward
 
     def forward(self: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
-        kwargs["transformer_options"] = {**kwargs.get("transformer_options", {}), **family.options(self, x)}
+        kwargs["transformer_options"] = {**kwargs.get("transformer_options", {}), **family.options(self, x, kwargs)}
         return original(self, x, *args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -138,9 +140,9 @@ def _in_place_of_blocks(blocks: Any, function: Any, family: Any, network: Any) -
 
 
 class FixedPlan:
-    """Recomputes the same random tokens whatever happens; each image has its own."""
+    """Recomputes the same random tokens whatever happens; each image has its own, unless they are set to be alike."""
 
-    per_block = False
+    per_block = alike = False
 
     def computed_all(self, tau: float) -> None:
         pass
@@ -149,7 +151,8 @@ class FixedPlan:
         pass
 
     def ranking(self, block: int, images: int, n_tokens: int, *args: Any) -> Tensor:
-        return torch.rand(images, n_tokens, generator=torch.Generator().manual_seed(3)).argsort(dim=1)
+        tokens = torch.rand(images, n_tokens, generator=torch.Generator().manual_seed(3)).argsort(dim=1)
+        return tokens[:1].expand(images, -1) if self.alike else tokens
 
 
 def subset_error(tiny: TinyModel, context: str = "stale", change: Any = lambda spec: spec) -> float:
@@ -161,11 +164,11 @@ def subset_error(tiny: TinyModel, context: str = "stale", change: Any = lambda s
     network = tiny.model.model.diffusion_model
     original = family_of(network)
     family = replace(original, spec=lambda block: change(original.spec(block)))
-    sessions, counts = [], {}
+    sessions, counts, plan = [], {}, FixedPlan()
     open_session = model_hooks.open_session
 
     def with_fixed_plan(*args: Any, **kwargs: Any) -> Any:
-        sessions.append(open_session(*args, **kwargs, planner=FixedPlan()))
+        sessions.append(open_session(*args, **kwargs, planner=plan))
         return sessions[-1]
 
     def partial_units(wanted: tuple[int, ...], n_tokens: int, streams: tuple[str, ...], same_tokens: bool) -> tuple[Unit, ...]:
@@ -179,7 +182,11 @@ def subset_error(tiny: TinyModel, context: str = "stale", change: Any = lambda s
         settings = CacheSettings(cache_ratio=1 - SHARE, shares="uniform", order=0, context=context, corrector=0.0)
         model, handle = model_hooks.apply_tokencache(tiny.model, settings, ExplicitSchedule((0,)))
         with recorded(family.blocks(network)) as outputs:
-            evaluate_twice(tiny, model, between=lambda: poison(sessions[0], counts["image"], family))
+            def spoil() -> None:
+                plan.alike = any(output.alike for output in outputs)
+                poison(sessions[0], counts["image"], plan)
+
+            evaluate_twice(tiny, model, between=spoil)
     assert [step.kind for step in handle.latest().steps] == ["I", "P"]
     full, partial = outputs[: len(outputs) // 2], outputs[len(outputs) // 2 :]
     assert len(full) == len(partial) and min(output.relative_update for output in full) >= 0.1
@@ -203,7 +210,7 @@ def recorded(blocks: Any) -> Iterator[list[BlockOutput]]:
 
     def after(block: Any, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
         call, tokens = calls.pop()
-        outputs.append(BlockOutput(tokens, call.output_tokens(output).clone()))
+        outputs.append(BlockOutput(tokens, call.output_tokens(output).clone(), call.wants_rows_alike))
 
     for block, spec in blocks:
         handles += [block.register_forward_pre_hook(before(spec), with_kwargs=True), block.register_forward_hook(after, with_kwargs=True)]
@@ -214,19 +221,19 @@ def recorded(blocks: Any) -> Iterator[list[BlockOutput]]:
             handle.remove()
 
 
-def poison(session: Any, n_image: int, family: Any) -> None:
+def poison(session: Any, n_image: int, plan: FixedPlan) -> None:
     """NaN in all that is cached of the tokens about to be recomputed."""
     for rows in session.row_caches.values():
         contexts = [tensor for context in rows.contexts.values() for entry in context.entries.values() for tensor in entry]
         updates = [update for history in rows.tokens.values() for update in history.whole.updates]
         for kept in (*updates, *contexts):
-            dim = 2 if kept.ndim == 4 else 1
-            index = _recomputed(kept.shape[0], n_image, rows)
+            dim = 1 if kept.shape[1] >= n_image else 2     # heads may come before tokens, or after them
+            index = _recomputed(plan, kept.shape[0], n_image)
             n_text = kept.shape[dim] - n_image
             in_stream = index.with_text(n_text, rows.text_first)
             in_stream.scatter_(kept, torch.full_like(in_stream.gather(kept, dim), torch.nan), dim)
 
 
-def _recomputed(n_rows: int, n_image: int, rows: Any) -> TokenIndex:
-    tokens = FixedPlan().ranking(0, IMAGES, n_image)[:, : round(SHARE * n_image)].sort(dim=1).values
+def _recomputed(plan: FixedPlan, n_rows: int, n_image: int) -> TokenIndex:
+    tokens = plan.ranking(0, IMAGES, n_image)[:, : round(SHARE * n_image)].sort(dim=1).values
     return TokenIndex(tokens.repeat(n_rows // IMAGES, 1), n_image)

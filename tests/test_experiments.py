@@ -41,6 +41,7 @@ def test_redundancy_is_that_of_the_blocks_own_updates():
     run.sample()
     found = measure_redundancy(run_of(tiny_dit()))
     assert found.similarity.shape == found.change.shape == (3, 3) and found.token_change.shape == (3, 2, 16)
+    assert found.grid.places(found.token_change).shape == (3, 2, 1, 4, 4)
     for block, steps in updates.items():
         for step, (before, here) in enumerate(zip(steps, steps[1:])):
             cosine = torch.nn.functional.cosine_similarity(here, before, dim=-1).mean()

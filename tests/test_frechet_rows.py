@@ -31,6 +31,11 @@ def test_ours_the_best_peers_and_the_better_solver_at_each_speed_up():
     ]
 
 
+def test_between_two_settings_ours_is_the_faster_and_theirs_the_slower():
+    rows = [row("tokencache", 2.7, 46), row("tokencache", 3.3, 40), row("taylorseer", 2.8, 41), row("taylorseer", 3.1, 36)]
+    assert [(rows[index].method, rows[index].speedup) for index in chosen_rows(rows, [3.0], best=1)] == [("tokencache", 3.3), ("taylorseer", 2.8)]
+
+
 def test_a_sweep_that_does_not_reach_a_speed_up_has_no_row_there():
     rows = [row("tokencache", 2.0, 46), row("tokencache", 4.0, 37), row("bwcache", 2.0, 33), row("bwcache", 2.5, 30)]
     assert [rows[index].method for index in chosen_rows(rows, [4.0], best=3)] == ["tokencache"]

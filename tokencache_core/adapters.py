@@ -24,10 +24,17 @@ class Adapters:
         self.blocks, self.checkpointing = dict(blocks), checkpointing
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            for block in self.blocks.values():
+            for index, block in self.blocks.items():
                 linear = [path for path, layer in block.named_modules() if isinstance(layer, nn.Linear)]
+                if not linear:
+                    raise ValueError(
+                        f"block {index}, a {type(block).__name__}, has no plain linear layers to put LoRA on, because the model's weights "
+                        "are quantised: set last_blocks to 0, or load the model in another weight_dtype"
+                    )
                 inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules=linear), block)
         self.layers = [layer for block in self.blocks.values() for layer in block.modules() if hasattr(layer, "lora_A")]
+        for layer in self.layers:   # peft takes the type of the layer's own weights, which may be too coarse to learn in
+            layer.lora_A.float(), layer.lora_B.float()
         self.parameters = [weight for layer in self.layers for part in (layer.lora_A, layer.lora_B) for weight in part.parameters()]
         self._switch(False)
 

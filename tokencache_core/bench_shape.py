@@ -60,8 +60,8 @@ class ShapeRow:
             f"{self.settings['shares']} shares, context {self.settings['context']}: "
             f"full step {self.full_seconds:.3f} s, I-step {self.i_step_seconds:.3f} s, "
             f"P-step {self.p_step_seconds:.3f} s at compute {self.compute:.3f}; "
-            f"overhead {self.overhead:.2f} to the I-step, {self.overhead_to_full:.2f} to the full step; "
-            f"a predictor's look, once a window: {', '.join(f'{kind} {seconds:.4f} s' for kind, seconds in self.predictor_seconds.items())}"
+            f"overhead {self.overhead:.2f} to the I-step, {self.overhead_to_full:.2f} to the full step"
+            + "".join(f"; a {kind} predictor's look, once a window: {seconds:.4f} s" for kind, seconds in self.predictor_seconds.items())
         )
 
 

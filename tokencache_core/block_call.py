@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .block_spec import BlockSpec, TokenArgument
@@ -73,13 +74,17 @@ class BlockCall:
     @property
     def image_tokens(self) -> Tensor:
         """(R, N, D) without the text tokens of a joint stream."""
-        return self.tokens[:, -self.n_image :] if self.spec.text_first else self.tokens[:, : self.n_image]
+        return self.of_image(self.tokens)
+
+    def of_image(self, tokens: Tensor) -> Tensor:
+        """What the block's stream (R, N, D) has of the image."""
+        return tokens[:, -self.n_image :] if self.spec.text_first else tokens[:, : self.n_image]
 
     @property
     def why_whole(self) -> str | None:
         """Why the block must be given all of its tokens, if it must."""
         if self.spec.whole:
-            return "their class is not known"
+            return "it is not known how to compute some of their tokens"
         given = [name for name in self.spec.whole_if if self.arguments.get(name) is not None]
         if given:
             return f"they were given {' and '.join(given)}"
@@ -123,9 +128,16 @@ class BlockCall:
                 arguments[name] = _moved(arguments[name], self.joint(compute) if where.joint else compute)
         return self._call(arguments)
 
-    def _call(self, arguments: dict[str, Any]) -> Any:
+    def run_in(self, block: Callable[..., Any], dtype: torch.dtype) -> Any:
+        """Another block of this one's class, with weights of `dtype`, on copies of the arguments."""
+        def copied(value: Any) -> Any:
+            return value.to(dtype if value.is_floating_point() else value.dtype, copy=True) if isinstance(value, Tensor) else value
+
+        return self._call({name: copied(value) for name, value in self.arguments.items()}, block)
+
+    def _call(self, arguments: dict[str, Any], function: Callable[..., Any] | None = None) -> Any:
         named = dict(arguments)
-        return self.function(*[named.pop(name) for name in self.spec.positional], **named)
+        return (function or self.function)(*[named.pop(name) for name in self.spec.positional], **named)
 
     def output_tokens(self, output: Any) -> Tensor:
         """(R, N or n, D)"""

@@ -7,7 +7,6 @@ large. Both begin with equal scores.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, layer_norm
 
 from .block_call import BlockCall
+from .shared_weights import own_copy
 
 KINDS = ("block", "light")
 LIGHT_HIDDEN = 64
@@ -47,15 +47,11 @@ class BlockPredictor(CachePredictor):
 
     def __init__(self, first_block: nn.Module, width: int, n_scores: int) -> None:
         super().__init__(width, n_scores)
-        self.block = copy.deepcopy(first_block)
+        self.block = own_copy(first_block)
         self.block.__dict__.pop("forward", None)   # the engine's, where the model is copied in mid-run
 
     def features(self, call: BlockCall, tau: float, rate: Tensor) -> Tensor:
-        arguments = dict(call.arguments)
-        if call.spec.in_place:
-            names = [name for name in (call.spec.tokens, call.spec.text) if name]
-            arguments |= {name: arguments[name].clone() for name in names}
-        tokens = call.output_tokens(self.block(**arguments))[:, -call.n_image :]
+        tokens = call.of_image(call.output_tokens(call.run_in(self.block, self.head.weight.dtype)))
         return layer_norm(tokens.float(), tokens.shape[-1:])
 
 

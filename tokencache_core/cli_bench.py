@@ -9,6 +9,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from tqdm import tqdm
@@ -47,7 +48,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     what.add_argument("--model", metavar="FILE", help="a DiT as .safetensors or .pt (see `info`)")
     what.add_argument(
         "--shape", metavar="SHAPE",
-        help="DiT-<S|B|L|XL>/<2|4|8>-<pixels>, such as DiT-XL/2-256 or DiT-XL/2-512",
+        help="DiT-<S|B|L|XL>/<2|4|8>-<pixels>, such as DiT-XL/2-256, or a few blocks of Flux-512, Wan-1.3B-480 or PixArt-512 in ComfyUI",
     )
     what.add_argument("--read", nargs="+", type=Path, metavar="JSON", help="measure nothing: write --page from the JSON of earlier calls")
     parser.add_argument(
@@ -172,6 +173,14 @@ def _peers(text: str) -> tuple[dict[str, str], Callable[[Workload, float], list[
     return sources, lambda workload, full_step: [candidate for peer in found for candidate in sweep.candidates_of(peer, workload, full_step)]
 
 
+def _host_shapes() -> ModuleType | None:
+    """Shapes of other families, which only the host can build; None where there is no host."""
+    try:
+        return importlib.import_module("peers.host_shapes")
+    except (ModuleNotFoundError, RuntimeError):
+        return None
+
+
 def _write_page(file: Path, sources: Sequence[Path]) -> None:
     check_writable("--page", file)
     documents = []
@@ -221,10 +230,14 @@ def _check_picture(json_file: Path) -> None:
 
 
 def _run_shape(args: argparse.Namespace, device: torch.device) -> None:
-    try:
-        parse_shape(args.shape)
-    except ValueError as error:
-        raise CommandError(f"--shape: {error}") from None
+    hosts = _host_shapes()
+    in_host = hosts is not None and args.shape in hosts.SHAPES
+    if not in_host:
+        try:
+            parse_shape(args.shape)
+        except ValueError as error:
+            more = "" if hosts is None else f"; or {', '.join(hosts.SHAPES)}, in the host"
+            raise CommandError(f"--shape: {error}{more}") from None
     dtypes = args.dtype.split(",")
     if not set(dtypes) <= DTYPES.keys():
         raise CommandError(f"--dtype {args.dtype}: choose out of {', '.join(DTYPES)}")
@@ -234,8 +247,12 @@ def _run_shape(args: argparse.Namespace, device: torch.device) -> None:
             f"--batch {args.batch}: write 1, or even numbers up to 1024 (two rows an image), separated by commas"
         )
     rows = []
-    with tqdm(total=len(dtypes) * len(batches) * runs_per_shape(args.repeats), unit="run") as bar:
+    runs = len(dtypes) * (hosts.runs_per_shape(args.repeats) if in_host else len(batches) * runs_per_shape(args.repeats))
+    with tqdm(total=runs, unit="run") as bar:
         for dtype in dtypes:
+            if in_host:
+                rows += hosts.measure(args.shape, dtype=dtype, torch_dtype=DTYPES[dtype], repeats=args.repeats, device=device, on_run=bar.update)
+                continue
             for batch in map(int, batches):
                 bar.set_postfix_str(f"{dtype} batch {batch}")
                 rows += measure_shape(

@@ -9,9 +9,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .mixed_tokens import MixedTokens
+from .storage import Storage
 from .token_index import TokenIndex
 
 
@@ -23,17 +25,32 @@ class AttentionContext:
     off (`skip_reshape`).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
         self.entries: dict[int, tuple[Tensor, Tensor]] = {}
         self.masks: dict[int, Tensor | None] = {}
+        self.device = torch.device("cpu")   # of the blocks
 
     def store(self, call: int, k: Tensor, v: Tensor, mask: Tensor | None) -> None:
-        self.entries[call], self.masks[call] = (k.clone(), v.clone()), mask
+        self.device, (keys, values) = k.device, self.entries.get(call, (None, None))
+        self.entries[call], self.masks[call] = (self.storage.keep_copy(k, keys), self.storage.keep_copy(v, values)), mask
+
+    def send_for(self) -> None:
+        """The block will soon be called: let keys and values that lie elsewhere come."""
+        for kept in (tensor for entry in self.entries.values() for tensor in entry):
+            self.storage.send_for(kept, self.device)
 
     def extend(self, call: int, k: Tensor, v: Tensor, computed: TokenIndex | MixedTokens, dim: int) -> tuple[Tensor, Tensor]:
         """The computed tokens' k, v written over their old rows; returns the keys and values of all tokens."""
-        keys, values = self.entries[call]
-        return computed.scatter_(keys, k, dim), computed.scatter_(values, v, dim)
+        kept = self.entries[call]
+        keys, values = (self.storage.fetch(tensor, k.device) for tensor in kept)
+        extended = computed.scatter_(keys, k, dim), computed.scatter_(values, v, dim)
+        self.entries[call] = self.storage.keep(keys, kept[0]), self.storage.keep(values, kept[1])
+        return extended
+
+    def keep_again(self) -> None:
+        """In the storage's present form."""
+        self.entries = {call: (self.storage.keep(keys), self.storage.keep(values)) for call, (keys, values) in self.entries.items()}
 
     def mask(self, call: int, computed: TokenIndex) -> Tensor | None:
         """The mask (..., queries or 1, keys) of all keys, its queries cut to those of the computed tokens."""

@@ -18,6 +18,7 @@ from .sampling import SOLVERS, Denoise, guided_denoiser
 from .schedule import Schedule
 from .session import Session
 from .settings import CacheSettings
+from .token_grid import LatentShape
 
 DIT_BLOCK = BlockSpec(tokens="x")
 
@@ -34,6 +35,7 @@ class DiTRun:
         self.noise, self.sigmas, self.solver = noise, sigmas, solver
         self.images = len(labels)
         self.blocks = [(block, DIT_BLOCK) for block in model.blocks]
+        self.latent = LatentShape.of(noise.shape, model.config.patch_size)
         self.options: dict = {}
         self.denoise = guided_denoiser(model, labels, cfg, self.options)
 
@@ -45,6 +47,7 @@ class DiTRun:
         return Session(
             settings, schedule, sigmas=self.sigmas[:-1].tolist(), tau=dit_tau, streams=tuple(spec.stream for _, spec in self.blocks),
             device=self.noise.device, planner=planner, learned=learned, end=float(self.sigmas[-1]), euler=self.solver == "ddim",
+            latent=self.latent,
         )
 
     @contextmanager

@@ -16,6 +16,7 @@ from .attention import OVERRIDE_KEY
 from .block_runs import RunTotal, TokenRun
 from .block_call import BlockCall
 from .block_spec import BlockSpec
+from .cache_memory import RowsShape
 from .context import AttentionContext, AttentionTap
 from .history import RunHistory, TokenHistory
 from .mixed_tokens import MixedTokens, compute_and_mix
@@ -28,10 +29,10 @@ class Forward:
     """Runs the blocks of one network call. rows: batch rows, conditioning by conditioning, `images` rows in each."""
 
     def __init__(
-        self, session: Session, modules: Sequence[nn.Module], key: Hashable, images: int, telescopes: bool,
+        self, session: Session, blocks: Sequence[tuple[nn.Module, BlockSpec]], key: Hashable, images: int, telescopes: bool, part: bool = False,
     ) -> None:
-        self.session, self.evaluation, self.images, self.telescopes = session, session.current, images, telescopes
-        self.modules = modules
+        self.session, self.evaluation, self.images, self.telescopes, self.part = session, session.current, images, telescopes, part
+        self.modules, self.specs = zip(*blocks)
         self.rows = session.rows((key, telescopes))
         self.computes_all = self.evaluation.computes_all or not self.rows.units
         self.evaluation.misses += self.computes_all and not self.evaluation.computes_all
@@ -68,7 +69,7 @@ class Forward:
             self.session.note(f"some blocks ran whole, because {why}")
             return self._whole(block_index, call)
         if not self.rows.units:
-            self.session.lay_out(self.rows, call.n_image, together=self.telescopes)
+            self.session.lay_out(self.rows, RowsShape.of(call, self.specs, together=self.telescopes))
         self.rows.text_first &= call.spec.text_first
         unit = self.rows.units[block_index]
         if not self.computes_all and not self.looked:
@@ -94,11 +95,12 @@ class Forward:
         if run is None or (totals := run.settle()) is None:
             return
         first, order, tau, spacing = run.unit.first, self.session.settings.order, self.evaluation.tau, self.evaluation.spacing
+        storage = self.session.storage
         self.rows.last_blocks[first] = run.last_block
         if run.unit.kind == "tokens":
-            self.rows.tokens.setdefault(first, TokenHistory(order, self.rows.text_first)).refresh(totals[0], tau, spacing)
+            self.rows.tokens.setdefault(first, TokenHistory(order, self.rows.text_first, storage)).refresh(totals[0], tau, spacing)
             return
-        for history, total in zip(self.rows.runs.setdefault(first, [RunHistory(order) for _ in totals]), totals):
+        for history, total in zip(self.rows.runs.setdefault(first, [RunHistory(order, storage) for _ in totals]), totals):
             history.refresh(total, tau, spacing)
 
     def _whole(self, block_index: int, call: BlockCall) -> Any:
@@ -192,7 +194,10 @@ class Forward:
     def _tapped(self, block_index: int, image: TokenIndex | MixedTokens | int, joint: TokenIndex | MixedTokens | int) -> Iterator[None]:
         """image, joint: as AttentionTap has them."""
         if self.session.settings.context == "stale":
-            self.tap = AttentionTap(self.rows.contexts.setdefault(block_index, AttentionContext()), image, joint)
+            contexts = self.rows.contexts
+            if not isinstance(image, int) and block_index + 1 in contexts:
+                contexts[block_index + 1].send_for()
+            self.tap = AttentionTap(contexts.setdefault(block_index, AttentionContext(self.session.storage)), image, joint)
         try:
             yield
         finally:
@@ -215,7 +220,7 @@ class Forward:
         if not self.saw_block:
             self.saw_block = True
             evaluation.rows += n_rows
-            if evaluation.drawn is None or n_image > evaluation.token_counts.shape[1]:  # not a part of the picture
+            if not self.part and (evaluation.drawn is None or n_image > evaluation.token_counts.shape[1]):
                 evaluation.drawn = self
                 evaluation.token_counts = torch.zeros(self.images, n_image, device=call.tokens.device)
         if evaluation.drawn is not self:
@@ -234,15 +239,16 @@ def _streams(tokens: Tensor, text: Tensor | None) -> list[Tensor]:
 @contextmanager
 def cached_blocks(
     session: Session, blocks: Sequence[tuple[nn.Module, BlockSpec]], *, key: Hashable, images: int, telescopes: bool,
-    compiled: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda method: method,
+    compiled: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda method: method, part: bool = False,
 ) -> Iterator[Forward]:
     """Swap the blocks' forwards for the session's, for one call of the network, and put them back.
 
     key: names the batch rows of this call (see `Session.rows`). images: rows per conditioning. telescopes: nothing but
-    the blocks touches the token stream between them. compiled: from a block's own forward to what computes the same. The attention
-    calls of the blocks must reach `Forward.attention` where `Session.taps_attention` (see `Forward.reached`).
+    the blocks touches the token stream between them. compiled: from a block's own forward to what computes the same. part: the
+    call is given a part of the latent, so that its tokens have no place among the report's counts. The attention calls of the blocks
+    must reach `Forward.attention` where `Session.taps_attention` (see `Forward.reached`).
     """
-    forward = Forward(session, [module for module, _ in blocks], key, images, telescopes)
+    forward = Forward(session, blocks, key, images, telescopes, part)
     own = [module.__dict__.get("forward") for module, _ in blocks]
     try:
         for index, (module, spec) in enumerate(blocks):

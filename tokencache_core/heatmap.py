@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .token_grid import TokenGrid
+
 # anchors of the viridis colour map (van der Walt and Smith), legible with any colour vision
 _VIRIDIS = torch.tensor([
     [0.267, 0.005, 0.329], [0.283, 0.141, 0.458], [0.254, 0.265, 0.530], [0.207, 0.372, 0.553], [0.164, 0.471, 0.558],
@@ -22,31 +24,29 @@ def colours(values: Tensor) -> Tensor:
     return torch.lerp(_VIRIDIS[low], _VIRIDIS[low + 1], (position - low)[..., None])
 
 
-def token_grid(n_tokens: int, height: int, width: int) -> tuple[int, int]:
-    """Rows and columns of n_tokens patches whose shape comes nearest to that of a height x width picture."""
-    divisors = [rows for rows in range(1, n_tokens + 1) if n_tokens % rows == 0]
-    rows = min(divisors, key=lambda rows: abs(rows * width - n_tokens // rows * height))
-    return rows, n_tokens // rows
+def tokens_over_pictures(token_counts: Tensor, pictures: Tensor, grid: TokenGrid, opacity: float = 0.6) -> Tensor:
+    """Compute counts (images, N) laid over pictures (P, H, W, 3) in [0, 1]; bright tokens were computed most.
 
-
-def tokens_over_pictures(token_counts: Tensor, pictures: Tensor, opacity: float = 0.6) -> Tensor:
-    """Compute counts (images, N) laid over pictures (images, H, W, 3) in [0, 1]; bright tokens were computed most.
-
-    Colours run from never computed to the most any token was. Returns (images, H', W', 3), enlarged where small.
+    P: images, or the frames of one video after the other's. Colours run from never computed to the most any token was. Returns
+    (P, H', W', 3), enlarged where small.
     """
-    if token_counts.shape[0] != pictures.shape[0]:
+    images, (n_pictures, height, width, _) = token_counts.shape[0], pictures.shape
+    if n_pictures % images or grid.latent_frames == 1 and n_pictures != images:
+        made = f"{images} pictures" if grid.latent_frames == 1 else f"{images} videos of {grid.latent_frames} latent frames"
         raise ValueError(
-            f"the last run made {token_counts.shape[0]} pictures, but {pictures.shape[0]} are connected: "
+            f"the last run made {made}, but {n_pictures} {'pictures' if grid.latent_frames == 1 else 'frames'} are connected: "
             "connect the pictures decoded from that run"
         )
-    images, height, width, _ = pictures.shape
-    rows, columns = token_grid(token_counts.shape[1], height, width)
-    heat = colours(token_counts.cpu() / max(1.0, float(token_counts.max()))).view(images, rows, columns, 3)
+    counts = grid.places(token_counts.cpu())
+    shown = counts[:, grid.frames_over(n_pictures // images)].flatten(0, 1)     # (P, rows, columns)
     scale = max(1, -(-_SHORTEST_SIDE // min(height, width)))
-    size = height * scale, width * scale
-    heat = F.interpolate(heat.permute(0, 3, 1, 2), size=size, mode="nearest").permute(0, 2, 3, 1)
-    enlarged = F.interpolate(pictures.cpu().permute(0, 3, 1, 2), size=size, mode="nearest").permute(0, 2, 3, 1)
-    return torch.lerp(enlarged, heat, opacity)
+    heat = _enlarged(colours(shown / max(1.0, float(counts.max()))), height * scale, width * scale)
+    return heat.lerp_(_enlarged(pictures.cpu(), height * scale, width * scale), 1 - opacity)
+
+
+def _enlarged(pictures: Tensor, height: int, width: int) -> Tensor:
+    """(P, h, w, 3) -> (P, height, width, 3)"""
+    return F.interpolate(pictures.permute(0, 3, 1, 2), size=(height, width), mode="nearest").permute(0, 2, 3, 1)
 
 
 def steps_by_blocks(block_counts: Tensor, cell: int = 12) -> Tensor:

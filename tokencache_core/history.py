@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from .learned_forecast import LearnedForecast
+from .storage import Storage
 
 
 def lagrange_weights(nodes: list[float], tau: float) -> list[float]:
@@ -52,10 +53,11 @@ def forecast_terms(taus: Sequence[float], updates: Sequence[Tensor], tau: float)
 class RunHistory:
     """Updates of a unit whose tokens are always refreshed together: one time for all of them."""
 
-    def __init__(self, order: int) -> None:
-        self.order = order
+    def __init__(self, order: int, storage: Storage | None = None) -> None:
+        self.order, self.storage = order, storage or Storage()
         self.taus: list[float] = []
-        self.updates: list[Tensor] = []     # each (R, N, D) float32
+        self.updates: list[Tensor] = []     # each (R, N, D), float32 unless the storage has another form
+        self.device = torch.device("cpu")   # on which they are made and used
 
     def refresh(self, update: Tensor, tau: float, spacing: float = 0.0) -> None:
         """Keep `update` (owned by the history from here on).
@@ -70,8 +72,10 @@ class RunHistory:
             slot = len(self.taus)
         else:
             slot = distances.index(max(distances))
+        self.device = update.device
+        replaced = self.updates[slot] if slot < len(self.updates) else None
         self.taus[slot : slot + 1] = [tau]
-        self.updates[slot : slot + 1] = [update]
+        self.updates[slot : slot + 1] = [self.storage.keep_update(update, replaced)]
 
     def add_forecast(self, x: Tensor, tau: float, learned: LearnedForecast | None = None) -> Tensor:
         """x + the update forecast at tau, corrected by `learned` where there is one; a fresh tensor of x's dtype."""
@@ -84,15 +88,20 @@ class RunHistory:
     def onto(self, x: Tensor, tau: float, tokens: Tensor | None = None) -> Tensor:
         """x + the update forecast at tau, float32 and fresh; with `tokens` (indices into R * N), x is (n, D) of those alone."""
         out = x.float()
-        for weight, update in zip(lagrange_weights(self.taus, tau), self.updates):
+        for weight, update in zip(lagrange_weights(self.taus, tau), self.storage.in_turn(self.updates, x.device)):
             update = update if tokens is None else update[tokens // update.shape[1], tokens % update.shape[1]]
             out = torch.add(out, update, alpha=weight) if out is x else out.add_(update, alpha=weight)
         return out
 
-    def newest_first(self) -> tuple[list[float], list[Tensor]]:
-        """The refreshes' taus, which fall along a run, and their updates."""
-        slots = sorted(range(len(self.taus)), key=lambda slot: self.taus[slot])
-        return [self.taus[slot] for slot in slots], [self.updates[slot] for slot in slots]
+    def newest_first(self, count: int | None = None) -> tuple[list[float], list[Tensor]]:
+        """The refreshes' taus, which fall along a run, and their updates, float32; of `count` of them, or all."""
+        slots = sorted(range(len(self.taus)), key=lambda slot: self.taus[slot])[:count]
+        updates = self.storage.in_turn([self.updates[slot] for slot in slots], self.device)
+        return [self.taus[slot] for slot in slots], [update.float() for update in updates]
+
+    def keep_again(self) -> None:
+        """In the storage's present form."""
+        self.updates = [self.storage.keep_update(update) for update in self.updates]
 
     @property
     def memory_bytes(self) -> int:
@@ -108,10 +117,10 @@ class TokenHistory:
     text_first: in a joint stream, whether text tokens come before the image's.
     """
 
-    def __init__(self, order: int, text_first: bool = True) -> None:
-        self.whole = RunHistory(order)
+    def __init__(self, order: int, text_first: bool = True, storage: Storage | None = None) -> None:
+        self.whole = RunHistory(order, storage)
         self.text_first = text_first
-        self.deviation: Tensor | None = None    # (R, N, D) float32; None: no token has been computed since
+        self.deviation: Tensor | None = None    # (R, N, D), kept as updates are; None: no token has been computed since
 
     def refresh(self, update: Tensor, tau: float, spacing: float = 0.0) -> None:
         """Keep `update` (R, N, D) of all tokens, as `RunHistory.refresh` does."""
@@ -120,21 +129,21 @@ class TokenHistory:
 
     def refresh_some(self, update: Tensor, tau: float, flat: Tensor) -> None:
         """Keep how far `update` (n, D) of the tokens `flat`, indices into R * N, is from its forecast."""
-        shape, width = self.whole.updates[0].shape, update.shape[-1]
-        if self.deviation is None:
-            self.deviation = torch.zeros(shape, device=update.device)
-        forecast = self.whole.onto(torch.zeros(len(flat), width, device=update.device), tau, flat)
-        self.deviation.view(-1, width)[flat] = update.reshape(len(flat), width).float() - forecast
+        shape, width, device = self.whole.updates[0].shape, update.shape[-1], update.device
+        deviation = torch.zeros(shape, device=device) if self.deviation is None else self.whole.storage.fetch(self.deviation, device)
+        forecast = self.whole.onto(torch.zeros(len(flat), width, device=device), tau, flat)
+        deviation.view(-1, width)[flat] = (update.reshape(len(flat), width).float() - forecast).to(deviation.dtype)
+        self.deviation = self.whole.storage.keep_update(deviation, self.deviation)
 
     def add_forecast(self, x: Tensor, tau: float) -> Tensor:
         """x (R, N, D) + each token's update forecast at tau, a fresh tensor of x's dtype."""
         out = self.whole.onto(x, tau)
-        return _as_stream(out if self.deviation is None else out.add_(self.deviation), x.dtype)
+        return _as_stream(out if self.deviation is None else out.add_(self.whole.storage.fetch(self.deviation, x.device)), x.dtype)
 
     def change_rate(self) -> Tensor:
         """(R, N): how fast each token's update moved between the two newest refreshes of all, norm per unit of tau."""
         if len(self.whole.taus) < 2:
-            return torch.ones(self.whole.updates[0].shape[:2], device=self.whole.updates[0].device)
+            return torch.ones(self.whole.updates[0].shape[:2], device=self.whole.device)
         newest, previous, spacing = self.newest_two()
         return (newest - previous).norm(dim=-1) / spacing
 
@@ -144,8 +153,13 @@ class TokenHistory:
 
     def newest_two(self) -> tuple[Tensor, Tensor, float]:
         """The newest refresh of all tokens and the one before it (R, N, D), and how far apart they are in tau."""
-        taus, updates = self.whole.newest_first()
+        taus, updates = self.whole.newest_first(2)
         return updates[0], updates[1], taus[1] - taus[0]
+
+    def keep_again(self) -> None:
+        self.whole.keep_again()
+        if self.deviation is not None:
+            self.deviation = self.whole.storage.keep_update(self.deviation)
 
     @property
     def memory_bytes(self) -> int:

@@ -19,6 +19,7 @@ from .plan import ScorePlanner
 from .schedule import ExplicitSchedule
 from .session import Session
 from .settings import CacheSettings
+from .token_grid import TokenGrid
 
 _KEEP_ALL = CacheSettings(cache_ratio=0.5, order=1, context="computed", shares="uniform")   # an update a block, two steps deep
 
@@ -33,13 +34,14 @@ class _BlockByBlock(ScorePlanner):
 class Redundancy:
     """Of one run, from its second step on. similarity, change: (steps - 1, blocks), means over tokens and rows.
 
-    token_change: (steps - 1, images, N), means over blocks and conditionings. taus: of those steps.
+    token_change: (steps - 1, images, N), means over blocks and conditionings. taus: of those steps. grid: where the tokens lie.
     """
 
     taus: tuple[float, ...]
     similarity: Tensor
     change: Tensor
     token_change: Tensor
+    grid: TokenGrid | None
 
 
 def measure_redundancy(run: Run) -> Redundancy:
@@ -61,9 +63,9 @@ def measure_redundancy(run: Run) -> Redundancy:
 
     with torch.no_grad():
         run.sample(around)
-    session.close()
+    report = session.close()
     taus, similarity, change, token_change = zip(*compared)
-    return Redundancy(taus, torch.stack(similarity), torch.stack(change), torch.stack(token_change))
+    return Redundancy(taus, torch.stack(similarity), torch.stack(change), torch.stack(token_change), report.grid)
 
 
 def _compare_blocks(session: Session, images: int) -> tuple[Tensor, Tensor, Tensor]:

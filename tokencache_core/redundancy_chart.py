@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 
-from .heatmap import token_grid
 from .redundancy import Redundancy
 
 MAPS = 8
@@ -26,10 +25,9 @@ def draw_redundancy(file: Path, found: Redundancy, title: str) -> None:
         axes.set(xlabel="step, compared with the one before", ylabel="block", title=label)
         top.colorbar(picture, ax=axes)
     steps = torch.linspace(0, len(found.taus) - 1, min(MAPS, len(found.taus))).round().long().tolist()
-    tokens = found.token_change[:, 0]
-    shape = token_grid(tokens.shape[1], 1, 1)
+    maps = found.grid.places(found.token_change[:, 0]).transpose(1, 2).flatten(2)    # (steps, rows, columns), a video's frames side by side
     bottom.suptitle("change of the first picture's tokens, mean over blocks")
     for axes, step in zip(bottom.subplots(1, len(steps)), steps):
-        axes.imshow(tokens[step].view(shape), cmap="viridis", vmin=0, vmax=float(tokens[steps].max()))
+        axes.imshow(maps[step], cmap="viridis", vmin=0, vmax=float(maps[steps].max()))
         axes.set(xticks=[], yticks=[], title=f"step {step + 1}")
     figure.savefig(file, format="png")

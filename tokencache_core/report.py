@@ -8,6 +8,9 @@ from statistics import median
 import torch
 from torch import Tensor
 
+from .cache_memory import in_units
+from .token_grid import LatentShape, TokenGrid
+
 
 @dataclass(frozen=True)
 class StepRecord:
@@ -38,12 +41,19 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class Report:
-    """A finished run. memory_bytes: the most that the cache held at one time."""
+    """A finished run. latent: that it sampled.
+
+    memory_bytes: the most that the cache held at one time; expected_bytes: the same, as told before anything was stored. storage: in what
+    form it was held.
+    """
 
     steps: tuple[StepRecord, ...]
     memory_bytes: int
     settings: str
     notes: tuple[str, ...] = ()
+    latent: LatentShape = LatentShape()
+    expected_bytes: int = 0
+    storage: str = ""
 
     @property
     def seconds(self) -> float:
@@ -72,6 +82,31 @@ class Report:
         return torch.stack([step.token_counts for step in self.steps if step.token_counts.shape == shape]).sum(dim=0)
 
     @property
+    def grid(self) -> TokenGrid | None:
+        """Where the image tokens lie; None: see `unplaced`."""
+        return self.latent.grid(self.steps[0].token_counts.shape[1])
+
+    @property
+    def unplaced(self) -> str | None:
+        """Why nobody knows where the image tokens lie, if so."""
+        n_tokens = self.steps[0].token_counts.shape[1]
+        if self.grid is not None:
+            return None
+        if not n_tokens:
+            return "no map of the tokens: runs in context windows or areas, and uncached ones, have none"
+        return f"no map of the tokens: {n_tokens} of them are no patches of a latent of {' x '.join(map(str, self.latent.size))}"
+
+    @property
+    def frame_counts(self) -> Tensor | None:
+        """(frames,): how many of a frame's tokens P-steps computed, mean over blocks and images; None: there were no P-steps."""
+        shape = self.steps[0].token_counts.shape
+        counts = [step.token_counts for step in self.steps if step.kind == "P" and step.token_counts.shape == shape]
+        if not counts:
+            return None
+        in_frames = self.grid.places(torch.stack(counts)).sum(dim=(-2, -1))     # (P-steps, images, frames)
+        return in_frames.mean(dim=(0, 1)) / len(self.steps[0].block_tokens)
+
+    @property
     def block_counts(self) -> Tensor:
         """(steps, blocks): tokens computed per block and row."""
         return torch.tensor([step.block_tokens for step in self.steps])
@@ -86,7 +121,25 @@ class Report:
             f"compute: {self.compute:.1%} of the block-tokens",
             f"steps: {kinds} ({len(i_seconds)} I-steps, {len(p_seconds)} P-steps)",
             f"time: I-step {median(i_seconds) * 1000:.1f} ms" + (f", P-step {median(p_seconds) * 1000:.1f} ms" if p_seconds else ""),
-            f"memory held by the cache: {self.memory_bytes / 2**20:.1f} MiB",
+            f"memory held by the cache: {in_units(self.memory_bytes)}, expected {in_units(self.expected_bytes)} ({self.storage})",
             f"settings: {self.settings}",
         ]
-        return "\n".join([*lines, *self.notes])
+        return "\n".join([*lines, *self._places(), *self.notes])
+
+    def _places(self) -> list[str]:
+        """What to say of where tokens lie: nothing of a picture's."""
+        if not self.latent.size:
+            return []
+        grid = self.grid
+        if grid is None or grid.frames == 1:
+            return [] if grid else [self.unplaced]
+        text = f"frames: {grid.frames} of {grid.per_frame} tokens ({grid.rows} x {grid.columns})"
+        counts = self.frame_counts
+        if counts is None:
+            return [text]
+        least, most = int(counts.argmin()), int(counts.argmax())
+        computed = (
+            f"{counts[least]:.1f} tokens of every frame" if least == most
+            else f"{counts[least]:.1f} (frame {least + 1}) to {counts[most]:.1f} (frame {most + 1}) tokens of a frame"
+        )
+        return [f"{text}; P-steps computed {computed}, mean over blocks"]

@@ -8,6 +8,7 @@ from torch import Tensor
 from .distill import Run
 from .sampling import Denoise
 from .schedule import Schedule
+from .session import Session
 from .settings import CacheSettings
 
 
@@ -18,22 +19,27 @@ class _Seen(Exception):
 def reused_runs(run: Run, settings: CacheSettings, schedule: Schedule) -> dict[tuple[int, int], tuple[int, torch.device]]:
     """By the first and last block of each: the width D of its (image) tokens, and where they are."""
     session = run.open_session(settings, schedule)
-    found: dict[tuple[int, int], tuple[int, torch.device]] = {}
+    first_step(run, session)
+    found = {
+        (first, rows.units[first].last): (histories[0].updates[0].shape[-1], histories[0].updates[0].device)
+        for rows in session.row_caches.values() for first, histories in rows.runs.items()
+    }
+    session.close()
+    return found
+
+
+def first_step(run: Run, session: Session) -> None:
+    """The first evaluation of a run, under `session`; nothing comes after it."""
 
     def around(denoise: Denoise) -> Denoise:
-        def first_step(x: Tensor, sigma: Tensor) -> Tensor:
+        def stopped(x: Tensor, sigma: Tensor) -> Tensor:
             with session.evaluation(float(sigma)), run.cached(session):
                 denoise(x, sigma)
-            for rows in session.row_caches.values():
-                for first, histories in rows.runs.items():
-                    update = histories[0].updates[0]
-                    found[first, rows.units[first].last] = update.shape[-1], update.device
             raise _Seen
-        return first_step
+        return stopped
 
     with torch.no_grad():
         try:
             run.sample(around)
         except _Seen:
-            session.close()
-    return found
+            pass

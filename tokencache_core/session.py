@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .allocation import Unit, compute_share, group_blocks, tokens_per_block
+from .cache_memory import CacheMemory, MemoryBudget, RowsShape
 from .context import AttentionContext
 from .corrector import Corrector
 from .error_bound import ErrorBound
@@ -21,6 +22,8 @@ from .report import Report, StepRecord
 from .schedule import ErrorBoundSchedule, Schedule, SpeedupSchedule
 from .settings import CacheSettings
 from .stopwatch import Stopwatch
+from .storage import Form, Storage
+from .token_grid import LatentShape
 from .token_index import TokenIndex
 
 
@@ -33,6 +36,7 @@ class RowCache:
 
     def __init__(self) -> None:
         self.n_tokens = 0                       # image tokens per row
+        self.shape: RowsShape | None = None
         self.units: tuple[Unit, ...] = ()       # one entry a block; empty until the first I-step knows the token count
         self.text_first = True                  # in joint streams
         self.runs: dict[int, list[RunHistory]] = {}          # one history a stream (image, text)
@@ -42,8 +46,23 @@ class RowCache:
 
     @property
     def memory_bytes(self) -> int:
-        runs = [history for streams in self.runs.values() for history in streams]
-        return sum(kept.memory_bytes for kept in (*runs, *self.tokens.values(), *self.contexts.values()))
+        return sum(kept.memory_bytes for kept in self._all())
+
+    def _all(self) -> Iterator[RunHistory | TokenHistory | AttentionContext]:
+        yield from (history for streams in self.runs.values() for history in streams)
+        yield from self.tokens.values()
+        yield from self.contexts.values()
+
+    def keep_again(self) -> None:
+        """In the storage's present form."""
+        for kept in self._all():
+            kept.keep_again()
+
+    def forget(self) -> None:
+        """All but its shape: the next evaluation computes everything, whatever its kind."""
+        self.units = ()
+        for kept in (self.runs, self.tokens, self.last_blocks, self.contexts):
+            kept.clear()
 
 
 class Evaluation:
@@ -79,16 +98,18 @@ class Session:
 
     sigmas: the run's own steps, without the one at which it ends (`end`). tau: from a sigma to the model's time scaled to
     [0, 1]. streams: one name a block (`BlockSpec.stream`). learned: what a training gave; whoever has the blocks checks that
-    it fits them (`Learned.check`). euler: the run's sampler is Euler's method, and its P-steps can be corrected.
+    it fits them (`Learned.check`). euler: the run's sampler is Euler's method, and its P-steps can be corrected. latent: that the
+    run samples. budget: of the cache's memory.
     """
 
     def __init__(
         self, settings: CacheSettings, schedule: Schedule, *, sigmas: Sequence[float], tau: Callable[[float], float],
         streams: tuple[str, ...], device: torch.device | str = "cpu", planner: Planner | None = None,
-        learned: Learned = Learned(), end: float = 0.0, euler: bool = False,
+        learned: Learned = Learned(), end: float = 0.0, euler: bool = False, latent: LatentShape = LatentShape(),
+        budget: MemoryBudget = MemoryBudget(),
     ) -> None:
         self.settings, self.sigmas, self.tau, self.streams = settings, list(sigmas), tau, streams
-        self.end = end
+        self.end, self.latent = end, latent
         self.corrector = Corrector(settings.corrector, settings.order) if euler and settings.corrector else None
         self.taus = [tau(sigma) for sigma in self.sigmas]
         p_step = compute_share(settings, len(streams), learned.shares)   # refuses a K beyond the model's depth before any work is done
@@ -110,6 +131,9 @@ class Session:
         self.used: set[Hashable] = set()
         self.evaluations: list[Evaluation] = []
         self.current: Evaluation | None = None
+        self.storage = Storage()
+        refreshes = settings.order + 1 if bounded else min(settings.order + 1, len(self.i_steps))
+        self.memory = CacheMemory(budget, refreshes, settings.context == "stale")
         self.memory_bytes = 0
         if learned.repair is not None:
             learned.repair.check_last(len(streams), settings.last_blocks)
@@ -161,12 +185,30 @@ class Session:
         self.used.add(key)
         return self.row_caches.setdefault(key, RowCache())
 
-    def lay_out(self, rows: RowCache, n_tokens: int, together: bool) -> None:
-        """Group the blocks for rows of N image tokens. together: neighbours that compute the same tokens may be one run."""
-        rows.n_tokens = n_tokens
-        counts = tokens_per_block(self.settings, len(self.streams), n_tokens, self.learned.shares)
-        grouped = group_blocks(counts, n_tokens, self.streams, together and not self.planner.per_block)
-        rows.units = tuple(unit for unit in grouped for _ in range(unit.first, unit.last + 1))
+    def lay_out(self, rows: RowCache, shape: RowsShape) -> None:
+        """Group the blocks for rows of this shape, in a form in which they fit the memory budget."""
+        rows.n_tokens, rows.shape = shape.image, shape
+        self._fit_budget()
+        rows.units = self._units(shape, self.storage.form)
+
+    def _fit_budget(self) -> None:
+        """Where the rows there are would not fit, all are kept in a smaller form from here on."""
+        known = [each for each in self.row_caches.values() if each.shape is not None]
+        before, form = self.storage.form, self.memory.choose(lambda form: [(each.shape, self._units(each.shape, form)) for each in known])
+        self.storage.form = form
+        for other in known:
+            if form.computes != before.computes:
+                other.forget()
+            elif form != before:
+                other.keep_again()
+
+    def _units(self, shape: RowsShape, form: Form) -> tuple[Unit, ...]:
+        """One entry a block. Neighbours that compute as many tokens are one run where they compute the same ones."""
+        counts = tokens_per_block(self.settings, len(self.streams), shape.image, self.learned.shares)
+        if not form.computes:
+            counts = tuple(count if count == shape.image else 0 for count in counts)
+        grouped = group_blocks(counts, shape.image, self.streams, shape.together and not self.planner.per_block)
+        return tuple(unit for unit in grouped for _ in range(unit.first, unit.last + 1))
 
     def compute_index(self, rows: RowCache, n_rows: int, images: int, block: int, device: torch.device, alike: bool = False) -> TokenIndex:
         """The tokens per row that this evaluation computes in `block`; all rows of an image have the same. alike: all rows, the first image's."""
@@ -193,10 +235,16 @@ class Session:
     def close(self) -> Report:
         """Free the caches and report."""
         self.row_caches.clear()
+        self.storage.release()
+        if short := self.memory.shortfall(self.memory_bytes):
+            self.note(short)
         self.corrector = self.error_bound = None
         self.learned.release()
         steps = tuple(evaluation.record() for evaluation in self.evaluations)
-        return Report(steps=steps, memory_bytes=self.memory_bytes, settings=str(self.settings), notes=tuple(self.notes))
+        return Report(
+            steps=steps, memory_bytes=self.memory_bytes, expected_bytes=self.memory.most, storage=str(self.memory.form),
+            settings=str(self.settings), notes=tuple(self.notes), latent=self.latent,
+        )
 
     def _planner(self) -> Planner:
         if self.learned.predictor is None:
@@ -227,6 +275,9 @@ class Session:
         evaluation.drawn = None
         self.evaluations.append(evaluation)
         self.memory_bytes = max(self.memory_bytes, sum(rows.memory_bytes for rows in self.row_caches.values()))
+        if len(self.evaluations) == 1 and self.memory.budget.device:
+            self.memory.seen(sum(context.memory_bytes for rows in self.row_caches.values() for context in rows.contexts.values()))
+            self._fit_budget()
         if evaluation.computes_all:  # rows that no longer occur (a conditioning's range ended) free their memory
             for key in self.row_caches.keys() - self.used:
                 del self.row_caches[key]

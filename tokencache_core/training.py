@@ -64,6 +64,8 @@ class Training:
         first = len(blocks) - plan.settings.last_blocks
         if first < 0:
             raise ValueError(f"last_blocks is {plan.settings.last_blocks}, but the model has only {len(blocks)} blocks")
+        if plan.predictor and first == 0:
+            raise ValueError(f"last_blocks is {plan.settings.last_blocks}, all of the model's blocks: none is left whose tokens a predictor could choose")
         self.took_gradients = [weight for weight in network.parameters() if weight.requires_grad]
         _set_requires_grad(self.took_gradients, False)
         self.predictor = self._predictor(blocks[0], first) if plan.predictor else None

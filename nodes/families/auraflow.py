@@ -1,7 +1,28 @@
-"""auraflow."""
+"""AuraFlow: double blocks (image and text apart, joint attention), then single blocks (one joint stream). Register tokens count as text."""
 
 from __future__ import annotations
 
-from .family import Family
+from collections.abc import Mapping
+from typing import Any
 
-FAMILIES: tuple[Family, ...] = ()
+from torch import Tensor, nn
+
+from ...tokencache_core.block_spec import BlockSpec
+from .family import IMAGE_TOKENS, Family, by_class, n_patches
+
+SPECS = {
+    "MMDiTBlock": BlockSpec(tokens="x", output=1, text="c", text_output=0),
+    "DiTBlock": BlockSpec(
+        tokens="cx", text_length=lambda arguments: arguments["cx"].shape[1] - arguments["transformer_options"][IMAGE_TOKENS],
+    ),
+}
+
+
+def _image_tokens(network: nn.Module, latent: Tensor, conditioning: Mapping[str, Any]) -> int:
+    return n_patches(latent, network.patch_size)
+
+
+FAMILIES = (Family(
+    name="AuraFlow", model_class="comfy.ldm.aura.mmdit.MMDiT", block_lists=("double_layers", "single_layers"), spec=by_class(SPECS),
+    image_tokens=_image_tokens,
+),)

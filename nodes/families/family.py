@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from torch import Tensor, nn
@@ -23,7 +24,8 @@ class Family:
 
     spec: from a block to its spec (see `by_class`). attention_module: for networks that call `optimized_attention` without
     transformer_options, the module whose global of that name is swapped instead. image_tokens: for networks whose blocks cannot tell
-    text from image, how many tokens the network makes of a latent (B, C, ...). block_by_block: the network reads or writes
+    text from image, how many tokens the network makes of a latent (B, C, ...) and of what its conditioning adds, by the network's
+    names (ref_latents, say). block_by_block: the network reads or writes
     the stream between its blocks, so that neighbours never share a cached update.
     """
 
@@ -32,7 +34,7 @@ class Family:
     block_lists: tuple[str, ...]
     spec: Callable[[nn.Module], BlockSpec]
     attention_module: str | None = None
-    image_tokens: Callable[[nn.Module, Tensor], int] | None = None
+    image_tokens: Callable[[nn.Module, Tensor, Mapping[str, Any]], int] | None = None
     block_by_block: bool = False
 
     def matches(self, diffusion_model: nn.Module) -> bool:
@@ -41,7 +43,7 @@ class Family:
 
     def blocks(self, diffusion_model: nn.Module) -> list[tuple[nn.Module, BlockSpec]]:
         """The blocks of this very module object (a host may hold several copies of one network)."""
-        return [(block, self.spec(block)) for name in self.block_lists for block in getattr(diffusion_model, name)]
+        return [(block, self.spec(block)) for name in self.block_lists for block in attrgetter(name)(diffusion_model)]
 
     def streams(self, diffusion_model: nn.Module) -> tuple[str, ...]:
         """A name a block: neighbours of the same name may share a cached update."""
@@ -54,11 +56,11 @@ class Family:
 
     def block_paths(self, diffusion_model: nn.Module) -> list[str]:
         """The blocks' names in the network's state dict, in the same order."""
-        return [f"{name}.{index}" for name in self.block_lists for index in range(len(getattr(diffusion_model, name)))]
+        return [f"{name}.{index}" for name in self.block_lists for index in range(len(attrgetter(name)(diffusion_model)))]
 
-    def options(self, diffusion_model: nn.Module, latent: Tensor) -> dict[str, Any]:
-        """What the specs want to find in transformer_options, for a call with `latent` (B, C, ...)."""
-        return {} if self.image_tokens is None else {IMAGE_TOKENS: self.image_tokens(diffusion_model, latent)}
+    def options(self, diffusion_model: nn.Module, latent: Tensor, conditioning: Mapping[str, Any]) -> dict[str, Any]:
+        """What the specs want to find in transformer_options, for a call with `latent` (B, C, ...) and arguments by name."""
+        return {} if self.image_tokens is None else {IMAGE_TOKENS: self.image_tokens(diffusion_model, latent, conditioning)}
 
     @contextmanager
     def attention_reaching(self, tap: Callable[..., Any]) -> Iterator[None]:
@@ -84,6 +86,12 @@ class Family:
 def by_class(specs: Mapping[str, BlockSpec]) -> Callable[[nn.Module], BlockSpec]:
     """A family's `spec` out of specs by the name of the block's class; blocks of other classes run whole."""
     return lambda block: specs.get(type(block).__name__, WHOLE)
+
+
+def n_patches(latent: Tensor, patch_size: int) -> int:
+    """How many patches cover a latent (B, C, H, W), padded where they do not fit."""
+    height, width = (-(-side // patch_size) for side in latent.shape[-2:])
+    return height * width
 
 
 _SWAPPING = threading.Lock()

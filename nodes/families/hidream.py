@@ -1,7 +1,50 @@
-"""hidream."""
+"""HiDream-I1: double-stream blocks, then single-stream blocks, the image before the text.
+
+Every block is given text of its own (a layer of the language model's) next to the text that goes through the network, and the network drops
+that part of the stream behind the block.
+"""
 
 from __future__ import annotations
 
-from .family import Family
+from collections.abc import Mapping
+from typing import Any
 
-FAMILIES: tuple[Family, ...] = ()
+import torch
+from torch import Tensor, nn
+
+from ...tokencache_core.block_spec import WHOLE, BlockSpec, TokenArgument
+from .family import IMAGE_TOKENS, Family, n_patches
+
+
+def _text_length(arguments: Mapping[str, Any]) -> int:
+    return arguments["image_tokens"].shape[1] - arguments["transformer_options"][IMAGE_TOKENS]
+
+
+_PER_TOKEN = {"rope": TokenArgument(dim=1, joint=True)}     # (rows, image + text, 1, d/2, 2, 2)
+_WHOLE_IF = ("image_tokens_masks",)
+
+SPECS = {
+    "HiDreamImageTransformerBlock": BlockSpec(
+        tokens="image_tokens", output=0, text="text_tokens", text_output=1, text_first=False, per_token=_PER_TOKEN, whole_if=_WHOLE_IF,
+    ),
+    "HiDreamImageSingleTransformerBlock": BlockSpec(
+        tokens="image_tokens", text_length=_text_length, text_first=False, per_token=_PER_TOKEN, whole_if=_WHOLE_IF,
+    ),
+}
+
+
+def _spec(block: nn.Module) -> BlockSpec:
+    """Both lists hold the same wrapper around blocks of two classes."""
+    return SPECS.get(type(block.block).__name__, WHOLE)
+
+
+def _image_tokens(network: nn.Module, latent: Tensor, conditioning: Mapping[str, Any]) -> int:
+    """With a picture to edit beside the latent, which the network takes for one wide picture."""
+    beside = conditioning.get("image_cond")
+    return n_patches(latent if beside is None else torch.cat([latent, beside], dim=-1), network.patch_size)
+
+
+FAMILIES = (Family(
+    name="HiDream-I1", model_class="comfy.ldm.hidream.model.HiDreamImageTransformer2DModel",
+    block_lists=("double_stream_blocks", "single_stream_blocks"), spec=_spec, image_tokens=_image_tokens, block_by_block=True,
+),)

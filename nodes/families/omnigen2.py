@@ -1,7 +1,37 @@
-"""omnigen2."""
+"""OmniGen2: one joint stream of text, reference images and image, of whose parts the blocks know nothing; the refiners before it run whole."""
 
 from __future__ import annotations
 
-from .family import Family
+from collections.abc import Mapping
+from typing import Any
 
-FAMILIES: tuple[Family, ...] = ()
+from torch import Tensor, nn
+
+from ...tokencache_core.block_spec import BlockSpec, TokenArgument
+from .family import IMAGE_TOKENS, Family, by_class, n_patches
+
+
+def _text_length(arguments: Mapping[str, Any]) -> int:
+    return arguments["hidden_states"].shape[1] - arguments["transformer_options"][IMAGE_TOKENS]
+
+
+SPECS = {
+    "OmniGen2TransformerBlock": BlockSpec(
+        tokens="hidden_states", text_length=_text_length,
+        per_token={
+            "image_rotary_emb": TokenArgument(dim=1, joint=True),       # (rows, text + image, 1, d/2, 2, 2)
+            "attention_mask": TokenArgument(dim=(-2, -1), joint=True),  # (..., queries or 1, keys)
+        },
+    ),
+}
+
+
+def image_tokens(network: nn.Module, latent: Tensor, conditioning: Mapping[str, Any]) -> int:
+    """Patches of the latent (B, C, H, W) and of reference images."""
+    return sum(n_patches(image, network.patch_size) for image in (*conditioning.get("ref_latents", ()), latent))
+
+
+FAMILIES = (Family(
+    name="OmniGen2", model_class="comfy.ldm.omnigen.omnigen2.OmniGen2Transformer2DModel", block_lists=("layers",), spec=by_class(SPECS),
+    image_tokens=image_tokens,
+),)

@@ -8,7 +8,7 @@ from ...tokencache_core.block_spec import BlockSpec
 from .family import Family
 
 _BLOCK = BlockSpec(tokens="x")
-_COMPRESSED = BlockSpec(tokens="x", whole_if=("x",))  # always given: keys and values pooled over the picture are no function of single tokens
+_COMPRESSED = BlockSpec(tokens="x", whole_if=("x",))  # always given: keys and values pooled over the picture are of no single token
 
 
 def _spec(block: nn.Module) -> BlockSpec:

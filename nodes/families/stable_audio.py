@@ -1,7 +1,42 @@
-"""stable_audio."""
+"""Stable Audio: one stream of audio tokens behind prepended ones (memory, global conditioning), which count as text."""
 
 from __future__ import annotations
 
-from .family import Family
+from collections.abc import Mapping
+from typing import Any
 
-FAMILIES: tuple[Family, ...] = ()
+from torch import Tensor, nn
+
+from ...tokencache_core.block_spec import WHOLE, BlockSpec, TokenArgument
+from .family import IMAGE_TOKENS, Family
+
+
+def _text_length(arguments: Mapping[str, Any]) -> int:
+    return arguments["x"].shape[1] - arguments["transformer_options"][IMAGE_TOKENS]
+
+
+TRANSFORMER_BLOCK = BlockSpec(
+    tokens="x", text_length=_text_length,
+    per_token={
+        "rotary_pos_emb": TokenArgument(dim=0, joint=True),     # (prepended + audio, d), and a scale
+        "local_add_cond": TokenArgument(dim=1),                 # (rows, audio, C)
+        "mask": TokenArgument(dim=1, joint=True),               # (rows, prepended + audio)
+    },
+)
+
+
+def spec(block: nn.Module) -> BlockSpec:
+    """Blocks that convolve over the tokens, or average over them, run whole."""
+    known = type(block).__name__ == "TransformerBlock"
+    return TRANSFORMER_BLOCK if known and block.conformer is None and not block.self_attn.feat_scale else WHOLE
+
+
+def audio_tokens(network: nn.Module, latent: Tensor, conditioning: Mapping[str, Any]) -> int:
+    """Of a latent (B, C, length)."""
+    return latent.shape[-1] // network.patch_size
+
+
+FAMILIES = (Family(
+    name="Stable Audio", model_class="comfy.ldm.audio.dit.AudioDiffusionTransformer", block_lists=("transformer.layers",), spec=spec,
+    image_tokens=audio_tokens,
+),)
