@@ -14,10 +14,11 @@ async def comfy_entrypoint() -> ComfyExtension:
     """What ComfyUI calls to get the nodes; nothing of the host is imported before."""
     from comfy_api.latest import ComfyExtension, io
 
-    from .nodes import nodes_cache, nodes_dit, nodes_predictor, nodes_tune
+    from .nodes import nodes_cache, nodes_compare, nodes_dit, nodes_heatmap, nodes_predictor, nodes_report, nodes_tune
 
     class TokenCacheExtension(ComfyExtension):
         async def get_node_list(self) -> list[type[io.ComfyNode]]:
-            return [*nodes_dit.NODES, *nodes_cache.NODES, *nodes_predictor.NODES, *nodes_tune.NODES]
+            files = (nodes_dit, nodes_cache, nodes_report, nodes_heatmap, nodes_compare, nodes_predictor, nodes_tune)
+            return [node for file in files for node in file.NODES]
 
     return TokenCacheExtension()

@@ -1,16 +1,14 @@
-"""Apply TokenCache, I-Step Scheduler, Cache Heatmap Preview and TokenCache Report."""
+"""Apply TokenCache, I-Step Scheduler and TokenCache Report."""
 
 from __future__ import annotations
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
-from ..tokencache_core.heatmap import steps_by_blocks, tokens_over_pictures
 from ..tokencache_core.schedule import UniformSchedule, schedule_from_choices
 from ..tokencache_core.settings import CONTEXTS, SCORES, SHARES, CacheSettings
 from .model_hooks import apply_tokencache
 from .nodes_predictor import PredictorType
 from .nodes_tune import PresetType
-from .report_handle import ReportHandle
 
 ReportType = io.Custom("TOKENCACHE_REPORT")
 ScheduleType = io.Custom("I_STEP_SCHEDULE")
@@ -145,59 +143,4 @@ class IStepScheduler(io.ComfyNode):
         ))
 
 
-class CacheHeatmapPreview(io.ComfyNode):
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="TokenCacheHeatmap",
-            display_name="Cache Heatmap Preview",
-            category="TokenCache",
-            description="Shows what the cache computed: per token over the decoded picture, and per step and block.",
-            search_aliases=["heatmap", "token map", "cache preview"],
-            inputs=[
-                ReportType.Input("report", tooltip="From Apply TokenCache."),
-                io.Image.Input("image", tooltip="The pictures or frames decoded from that run; they also order this node after it."),
-            ],
-            outputs=[
-                io.Image.Output(display_name="tokens", tooltip="Bright tokens were computed most often."),
-                io.Image.Output(display_name="steps x blocks", tooltip="Steps run to the right, depth runs down; bright: whole."),
-            ],
-        )
-
-    @classmethod
-    def execute(cls, report: ReportHandle, image) -> io.NodeOutput:
-        run = report.latest()
-        tokens = image if run.unplaced else tokens_over_pictures(run.token_counts, image, run.grid)
-        shown = ui.PreviewImage(tokens, cls=cls).as_dict()
-        if run.unplaced:
-            shown |= ui.PreviewText(run.unplaced).as_dict()
-        return io.NodeOutput(tokens, steps_by_blocks(run.block_counts), ui=shown)
-
-
-class TokenCacheReport(io.ComfyNode):
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="TokenCacheReport",
-            display_name="TokenCache Report",
-            category="TokenCache",
-            description="What the cache did in the last run, and what the clock says of it.",
-            search_aliases=["report", "speed-up", "timing"],
-            inputs=[
-                ReportType.Input("report", tooltip="From Apply TokenCache."),
-                io.Latent.Input("latent", tooltip="The sampler's output, so that this node runs after it."),
-            ],
-            outputs=[
-                io.String.Output(display_name="text", tooltip="The report in words."),
-                io.Float.Output(display_name="speed-up", tooltip="Estimate by the clock, against the run's own whole steps."),
-                io.Float.Output(display_name="compute", tooltip="Share of the block-tokens that were computed."),
-            ],
-        )
-
-    @classmethod
-    def execute(cls, report: ReportHandle, latent) -> io.NodeOutput:
-        run = report.latest()
-        return io.NodeOutput(run.text(), run.speedup_estimate, run.compute, ui=ui.PreviewText(run.text()))
-
-
-NODES = [ApplyTokenCache, IStepScheduler, CacheHeatmapPreview, TokenCacheReport]
+NODES = [ApplyTokenCache, IStepScheduler]

@@ -25,6 +25,7 @@ from ..tokencache_core.training_memory import TrainingMemory, activation_bytes, 
 from ..tokencache_core.training_plan import TrainingPlan
 from .families import family_of
 from .host_run import HostRun, honour_sessions
+from .kernel_gradients import give_kernels_gradients
 from .training_copy import load_whole, training_copy
 
 CHART_EVERY = 5.0  # seconds between two pictures of the training, shown on the node
@@ -43,7 +44,9 @@ def train_predictor(
         copy = training_copy(model)
         honour_sessions(copy)
         blocks, specs = zip(*family.blocks(copy.model.diffusion_model))
-        mutates = allow_mutation_on_saved_tensors() if any(spec.in_place for spec in specs) else nullcontext()
+        in_place = family.block_by_block or any(spec.in_place for spec in specs)
+        mutates = allow_mutation_on_saved_tensors() if in_place else nullcontext()
+        give_kernels_gradients()
         fingerprint = fingerprint_of(family.name, blocks)
         sampling = copy.get_model_object("model_sampling")
         sigmas = comfy.samplers.calculate_sigmas(sampling, scheduler, steps)
@@ -73,7 +76,7 @@ def train_predictor(
             _tell(str(memory))
             measured["memory"] = str(memory)
             comfy.model_management.in_training = True  # the host then takes kernels that have a gradient
-            with mutates:  # blocks that write into what a gradient needs again
+            with mutates:  # blocks, or the network between them, that write into what a gradient needs again
                 _train(training, minutes)
             measured |= training.finish().notes
         finally:  # an interrupt arrives as an exception

@@ -8,6 +8,7 @@ from tokencache_core.allocation import Unit
 from tokencache_core.block_spec import WHOLE, BlockSpec
 from tokencache_core.cache_memory import FORMS, Kept, MemoryBudget, RowsShape, kept_by
 from tokencache_core.context import AttentionContext
+from tokencache_core.forward import cached_blocks
 from tokencache_core.history import RunHistory, TokenHistory
 from tokencache_core.schedule import ErrorBoundSchedule, ExplicitSchedule
 from tokencache_core.session import Session
@@ -50,19 +51,22 @@ def test_a_run_of_blocks_keeps_one_history_and_the_keys_and_values_of_each():
     assert kept_by(shape, (run,) * 3, PLAIN, refreshes=2, stale=False) == Kept(3 * 400, 0, 2 * 400)
 
 
-def run(settings: dict, budget: MemoryBudget = MemoryBudget(), i_steps=(0, 1, 2), rows=("all",), told=None, gains=(1.0, 2.0)):
-    """The report of the toy's run; told: a list of what is said before anything is stored. rows: sets of two, one call each."""
-    model = ToyModel(gains)
+def run(settings: dict, budget: MemoryBudget = MemoryBudget(), i_steps=(0, 1, 2), rows=("all",), told=None, n_blocks=2):
+    """The report and the outputs of the toy's run. told: a list of what is said, and of what is stored then. rows: sets of two, one call each."""
+    model = ToyModel((1.0,) * n_blocks)
     session = Session(
         CacheSettings(**{"context": "computed", **settings}), ExplicitSchedule(i_steps), sigmas=TAUS, tau=lambda sigma: sigma,
         streams=model.streams, budget=budget,
     )
     session.memory.tell = lambda words: told is not None and told.append((words, session.memory_bytes))
     outputs = []
+    blocks = [(block, TOY_BLOCK) for block in model.blocks]
     for tau in TAUS:
-        for key in rows:
-            outputs.append(model.run(session, tau, rows=2, key=key))
-    return session.close(), outputs
+        with session.evaluation(tau):
+            for key in rows:
+                with cached_blocks(session, blocks, key=key, images=1, telescopes=True):
+                    outputs.append(model(2, tau))
+    return session.close(), torch.stack(outputs)
 
 
 @pytest.mark.parametrize(("settings", "n_bytes"), [
@@ -90,27 +94,28 @@ def test_a_run_whose_i_steps_are_not_known_beforehand_may_keep_all():
 
 
 SOME = {"order": 2, "cache_ratio": 0.75, "shares": "uniform", "context": "stale"}   # the toy has no attention: its keys and values are only told
-OF_SOME = 4 * 64, 2 * 2 * 64        # updates; keys and values
 
 
+# Eight blocks: four updates of 64 bytes, keys and values of 128 bytes a block. In main memory there work two updates of 32 and keys and values of
+# three blocks; with nothing computed there are three updates of 32, of which two work.
 @pytest.mark.parametrize(("budget", "form"), [
-    (MemoryBudget(), PLAIN), (MemoryBudget(512), PLAIN), (MemoryBudget(511), HALF), (MemoryBudget(384), HALF), (MemoryBudget(383), AWAY),
-    (MemoryBudget(511, main=0), HALF), (MemoryBudget(383, main=383), JOINED), (MemoryBudget(96, main=383), JOINED),
-    (MemoryBudget(95, main=96), SMALLEST), (MemoryBudget(64), SMALLEST), (MemoryBudget(1), SMALLEST), (MemoryBudget(1, main=0), JOINED),
+    (MemoryBudget(), PLAIN), (MemoryBudget(4 * 64 + 1024), PLAIN), (MemoryBudget(4 * 64 + 1023), HALF), (MemoryBudget(4 * 32 + 1024), HALF),
+    (MemoryBudget(4 * 32 + 1023), AWAY), (MemoryBudget(448), AWAY), (MemoryBudget(447), JOINED), (MemoryBudget(448, main=4 * 32 + 1023), JOINED),
+    (MemoryBudget(96), JOINED), (MemoryBudget(95), SMALLEST), (MemoryBudget(1), SMALLEST), (MemoryBudget(1, main=0), JOINED),
 ])
 def test_a_budget_takes_the_mildest_form_that_fits(budget, form):
     told = []
-    report, _ = run(SOME, budget, told=told)
+    report, _ = run(SOME, budget, told=told, n_blocks=8)
     assert report.storage == str(form)
-    assert sum(OF_SOME) == 512 and told[0][1] == 0 and str(form) in told[0][0]
+    assert told[0][1] == 0 and str(form) in told[0][0]
 
 
 def test_a_budget_below_all_is_reported_and_the_run_goes_on():
     report, outputs = run(SOME, MemoryBudget(10))
-    assert any("memory budget of 0.0 MiB was too small" in note for note in report.notes)
-    assert outputs[-1][0, 0, 0].item() == pytest.approx(0.6, abs=0.02)
+    assert "the memory budget of 0.0 MiB was too small: the cache took at least 0.0 MiB" in report.text()
+    assert outputs[-1, 0, 0, 0].item() == pytest.approx(0.4, abs=0.02)
     assert report.steps[-1].compute == 0
-    assert not run(SOME, MemoryBudget(300, main=10_000))[0].notes
+    assert not run(SOME, MemoryBudget(448), n_blocks=8)[0].notes
 
 
 def test_a_negative_budget_is_refused():
@@ -122,15 +127,14 @@ def test_half_the_bytes_and_nearly_the_same_forecast():
     plain, exact = run({"order": 2})
     half, near = run({"order": 2}, MemoryBudget(191))
     assert half.memory_bytes == plain.memory_bytes / 2
-    assert torch.stack(near) - torch.stack(exact) == pytest.approx(0, abs=0.02)     # of 3 tau, in bfloat16's 8 bits
-    assert not torch.equal(torch.stack(near), torch.stack(exact))
+    assert 0 < (near - exact).abs().max() < 0.01     # of 0.4 and more
 
 
 def test_rows_that_come_apart_share_the_budget():
     told = []
     report, _ = run({"order": 2}, MemoryBudget(300), rows=("cond", "uncond"), told=told)
     assert report.storage == str(HALF) and report.memory_bytes == report.expected_bytes == 2 * 3 * 32
-    assert [str(form) in words for form, (words, _) in zip((PLAIN, HALF), told)] == [True, True]
+    assert [str(form) in words for form, (words, _) in zip((PLAIN, HALF), told, strict=True)] == [True, True]
     assert not any(step.misses for step in report.steps)
 
 
@@ -138,27 +142,27 @@ def test_rows_that_had_computed_tokens_start_anew_where_others_leave_no_room():
     report, outputs = run(SOME, MemoryBudget(512, main=0), i_steps=(0,), rows=("cond", "uncond"))
     assert report.storage == str(JOINED)
     assert [step.misses for step in report.steps] == [0, 1, 0, 0, 0]     # the first rows had been kept otherwise
-    assert outputs[2][0, 0, 0].item() == pytest.approx(3 * TAUS[1])
+    assert outputs[2, 0, 0, 0].item() == pytest.approx(2 * TAUS[1]) and outputs[3, 0, 0, 0].item() == pytest.approx(2 * TAUS[0])
 
 
-def forecast_error(storage: Storage, history: RunHistory) -> float:
-    """Relative to the update."""
+def forecast_error(history: RunHistory | TokenHistory) -> float:
+    """Of a parabola, one gap of its refreshes beyond the last of them; relative to the update."""
     random = torch.Generator().manual_seed(0)
     base, slope, bend = torch.randn(3, 2, 50, 16, generator=random)
-    updates = {tau: base + tau * slope + tau**2 * bend for tau in (0.9, 0.8, 0.7, 0.5)}
+    updates = {tau: base + tau * slope + tau**2 * bend for tau in (0.9, 0.8, 0.7, 0.6)}
     for tau in (0.9, 0.8, 0.7):
         history.refresh(updates[tau].clone(), tau)
-    error = history.add_forecast(torch.zeros(2, 50, 16), 0.5) - updates[0.5]
-    return float(error.square().mean().sqrt() / updates[0.5].square().mean().sqrt())
+    error = history.add_forecast(torch.zeros(2, 50, 16), 0.6) - updates[0.6]
+    return float(error.square().mean().sqrt() / updates[0.6].square().mean().sqrt())
 
 
 @pytest.mark.parametrize("make", [RunHistory, lambda order, storage: TokenHistory(order, storage=storage)])
 def test_a_forecast_through_halved_updates_errs_little(make):
     storage = Storage()
-    assert forecast_error(storage, make(2, storage)) < 1e-5
+    assert forecast_error(make(2, storage)) < 1e-5
     storage.form = HALF
     history = make(2, storage)
-    assert 1e-4 < forecast_error(storage, history) < 0.02
+    assert 1e-4 < forecast_error(history) < 0.01
     assert history.memory_bytes == 3 * 2 * 50 * 16 * 2
 
 
@@ -206,11 +210,11 @@ def test_on_a_gpu_what_is_kept_lies_in_pinned_main_memory(form):
             for context, following in zip(contexts, [*contexts[1:], None]):
                 if following is not None:
                     following.send_for()
-                found += context.extend(0, *torch.randn(2, 2, 100, 64, device="cuda", generator=random), index, 1)
-                found = [found[0] * 0.5 + found[-2] @ found[-1].mT.mean(dim=1, keepdim=True).mT]
+                keys, values = context.extend(0, *torch.randn(2, 2, 100, 64, device="cuda", generator=random), index, 1)
+                found.append((keys @ values.mT).square().mean())
             history.refresh_some(torch.randn(200, 64, device="cuda", generator=random), tau, index.flat)
-            found = [found[0] + history.add_forecast(torch.zeros(2, 2000, 64, device="cuda"), tau)[..., :1]]
-        results.append(found[0].cpu())
+            found.append(history.add_forecast(torch.zeros(2, 2000, 64, device="cuda"), tau).square().mean())
+        results.append(torch.stack(found).cpu())
         if chosen is form:
             kept = [tensor for context in contexts for entry in context.entries.values() for tensor in entry]
             assert all(tensor.is_pinned() for tensor in (*kept, *history.whole.updates, history.deviation))

@@ -14,6 +14,7 @@ from tokencache_pack.nodes.nodes_cache import ApplyTokenCache
 from tokencache_pack.nodes.nodes_predictor import FOLDER, LoadCachePredictor, TrainCachePredictor
 from tokencache_pack.tokencache_core.training import Training
 
+ONE_OF_EACH = {name.split()[0]: name for name in TINY}.values()
 NAMES = ("Flux 1", "PixArt sigma", "Wan 2.1 T2V")
 APPLY = {"cache_ratio": 1.0, "forecast_order": 1, "last_blocks": 0, "context": "stale", "score": "staleness", "shares": "early"}
 CHOICES = {
@@ -54,6 +55,17 @@ def applied(tiny: TinyModel) -> Any:
 
 def checksums(tiny: TinyModel) -> list[float]:
     return [float(tensor.double().sum()) for tensor in tiny.model.model.state_dict().values()]
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH)
+def test_every_family_trains(name: str):
+    """The paper's predictor, and LoRA after it, in one iteration."""
+    tiny = TINY[name]()
+    trained = train(tiny, iterations=1, predictor="block", cache_ratio=0.5, steps=4)
+    pairs = [pair for pairs in trained.repair.blocks.values() for pair in pairs.values()]
+    assert any(pair.up.abs().max() > 0 for pair in pairs) and trained.predictor.tensors["head.weight"].abs().max() > 0
+    samples, report = applied(tiny)
+    assert report.compute < 1 and not report.notes
 
 
 def test_lora_and_forecasts_repair_a_run_that_is_never_trained_on(tiny: TinyModel):

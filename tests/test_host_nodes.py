@@ -10,7 +10,9 @@ import torch
 import tokencache_pack
 from tiny_models import tiny_dit
 from tiny_predictor import tiny_predictor
-from tokencache_pack.nodes.nodes_cache import ApplyTokenCache, CacheHeatmapPreview, IStepScheduler, TokenCacheReport
+from tokencache_pack.nodes.nodes_cache import ApplyTokenCache, IStepScheduler
+from tokencache_pack.nodes.nodes_heatmap import CacheHeatmapPreview
+from tokencache_pack.nodes.nodes_report import TokenCacheReport
 
 ROOT = Path(__file__).resolve().parent.parent
 APPLY = {"cache_ratio": 1.0, "forecast_order": 2, "last_blocks": 0, "context": "stale", "score": "staleness", "shares": "early"}
@@ -51,8 +53,8 @@ def test_apply_sample_report_heatmap(tmp_path):
     latent = tiny.sample(model, batch=2)
     text, speedup, compute = TokenCacheReport.execute(handle, {"samples": latent}).result
     assert "IIIPPP" in text and compute == pytest.approx(0.5) and speedup > 0
-    tokens, steps = CacheHeatmapPreview.execute(handle, torch.rand(2, 64, 64, 3)).result
-    assert tokens.shape == (2, 256, 256, 3) and steps.ndim == 4
+    tokens, per_step, _ = CacheHeatmapPreview.execute(handle, torch.rand(2, 64, 64, 3)).result
+    assert tokens.shape == (2, 256, 256, 3) and per_step.ndim == 4
 
 
 @pytest.mark.parametrize(("policy", "kinds"), [

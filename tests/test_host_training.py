@@ -34,9 +34,7 @@ def folder(tmp_path, monkeypatch):
 def tiny(request, tmp_path) -> TinyModel:
     if request.param is tiny_dit:
         return tiny_dit(tmp_path / "dit.safetensors")
-    flux = tiny_flux()
-    flux.model.cached_patcher_init = (lambda disable_dynamic=False: tiny_flux().model, ())  # as the host's loaders set it
-    return flux
+    return tiny_flux()
 
 
 def train(tiny: TinyModel, **changes):
@@ -46,9 +44,10 @@ def train(tiny: TinyModel, **changes):
         return TrainCachePredictor.execute(tiny.model, tiny.positive, tiny.negative, latent, **{**CHOICES, **changes}).result[0]
 
 
-def test_it_learns_and_its_file_applies(tiny, folder):
+def test_it_learns_and_its_file_applies(tiny, folder, monkeypatch):
     before = tiny.sample()
-    trained = train(tiny, minutes=0.1)
+    monkeypatch.setattr(Training, "is_over", lambda training, *_: training.iteration == 2)   # and not by the clock
+    trained = train(tiny)
     assert torch.equal(tiny.sample(), before)
     assert len(trained.log) >= 2
     assert trained.forecasts
@@ -89,11 +88,6 @@ def test_the_gradient_goes_through_the_hosts_sampler(tiny, one_iteration, monkey
     trained = train(tiny, sampler_name=sampler, last_blocks=0, interval=3, steps=10)
     assert len(found) == 4 and all(map(math.isfinite, found))
     assert any(weight.abs().max() > 0 for forecast in trained.forecasts.values() for weight in (forecast.out.weight, forecast.gains.weight))
-
-
-def test_a_model_that_cannot_be_loaded_again_is_refused():
-    with pytest.raises(ValueError, match="cannot be copied.*use another loader node"):
-        train(tiny_flux())
 
 
 def test_an_interrupt_keeps_the_work(tmp_path, folder, monkeypatch):

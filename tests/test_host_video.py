@@ -11,8 +11,10 @@ import torch
 from tiny_families.flux import flux1, flux1_kontext
 from tiny_families.tiny_model import TinyModel
 from tiny_families.wan import t2v
-from tokencache_pack.nodes.nodes_cache import ApplyTokenCache, CacheHeatmapPreview, TokenCacheReport
+from tokencache_pack.nodes.nodes_cache import ApplyTokenCache
+from tokencache_pack.nodes.nodes_heatmap import CacheHeatmapPreview
 from tokencache_pack.nodes.report_handle import ReportHandle
+from tokencache_pack.nodes.nodes_report import TokenCacheReport
 
 APPLY = {"cache_ratio": 0.7, "forecast_order": 1, "last_blocks": 0, "context": "stale", "score": "staleness", "shares": "uniform"}
 
@@ -42,6 +44,9 @@ def test_a_videos_report_and_heatmap_know_its_frames(wan: TinyModel):
     for video in (0, 9):    # the first frame alone, then two latent frames over four each
         same = [torch.equal(overlay[frame], overlay[frame + 1]) for frame in range(video, video + 8)]
         assert same == [False, True, True, True, False, True, True, True]
+    played = CacheHeatmapPreview.execute(handle, frames).ui
+    assert len(played["tokencache_pictures"]) == 18 and played["tokencache_player"][0]["grid"] == [3, 5, 3]
+    assert played["tokencache_player"][0]["frames"] == [0, 1, 1, 1, 1, 2, 2, 2, 2]
 
 
 @pytest.mark.parametrize("make", [flux1, flux1_kontext])
@@ -65,4 +70,4 @@ def test_windows_in_time_have_no_map_and_the_nodes_say_so(wan: TinyModel):
     report, frames = handle.latest(), torch.rand(9, 80, 48, 3)
     assert report.compute < 1 and report.grid is None and "no map of the tokens: runs in context windows" in report.text()
     shown = CacheHeatmapPreview.execute(handle, frames)
-    assert shown.result[0] is frames and shown.ui["text"] == (report.unplaced,)
+    assert shown.result[0] is frames and shown.ui["tokencache_player"][0]["notes"] == [report.unplaced]

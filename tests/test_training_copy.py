@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
 from pathlib import Path
 from typing import Any
 
 import comfy.model_management
 import comfy.model_patcher
+import comfy.sd
+import comfy_aimdo.control
+import comfy_aimdo.host_buffer
 import folder_paths
 import psutil
 import pytest
@@ -152,11 +156,16 @@ def test_what_can_neither_be_copied_nor_read_again_is_refused(watched: list[int]
 
 
 def test_a_model_that_the_host_loads_dynamically_is_copied_into_an_ordinary_one():
-    """Only not yet loaded: loading it takes a GPU."""
+    """One not yet loaded, with handles of memory that must not be copied: loading it takes a GPU."""
+    comfy_aimdo.control.init()
+    importlib.reload(comfy_aimdo.host_buffer)   # it looks for its library when it is imported
     tiny = tiny_flux()
+    block = tiny.model.model.diffusion_model.double_blocks[0].img_mlp[0]
+    block.weight_comfy_model_dtype = torch.bfloat16     # as where the file has other types
     model = comfy.model_patcher.ModelPatcherDynamic(tiny.model.model, torch.device("cuda:0"), torch.device("cpu"))
     assert model.is_dynamic()
     copy = training_copy(model)
     assert not copy.is_dynamic() and copy.load_device == model.load_device
-    assert weight_bytes(copy.model, model.model)[1] == 0
+    assert copy.model.diffusion_model.double_blocks[0].img_mlp[0].weight.dtype == torch.bfloat16 and block.weight.dtype == torch.float32
+    assert weight_bytes(copy.model, model.model)[1] == block.weight.nbytes // 2
     assert not any(name.startswith("dynamic_") for name in copy.model.__dict__)

@@ -69,7 +69,9 @@ def _train_and_save(args: argparse.Namespace, state: Path, device: torch.device,
             load_state(training, state)
         _say(processes, f"held-out drift of the plain cache: {training.held_out(Learned()):.4g}")
         _train(training, args, state, processes)
-        notes = {"steps": args.steps, "cfg": args.cfg, "solver": args.solver, "seed": args.seed, "batch": args.batch}
+        config = model.config
+        latent = (args.batch, config.in_channels, config.input_size, config.input_size)
+        notes = {"steps": args.steps, "cfg": args.cfg, "solver": args.solver, "seed": args.seed, "batch": args.batch, "latent": latent}
 
         def save(measured: dict[str, str]) -> None:
             if processes.rank == 0:

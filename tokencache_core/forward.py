@@ -18,6 +18,7 @@ from .block_call import BlockCall
 from .block_spec import BlockSpec
 from .cache_memory import RowsShape
 from .context import AttentionContext, AttentionTap
+from .drawn_tokens import DrawnTokens
 from .history import RunHistory, TokenHistory
 from .mixed_tokens import MixedTokens, compute_and_mix
 from .predicted_plan import RelaxedPlanner
@@ -37,6 +38,7 @@ class Forward:
         self.computes_all = self.evaluation.computes_all or not self.rows.units
         self.evaluation.misses += self.computes_all and not self.evaluation.computes_all
         self.saw_block = self.looked = False
+        self.drawn: DrawnTokens | None = None   # if this call draws the evaluation's tokens
         self.has_reused = False                 # from here on the features are not the plain model's
         self.run_total: RunTotal | None = None
         self.token_run: TokenRun | None = None
@@ -220,16 +222,10 @@ class Forward:
         if not self.saw_block:
             self.saw_block = True
             evaluation.rows += n_rows
-            if not self.part and (evaluation.drawn is None or n_image > evaluation.token_counts.shape[1]):
-                evaluation.drawn = self
-                evaluation.token_counts = torch.zeros(self.images, n_image, device=call.tokens.device)
-        if evaluation.drawn is not self:
-            return
-        if compute is None:
-            evaluation.token_counts += 1
-        elif image:
-            chosen = compute.tokens[: self.images]
-            evaluation.token_counts.scatter_add_(1, chosen, torch.ones_like(chosen, dtype=torch.float32))
+            if not self.part and (evaluation.drawn is None or n_image > evaluation.drawn.n_tokens):
+                evaluation.drawn = self.drawn = DrawnTokens(self.images, n_image, call.tokens.device)
+        if self.drawn is not None and evaluation.drawn is self.drawn:
+            self.drawn.add(block_index, compute)
 
 
 def _streams(tokens: Tensor, text: Tensor | None) -> list[Tensor]:

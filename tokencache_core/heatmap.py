@@ -14,7 +14,7 @@ _VIRIDIS = torch.tensor([
     [0.128, 0.567, 0.551], [0.135, 0.659, 0.518], [0.267, 0.749, 0.441], [0.478, 0.821, 0.318], [0.741, 0.873, 0.150],
     [0.993, 0.906, 0.144],
 ])
-_SHORTEST_SIDE = 256  # pixels; smaller pictures are enlarged so that single tokens can be seen
+_SHORTEST_SIDE = 256  # pixels
 
 
 def colours(values: Tensor) -> Tensor:
@@ -30,23 +30,43 @@ def tokens_over_pictures(token_counts: Tensor, pictures: Tensor, grid: TokenGrid
     P: images, or the frames of one video after the other's. Colours run from never computed to the most any token was. Returns
     (P, H', W', 3), enlarged where small.
     """
-    images, (n_pictures, height, width, _) = token_counts.shape[0], pictures.shape
+    height, width = pictures.shape[1:3]
+    counts = grid.places(token_counts.cpu())
+    shown = counts[:, frames_behind(len(counts), len(pictures), grid)].flatten(0, 1)     # (P, rows, columns)
+    scale = enlargement(height, width)
+    heat = enlarged(colours(shown / max(1.0, float(counts.max()))), height * scale, width * scale)
+    return heat.lerp_(enlarged(pictures[..., :3].cpu(), height * scale, width * scale), 1 - opacity)
+
+
+def frames_behind(images: int, n_pictures: int, grid: TokenGrid) -> list[int]:
+    """The frame of tokens behind each picture decoded from one of `images` latents."""
     if n_pictures % images or grid.latent_frames == 1 and n_pictures != images:
         made = f"{images} pictures" if grid.latent_frames == 1 else f"{images} videos of {grid.latent_frames} latent frames"
         raise ValueError(
             f"the last run made {made}, but {n_pictures} {'pictures' if grid.latent_frames == 1 else 'frames'} are connected: "
             "connect the pictures decoded from that run"
         )
-    counts = grid.places(token_counts.cpu())
-    shown = counts[:, grid.frames_over(n_pictures // images)].flatten(0, 1)     # (P, rows, columns)
-    scale = max(1, -(-_SHORTEST_SIDE // min(height, width)))
-    heat = _enlarged(colours(shown / max(1.0, float(counts.max()))), height * scale, width * scale)
-    return heat.lerp_(_enlarged(pictures.cpu(), height * scale, width * scale), 1 - opacity)
+    return grid.frames_over(n_pictures // images)
 
 
-def _enlarged(pictures: Tensor, height: int, width: int) -> Tensor:
+def enlargement(height: int, width: int) -> int:
+    """By how much to enlarge pictures of this size, so that single tokens can be seen."""
+    return max(1, -(-_SHORTEST_SIDE // min(height, width)))
+
+
+def enlarged(pictures: Tensor, height: int, width: int) -> Tensor:
     """(P, h, w, 3) -> (P, height, width, 3)"""
     return F.interpolate(pictures.permute(0, 3, 1, 2), size=(height, width), mode="nearest").permute(0, 2, 3, 1)
+
+
+def reduced(pictures: Tensor, longest: int = 1024) -> Tensor:
+    """Pictures (P, H, W, 3) with no side beyond `longest`, for a page that shows them small."""
+    height, width = pictures.shape[1:3]
+    scale = longest / max(height, width)
+    if scale >= 1:
+        return pictures
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    return F.interpolate(pictures.permute(0, 3, 1, 2), size=size, mode="area").permute(0, 2, 3, 1)
 
 
 def steps_by_blocks(block_counts: Tensor, cell: int = 12) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .cache_memory import in_units
+from .drawn_tokens import ComputedTokens
 from .token_grid import LatentShape, TokenGrid
 
 
@@ -19,7 +20,7 @@ class StepRecord:
     kind: "I" (everything computed) or "P". seconds: wall clock. bookkeeping: of these, seconds spent by the cache itself
     (measured on a CPU; 0 on a GPU, which runs behind). computed, available: block-tokens, summed over rows and blocks.
     block_tokens: tokens computed per block and row. token_counts: (images, N), blocks that computed each image token.
-    misses: calls of the network that had nothing cached on a P-step and therefore ran whole.
+    misses: calls of the network that had nothing cached on a P-step and therefore ran whole. tokens: which image tokens each block computed.
     """
 
     index: int
@@ -32,11 +33,27 @@ class StepRecord:
     block_tokens: tuple[float, ...]
     token_counts: Tensor = field(repr=False)
     misses: int = 0
+    tokens: ComputedTokens = ComputedTokens()
 
     @property
     def compute(self) -> float:
         """Share of the block-tokens computed, 0..1; a step that the cache never saw computed everything."""
         return self.computed / self.available if self.available else 1.0
+
+
+@dataclass(frozen=True)
+class RunConditions:
+    """What whoever ran it knows of a run besides; nothing of it need be known.
+
+    steps: of the sampler's schedule; 0: not known. sampler: its name. fresh_noise: whether it adds noise of its own on every step. trained_on:
+    the size of the latents, without batch and channels, that the predictor was trained on. pixels: that one place of a latent spans.
+    """
+
+    steps: int = 0
+    sampler: str = ""
+    fresh_noise: bool | None = None
+    trained_on: tuple[int, ...] = ()
+    pixels: int = 0
 
 
 @dataclass(frozen=True)
@@ -54,6 +71,7 @@ class Report:
     latent: LatentShape = LatentShape()
     expected_bytes: int = 0
     storage: str = ""
+    conditions: RunConditions = RunConditions()
 
     @property
     def seconds(self) -> float:

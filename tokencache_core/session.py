@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from .allocation import Unit, compute_share, group_blocks, tokens_per_block
 from .cache_memory import CacheMemory, MemoryBudget, RowsShape
 from .context import AttentionContext
 from .corrector import Corrector
+from .drawn_tokens import ComputedTokens, DrawnTokens
 from .error_bound import ErrorBound
 from .history import RunHistory, TokenHistory
 from .learned import Learned
@@ -28,6 +30,7 @@ from .token_index import TokenIndex
 
 
 _MANY = 1_000_000  # tokens, of which no share that can be chosen rounds to none
+_MASK_BYTES = 2**23  # that a run may keep of which tokens it computed, to be looked at afterwards
 _RATE_BLOCKS = 4  # blocks whose change rates a plan looks at; looking at all of them would cost a tenth of a P-step
 
 
@@ -79,17 +82,18 @@ class Evaluation:
         self.computed = [0] * n_blocks           # tokens computed, summed over rows
         self.available = 0                       # tokens there were, summed over rows and blocks
         self.rankings: dict[tuple[int, int, int | None], Tensor] = {}
-        self.token_counts: Tensor | None = None  # (images, N), drawn by one call of the network
-        self.drawn: object | None = None         # that call
+        self.drawn: DrawnTokens | None = None    # by the call of the network that has the most image tokens
+        self.token_counts = torch.zeros(0, 0)    # of that call, once it has ended: (images, N)
+        self.tokens = ComputedTokens()
         self.misses = 0
         self.calls: Counter[Hashable] = Counter()
 
     def record(self) -> StepRecord:
-        counts = torch.zeros(0, 0) if self.token_counts is None else self.token_counts.cpu()
         return StepRecord(
             index=self.index, sigma=self.sigma, kind="I" if self.computes_all else "P", seconds=self.watch.seconds(),
             bookkeeping=self.bookkeeping, computed=sum(self.computed), available=self.available,
-            block_tokens=tuple(tokens / max(1, self.rows) for tokens in self.computed), token_counts=counts, misses=self.misses,
+            block_tokens=tuple(tokens / max(1, self.rows) for tokens in self.computed), token_counts=self.token_counts.cpu(),
+            misses=self.misses, tokens=replace(self.tokens, masks=self.tokens.masks.cpu()),
         )
 
 
@@ -135,6 +139,7 @@ class Session:
         refreshes = settings.order + 1 if bounded else min(settings.order + 1, len(self.i_steps))
         self.memory = CacheMemory(budget, refreshes, settings.context == "stale")
         self.memory_bytes = 0
+        self.mask_bytes = _MASK_BYTES
         if learned.repair is not None:
             learned.repair.check_last(len(streams), settings.last_blocks)
 
@@ -272,7 +277,10 @@ class Session:
         return self._next_sigma(step) - evaluation.sigma or None
 
     def _after(self, evaluation: Evaluation) -> None:
-        evaluation.drawn = None
+        if evaluation.drawn is not None:
+            evaluation.token_counts, evaluation.tokens = evaluation.drawn.settle(self.mask_bytes)
+            self.mask_bytes -= evaluation.tokens.masks.numel()
+            evaluation.drawn = None
         self.evaluations.append(evaluation)
         self.memory_bytes = max(self.memory_bytes, sum(rows.memory_bytes for rows in self.row_caches.values()))
         if len(self.evaluations) == 1 and self.memory.budget.device:

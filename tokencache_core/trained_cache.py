@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,6 +18,8 @@ from .lora import LoraRepair
 from .noise_schedule import TRAIN_STEPS
 from .schedule import PercentileSchedule, UniformSchedule
 from .settings import CacheSettings
+
+LATENT = re.compile(r"\(([1-9]\d{0,5}(?:, [1-9]\d{0,5}){2,4})\)")    # the note of a latent's shape, (B, C, ...)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +135,12 @@ class TrainedCache:
         if self.calibration is None:
             raise ValueError("the predictor is not calibrated: run `python -m tokencache_core calibrate` on it, or take another policy")
         return PercentileSchedule(self.calibration.taus, self.calibration.importance, count)
+
+    @property
+    def trained_on(self) -> tuple[int, ...]:
+        """The size of the latents that it was trained on, without batch and channels; empty where the file does not say."""
+        shape = LATENT.fullmatch(self.notes.get("latent", ""))
+        return tuple(int(length) for length in shape[1].split(", ")[2:]) if shape else ()
 
     @property
     def p_step(self) -> float:

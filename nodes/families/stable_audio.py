@@ -26,9 +26,10 @@ TRANSFORMER_BLOCK = BlockSpec(
 
 
 def spec(block: nn.Module) -> BlockSpec:
-    """Blocks that convolve over the tokens, or average over them, run whole."""
+    """Blocks that convolve over the tokens, or average over them (which older hosts do not know of), run whole."""
     known = type(block).__name__ == "TransformerBlock"
-    return TRANSFORMER_BLOCK if known and block.conformer is None and not block.self_attn.feat_scale else WHOLE
+    averages = known and getattr(block.self_attn, "feat_scale", False)
+    return TRANSFORMER_BLOCK if known and block.conformer is None and not averages else WHOLE
 
 
 def audio_tokens(network: nn.Module, latent: Tensor, conditioning: Mapping[str, Any]) -> int:

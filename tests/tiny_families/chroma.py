@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 from comfy import supported_models
+from comfy.ldm.chroma_radiance.model import ChromaRadianceParams
 
 from .tiny_model import TinyModel, from_config, text
 
@@ -24,9 +26,11 @@ def chroma() -> TinyModel:
 
 
 def chroma_radiance() -> TinyModel:
-    """8 x 8 pixels a token."""
+    """8 x 8 pixels a token. Older hosts have fewer parameters."""
+    known = {field.name for field in fields(ChromaRadianceParams)}
+    pixels = {name: value for name, value in _PIXELS.items() if name in known}
     config = supported_models.ChromaRadiance(
-        {"image_model": "chroma_radiance", "in_channels": 3, "out_channels": 3, "patch_size": 8, **_CHROMA, **_PIXELS},
+        {"image_model": "chroma_radiance", "in_channels": 3, "out_channels": 3, "patch_size": 8, **_CHROMA, **pixels},
     )
     return _tiny("Chroma Radiance", config, (3, 80, 56))
 

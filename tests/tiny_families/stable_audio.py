@@ -13,11 +13,10 @@ from comfy.ldm.audio.dit import AudioDiffusionTransformer
 from comfy.ldm.audio.embedders import NumberConditioner
 from torch import Tensor
 
-from .tiny_model import TinyModel, from_config, from_state_dict, random_weights, text
+from .tiny_model import NotInThisHost, TinyModel, from_config, from_state_dict, random_weights, text
 
 _SHAPE_1 = dict(
     audio_model="dit1.0", embed_dim=64, cond_token_dim=768, project_cond_tokens=True, global_cond_dim=1536, depth=3, num_heads=2,
-    timestep_features_type="learned",
 )
 _SHAPE_3 = dict(
     io_channels=256, embed_dim=64, cond_token_dim=768, project_cond_tokens=True, global_cond_dim=768, depth=3, num_heads=2,
@@ -44,6 +43,8 @@ def stable_audio_small() -> TinyModel:
 
 
 def stable_audio_3() -> TinyModel:
+    if not hasattr(comfy.supported_models, "StableAudio3"):
+        raise NotInThisHost("Stable Audio 3")
     others = {"transformer.rotary_pos_emb.inv_freq": _ROTARY_FREQUENCIES, **_embedders("seconds_total")}
     model = from_state_dict(AudioDiffusionTransformer, 0.1, others, **_SHAPE_3)
     return TinyModel("Stable Audio 3", model, text(768, 1), text(768, 2), (256, 37), detected=True)

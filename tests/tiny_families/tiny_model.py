@@ -13,6 +13,10 @@ import comfy.sd
 import torch
 from torch import Tensor, nn
 
+class NotInThisHost(Exception):
+    """A model that is younger than the ComfyUI under test."""
+
+
 CPU = torch.device("cpu")
 
 

@@ -8,10 +8,9 @@ import torch
 from comfy.clip_vision import Output
 from comfy.ldm.wan.model import CameraWanModel, SCAILWanModel, VaceWanModel, WanModel, WanModel_S2V
 from comfy.ldm.wan.model_animate import AnimateWanModel
-from comfy.ldm.wan.model_wandancer import WanDancerModel
 from torch import Tensor, nn
 
-from .tiny_model import TinyModel, from_state_dict, text
+from .tiny_model import NotInThisHost, TinyModel, from_state_dict, text
 
 _LATENT = (16, 3, 8, 8)
 _SHAPE = dict(dim=256, ffn_dim=512, num_heads=2, num_layers=3)
@@ -93,6 +92,10 @@ def animate() -> TinyModel:
 
 def dancer() -> TinyModel:
     extra = {**_first_frame(), "clip_vision_output": _clip_vision(), "audio_embed": _random(1, 12, 35)}
+    try:
+        from comfy.ldm.wan.model_wandancer import WanDancerModel
+    except ModuleNotFoundError:
+        raise NotInThisHost("Wan Dancer") from None
     return _tiny("Wan Dancer", WanDancerModel, extra=extra, in_dim=36)
 
 
