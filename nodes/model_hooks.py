@@ -24,6 +24,7 @@ from ..tokencache_core.fingerprint import Fingerprint, fingerprint_of
 from ..tokencache_core.forward import cached_blocks
 from ..tokencache_core.learned import Learned
 from ..tokencache_core.plan import Planner
+from ..tokencache_core.report_advice import text_with_advice
 from ..tokencache_core.schedule import Schedule
 from ..tokencache_core.session import Session
 from ..tokencache_core.settings import CacheSettings
@@ -32,6 +33,7 @@ from ..tokencache_core.trained_cache import TrainedCache
 from .compiled_blocks import COMPILED, CompiledBlocks
 from .families import family_of
 from .report_handle import ReportHandle
+from .run_conditions import run_conditions
 
 KEY = "tokencache"
 SESSION = "tokencache_session"
@@ -63,7 +65,7 @@ def apply_tokencache(
         if trained is not None:
             if trained.fingerprint.compare(fingerprint_of(family.name, blocks)) != "same":
                 hooks.warn("the predictor was trained on other weights of this architecture: it may repair less than it should")
-            hooks.learned = trained.learned(blocks)
+            hooks.learned, hooks.trained_on = trained.learned(blocks), trained.trained_on
     for kind, wrapper in (
         (WrappersMP.OUTER_SAMPLE, hooks.around_run), (WrappersMP.PREDICT_NOISE, hooks.around_evaluation),
         (WrappersMP.APPLY_MODEL, around_network),
@@ -73,12 +75,19 @@ def apply_tokencache(
     return patched, hooks.handle
 
 
+def handle_of(model: ModelPatcher) -> ReportHandle | None:
+    """Where a MODEL's runs are reported; None: it has not been through Apply TokenCache."""
+    wrappers = model.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY)
+    return wrappers[-1].__self__.handle if wrappers else None
+
+
 class _Hooks:
     """What the user chose, for as long as the patched MODEL lives; a run's state is in its session."""
 
     def __init__(self, settings: CacheSettings, schedule: Schedule, budget: MemoryBudget) -> None:
         self.settings, self.schedule, self.budget, self.handle = settings, schedule, budget, ReportHandle()
         self.learned = Learned()
+        self.trained_on: tuple[int, ...] = ()   # the size of latents; empty: not known, or no predictor
         self.compiled = CompiledBlocks()
         self.warnings: list[str] = []   # for the report of every run
 
@@ -108,8 +117,9 @@ class _Hooks:
             guider.model_options = own_options
             report = session.close()
         if report.steps:
+            report = replace(report, conditions=run_conditions(guider.model_patcher, sampler, len(sigmas) - 1, self.trained_on))
             self.handle.reports.append(report)
-            logging.info(report.text())
+            logging.info(text_with_advice(report))
         return samples
 
     def _budget_now(self) -> MemoryBudget:

@@ -1,4 +1,4 @@
-"""Apply TokenCache, I-Step Scheduler and TokenCache Report."""
+"""Apply TokenCache and I-Step Scheduler."""
 
 from __future__ import annotations
 

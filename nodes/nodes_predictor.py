@@ -13,6 +13,7 @@ from ..tokencache_core.training_chart import training_chart
 from ..tokencache_core.training_plan import LOSSES, TrainingPlan
 from .predictor_folder import FOLDER, file_to_write, keep_in, plain_export
 from .train_predictor import train_predictor
+from .training_routes import workflow_id
 
 PredictorType = io.Custom("TOKENCACHE_PREDICTOR")
 
@@ -52,12 +53,12 @@ class TrainCachePredictor(io.ComfyNode):
             search_aliases=["train", "cache predictor", "token cache training", "repair", "distill"],
             is_output_node=True,
             inputs=[
-                io.Model.Input("model", tooltip="The model to train for. It is copied, and not changed."),
+                io.Model.Input("model", tooltip="The model to train for. It is not changed; its weights are shared, not copied."),
                 io.Conditioning.Input("positive", tooltip="What the runs draw. A few prompts or classes are enough."),
                 io.Conditioning.Input("negative", tooltip="The negative that you sample with."),
                 io.Latent.Input("latent_image", tooltip="An empty latent: its size and batch are those of the training runs."),
                 io.String.Input("save_as", default="my_predictor", tooltip="Name of the file in models/tokencache. An interrupt keeps the work there, too."),
-                io.Float.Input("minutes", default=15.0, min=0.01, max=1440.0, step=0.5, tooltip="How long to train. It can be interrupted at any time."),
+                io.Float.Input("minutes", default=15.0, min=0.01, max=1440.0, step=0.5, tooltip="How long to train. It can be stopped or interrupted at any time; the work is kept."),
                 io.Int.Input("steps", default=50, min=4, max=1000, tooltip="Denoise steps of the runs, as you sample."),
                 io.Float.Input("cfg", default=4.0, min=0.0, max=100.0, step=0.1, tooltip="Guidance, as you sample."),
                 io.Combo.Input("sampler_name", options=comfy.samplers.KSampler.SAMPLERS, default="ddim", tooltip="As you sample; deterministic samplers gain most."),
@@ -95,7 +96,7 @@ class TrainCachePredictor(io.ComfyNode):
         )
         return io.NodeOutput(train_predictor(
             model, positive, negative, latent_image["samples"], plan, sampler_name=sampler_name, scheduler=scheduler, steps=steps,
-            cfg=cfg, minutes=minutes, keep=keep_in(file),
+            cfg=cfg, minutes=minutes, keep=keep_in(file), workflow=workflow_id(getattr(cls.hidden, "extra_pnginfo", None)),
         ))
 
 

@@ -20,27 +20,32 @@ from ..tokencache_core.fingerprint import fingerprint_of
 from ..tokencache_core.shared_weights import ordinary_tensors, weight_bytes
 from ..tokencache_core.trained_cache import TrainedCache, kept
 from ..tokencache_core.training import Training
-from ..tokencache_core.training_chart import draw_training
 from ..tokencache_core.training_memory import TrainingMemory, activation_bytes, stream_bytes
 from ..tokencache_core.training_plan import TrainingPlan
+from ..tokencache_core.training_progress import TrainingProgress
 from .families import family_of
 from .host_run import HostRun, honour_sessions
 from .kernel_gradients import give_kernels_gradients
 from .training_copy import load_whole, training_copy
+from .training_routes import on_the_page, tell_page
 
-CHART_EVERY = 5.0  # seconds between two pictures of the training, shown on the node
+TOLD_EVERY = 1.0  # seconds between two messages to the page
 
 
 def train_predictor(
     model: ModelPatcher, positive: list, negative: list, latent: torch.Tensor, plan: TrainingPlan, *, sampler_name: str,
-    scheduler: str, steps: int, cfg: float, minutes: float, keep: Callable[[TrainedCache], None],
+    scheduler: str, steps: int, cfg: float, minutes: float, keep: Callable[[TrainedCache], None], workflow: str = "",
 ) -> TrainedCache:
-    """Train for `minutes` on runs of `latent`'s shape; `keep` is given the result, also when the user interrupts."""
+    """Train for `minutes` on runs of `latent`'s shape; `keep` is given the result, also when the user interrupts.
+
+    workflow: the id of the page's workflow, whose node shows how it goes.
+    """
     network = model.model.diffusion_model
     family = family_of(network)
     if family is None:
         raise ValueError(f"TokenCache does not know {type(network).__name__} yet: it cannot train a predictor for this model")
-    with torch.inference_mode(False), torch.enable_grad():
+    predicted = plan.predicted_speedup(steps, len(family.blocks(network)))
+    with torch.inference_mode(False), torch.enable_grad(), on_the_page(minutes, predicted, workflow) as progress:
         copy = training_copy(model)
         honour_sessions(copy)
         blocks, specs = zip(*family.blocks(copy.model.diffusion_model))
@@ -77,8 +82,12 @@ def train_predictor(
             measured["memory"] = str(memory)
             comfy.model_management.in_training = True  # the host then takes kernels that have a gradient
             with mutates:  # blocks, or the network between them, that write into what a gradient needs again
-                _train(training, minutes)
-            measured |= training.finish().notes
+                _train(training, progress)
+            progress.measure()
+            tell_page()
+            outcome = training.finish()
+            measured |= outcome.notes
+            progress.add(training.log, outcome.speedup)
         finally:  # an interrupt arrives as an exception
             comfy.model_management.in_training = False
             if training.iteration:
@@ -99,16 +108,19 @@ def _tell(text: str) -> None:
         server.send_progress_text(text, context.node_id)
 
 
-def _train(training: Training, minutes: float) -> None:
-    bar, started, drawn = comfy.utils.ProgressBar(1000), time.monotonic(), 0.0
+def _train(training: Training, progress: TrainingProgress) -> None:
+    """Until its time is up, or the page asks it to stop."""
+    bar, told = comfy.utils.ProgressBar(1000), 0.0
+    progress.begin()
+    tell_page()
     while True:
         point = training.step()
         logging.info(f"TokenCache training: iteration {point.iteration}, drift {point.loss:.4g}")
-        elapsed = time.monotonic() - started
-        chart = None
-        if time.monotonic() - drawn > CHART_EVERY:
-            chart, drawn = ("PNG", draw_training(training.log), None), time.monotonic()
-        bar.update_absolute(min(1000, round(1000 * elapsed / (60 * minutes))), 1000, chart)
+        progress.add(training.log, training.speedup)
+        if time.monotonic() - told > TOLD_EVERY:
+            tell_page()
+            told = time.monotonic()
+        bar.update_absolute(round(1000 * progress.share), 1000)
         comfy.model_management.throw_exception_if_processing_interrupted()
-        if training.is_over(minutes, elapsed):
+        if progress.stopping or training.is_over(progress.minutes, progress.seconds):
             return

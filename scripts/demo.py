@@ -26,7 +26,7 @@ from workflow_to_api import WorkflowError, read_workflow, to_api
 WORKFLOWS = (ROOT / "example_workflows" / "quick_start.json", ROOT / "example_workflows" / "trained_predictor.json")
 RESULTS = ROOT / "demo_output"
 WAYS = ("without TokenCache", "with TokenCache", "with the trained predictor")  # the ends of the nodes' titles in the workflows
-HEATMAP, STEPS, REPORT = "Cache Heatmap Preview", "Computed per step and block", "Report"
+HEATMAP, TOKENS, STEPS, REPORT = "Cache Heatmap Preview", "Tokens computed", "Computed per step and block", "Report"
 WARM_UP_STEPS = 4
 NEEDED = {  # node, input: the file it needs and where ComfyUI looks for it
     ("TokenCacheLoadDiT", "dit_name"): (ROOT / "reference" / "emoji-dit.safetensors", "models/diffusion_models"),
@@ -62,7 +62,7 @@ def demo(port: int) -> None:
     print(f"Starting ComfyUI from {comfyui} on the CPU ...", flush=True)
     with ComfyServer(comfyui, RESULTS, port=port) as server:
         object_info = server.get("/object_info")
-        prompts = [to_api(workflow, object_info) for workflow in workflows]
+        prompts = [with_tokens(to_api(workflow, object_info)) for workflow in workflows]
         for prompt in prompts:
             check_files(prompt, object_info)
         shown: list[Shown] = []
@@ -113,6 +113,13 @@ def check_files(prompt: dict[str, Any], object_info: dict[str, Any]) -> None:
                 raise DemoError(f"ComfyUI has no {node['inputs'][name]} in {folder}: {remedy}.")
 
 
+def with_tokens(prompt: dict[str, Any]) -> dict[str, Any]:
+    """The prompt, with its heatmap's map of tokens as pictures: on the page the node plays the run instead."""
+    heatmaps = [number for number, node in prompt.items() if node["_meta"]["title"] == HEATMAP]
+    shown = {f"{number} tokens": {"class_type": "PreviewImage", "inputs": {"images": [number, 0]}, "_meta": {"title": TOKENS}} for number in heatmaps}
+    return {**prompt, **shown}
+
+
 def warm_up(prompt: dict[str, Any]) -> dict[str, Any]:
     """The prompt with few steps and other seeds: the real one then finds nothing sampled in the host's own cache."""
     short = copy.deepcopy(prompt)
@@ -144,7 +151,7 @@ def collect(quick: Shown, trained: Shown) -> None:
         WAYS[1]: ("grid_tokencache.png", pictures[1]),
         WAYS[2]: ("grid_predictor.png", pictures[2]),
         "computed per step, block": ("steps.png", quick.pictures(STEPS)),
-        "tokens the predictor chose": ("heatmap.png", trained.pictures(HEATMAP)),
+        "tokens the predictor chose": ("heatmap.png", trained.pictures(TOKENS)),
     }
     reports = "\n\n".join(f"{way}\n{shown.report()}" for shown, way in zip((quick, trained), WAYS[1:]))
     print(f"\n{reports}\n\n{table(seconds, compute, distance)}\n")

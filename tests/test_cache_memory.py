@@ -6,7 +6,7 @@ from toy import TOY_BLOCK, ToyModel
 
 from tokencache_core.allocation import Unit
 from tokencache_core.block_spec import WHOLE, BlockSpec
-from tokencache_core.cache_memory import FORMS, Kept, MemoryBudget, RowsShape, kept_by
+from tokencache_core.cache_memory import FORMS, CacheMemory, Kept, MemoryBudget, RowsShape, kept_by
 from tokencache_core.context import AttentionContext
 from tokencache_core.forward import cached_blocks
 from tokencache_core.history import RunHistory, TokenHistory
@@ -143,6 +143,14 @@ def test_rows_that_had_computed_tokens_start_anew_where_others_leave_no_room():
     assert report.storage == str(JOINED)
     assert [step.misses for step in report.steps] == [0, 1, 0, 0, 0]     # the first rows had been kept otherwise
     assert outputs[2, 0, 0, 0].item() == pytest.approx(2 * TAUS[1]) and outputs[3, 0, 0, 0].item() == pytest.approx(2 * TAUS[0])
+
+
+def test_keys_larger_than_the_tokens_width_tells_count_from_the_second_evaluation_on():
+    shape, units = shape_of(TOY_BLOCK), (Unit("tokens", 0, 0, 1),)
+    memory = CacheMemory(MemoryBudget(2000, main=0), refreshes=3, stale=True)
+    assert memory.choose(lambda form: [(shape, units)]) == PLAIN and memory.expected.total == 4 * 400 + 400
+    memory.seen(800)    # of one block: twice as many as expected
+    assert memory.choose(lambda form: [(shape, units)]) == HALF and memory.expected.total == 4 * 200 + 800
 
 
 def forecast_error(history: RunHistory | TokenHistory) -> float:

@@ -49,8 +49,17 @@ def test_b_fails_without_the_others_keys_and_values(tiny: TinyModel):
     assert subset_error(tiny, context="computed") > 1e-3
 
 
-def test_a_spec_that_leaves_positions_uncut_is_caught():
-    assert not caught_error("Flux 1", lambda spec: replace(spec, per_token={})) < 1e-3
+def without_frames(spec: BlockSpec) -> BlockSpec:
+    return replace(spec, per_token={name: where for name, where in spec.per_token.items() if not where.frames})
+
+
+@pytest.mark.parametrize(("name", "wrong"), [
+    ("Flux 1", lambda spec: replace(spec, per_token={})),                   # positions uncut
+    ("Wan 2.2 TI2V", without_frames),                                       # modulation by frame uncut: nothing raises, the pictures are wrong
+    ("HunyuanVideo I2V", lambda spec: replace(spec, bounds={})),            # ranges of tokens where they were
+])
+def test_a_wrong_spec_is_caught(name: str, wrong: Callable[[BlockSpec], BlockSpec]):
+    assert not caught_error(name, wrong) < 1e-3
 
 
 def caught_error(name: str, change: Callable[[BlockSpec], BlockSpec]) -> float:

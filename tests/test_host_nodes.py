@@ -31,7 +31,7 @@ def test_the_entrypoint_gives_the_nodes_whose_ids_never_change():
     assert {node.define_schema().node_id for node in all_nodes()} == {
         "TokenCacheLoadDiT", "TokenCacheDiTClassLabel", "TokenCacheApply", "TokenCacheIStepScheduler", "TokenCacheHeatmap",
         "TokenCacheReport", "TokenCacheLoadPredictor", "TokenCacheTrainPredictor",
-        "TokenCacheSavePredictor", "TokenCachePlotTraining", "TokenCacheTune", "TokenCacheLoadPreset",
+        "TokenCacheSavePredictor", "TokenCachePlotTraining", "TokenCacheTune", "TokenCacheLoadPreset", "TokenCacheCompare",
     }
 
 
@@ -98,8 +98,9 @@ def test_a_predictor_tells_the_scheduler_what_its_p_steps_cost():
 
 def test_a_report_before_any_run_says_what_to_connect(tmp_path):
     _, handle = ApplyTokenCache.execute(tiny_dit(tmp_path / "dit.safetensors").model, **APPLY).result
-    with pytest.raises(ValueError, match="No sampling run has finished yet"):
-        TokenCacheReport.execute(handle, {"samples": None})
+    output = TokenCacheReport.execute(handle, {"samples": None})
+    assert output.result[0].startswith("No sampling run has finished yet") and output.result[1:] == (1.0, 1.0)
+    assert output.ui["tokencache_report"] == [{"notice": output.result[0], "text": output.result[0]}]
 
 
 def test_an_unknown_model_runs_uncached_and_the_log_says_so(tmp_path, caplog):

@@ -62,7 +62,7 @@ def test_it_learns_and_its_file_applies(tiny, folder, monkeypatch):
 
 @pytest.fixture
 def one_iteration(monkeypatch):
-    monkeypatch.setattr("tokencache_pack.nodes.train_predictor._train", lambda training, minutes: training.step())
+    monkeypatch.setattr("tokencache_pack.nodes.train_predictor._train", lambda training, progress: training.step())
 
 
 def test_checkpointing_learns_the_same(tiny, one_iteration):

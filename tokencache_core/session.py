@@ -12,15 +12,15 @@ from torch import Tensor
 
 from .allocation import Unit, compute_share, group_blocks, tokens_per_block
 from .cache_memory import CacheMemory, MemoryBudget, RowsShape
-from .context import AttentionContext
 from .corrector import Corrector
 from .drawn_tokens import ComputedTokens, DrawnTokens
 from .error_bound import ErrorBound
-from .history import RunHistory, TokenHistory
+from .history import TokenHistory
 from .learned import Learned
 from .plan import Planner, ScorePlanner
 from .predicted_plan import PredictedPlanner
 from .report import Report, StepRecord
+from .row_cache import RowCache
 from .schedule import ErrorBoundSchedule, Schedule, SpeedupSchedule
 from .settings import CacheSettings
 from .stopwatch import Stopwatch
@@ -32,40 +32,6 @@ from .token_index import TokenIndex
 _MANY = 1_000_000  # tokens, of which no share that can be chosen rounds to none
 _MASK_BYTES = 2**23  # that a run may keep of which tokens it computed, to be looked at afterwards
 _RATE_BLOCKS = 4  # blocks whose change rates a plan looks at; looking at all of them would cost a tenth of a P-step
-
-
-class RowCache:
-    """What one set of batch rows keeps between steps: by the first block of a run, and keys and values by block."""
-
-    def __init__(self) -> None:
-        self.n_tokens = 0                       # image tokens per row
-        self.shape: RowsShape | None = None
-        self.units: tuple[Unit, ...] = ()       # one entry a block; empty until the first I-step knows the token count
-        self.text_first = True                  # in joint streams
-        self.runs: dict[int, list[RunHistory]] = {}          # one history a stream (image, text)
-        self.tokens: dict[int, TokenHistory] = {}
-        self.last_blocks: dict[int, int] = {}                # the last block of a run that the host called
-        self.contexts: dict[int, AttentionContext] = {}
-
-    @property
-    def memory_bytes(self) -> int:
-        return sum(kept.memory_bytes for kept in self._all())
-
-    def _all(self) -> Iterator[RunHistory | TokenHistory | AttentionContext]:
-        yield from (history for streams in self.runs.values() for history in streams)
-        yield from self.tokens.values()
-        yield from self.contexts.values()
-
-    def keep_again(self) -> None:
-        """In the storage's present form."""
-        for kept in self._all():
-            kept.keep_again()
-
-    def forget(self) -> None:
-        """All but its shape: the next evaluation computes everything, whatever its kind."""
-        self.units = ()
-        for kept in (self.runs, self.tokens, self.last_blocks, self.contexts):
-            kept.clear()
 
 
 class Evaluation:

@@ -82,6 +82,8 @@ class Training:
         self.average = [weight.detach().clone() for weight in self.parameters]
         self.optimizer = torch.optim.Adam(self.parameters, lr=plan.learning_rate, betas=(0.9, 0.95))
         self.held_out_run: tuple[Run, PlainRun] | None = None
+        self.held_out_seconds = 0.0             # of that plain run
+        self.speedup: float | None = None       # of the cached run beside it, by the clock, when it was last measured
         self.iteration, self.seconds = 0, 0.0
         self.best: Best | None = None
         self.pending = 0    # losses whose gradients wait for an update
@@ -131,10 +133,13 @@ class Training:
         with self._mixed_precision():
             if self.held_out_run is None:
                 run = self.start(HELD_OUT_SEEDS)
-                self.held_out_run = run, sample_plain(run)
+                plain, self.held_out_seconds = timed(lambda: sample_plain(run))
+                self.held_out_run = run, plain
             run, plain = self.held_out_run
             session = run.open_session(self.plan.settings, self.plan.schedule, learned=learned)
-            (drift,) = self._mean(follow_to_the_end(run, session, plain))
+            drifts, seconds = timed(lambda: follow_to_the_end(run, session, plain))
+            self.speedup = self.held_out_seconds / seconds
+            (drift,) = self._mean(drifts)
         return drift
 
     def finish(self) -> Outcome:

@@ -87,6 +87,12 @@ class TrainingPlan:
     def schedule(self) -> UniformSchedule:
         return UniformSchedule(self.interval)
 
+    def predicted_speedup(self, steps: int, n_blocks: int) -> float:
+        """Of a run of so many steps, by counting the tokens that blocks compute: nothing else that a step takes is in it."""
+        p_steps = steps - len(self.schedule.i_steps([1.0 - step / steps for step in range(steps)]))
+        reused = self.settings.cache_ratio * (n_blocks - self.settings.last_blocks) / n_blocks
+        return steps / (steps - p_steps * reused)
+
     def drawn_schedule(self, seed: int) -> UniformSchedule:
         """That of a training run."""
         shortest, longest = max(2, math.ceil(0.6 * self.interval)), math.floor(1.6 * self.interval)

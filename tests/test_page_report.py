@@ -1,0 +1,137 @@
+"""TokenCache Report and Compare with and without TokenCache on ComfyUI's page: numbers, warnings, the slider, and a reload."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from comfy_page import ComfyPage, comfy_page, needs_chromium
+from comfy_server import ComfyServer
+from playwright.sync_api import Page, expect
+from tiny_dit import tiny_dit_file
+
+WORKFLOW = Path(__file__).resolve().parent.parent / "example_workflows" / "quick_start.json"
+PANEL = {"report": "TokenCache report", "compare": "Comparison with and without TokenCache"}
+SECONDS = 60_000
+PAGES_OWN = ("https://huggingface.co/", "/api/userdata", "/user.css")    # errors of the page without us: downloads forbidden, a user without files
+ADD_COMPARE = """() => {
+    const byTitle = title => app.graph.nodes.find(node => node.title === title)
+    const compare = LiteGraph.createNode('TokenCacheCompare')
+    app.graph.add(compare)
+    compare.pos = [-600, -400]
+    const sampler = byTitle('KSampler with TokenCache')
+    for (const name of ['model', 'positive', 'negative', 'latent_image']) {
+        const link = app.graph.links.get(sampler.inputs.find(input => input.name === name).link)
+        app.graph.getNodeById(link.origin_id).connect(link.origin_slot, compare, compare.inputs.findIndex(input => input.name === name))
+    }
+    const vae = app.graph.nodes.find(node => node.type === 'VAELoader')
+    vae.connect(0, compare, compare.inputs.findIndex(input => input.name === 'vae'))
+    for (const [name, value] of Object.entries({steps: 6, cfg: 4, sampler_name: 'ddim', scheduler: 'simple'}))
+        compare.widgets.find(widget => widget.name === name).value = value
+    app.canvas.ds.scale = 0.8
+    app.canvas.ds.offset = [720, 460]
+    app.canvas.setDirty(true, true)
+}"""
+TO_REPORT = """() => {
+    const report = app.graph.nodes.find(node => node.type === 'TokenCacheReport')
+    app.canvas.ds.scale = 1
+    app.canvas.ds.offset = [200 - report.pos[0], 250 - report.pos[1]]
+    app.canvas.setDirty(true, true)
+}"""
+
+
+def tiny_workflow(comfy_server: ComfyServer) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    folder = comfy_server.output / "diffusion_models"   # ComfyUI looks for models there too
+    folder.mkdir(exist_ok=True)
+    tiny_dit_file(folder / "reported.safetensors", in_channels=3, input_size=32, num_classes=9)
+    values = {
+        "Load DiT": {"dit_name": "reported.safetensors"}, "Classes of the nine pictures": {"label": "0, 1"},
+        "Empty pixel latent": {"batch_size": 2},
+        "KSampler without TokenCache": {"steps": 6}, "KSampler with TokenCache": {"steps": 6},
+    }
+    return json.loads(WORKFLOW.read_text(encoding="utf-8")), values
+
+
+def run_to_the_end(page: ComfyPage, server: ComfyServer) -> None:
+    before = len(server.get("/history"))
+    page.run()
+    page.page.wait_for_function(
+        "async before => { const reply = await fetch('/history'); return Object.keys(await reply.json()).length > before }", arg=before,
+        timeout=SECONDS,
+    )
+
+
+def check_report(page: Page) -> None:
+    page.evaluate(TO_REPORT)
+    panel = page.get_by_label(PANEL["report"])
+    expect(panel).to_contain_text("estimate", timeout=SECONDS)
+    expect(panel).to_contain_text("4 I-steps, 2 P-steps")
+    expect(panel).to_contain_text("6 steps are too few to cache: 4 of them were I-steps")
+    assert panel.locator(".big").inner_text().split("x")[0].replace(".", "").isdigit()
+    assert panel.locator(".bars div").count() == 6 and panel.locator(".bars .whole").count() == 4
+
+
+@needs_chromium
+@pytest.mark.server
+def test_report_and_comparison_on_the_page(comfy_server: ComfyServer):
+    with comfy_page(comfy_server) as comfy:
+        page, said = comfy.page, []
+        page.on("console", lambda message: said.append(f"{message.text} {message.location['url']}") if message.type == "error" else None)
+        comfy.open(*tiny_workflow(comfy_server))
+        page.evaluate(ADD_COMPARE)
+        expect(page.get_by_label(PANEL["compare"])).to_contain_text("Run the workflow")
+        run_to_the_end(comfy, comfy_server)
+
+        compare = page.get_by_label(PANEL["compare"])
+        expect(compare).to_contain_text("by the clock, measured in this run", timeout=SECONDS)
+        expect(compare).to_contain_text("PSNR")
+        expect(compare).to_contain_text("too short to be measured well")
+        page.wait_for_function("() => [...document.querySelectorAll('.tokencache-panel .frame img')].every(image => image.naturalWidth > 0)")
+        check_slider(page)
+        compare.get_by_label("which picture").press("ArrowRight")
+        expect(compare).to_contain_text("2 of 2: PSNR")
+
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        compare.get_by_role("button", name="Copy").click()
+        expect(compare.get_by_role("button", name="Copied")).to_be_visible()
+        assert page.evaluate("() => navigator.clipboard.readText()").startswith("TokenCache: ")
+        check_report(page)
+
+        workflow = page.evaluate("() => app.graph.serialize()")
+        page.reload()
+        expect(page.get_by_test_id("queue-button")).to_be_visible(timeout=SECONDS)
+        comfy.open(workflow, {})
+        expect(page.get_by_label(PANEL["compare"])).to_contain_text("by the clock, measured in this run", timeout=SECONDS)
+        check_report(page)
+        assert not comfy.errors and not [text for text in said if not any(known in text for known in PAGES_OWN)]
+
+
+def check_slider(page: Page) -> None:
+    """It moves by mouse and by key, and the pixels follow: plain on the left, cached on the right."""
+    frame, slider = page.locator(".tokencache-panel .frame"), page.get_by_label("how much of the picture is without TokenCache")
+    node = page.evaluate("() => [...app.graph.nodes.find(node => node.type === 'TokenCacheCompare').pos]")
+    box = frame.bounding_box()
+    middle = frame.screenshot()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + box["height"] / 2, steps=4)
+    page.mouse.up()
+    assert float(slider.input_value()) == pytest.approx(90, abs=2)
+    right = frame.screenshot()
+    slider.press("Home")
+    left = frame.screenshot()
+    assert len({middle, right, left}) == 3
+    assert page.evaluate("() => [...app.graph.nodes.find(node => node.type === 'TokenCacheCompare').pos]") == node     # the node stayed
+
+
+@needs_chromium
+@pytest.mark.server
+def test_a_report_of_another_workflow_is_not_shown(comfy_server: ComfyServer):
+    with comfy_page(comfy_server) as comfy:
+        workflow, values = tiny_workflow(comfy_server)
+        comfy.open({**workflow, "id": "00000000-1111-4222-8333-444444444444"}, {**values, "KSampler with TokenCache": {"steps": 7}})
+        comfy.page.evaluate(TO_REPORT)
+        expect(comfy.page.get_by_label(PANEL["report"])).to_contain_text("Run the workflow to see what the cache did.", timeout=SECONDS)
+        assert not comfy.errors
