@@ -24,7 +24,7 @@ class TokenCacheCompare(io.ComfyNode):
                 io.Conditioning.Input("negative", tooltip="As for KSampler."),
                 io.Latent.Input("latent_image", tooltip="As for KSampler; both runs start from it."),
                 io.Vae.Input("vae", tooltip="Decodes both results. Decoding is not in the times."),
-                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True, tooltip="Of the noise, the same for both runs."),
+                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=io.ControlAfterGenerate.fixed, tooltip="Of the noise, the same for both runs."),
                 io.Int.Input("steps", default=20, min=1, max=10000, tooltip="Denoise steps of either run."),
                 io.Float.Input("cfg", default=8.0, min=0.0, max=100.0, step=0.1, round=0.01, tooltip="Guidance, as you sample."),
                 io.Combo.Input("sampler_name", options=comfy.samplers.KSampler.SAMPLERS, tooltip="As you sample; deterministic samplers gain most."),

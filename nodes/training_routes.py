@@ -63,11 +63,11 @@ def add_routes() -> None:
     @server.routes.post(STOP)
     async def stop(_: web.Request) -> web.Response:
         """409 where nothing is left to stop."""
-        if not any(progress.stop() for progress in _newest):
+        if not (_newest and _newest[-1].stop()):
             return web.json_response({**NOTHING, "error": "no training is running"}, status=409)
         tell_page()
         return web.json_response(_numbers())
 
 
 def _numbers() -> dict[str, Any]:
-    return next((progress.numbers() for progress in _newest), NOTHING)
+    return _newest[-1].numbers() if _newest else NOTHING

@@ -20,7 +20,6 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "locales"
 ENGLISH = "en"
 FILES = ("main.json", "nodeDefs.json", "settings.json")
-SEED_CHOICE = {"name": "control after generate"}  # the widget that ComfyUI's page puts below a seed
 
 Texts = dict[str, Any]  # texts, and such dictionaries, by their keys
 
@@ -40,11 +39,7 @@ async def _nodes(pack: ModuleType) -> list[Any]:
 
 
 def _node(schema: Any) -> Texts:
-    inputs = {}
-    for item in schema.inputs:
-        inputs[_key(item.id)] = {"name": item.display_name or item.id, "tooltip": item.tooltip}
-        if getattr(item, "control_after_generate", None):
-            inputs["control_after_generate"] = SEED_CHOICE
+    inputs = {_key(item.id): {"name": item.display_name or item.id, "tooltip": item.tooltip} for item in schema.inputs}
     outputs = {}
     for place, item in enumerate(schema.outputs):  # one without a name of its own is called as its type, which ComfyUI translates
         outputs[str(place)] = ({"name": item.display_name} if item.display_name else {}) | {"tooltip": item.tooltip}

@@ -29,7 +29,7 @@ def prompts(comfy_server: ComfyServer) -> Iterator[list[dict[str, Any]]]:
         file.unlink(missing_ok=True)
     trained = ["--cache-ratio", "0.7", "--predictor", "light", "--last-blocks", "1", "--rank", "2", "--loss", "drift"]
     assert main(["train", "--model", str(model), "--out", str(predictor), "--iterations", "1", "--steps", "6", "--batch", "1", *trained]) == 0
-    prompts = [to_api(read_workflow(file), comfy_server.get("/object_info")) for file in demo.WORKFLOWS]
+    prompts = [demo.with_tokens(to_api(read_workflow(file), comfy_server.get("/object_info"))) for file in demo.WORKFLOWS]
     for node in [node for prompt in prompts for node in prompt.values()]:
         if node["class_type"] == "TokenCacheLoadDiT":
             node["inputs"]["dit_name"] = "tiny.safetensors"

@@ -11,9 +11,14 @@ import pytest
 import torch
 from tiny_models import TinyModel, tiny_dit
 from tokencache_pack.nodes.compare import KSamplerInputs, compare, decoded, shown_pairs, without_tokencache
+from tokencache_pack.nodes.families import family_of
 from tokencache_pack.nodes.nodes_cache import ApplyTokenCache
 from tokencache_pack.nodes.nodes_compare import TokenCacheCompare
 from tokencache_pack.nodes.nodes_report import TokenCacheReport
+
+from tokencache_core.fingerprint import fingerprint_of
+from tokencache_core.settings import CacheSettings
+from tokencache_core.trained_cache import TrainedCache
 
 APPLY = {"cache_ratio": 1.0, "forecast_order": 1, "last_blocks": 0, "context": "stale", "score": "staleness", "shares": "early"}
 
@@ -152,3 +157,12 @@ def test_a_report_knows_that_heun_evaluates_twice(tiny):
     model, handle = ApplyTokenCache.execute(tiny.model, **APPLY).result
     tiny.sample(model, sampler="heun", latent=(3, 16, 16), steps=20)
     assert "this sampler (heun) calls the model twice per step: 39 evaluations for 20 steps" in TokenCacheReport.execute(handle, {}).result[0]
+
+
+def test_a_report_knows_that_the_predictor_was_trained_at_another_size(tiny):
+    network = tiny.model.model.diffusion_model
+    blocks = [block for block, _ in family_of(network).blocks(network)]
+    trained = TrainedCache(settings=CacheSettings(), interval=3, fingerprint=fingerprint_of("DiT", blocks), notes={"latent": "(4, 3, 8, 8)"})
+    model, handle = ApplyTokenCache.execute(tiny.model, **APPLY, predictor=trained).result
+    tiny.sample(model, latent=(3, 16, 16), steps=20)
+    assert "the predictor was trained at 8 x 8 px, you run 16 x 16 px" in TokenCacheReport.execute(handle, {}).result[0]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from comfy_page import ComfyPage, comfy_page, needs_chromium
@@ -14,12 +16,8 @@ from playwright.sync_api import Locator, expect
 
 WORKFLOW = json.loads((Path(__file__).resolve().parent.parent / "example_workflows" / "quick_start.json").read_text(encoding="utf-8"))
 STEPS = 6
-VALUES = {
-    "KSampler without TokenCache": {"steps": 1},
-    "KSampler with TokenCache": {"steps": STEPS},
-    "Empty pixel latent": {"batch_size": 2},
-    "Classes of the nine pictures": {"label": "grinning, firefighter"},
-    "Apply TokenCache": {"cache_ratio": 0.7, "shares": "uniform", "last_blocks": 1},
+CHANGED = {     # node's id -> place among its widgets -> value: a short run of two pictures
+    8: {2: 1}, 9: {2: STEPS}, 3: {2: 2}, 5: {0: "grinning, firefighter"}, 7: {0: 0.7, 2: 1, 5: "uniform"},
 }
 TO_THE_NODE = """() => {
     const node = app.graph.nodes.find(node => node.type === 'TokenCacheHeatmap')
@@ -29,6 +27,14 @@ TO_THE_NODE = """() => {
 }"""
 SENTENCE = "Run the workflow to see which tokens each step computes."
 pytestmark = [pytest.mark.server, needs_chromium]
+
+
+def workflow() -> dict[str, Any]:
+    changed = copy.deepcopy(WORKFLOW)
+    for node in changed["nodes"]:
+        for place, value in CHANGED.get(node["id"], {}).items():
+            node["widgets_values"][place] = value
+    return changed
 
 
 class PlayerPage:
@@ -44,7 +50,7 @@ class PlayerPage:
         self.block = self.player.get_by_label("block")
 
     def open(self) -> None:
-        self.comfy.open(WORKFLOW, VALUES)
+        self.comfy.open(workflow(), {})
         self.page.evaluate(TO_THE_NODE)
 
     def run(self) -> None:

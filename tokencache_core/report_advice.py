@@ -38,7 +38,8 @@ def _hardly_any_p_steps(report: Report) -> str:
         return ""
     known = f"{i_steps} of them were I-steps, which compute everything, so that at most {gain:.1f}x is to be gained"
     if steps <= FEW_STEPS:
-        return f"{steps} {_plural(steps, 'step is', 'steps are')} too few to cache: {known}. Take 20 steps or more, or a longer interval in the I-Step Scheduler."
+        few = f"{steps} {_plural(steps, 'step is', 'steps are')} too few to cache"
+        return f"{few}: {known}. Take 20 steps or more, or a longer interval in the I-Step Scheduler."
     return f"the schedule leaves little to cache in {steps} steps: {known}. Take a longer interval, or fewer I-steps, in the I-Step Scheduler."
 
 

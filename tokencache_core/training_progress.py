@@ -38,9 +38,8 @@ class TrainingProgress:
 
     def add(self, log: Sequence[TrainingPoint], speedup: float | None) -> None:
         """What is known after another iteration. speedup: on the held-out run by the clock, None while it has not been measured."""
-        loss, held_out = thinned([(point.seconds, point.loss) for point in log]), thinned(
-            [(point.seconds, point.held_out) for point in log if point.held_out is not None]
-        )
+        loss = thinned([(point.seconds, point.loss) for point in log])
+        held_out = thinned([(point.seconds, point.held_out) for point in log if point.held_out is not None])
         with self._lock:
             self._iteration, self._loss, self._held_out, self._speedup = log[-1].iteration, loss, held_out, speedup
 

@@ -33,14 +33,9 @@ export function panelExtension({ name, kind, key, label, minHeight, size, draw }
   }
 
   function add(node) {
-    if (!document.querySelector(`link[href="${STYLE}"]`)) document.head.append(element("link", { rel: "stylesheet", href: STYLE }))
-    const root = element("div", { class: "tokencache-panel", role: "group", "aria-label": label })
-    root.addEventListener("wheel", (event) => zoomThrough(root, event), { passive: true })
-    const widget = node.addDOMWidget("panel", "tokencache_panel", root, { serialize: false, hideOnZoom: false, getMinHeight: () => minHeight })
-    widget.serialize = false
+    const root = panelIn(node, { label, minHeight, size })
     panels.set(node, { root, identity: "" })
     draw(root, null, "")
-    node.setSize(size.map((least, axis) => Math.max(least, node.size[axis])))
     const { onExecuted, onRemoved } = node
     node.onExecuted = function (output) {
       onExecuted?.call(this, output)
@@ -71,6 +66,17 @@ export function panelExtension({ name, kind, key, label, minHeight, size, draw }
       for (const node of panels.keys()) show(node, outputs?.[outputName(node)])
     },
   }
+}
+
+/** An empty panel in a node, to be filled. @param {{label: string, minHeight: number, size: [number, number]}} panel as above @returns {HTMLElement} */
+export function panelIn(node, { label, minHeight, size }) {
+  if (!document.querySelector(`link[href="${STYLE}"]`)) document.head.append(element("link", { rel: "stylesheet", href: STYLE }))
+  const root = element("div", { class: "tokencache-panel", role: "group", "aria-label": label })
+  root.addEventListener("wheel", (event) => zoomThrough(root, event), { passive: true })
+  const widget = node.addDOMWidget("panel", "tokencache_panel", root, { serialize: false, hideOnZoom: false, getMinHeight: () => minHeight })
+  widget.serialize = false
+  node.setSize(size.map((least, axis) => Math.max(least, node.size[axis])))
+  return root
 }
 
 /** Wheel turns scroll a panel that has more to show, and else zoom the graph, as over the rest of a node. */
