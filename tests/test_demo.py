@@ -91,8 +91,8 @@ def test_a_missing_output_is_named(comfy_server, prompt, titles):
 
 @pytest.mark.server
 @pytest.mark.parametrize(("workflow", "loader", "says"), [
-    (0, ("TokenCacheLoadDiT", "dit_name"), "no gone.safetensors in models/diffusion_models"),
-    (1, ("TokenCacheLoadPredictor", "predictor_name"), "no gone.safetensors in models/tokencache"),
+    (0, ("TokenCacheLoadDiT", "dit_name"), "TokenCacheLoadDiT does not list gone.safetensors: restore reference/emoji-dit"),
+    (1, ("TokenCacheLoadPredictor", "predictor_name"), "TokenCacheLoadPredictor does not list gone.safetensors: restore reference/emoji-predictor"),
 ])
 def test_a_missing_file_is_named(comfy_server, prompts, workflow, loader, says):
     prompt = demo.warm_up(prompts[workflow])

@@ -13,12 +13,12 @@ import pytest
 from comfy_config.config_parser import extract_node_configuration
 from comfy_source import OLDER
 from PIL import Image
-from setup import LINKED
+from tokencache_pack.nodes.bundled_files import BUNDLED
 
 ROOT = Path(__file__).resolve().parent.parent
 HIDDEN = {".git", ".venv", ".comfyui", ".comfyui-older", ".cache"}   # large, and never of the pack
 AT_THE_TOP = {"__init__.py", "LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml", "requirements.txt"}
-OF_THE_REFERENCE = {f"reference/{name}" for name in LINKED}   # what the quick start and its likes ask for
+OF_THE_REFERENCE = {f"reference/{name}" for names in BUNDLED.values() for name in names}   # what the quick start and its likes ask for
 FOLDERS = {"nodes", "tokencache_core", "web", "locales", "subgraphs", "example_workflows", "reference"}
 LOAD = """
 import asyncio, importlib.util, sys

@@ -129,7 +129,7 @@ def _full_step_seconds(workload: Workload) -> float:
 @torch.no_grad()
 def _predictor_seconds(workload: Workload, kind: str, repeats: int) -> float:
     model, config = workload.model, workload.model.config
-    predictor = new_predictor(kind, model.blocks[0], config.width, config.depth - SETTINGS.last_blocks).to(workload.device)
+    predictor = new_predictor(kind, model.blocks[0], config.width, config.depth - SETTINGS.last_blocks).to(workload.device, torch.float32)
     rows = len(workload.labels) * (1 if workload.protocol.cfg == 1.0 else CFG_ROWS)
     tokens = torch.randn(rows, (config.input_size // config.patch_size) ** 2, config.width, device=workload.device, dtype=model.dtype)
     call = BlockCall(DIT_BLOCK, model.blocks[0].forward, (tokens, tokens[:, 0]), {"transformer_options": {}})

@@ -88,7 +88,9 @@ class Forward:
         else:
             output = self._compute_some(block_index, unit, call)
         if self.session.device.type == "cpu":
-            self.evaluation.bookkeeping += time.perf_counter() - started - (self.block_seconds - inside)
+            spent = self.block_seconds - inside
+            self.evaluation.block_seconds[block_index] += spent
+            self.evaluation.bookkeeping += time.perf_counter() - started - spent
         return output
 
     def close_run(self) -> None:

@@ -64,16 +64,18 @@ def player_data(report: Report, n_pictures: int) -> dict[str, Any]:
 
 def encoded(
     steps: Sequence[PlayerStep], grid: TokenGrid | None, *, images: int, blocks: int, frames: Sequence[int], maps: Tensor | None = None,
-    notes: Sequence[str] = (), legend: tuple[str, str] = ("forecast", "computed"),
+    notes: Sequence[str] = (), legend: tuple[str, str] = ("forecast", "computed"), measure: tuple[str, float] | None = None,
 ) -> dict[str, Any]:
     """What the player takes, fit for JSON.
 
     grid: of the tokens; None: there are no maps. frames: the frame of tokens behind each decoded picture of one image (or video). maps:
-    (maps, images, tokens) of bits (uint8 0 and 1) or of values in 0..1 (float). legend: what 0 and 1 mean.
+    (maps, images, tokens) of bits (uint8 0 and 1) or of values in 0..1 (float). legend: what 0 and 1 mean. measure: what values measure, and
+    how much of it 1 is; None: 1 is one.
     """
     return {
         "version": VERSION, "blocks": blocks, "images": images, "frames": list(frames), "legend": list(legend),
         "grid": None if grid is None else [grid.frames, grid.rows, grid.columns],
+        "measure": None if measure is None else {"name": measure[0], "full": measure[1]},
         "steps": [step.as_dict() for step in steps], "maps": None if maps is None else _packed(maps), "notes": list(notes),
     }
 

@@ -46,6 +46,7 @@ class Evaluation:
         self.bookkeeping = 0.0
         self.rows = 0
         self.computed = [0] * n_blocks           # tokens computed, summed over rows
+        self.block_seconds = [0.0] * n_blocks    # inside of each block, on a CPU; a GPU runs behind the clock
         self.available = 0                       # tokens there were, summed over rows and blocks
         self.rankings: dict[tuple[int, int, int | None], Tensor] = {}
         self.drawn: DrawnTokens | None = None    # by the call of the network that has the most image tokens

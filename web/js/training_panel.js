@@ -29,13 +29,14 @@ class TrainingPanel {
     this.root = root
     this.numbers = null
     this.big = element("div", { class: "big" })
+    this.word = quiet("")
     this.status = element("div", { role: "status" })
-    this.facts = element("div", { class: "quiet" })
+    this.facts = element("div")
     this.button = element("button", { type: "button", title: "The iteration under way ends first. The file is written, and the workflow goes on." }, ["Stop and keep"])
     this.button.addEventListener("click", () => this.stop())
     this.chart = element("div", { class: "chart", role: "img" })
     this.legend = element("div", { class: "legend" }, [
-      element("span", { class: "loss" }, ["loss of the training runs"]), element("span", { class: "held-out" }, ["held-out error"]),
+      element("span", { class: "loss" }, ["loss"]), element("span", { class: "held-out", title: "how far a run that is never trained on ends from the plain model's" }, ["held-out error"]),
     ])
     this.observer = new ResizeObserver(() => this.draw())
     this.observer.observe(this.chart)
@@ -47,13 +48,15 @@ class TrainingPanel {
     this.numbers = numbers
     this.received = performance.now()
     if (!this.chart.isConnected) {
-      const facts = element("div", { class: "facts" }, [this.status, this.facts])
-      this.root.replaceChildren(element("div", { class: "head" }, [this.big, facts, this.button]), this.chart, this.legend)
+      const left = element("div", { class: "left" }, [this.big, this.word, this.button])
+      const head = element("div", { class: "head" }, [left, element("div", { class: "facts" }, [this.status, this.facts])])
+      this.root.replaceChildren(head, this.chart, this.legend)
     }
     const measured = numbers.speedup !== null
-    this.big.replaceChildren(`${(measured ? numbers.speedup : numbers.predicted).toFixed(1)}x`, quiet(measured ? "by the clock" : "predicted"))
+    this.big.textContent = `${(measured ? numbers.speedup : numbers.predicted).toFixed(1)}x`
+    this.word.textContent = measured ? "by the clock" : "predicted"
     this.big.title = measured ? SPEED.clock : SPEED.predicted
-    this.facts.textContent = [heldOut(numbers), measured ? `predicted ${numbers.predicted.toFixed(1)}x` : ""].filter(Boolean).join(", ")
+    this.facts.replaceChildren(...factsOf(numbers).map(quiet))
     this.button.hidden = !numbers.running
     this.button.disabled = numbers.stopping || numbers.phase === "measuring"
     this.say()
@@ -101,8 +104,9 @@ function statusOf({ phase, stopping, iteration, seconds }, left) {
 }
 
 /** @param {Numbers} numbers */
-function heldOut({ held_out }) {
-  return held_out.length ? `held-out error ${held_out.at(-1)[1].toPrecision(3)}` : ""
+function factsOf({ held_out, speedup, predicted }) {
+  const error = held_out.length ? [`held-out error ${held_out.at(-1)[1].toPrecision(3)}`] : []
+  return speedup === null ? error : [...error, `predicted ${predicted.toFixed(1)}x`]
 }
 
 /** 3725 -> 1:02:05, 100 -> 1:40 */
@@ -144,7 +148,7 @@ app.registerExtension({
   },
   nodeCreated(node) {
     if (node.comfyClass !== NODE && node.constructor?.comfyClass !== NODE) return
-    const panel = new TrainingPanel(panelIn(node, { label: "Training", minHeight: 220, size: [400, 900] }))
+    const panel = new TrainingPanel(panelIn(node, { label: "Training", minHeight: 250, size: [340, 920] }))
     panels.set(node, panel)
     const { onRemoved } = node
     node.onRemoved = function () {

@@ -120,7 +120,7 @@ export class Player {
     const words = [where, kind, `${seconds.toFixed(3)} s`]
     if (found) {
       const share = found.values.reduce((sum, value) => sum + value, 0) / found.values.length
-      words.push(`${(100 * share).toFixed(share && share < 0.1 ? 1 : 0)} % ${run.legend[1]}`)
+      words.push(run.measure ? `${run.measure.name} ${percent(share * run.measure.full)}` : `${percent(share)} ${run.legend[1]}`)
       if (found.known < found.ran) words.push(`(${found.known} of ${found.ran} blocks known)`)
     } else if (run.grid) words.push("which tokens was not kept")
     else words.push(`${(100 * compute).toFixed(0)} % of the block-tokens computed`)
@@ -212,4 +212,8 @@ export class Player {
     event.preventDefault()
     event.stopPropagation()
   }
+}
+
+function percent(share) {
+  return `${(100 * share).toFixed(share && share < 0.1 ? 1 : 0)} %`
 }

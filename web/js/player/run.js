@@ -17,6 +17,8 @@ export class Run {
     this.images = data.images
     this.frames = data.frames
     this.legend = data.legend
+    /** @type {{name: string, full: number} | null} what values are a share of, where it is not "how many" */
+    this.measure = data.measure ?? null
     this.notes = notesOf(data)
     /** @type {Step[]} */
     this.steps = data.steps

@@ -2,7 +2,7 @@
 
 const SVG = "http://www.w3.org/2000/svg"
 const MARGIN = { left: 46, top: 8, right: 12, bottom: 30 } // pixels
-const LABEL_EVERY = { x: 70, y: 18 } // pixels between two numbers of an axis, at least
+const LABEL_EVERY = { x: 45, y: 18 } // pixels between two numbers of an axis, at least
 const UNITS = [[7200, 3600, "hours"], [180, 60, "minutes"], [0, 1, "seconds"]] // from so many seconds on; how many it has; name
 
 /**
@@ -66,10 +66,10 @@ function timeAxis(longest, x, box) {
   return parts
 }
 
-/** The next of 1, 2, 5 times a power of ten. */
+/** The next round number. */
 function roundStep(least) {
   const power = 10 ** Math.floor(Math.log10(least))
-  return power * [1, 2, 5, 10].find((part) => part * power >= least * 0.999)
+  return power * [1, 1.5, 2, 3, 4, 5, 6, 8, 10].find((part) => part * power >= least * 0.999)
 }
 
 function drawn({ name, points, dots }, x, y) {

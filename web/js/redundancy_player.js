@@ -1,0 +1,9 @@
+/** Measure Redundancy: a player of how much each token's update changed from step to step, in the node. */
+
+import { app } from "../../../scripts/app.js"
+import { playerExtension } from "./player/player_extension.js"
+
+app.registerExtension(playerExtension({
+  name: "TokenCache.RedundancyPlayer", kind: "TokenCacheRedundancy", label: "Redundancy player",
+  empty: "Run the workflow to see how much each token's update changes from step to step.", size: [380, 760],
+}))
