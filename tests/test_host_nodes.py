@@ -32,6 +32,7 @@ def test_the_entrypoint_gives_the_nodes_whose_ids_never_change():
         "TokenCacheLoadDiT", "TokenCacheDiTClassLabel", "TokenCacheApply", "TokenCacheIStepScheduler", "TokenCacheHeatmap",
         "TokenCacheReport", "TokenCacheLoadPredictor", "TokenCacheTrainPredictor",
         "TokenCacheSavePredictor", "TokenCachePlotTraining", "TokenCacheTune", "TokenCacheLoadPreset", "TokenCacheCompare",
+        "TokenCacheRedundancy",
     }
 
 

@@ -166,6 +166,39 @@ def test_in_the_other_way_of_drawing_nodes(comfy_server: ComfyServer):
         comfy_server.post("/settings", {"Comfy.VueNodes.Enabled": False})
 
 
+ADD_REDUNDANCY = """() => {
+    const byType = (type, title) => app.graph.nodes.find(node => node.type === type && (!title || node.title === title))
+    const measure = LiteGraph.createNode('TokenCacheRedundancy')
+    app.graph.add(measure)
+    measure.pos = [-600, -1400]
+    const sampler = byType('KSampler', 'KSampler with TokenCache')
+    for (const name of ['model', 'positive', 'negative', 'latent_image']) {
+        const link = app.graph.links.get(sampler.inputs.find(input => input.name === name).link)
+        app.graph.getNodeById(link.origin_id).connect(link.origin_slot, measure, measure.inputs.findIndex(input => input.name === name))
+    }
+    byType('VAELoader').connect(0, measure, measure.inputs.findIndex(input => input.name === 'vae'))
+    measure.widgets.find(widget => widget.name === 'steps').value = 6
+    app.canvas.ds.scale = 1
+    app.canvas.ds.offset = [700, 1450]
+    app.canvas.setDirty(true, true)
+}"""
+
+
+def test_measured_redundancy_is_played(page: PlayerPage):
+    page.page.evaluate(ADD_REDUNDANCY)
+    player = page.page.get_by_role("group", name="Redundancy player")
+    text, stage = player.locator(".text"), player.locator(".stage")
+    expect(player.locator(".notes")).to_contain_text("Run the workflow to see how much each token's update changes")
+    page.comfy.run()
+    expect(text).to_have_text(re.compile(r"^step 2 of 6, I, .*, mean change [\d.]+ %$"), timeout=90_000)
+    expect(player.locator(".notes")).to_contain_text("Verdict: 6 steps are too few")
+    expect(stage).to_have_attribute("aria-busy", "false")
+    first = stage.evaluate("canvas => canvas.toDataURL()")
+    player.get_by_label("step", exact=True).fill("3")
+    expect(text).to_contain_text("step 5 of 6")
+    assert stage.evaluate("canvas => canvas.toDataURL()") != first
+
+
 RUN = {
     "version": 1, "blocks": 2, "images": 1, "frames": [0], "legend": ["forecast", "computed"], "grid": None, "maps": None, "notes": [],
     "steps": [{"index": 0, "kind": "I", "seconds": 1.0, "sigma": 1.0, "compute": 1.0, "groups": [[0, 1, "all"]]}],

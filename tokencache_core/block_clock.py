@@ -42,13 +42,12 @@ class BlockClock:
             return (
                 f"{took}, what measuring took included. A GPU runs behind the clock: seconds are not split by block, which would take stalling it."
             )
-        saves = "which no cache saves" + (f": at most {1 / (1 - self.inside):.1f}x" if self.inside < 1 else "")
         parts = [
             f"{_blocks(first, last)} {sum(self.tokens[first : last + 1]):.1%} / {sum(self.seconds[first : last + 1]):.1%}"
             for first, last in groups_of(len(self.tokens), MOST_GROUPS)
         ]
         return (
-            f"{took}, {self.inside:.0%} of it inside of the blocks; the rest lies outside, {saves}.\n"
+            f"{took}, {self.inside:.0%} of it inside of the blocks; the rest lies outside, where no cache saves anything\n"
             f"share of the block-tokens / of the seconds in blocks: {', '.join(parts)}"
         )
 

@@ -87,6 +87,7 @@ def measure_redundancy(run: Run, told: Callable[[int], None] = lambda evaluation
         def watched(x: Tensor, sigma: Tensor) -> Tensor:
             nonlocal groups
             with session.evaluation(float(sigma)) as evaluation, run.cached(session):
+                evaluation.spacing = 0.0    # what a solver evaluates between steps is compared as well
                 clean = denoise(x, sigma)
             kept.take(evaluation)
             changes = _compare_blocks(session, run.images)

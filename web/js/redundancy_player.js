@@ -5,5 +5,5 @@ import { playerExtension } from "./player/player_extension.js"
 
 app.registerExtension(playerExtension({
   name: "TokenCache.RedundancyPlayer", kind: "TokenCacheRedundancy", label: "Redundancy player",
-  empty: "Run the workflow to see how much each token's update changes from step to step.", size: [380, 760],
+  empty: "Run the workflow to see how much each token's update changes from step to step.", size: [420, 820],
 }))

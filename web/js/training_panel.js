@@ -98,8 +98,9 @@ function statusOf({ phase, stopping, iteration, seconds }, left) {
   const done = `iteration ${iteration}`
   if (phase === "preparing") return stopping ? "stopping after the first iteration" : "preparing the model"
   if (phase === "measuring") return `${done}, measuring what was learned`
-  if (phase === "over") return iteration ? `${stopping ? "stopped" : "ended"} after ${iteration} iterations, ${clock(seconds)}` : "ended before its first iteration: nothing was learned"
-  if (stopping) return `${done}, stopping after the next one`
+  if (phase === "over" && !iteration) return "ended before its first iteration: nothing was learned"
+  if (phase === "over") return `${stopping ? "stopped" : "ended"} after ${iteration} iteration${iteration === 1 ? "" : "s"}, ${clock(seconds)}`
+  if (stopping) return `${done}, stopping after the one under way`
   return iteration ? `${done}, ${clock(left)} left` : `first iteration, ${clock(left)} left`
 }
 
@@ -134,7 +135,12 @@ async function ask() {
   if (!panels.size) return
   try {
     const reply = await api.fetchApi(ROUTE)
-    if (reply.ok) showIn(await reply.json())
+    if (!reply.ok) return
+    const numbers = await reply.json()
+    for (const panel of panels.values()) {
+      if (panel.numbers?.running && !numbers.running) panel.show({ ...panel.numbers, running: false, phase: "over" }) // with a server that is no more
+    }
+    showIn(numbers)
   } catch (error) {
     console.warn("TokenCache: the server does not say how the training goes.", error)
   }

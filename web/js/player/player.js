@@ -115,8 +115,8 @@ export class Player {
   describe(found) {
     const { run, step } = this
     const { kind, seconds, index, compute } = run.steps[step]
-    const several = run.steps.some((each, place) => each.index !== place)   // solvers that evaluate more than once a step
-    const where = several ? `evaluation ${step + 1} of ${run.steps.length} (step ${index + 1})` : `step ${step + 1} of ${run.steps.length}`
+    const several = new Set(run.steps.map((each) => each.index)).size < run.steps.length   // solvers that evaluate more than once a step
+    const where = several ? `evaluation ${step + 1} of ${run.steps.length} (step ${index + 1})` : `step ${index + 1} of ${run.steps.at(-1).index + 1}`
     const words = [where, kind, `${seconds.toFixed(3)} s`]
     if (found) {
       const share = found.values.reduce((sum, value) => sum + value, 0) / found.values.length
