@@ -171,7 +171,7 @@ def open_session(
     network = patcher.model.diffusion_model
     streams = family_of(network).streams(network)
     return Session(
-        settings, schedule, sigmas=sigmas[:-1].tolist(), tau=_tau_function(patcher), streams=streams, device=patcher.load_device,
+        settings, schedule, sigmas=sigmas[:-1].tolist(), tau=tau_function(patcher), streams=streams, device=patcher.load_device,
         planner=planner, learned=learned, end=float(sigmas[-1]), euler=is_euler(sampler),
         budget=budget, latent=LatentShape.of(latent, getattr(network, "patch_size", None)),    # most networks tell
     )
@@ -183,7 +183,7 @@ def is_euler(sampler: Any) -> bool:
     return function is k_diffusion_sampling.sample_euler and not sampler.extra_options.get("s_churn")
 
 
-def _tau_function(patcher: ModelPatcher) -> Callable[[float], float]:
+def tau_function(patcher: ModelPatcher) -> Callable[[float], float]:
     """sigma -> the model's own timestep, scaled to [0, 1]."""
     sampling = patcher.get_model_object("model_sampling")
 

@@ -1,4 +1,4 @@
-"""Tune TokenCache and Load TokenCache Preset."""
+"""Tune TokenCache, Load TokenCache Preset and Calibrate I-Steps."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from comfy_api.latest import io, ui
 
 from ..tokencache_core.preset import GOALS, SUFFIX, Goal, from_json, load_preset, to_json
 from .bundled_files import file_names, path_of
+from .calibrate import calibrate_model
+from .nodes_predictor import PredictorType
 from .predictor_folder import FOLDER, file_to_write
 from .tune import tune
 
@@ -85,4 +87,34 @@ class LoadTokenCachePreset(io.ComfyNode):
         return io.NodeOutput(preset, preset.text())
 
 
-NODES = [TuneTokenCache, LoadTokenCachePreset]
+class CalibrateISteps(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TokenCacheCalibrate",
+            display_name="Calibrate I-Steps",
+            category="TokenCache",
+            description="Measures at which times a forecast of this model goes wrong most, so that I-Step Scheduler can put its I-steps there.",
+            search_aliases=["calibrate", "percentile", "I-step", "schedule", "importance"],
+            inputs=[
+                io.Model.Input("model", tooltip="The model to calibrate for. An Apply TokenCache before it has no effect here."),
+                io.Conditioning.Input("positive", tooltip="What the runs draw: what you usually ask for."),
+                io.Conditioning.Input("negative", tooltip="The negative that you sample with."),
+                io.Latent.Input("latent_image", tooltip="An empty latent: its size and batch are those of the runs."),
+                io.Int.Input("runs", default=4, min=1, max=10000, tooltip="Whole sampling runs to average over, each with noise of its own."),
+                io.Int.Input("steps", default=50, min=5, max=1000, tooltip="Denoise steps, as you sample."),
+                io.Float.Input("cfg", default=4.0, min=0.0, max=100.0, step=0.1, tooltip="Guidance, as you sample."),
+                io.Combo.Input("scheduler", options=comfy.samplers.KSampler.SCHEDULERS, default="simple", tooltip="As you sample."),
+                PredictorType.Input("predictor", optional=True, tooltip="A predictor of this model, to be calibrated with all that it holds. Without one, the calibration stands alone."),
+            ],
+            outputs=[PredictorType.Output(display_name="predictor", tooltip="For I-Step Scheduler (percentile), and for Save Cache Predictor.")],
+        )
+
+    @classmethod
+    def execute(cls, model, positive, negative, latent_image, runs, steps, cfg, scheduler, predictor=None) -> io.NodeOutput:
+        return io.NodeOutput(calibrate_model(
+            model, positive, negative, latent_image["samples"], scheduler=scheduler, steps=steps, cfg=cfg, runs=runs, predictor=predictor,
+        ))
+
+
+NODES = [TuneTokenCache, LoadTokenCachePreset, CalibrateISteps]

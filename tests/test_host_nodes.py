@@ -31,7 +31,7 @@ def test_the_entrypoint_gives_the_nodes_whose_ids_never_change():
     assert {node.define_schema().node_id for node in all_nodes()} == {
         "TokenCacheLoadDiT", "TokenCacheDiTClassLabel", "TokenCacheApply", "TokenCacheIStepScheduler", "TokenCacheHeatmap",
         "TokenCacheReport", "TokenCacheLoadPredictor", "TokenCacheTrainPredictor",
-        "TokenCacheSavePredictor", "TokenCachePlotTraining", "TokenCacheTune", "TokenCacheLoadPreset", "TokenCacheCompare",
+        "TokenCacheSavePredictor", "TokenCachePlotTraining", "TokenCacheTune", "TokenCacheLoadPreset", "TokenCacheCalibrate", "TokenCacheCompare",
         "TokenCacheRedundancy",
     }
 

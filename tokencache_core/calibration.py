@@ -19,15 +19,22 @@ from .sampling import Denoise
 from .trained_cache import Calibration
 
 
-def calibrate(runs: Iterable[Run], tau: Callable[[float], float], order: int) -> Calibration:
+def variance_exploding(sigma: float) -> float:
+    """What noise added as clean + sigma * noise makes of a clean x's unit, once the whole is scaled to unit variance."""
+    return (1 + sigma**2) ** -0.5
+
+
+def calibrate(
+    runs: Iterable[Run], tau: Callable[[float], float], order: int, scale: Callable[[float], float] = variance_exploding,
+) -> Calibration:
     """Sample `runs` whole; importance at each of their steps, for forecasts of `order`.
 
-    The first order + 1 steps have nothing to be forecast from and take the importance of the next.
+    scale: the size of x in the units in which errors are compared, from sigma; 1 where the model's own x keeps its size (flow matching). The first order + 1 steps have nothing to be forecast from and take the importance of the next.
     """
     total: Tensor | None = None
     samples = 0
     for run in runs:
-        errors = _forecast_errors(run, tau, order)
+        errors = _forecast_errors(run, tau, order, scale)
         total = errors if total is None else total + errors
         samples += run.images
     if total is None:
@@ -38,7 +45,7 @@ def calibrate(runs: Iterable[Run], tau: Callable[[float], float], order: int) ->
     return Calibration(taus, tuple(importance.tolist()), samples)
 
 
-def _forecast_errors(run: Run, tau: Callable[[float], float], order: int) -> Tensor:
+def _forecast_errors(run: Run, tau: Callable[[float], float], order: int, scale: Callable[[float], float]) -> Tensor:
     """(steps - order - 1,) squared error in x of each step, summed over the run's samples."""
     sigmas = run.sigmas.tolist()
     if len(sigmas) < order + 3:
@@ -53,7 +60,7 @@ def _forecast_errors(run: Run, tau: Callable[[float], float], order: int) -> Ten
                 weights = lagrange_weights([node for node, _ in last], here)
                 forecast = sum(weight * kept for weight, (_, kept) in zip(weights, last))
                 step = len(errors) + order + 1
-                moved = (1 - sigmas[step + 1] / sigmas[step]) / (1 + sigmas[step + 1] ** 2) ** 0.5
+                moved = (1 - sigmas[step + 1] / sigmas[step]) * scale(sigmas[step + 1])
                 errors.append((moved * (clean - forecast)).square().mean(dim=tuple(range(1, x.ndim))).sum())
                 last.pop(0)
             last.append((here, clean))

@@ -8,13 +8,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...tokencache_core.block_spec import BlockSpec
-from .family import IMAGE_TOKENS, Family, by_class, n_patches
+from .family import Family, by_class, n_patches, rest_is_text
 
 SPECS = {
     "MMDiTBlock": BlockSpec(tokens="x", output=1, text="c", text_output=0),
-    "DiTBlock": BlockSpec(
-        tokens="cx", text_length=lambda arguments: arguments["cx"].shape[1] - arguments["transformer_options"][IMAGE_TOKENS],
-    ),
+    "DiTBlock": BlockSpec(tokens="cx", text_length=rest_is_text("cx")),
 }
 
 

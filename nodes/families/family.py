@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from ...tokencache_core.block_spec import WHOLE, BlockSpec
 
-
 IMAGE_TOKENS = "tokencache_image_tokens"    # in the transformer_options that blocks are given, where `Family.image_tokens` is set
 
 
@@ -25,8 +24,8 @@ class Family:
     spec: from a block to its spec (see `by_class`). attention_module: for networks that call `optimized_attention` without
     transformer_options, the module whose global of that name is swapped instead. image_tokens: for networks whose blocks cannot tell
     text from image, how many tokens the network makes of a latent (B, C, ...) and of what its conditioning adds, by the network's
-    names (ref_latents, say). block_by_block: the network reads or writes
-    the stream between its blocks, so that neighbours never share a cached update.
+    names (ref_latents, say). block_by_block: the network reads or writes the stream between its blocks, so that neighbours never
+    share a cached update.
     """
 
     name: str
@@ -86,6 +85,11 @@ class Family:
 def by_class(specs: Mapping[str, BlockSpec]) -> Callable[[nn.Module], BlockSpec]:
     """A family's `spec` out of specs by the name of the block's class; blocks of other classes run whole."""
     return lambda block: specs.get(type(block).__name__, WHOLE)
+
+
+def rest_is_text(tokens: str) -> Callable[[Mapping[str, Any]], int]:
+    """A spec's `text_length` where `Family.image_tokens` says how much of the joint stream in the argument `tokens` is image."""
+    return lambda arguments: arguments[tokens].shape[1] - arguments["transformer_options"][IMAGE_TOKENS]
 
 
 def n_patches(latent: Tensor, patch_size: int) -> int:

@@ -13,11 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ...tokencache_core.block_spec import WHOLE, BlockSpec, TokenArgument
-from .family import IMAGE_TOKENS, Family, n_patches
-
-
-def _text_length(arguments: Mapping[str, Any]) -> int:
-    return arguments["image_tokens"].shape[1] - arguments["transformer_options"][IMAGE_TOKENS]
+from .family import Family, n_patches, rest_is_text
 
 
 _PER_TOKEN = {"rope": TokenArgument(dim=1, joint=True)}     # (rows, image + text, 1, d/2, 2, 2)
@@ -28,7 +24,7 @@ SPECS = {
         tokens="image_tokens", output=0, text="text_tokens", text_output=1, text_first=False, per_token=_PER_TOKEN, whole_if=_WHOLE_IF,
     ),
     "HiDreamImageSingleTransformerBlock": BlockSpec(
-        tokens="image_tokens", text_length=_text_length, text_first=False, per_token=_PER_TOKEN, whole_if=_WHOLE_IF,
+        tokens="image_tokens", text_length=rest_is_text("image_tokens"), text_first=False, per_token=_PER_TOKEN, whole_if=_WHOLE_IF,
     ),
 }
 

@@ -8,16 +8,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...tokencache_core.block_spec import BlockSpec, TokenArgument, TokenBounds
-from .family import IMAGE_TOKENS, Family, by_class, n_patches
-
-
-def _text_length(arguments: Mapping[str, Any]) -> int:
-    return arguments["x"].shape[1] - arguments["transformer_options"][IMAGE_TOKENS]
+from .family import Family, by_class, n_patches, rest_is_text
 
 
 SPECS = {
     "JointTransformerBlock": BlockSpec(
-        tokens="x", text_length=_text_length,
+        tokens="x", text_length=rest_is_text("x"),
         per_token={
             "freqs_cis": TokenArgument(dim=1, joint=True),        # (1, text + image, 1, d/2, 2, 2)
             "x_mask": TokenArgument(dim=(-2, -1), joint=True),    # (..., queries or 1, keys)

@@ -8,16 +8,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...tokencache_core.block_spec import BlockSpec, TokenArgument
-from .family import IMAGE_TOKENS, Family, by_class, n_patches
-
-
-def _text_length(arguments: Mapping[str, Any]) -> int:
-    return arguments["hidden_states"].shape[1] - arguments["transformer_options"][IMAGE_TOKENS]
+from .family import Family, by_class, n_patches, rest_is_text
 
 
 SPECS = {
     "OmniGen2TransformerBlock": BlockSpec(
-        tokens="hidden_states", text_length=_text_length,
+        tokens="hidden_states", text_length=rest_is_text("hidden_states"),
         per_token={
             "image_rotary_emb": TokenArgument(dim=1, joint=True),       # (rows, text + image, 1, d/2, 2, 2)
             "attention_mask": TokenArgument(dim=(-2, -1), joint=True),  # (..., queries or 1, keys)

@@ -8,15 +8,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...tokencache_core.block_spec import WHOLE, BlockSpec, TokenArgument
-from .family import IMAGE_TOKENS, Family
-
-
-def _text_length(arguments: Mapping[str, Any]) -> int:
-    return arguments["x"].shape[1] - arguments["transformer_options"][IMAGE_TOKENS]
+from .family import Family, rest_is_text
 
 
 TRANSFORMER_BLOCK = BlockSpec(
-    tokens="x", text_length=_text_length,
+    tokens="x", text_length=rest_is_text("x"),
     per_token={
         "rotary_pos_emb": TokenArgument(dim=0, joint=True),     # (prepended + audio, d), and a scale
         "local_add_cond": TokenArgument(dim=1),                 # (rows, audio, C)
