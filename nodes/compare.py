@@ -14,13 +14,12 @@ import comfy.utils
 import latent_preview
 import torch
 from comfy.model_patcher import ModelPatcher
-from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ..tokencache_core.comparison import Comparison, likeness
 from ..tokencache_core.report_advice import advice
 from ..tokencache_core.stopwatch import timed
-from .model_hooks import KEY, handle_of
+from .model_hooks import handle_of, without_tokencache
 from .report_handle import ReportHandle
 
 WARM_UP = 5     # steps, I and P among them: neither run pays for loading, compiling or first allocations
@@ -58,14 +57,6 @@ def compare(model: ModelPatcher, vae: Any, inputs: KSamplerInputs) -> tuple[Tens
         plain_seconds, cached_seconds, psnr, ssim, compute=report.compute, kinds="".join(step.kind for step in report.steps),
         warnings=(*report.notes, *advice(report)),
     )
-
-
-def without_tokencache(model: ModelPatcher) -> ModelPatcher:
-    """A clone that samples as if Apply TokenCache had never been there; what other nodes have changed stays."""
-    clone = model.clone()
-    for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.PREDICT_NOISE, WrappersMP.APPLY_MODEL):
-        clone.remove_wrappers_with_key(kind, KEY)
-    return clone
 
 
 def decoded(vae: Any, latent: Tensor) -> Tensor:

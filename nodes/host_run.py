@@ -19,7 +19,7 @@ from ..tokencache_core.sampling import Denoise
 from ..tokencache_core.schedule import Schedule
 from ..tokencache_core.session import Session
 from ..tokencache_core.settings import CacheSettings
-from .model_hooks import KEY, SESSION, around_network, open_session
+from .model_hooks import KEY, SESSION, around_network, open_session, remove_tokencache
 
 
 class HostRun:
@@ -87,6 +87,5 @@ def honouring_sessions(model: ModelPatcher) -> ModelPatcher:
 
 def honour_sessions(model: ModelPatcher) -> None:
     """Make it so of `model` itself."""
-    for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.PREDICT_NOISE, WrappersMP.APPLY_MODEL):
-        model.remove_wrappers_with_key(kind, KEY)
+    remove_tokencache(model)
     model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, around_network)

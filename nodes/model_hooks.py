@@ -37,6 +37,7 @@ from .run_conditions import run_conditions
 
 KEY = "tokencache"
 SESSION = "tokencache_session"
+_WRAPPED = (WrappersMP.OUTER_SAMPLE, WrappersMP.PREDICT_NOISE, WrappersMP.APPLY_MODEL)  # a run, an evaluation, a call of the network
 _OUTSIDE_BLOCKS = {"post_input", "noise_refiner"}   # patches that never see a block's tokens, so that cutting them is safe
 _BETWEEN_BLOCKS = {"double_block", "single_block"}  # patches that see the whole stream between blocks
 
@@ -66,13 +67,23 @@ def apply_tokencache(
             if trained.fingerprint.compare(fingerprint_of(family.name, blocks)) != "same":
                 hooks.warn("the predictor was trained on other weights of this architecture: it may repair less than it should")
             hooks.learned, hooks.trained_on = trained.learned(blocks), trained.trained_on
-    for kind, wrapper in (
-        (WrappersMP.OUTER_SAMPLE, hooks.around_run), (WrappersMP.PREDICT_NOISE, hooks.around_evaluation),
-        (WrappersMP.APPLY_MODEL, around_network),
-    ):
-        patched.remove_wrappers_with_key(kind, KEY)  # applied twice: the later one counts
+    remove_tokencache(patched)  # applied twice: the later one counts
+    for kind, wrapper in zip(_WRAPPED, (hooks.around_run, hooks.around_evaluation, around_network)):
         patched.add_wrapper_with_key(kind, KEY, wrapper)
     return patched, hooks.handle
+
+
+def without_tokencache(model: ModelPatcher) -> ModelPatcher:
+    """A clone that samples as if Apply TokenCache had never been there; what other nodes have changed stays."""
+    clone = model.clone()
+    remove_tokencache(clone)
+    return clone
+
+
+def remove_tokencache(model: ModelPatcher) -> None:
+    """Take what Apply TokenCache has added off `model` itself."""
+    for kind in _WRAPPED:
+        model.remove_wrappers_with_key(kind, KEY)
 
 
 def handle_of(model: ModelPatcher) -> ReportHandle | None:
