@@ -24,21 +24,23 @@ def test_ours_the_best_peers_and_the_better_solver_at_each_speed_up():
         ("tokencache", 46, 37), ("taylorseer", 44, 33), ("bwcache", 33, 28), ("toca", 35, 20), ("fewer-steps", 37, 28), ("fewer-steps-dpmpp_2m", 35, 32),
     ):
         rows += [row(method, 2.0, slow), row(method, 4.0, fast)]
-    chosen = [(rows[index].method, rows[index].speedup) for index in chosen_rows(rows, [2.0, 4.0], best=2)]
-    assert chosen == [
-        ("tokencache", 2.0), ("taylorseer", 2.0), ("toca", 2.0), ("fewer-steps", 2.0),
-        ("tokencache", 4.0), ("taylorseer", 4.0), ("bwcache", 4.0), ("fewer-steps-dpmpp_2m", 4.0),
-    ]
+    def methods(speedup: float) -> set[str]:
+        return {rows[index].method for index in chosen_rows(rows, [speedup], best=2)}
+
+    assert methods(2.0) == {"tokencache", "taylorseer", "toca", "fewer-steps"}
+    assert methods(4.0) == {"tokencache", "taylorseer", "bwcache", "fewer-steps-dpmpp_2m"}
+    assert {rows[index].method for index in chosen_rows(rows, [2.0, 4.0], best=2)} == methods(2.0) | methods(4.0)
 
 
-def test_between_two_settings_ours_is_the_faster_and_theirs_the_slower():
-    rows = [row("tokencache", 2.7, 46), row("tokencache", 3.3, 40), row("taylorseer", 2.8, 41), row("taylorseer", 3.1, 36)]
-    assert [(rows[index].method, rows[index].speedup) for index in chosen_rows(rows, [3.0], best=1)] == [("tokencache", 3.3), ("taylorseer", 2.8)]
+def test_between_two_settings_both_are_chosen():
+    rows = [row("tokencache", 2.7, 46), row("tokencache", 3.3, 40), row("tokencache", 4.0, 35), row("taylorseer", 2.8, 41), row("taylorseer", 3.1, 36)]
+    chosen = [(rows[index].method, rows[index].speedup) for index in chosen_rows(rows, [3.0], best=1)]
+    assert chosen == [("tokencache", 2.7), ("tokencache", 3.3), ("taylorseer", 2.8), ("taylorseer", 3.1)]
 
 
 def test_a_sweep_that_does_not_reach_a_speed_up_has_no_row_there():
     rows = [row("tokencache", 2.0, 46), row("tokencache", 4.0, 37), row("bwcache", 2.0, 33), row("bwcache", 2.5, 30)]
-    assert [rows[index].method for index in chosen_rows(rows, [4.0], best=3)] == ["tokencache"]
+    assert [rows[index].method for index in chosen_rows(rows, [4.0], best=3)] == ["tokencache"] * 2
 
 
 @pytest.fixture(scope="module")

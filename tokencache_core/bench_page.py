@@ -9,7 +9,8 @@ from .bench_beats import OURS, SPEEDUPS, sweeps, value_at
 from .bench_output import setting_text
 from .bench_protocol import Row
 
-_DIGITS = {"psnr_db": 1, "ssim": 4, "psnr_exact_db": 1}
+_DIGITS = {"psnr_db": 1, "ssim": 4, "psnr_exact_db": 1, "frechet_from_full": 4, "frechet": 4}
+_HEADS = {"psnr_db": "PSNR", "ssim": "SSIM", "psnr_exact_db": "exact", "frechet_from_full": "Frechet from full", "frechet": "from the data"}
 
 
 def page(documents: Sequence[dict[str, Any]], command: str, picture: str | None) -> str:
@@ -55,8 +56,10 @@ def _at_speedups(rows: Sequence[Row]) -> Iterator[str]:
     yield "### At equal speed-up by the clock"
     yield ""
     yield "Each method's frontier, linear between its two settings on either side; - where it has none.\n"
-    yield "| method |" + "".join(f" PSNR at {speedup:g}x | SSIM | exact |" for speedup in SPEEDUPS)
-    yield "|---|" + "---|---|---|" * len(SPEEDUPS)
+    measures = [measure for measure in _DIGITS if any(getattr(row, measure) is not None for row in rows)]
+    heads = "".join(f" {_HEADS[measure]} at {speedup:g}x |" for speedup in SPEEDUPS for measure in measures)
+    yield f"| method |{heads}"
+    yield "|---|" + "---|" * len(measures) * len(SPEEDUPS)
     found = sweeps(rows)
 
     def order(name: str) -> tuple:
@@ -65,7 +68,7 @@ def _at_speedups(rows: Sequence[Row]) -> Iterator[str]:
     for name in sorted(found, key=order):
         bold = "**" if name in OURS else ""
         cells = "".join(
-            f" {_number(value_at(found[name], speedup, measure), digits)} |" for speedup in SPEEDUPS for measure, digits in _DIGITS.items()
+            f" {_number(value_at(found[name], speedup, measure), _DIGITS[measure])} |" for speedup in SPEEDUPS for measure in measures
         )
         yield f"| {bold}{name}{bold} |{cells}"
 
