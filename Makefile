@@ -1,18 +1,23 @@
 # make demo   sample the reference DiT in a real ComfyUI, without TokenCache, with it, and with a trained predictor
 # make test   run every test           (make test PYTEST_ARGS="-m 'not server' -x")
-# make setup  only prepare .venv/ and .comfyui/ (both targets do it first; a second time it is instant)
+# make setup  only prepare .venv/ and .comfyui/ (the other targets do it first; a second time it is instant)
+# make screenshots  run the example workflows on ComfyUI's page in Chromium, and write the pictures of help pages, README and templates
 #
 # PYTHON        the Python 3.11+ that the virtual environment is made from
 # COMFYUI_PATH  a ComfyUI that is already there, used instead of .comfyui/
 PYTHON ?= python3
 VENV_PYTHON := .venv/bin/python
 
-.PHONY: demo test setup
+.PHONY: demo test setup screenshots
 demo: setup
 	@$(VENV_PYTHON) scripts/demo.py $(DEMO_ARGS)
 
 test: setup
+	@$(VENV_PYTHON) scripts/chromium.py
 	@$(VENV_PYTHON) -m pytest $(PYTEST_ARGS)
 
 setup:
 	@$(PYTHON) scripts/setup.py
+
+screenshots: setup
+	@$(VENV_PYTHON) scripts/screenshots.py

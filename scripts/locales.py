@@ -1,4 +1,4 @@
-"""Writes locales/en from the nodes' own definitions, and names what the other languages lack.
+"""Writes locales/en from the nodes' own definitions and the panels' words, and names what the other languages lack.
 
     .venv/bin/python scripts/locales.py
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "locales"
 ENGLISH = "en"
-FILES = ("main.json", "nodeDefs.json", "settings.json")
+FILES = ("main.json", "nodeDefs.json")
+PANEL_WORDS = ROOT / "web" / "js" / "shared" / "english.js"
+PANELS = "tokencache"  # in main.json, as web/js/shared/texts.js looks them up
+WORD = re.compile(r'  (\w+): ("(?:[^"\\]|\\.)*"),')
 
 Texts = dict[str, Any]  # texts, and such dictionaries, by their keys
 
@@ -28,10 +32,23 @@ def english(pack: ModuleType) -> dict[str, Texts]:
     """What locales/en holds, file by file, for the pack as it is."""
     schemas = [node.GET_SCHEMA() for node in asyncio.run(_nodes(pack))]
     return {
-        "main.json": {"nodeCategories": {part: part for schema in schemas for part in schema.category.split("/")}},
+        "main.json": {"nodeCategories": {part: part for schema in schemas for part in schema.category.split("/")}, PANELS: panel_words()},
         "nodeDefs.json": {_key(schema.node_id): _node(schema) for schema in schemas},
-        "settings.json": {},  # the pack has none
     }
+
+
+def panel_words(file: Path = PANEL_WORDS) -> dict[str, str]:
+    """What the panels of web/js show, by their keys: one a line of `file`, after the line that opens the object."""
+    _, _, lines = file.read_text(encoding="utf-8").partition("= {\n")
+    words = {}
+    for line in lines.rstrip().removesuffix("}").splitlines():
+        if not line.strip() or line.strip().startswith("//"):
+            continue
+        found = WORD.fullmatch(line)
+        if not found:
+            raise ValueError(f'{file.name}: write each text on a line of its own, as `  key: "text",`, and not as {line!r}')
+        words[found[1]] = json.loads(found[2])
+    return words
 
 
 async def _nodes(pack: ModuleType) -> list[Any]:

@@ -1,4 +1,4 @@
-"""The texts of the page: English is as the nodes have it, other languages are complete, and a real ComfyUI shows them."""
+"""The texts of the page: English is as the nodes and panels have it, other languages are complete, and a real ComfyUI shows them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from comfy_page import ComfyPage, comfy_page, needs_chromium
 from comfy_server import ComfyServer
 
 OTHERS = sorted(folder for folder in locales.FOLDER.iterdir() if folder.is_dir() and folder.name != locales.ENGLISH)
-NAMES = {"TokenCache", "Latent", "VAE", "PSNR", "SSIM", "JSON", "cfg"}   # the same in every language
+NAMES = {"TokenCache", "Latent", "VAE", "PSNR", "SSIM", "JSON", "cfg", "dB"}   # the same in every language
+SCRIPTS = sorted((locales.ROOT / "web" / "js").rglob("*.js"))
 HAN = re.compile(r"[\u4e00-\u9fff]")
 KEPT = re.compile(r"\d+(?:\.\d+)?|models/\w+|(?<!\w)\.\w+")   # numbers, folders, suffixes
+VALUE = re.compile(r"\{\w+\}")    # in the panels' words, what stands there
 SYNTAX = re.compile(r"[{}@|]")   # the page reads these as instructions: https://vue-i18n.intlify.dev/guide/essentials/syntax
 NODES = """() => Object.fromEntries(Object.keys(LiteGraph.registered_node_types).filter(type => type.startsWith('TokenCache')).map(type => {
     const node = LiteGraph.createNode(type)
@@ -31,6 +33,11 @@ NODES = """() => Object.fromEntries(Object.keys(LiteGraph.registered_node_types)
 @pytest.fixture(scope="module")
 def english() -> dict[str, str]:
     return locales.flat(locales.english(tokencache_pack))
+
+
+def has_words(text: str) -> bool:
+    """Whether there is anything to translate."""
+    return bool(set(re.findall(r"[^\W\d_]+", VALUE.sub("", text))) - NAMES)
 
 
 def read(language: str, name: str) -> dict[str, Any]:
@@ -56,18 +63,37 @@ def test_every_text_is_there(folder: Path, english: dict[str, str]):
 def test_translations_are_translated_and_keep_numbers_and_files(folder: Path, english: dict[str, str]):
     translated = locales.texts(folder)
     both = {path: (text, translated[path]) for path, text in english.items() if path in translated}
-    left = [path for path, (text, other) in both.items() if text == other and text not in NAMES]
+    left = [path for path, (text, other) in both.items() if text == other and has_words(text)]
     lost = [path for path, (text, other) in both.items() if set(KEPT.findall(text)) - set(KEPT.findall(other))]
-    assert not left and not lost
+    mixed = [path for path, (text, other) in both.items() if sorted(VALUE.findall(text)) != sorted(VALUE.findall(other))]
+    assert not left and not lost and not mixed
 
 
 def test_chinese_is_chinese():
-    assert not [path for path, text in locales.texts(locales.FOLDER / "zh").items() if not HAN.search(text) and text not in NAMES]
+    assert not [path for path, text in locales.texts(locales.FOLDER / "zh").items() if not HAN.search(text) and has_words(text)]
 
 
 @pytest.mark.parametrize("folder", [locales.FOLDER / locales.ENGLISH, *OTHERS], ids=lambda folder: folder.name)
 def test_no_text_means_something_else_to_the_page(folder: Path):
-    assert not [path for path, text in locales.texts(folder).items() if not text.strip() or SYNTAX.search(text)]
+    shown = {path: VALUE.sub("", text) if path.startswith(f"{locales.PANELS}.") else text for path, text in locales.texts(folder).items()}
+    assert not [path for path, text in shown.items() if SYNTAX.search(text)]
+    assert all(text.strip() for text in locales.texts(folder).values())
+
+
+def test_the_panels_use_every_word_and_no_other():
+    code = "\n".join(file.read_text(encoding="utf-8") for file in SCRIPTS if file != locales.PANEL_WORDS)
+    keys = set(locales.panel_words())
+    assert not set(re.findall(r'\btext\(\s*"(\w+)"', code)) - keys, "add them to web/js/shared/english.js"
+    assert not keys - set(re.findall(r'"(\w+)"', code)), "nothing uses them: take them out of web/js/shared/english.js"
+
+
+def test_a_panels_word_that_is_no_line_of_its_own_is_named(tmp_path: Path):
+    file = tmp_path / "english.js"
+    file.write_text('export const ENGLISH = {\n  // in panels\n  one: "a \\"b\\"",\n}\n')
+    assert locales.panel_words(file) == {"one": 'a "b"'}
+    file.write_text('export const ENGLISH = {\n  one: "a" +\n    "b",\n}\n')
+    with pytest.raises(ValueError, match="each text on a line of its own"):
+        locales.panel_words(file)
 
 
 def test_what_is_missing_or_superfluous_is_named(tmp_path: Path):
@@ -84,7 +110,8 @@ def test_the_server_serves_them(comfy_server: ComfyServer):
     served = comfy_server.get("/i18n")
     for folder in [locales.FOLDER / locales.ENGLISH, *OTHERS]:
         assert served[folder.name]["nodeDefs"].items() >= read(folder.name, "nodeDefs.json").items()
-        assert served[folder.name]["nodeCategories"].items() >= read(folder.name, "main.json")["nodeCategories"].items()
+        for part, wanted in read(folder.name, "main.json").items():
+            assert served[folder.name][part].items() >= wanted.items()
 
 
 @needs_chromium
@@ -108,5 +135,4 @@ def test_the_page_speaks_chinese(comfy_server: ComfyServer):
 
 def assert_no_setting_without_a_text(page: ComfyPage) -> None:
     settings = page.page.evaluate("() => app.extensions.flatMap(extension => extension.settings ?? []).map(setting => setting.id)")
-    ours = {setting.replace(".", "_") for setting in settings if setting.startswith("TokenCache")}
-    assert ours == set(read(locales.ENGLISH, "settings.json"))
+    assert not [setting for setting in settings if setting.startswith("TokenCache")], "write locales/*/settings.json for them"

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import page_errors
 import pytest
 from comfy_page import ComfyPage, comfy_page, needs_chromium
 from comfy_server import ComfyServer
@@ -15,9 +16,6 @@ from tiny_dit import tiny_dit_file
 WORKFLOW = Path(__file__).resolve().parent.parent / "example_workflows" / "quick_start.json"
 PANEL = {"report": "TokenCache report", "compare": "Comparison with and without TokenCache"}
 SECONDS = 60_000
-PAGES_OWN = (   # errors of the page without us: downloads that are forbidden, a user without files, its own start
-    "https://huggingface.co/", "/api/userdata", "/user.css", "ComfyApp graph accessed before initialization",
-)
 ADD_COMPARE = """() => {
     const byTitle = title => app.graph.nodes.find(node => node.title === title)
     const compare = LiteGraph.createNode('TokenCacheCompare')
@@ -79,8 +77,7 @@ def check_report(page: Page) -> None:
 @pytest.mark.server
 def test_report_and_comparison_on_the_page(comfy_server: ComfyServer):
     with comfy_page(comfy_server) as comfy:
-        page, said = comfy.page, []
-        page.on("console", lambda message: said.append(f"{message.text} {message.location['url']}") if message.type == "error" else None)
+        page, said = comfy.page, page_errors.listen(comfy.page)
         comfy.open(*tiny_workflow(comfy_server))
         page.evaluate(ADD_COMPARE)
         expect(page.get_by_label(PANEL["compare"])).to_contain_text("Run the workflow")
@@ -104,7 +101,7 @@ def test_report_and_comparison_on_the_page(comfy_server: ComfyServer):
         page.reload()   # the page opens the same workflow by itself
         expect(page.get_by_label(PANEL["compare"])).to_contain_text("by the clock, measured in this run", timeout=SECONDS)
         check_report(page)
-        assert not comfy.errors and not [text for text in said if not any(known in text for known in PAGES_OWN)]
+        assert not comfy.errors and not said, "\n".join([*comfy.errors, *said])
 
 
 def check_slider(page: Page) -> None:

@@ -2,12 +2,11 @@
 
 import { api } from "../../../scripts/api.js"
 import { app } from "../../../scripts/app.js"
-import { element } from "./player/elements.js"
+import { element } from "./shared/element.js"
 import { head, panelExtension, quiet, warningList } from "./shared/panel.js"
+import { text } from "./shared/texts.js"
 
 const SMALL = 256 // pixels; the single pixels of such pictures are shown
-const EMPTY = "Run the workflow to see both pictures, how alike they are, and the clock."
-const MEASURED = "The whole sampling without TokenCache, in seconds, over that with it, both after a warm-up. Decoding is not in it."
 
 /**
  * As nodes/compare.py has it. psnr, ssim: one a pair of pictures; the PSNR of equal ones is null.
@@ -19,50 +18,62 @@ const MEASURED = "The whole sampling without TokenCache, in seconds, over that w
 /** @param {HTMLElement} root @param {CompareData | null} data @param {string} remark */
 function draw(root, data, remark) {
   if (!data) {
-    root.replaceChildren(quiet(EMPTY))
+    root.replaceChildren(quiet(text("compare_empty")))
     return
   }
+  const alike = likeness(data.mean_psnr, data.mean_ssim)
   const facts = [
-    element("div", {}, ["by the clock, measured in this run"]),
-    quiet(`${data.plain_seconds.toFixed(2)} s without, ${data.cached_seconds.toFixed(2)} s with TokenCache`),
-    element("div", {}, [`${data.pictures.length > 1 ? "mean " : ""}${likeness(data.mean_psnr, data.mean_ssim)}`]),
+    element("div", {}, [text("compare_clock")]),
+    quiet(text("compare_seconds", { plain: data.plain_seconds.toFixed(2), cached: data.cached_seconds.toFixed(2) })),
+    element("div", {}, [data.pictures.length > 1 ? text("compare_mean", { likeness: alike }) : alike]),
   ]
-  const number = `${data.speedup.toFixed(2)}x`
+  const [number, word, title] = [`${data.speedup.toFixed(2)}x`, text("compare_measured"), text("compare_measured_tooltip")]
   root.replaceChildren(
-    head({ number, word: "measured", title: MEASURED, facts, text: data.text }), stage(data), ...warningList(data.warnings), ...(remark ? [quiet(remark)] : []),
+    head({ number, word, title, facts, copy: data.text }), stage(data), ...warningList(data.warnings), ...(remark ? [quiet(remark)] : []),
   )
 }
 
 /** The pictures, and below them which pair it is. @param {CompareData} data */
 function stage(data) {
-  const plain = element("img", { alt: "without TokenCache", draggable: false })
-  const cached = element("img", { class: "cached", alt: "with TokenCache", draggable: false })
-  const place = range({ max: 100, step: 0.1, value: 50, "aria-label": "how much of the picture is without TokenCache" })
+  const plain = element("img", { alt: text("compare_plain_picture"), draggable: false })
+  const cached = element("img", { class: "cached", alt: text("compare_cached_picture"), draggable: false })
+  const place = range({ max: 100, step: 0.1, value: 50, "aria-label": text("compare_slider") })
   const frame = element("div", { class: "frame" }, [
-    plain, cached, element("div", { class: "line" }), element("span", { class: "name plain" }, ["without"]),
-    element("span", { class: "name with" }, ["with"]), place,
+    plain, cached, element("div", { class: "line" }), element("span", { class: "name plain" }, [text("compare_plain")]),
+    element("span", { class: "name with" }, [text("compare_cached")]), place,
   ])
   place.addEventListener("input", () => frame.style.setProperty("--place", `${place.value}%`))
   plain.addEventListener("load", () => {
-    frame.style.setProperty("--ratio", plain.naturalWidth / plain.naturalHeight)
+    frame.style.setProperty("--ratio", String(plain.naturalWidth / plain.naturalHeight))
     frame.classList.toggle("small", plain.naturalWidth < SMALL)
   })
-
-  const which = range({ max: data.pictures.length - 1, step: 1, value: 0, "aria-label": "which picture" })
-  const name = element("span", { class: "quiet" })
-  const show = () => {
-    const number = Number(which.value)
-    plain.src = address(data.pictures[number].plain)
-    cached.src = address(data.pictures[number].cached)
-    name.textContent = `${number + 1} of ${data.pictures.length}: ${likeness(data.psnr[number], data.ssim[number])}`
-  }
-  which.addEventListener("input", show)
-  show()
-  const choice = data.pictures.length > 1 ? [element("div", { class: "which" }, [which, name])] : []
+  const choice = data.pictures.length > 1 ? [pairs(data, plain, cached)] : []
+  if (!choice.length) showPair(data, 0, plain, cached)
   return element("div", { class: "stage" }, [element("div", { class: "view" }, [frame]), ...choice])
 }
 
-/** @returns {HTMLInputElement} */
+/** Which of several pairs is shown. @param {CompareData} data @param {HTMLImageElement} plain @param {HTMLImageElement} cached */
+function pairs(data, plain, cached) {
+  const count = data.pictures.length
+  const which = range({ max: count - 1, step: 1, value: 0, "aria-label": text("compare_which") })
+  const name = element("span", { class: "quiet" })
+  const show = () => {
+    const number = Number(which.value)
+    showPair(data, number, plain, cached)
+    name.textContent = text("compare_pair", { number: number + 1, count, likeness: likeness(data.psnr[number], data.ssim[number]) })
+  }
+  which.addEventListener("input", show)
+  show()
+  return element("div", { class: "which" }, [which, name])
+}
+
+/** @param {CompareData} data @param {number} number @param {HTMLImageElement} plain @param {HTMLImageElement} cached */
+function showPair({ pictures }, number, plain, cached) {
+  plain.src = address(pictures[number].plain)
+  cached.src = address(pictures[number].cached)
+}
+
+/** @param {Record<string, string | number>} attributes */
 function range(attributes) {
   const made = element("input", { type: "range", min: 0, ...attributes })
   made.addEventListener("pointerdown", (event) => event.stopPropagation()) // else the page would drag the node
@@ -71,7 +82,7 @@ function range(attributes) {
 
 /** @param {number | null} psnr @param {number} ssim */
 function likeness(psnr, ssim) {
-  return psnr === null ? "the same to the last bit" : `PSNR ${psnr.toFixed(1)} dB, SSIM ${ssim.toFixed(4)}`
+  return psnr === null ? text("compare_equal") : text("compare_likeness", { psnr: psnr.toFixed(1), ssim: ssim.toFixed(4) })
 }
 
 /** @param {SavedPicture} picture */
@@ -80,6 +91,5 @@ function address(picture) {
 }
 
 app.registerExtension(panelExtension({
-  name: "TokenCache.Compare", kind: "TokenCacheCompare", key: "tokencache_compare", label: "Comparison with and without TokenCache",
-  minHeight: 300, size: [380, 820], draw,
+  name: "TokenCache.Compare", kind: "TokenCacheCompare", key: "tokencache_compare", label: "compare_label", minHeight: 300, size: [380, 820], draw,
 }))

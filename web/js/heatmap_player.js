@@ -4,6 +4,5 @@ import { app } from "../../../scripts/app.js"
 import { playerExtension } from "./player/player_extension.js"
 
 app.registerExtension(playerExtension({
-  name: "TokenCache.HeatmapPlayer", kind: "TokenCacheHeatmap", label: "Cache heatmap player",
-  empty: "Run the workflow to see which tokens each step computes.", size: [360, 480],
+  name: "TokenCache.HeatmapPlayer", kind: "TokenCacheHeatmap", label: "heatmap_label", empty: "heatmap_empty", size: [360, 480],
 }))

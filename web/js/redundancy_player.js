@@ -4,6 +4,5 @@ import { app } from "../../../scripts/app.js"
 import { playerExtension } from "./player/player_extension.js"
 
 app.registerExtension(playerExtension({
-  name: "TokenCache.RedundancyPlayer", kind: "TokenCacheRedundancy", label: "Redundancy player",
-  empty: "Run the workflow to see how much each token's update changes from step to step.", size: [420, 820],
+  name: "TokenCache.RedundancyPlayer", kind: "TokenCacheRedundancy", label: "redundancy_label", empty: "redundancy_empty", size: [420, 820],
 }))

@@ -1,11 +1,9 @@
 /** TokenCache Report: speed-up, share computed, seconds, memory and warnings at one glance, in the node. */
 
 import { app } from "../../../scripts/app.js"
-import { element } from "./player/elements.js"
+import { element } from "./shared/element.js"
 import { head, panelExtension, quiet, warningList } from "./shared/panel.js"
-
-const EMPTY = "Run the workflow to see what the cache did."
-const ESTIMATE = "Estimated by the clock, against this run's own whole steps. Compare with and without TokenCache measures it."
+import { text } from "./shared/texts.js"
 
 /**
  * As tokencache_core/report_panel.py has it: where there is a notice, there was no run.
@@ -16,34 +14,34 @@ const ESTIMATE = "Estimated by the clock, against this run's own whole steps. Co
 /** @param {HTMLElement} root @param {ReportData | null} data @param {string} remark */
 function draw(root, data, remark) {
   if (!data || data.notice) {
-    root.replaceChildren(quiet(data?.notice ?? EMPTY))
+    root.replaceChildren(quiet(data?.notice ?? text("report_empty")))
     return
   }
   const facts = [
-    element("div", {}, [`${(data.compute * 100).toFixed(1)} % computed`]),
+    element("div", {}, [text("report_computed", { percent: (data.compute * 100).toFixed(1) })]),
     element("div", {}, [`${data.seconds.toFixed(2)} s`]),
-    quiet(`${count(data.kinds, "I")} I-steps, ${count(data.kinds, "P")} P-steps`),
-    quiet(`cache: ${data.memory}`),
+    quiet(text("report_steps", { whole: count(data.kinds, "I"), partial: count(data.kinds, "P") })),
+    quiet(text("report_memory", { memory: data.memory })),
   ]
-  const number = `${data.speedup.toFixed(2)}x`
+  const [number, word, title] = [`${data.speedup.toFixed(2)}x`, text("report_estimate"), text("report_estimate_tooltip")]
   root.replaceChildren(
-    head({ number, word: "estimate", title: ESTIMATE, facts, text: data.text }), ...warningList(data.warnings), bars(data),
-    ...(remark ? [quiet(remark)] : []),
+    head({ number, word, title, facts, copy: data.text }), ...warningList(data.warnings), bars(data), ...(remark ? [quiet(remark)] : []),
   )
 }
 
 /** The evaluations from left to right, as high as they took time. @param {ReportData} data */
 function bars({ kinds, milliseconds }) {
   const most = Math.max(...milliseconds)
-  const title = `Time of each evaluation, up to ${most.toFixed(0)} ms. Orange: I-steps, which compute everything; blue: P-steps.`
+  const title = text("report_bars", { milliseconds: most.toFixed(0) })
   return element("div", { class: "bars", role: "img", title, "aria-label": title }, milliseconds.map((time, place) =>
     element("div", { class: kinds[place] === "I" ? "whole" : "", style: `height: ${(100 * time) / most}%` })))
 }
 
-function count(text, letter) {
-  return text.split(letter).length - 1
+/** @param {string} kinds @param {string} kind */
+function count(kinds, kind) {
+  return kinds.split(kind).length - 1
 }
 
 app.registerExtension(panelExtension({
-  name: "TokenCache.Report", kind: "TokenCacheReport", key: "tokencache_report", label: "TokenCache report", minHeight: 100, size: [340, 250], draw,
+  name: "TokenCache.Report", kind: "TokenCacheReport", key: "tokencache_report", label: "report_label", minHeight: 100, size: [340, 250], draw,
 }))

@@ -2,18 +2,15 @@
 
 import { api } from "../../../scripts/api.js"
 import { app } from "../../../scripts/app.js"
-import { element } from "./player/elements.js"
+import { element } from "./shared/element.js"
 import { panelIn, quiet } from "./shared/panel.js"
+import { perNode } from "./shared/per_node.js"
+import { text } from "./shared/texts.js"
 import { drawChart } from "./training/chart.js"
 
 const NODE = "TokenCacheTrainPredictor"
 const EVENT = "tokencache.training"
 const ROUTE = "/tokencache/training"
-const EMPTY = "Run the workflow: this shows how the training goes, and when it will be done."
-const SPEED = {
-  predicted: "Sampling with what is trained here: by counting what P-steps compute. After five iterations the clock says it.",
-  clock: "Sampling with what has been learned so far, by the clock, on a run that is never trained on.",
-}
 
 /**
  * As tokencache_core/training_progress.py has it. loss, held_out: pairs of seconds and value.
@@ -27,20 +24,25 @@ class TrainingPanel {
   /** @param {HTMLElement} root */
   constructor(root) {
     this.root = root
+    /** @type {Numbers | null} */
     this.numbers = null
+    this.received = 0
+    /** @type {number | undefined} */
+    this.timer = undefined
     this.big = element("div", { class: "big" })
     this.word = quiet("")
     this.status = element("div", { role: "status" })
     this.facts = element("div")
-    this.button = element("button", { type: "button", title: "The iteration under way ends first. The file is written, and the workflow goes on." }, ["Stop and keep"])
+    this.button = element("button", { type: "button", title: text("training_stop_tooltip") }, [text("training_stop")])
     this.button.addEventListener("click", () => this.stop())
     this.chart = element("div", { class: "chart", role: "img" })
     this.legend = element("div", { class: "legend" }, [
-      element("span", { class: "loss" }, ["loss"]), element("span", { class: "held-out", title: "how far a run that is never trained on ends from the plain model's" }, ["held-out error"]),
+      element("span", { class: "loss" }, [text("training_loss")]),
+      element("span", { class: "held-out", title: text("training_held_out_tooltip") }, [text("training_held_out")]),
     ])
     this.observer = new ResizeObserver(() => this.draw())
     this.observer.observe(this.chart)
-    root.replaceChildren(quiet(EMPTY))
+    root.replaceChildren(quiet(text("training_empty")))
   }
 
   /** @param {Numbers} numbers */
@@ -53,9 +55,9 @@ class TrainingPanel {
       this.root.replaceChildren(head, this.chart, this.legend)
     }
     const measured = numbers.speedup !== null
-    this.big.textContent = `${(measured ? numbers.speedup : numbers.predicted).toFixed(1)}x`
-    this.word.textContent = measured ? "by the clock" : "predicted"
-    this.big.title = measured ? SPEED.clock : SPEED.predicted
+    this.big.textContent = `${(numbers.speedup ?? numbers.predicted).toFixed(1)}x`
+    this.word.textContent = text(measured ? "training_by_clock" : "training_by_counting")
+    this.big.title = text(measured ? "training_by_clock_tooltip" : "training_by_counting_tooltip")
     this.facts.replaceChildren(...factsOf(numbers).map(quiet))
     this.button.hidden = !numbers.running
     this.button.disabled = numbers.stopping || numbers.phase === "measuring"
@@ -67,23 +69,24 @@ class TrainingPanel {
 
   /** The line that goes on between two messages. */
   say() {
+    if (!this.numbers) return
     const since = this.numbers.phase === "training" ? (performance.now() - this.received) / 1000 : 0
-    const text = statusOf(this.numbers, Math.max(0, this.numbers.seconds_left - since))
-    if (this.status.textContent !== text) this.status.textContent = text
+    const words = statusOf(this.numbers, Math.max(0, this.numbers.seconds_left - since))
+    if (this.status.textContent !== words) this.status.textContent = words
   }
 
   draw() {
     if (!this.numbers) return
     const { loss, held_out } = this.numbers
     drawChart(this.chart, [{ name: "loss", points: loss, dots: false }, { name: "held-out", points: held_out, dots: true }])
-    this.chart.setAttribute("aria-label", `loss and held-out error of ${this.numbers.iteration} iterations against time`)
+    this.chart.setAttribute("aria-label", text("training_chart", { count: this.numbers.iteration }))
   }
 
   async stop() {
     this.button.disabled = true
     const reply = await api.fetchApi(`${ROUTE}/stop`, { method: "POST" }).catch(() => null)
     if (reply?.ok) return this.show(await reply.json())
-    this.status.textContent = reply ? "nothing is left to stop" : "the server did not answer: it was not stopped"
+    this.status.textContent = text(reply ? "training_too_late" : "training_no_answer")
     this.button.disabled = Boolean(reply)
   }
 
@@ -93,39 +96,48 @@ class TrainingPanel {
   }
 }
 
-/** @param {Numbers} numbers */
-function statusOf({ phase, stopping, iteration, seconds }, left) {
-  const done = `iteration ${iteration}`
-  if (phase === "preparing") return stopping ? "stopping after the first iteration" : "preparing the model"
-  if (phase === "measuring") return `${done}, measuring what was learned`
-  if (phase === "over" && !iteration) return "ended before its first iteration: nothing was learned"
-  if (phase === "over") return `${stopping ? "stopped" : "ended"} after ${iteration} iteration${iteration === 1 ? "" : "s"}, ${clock(seconds)}`
-  if (stopping) return `${done}, stopping after the one under way`
-  return iteration ? `${done}, ${clock(left)} left` : `first iteration, ${clock(left)} left`
+/** @param {Numbers} numbers @param {number} left seconds */
+function statusOf({ phase, stopping, iteration: count, seconds }, left) {
+  if (phase === "preparing") return text(stopping ? "training_stopping_first" : "training_preparing")
+  if (phase === "measuring") return text("training_measuring", { count })
+  if (phase === "over") return endOf(stopping, count, clock(seconds))
+  if (stopping) return text("training_stopping", { count })
+  return text(count ? "training_going" : "training_first", { count, time: clock(left) })
+}
+
+/** @param {boolean} stopped by the button @param {number} count of iterations @param {string} time */
+function endOf(stopped, count, time) {
+  if (!count) return text("training_nothing")
+  if (count === 1) return text(stopped ? "training_stopped_one" : "training_ended_one", { time })
+  return text(stopped ? "training_stopped" : "training_ended", { count, time })
 }
 
 /** @param {Numbers} numbers */
 function factsOf({ held_out, speedup, predicted }) {
-  const error = held_out.length ? [`held-out error ${held_out.at(-1)[1].toPrecision(3)}`] : []
-  return speedup === null ? error : [...error, `predicted ${predicted.toFixed(1)}x`]
+  const newest = held_out[held_out.length - 1]
+  const error = newest ? [text("training_error_now", { error: newest[1].toPrecision(3) })] : []
+  return speedup === null ? error : [...error, text("training_predicted_now", { speedup: predicted.toFixed(1) })]
 }
 
-/** 3725 -> 1:02:05, 100 -> 1:40 */
+/** 3725 -> 1:02:05, 100 -> 1:40 @param {number} seconds */
 function clock(seconds) {
   const [hours, minutes, rest] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, Math.floor(seconds % 60)]
+  /** @param {number} part */
   const two = (part) => String(part).padStart(2, "0")
   return hours ? `${hours}:${two(minutes)}:${two(rest)}` : `${minutes}:${two(rest)}`
 }
 
-/** @type {Map<object, TrainingPanel>} nodes on the page -> their panels */
-const panels = new Map()
+const { kept: panels, nodeCreated } = perNode(
+  NODE, (node) => new TrainingPanel(panelIn(node, { label: "training_label", minHeight: 250, size: [340, 920] })), (panel) => panel.close(),
+)
 
 /** @param {Numbers | {running: false}} numbers */
 function showIn(numbers) {
-  const root = app.rootGraph ?? app.graph
+  if (!("node" in numbers)) return
+  const root = app.rootGraph
   for (const [node, panel] of panels) {
     const inRoot = !node.graph || node.graph === root
-    const ours = inRoot ? numbers.node === String(node.id) : numbers.node?.endsWith(`:${node.id}`)
+    const ours = inRoot ? numbers.node === String(node.id) : numbers.node.endsWith(`:${node.id}`)
     if (ours && numbers.workflow === root.id) panel.show(numbers)
   }
 }
@@ -136,6 +148,7 @@ async function ask() {
   try {
     const reply = await api.fetchApi(ROUTE)
     if (!reply.ok) return
+    /** @type {Numbers | {running: false}} */
     const numbers = await reply.json()
     for (const panel of panels.values()) {
       if (panel.numbers?.running && !numbers.running) panel.show({ ...panel.numbers, running: false, phase: "over" }) // with a server that is no more
@@ -152,16 +165,6 @@ app.registerExtension({
     api.addEventListener(EVENT, ({ detail }) => showIn(detail))
     api.addEventListener("reconnected", ask)
   },
-  nodeCreated(node) {
-    if (node.comfyClass !== NODE && node.constructor?.comfyClass !== NODE) return
-    const panel = new TrainingPanel(panelIn(node, { label: "Training", minHeight: 250, size: [340, 920] }))
-    panels.set(node, panel)
-    const { onRemoved } = node
-    node.onRemoved = function () {
-      onRemoved?.call(this)
-      panels.delete(node)
-      panel.close()
-    }
-  },
+  nodeCreated,
   afterConfigureGraph: ask,
 })

@@ -1,28 +1,43 @@
 /** What the player draws on its canvases. */
 
+/** @import { Grid, Run } from "./run.js" */
+/** @typedef {[number, number, number]} Colour */
+
 // of the palette of Okabe and Ito, legible with any colour vision
+/** @type {Colour} */
 export const LOW = [0, 114, 178]        // blue
+/** @type {Colour} */
 export const HIGH = [230, 159, 0]       // orange
+/** @type {Record<string, string>} */
 const KINDS = { I: "#e69f00", P: "#56b4e9" }
 const OTHER = "#999999"
 
+/** @param {Colour} colour */
 export const css = ([red, green, blue]) => `rgb(${red} ${green} ${blue})`
 
-/** Gives the canvas as many pixels as the screen shows of it. @returns {CanvasRenderingContext2D} in CSS pixels */
-export function fitted(canvas) {
+/** @param {HTMLCanvasElement} canvas */
+function contextOf(canvas) {
+  return /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d")) // null only for a canvas that was drawn on in another way
+}
+
+/** Gives the canvas as many pixels as the screen shows of it. @param {HTMLCanvasElement} canvas @returns {CanvasRenderingContext2D} in CSS pixels */
+function fitted(canvas) {
   const ratio = globalThis.devicePixelRatio || 1
   const [width, height] = [Math.max(1, canvas.clientWidth), Math.max(1, canvas.clientHeight)]
   canvas.width = Math.round(width * ratio)
   canvas.height = Math.round(height * ratio)
-  const context = canvas.getContext("2d")
+  const context = contextOf(canvas)
   context.setTransform(canvas.width / width, 0, 0, canvas.height / height, 0, 0)
   return context
 }
 
 /**
  * The picture, as large as fits, under the values of its tokens.
- * @param {CanvasImageSource & {naturalWidth: number, naturalHeight: number} | null} picture
+ * @param {HTMLCanvasElement} canvas
+ * @param {HTMLImageElement | null} picture
  * @param {Float32Array | null} values of rows x columns
+ * @param {Grid | null} grid
+ * @param {number} opacity of the values, 0..1
  */
 export function drawStage(canvas, picture, values, grid, opacity) {
   const context = fitted(canvas)
@@ -30,24 +45,25 @@ export function drawStage(canvas, picture, values, grid, opacity) {
   context.clearRect(0, 0, width, height)
   const [ownWidth, ownHeight] = picture ? [picture.naturalWidth, picture.naturalHeight] : grid ? [grid.columns, grid.rows] : [1, 1]
   const scale = Math.min(width / ownWidth, height / ownHeight)
+  /** @type {[number, number, number, number]} */
   const box = [(width - ownWidth * scale) / 2, (height - ownHeight * scale) / 2, ownWidth * scale, ownHeight * scale]
   if (picture) {
     context.imageSmoothingEnabled = scale < 2    // the pixels of small pictures stay sharp, as the tokens do
     context.drawImage(picture, ...box)
   }
-  if (!values) return
+  if (!values || !grid) return
   context.imageSmoothingEnabled = false
   context.globalAlpha = picture ? opacity : 1
   context.drawImage(coloured(values, grid), ...box)
   context.globalAlpha = 1
 }
 
-/** One pixel a token. */
+/** One pixel a token. @param {Float32Array} values @param {Grid} grid */
 function coloured(values, { rows, columns }) {
   const small = document.createElement("canvas")
   small.width = columns
   small.height = rows
-  const context = small.getContext("2d")
+  const context = contextOf(small)
   const image = context.createImageData(columns, rows)
   values.forEach((value, token) => {
     const share = Math.min(1, Math.max(0, value))
@@ -58,7 +74,13 @@ function coloured(values, { rows, columns }) {
   return small
 }
 
-/** A bar a step, as high as it took seconds, in the colour of its kind and with its letter where there is room. */
+/**
+ * A bar a step, as high as it took seconds, in the colour of its kind and with its letter where there is room.
+ * @param {HTMLCanvasElement} canvas
+ * @param {Run} run
+ * @param {number} current step
+ * @param {string} ink
+ */
 export function drawStrip(canvas, run, current, ink) {
   const context = fitted(canvas)
   const [width, height] = [canvas.clientWidth, canvas.clientHeight]
@@ -84,7 +106,7 @@ export function drawStrip(canvas, run, current, ink) {
   })
 }
 
-/** @returns {number} the step under a place on the strip, 0..1 of its width */
+/** The step under a place on the strip. @param {Run} run @param {number} place 0..1 of its width */
 export function stepAt(run, place) {
   return Math.min(run.steps.length - 1, Math.max(0, Math.floor(place * run.steps.length)))
 }

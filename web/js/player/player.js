@@ -1,8 +1,11 @@
 /** Plays a run: a picture under what its tokens went through, step by step, with a strip of the steps. */
 
+import { element } from "../shared/element.js"
+import { text } from "../shared/texts.js"
 import { HIGH, LOW, css, drawStage, drawStrip, stepAt } from "./drawing.js"
-import { element, playerElements } from "./elements.js"
+import { playerElements } from "./elements.js"
 import { Run, notesOf } from "./run.js"
+import { legendTexts, pictureText, stepText } from "./words.js"
 
 const STEPS_PER_SECOND = 5
 const ALL_BLOCKS = -1
@@ -14,8 +17,11 @@ export class Player {
     this.element = this.parts.root
     /** @type {Run | null} */
     this.run = null
+    /** @type {string[]} of the run's pictures */
+    this.urls = []
     this.step = 0
-    this.timer = null
+    /** @type {number | undefined} */
+    this.timer = undefined
     this.asked = 0                      // so that of two runs that are decoded at a time the later one is shown
     /** @type {Map<string, HTMLImageElement>} */
     this.loaded = new Map()
@@ -25,7 +31,7 @@ export class Player {
     this.resized.observe(this.parts.strip)
   }
 
-  /** Nothing but a sentence. */
+  /** Nothing but a sentence. @param {string} sentence */
   say(sentence) {
     this.asked += 1
     this.stop()
@@ -34,23 +40,23 @@ export class Player {
   }
 
   /**
-   * @param {object} data as tokencache_core/player_data.py encodes it
+   * @param {unknown} data as tokencache_core/player_data.py encodes it
    * @param {string[]} urls of the decoded pictures
    * @param {string} [remark]
    */
   async show(data, urls, remark = "") {
     this.stop()
     const asked = (this.asked += 1)
-    if (!data?.steps?.length) {
-      this.say([remark, ...notesOf(data)].filter(Boolean).join(" ") || "This run has nothing to show.")
+    if (!hasSteps(data)) {
+      this.say([remark, ...notesOf(data)].filter(Boolean).join(" ") || text("player_nothing"))
       return
     }
     try {
       const run = await Run.of(data)
-      if (asked === this.asked) this.open(run, urls ?? [], remark)
+      if (asked === this.asked) this.open(run, urls, remark)
     } catch (error) {
       console.warn("TokenCache: a run cannot be shown.", error)
-      if (asked === this.asked) this.say(`This run cannot be shown: ${error.message}.`)
+      if (asked === this.asked) this.say(text("player_wrong", { reason: error instanceof Error ? error.message : String(error) }))
     }
   }
 
@@ -61,6 +67,7 @@ export class Player {
     this.resized.disconnect()
   }
 
+  /** @param {Run} run @param {string[]} urls @param {string} remark */
   open(run, urls, remark) {
     const { step, block, blockRow, picture, pictureRow, legend, opacityRow } = this.parts
     this.run = run
@@ -68,18 +75,19 @@ export class Player {
     this.loaded.clear()
     this.note([remark, ...run.notes].filter(Boolean))
     step.max = String(run.steps.length - 1)
-    const numbers = Array.from({ length: run.blocks }, (_, index) => new Option(`${index + 1} of ${run.blocks}`, String(index)))
-    block.replaceChildren(new Option("all", String(ALL_BLOCKS)), ...numbers)
+    const numbers = Array.from({ length: run.blocks }, (_, index) =>
+      new Option(text("player_block_number", { number: index + 1, count: run.blocks }), String(index)))
+    block.replaceChildren(new Option(text("player_all_blocks"), String(ALL_BLOCKS)), ...numbers)
     picture.max = String(Math.max(0, Math.max(run.pictures, urls.length) - 1))
     picture.value = "0"
     pictureRow.hidden = picture.max === "0"
     blockRow.hidden = opacityRow.hidden = legend.hidden = !run.grid
-    const swatches = [[HIGH, run.legend[1]], [LOW, run.legend[0]]]
-    legend.replaceChildren(...swatches.map(([colour, name]) => element("span", { style: `--swatch: ${css(colour)}` }, [name])))
+    const [low, high] = legendTexts(run)
+    legend.replaceChildren(element("span", { style: `--swatch: ${css(HIGH)}` }, [high]), element("span", { style: `--swatch: ${css(LOW)}` }, [low]))
     this.seek(0)
   }
 
-  /** Sentences below, or alone where there is no run. */
+  /** Sentences below, or alone where there is no run. @param {string[]} sentences */
   note(sentences) {
     const { controls, notes } = this.parts
     for (const part of controls) part.hidden = !this.run
@@ -88,7 +96,9 @@ export class Player {
     notes.hidden = !sentences.length
   }
 
+  /** @param {number} step */
   seek(step) {
+    if (!this.run) return
     this.step = Math.min(this.run.steps.length - 1, Math.max(0, step))
     this.draw()
   }
@@ -98,12 +108,12 @@ export class Player {
     if (!run || !parts.stage.clientWidth) return
     const number = Number(parts.picture.value)
     const found = run.values(this.step, Number(parts.block.value), number)
-    const text = this.describe(found)
-    parts.text.textContent = text
+    const line = stepText(run, this.step, found)
+    parts.line.textContent = line
     parts.step.value = String(this.step)
-    parts.step.setAttribute("aria-valuetext", text)
-    parts.stage.setAttribute("aria-label", run.grid ? `Tokens over the picture: ${text}` : text)
-    parts.pictureName.textContent = this.pictureText(number)
+    parts.step.setAttribute("aria-valuetext", line)
+    parts.stage.setAttribute("aria-label", run.grid ? text("player_stage", { step: line }) : line)
+    parts.pictureName.textContent = pictureText(run, number, Math.max(run.pictures, this.urls.length))
     parts.picture.setAttribute("aria-valuetext", parts.pictureName.textContent)
     const picture = this.pictureOf(number)
     parts.stage.setAttribute("aria-busy", String(Boolean(picture && !picture.complete)))
@@ -111,38 +121,14 @@ export class Player {
     drawStrip(parts.strip, run, this.step, getComputedStyle(parts.root).color)
   }
 
-  /** One line on the present step. */
-  describe(found) {
-    const { run, step } = this
-    const { kind, seconds, index, compute } = run.steps[step]
-    const several = new Set(run.steps.map((each) => each.index)).size < run.steps.length   // solvers that evaluate more than once a step
-    const where = several ? `evaluation ${step + 1} of ${run.steps.length} (step ${index + 1})` : `step ${index + 1} of ${run.steps.at(-1).index + 1}`
-    const words = [where, kind, `${seconds.toFixed(3)} s`]
-    if (found) {
-      const share = found.values.reduce((sum, value) => sum + value, 0) / found.values.length
-      words.push(run.measure ? `${run.measure.name} ${percent(share * run.measure.full)}` : `${percent(share)} ${run.legend[1]}`)
-      if (found.known < found.ran) words.push(`(${found.known} of ${found.ran} blocks known)`)
-    } else if (run.grid) words.push("which tokens was not kept")
-    else words.push(`${(100 * compute).toFixed(0)} % of the block-tokens computed`)
-    return words.join(", ")
-  }
-
-  pictureText(number) {
-    const { run } = this
-    const frames = run.frames.length
-    if (frames === 1) return `picture ${number + 1} of ${Math.max(run.pictures, this.urls.length)}`
-    const frame = `frame ${(number % frames) + 1} of ${frames}`
-    return run.images === 1 ? frame : `video ${Math.floor(number / frames) + 1}, ${frame}`
-  }
-
-  /** @returns {HTMLImageElement | null} perhaps still on its way */
+  /** @param {number} number @returns {HTMLImageElement | null} perhaps still on its way */
   pictureOf(number) {
     const url = this.urls[number]
     if (url && !this.loaded.has(url)) {
       const image = new Image()
       image.onload = () => this.draw()
       image.onerror = () => {
-        if (this.run) this.note([...this.run.notes, "The picture is no longer on the server."])
+        if (this.run) this.note([...this.run.notes, text("player_picture_gone")])
         this.draw()
       }
       image.src = url
@@ -152,34 +138,36 @@ export class Player {
   }
 
   get playing() {
-    return this.timer !== null
+    return this.timer !== undefined
   }
 
   stop() {
     clearInterval(this.timer)
-    this.timer = null
+    this.timer = undefined
     this.showPlaying()
   }
 
-  start() {
-    if (this.step >= this.run.steps.length - 1) this.seek(0)
+  /** @param {Run} run the present one */
+  start(run) {
+    const last = run.steps.length - 1
+    if (this.step >= last) this.seek(0)
     this.timer = setInterval(() => {
       this.seek(this.step + 1)
-      if (this.step >= this.run.steps.length - 1) this.stop()
+      if (this.step >= last) this.stop()
     }, 1000 / STEPS_PER_SECOND)
     this.showPlaying()
   }
 
   showPlaying() {
-    const { play, text } = this.parts
+    const { play, line } = this.parts
     play.textContent = this.playing ? "\u275a\u275a" : "\u25b6"
-    play.setAttribute("aria-label", this.playing ? "pause" : "play")
-    text.setAttribute("aria-live", this.playing ? "off" : "polite")   // else a screen reader would never come to an end
+    play.setAttribute("aria-label", text(this.playing ? "player_pause" : "player_play"))
+    line.setAttribute("aria-live", this.playing ? "off" : "polite")   // else a screen reader would never come to an end
   }
 
   toggle() {
     if (this.playing) this.stop()
-    else if (this.run) this.start()
+    else if (this.run) this.start(this.run)
   }
 
   listen() {
@@ -188,23 +176,35 @@ export class Player {
     play.addEventListener("click", () => this.toggle())
     step.addEventListener("input", () => this.goTo(Number(step.value)))
     for (const control of [block, opacity, picture]) control.addEventListener("input", () => this.draw())
-    const seek = (event) => this.run && this.goTo(stepAt(this.run, event.offsetX / strip.clientWidth))
-    strip.addEventListener("pointerdown", (event) => (strip.setPointerCapture(event.pointerId), seek(event)))
-    strip.addEventListener("pointermove", (event) => event.buttons & 1 && seek(event))
-    for (const control of [strip, play, step, block, opacity, picture])     // else the node would be dragged
+    /** @param {PointerEvent} event */
+    const seek = (event) => {
+      if (this.run) this.goTo(stepAt(this.run, event.offsetX / strip.clientWidth))
+    }
+    strip.addEventListener("pointerdown", (event) => {
+      strip.setPointerCapture(event.pointerId)
+      seek(event)
+    })
+    strip.addEventListener("pointermove", (event) => {
+      if (event.buttons & 1) seek(event)
+    })
+    for (const control of [strip, play, step, block, opacity, picture]) {     // else the node would be dragged
       control.addEventListener("pointerdown", (event) => event.stopPropagation())
+    }
   }
 
-  /** By the user's hand: playing ends. */
+  /** By the user's hand: playing ends. @param {number} step */
   goTo(step) {
     this.stop()
     this.seek(step)
   }
 
+  /** @param {KeyboardEvent} event */
   onKey(event) {
     const { block, opacity, picture, play } = this.parts
-    if (!this.run || event.ctrlKey || event.metaKey || event.altKey || [block, opacity, picture].includes(event.target)) return
+    const others = /** @type {(EventTarget | null)[]} */ ([block, opacity, picture])
+    if (!this.run || event.ctrlKey || event.metaKey || event.altKey || others.includes(event.target)) return
     if (event.target === play && event.key === " ") return event.stopPropagation()     // the button does it
+    /** @type {Record<string, number>} */
     const moves = { ArrowLeft: this.step - 1, ArrowRight: this.step + 1, Home: 0, End: this.run.steps.length - 1 }
     if (event.key === " ") this.toggle()
     else if (event.key in moves) this.goTo(moves[event.key])
@@ -214,6 +214,7 @@ export class Player {
   }
 }
 
-function percent(share) {
-  return `${(100 * share).toFixed(share && share < 0.1 ? 1 : 0)} %`
+/** @param {unknown} data @returns {boolean} whether there is anything to decode */
+function hasSteps(data) {
+  return Boolean(/** @type {{steps?: unknown[]} | null | undefined} */ (data)?.steps?.length)
 }

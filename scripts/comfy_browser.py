@@ -1,0 +1,70 @@
+"""ComfyUI's own page in a real, headless Chromium: a workflow is opened, run and cancelled as a user does it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from chromium import HOW, chromium
+from comfy_server import ComfyServer
+from playwright.sync_api import Page, sync_playwright
+
+CHROMIUM = chromium()
+
+
+class BrowserError(RuntimeError):
+    """There is no Chromium, or the page lacks what was asked of it; the message says what to do."""
+
+
+class ComfyPage:
+    """`errors` are those that the page's scripts threw."""
+
+    def __init__(self, page: Page) -> None:
+        self.page, self.errors = page, []
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    def open(self, workflow: dict[str, Any], values: dict[str, dict[str, Any]]) -> None:
+        """Show the workflow, with the widgets named in `values` (node title -> widget -> value) set."""
+        self.page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
+        for title, widgets in values.items():
+            for name, value in widgets.items():
+                found = self.page.evaluate(
+                    """([title, name, value]) => {
+                        const widget = app.graph.nodes.find(n => n.title === title)?.widgets.find(w => w.name === name)
+                        if (widget) { widget.value = value; widget.callback?.(value) }
+                        return Boolean(widget)
+                    }""", [title, name, value],
+                )
+                if not found:
+                    raise BrowserError(f"The workflow on the page has no node '{title}' with a widget '{name}': look up both in its JSON file.")
+
+    def run(self) -> None:
+        self.page.get_by_test_id("queue-button").click()
+
+    def cancel(self) -> None:
+        self.page.get_by_label("Cancel current run").click()
+
+
+def browser_program() -> str:
+    """The Chromium to start, or a BrowserError."""
+    if CHROMIUM is None or shutil.which(CHROMIUM) is None:
+        missing = f"CHROME_PATH names {CHROMIUM}, which is no program" if CHROMIUM else "There is no Chromium here"
+        raise BrowserError(f"{missing}: {HOW}.")
+    return CHROMIUM
+
+
+@contextmanager
+def comfy_page(server: ComfyServer, *, size: tuple[int, int] = (1600, 1000), sharpness: float = 1.0) -> Iterator[ComfyPage]:
+    """`sharpness`: pixels of a screenshot for one of the page's."""
+    server.post("/settings", {"Comfy.TutorialCompleted": True})   # else a first visit opens the template browser
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_program(), args=["--no-sandbox", "--disable-gpu"])
+        try:
+            page = ComfyPage(browser.new_page(viewport=dict(zip(("width", "height"), size)), device_scale_factor=sharpness))
+            page.page.goto(f"http://{server.address}")
+            page.page.wait_for_function("window.app?.graph && window.app?.extensionManager", timeout=120_000)
+            yield page
+        finally:
+            browser.close()
