@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comfy_page import comfy_page, needs_chromium
 from comfy_server import ComfyServer, ServerError
 from workflow_to_api import PAGE_ONLY, name_widgets, read_workflow, to_api
 
@@ -96,11 +95,9 @@ def test_the_sampled_model_is_cached_and_reported(file: Path, object_info):
     assert prompt[cache["schedule"][0]]["class_type"] == "TokenCacheIStepScheduler"
     assert ends == {"report": [apply, 1], "latent": [sampler, 0]}
     assert [shown["source"] for shown in of_kind(prompt, "PreviewAny").values()] == [[report, 0]]
-    if of_kind(prompt, "SaveImage"):
-        (heatmap,) = of_kind(prompt, "TokenCacheHeatmap").values()
-        assert heatmap["report"] == [apply, 1] and prompt[heatmap["image"][0]]["class_type"] == "VAEDecode"
-    else:
-        assert of_kind(prompt, "SaveVideo")
+    (heatmap,) = of_kind(prompt, "TokenCacheHeatmap").values()
+    assert heatmap["report"] == [apply, 1] and prompt[heatmap["image"][0]]["class_type"] == "VAEDecode"
+    assert of_kind(prompt, "SaveVideo" if file.stem == "wan_video" else "SaveImage")
 
 
 @pytest.mark.server
@@ -128,35 +125,3 @@ def test_the_notes_count_the_i_steps_as_the_schedule_does(file: Path, object_inf
     assert f"**{steps} steps of `{sampling['sampler_name']}`" in text and f"cfg {sampling['cfg']:g}" in text
     assert f"**An I-step every {interval} steps:** {i_steps} of the {steps} compute everything" in text
     assert f"the gain is at most {steps / i_steps:.1f} times" in text
-
-
-@needs_chromium
-@pytest.mark.server
-def test_the_page_opens_all_of_them(object_info, comfy_server: ComfyServer):
-    with comfy_page(comfy_server) as page:
-        said: list[str] = []
-        page.page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
-        for file in EVERY:
-            workflow = read_workflow(file)
-            page.open(workflow, {})
-            shown = page.page.evaluate("""() => app.graph.nodes.map(node => ({
-                type: node.type, known: node.type in LiteGraph.registered_node_types, box: [...node.boundingRect],
-            }))""")
-            assert sorted(node["type"] for node in shown) == sorted(node["type"] for node in workflow["nodes"])
-            assert all(node["known"] for node in shown), file.name
-            assert not overlapping(shown), file.name
-            inputs = page.page.evaluate("async () => (await app.graphToPrompt()).output")
-            for number, node in to_api(workflow, object_info).items():
-                assert node["inputs"].items() <= inputs[number]["inputs"].items(), (file.name, node["class_type"])
-        page.page.wait_for_timeout(500)
-        assert not page.errors
-        # of a model that is missing the page asks its host for the size, which a server without API nodes forbids it
-        assert not [text for text in said if "https://huggingface.co/" not in text]
-
-
-def overlapping(nodes: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    """Pairs of nodes (type, box: x, y, width, height) that cover each other."""
-    def cover(a: list[float], b: list[float]) -> bool:
-        return all(a[axis] < b[axis] + b[axis + 2] and b[axis] < a[axis] + a[axis + 2] for axis in (0, 1))
-
-    return [(a["type"], b["type"]) for index, a in enumerate(nodes) for b in nodes[:index] if cover(a["box"], b["box"])]
