@@ -31,7 +31,7 @@ class LoadCachePredictor(io.ComfyNode):
                 io.Combo.Input(
                     "predictor_name",
                     options=file_names(FOLDER, SUFFIX),
-                    tooltip="A .safetensors file in models/tokencache. It belongs to the model that it was trained on.",
+                    tooltip="A .safetensors file in models/tokencache. It belongs to the model that it was trained on. Press R to list a new file.",
                 ),
             ],
             outputs=[PredictorType.Output(display_name="predictor", tooltip="For Apply TokenCache.")],

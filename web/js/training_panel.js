@@ -101,7 +101,7 @@ function statusOf({ phase, stopping, iteration: count, seconds }, left) {
   if (phase === "preparing") return text(stopping ? "training_stopping_first" : "training_preparing")
   if (phase === "measuring") return text("training_measuring", { count })
   if (phase === "over") return endOf(stopping, count, clock(seconds))
-  if (stopping) return text("training_stopping", { count })
+  if (stopping) return text(count ? "training_stopping" : "training_stopping_first", { count })
   return text(count ? "training_going" : "training_first", { count, time: clock(left) })
 }
 

@@ -1,0 +1,122 @@
+"""What a picture of ComfyUI's page needs: a run to its end, a part of the graph in view, and a page that has come to rest."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from comfy_browser import BrowserError, ComfyPage
+from comfy_server import ComfyServer
+
+SETTINGS = {    # of the page: nothing over the graph, no badges on nodes, text at any zoom
+    "Comfy.Minimap.Visible": False, "Comfy.Graph.CanvasInfo": False, "Comfy.NodeBadge.NodeSourceBadgeMode": "None",
+    "LiteGraph.Canvas.MinFontSizeForLOD": 0,
+}
+WEIGHTS = ("checkpoints", "clip", "diffusion_models", "vae")     # folders of the server's output where ComfyUI looks for them, too
+PAGE = (2000, 1400)
+CORNER = (110, 110)     # of the page: right of its side bar, below its tabs
+ROOM = (1480, 1230)     # from there to the queue's buttons, and to the page's foot
+MARGIN = 12
+RUN_SECONDS = 1800.0
+REST_SECONDS = 30.0
+ALONE = """([kind, values]) => {
+    app.graph.clear()
+    const node = LiteGraph.createNode(kind)
+    app.graph.add(node)
+    for (const [name, value] of Object.entries(values)) node.widgets.find(widget => widget.name === name).value = value
+}"""
+TO_VIEW = """([kind, corner, room, most]) => {
+    const found = kind ? app.graph.nodes.filter(node => node.type === kind).slice(0, 1) : [...app.graph.nodes, ...app.graph.groups]
+    if (!found.length) return null
+    const boxes = found.map(item => { item.updateArea?.(); return item.boundingRect })
+    const left = Math.min(...boxes.map(box => box[0])), top = Math.min(...boxes.map(box => box[1]))
+    const width = Math.min(most ?? Infinity, Math.max(...boxes.map(box => box[0] + box[2])) - left)
+    const height = Math.min(most ?? Infinity, Math.max(...boxes.map(box => box[1] + box[3])) - top)
+    const scale = Math.min(1, room[0] / width, room[1] / height)
+    const canvas = app.canvas.canvas.getBoundingClientRect()
+    app.canvas.ds.scale = scale
+    app.canvas.ds.offset = [(corner[0] - canvas.x) / scale - left, (corner[1] - canvas.y) / scale - top]
+    app.canvas.deselectAll?.()
+    app.canvas.setDirty(true, true)
+    return { x: corner[0], y: corner[1], width: width * scale, height: height * scale }
+}"""
+LACKING = """() => app.graph.nodes.flatMap(node => (node.widgets ?? []).filter(widget => widget.type === 'combo').filter(widget => {
+    const values = typeof widget.options.values === 'function' ? widget.options.values(widget, node) : widget.options.values
+    return Array.isArray(values) && !values.includes(widget.value)
+}).map(widget => String(widget.value)))"""
+SAVED = "() => app.graph.nodes.flatMap(node => (node.widgets ?? []).filter(widget => widget.name === 'save_as').map(widget => widget.value))"
+
+
+def open_alone(comfy: ComfyPage, kind: str, values: dict[str, Any]) -> None:
+    """A graph of nothing but one node, with these widgets set."""
+    comfy.page.evaluate(ALONE, [kind, values])
+
+
+def lacking_files(comfy: ComfyPage) -> list[str]:
+    """What the workflow on the page chooses from lists that do not have it: weights that are not here."""
+    return comfy.page.evaluate(LACKING)
+
+
+def pretend_files(server: ComfyServer, names: list[str]) -> None:
+    """Empty files in the server's own folder, so that a page opened after this takes those weights to be there. They cannot be run."""
+    for folder in WEIGHTS:
+        for name in names:
+            file = server.output / folder / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
+
+
+def run_to_the_end(comfy: ComfyPage, server: ComfyServer) -> dict[str, Any]:
+    """What the nodes put out, by number. Files that they leave in models/tokencache are removed: the next run would refuse to overwrite them."""
+    folder, names = server.comfyui / "models" / "tokencache", comfy.page.evaluate(SAVED)
+    for file in [file for name in names for file in folder.glob(f"{name}.*")]:
+        raise BrowserError(f"{file} is there, and the workflow will not overwrite it: move it away.")
+    try:
+        return _run(comfy, server)
+    finally:
+        for file in [file for name in names for file in folder.glob(f"{name}.*")]:
+            file.unlink()
+
+
+def _run(comfy: ComfyPage, server: ComfyServer) -> dict[str, Any]:
+    server.post("/history", {"clear": True})
+    comfy.run()
+    give_up = time.monotonic() + RUN_SECONDS
+    while not (history := server.get("/history")):
+        if time.monotonic() > give_up:
+            raise BrowserError(f"The run did not end in {RUN_SECONDS / 60:.0f} minutes; the end of the server's log:\n{server.log_tail()}")
+        time.sleep(0.5)
+    (run,) = history.values()
+    if run["status"]["status_str"] != "success":
+        raise BrowserError(f"The run failed; the end of the server's log:\n{server.log_tail()}")
+    return run["outputs"]
+
+
+def picture_of(comfy: ComfyPage, kind: str = "", *, most: float | None = None) -> bytes:
+    """PNG of the first node of a kind, or of all nodes and groups, cut out. `most`: of a larger part, so much from its corner to the right and down."""
+    box = comfy.page.evaluate(TO_VIEW, [kind, CORNER, ROOM, most])
+    if box is None:
+        raise BrowserError(f"The workflow on the page has no node {kind}: look into its JSON file.")
+    clip = {"x": box["x"] - MARGIN, "y": box["y"] - MARGIN, "width": box["width"] + 2 * MARGIN, "height": box["height"] + 2 * MARGIN}
+    return _at_rest(comfy, clip)
+
+
+def picture_of_panel(comfy: ComfyPage, kind: str) -> bytes:
+    """PNG of the panel alone that is in the first node of a kind."""
+    picture_of(comfy, kind)
+    panel = comfy.page.evaluate_handle("kind => app.graph.nodes.find(node => node.type === kind).widgets.find(widget => widget.element)?.element", kind)
+    if panel.as_element() is None:
+        raise BrowserError(f"{kind} has no panel on the page: did its script load?")
+    return _at_rest(comfy, panel.as_element().bounding_box())
+
+
+def _at_rest(comfy: ComfyPage, clip: dict[str, float]) -> bytes:
+    """The screenshot, once two in turn are the same: all is drawn, pictures too."""
+    before, give_up = b"", time.monotonic() + REST_SECONDS
+    while time.monotonic() < give_up:
+        time.sleep(0.7)
+        now = comfy.page.screenshot(clip=clip)
+        if now == before:
+            return now
+        before = now
+    raise BrowserError(f"The page was still changing after {REST_SECONDS:.0f} s.")

@@ -1,0 +1,128 @@
+"""`make screenshots`: runs the example workflows on ComfyUI's own page and writes the pictures of it that this repository shows.
+
+They are: one of every node for its help page, web/docs/images/; the quick start for the README, docs/images/page_*.png; and a
+thumbnail beside every example workflow. A workflow whose weights are not here is opened and not run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import urllib.parse
+from pathlib import Path
+from typing import Any
+
+from comfy_browser import BrowserError, ComfyPage, browser_program, comfy_page
+from comfy_location import ROOT, ComfyLocationError, comfyui_path
+from comfy_server import ComfyServer, ServerError
+from screenshot_files import save_screenshot, save_thumbnail, sheet
+from screenshot_page import PAGE, SETTINGS, lacking_files, open_alone, picture_of, picture_of_panel, pretend_files, run_to_the_end
+
+WORKFLOWS = ROOT / "example_workflows"
+HELP = ROOT / "web" / "docs" / "images"
+DOCS = ROOT / "docs" / "images"
+NODES = {   # workflow -> the nodes that are pictured after its run
+    "quick_start": ["TokenCacheLoadDiT", "TokenCacheApply", "TokenCacheReport"],
+    "trained_predictor": ["TokenCacheLoadPredictor", "TokenCacheIStepScheduler", "TokenCacheHeatmap"],
+    "train_predictor": ["TokenCacheTrainPredictor", "TokenCachePlotTraining"],
+    "compare": ["TokenCacheCompare", "TokenCacheRedundancy"],
+    "calibrate_and_tune": ["TokenCacheCalibrate", "TokenCacheTune"],
+}
+ALONE: dict[str, dict[str, Any]] = {    # nodes that show nothing of a run, with these values of their widgets
+    "TokenCacheDiTClassLabel": {"label": "panda_face, watermelon"},
+    "TokenCacheLoadPreset": {"preset_name": "emoji-3x.json"},
+    "TokenCacheSavePredictor": {},
+}
+CHANGED = {   # workflow -> the values that differ from its file's: time enough on a busy machine, and shorter runs for a longer curve
+    "calibrate_and_tune": {"Tune TokenCache": {"minutes": 5.0}},
+    "train_predictor": {"Train Cache Predictor": {"steps": 12, "minutes": 4.0}, "Empty pixel latent": {"batch_size": 2}},
+}
+WHOLE = ("quick_start",)     # pictured whole, for the README
+PANELS = {  # workflow -> the node whose panel is its thumbnail; of the others it is the pictures that they save
+    "trained_predictor": "TokenCacheHeatmap", "train_predictor": "TokenCacheTrainPredictor", "compare": "TokenCacheCompare",
+    "calibrate_and_tune": "TokenCacheReport",
+}
+PLAYED = {"step": "12", "picture": "2"}     # what the player is set to, from 0 on: a P-step,
+PLAYED_BLOCK = "0"                          # and a block that computes a part of the tokens
+PART = 1240.0    # side of the square, in the graph's own units, that is the thumbnail of a workflow which is not run
+
+
+def main() -> int:
+    names = {file.stem for file in WORKFLOWS.glob("*.json")}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("workflows", nargs="*", default=sorted(names), metavar="workflow", help="run or open only these: " + ", ".join(sorted(names)))
+    chosen = parser.parse_args().workflows
+    if unknown := set(chosen) - names:
+        parser.error(f"there is no example workflow {', '.join(sorted(unknown))}")
+    try:
+        browser_program()   # else its lack would be told only after the server's start
+        with tempfile.TemporaryDirectory() as folder, ComfyServer(comfyui_path(), Path(folder)) as server:
+            server.post("/settings", SETTINGS)
+            screenshots(server, [WORKFLOWS / f"{name}.json" for name in chosen])
+    except (BrowserError, ServerError, ComfyLocationError) as error:
+        print(f"\nThe screenshots stopped. {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nInterrupted; the server has been stopped.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def screenshots(server: ComfyServer, files: list[Path]) -> None:
+    lacking: dict[Path, list[str]] = {}
+    with comfy_page(server, size=PAGE, sharpness=2) as comfy:
+        for kind, values in ALONE.items():
+            open_alone(comfy, kind, values)
+            save_screenshot(picture_of(comfy, kind), HELP / f"{kind}.png")
+        for file in files:
+            open_workflow(comfy, file)
+            if names := lacking_files(comfy):
+                lacking[file] = names
+            else:
+                picture_run(comfy, server, file)
+    pretend_files(server, [name for names in lacking.values() for name in names])
+    with comfy_page(server, size=PAGE, sharpness=2) as comfy:
+        for file in lacking:
+            open_workflow(comfy, file)
+            save_thumbnail(picture_of(comfy, most=PART), file.with_suffix(".jpg"))
+
+
+def open_workflow(comfy: ComfyPage, file: Path) -> None:
+    comfy.open(json.loads(file.read_text(encoding="utf-8")), CHANGED.get(file.stem, {}))
+
+
+def picture_run(comfy: ComfyPage, server: ComfyServer, file: Path) -> None:
+    """The workflow on the page is run, and everything that it has to show is pictured."""
+    print(f"Running {file.name} ...", flush=True)
+    outputs = run_to_the_end(comfy, server)
+    for kind in NODES.get(file.stem, []):
+        if kind == "TokenCacheHeatmap":
+            set_player(comfy)
+        save_screenshot(picture_of(comfy, kind), HELP / f"{kind}.png")
+    if file.stem in WHOLE:
+        save_screenshot(picture_of(comfy), DOCS / f"page_{file.stem}.png")
+    save_thumbnail(thumbnail(comfy, server, file, outputs), file.with_suffix(".jpg"))
+
+
+def set_player(comfy: ComfyPage) -> None:
+    picture_of(comfy, "TokenCacheHeatmap")
+    player = comfy.page.get_by_role("group", name="Cache heatmap player")
+    for label, value in PLAYED.items():
+        player.get_by_label(label, exact=True).fill(value)
+    player.get_by_label("block").select_option(PLAYED_BLOCK)
+
+
+def thumbnail(comfy: ComfyPage, server: ComfyServer, file: Path, outputs: dict[str, Any]) -> Any:
+    """A panel, the pictures that were saved, or where there are none a part of the graph."""
+    if file.stem in PANELS:
+        return picture_of_panel(comfy, PANELS[file.stem])
+    saved = [outputs[str(node["id"])]["images"] for node in json.loads(file.read_text(encoding="utf-8"))["nodes"] if node["type"] == "SaveImage"]
+    if not saved:
+        return picture_of(comfy, most=PART)
+    return sheet([[server.get_bytes("/view?" + urllib.parse.urlencode(image)) for image in group] for group in saved])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
