@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from comfy_page import ComfyPage, comfy_page, needs_chromium
@@ -41,7 +42,8 @@ def open_training(comfy: ComfyPage, server: ComfyServer, file: Path, seed: int) 
     folder = server.output / "diffusion_models"   # ComfyUI looks for models there too
     folder.mkdir(exist_ok=True)
     tiny_dit_file(folder / "paged.safetensors", in_channels=3, input_size=32, num_classes=9)
-    comfy.open(json.loads(WORKFLOW.read_text(encoding="utf-8")), {
+    workflow = {**json.loads(WORKFLOW.read_text(encoding="utf-8")), "id": str(uuid4())}   # the server remembers others' trainings in the example
+    comfy.open(workflow, {
         "Load DiT": {"dit_name": "paged.safetensors"},
         "Classes of the training runs": {"label": "0, 1, 2, 3"},
         "Classes of the pictures": {"label": "4, 5, 6, 7"},
