@@ -8,6 +8,7 @@ training can be stopped at any time.
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -82,7 +83,7 @@ class Training:
         self.average = [weight.detach().clone() for weight in self.parameters]
         self.optimizer = torch.optim.Adam(self.parameters, lr=plan.learning_rate, betas=(0.9, 0.95))
         self.held_out_run: tuple[Run, PlainRun] | None = None
-        self.held_out_seconds = 0.0             # of that plain run
+        self.plain_seconds = math.inf           # of the quickest plain run: the first are slowed by warming up
         self.speedup: float | None = None       # of the cached run beside it, by the clock, when it was last measured
         self.iteration, self.seconds = 0, 0.0
         self.best: Best | None = None
@@ -95,7 +96,7 @@ class Training:
         seed = self.plan.seed + self.iteration
         with self._whole_or_not_at_all(), self._mixed_precision():
             run = self.start(seed)
-            plain = sample_plain(run)
+            plain = self._timed_plain(run)
             losses = [loss for turn in range(TURNS) for loss in self._followed(run, plain, seed * TURNS + turn)]
             if self.pending:
                 self._update()
@@ -128,17 +129,21 @@ class Training:
             return follow_to_the_end(run, session, plain, self._learn, student, partial(checkpointed, self.blocks))
         return follow(run, session, plain, self._learn, student, self.plan.loss == "step")
 
+    def _timed_plain(self, run: Run) -> PlainRun:
+        plain, seconds = timed(lambda: sample_plain(run))
+        self.plain_seconds = min(self.plain_seconds, seconds)
+        return plain
+
     def held_out(self, learned: Learned) -> float:
         """How far the held-out run ends from the plain model's, with what was `learned`."""
         with self._mixed_precision():
             if self.held_out_run is None:
                 run = self.start(HELD_OUT_SEEDS)
-                plain, self.held_out_seconds = timed(lambda: sample_plain(run))
-                self.held_out_run = run, plain
+                self.held_out_run = run, self._timed_plain(run)
             run, plain = self.held_out_run
             session = run.open_session(self.plan.settings, self.plan.schedule, learned=learned)
             drifts, seconds = timed(lambda: follow_to_the_end(run, session, plain))
-            self.speedup = self.held_out_seconds / seconds
+            self.speedup = self.plain_seconds / seconds
             (drift,) = self._mean(drifts)
         return drift
 
