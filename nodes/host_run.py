@@ -25,14 +25,15 @@ from .model_hooks import KEY, SESSION, around_network, open_session, remove_toke
 class HostRun:
     """One KSampler run of `latent` (B, C, ...) with noise of `seed`.
 
-    model: one that has been through `honour_sessions`.
+    model: one that has been through `honour_sessions`. heard: called before every evaluation of it; what it raises ends the run.
     """
 
     def __init__(
         self, model: ModelPatcher, positive: list, negative: list, latent: Tensor, *, cfg: float, sampler: Any, sigmas: Tensor, seed: int,
+        heard: Callable[[], None] = lambda: None,
     ) -> None:
         self.model, self.latent, self.sampler, self.sigmas, self.seed = model, latent, sampler, sigmas, seed
-        self.positive, self.negative, self.cfg = positive, negative, cfg
+        self.positive, self.negative, self.cfg, self.heard = positive, negative, cfg, heard
         self.images = latent.shape[0]
         self.options: dict = {}     # the transformer_options of the evaluation under way
 
@@ -70,6 +71,7 @@ class _Guider(comfy.samplers.CFGGuider):
         self.set_cfg(run.cfg)
 
     def predict_noise(self, x: Tensor, timestep: Tensor, model_options: dict = {}, seed: int | None = None) -> Tensor:
+        self.run.heard()
         self.arguments, self.run.options = (model_options, seed), model_options["transformer_options"]
         return self.denoise(x, timestep[0])
 

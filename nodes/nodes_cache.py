@@ -23,7 +23,10 @@ class ApplyTokenCache(io.ComfyNode):
             display_name="Apply TokenCache",
             category="TokenCache",
             description="Makes a diffusion transformer sample faster: most steps compute few tokens and forecast the rest.",
-            search_aliases=["cache", "speed up", "faster", "TeaCache", "EasyCache", "TaylorSeer", "token caching"],
+            search_aliases=[
+                "cache", "speed up", "faster", "token caching", "TeaCache", "EasyCache", "LazyCache", "MagCache", "TaylorSeer", "FORA", "ToCa",
+                "DBCache", "First Block Cache", "WaveSpeed",
+            ],
             inputs=[
                 io.Model.Input("model", tooltip="A diffusion transformer. Models that TokenCache does not know run uncached."),
                 io.Float.Input(

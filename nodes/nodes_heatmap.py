@@ -12,7 +12,7 @@ from ..tokencache_core.player_data import VERSION, player_data
 from ..tokencache_core.report import Report
 from ..tokencache_core.step_pictures import CHOICES, OFF, steps_over_pictures
 from .nodes_cache import ReportType
-from .report_handle import ReportHandle
+from .report_handle import ReportHandle, latest_report
 
 _NO_EXPORT = "Cache Heatmap Preview makes pictures of the steps when its export_steps is not off."
 
@@ -28,7 +28,7 @@ class CacheHeatmapPreview(io.ComfyNode):
             search_aliases=["heatmap", "token map", "cache preview", "player"],
             is_output_node=True,
             inputs=[
-                ReportType.Input("report", tooltip="From Apply TokenCache."),
+                ReportType.Input("report", optional=True, tooltip="From Apply TokenCache. Nothing comes while that is bypassed."),
                 io.Image.Input("image", tooltip="The pictures or frames decoded from that run; they also order this node after it."),
                 io.Combo.Input(
                     "export_steps", options=list(CHOICES), default=OFF, optional=True, advanced=True,
@@ -47,10 +47,10 @@ class CacheHeatmapPreview(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, report: ReportHandle, image, export_steps=OFF, export_block=0) -> io.NodeOutput:
+    def execute(cls, image, report: ReportHandle | None = None, export_steps=OFF, export_block=0) -> io.NodeOutput:
         shown: dict[str, Any] = {"tokencache_pictures": ui.PreviewImage(reduced(image), cls=cls).values}
         try:
-            run = report.latest()
+            run = latest_report(report)
             outputs, data = _pictures(run, image, export_steps, export_block), player_data(run, len(image))
         except ValueError as why:   # no run, or other pictures than its own: the page says so, and the workflow goes on
             outputs, data = (image, image, image), {"version": VERSION, "notes": [str(why)]}

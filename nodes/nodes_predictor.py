@@ -57,7 +57,7 @@ class TrainCachePredictor(io.ComfyNode):
                 io.Conditioning.Input("positive", tooltip="What the runs draw. A few prompts or classes are enough."),
                 io.Conditioning.Input("negative", tooltip="The negative that you sample with."),
                 io.Latent.Input("latent_image", tooltip="An empty latent: its size and batch are those of the training runs."),
-                io.String.Input("save_as", default="my_predictor", tooltip="Name of the file in models/tokencache. An interrupt keeps the work there, too."),
+                io.String.Input("save_as", default="my_predictor", tooltip="Name of the file in models/tokencache; where it is taken, a number is added. An interrupt keeps the work there, too."),
                 io.Float.Input("minutes", default=15.0, min=0.01, max=1440.0, step=0.5, tooltip="How long to train. It can be stopped or interrupted at any time; the work is kept."),
                 io.Int.Input("steps", default=50, min=4, max=1000, tooltip="Denoise steps of the runs, as you sample."),
                 io.Float.Input("cfg", default=4.0, min=0.0, max=100.0, step=0.1, tooltip="Guidance, as you sample."),
@@ -112,7 +112,7 @@ class SaveCachePredictor(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 PredictorType.Input("predictor", tooltip="From Train Cache Predictor or Load Cache Predictor."),
-                io.String.Input("save_as", default="my_predictor", tooltip="Name of the file. An existing one is never overwritten."),
+                io.String.Input("save_as", default="my_predictor", tooltip="Name of the file. Where it is taken, a number is added; nothing is overwritten."),
                 io.Model.Input(
                     "model", optional=True,
                     tooltip="The predictor's model: then the repair is also written to models/loras, for any LoRA loader. There it acts on every step.",

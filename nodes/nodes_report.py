@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ..tokencache_core.report_advice import text_with_advice
 from ..tokencache_core.report_panel import notice_data, panel_data
 from .nodes_cache import ReportType
-from .report_handle import ReportHandle
+from .report_handle import ReportHandle, latest_report
 
 UNCACHED = 1.0  # speed-up and share computed where nothing was cached
 
@@ -23,7 +23,7 @@ class TokenCacheReport(io.ComfyNode):
             search_aliases=["report", "speed-up", "timing", "is it working", "warnings"],
             is_output_node=True,
             inputs=[
-                ReportType.Input("report", tooltip="From Apply TokenCache."),
+                ReportType.Input("report", optional=True, tooltip="From Apply TokenCache. Nothing comes while that is bypassed."),
                 io.Latent.Input("latent", tooltip="The sampler's output, so that this node runs after it."),
             ],
             outputs=[
@@ -34,9 +34,9 @@ class TokenCacheReport(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, report: ReportHandle, latent) -> io.NodeOutput:
+    def execute(cls, latent, report: ReportHandle | None = None) -> io.NodeOutput:
         try:
-            run = report.latest()
+            run = latest_report(report)
         except ValueError as why:   # the page says so, and the workflow goes on
             return cls._output(str(why), UNCACHED, UNCACHED, notice_data(str(why)))
         return cls._output(text_with_advice(run), run.speedup_estimate, run.compute, panel_data(run))

@@ -31,7 +31,7 @@ class TuneTokenCache(io.ComfyNode):
                 io.Conditioning.Input("positive", tooltip="What the runs draw: what you usually ask for."),
                 io.Conditioning.Input("negative", tooltip="The negative that you sample with."),
                 io.Latent.Input("latent_image", tooltip="An empty latent: its size and batch are those of the runs. A batch of 4 or more tells settings apart."),
-                io.String.Input("save_as", default="my_preset", tooltip="Name of the file in models/tokencache. An existing one is never overwritten."),
+                io.String.Input("save_as", default="my_preset", tooltip="Name of the file in models/tokencache. Where it is taken, a number is added; nothing is overwritten."),
                 io.Combo.Input("goal", options=list(GOALS), default=GOALS[0], tooltip="A speed-up by the clock, or the least PSNR (in dB) or SSIM against the full run."),
                 io.Float.Input("value", default=3.0, min=0.01, max=1000.0, step=0.01, tooltip="Such as 3 for a speed-up, 35 for PSNR, 0.98 for SSIM."),
                 io.Float.Input("minutes", default=10.0, min=0.01, max=1440.0, step=0.5, tooltip="The most that it may take. It can be interrupted: the best found is kept."),

@@ -24,3 +24,12 @@ class ReportHandle:
                 "node, and make sure that the sampler takes its model from the same Apply TokenCache."
             )
         return self.reports[-1]
+
+
+def latest_report(handle: ReportHandle | None) -> Report:
+    """The last finished run; handle: None where no Apply TokenCache gave one. ValueError says why there is none."""
+    if handle is None:
+        raise ValueError(
+            "No report came: Apply TokenCache is bypassed, so that this run was not cached, or its report is not connected to this node."
+        )
+    return handle.latest()

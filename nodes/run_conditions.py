@@ -14,5 +14,5 @@ def run_conditions(patcher: ModelPatcher, sampler: Any, steps: int, trained_on: 
     """trained_on: the size of the latents that the run's predictor was trained on; empty without one."""
     return RunConditions(
         steps=steps, sampler=sampler_name(sampler), fresh_noise=adds_noise(sampler), trained_on=trained_on,
-        pixels=patcher.model.latent_format.spacial_downscale_ratio,
+        model_size=getattr(patcher.model.diffusion_model, "trained_size", ()), pixels=patcher.model.latent_format.spacial_downscale_ratio,
     )

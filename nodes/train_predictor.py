@@ -12,8 +12,6 @@ import comfy.samplers
 import comfy.utils
 import torch
 from comfy.model_patcher import ModelPatcher
-from comfy_execution.utils import get_executing_context
-from server import PromptServer
 from torch.autograd.graph import allow_mutation_on_saved_tensors
 
 from ..tokencache_core.fingerprint import fingerprint_of
@@ -26,6 +24,7 @@ from ..tokencache_core.training_progress import TrainingProgress
 from .families import family_of
 from .host_run import HostRun, honour_sessions
 from .kernel_gradients import give_kernels_gradients
+from .node_text import tell
 from .training_copy import load_whole, training_copy
 from .training_routes import on_the_page, tell_page
 
@@ -54,12 +53,12 @@ def train_predictor(
         give_kernels_gradients()
         fingerprint = fingerprint_of(family.name, blocks)
         sampling = copy.get_model_object("model_sampling")
-        sigmas = comfy.samplers.calculate_sigmas(sampling, scheduler, steps)
+        sigmas, heard = comfy.samplers.calculate_sigmas(sampling, scheduler, steps), _hearing(progress)
         latent, positive, negative = latent.clone(), ordinary_tensors(positive), ordinary_tensors(negative)
 
         def start(seed: int) -> HostRun:
             sampler = comfy.samplers.sampler_object(sampler_name)
-            return HostRun(copy, positive, negative, latent, cfg=cfg, sampler=sampler, sigmas=sigmas, seed=seed)
+            return HostRun(copy, positive, negative, latent, cfg=cfg, sampler=sampler, sigmas=sigmas, seed=seed, heard=heard)
 
         shared, copied = weight_bytes(copy.model, model.model)
         load_whole(copy)
@@ -78,7 +77,7 @@ def train_predictor(
             memory = TrainingMemory(
                 shared, copied, sum(weight.nbytes for weight in training.parameters), activation_bytes(plan, len(blocks), steps, stream),
             )
-            _tell(str(memory))
+            tell(str(memory))
             measured["memory"] = str(memory)
             comfy.model_management.in_training = True  # the host then takes kernels that have a gradient
             with mutates:  # blocks, or the network between them, that write into what a gradient needs again
@@ -100,17 +99,19 @@ def train_predictor(
         return result
 
 
-def _tell(text: str) -> None:
-    """In the log, and on the node where it runs in a server."""
-    logging.info(f"TokenCache training: {text}")
-    context, server = get_executing_context(), getattr(PromptServer, "instance", None)
-    if context is not None and server is not None:
-        server.send_progress_text(text, context.node_id)
+def _hearing(progress: TrainingProgress) -> Callable[[], None]:
+    """At every evaluation of the model the host's bar moves, and an interrupt is heard: an iteration may take minutes."""
+    bar = comfy.utils.ProgressBar(1000)
+
+    def heard() -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        bar.update_absolute(round(1000 * progress.share), 1000)
+    return heard
 
 
 def _train(training: Training, progress: TrainingProgress) -> None:
     """Until its time is up, or the page asks it to stop."""
-    bar, told = comfy.utils.ProgressBar(1000), 0.0
+    told = 0.0
     progress.begin()
     tell_page()
     while True:
@@ -120,7 +121,5 @@ def _train(training: Training, progress: TrainingProgress) -> None:
         if time.monotonic() - told > TOLD_EVERY:
             tell_page()
             told = time.monotonic()
-        bar.update_absolute(round(1000 * progress.share), 1000)
-        comfy.model_management.throw_exception_if_processing_interrupted()
         if progress.stopping or training.is_over(progress.minutes, progress.seconds):
             return

@@ -19,6 +19,7 @@ from ..tokencache_core.tuning_space import space
 from .families import family_of
 from .host_run import HostRun, honouring_sessions
 from .model_hooks import is_euler
+from .node_text import tell
 
 
 def tune(
@@ -60,5 +61,6 @@ def tune(
         if preset is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
             save_preset(preset, file)
-            logging.info(f"TokenCache: preset written to {file}\n{preset.text()}")
+            tell(f"preset written to {file}")
+            logging.info(preset.text())
     return preset

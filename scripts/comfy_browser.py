@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -42,6 +43,17 @@ class ComfyPage:
 
     def run(self) -> None:
         self.page.get_by_test_id("queue-button").click()
+
+    def run_to_the_end(self, server: ComfyServer, seconds: float) -> dict[str, Any]:
+        """The server's record of a run that the button starts; BrowserError where none ends within so many seconds."""
+        before, give_up = server.get("/history").keys(), time.monotonic() + seconds
+        self.run()
+        while not (ended := server.get("/history").keys() - before):
+            if time.monotonic() > give_up:
+                raise BrowserError(f"The run did not end in {seconds:.0f} s; the end of the server's log:\n{server.log_tail()}")
+            self.page.wait_for_timeout(200)     # and not sleep: the page's events are heard meanwhile
+        (key,) = ended
+        return server.get("/history")[key]
 
     def cancel(self) -> None:
         self.page.get_by_label("Cancel current run").click()

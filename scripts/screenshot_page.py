@@ -25,13 +25,13 @@ ALONE = """([kind, values]) => {
     app.graph.add(node)
     for (const [name, value] of Object.entries(values)) node.widgets.find(widget => widget.name === name).value = value
 }"""
-TO_VIEW = """([kind, corner, room, most]) => {
-    const found = kind ? app.graph.nodes.filter(node => node.type === kind).slice(0, 1) : [...app.graph.nodes, ...app.graph.groups]
+TO_VIEW = """([kind, groups, corner, room]) => {
+    const whole = () => groups.length ? groups.map(index => app.graph.groups[index]) : [...app.graph.nodes, ...app.graph.groups]
+    const found = kind ? app.graph.nodes.filter(node => node.type === kind).slice(0, 1) : whole()
     if (!found.length) return null
     const boxes = found.map(item => { item.updateArea?.(); return item.boundingRect })
     const left = Math.min(...boxes.map(box => box[0])), top = Math.min(...boxes.map(box => box[1]))
-    const width = Math.min(most ?? Infinity, Math.max(...boxes.map(box => box[0] + box[2])) - left)
-    const height = Math.min(most ?? Infinity, Math.max(...boxes.map(box => box[1] + box[3])) - top)
+    const width = Math.max(...boxes.map(box => box[0] + box[2])) - left, height = Math.max(...boxes.map(box => box[1] + box[3])) - top
     const scale = Math.min(1, room[0] / width, room[1] / height)
     const canvas = app.canvas.canvas.getBoundingClientRect()
     app.canvas.ds.scale = scale
@@ -44,7 +44,6 @@ LACKING = """() => app.graph.nodes.flatMap(node => (node.widgets ?? []).filter(w
     const values = typeof widget.options.values === 'function' ? widget.options.values(widget, node) : widget.options.values
     return Array.isArray(values) && !values.includes(widget.value)
 }).map(widget => String(widget.value)))"""
-SAVED = "() => app.graph.nodes.flatMap(node => (node.widgets ?? []).filter(widget => widget.name === 'save_as').map(widget => widget.value))"
 
 
 def open_alone(comfy: ComfyPage, kind: str, values: dict[str, Any]) -> None:
@@ -66,44 +65,38 @@ def pretend_files(server: ComfyServer, names: list[str]) -> None:
             file.touch()
 
 
-def run_to_the_end(comfy: ComfyPage, server: ComfyServer) -> dict[str, Any]:
-    """What the nodes put out, by number. Files that they leave in models/tokencache are removed: the next run would refuse to overwrite them."""
-    folder, names = server.comfyui / "models" / "tokencache", comfy.page.evaluate(SAVED)
-    for file in [file for name in names for file in folder.glob(f"{name}.*")]:
-        raise BrowserError(f"{file} is there, and the workflow will not overwrite it: move it away.")
+def outputs_of_a_run(comfy: ComfyPage, server: ComfyServer) -> dict[str, Any]:
+    """What the nodes put out, by number. Files that they leave in models/tokencache are removed."""
+    folder = server.comfyui / "models" / "tokencache"
+    before = set(folder.glob("*"))
     try:
-        return _run(comfy, server)
+        run = comfy.run_to_the_end(server, RUN_SECONDS)
     finally:
-        for file in [file for name in names for file in folder.glob(f"{name}.*")]:
+        for file in set(folder.glob("*")) - before:
             file.unlink()
-
-
-def _run(comfy: ComfyPage, server: ComfyServer) -> dict[str, Any]:
-    server.post("/history", {"clear": True})
-    comfy.run()
-    give_up = time.monotonic() + RUN_SECONDS
-    while not (history := server.get("/history")):
-        if time.monotonic() > give_up:
-            raise BrowserError(f"The run did not end in {RUN_SECONDS / 60:.0f} minutes; the end of the server's log:\n{server.log_tail()}")
-        time.sleep(0.5)
-    (run,) = history.values()
     if run["status"]["status_str"] != "success":
         raise BrowserError(f"The run failed; the end of the server's log:\n{server.log_tail()}")
     return run["outputs"]
 
 
-def picture_of(comfy: ComfyPage, kind: str = "", *, most: float | None = None) -> bytes:
-    """PNG of the first node of a kind, or of all nodes and groups, cut out. `most`: of a larger part, so much from its corner to the right and down."""
-    box = comfy.page.evaluate(TO_VIEW, [kind, CORNER, ROOM, most])
+def bring_to_view(comfy: ComfyPage, kind: str = "", groups: tuple[int, ...] = ()) -> dict[str, float]:
+    """The first node of a kind, or these groups, or all nodes and groups. Returns where, in pixels."""
+    box = comfy.page.evaluate(TO_VIEW, [kind, groups, CORNER, ROOM])
     if box is None:
         raise BrowserError(f"The workflow on the page has no node {kind}: look into its JSON file.")
+    return box
+
+
+def picture_of(comfy: ComfyPage, kind: str = "", groups: tuple[int, ...] = ()) -> bytes:
+    """PNG of the first node of a kind, or of these groups, or of all nodes and groups, cut out."""
+    box = bring_to_view(comfy, kind, groups)
     clip = {"x": box["x"] - MARGIN, "y": box["y"] - MARGIN, "width": box["width"] + 2 * MARGIN, "height": box["height"] + 2 * MARGIN}
     return _at_rest(comfy, clip)
 
 
 def picture_of_panel(comfy: ComfyPage, kind: str) -> bytes:
     """PNG of the panel alone that is in the first node of a kind."""
-    picture_of(comfy, kind)
+    bring_to_view(comfy, kind)
     panel = comfy.page.evaluate_handle("kind => app.graph.nodes.find(node => node.type === kind).widgets.find(widget => widget.element)?.element", kind)
     if panel.as_element() is None:
         raise BrowserError(f"{kind} has no panel on the page: did its script load?")

@@ -18,7 +18,7 @@ from comfy_browser import BrowserError, ComfyPage, browser_program, comfy_page
 from comfy_location import ROOT, ComfyLocationError, comfyui_path
 from comfy_server import ComfyServer, ServerError
 from screenshot_files import save_screenshot, save_thumbnail, sheet
-from screenshot_page import PAGE, SETTINGS, lacking_files, open_alone, picture_of, picture_of_panel, pretend_files, run_to_the_end
+from screenshot_page import PAGE, SETTINGS, bring_to_view, lacking_files, open_alone, outputs_of_a_run, picture_of, picture_of_panel, pretend_files
 
 WORKFLOWS = ROOT / "example_workflows"
 HELP = ROOT / "web" / "docs" / "images"
@@ -37,7 +37,7 @@ ALONE: dict[str, dict[str, Any]] = {    # nodes that show nothing of a run, with
 }
 CHANGED = {   # workflow -> the values that differ from its file's: time enough on a busy machine, and shorter runs for a longer curve
     "calibrate_and_tune": {"Tune TokenCache": {"minutes": 5.0}},
-    "train_predictor": {"Train Cache Predictor": {"steps": 12, "minutes": 4.0}, "Empty pixel latent": {"batch_size": 2}},
+    "train_predictor": {"Train Cache Predictor": {"steps": 12, "minutes": 3.0}, "Empty pixel latent": {"batch_size": 2}},
 }
 WHOLE = ("quick_start",)     # pictured whole, for the README
 PANELS = {  # workflow -> the node whose panel is its thumbnail; of the others it is the pictures that they save
@@ -46,7 +46,7 @@ PANELS = {  # workflow -> the node whose panel is its thumbnail; of the others i
 }
 PLAYED = {"step": "12", "picture": "2"}     # what the player is set to, from 0 on: a P-step,
 PLAYED_BLOCK = "0"                          # and a block that computes a part of the tokens
-PART = 1240.0    # side of the square, in the graph's own units, that is the thumbnail of a workflow which is not run
+GROUPS = (1, 2)      # what to draw, and TokenCache: the thumbnail of a workflow that is not run
 
 
 def main() -> int:
@@ -86,7 +86,7 @@ def screenshots(server: ComfyServer, files: list[Path]) -> None:
     with comfy_page(server, size=PAGE, sharpness=2) as comfy:
         for file in lacking:
             open_workflow(comfy, file)
-            save_thumbnail(picture_of(comfy, most=PART), file.with_suffix(".jpg"))
+            save_thumbnail(picture_of(comfy, groups=GROUPS), file.with_suffix(".jpg"))
 
 
 def open_workflow(comfy: ComfyPage, file: Path) -> None:
@@ -96,7 +96,7 @@ def open_workflow(comfy: ComfyPage, file: Path) -> None:
 def picture_run(comfy: ComfyPage, server: ComfyServer, file: Path) -> None:
     """The workflow on the page is run, and everything that it has to show is pictured."""
     print(f"Running {file.name} ...", flush=True)
-    outputs = run_to_the_end(comfy, server)
+    outputs = outputs_of_a_run(comfy, server)
     for kind in NODES.get(file.stem, []):
         if kind == "TokenCacheHeatmap":
             set_player(comfy)
@@ -107,7 +107,7 @@ def picture_run(comfy: ComfyPage, server: ComfyServer, file: Path) -> None:
 
 
 def set_player(comfy: ComfyPage) -> None:
-    picture_of(comfy, "TokenCacheHeatmap")
+    bring_to_view(comfy, "TokenCacheHeatmap")
     player = comfy.page.get_by_role("group", name="Cache heatmap player")
     for label, value in PLAYED.items():
         player.get_by_label(label, exact=True).fill(value)
@@ -120,7 +120,7 @@ def thumbnail(comfy: ComfyPage, server: ComfyServer, file: Path, outputs: dict[s
         return picture_of_panel(comfy, PANELS[file.stem])
     saved = [outputs[str(node["id"])]["images"] for node in json.loads(file.read_text(encoding="utf-8"))["nodes"] if node["type"] == "SaveImage"]
     if not saved:
-        return picture_of(comfy, most=PART)
+        return picture_of(comfy, groups=GROUPS)
     return sheet([[server.get_bytes("/view?" + urllib.parse.urlencode(image)) for image in group] for group in saved])
 
 

@@ -121,7 +121,7 @@ def test_a_model_that_is_not_known_is_told(tiny):
     model, handle = ApplyTokenCache.execute(tiny.model, **APPLY).result
     with pytest.raises(ValueError, match="does not know NextMonthsModel"):
         compare(model, PixelVae(), inputs(tiny))
-    text, speedup, compute = TokenCacheReport.execute(handle, {}).result
+    text, speedup, compute = TokenCacheReport.execute({}, handle).result
     assert "does not know NextMonthsModel" in text and speedup == compute == 1.0
 
 
@@ -144,7 +144,7 @@ def test_an_interrupt_ends_both_runs(tiny):
 def test_the_report_node_shows_the_run_and_its_advice(tiny):
     model, handle = ApplyTokenCache.execute(tiny.model, **APPLY).result
     tiny.sample(model, sampler="euler_ancestral", latent=(3, 16, 16), steps=20)
-    output = TokenCacheReport.execute(handle, {})
+    output = TokenCacheReport.execute({}, handle)
     shown, = output.ui["tokencache_report"]
     json.dumps(shown, allow_nan=False)
     assert shown["kinds"] == "".join(step.kind for step in handle.latest().steps) and len(shown["milliseconds"]) == 20
@@ -156,7 +156,7 @@ def test_the_report_node_shows_the_run_and_its_advice(tiny):
 def test_a_report_knows_that_heun_evaluates_twice(tiny):
     model, handle = ApplyTokenCache.execute(tiny.model, **APPLY).result
     tiny.sample(model, sampler="heun", latent=(3, 16, 16), steps=20)
-    assert "this sampler (heun) calls the model twice per step: 39 evaluations for 20 steps" in TokenCacheReport.execute(handle, {}).result[0]
+    assert "this sampler (heun) calls the model twice per step: 39 evaluations for 20 steps" in TokenCacheReport.execute({}, handle).result[0]
 
 
 def test_a_report_knows_that_the_predictor_was_trained_at_another_size(tiny):
@@ -165,4 +165,10 @@ def test_a_report_knows_that_the_predictor_was_trained_at_another_size(tiny):
     trained = TrainedCache(settings=CacheSettings(), interval=3, fingerprint=fingerprint_of("DiT", blocks), notes={"latent": "(4, 3, 8, 8)"})
     model, handle = ApplyTokenCache.execute(tiny.model, **APPLY, predictor=trained).result
     tiny.sample(model, latent=(3, 16, 16), steps=20)
-    assert "the predictor was trained at 8 x 8 px, you run 16 x 16 px" in TokenCacheReport.execute(handle, {}).result[0]
+    assert "the predictor was trained at 8 x 8 px, you run 16 x 16 px" in TokenCacheReport.execute({}, handle).result[0]
+
+
+def test_a_report_knows_at_what_size_a_dit_was_trained(tiny):
+    model, handle = ApplyTokenCache.execute(tiny.model, **APPLY).result
+    tiny.sample(model, latent=(3, 16, 32), steps=20)
+    assert "trained at 16 x 16 px alone, you run 32 x 16 px" in TokenCacheReport.execute({}, handle).result[0]

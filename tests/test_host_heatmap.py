@@ -28,11 +28,11 @@ def handle(tmp_path_factory: pytest.TempPathFactory) -> ReportHandle:
 
 def test_it_is_an_output_node_whose_old_inputs_suffice():
     schema = CacheHeatmapPreview.define_schema()
-    assert schema.is_output_node and [item.id for item in schema.inputs if not item.optional] == ["report", "image"]
+    assert schema.is_output_node and [item.id for item in schema.inputs if not item.optional] == ["image"]
 
 
 def test_the_page_gets_small_data_and_pictures_from_the_hosts_temporary_folder(handle: ReportHandle):
-    shown = json.loads(json.dumps(CacheHeatmapPreview.execute(handle, torch.rand(2, 64, 64, 3)).ui))
+    shown = json.loads(json.dumps(CacheHeatmapPreview.execute(torch.rand(2, 64, 64, 3), handle).ui))
     assert set(shown) == {"tokencache_player", "tokencache_pictures"}
     for picture in shown["tokencache_pictures"]:
         assert picture["type"] == "temp" and (Path(folder_paths.get_temp_directory()) / picture["subfolder"] / picture["filename"]).is_file()
@@ -46,9 +46,9 @@ def test_the_page_gets_small_data_and_pictures_from_the_hosts_temporary_folder(h
 
 def test_the_steps_as_a_batch(handle: ReportHandle):
     picture = torch.rand(2, 64, 64, 3)
-    assert isinstance(CacheHeatmapPreview.execute(handle, picture).result[2], ExecutionBlocker)
-    assert CacheHeatmapPreview.execute(handle, picture, export_steps="all steps").result[2].shape == (12, 256, 256, 3)
-    one = CacheHeatmapPreview.execute(handle, picture, export_steps="P-steps", export_block=1).result[2]
+    assert isinstance(CacheHeatmapPreview.execute(picture, handle).result[2], ExecutionBlocker)
+    assert CacheHeatmapPreview.execute(picture, handle, export_steps="all steps").result[2].shape == (12, 256, 256, 3)
+    one = CacheHeatmapPreview.execute(picture, handle, export_steps="P-steps", export_block=1).result[2]
     assert one.shape[0] == 2 * sum(step.kind == "P" for step in handle.latest().steps)
 
 
@@ -57,7 +57,7 @@ def test_nothing_sampled_is_a_sentence_and_the_picture_passes():
     unknown = ReportHandle()
     unknown.notice = "TokenCache does not know this model"
     for handle, says in ((ReportHandle(), "No sampling run has finished yet"), (unknown, unknown.notice)):
-        shown = CacheHeatmapPreview.execute(handle, picture)
+        shown = CacheHeatmapPreview.execute(picture, handle)
         assert all(output is picture for output in shown.result) and shown.ui["tokencache_player"][0]["notes"][0].startswith(says)
 
 
@@ -65,12 +65,12 @@ def test_nothing_sampled_is_a_sentence_and_the_picture_passes():
     (3, {}, "made 2 pictures, but 3 pictures are connected"), (2, {"export_steps": "all steps", "export_block": 99}, "there is no block 99"),
 ])
 def test_what_does_not_fit_the_run_is_a_sentence(handle: ReportHandle, pictures: int, choices: dict, says: str):
-    shown = CacheHeatmapPreview.execute(handle, torch.rand(pictures, 16, 16, 3), **choices)
+    shown = CacheHeatmapPreview.execute(torch.rand(pictures, 16, 16, 3), handle, **choices)
     assert says in shown.ui["tokencache_player"][0]["notes"][0] and len(shown.result) == 3
 
 
 def test_large_pictures_reach_the_page_reduced(handle: ReportHandle):
     from PIL import Image
 
-    shown = CacheHeatmapPreview.execute(handle, torch.rand(2, 1200, 2400, 3)).ui["tokencache_pictures"][0]
+    shown = CacheHeatmapPreview.execute(torch.rand(2, 1200, 2400, 3), handle).ui["tokencache_pictures"][0]
     assert Image.open(Path(folder_paths.get_temp_directory()) / shown["filename"]).size == (1024, 512)

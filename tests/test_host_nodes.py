@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -52,9 +53,9 @@ def test_apply_sample_report_heatmap(tmp_path):
     schedule = IStepScheduler.execute(**{**SCHEDULE, "policy": "explicit"}).result[0]
     model, handle = ApplyTokenCache.execute(tiny.model, **APPLY, schedule=schedule).result
     latent = tiny.sample(model, batch=2)
-    text, speedup, compute = TokenCacheReport.execute(handle, {"samples": latent}).result
+    text, speedup, compute = TokenCacheReport.execute({"samples": latent}, handle).result
     assert "IIIPPP" in text and compute == pytest.approx(0.5) and speedup > 0
-    tokens, per_step, _ = CacheHeatmapPreview.execute(handle, torch.rand(2, 64, 64, 3)).result
+    tokens, per_step, _ = CacheHeatmapPreview.execute(torch.rand(2, 64, 64, 3), handle).result
     assert tokens.shape == (2, 256, 256, 3) and per_step.ndim == 4
 
 
@@ -99,9 +100,15 @@ def test_a_predictor_tells_the_scheduler_what_its_p_steps_cost():
 
 def test_a_report_before_any_run_says_what_to_connect(tmp_path):
     _, handle = ApplyTokenCache.execute(tiny_dit(tmp_path / "dit.safetensors").model, **APPLY).result
-    output = TokenCacheReport.execute(handle, {"samples": None})
+    output = TokenCacheReport.execute({"samples": None}, handle)
     assert output.result[0].startswith("No sampling run has finished yet") and output.result[1:] == (1.0, 1.0)
     assert output.ui["tokencache_report"] == [{"notice": output.result[0], "text": output.result[0]}]
+
+
+def test_a_report_that_is_not_connected_says_so():
+    for node, shown in ((TokenCacheReport, {"samples": None}), (CacheHeatmapPreview, torch.rand(1, 16, 16, 3))):
+        assert "Apply TokenCache is bypassed" in json.dumps(node.execute(shown).ui)
+    assert TokenCacheReport.execute({"samples": None}).result[1:] == (1.0, 1.0)
 
 
 def test_an_unknown_model_runs_uncached_and_the_log_says_so(tmp_path, caplog):

@@ -56,6 +56,7 @@ def test_the_repair_runs_on_p_steps_with_its_own_last_blocks_and_interval(tiny, 
     repaired = tiny.sample(model, batch=2)
     report = handle.latest()
     assert [step.kind for step in report.steps] == ["I", "I", "P", "I", "P", "I"]
+    assert "predictor: a LoRA repair of the last blocks" in report.text().splitlines()
     depth = len(report.steps[0].block_tokens)
     assert report.block_counts[2].tolist()[:-1] == [0] * (depth - 1) and report.block_counts[2][-1] > 0
     plain_file = replace(loaded, repair=LoraRepair({}, rank=2, alpha=2.0))
@@ -82,8 +83,8 @@ def test_saving_writes_the_predictor_and_its_plain_lora(tiny, loaded, tmp_path, 
     names = set(load_file(tmp_path / "loras" / "kept.safetensors"))
     last = len(tiny.model.model.diffusion_model.blocks) - 1
     assert names == {f"diffusion_model.blocks.{last}.mlp.fc2.{part}" for part in ("lora_down.weight", "lora_up.weight", "alpha")}
-    with pytest.raises(ValueError, match="exists already"):
-        SaveCachePredictor.execute(loaded, "kept")
+    SaveCachePredictor.execute(loaded, "kept", tiny.model)     # nothing is overwritten
+    assert (tmp_path / "predictors" / "kept_2.safetensors").exists() and (tmp_path / "loras" / "kept_2.safetensors").exists()
     with pytest.raises(ValueError, match="but the model is Flux"):
         SaveCachePredictor.execute(loaded, "other", tiny_flux().model)
     assert not (tmp_path / "predictors" / "other.safetensors").exists()

@@ -92,8 +92,13 @@ def test_the_gradient_goes_through_the_hosts_sampler(tiny, one_iteration, monkey
 
 def test_an_interrupt_keeps_the_work(tmp_path, folder, monkeypatch):
     tiny = tiny_dit(tmp_path / "dit.safetensors")
-    # the host's progress hook is where a click on its Cancel button becomes an interrupt
-    monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", lambda *_, **__: comfy.model_management.interrupt_current_processing(True))
+    step = Training.step
+
+    def cancelled_in_the_second(training):
+        comfy.model_management.interrupt_current_processing(training.iteration == 1)
+        return step(training)
+
+    monkeypatch.setattr(Training, "step", cancelled_in_the_second)
     with pytest.raises(comfy.model_management.InterruptProcessingException):
         train(tiny, minutes=10.0)
     saved = LoadCachePredictor.execute("tiny.safetensors").result[0]
@@ -108,9 +113,11 @@ def test_only_a_plain_file_name_is_written(tmp_path, name):
 
 def test_an_existing_file_is_not_overwritten(tmp_path, folder):
     folder.mkdir()
-    (folder / "tiny.safetensors").write_bytes(b"")
-    with pytest.raises(ValueError, match="exists already: choose another name"):
-        train(tiny_dit(tmp_path / "dit.safetensors"))
+    for name in ("tiny", "tiny_2"):
+        (folder / f"{name}.safetensors").write_bytes(b"")
+    train(tiny_dit(tmp_path / "dit.safetensors"))
+    assert (folder / "tiny.safetensors").read_bytes() == (folder / "tiny_2.safetensors").read_bytes() == b""
+    assert LoadCachePredictor.execute("tiny_3.safetensors").result[0].log
 
 
 @pytest.mark.parametrize("kind", ["block", "light"])

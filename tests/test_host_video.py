@@ -28,7 +28,7 @@ def wan() -> TinyModel:
 def sampled(tiny: TinyModel, batch: int = 1, **settings) -> tuple[ReportHandle, str]:
     model, handle = ApplyTokenCache.execute(tiny.model, **{**APPLY, **settings}).result
     latent = tiny.sample(model, batch=batch)
-    return handle, TokenCacheReport.execute(handle, {"samples": latent}).result[0]
+    return handle, TokenCacheReport.execute({"samples": latent}, handle).result[0]
 
 
 def test_a_videos_report_and_heatmap_know_its_frames(wan: TinyModel):
@@ -39,12 +39,12 @@ def test_a_videos_report_and_heatmap_know_its_frames(wan: TinyModel):
     assert "frames: 3 of 15 tokens (5 x 3); P-steps computed " in text
     assert report.frame_counts.sum() == pytest.approx(0.3 * 45, abs=0.5)
     frames = torch.full((2 * 9, 80, 48, 3), 0.5)
-    overlay = CacheHeatmapPreview.execute(handle, frames).result[0]
+    overlay = CacheHeatmapPreview.execute(frames, handle).result[0]
     assert overlay.shape == (18, 480, 288, 3)
     for video in (0, 9):    # the first frame alone, then two latent frames over four each
         same = [torch.equal(overlay[frame], overlay[frame + 1]) for frame in range(video, video + 8)]
         assert same == [False, True, True, True, False, True, True, True]
-    played = CacheHeatmapPreview.execute(handle, frames).ui
+    played = CacheHeatmapPreview.execute(frames, handle).ui
     assert len(played["tokencache_pictures"]) == 18 and played["tokencache_player"][0]["grid"] == [3, 5, 3]
     assert played["tokencache_player"][0]["frames"] == [0, 1, 1, 1, 1, 2, 2, 2, 2]
 
@@ -56,7 +56,7 @@ def test_a_pictures_tokens_have_places_also_before_reference_images(make: Callab
     report = handle.latest()
     assert (report.grid.frames, report.grid.rows, report.grid.columns) == (1, 10, 7) and "frames" not in text
     assert (report.token_counts.shape[1] > 70) == (make is flux1_kontext)
-    assert CacheHeatmapPreview.execute(handle, torch.rand(1, 160, 112, 3)).result[0].shape == (1, 480, 336, 3)
+    assert CacheHeatmapPreview.execute(torch.rand(1, 160, 112, 3), handle).result[0].shape == (1, 480, 336, 3)
 
 
 def test_windows_in_time_have_no_map_and_the_nodes_say_so(wan: TinyModel):
@@ -69,5 +69,5 @@ def test_windows_in_time_have_no_map_and_the_nodes_say_so(wan: TinyModel):
     wan.sample(model)
     report, frames = handle.latest(), torch.rand(9, 80, 48, 3)
     assert report.compute < 1 and report.grid is None and "no map of the tokens: runs in context windows" in report.text()
-    shown = CacheHeatmapPreview.execute(handle, frames)
+    shown = CacheHeatmapPreview.execute(frames, handle)
     assert shown.result[0] is frames and shown.ui["tokencache_player"][0]["notes"] == [report.unplaced]

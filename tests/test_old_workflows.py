@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comfy_page import comfy_page, needs_chromium
+from comfy_page import needs_chromium
 from comfy_server import ComfyServer
-from workflow_page import TINY, WorkflowPage, check_run, missing, tiny_model
+from workflow_page import TINY, WorkflowPage, check_run, missing, workflow_page
 from workflow_to_api import read_workflow
 
 FOLDER = Path(__file__).resolve().parent / "old_workflows"
@@ -52,9 +52,8 @@ pytestmark = [pytest.mark.server, needs_chromium]
 
 @pytest.fixture(scope="module")
 def page(comfy_server: ComfyServer) -> Iterator[WorkflowPage]:
-    tiny_model(comfy_server)
-    with comfy_page(comfy_server) as comfy:
-        yield WorkflowPage(comfy, comfy_server)
+    with workflow_page(comfy_server) as page:
+        yield page
 
 
 @pytest.mark.parametrize("name", MEANT)

@@ -112,8 +112,7 @@ def test_a_run_is_played_by_mouse_and_keyboard(page: PlayerPage):
 
 
 def test_a_run_is_there_after_a_reload_and_in_a_saved_picture(page: PlayerPage, comfy_server: ComfyServer):
-    page.run()
-    page.page.wait_for_function("() => fetch('/queue').then(reply => reply.json()).then(queue => !queue.queue_running.length)")
+    page.comfy.run_to_the_end(comfy_server, 90)
     page.page.reload()
     page.at(1)
     expect(page.notes).to_be_hidden()

@@ -11,7 +11,7 @@ import pytest
 from comfy_page import ComfyPage, comfy_page, needs_chromium
 from comfy_server import ComfyServer
 from playwright.sync_api import Page, expect
-from tiny_dit import tiny_dit_file
+from workflow_page import tiny_model
 
 WORKFLOW = Path(__file__).resolve().parent.parent / "example_workflows" / "quick_start.json"
 PANEL = {"report": "TokenCache report", "compare": "Comparison with and without TokenCache"}
@@ -43,24 +43,13 @@ TO_REPORT = """() => {
 
 
 def tiny_workflow(comfy_server: ComfyServer) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    folder = comfy_server.output / "diffusion_models"   # ComfyUI looks for models there too
-    folder.mkdir(exist_ok=True)
-    tiny_dit_file(folder / "reported.safetensors", in_channels=3, input_size=32, num_classes=9)
+    tiny_model(comfy_server, "reported.safetensors")
     values = {
         "Load DiT": {"dit_name": "reported.safetensors"}, "Classes of the nine pictures": {"label": "0, 1"},
         "Empty pixel latent": {"batch_size": 2},
         "KSampler without TokenCache": {"steps": 6}, "KSampler with TokenCache": {"steps": 6},
     }
     return json.loads(WORKFLOW.read_text(encoding="utf-8")), values
-
-
-def run_to_the_end(page: ComfyPage, server: ComfyServer) -> None:
-    before = len(server.get("/history"))
-    page.run()
-    page.page.wait_for_function(
-        "async before => { const reply = await fetch('/history'); return Object.keys(await reply.json()).length > before }", arg=before,
-        timeout=SECONDS,
-    )
 
 
 def check_report(page: Page) -> None:
@@ -81,7 +70,7 @@ def test_report_and_comparison_on_the_page(comfy_server: ComfyServer):
         comfy.open(*tiny_workflow(comfy_server))
         page.evaluate(ADD_COMPARE)
         expect(page.get_by_label(PANEL["compare"])).to_contain_text("Run the workflow")
-        run_to_the_end(comfy, comfy_server)
+        comfy.run_to_the_end(comfy_server, SECONDS / 1000)
 
         compare = page.get_by_label(PANEL["compare"])
         expect(compare).to_contain_text("by the clock, measured in this run", timeout=SECONDS)

@@ -16,7 +16,14 @@ from playwright.sync_api import expect
 WORKFLOWS = Path(__file__).resolve().parent.parent / "example_workflows"
 OPENED = "quick_start"
 SECONDS = 30_000
+NEW_ID = re.compile(r"(?!0{8})[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 FETCHED = re.compile("^blob:")     # a picture that is missing is replaced by one of the page's own
+
+
+@pytest.mark.parametrize("file", sorted(WORKFLOWS.glob("*.json")), ids=lambda file: file.stem)
+def test_every_copy_of_a_template_is_a_workflow_of_its_own(file: Path):
+    """The page gives one without an id its own; with one, a fresh copy would show the runs of all others."""
+    assert "id" not in json.loads(file.read_text(encoding="utf-8"))
 
 
 @needs_chromium
@@ -39,4 +46,5 @@ def test_all_workflows_are_in_the_template_browser_and_open_from_there(comfy_ser
         wanted = sorted(node["type"] for node in json.loads((WORKFLOWS / f"{OPENED}.json").read_text(encoding="utf-8"))["nodes"])
         comfy.page.wait_for_function("wanted => app.graph.nodes.map(node => node.type).sort().join() === wanted", arg=",".join(wanted), timeout=SECONDS)
         expect(browser).to_be_hidden()
+        assert NEW_ID.fullmatch(comfy.page.evaluate("() => app.rootGraph.id"))
         assert not comfy.errors and not said

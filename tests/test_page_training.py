@@ -14,7 +14,7 @@ import pytest
 from comfy_page import ComfyPage, comfy_page, needs_chromium
 from comfy_server import ComfyServer
 from playwright.sync_api import Locator, expect
-from tiny_dit import tiny_dit_file
+from workflow_page import tiny_model
 
 from tokencache_core.predictor_file import read_trained_cache
 
@@ -39,9 +39,7 @@ def wait_for(what: Callable[[], object], server: ComfyServer, seconds: float = 6
 
 def open_training(comfy: ComfyPage, server: ComfyServer, file: Path, seed: int) -> Locator:
     """The example on a tiny model, and its training's panel. seed: another one for each, or the host would take what it has."""
-    folder = server.output / "diffusion_models"   # ComfyUI looks for models there too
-    folder.mkdir(exist_ok=True)
-    tiny_dit_file(folder / "paged.safetensors", in_channels=3, input_size=32, num_classes=9)
+    tiny_model(server, "paged.safetensors")
     workflow = {**json.loads(WORKFLOW.read_text(encoding="utf-8")), "id": str(uuid4())}   # the server remembers others' trainings in the example
     comfy.open(workflow, {
         "Load DiT": {"dit_name": "paged.safetensors"},
@@ -75,9 +73,10 @@ def test_a_training_is_watched_through_a_reload_stopped_and_kept(comfy_server: C
         expect(panel.get_by_role("status")).to_have_text(GOING, timeout=SECONDS)
         expect(panel).to_contain_text("predicted")
         expect(chart.locator("polyline.loss")).to_have_count(1)
-        before = chart.screenshot()
         expect(chart.locator("circle.held-out").first).to_be_visible(timeout=SECONDS)
         expect(panel).to_contain_text("by the clock")
+        before, seen = chart.screenshot(), chart.get_attribute("aria-label")
+        expect(chart).not_to_have_attribute("aria-label", seen, timeout=SECONDS)
         assert chart.screenshot() != before
         axis = chart.locator("text").all_text_contents()
         assert sum(text.replace(".", "").isdigit() for text in axis) >= 4 and {"seconds", "minutes"} & set(axis)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comfy_page import comfy_page, needs_chromium
+from comfy_page import needs_chromium
 from comfy_server import ComfyServer
 from playwright.sync_api import expect
-from workflow_page import TINY, WorkflowPage, check_run, missing, overlapping, tiny_model
+from workflow_page import TINY, WorkflowPage, check_run, missing, overlapping, workflow_page
 from workflow_to_api import read_workflow, to_api
 
 FOLDER = Path(__file__).resolve().parent.parent / "example_workflows"
@@ -50,9 +50,8 @@ pytestmark = [pytest.mark.server, needs_chromium]
 
 @pytest.fixture(scope="module")
 def page(comfy_server: ComfyServer) -> Iterator[WorkflowPage]:
-    tiny_model(comfy_server)
-    with comfy_page(comfy_server) as comfy:
-        yield WorkflowPage(comfy, comfy_server)
+    with workflow_page(comfy_server) as page:
+        yield page
 
 
 @pytest.fixture
@@ -101,6 +100,16 @@ def test_it_runs_and_its_panels_show_numbers(page: WorkflowPage, no_files_left, 
             expect(panel.locator(place).first).to_have_text(re.compile(numbers), timeout=10_000)
             assert not panel.evaluate(SCROLLS), f"{label}: not all of it is in sight"
     assert not overlapping(nodes)
+    page.check_errors()
+
+
+def test_with_apply_tokencache_bypassed_it_runs_uncached_and_its_panels_say_so(page: WorkflowPage):
+    page.open(read_workflow(FOLDER / "quick_start.json"), SHORT["quick_start"])
+    page.page.evaluate("() => { app.graph.nodes.find(node => node.type === 'TokenCacheApply').mode = 4 }")
+    check_run(page.run())
+    for label in ("TokenCache report", "Cache heatmap player"):
+        panel = page.page.get_by_role("group", name=label, exact=True)
+        expect(panel).to_contain_text("Apply TokenCache is bypassed, so that this run was not cached", timeout=10_000)
     page.check_errors()
 
 

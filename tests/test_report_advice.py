@@ -50,6 +50,13 @@ def test_few_steps():
     assert only(run("I")).startswith("1 step is too few to cache")
 
 
+def test_few_steps_of_which_some_are_forecast():
+    text = only(run("IIPP"))     # 4 / 2: more than LITTLE_GAIN, and yet
+    assert text.startswith("4 steps are few to cache:") and "20 steps" in text
+    assert only(run("IIPPIPPIPPIP")).startswith("12 steps are few to cache:")
+    assert advice(run("IIPPIPPIPPIPP")) == ()    # 13
+
+
 def test_a_schedule_of_nearly_all_i_steps():
     text = only(run("IIIP" * 5))     # 20 / 15
     assert text.startswith("the schedule leaves little to cache in 20 steps: 15 of them") and "1.3x" in text and "longer interval" in text
@@ -67,11 +74,11 @@ def test_misses_are_counted_and_placed():
 
 
 def test_a_sampler_that_evaluates_twice():
-    report = run("IIPPPPIIPPPPIIPPPPII", conditions=RunConditions(steps=10, sampler="heun"))
+    report = run("IIPPPPIIPPPPIIPPPPIIPPPPIIPP", conditions=RunConditions(steps=14, sampler="heun"))
     report = replace(report, steps=tuple(replace(step, index=place // 2) for place, step in enumerate(report.steps)))
     text = only(report)
-    assert text.startswith("this sampler (heun) calls the model twice per step: 20 evaluations for 10 steps")
-    assert advice(replace(report, conditions=RunConditions(steps=14))) == ()     # 20 < 21
+    assert text.startswith("this sampler (heun) calls the model twice per step: 28 evaluations for 14 steps")
+    assert advice(replace(report, conditions=RunConditions(steps=19))) == ()     # 28 < 28.5
 
 
 def test_fresh_noise_matters_where_something_is_forecast():
@@ -87,6 +94,14 @@ def test_a_predictor_of_another_size():
     assert text.startswith("the predictor was trained at 512 x 512 px, you run 1024 x 1024 px.")
     assert advice(run(conditions=conditions, latent=LatentShape((66, 64)))) == ()    # 3 % more tokens
     assert advice(run(conditions=conditions, latent=LatentShape())) == ()            # nobody knows
+
+
+def test_a_model_of_one_size_alone():
+    conditions = RunConditions(model_size=(32, 32), pixels=1)
+    text = only(run(conditions=conditions, latent=LatentShape((512, 512))))
+    assert text.startswith("this model was trained at 32 x 32 px alone, you run 512 x 512 px") and text.endswith("Take an empty latent of 32 x 32 px.")
+    assert advice(run(conditions=conditions, latent=LatentShape((36, 32)))) == ()    # an eighth more tokens
+    assert only(run(conditions=conditions, latent=LatentShape((16, 32))))
 
 
 @pytest.mark.parametrize(("size", "pixels", "words"), [
@@ -109,6 +124,8 @@ def test_a_slow_start():
 def test_the_clock_gains_far_less_than_the_compute():
     text = only(run(p_step=0.6))     # allowed: 20 / 8; got: 19 / (7 + 7.2)
     assert "a P-step computed 0% of the block-tokens, but took 60% of a whole step's time" in text and "outside of the blocks" in text
+    assert "(a learned forecast) is computed there" in only(run(p_step=0.6, learned="a learned forecast"))
+    assert "outside of the blocks" in only(run(p_step=0.6, computed=10, learned="a learned forecast"))   # and tokens besides
     short = only(run(whole=0.01, p_step=0.006))
     assert "This model's steps are too short (10.0 ms)" in short
 

@@ -95,7 +95,7 @@ def test_it_learns_and_the_model_stays_bit_identical(training):
     for _ in range(8):
         training.step()
     assert training.held_out(training.learned()) < 0.95 * without
-    assert [point.held_out is not None for point in training.log] == [False, True] * 4
+    assert [point.held_out is not None for point in training.log] == [True, True] + [False, True] * 3
     assert all(torch.equal(a, b) for a, b in zip(model_before, plain)) and all(weight.grad is None for weight in plain)
 
 
@@ -239,8 +239,8 @@ def test_resuming_is_exact(training, tmp_path):
 
 
 def test_the_best_measured_weights_are_kept_and_saved(training, tmp_path, monkeypatch):
-    measured = iter([0.3, 0.2, 0.4])
-    monkeypatch.setattr(training, "held_out", lambda learned: next(measured))     # after iterations 2, 4 and 6
+    measured = iter([0.5, 0.3, 0.2, 0.4])
+    monkeypatch.setattr(training, "held_out", lambda learned: next(measured))     # after iterations 1, 2, 4 and 6
     averages = []
     for _ in range(6):
         training.step()
@@ -256,16 +256,18 @@ def test_the_best_measured_weights_are_kept_and_saved(training, tmp_path, monkey
 
 
 def test_the_last_weights_are_measured_at_the_end(training):
-    training.step()
-    assert training.best is None and training.log[-1].held_out is None
+    for _ in range(3):
+        training.step()
+    assert training.log[-1].held_out is None
     outcome = training.finish()
-    assert training.log[-1].held_out == training.best.held_out == outcome.drift
-    assert all(torch.equal(a, b) for a, b in zip(training.best.weights, training.average))
+    measured = [point.held_out for point in training.log]
+    assert min(measured) == training.best.held_out == outcome.drift
+    assert measured[-1] == training.held_out(training._learned(training.average, training.shares))
     assert outcome.without == training.held_out(Learned()) and outcome.speedup > 0
     assert outcome.notes["held_out_drift"] == f"{outcome.drift:.4g}"
     training.step()                                        # measured in the step itself
-    measured = training.log[-1].held_out
-    assert measured is not None and training.finish().drift == min(measured, training.log[0].held_out)
+    measured.append(training.log[-1].held_out)
+    assert measured[-1] is not None and training.finish().drift == min(measured)
 
 
 def kept_bytes(plan: TrainingPlan) -> tuple[int, Training]:

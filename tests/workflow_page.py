@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import page_errors
-from comfy_page import ComfyPage
+from comfy_page import ComfyPage, comfy_page
 from comfy_server import ComfyServer
 from playwright.sync_api import Page
 from tiny_dit import tiny_dit_file
@@ -25,11 +26,11 @@ NODES = """() => app.graph.nodes.map(node => ({
 }))"""
 
 
-def tiny_model(server: ComfyServer) -> None:
-    """Puts what TINY names where the server finds it; nine classes, by number."""
+def tiny_model(server: ComfyServer, name: str) -> None:
+    """Puts a DiT of nine classes, by number, where the server finds it."""
     folder = server.output / "diffusion_models"   # ComfyUI looks for models there too
     folder.mkdir(exist_ok=True)
-    tiny_dit_file(folder / TINY["Load DiT"]["dit_name"], in_channels=3, input_size=32, num_classes=9)
+    tiny_dit_file(folder / name, in_channels=3, input_size=32, num_classes=9)
 
 
 class WorkflowPage:
@@ -54,16 +55,18 @@ class WorkflowPage:
 
     def run(self) -> dict[str, Any]:
         """The server's record of a run that the button has started."""
-        before, give_up = self.server.get("/history").keys(), time.monotonic() + SECONDS
-        self.comfy.run()
-        while not (ended := self.server.get("/history").keys() - before):
-            assert time.monotonic() < give_up, f"nothing has ended in {SECONDS} s; the server said:\n{self.server.log_tail()}"
-            self.page.wait_for_timeout(100)     # and not sleep: the page's events are heard meanwhile
-        (key,) = ended
-        return self.server.get("/history")[key]
+        return self.comfy.run_to_the_end(self.server, SECONDS)
 
     def check_errors(self) -> None:
         assert not self.comfy.errors and not self.said, "\n".join([*self.comfy.errors, *self.said])
+
+
+@contextmanager
+def workflow_page(server: ComfyServer) -> Iterator[WorkflowPage]:
+    """A page, and the model that TINY names."""
+    tiny_model(server, TINY["Load DiT"]["dit_name"])
+    with comfy_page(server) as comfy:
+        yield WorkflowPage(comfy, server)
 
 
 def missing(nodes: list[dict[str, Any]]) -> list[str]:

@@ -60,7 +60,7 @@ def _predictor_lines(trained: TrainedCache) -> Iterator[str]:
     predictor, repair, calibration, log = trained.predictor, trained.repair, trained.calibration, trained.log
     yield f"kind: {_kind(trained)}"
     yield f"fits: {trained.fingerprint.architecture}"
-    yield "settings: " + ", ".join(f"{name} {value}" for name, value in asdict(trained.settings).items())
+    yield f"settings: {trained.settings.text()}"
     yield f"interval: {trained.interval}"
     shares = " ".join(f"{share:.3g}" for share in trained.shares)
     yield f"block shares: {shares or f'as the settings say ({trained.settings.shares})'}"

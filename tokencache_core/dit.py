@@ -209,6 +209,11 @@ class DiT(nn.Module):
         """One block of the pass; a host overrides it to let others hook in."""
         return block(tokens, c, transformer_options=options)
 
+    @property
+    def trained_size(self) -> tuple[int, int]:
+        """(H, W) of the latents or pictures that it was trained on."""
+        return (self.config.input_size, self.config.input_size)
+
     def check_size(self, height: int, width: int) -> None:
         """ValueError for an input size (latent or picture, as the network sees it) that this DiT cannot run at."""
         patch, trained = self.config.patch_size, self.config.input_size

@@ -38,6 +38,14 @@ class Learned:
                     f"a learned forecast is of the blocks {first} to {last}, but the model has {len(blocks)}; train a predictor for it"
                 )
 
+    def text(self) -> str:
+        """What there is of it, in words; empty: nothing."""
+        parts = {
+            "a learned forecast": self.forecasts, "a LoRA repair of the last blocks": self.repair is not None,
+            "scores of a Cache Predictor": self.predictor is not None,
+        }
+        return ", ".join(part for part, there in parts.items() if there)
+
     def on(self, device: torch.device) -> Learned:
         """The same on `device`: a copy where it is elsewhere."""
         def placed(module: nn.Module) -> nn.Module:

@@ -95,7 +95,7 @@ class Preset:
 
     def text(self) -> str:
         lines = [
-            f"goal: {self.goal}", f"{self.i_steps} of {self.steps} steps are I-steps; {self.settings}",
+            f"goal: {self.goal}", f"{self.i_steps} of {self.steps} steps are I-steps; {self.settings.text()}",
             f"predicted: {self.predicted.text()}",
             f"measured on other samples: {'not yet' if self.measured is None else self.measured.text()}",
             *(f"{name}: {text}" for name, text in self.notes.items()),

@@ -46,19 +46,21 @@ class RunConditions:
     """What whoever ran it knows of a run besides; nothing of it need be known.
 
     steps: of the sampler's schedule; 0: not known. sampler: its name. fresh_noise: whether it adds noise of its own on every step. trained_on:
-    the size of the latents, without batch and channels, that the predictor was trained on. pixels: that one place of a latent spans.
+    the size of the latents, without batch and channels, that the predictor was trained on. model_size: that the model itself was, if it was
+    trained at one alone. pixels: that one place of a latent spans.
     """
 
     steps: int = 0
     sampler: str = ""
     fresh_noise: bool | None = None
     trained_on: tuple[int, ...] = ()
+    model_size: tuple[int, ...] = ()
     pixels: int = 0
 
 
 @dataclass(frozen=True)
 class Report:
-    """A finished run. latent: that it sampled.
+    """A finished run. settings, learned: what it ran with, in words; nothing learned: empty. latent: that it sampled.
 
     memory_bytes: the most that the cache held at one time; expected_bytes: the same, as told before anything was stored. storage: in what
     form it was held.
@@ -68,6 +70,7 @@ class Report:
     memory_bytes: int
     settings: str
     notes: tuple[str, ...] = ()
+    learned: str = ""
     latent: LatentShape = LatentShape()
     expected_bytes: int = 0
     storage: str = ""
@@ -141,6 +144,7 @@ class Report:
             f"time: I-step {median(i_seconds) * 1000:.1f} ms" + (f", P-step {median(p_seconds) * 1000:.1f} ms" if p_seconds else ""),
             f"memory held by the cache: {in_units(self.memory_bytes)}, expected {in_units(self.expected_bytes)} ({self.storage})",
             f"settings: {self.settings}",
+            f"predictor: {self.learned or 'none'}",
         ]
         return "\n".join([*lines, *self._places(), *self.notes])
 

@@ -15,13 +15,14 @@ SHORT_STEP = 0.02       # seconds; what a host does around the blocks weighs bes
 SLOW_START = 2.0        # times another I-step
 NOTICED = 0.05          # share of a run's seconds
 OTHER_SIZE = 1.1        # times the tokens
+FAR_FROM_ITS_SIZE = 1.5  # times the tokens that a model of one size was trained on
 
 
 def advice(report: Report) -> tuple[str, ...]:
     """One sentence or a few for each thing that holds, the most telling first; none where all is well."""
     rules = (
-        _hardly_any_p_steps, _p_steps_that_compute_much, _misses, _several_evaluations, _fresh_noise, _trained_at_another_size,
-        _slow_start, _slower_than_its_compute,
+        _far_from_the_models_size, _hardly_any_p_steps, _few_steps, _p_steps_that_compute_much, _misses, _several_evaluations, _fresh_noise, 
+        _trained_at_another_size, _slow_start, _slower_than_its_compute,
     )
     return tuple(text for text in (rule(report) for rule in rules) if text)
 
@@ -41,6 +42,16 @@ def _hardly_any_p_steps(report: Report) -> str:
         few = f"{steps} {_plural(steps, 'step is', 'steps are')} too few to cache"
         return f"{few}: {known}. Take 20 steps or more, or a longer interval in the I-Step Scheduler."
     return f"the schedule leaves little to cache in {steps} steps: {known}. Take a longer interval, or fewer I-steps, in the I-Step Scheduler."
+
+
+def _few_steps(report: Report) -> str:
+    steps = _steps(report)
+    if steps > FEW_STEPS or not _of_kind(report, "P") or _hardly_any_p_steps(report):
+        return ""
+    return (
+        f"{steps} steps are few to cache: from one to the next the model's answer changes much, and a forecast of it may be far off. Look at the "
+        "picture with Compare with and without TokenCache, or take 20 steps or more."
+    )
 
 
 def _p_steps_that_compute_much(report: Report) -> str:
@@ -87,16 +98,22 @@ def _fresh_noise(report: Report) -> str:
 
 def _trained_at_another_size(report: Report) -> str:
     trained, run = report.conditions.trained_on, report.latent.size
-    if not trained or len(trained) != len(run):
-        return ""
-    more = math.prod(run) / math.prod(trained)
-    if 1 / OTHER_SIZE <= more <= OTHER_SIZE:
+    if not _differ(trained, run, OTHER_SIZE):
         return ""
     pixels = report.conditions.pixels
     return (
         f"the predictor was trained at {size_in_words(trained, pixels)}, you run {size_in_words(run, pixels)}. Train one at this size, or compare "
         "with a run without a predictor."
     )
+
+
+def _far_from_the_models_size(report: Report) -> str:
+    size, run = report.conditions.model_size, report.latent.size
+    if not _differ(size, run, FAR_FROM_ITS_SIZE):
+        return ""
+    pixels = report.conditions.pixels
+    own = size_in_words(size, pixels)
+    return f"this model was trained at {own} alone, you run {size_in_words(run, pixels)}: without the cache, too, its pictures fall apart there. Take an empty latent of {own}."
 
 
 def _slow_start(report: Report) -> str:
@@ -124,6 +141,11 @@ def _slower_than_its_compute(report: Report) -> str:
             f"{known}. This model's steps are too short ({whole * 1000:.1f} ms): what happens around the blocks weighs more. Larger pictures or "
             "batches gain more; a longer interval in the I-Step Scheduler does too."
         )
+    if report.learned and not share:
+        return (
+            f"{known}: what the predictor has learned ({report.learned}) is computed there, and it weighs more beside a small model. Without a predictor "
+            "P-steps take less time and are less exact; Compare with and without TokenCache shows both."
+        )
     return (
         f"{known}: much time is spent outside of the blocks (ControlNet, patches of other nodes, memory moved to and fro), or in gathering tokens. "
         "With cache_ratio 1 and last_blocks 0 P-steps do least; leave out other nodes that patch the model to see what they take."
@@ -136,6 +158,14 @@ def size_in_words(size: tuple[int, ...], pixels: int) -> str:
         return f"a latent of {' x '.join(map(str, size))}"
     height, width = (length * pixels for length in size[-2:])
     return f"{width} x {height} px" + (f" and {size[0]} latent frames" if len(size) == 3 else "")
+
+
+def _differ(size: tuple[int, ...], run: tuple[int, ...], times: float) -> bool:
+    """Whether one has more than so many times the places of the other; False where they cannot be compared."""
+    if not size or len(size) != len(run):
+        return False
+    more = math.prod(run) / math.prod(size)
+    return not 1 / times <= more <= times
 
 
 def _of_kind(report: Report, kind: str) -> list[StepRecord]:

@@ -215,7 +215,7 @@ class Session:
         steps = tuple(evaluation.record() for evaluation in self.evaluations)
         return Report(
             steps=steps, memory_bytes=self.memory_bytes, expected_bytes=self.memory.most, storage=str(self.memory.form),
-            settings=str(self.settings), notes=tuple(self.notes), latent=self.latent,
+            settings=self.settings.text(), learned=self.learned.text(), notes=tuple(self.notes), latent=self.latent,
         )
 
     def _planner(self) -> Planner:

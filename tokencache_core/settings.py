@@ -45,3 +45,12 @@ class CacheSettings:
         for name, choices in (("context", CONTEXTS), ("score", SCORES), ("shares", SHARES)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
+
+    def text(self) -> str:
+        """In words, by the names that Apply TokenCache gives them."""
+        values = {
+            "cache_ratio": f"{self.cache_ratio:g}", "forecast_order": self.order, "last_blocks": self.last_blocks, "context": self.context,
+            "score": self.score + (f" (seed {self.seed})" if self.score == "random" else ""), "shares": self.shares,
+            "corrector": f"{self.corrector:g}",
+        }
+        return ", ".join(f"{name} {value}" for name, value in values.items())

@@ -105,7 +105,7 @@ class Training:
         if self.planner is not None:
             found, share = self._mean(self.planner.shares()), max(self.plan.average, 1 / self.iteration)
             self.shares = tuple(old + share * (new - old) for old, new in zip(self.shares or found, found))
-        held_out = self._measure() if self.iteration % self.plan.held_out_every == 0 else None
+        held_out = self._measure() if self.iteration == 1 or self.iteration % self.plan.held_out_every == 0 else None
         loss, seconds = self._mean((sum(losses) / len(losses), time.monotonic() - started))
         self.seconds += seconds
         self.log.append(TrainingPoint(self.iteration, self.seconds, loss, held_out))

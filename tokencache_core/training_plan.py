@@ -29,7 +29,7 @@ class TrainingPlan:
     are averaged for one update; an iteration's last update takes what is left. precision: "bf16" runs the model in mixed
     precision (torch.autocast), for GPUs. checkpointing: run the last blocks again when their gradient is taken, instead of keeping
     what it needs. average: share that an iteration's weights have in the running average once it is
-    warm. held_out_every: iterations between measurements on the held-out run.
+    warm. held_out_every: iterations between measurements on the held-out run; the first is measured, too.
     """
 
     settings: CacheSettings

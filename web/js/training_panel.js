@@ -78,7 +78,8 @@ class TrainingPanel {
   draw() {
     if (!this.numbers) return
     const { loss, held_out } = this.numbers
-    drawChart(this.chart, [{ name: "loss", points: loss, dots: false }, { name: "held-out", points: held_out, dots: true }])
+    if (this.numbers.running && !loss.length) this.chart.replaceChildren(quiet(text("training_no_dots")))
+    else drawChart(this.chart, [{ name: "loss", points: loss, dots: false }, { name: "held-out", points: held_out, dots: true }])
     this.chart.setAttribute("aria-label", text("training_chart", { count: this.numbers.iteration }))
   }
 
