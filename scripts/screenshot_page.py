@@ -19,6 +19,7 @@ ROOM = (1480, 1230)     # from there to the queue's buttons, and to the page's f
 MARGIN = 12
 RUN_SECONDS = 1800.0
 REST_SECONDS = 30.0
+FRAMES = 1000.0     # milliseconds, until the page has moved its panels to where the graph has gone
 ALONE = """([kind, values]) => {
     app.graph.clear()
     const node = LiteGraph.createNode(kind)
@@ -84,6 +85,7 @@ def bring_to_view(comfy: ComfyPage, kind: str = "", groups: tuple[int, ...] = ()
     box = comfy.page.evaluate(TO_VIEW, [kind, groups, CORNER, ROOM])
     if box is None:
         raise BrowserError(f"The workflow on the page has no node {kind}: look into its JSON file.")
+    comfy.page.wait_for_timeout(FRAMES)
     return box
 
 
@@ -100,7 +102,10 @@ def picture_of_panel(comfy: ComfyPage, kind: str) -> bytes:
     panel = comfy.page.evaluate_handle("kind => app.graph.nodes.find(node => node.type === kind).widgets.find(widget => widget.element)?.element", kind)
     if panel.as_element() is None:
         raise BrowserError(f"{kind} has no panel on the page: did its script load?")
-    return _at_rest(comfy, panel.as_element().bounding_box())
+    box = panel.as_element().bounding_box()
+    if box is None:
+        raise BrowserError(f"The panel of {kind} is not to be seen on the page, though its node is.")
+    return _at_rest(comfy, box)
 
 
 def _at_rest(comfy: ComfyPage, clip: dict[str, float]) -> bytes:
