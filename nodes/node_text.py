@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
+
+
+def tell_written(what: str, file: Path) -> None:
+    """Without the folders of this machine: pictures of the page are shared."""
+    tell(f"{what} written to {file.parent.name}/{file.name}")
 
 
 def tell(text: str) -> None:

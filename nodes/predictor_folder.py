@@ -16,7 +16,7 @@ from ..tokencache_core.lora import plain_lora
 from ..tokencache_core.predictor_file import SUFFIX, save_trained_cache
 from ..tokencache_core.trained_cache import TrainedCache
 from .families import family_of
-from .node_text import tell
+from .node_text import tell_written
 
 FOLDER = "tokencache"
 
@@ -46,7 +46,7 @@ def plain_export(trained: TrainedCache, model: ModelPatcher, name: str) -> Calla
     def export() -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         save_file(plain_lora(trained.repair, lambda index: f"{paths[index]}."), file)
-        tell(f"plain LoRA written to {file}")
+        tell_written("plain LoRA", file)
     return export
 
 
@@ -61,5 +61,5 @@ def keep_in(file: Path) -> Callable[[TrainedCache], None]:
     def keep(trained: TrainedCache) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         save_trained_cache(trained, file)
-        tell(f"predictor written to {file}")
+        tell_written("predictor", file)
     return keep

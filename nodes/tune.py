@@ -19,7 +19,7 @@ from ..tokencache_core.tuning_space import space
 from .families import family_of
 from .host_run import HostRun, honouring_sessions
 from .model_hooks import is_euler
-from .node_text import tell
+from .node_text import tell_written
 
 
 def tune(
@@ -61,6 +61,6 @@ def tune(
         if preset is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
             save_preset(preset, file)
-            tell(f"preset written to {file}")
+            tell_written("preset", file)
             logging.info(preset.text())
     return preset

@@ -16,7 +16,7 @@ from workflow_to_api import read_workflow, to_api
 
 FOLDER = Path(__file__).resolve().parent.parent / "example_workflows"
 EVERY = sorted(FOLDER.glob("*.json"))
-STEPS = 8
+STEPS = 14     # enough for a report to have no more to say than of a usual run
 SHORT = {    # workflow -> what makes it a short run of a small model, or where a predictor binds it to the pack's own, of one picture
     "quick_start": {
         **TINY, "Classes of the nine pictures": {"label": "0, 1"}, "KSampler without TokenCache": {"steps": STEPS},

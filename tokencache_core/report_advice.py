@@ -21,7 +21,7 @@ FAR_FROM_ITS_SIZE = 1.5  # times the tokens that a model of one size was trained
 def advice(report: Report) -> tuple[str, ...]:
     """One sentence or a few for each thing that holds, the most telling first; none where all is well."""
     rules = (
-        _far_from_the_models_size, _hardly_any_p_steps, _few_steps, _p_steps_that_compute_much, _misses, _several_evaluations, _fresh_noise, 
+        _far_from_the_models_size, _hardly_any_p_steps, _few_steps, _p_steps_that_compute_much, _misses, _several_evaluations, _fresh_noise,
         _trained_at_another_size, _slow_start, _slower_than_its_compute,
     )
     return tuple(text for text in (rule(report) for rule in rules) if text)
