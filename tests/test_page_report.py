@@ -60,6 +60,8 @@ def check_report(page: Page) -> None:
     expect(panel).to_contain_text("6 steps are too few to cache: 4 of them were I-steps")
     assert panel.locator(".big").inner_text().split("x")[0].replace(".", "").isdigit()
     assert panel.locator(".bars div").count() == 6 and panel.locator(".bars .whole").count() == 4
+    strip, *bars = panel.locator(".bars, .bars div").evaluate_all("all => all.map(one => one.clientHeight)")
+    assert 26 <= strip == max(bars), "the strip takes what room there is, and the slowest evaluation all of the strip"
 
 
 @needs_chromium
