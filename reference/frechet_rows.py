@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from peers.registry import MODULES, peers_named
-from tokencache_core.bench_beats import around, sweeps, value_at
+from tokencache_core.bench_beats import TUNED, around, sweeps, value_at
 from tokencache_core.bench_protocol import Row
 from tokencache_core.bench_workload import Protocol, Workload
 from tokencache_core.cached import cached_sample
@@ -55,7 +55,7 @@ class RowMethod:
 
 
 def chosen_rows(rows: Sequence[Row], speedups: Sequence[float], best: int) -> list[int]:
-    """Indices of rows at each speed-up: of ours, of the `best` peers by PSNR there, and of the better solver with fewer steps.
+    """Indices of rows at each speed-up: of ours, swept and tuned, of the `best` peers by PSNR there, and of the better solver with fewer steps.
 
     A sweep seldom meets a speed-up exactly, so it is the two rows of its frontier on either side, between which distances are read off as PSNR is.
     """
@@ -67,7 +67,7 @@ def chosen_rows(rows: Sequence[Row], speedups: Sequence[float], best: int) -> li
 
         peers = sorted((name for name in found if name in MODULES), key=db, reverse=True)[:best]
         fewer = max((name for name in FEWER_STEPS if name in found), key=db, default=None)
-        for name in ("tokencache", *peers, *([fewer] if fewer else [])):
+        for name in ("tokencache", TUNED, *peers, *([fewer] if fewer else [])):
             for near in (around(found[name], speedup) if name in found else None) or ():
                 chosen[next(index for index, row in enumerate(rows) if row is near)] = None
     return list(chosen)

@@ -43,6 +43,12 @@ def test_a_sweep_that_does_not_reach_a_speed_up_has_no_row_there():
     assert [rows[index].method for index in chosen_rows(rows, [4.0], best=3)] == ["tokencache"] * 2
 
 
+def test_presets_stand_for_ours_where_the_sweep_ends():
+    rows = [row("tokencache", 2.0, 46), row("tokencache", 3.7, 38), row("tuned", 3.0, 41), row("tuned", 4.1, 37), row("bwcache", 2.0, 33), row("bwcache", 4.5, 25)]
+    chosen = [(rows[index].method, rows[index].speedup) for index in chosen_rows(rows, [4.0], best=1)]
+    assert chosen == [("tuned", 3.0), ("tuned", 4.1), ("bwcache", 2.0), ("bwcache", 4.5)]
+
+
 @pytest.fixture(scope="module")
 def work() -> Workload:
     return Workload(tiny_dit(in_channels=3, learn_sigma=False), Protocol(steps=8, samples=2, cfg=2.0))

@@ -14,30 +14,31 @@ from .block_spec import BlockSpec, TokenArgument
 from .token_index import TokenIndex
 
 
-@lru_cache(maxsize=64)
-def _signature(function: Callable[..., Any]) -> inspect.Signature:
-    return inspect.signature(function)
+@lru_cache(maxsize=256)
+def _names(function: Callable[..., Any], skipped: int, count: int, keywords: tuple[str, ...], positional: tuple[str, ...]) -> tuple[str, ...]:
+    """What `function` calls the first `count` of its arguments after `skipped` others, given these keywords with them.
+
+    TypeError where it could not be called so. positional: names for those that it takes as *args.
+    """
+    bound = inspect.signature(function).bind(*[None] * (skipped + count), **dict.fromkeys(keywords))
+    names: list[str] = []
+    for name, value in bound.arguments.items():
+        kind = bound.signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_POSITIONAL:
+            names += [each for each, _ in zip(positional, value, strict=True)]
+        elif len(names) < skipped + count:
+            names.append(name)
+    return tuple(names[skipped:])
 
 
 def _bind(method: Callable[..., Any], args: tuple, kwargs: dict[str, Any], positional: tuple[str, ...]) -> dict[str, Any]:
-    """The arguments of a call by name. Cached by the class's function, so that no module is kept alive."""
+    """The arguments of a call by name. A method's names are kept by its class's function, so that no module is kept alive."""
     function = getattr(method, "__func__", None)
     if function is None:
-        bound = inspect.signature(method).bind(*args, **kwargs)
+        names = _names.__wrapped__(method, 0, len(args), tuple(kwargs), positional)
     else:
-        bound = _signature(function).bind(method.__self__, *args, **kwargs)
-    arguments: dict[str, Any] = {}
-    for position, (name, value) in enumerate(bound.arguments.items()):
-        if function is not None and position == 0:
-            continue
-        kind = bound.signature.parameters[name].kind
-        if kind is inspect.Parameter.VAR_KEYWORD:
-            arguments.update(value)
-        elif kind is inspect.Parameter.VAR_POSITIONAL:
-            arguments.update(zip(positional, value, strict=True))
-        else:
-            arguments[name] = value
-    return arguments
+        names = _names(function, 1, len(args), tuple(kwargs), positional)
+    return dict(zip(names, args, strict=True)) | kwargs
 
 
 class BlockCall:

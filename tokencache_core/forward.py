@@ -44,6 +44,7 @@ class Forward:
         self.token_run: TokenRun | None = None
         self.added: set[int] = set()            # runs whose forecast this call has added already
         self.index: dict[tuple[int, int | None, bool], TokenIndex] = {}
+        self.no_token: dict[tuple[int, int], TokenIndex] = {}   # by rows and image tokens
         self.tap: AttentionTap | None = None
         self.override: Any = None               # of attention, by another than us
         self.block_seconds = 0.0
@@ -137,7 +138,7 @@ class Forward:
         if unit.first not in self.rows.runs:
             return self._whole(block_index, call)
         self.has_reused = True
-        self._count(block_index, call, TokenIndex(torch.empty(call.tokens.shape[0], 0, dtype=torch.long), call.n_image))
+        self._count(block_index, call, self._no_token(call.tokens.shape[0], call.n_image))
         streams = _streams(call.tokens, call.text)
         if unit.first not in self.added:
             self.added.add(unit.first)
@@ -193,6 +194,11 @@ class Forward:
                 self.rows, call.tokens.shape[0], self.images, block_index, call.tokens.device, alike,
             )
         return self.index[key]
+
+    def _no_token(self, rows: int, n_image: int) -> TokenIndex:
+        if (rows, n_image) not in self.no_token:
+            self.no_token[rows, n_image] = TokenIndex(torch.empty(rows, 0, dtype=torch.long), n_image)
+        return self.no_token[rows, n_image]
 
     @contextmanager
     def _tapped(self, block_index: int, image: TokenIndex | MixedTokens | int, joint: TokenIndex | MixedTokens | int) -> Iterator[None]:
@@ -250,7 +256,8 @@ def cached_blocks(
     own = [module.__dict__.get("forward") for module, _ in blocks]
     try:
         for index, (module, spec) in enumerate(blocks):
-            module.forward = partial(forward.run_block, index, spec, module.forward, compiled(module.forward))
+            # past torch's own __setattr__, which takes a tenth of a small model's P-step
+            module.__dict__["forward"] = partial(forward.run_block, index, spec, module.forward, compiled(module.forward))
         yield forward
         forward.close_run()
     finally:
