@@ -97,7 +97,7 @@ class WrappedDiT(nn.Module):
         """The workload's pictures (B, C, H, W) through this wrapper, and the share of its blocks that were computed."""
         protocol = workload.protocol
         pictures = sample(
-            self, workload.labels, noise=workload.noise, sigmas=simple_sigmas(protocol.steps).to(workload.device),
+            self, workload.labels, noise=workload.noise, sigmas=simple_sigmas(protocol.steps),
             cfg=protocol.cfg, solver=protocol.solver,
         )
         return pictures, self.count.share(workload)

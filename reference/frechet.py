@@ -28,11 +28,11 @@ from tokencache_core.bench_ours import OURS
 from tokencache_core.bench_output import setting_text, write_json
 from tokencache_core.bench_protocol import Row
 from tokencache_core.cached import cached_sample
-from tokencache_core.cli_checks import predictor_for
+from tokencache_core.cli_checks import device_named, predictor_for
 from tokencache_core.dit import DiT
 from tokencache_core.dit_file import load_dit
 from tokencache_core.drawn_runs import labels_apart
-from tokencache_core.frechet import frechet_distance, relative_distance
+from tokencache_core.frechet import Bootstrap, Gaussian, frechet_distance
 from tokencache_core.learned import Learned
 from tokencache_core.metrics import psnr
 from tokencache_core.noise_schedule import simple_sigmas
@@ -49,7 +49,7 @@ from .data import load_emoji
 from .frechet_rows import RowMethod, chosen_rows, method_of
 from .publish import WEIGHTS
 
-STEPS, CFG, BATCH, DATA = 50, 4.0, 16, 8192
+STEPS, DATA = 50, 8192
 RETIMED = 16
 FIRST_SEED = 3_000_000   # seen by no training and no other measurement
 NAMES = ("tokencache", *SOLVERS, *TRAINED_METHODS)
@@ -65,14 +65,14 @@ class Method:
     def __str__(self) -> str:
         return "full" if self.name == "full" else f"{self.name}-{self.count}"
 
-    def sample(self, model: DiT, labels: Tensor, noise: Tensor, trained: TrainedCache | None) -> Tensor:
+    def sample(self, model: DiT, labels: Tensor, noise: Tensor, cfg: float, trained: TrainedCache | None) -> Tensor:
         if self.name in SOLVERS or self.name == "full":
             solver = "ddim" if self.name == "full" else self.name
-            return sample(model, labels, noise=noise, sigmas=simple_sigmas(self.count), cfg=CFG, solver=solver)
+            return sample(model, labels, noise=noise, sigmas=simple_sigmas(self.count), cfg=cfg, solver=solver)
         settings, learned = self.cache(model, trained)
         schedule = ExplicitSchedule(spread_i_steps(self.count, STEPS))
         return cached_sample(
-            model, labels, noise=noise, sigmas=simple_sigmas(STEPS), cfg=CFG, settings=settings, schedule=schedule, learned=learned,
+            model, labels, noise=noise, sigmas=simple_sigmas(STEPS), cfg=cfg, settings=settings, schedule=schedule, learned=learned,
         )[0]
 
     def cache(self, model: DiT, trained: TrainedCache | None) -> tuple[CacheSettings, Learned]:
@@ -103,18 +103,21 @@ class Measured:
 
 def measure(
     model: DiT, classifier: EmojiClassifier, labels: Tensor, methods: list[Method], out: Path, trained: TrainedCache | None = None,
+    cfg: float = 4.0, size: int = 16,
 ) -> None:
-    """Sample what is not in `out` yet, all methods in turn for each batch of `labels` (N,)."""
+    """Sample what is not in `out` yet, all methods in turn for each batch of `labels` (N,), `size` samples at a time."""
     config, sigma, full_seconds, timed_at = model.config, simple_sigmas(STEPS)[0], 0.0, -RETIMED
-    for batch, wanted in enumerate(tqdm(labels.split(BATCH), unit="batch")):
-        noise = starting_noise((len(wanted), config.in_channels, config.input_size, config.input_size), FIRST_SEED + batch * BATCH, sigma)
+    shape, device = (config.in_channels, config.input_size, config.input_size), model.pos_embed.device
+    for batch, wanted in enumerate(tqdm(labels.to(device).split(size), unit="batch")):
+        noise = starting_noise((len(wanted), *shape), FIRST_SEED + batch * size, sigma).to(device)
         missing = [method for method in methods if not _file(out, method, batch).exists()]
         if missing and FULL not in missing and batch - timed_at >= RETIMED:
-            full_seconds, timed_at = timed(lambda: FULL.sample(model, wanted, noise, trained))[1], batch
+            full_seconds, timed_at = timed(lambda: FULL.sample(model, wanted, noise, cfg, trained))[1], batch
         for method in sorted(missing, key=lambda method: method != FULL):
-            samples, seconds = timed(lambda: method.sample(model, wanted, noise, trained))
+            samples, seconds = timed(lambda: method.sample(model, wanted, noise, cfg, trained))
             if method == FULL:
                 full_seconds, timed_at = seconds, batch
+            samples = samples.cpu()
             with torch.no_grad():
                 features = classifier.features(samples.clamp(-1, 1))
             file = _file(out, method, batch)
@@ -134,14 +137,25 @@ def read(out: Path, method: Method, batches: int) -> Measured:
     return Measured(torch.cat(features), torch.cat(samples), tuple(seconds), tuple(full_seconds))
 
 
-def line(method: Method, measured: Measured, full: Measured, data: Tensor) -> str:
-    distance = f"{frechet_distance(measured.features, data):.4f}"
+@dataclass(frozen=True)
+class Distances:
+    """Of one method's samples: from the data, and from the full run's samples of the same seeds."""
+
+    from_data: Bootstrap
+    from_full: float
+
+    @classmethod
+    def of(cls, measured: Measured, full: Measured, data: Gaussian) -> Distances:
+        return cls(Bootstrap.of(measured.features, data), frechet_distance(measured.features, Gaussian.of(full.features)))
+
+
+def line(method: Method, measured: Measured, full: Measured, distances: Distances, of_full: Distances) -> str:
     if method == FULL:
-        return f"| {method} | 1.00x | - | {distance} | 1 | - |"
+        return f"| {method} | 1.00x | - | {distances.from_data.value:.4f} | 1 | - |"
     speedup = f"{median(map(truediv, measured.full_seconds, measured.seconds)):.2f}x"
     likeness = f"{_psnr(measured, full).mean():.1f} dB"
-    apart = f"{frechet_distance(measured.features, full.features):.4f}"
-    return f"| {method} | {speedup} | {likeness} | {distance} | {relative_distance(measured.features, full.features, data)} | {apart} |"
+    times = distances.from_data.times(of_full.from_data)
+    return f"| {method} | {speedup} | {likeness} | {distances.from_data.value:.4f} | {times} | {distances.from_full:.4f} |"
 
 
 def paired(first: Measured, other: Measured, full: Measured, held_out: Tensor) -> str:
@@ -166,28 +180,34 @@ def _file(out: Path, method: Method, batch: int) -> Path:
     return out / str(method) / f"{batch:04d}.safetensors"
 
 
-def _rows(args: argparse.Namespace) -> dict[int, RowMethod]:
-    """The methods chosen of the benchmark's rows, by index, which take the place of --methods."""
-    content = json.loads(args.bench.read_text())
-    rows = [Row.from_json(row) for row in content["rows"]]
-    chosen = {index: method_of(rows[index], content["protocol"], BATCH) for index in chosen_rows(rows, args.speedups, args.best)}
-    for index, method in chosen.items():
-        print(f"{method}: {setting_text(rows[index].settings)}, {rows[index].speedup:.2f}x in the benchmark")
-    args.methods = list(chosen.values())
-    return chosen
+@dataclass(frozen=True)
+class BenchRows:
+    """The rows chosen out of a benchmark's JSON, as methods by their index, and the guidance under which they were measured."""
+
+    methods: dict[int, RowMethod]
+    cfg: float
+
+    @classmethod
+    def read(cls, file: Path, speedups: list[float], best: int) -> BenchRows:
+        content = json.loads(file.read_text())
+        rows = [Row.from_json(row) for row in content["rows"]]
+        chosen = {index: method_of(rows[index], content["protocol"]) for index in chosen_rows(rows, speedups, best)}
+        for index, method in chosen.items():
+            print(f"{method}: {setting_text(rows[index].settings)}, {rows[index].speedup:.2f}x in the benchmark")
+        return cls(chosen, content["protocol"]["cfg"])
 
 
-def _write_rows(file: Path, found: dict[int, Measured], full: Measured, data: Tensor) -> None:
+def _write_rows(file: Path, found: dict[int, Distances], of_full: Distances, protocol: str) -> None:
     content = json.loads(file.read_text())
-    for index, measured in found.items():
+    for index, distances in found.items():
         content["rows"][index] |= {
-            "frechet": frechet_distance(measured.features, data), "frechet_from_full": frechet_distance(measured.features, full.features),
-            "frechet_times_full": astuple(relative_distance(measured.features, full.features, data)),
+            "frechet": distances.from_data.value, "frechet_from_full": distances.from_full,
+            "frechet_times_full": astuple(distances.from_data.times(of_full.from_data)),
         }
     for row in content["rows"]:
         if row["method"] == "full":
-            row["frechet"] = frechet_distance(full.features, data)
-    content["protocol"]["frechet"] = f"{len(full.features)} samples, features of reference/emoji-classifier.safetensors, {len(data)} pictures of the data"
+            row["frechet"] = of_full.from_data.value
+    content["protocol"]["frechet"] = protocol
     write_json(file, content)
     print(f"wrote the distances to {file}")
 
@@ -195,7 +215,10 @@ def _write_rows(file: Path, found: dict[int, Measured], full: Measured, data: Te
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--samples", type=int, default=1024, help=f"rounded up to batches of {BATCH}")
+    parser.add_argument("--samples", type=int, default=1024, help="rounded up to whole batches")
+    parser.add_argument("--batch", type=int, default=16, help="samples at a time; a folder --out holds batches of one size")
+    parser.add_argument("--cfg", type=float, default=4.0, metavar="SCALE", help="guidance; a folder --out holds the samples of one")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument(
         "--methods", type=parse_method, nargs="+", default=[Method("tokencache", 20)], metavar="NAME-COUNT",
         help=f"beside the full run: {', '.join(NAMES)}, each with its number of I-steps or steps",
@@ -205,31 +228,36 @@ def main() -> None:
     parser.add_argument("--speedups", type=float, nargs="+", default=[2.0, 3.0, 4.0], metavar="X", help="with --bench: at which")
     parser.add_argument("--best", type=int, default=3, metavar="N", help="with --bench: so many peers at each")
     args = parser.parse_args()
-    rows = None if args.bench is None else _rows(args)
+    rows = None if args.bench is None else BenchRows.read(args.bench, args.speedups, args.best)
+    if rows is not None:
+        args.methods = list(rows.methods.values())
     needing = [str(method) for method in args.methods if isinstance(method, Method) and method.name in TRAINED_METHODS]
     if needing and args.predictor is None:
         parser.error(f"{', '.join(needing)}: name the trained file by --predictor")
-    model = load_dit(WEIGHTS)
+    model = load_dit(WEIGHTS, device=device_named(args.device))
     trained = None if args.predictor is None else predictor_for(args.predictor, model)
     data, classifier = load_emoji(), load_classifier()
     drawn = torch.Generator().manual_seed(0)
     pictures = data.batch(DATA, drawn)[0]
-    batches = -(-args.samples // BATCH)
-    labels = torch.cat([data.batch(BATCH, drawn)[1][:, 2] for _ in range(batches)])   # more samples begin with the same ones
+    batches = -(-args.samples // args.batch)
+    labels = torch.cat([data.batch(args.batch, drawn)[1][:, 2] for _ in range(batches)])   # more samples begin with the same ones
     with torch.no_grad():
-        known = torch.cat([classifier.features(part) for part in pictures.split(256)])
-    measure(model, classifier, labels, [FULL, *args.methods], args.out, trained)
+        known = Gaussian.of(torch.cat([classifier.features(part) for part in pictures.split(256)]))
+    measure(model, classifier, labels, [FULL, *args.methods], args.out, trained, args.cfg, args.batch)
     measured = {method: read(args.out, method, batches) for method in [FULL, *args.methods]}
-    print(f"{len(labels)} samples of {STEPS} DDIM steps, guidance {CFG:g}; Frechet distance from the data, and from the full run's samples")
+    full = measured[FULL]
+    distances = {method: Distances.of(found, full, known) for method, found in measured.items()}
+    print(f"{len(labels)} samples of {STEPS} DDIM steps, guidance {args.cfg:g}; Frechet distance from the data, and from the full run's samples")
     print("| method | speed-up | PSNR | from the data | times the full run's (95 %) | from the full run |\n|---|---|---|---|---|---|")
     for method, found in measured.items():
-        print(line(method, found, measured[FULL], known))
-    if rows is not None:
-        _write_rows(args.bench, {index: measured[method] for index, method in rows.items()}, measured[FULL], known)
+        print(line(method, found, full, distances[method], distances[FULL]))
+    if rows is not None and args.cfg == rows.cfg:
+        protocol = f"{len(labels)} samples, features of reference/emoji-classifier.safetensors, {DATA} pictures of the data"
+        _write_rows(args.bench, {index: distances[method] for index, method in rows.methods.items()}, distances[FULL], protocol)
     first = args.methods[0]
     held_out = torch.isin(labels, torch.tensor(labels_apart(None, model.config.num_classes, None)[1]))
     for other in args.methods[1:]:
-        print(f"{first} against {other}: {paired(measured[first], measured[other], measured[FULL], held_out)}")
+        print(f"{first} against {other}: {paired(measured[first], measured[other], full, held_out)}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -27,7 +27,7 @@ FEWER_STEPS = ("fewer-steps", "fewer-steps-dpmpp_2m")
 
 @dataclass(frozen=True)
 class RowMethod:
-    """The method and the settings of one row. protocol: that the row was measured under."""
+    """The method and the settings of one row. protocol: its steps and solver."""
 
     name: str
     settings: str       # JSON
@@ -36,16 +36,16 @@ class RowMethod:
     def __str__(self) -> str:
         return f"{self.name}-{hashlib.sha256(self.settings.encode()).hexdigest()[:8]}"
 
-    def sample(self, model: DiT, labels: Tensor, noise: Tensor, trained: TrainedCache | None) -> Tensor:
-        """(B, C, H, W) samples of labels (B,) from noise, as the row has them."""
+    def sample(self, model: DiT, labels: Tensor, noise: Tensor, cfg: float, trained: TrainedCache | None) -> Tensor:
+        """(B, C, H, W) samples of labels (B,) from noise, as the row has them but for the guidance, `cfg`."""
         settings: dict[str, Any] = json.loads(self.settings)
         protocol = self.protocol
         if self.name in MODULES:
             (peer, *_) = [peer for peer in peers_named([self.name]) if peer.name == self.name and peer.knob in settings]
-            workload = Workload(model, protocol)
+            workload = Workload(model, replace(protocol, samples=len(labels), cfg=cfg))
             workload.labels, workload.noise = labels, noise
             return peer.run(workload, settings)[0]
-        inputs = {"noise": noise, "cfg": protocol.cfg}
+        inputs = {"noise": noise, "cfg": cfg}
         if "solver" in settings:
             return sample(model, labels, sigmas=simple_sigmas(settings["steps"]), solver=settings["solver"], **inputs)
         schedule = ExplicitSchedule(tuple(settings.pop("i_steps")))
@@ -73,7 +73,6 @@ def chosen_rows(rows: Sequence[Row], speedups: Sequence[float], best: int) -> li
     return list(chosen)
 
 
-def method_of(row: Row, protocol: dict[str, Any], samples: int) -> RowMethod:
-    """samples: in a batch."""
-    ran = Protocol(steps=protocol["steps"], samples=samples, solver=protocol["solver"], cfg=protocol["cfg"])
+def method_of(row: Row, protocol: dict[str, Any]) -> RowMethod:
+    ran = Protocol(steps=protocol["steps"], solver=protocol["solver"])
     return RowMethod(row.method, json.dumps(row.settings, sort_keys=True), ran)

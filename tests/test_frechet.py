@@ -10,7 +10,7 @@ from tiny_dit import tiny_dit
 
 from reference import frechet as command
 from reference.classifier import EmojiClassifier
-from tokencache_core.frechet import frechet_distance, relative_distance
+from tokencache_core.frechet import Bootstrap, Gaussian, frechet_distance
 
 
 def gaussian(mean: list[float], deviation: list[float], count: int = 400) -> torch.Tensor:
@@ -21,62 +21,63 @@ def gaussian(mean: list[float], deviation: list[float], count: int = 400) -> tor
     return white * torch.tensor(deviation) + torch.tensor(mean)
 
 
+def distance(a: torch.Tensor, b: torch.Tensor) -> float:
+    return frechet_distance(a, Gaussian.of(b))
+
+
 def test_two_gaussians_along_the_axes():
     """|m_a - m_b|^2 + sum (s_a - s_b)^2 = 9 + 16 + (2 - 1)^2 + (5 - 1)^2."""
     a, b = gaussian([3.0, 0.0], [2.0, 5.0]), gaussian([0.0, 4.0], [1.0, 1.0])
-    assert frechet_distance(a, b) == pytest.approx(9 + 16 + 1 + 16)
+    assert distance(a, b) == pytest.approx(9 + 16 + 1 + 16)
 
 
 def test_turning_both_changes_nothing_and_nothing_lies_between_equals():
     a, b = gaussian([0.0, 1.0, 2.0], [2.0, 5.0, 1.0]), gaussian([0.0, 4.0, 0.0], [1.0, 3.0, 2.0])
     turn = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))).Q
-    assert frechet_distance(a @ turn, b @ turn) == pytest.approx(frechet_distance(a, b))
-    assert frechet_distance(a, a) == pytest.approx(0.0, abs=1e-9)
+    assert distance(a @ turn, b @ turn) == pytest.approx(distance(a, b))
+    assert distance(a, a) == pytest.approx(0.0, abs=1e-9)
 
 
 def test_fewer_samples_than_features_are_no_obstacle():
     few = torch.randn(5, 16, generator=torch.Generator().manual_seed(2))
-    assert frechet_distance(few, few + 1) == pytest.approx(16.0)
+    assert distance(few, few + 1) == pytest.approx(16.0)
 
 
 def test_the_interval_is_of_the_ratio_and_pairs_the_samples():
-    data, full = gaussian([0.0, 0.0], [1.0, 1.0]), gaussian([2.0, 0.0], [1.0, 1.0], 300)
-    same = relative_distance(full, full, data, draws=20)
+    data, full = Gaussian.of(gaussian([0.0, 0.0], [1.0, 1.0])), gaussian([2.0, 0.0], [1.0, 1.0], 300)
+    of_full = Bootstrap.of(full, data, draws=50)
+    same = Bootstrap.of(full.clone(), data, draws=50).times(of_full)
     assert same.value == same.low == same.high == 1.0
-    further = relative_distance(full + torch.tensor([1.0, 0.0]), full, data, draws=50)
+    further = Bootstrap.of(full + torch.tensor([1.0, 0.0]), data, draws=50).times(of_full)
     assert further.value == pytest.approx(9 / 4) and further.low < 9 / 4 < further.high
 
 
-@pytest.mark.parametrize(("a", "b"), [((4, 3), (4, 2)), ((1, 3), (4, 3)), ((4,), (4, 3))])
+@pytest.mark.parametrize(("a", "b"), [((4, 3), (4, 2)), ((1, 3), (4, 3)), ((4,), (4, 3)), ((4, 3), (1, 3))])
 def test_features_that_do_not_compare(a, b):
-    with pytest.raises(ValueError, match="of one width"):
-        frechet_distance(torch.ones(a), torch.ones(b))
+    with pytest.raises(ValueError, match="at least 2 features"):
+        distance(torch.ones(a), torch.ones(b))
 
 
-def test_samples_that_do_not_pair():
-    with pytest.raises(ValueError, match="cannot be paired"):
-        relative_distance(torch.ones(3, 2), torch.ones(4, 2), torch.ones(5, 2))
-
-
-def test_the_reference_models_figures_grow_batch_by_batch(tmp_path, monkeypatch):
+def test_the_reference_models_figures_grow_batch_by_batch(tmp_path):
     """On a tiny DiT: what is there is not sampled again, and the full run is its own equal."""
-    monkeypatch.setattr(command, "BATCH", 4)
     model, classifier, methods = tiny_dit(in_channels=3), EmojiClassifier().eval(), [command.FULL, command.Method("tokencache", 25)]
     labels = torch.arange(8) % 5
-    command.measure(model, classifier, labels[:4], methods, tmp_path)
+    command.measure(model, classifier, labels[:4], methods, tmp_path, size=4)
     first = command.read(tmp_path, methods[1], 1)
-    command.measure(model, classifier, labels, methods, tmp_path)
+    command.measure(model, classifier, labels, methods, tmp_path, size=4)
     full, cached = (command.read(tmp_path, method, 2) for method in methods)
     assert cached.features.shape == (8, 128) and len(cached.seconds) == 2 and cached.full_seconds == full.seconds
     assert cached.features[:4].equal(first.features) and cached.seconds[0] == first.seconds[0]
     later = command.Method("ddim", 10)
-    command.measure(model, classifier, labels, [command.FULL, later], tmp_path)
+    command.measure(model, classifier, labels, [command.FULL, later], tmp_path, size=4)
     assert command.read(tmp_path, command.FULL, 2).seconds == full.seconds
     timed = set(command.read(tmp_path, later, 2).full_seconds)
     assert len(timed) == 1 and min(timed) > 0 and not timed & set(full.seconds)    # timed once more, beside the method that is new
-    data = torch.randn(50, 128, generator=torch.Generator().manual_seed(3))
-    assert "| 1.00x | - |" in command.line(command.FULL, full, full, data)
-    told = command.line(methods[1], cached, full, data)
+    data = Gaussian.of(torch.randn(50, 128, generator=torch.Generator().manual_seed(3)))
+    of_full, of_cached = (command.Distances.of(each, full, data) for each in (full, cached))
+    assert of_full.from_full == pytest.approx(0.0, abs=1e-9) and of_cached.from_full > 0
+    assert "| 1.00x | - |" in command.line(command.FULL, full, full, of_full, of_full)
+    told = command.line(methods[1], cached, full, of_cached, of_full)
     assert told.startswith("| tokencache-25 | ") and " dB | " in told and told.count("|") == 7
 
 

@@ -56,7 +56,7 @@ def work() -> Workload:
 
 def sampled(work: Workload, method: str, settings: dict) -> torch.Tensor:
     measured = Row(method, settings, 1.0, 2.0, 0.5, 30.0, None, 0.0)
-    return method_of(measured, PROTOCOL, samples=2).sample(work.model, work.labels, work.noise, None)
+    return method_of(measured, PROTOCOL).sample(work.model, work.labels, work.noise, 2.0, None)
 
 
 def test_rows_are_sampled_as_the_benchmark_had_them(work):
@@ -69,5 +69,5 @@ def test_rows_are_sampled_as_the_benchmark_had_them(work):
 
 
 def test_every_setting_has_a_folder_of_its_own():
-    names = {str(method_of(Row("toca", {"interval": n, "cache_ratio": 0.9}, 1.0, 2.0, 0.5, 30.0, None, 0.0), PROTOCOL, 2)) for n in (2, 3)}
+    names = {str(method_of(Row("toca", {"interval": n, "cache_ratio": 0.9}, 1.0, 2.0, 0.5, 30.0, None, 0.0), PROTOCOL)) for n in (2, 3)}
     assert len(names) == 2 and all(name.startswith("toca-") for name in names)

@@ -8,11 +8,10 @@ import pytest
 
 from tokencache_core.fingerprint import Fingerprint
 from tokencache_core.preset import Goal, Preset, PresetError, Result, from_json, load_preset, save_preset, to_json
-from tokencache_core.schedule import CountSchedule
 from tokencache_core.settings import CacheSettings
 
 PRESET = Preset(
-    settings=CacheSettings(cache_ratio=0.9, order=1, last_blocks=2, corrector=0.15), i_steps=16, steps=50, warmup=2,
+    settings=CacheSettings(cache_ratio=0.9, order=1, last_blocks=2, corrector=0.15), i_steps=(0, 1, 6, 12, 20, 28, 36, 44), steps=50,
     fingerprint=Fingerprint("DiT: 3 x DiTBlock", "3f80bf80"), goal=Goal("speed-up", 3.0), predicted=Result(3.03, 39.5, 0.8, 0.995, 8),
     measured=Result(2.96, 38.7, 0.9, None, 16), notes={"sampler": "ddim"},
 )
@@ -28,13 +27,14 @@ def test_as_many_steps_have_the_tuned_i_steps_and_others_as_large_a_share():
     def i_steps(steps: int) -> frozenset[int]:
         return PRESET.schedule().i_steps([1 - step / steps for step in range(steps)])
 
-    assert i_steps(50) == CountSchedule(16, 2).i_steps([0.0] * 50)
-    assert len(i_steps(25)) == 8 and len(i_steps(2)) == 1 and {0, 1} <= i_steps(25)
+    assert i_steps(50) == frozenset(PRESET.i_steps)
+    assert len(i_steps(25)) == 4 and len(i_steps(100)) == 16 and i_steps(2) == {0}
 
 
 @pytest.mark.parametrize(("change", "says"), [
-    ({"format": "tokencache"}, "format is 'tokencache preset'"), ({"version": 2}, "update TokenCache"), ({"i_steps": 0}, "i_steps"),
-    ({"i_steps": 51}, "of 50 steps 51"), ({"warmup": 60}, "the first 60"), ({"settings": {"cache_ratio": 2.0}}, "between 0"),
+    ({"format": "tokencache"}, "format is 'tokencache preset'"), ({"version": 2}, "update TokenCache"), ({"i_steps": 16}, "i_steps must be a list"),
+    ({"i_steps": []}, "rise from 0"), ({"i_steps": [0, 50]}, "of 50 steps must rise from 0 to 49"), ({"i_steps": [0, 4, 4]}, "rise"), ({"i_steps": [1, 4]}, "from 0"),
+    ({"i_steps": [0, 2.5]}, "whole number"), ({"settings": {"cache_ratio": 2.0}}, "between 0"),
     ({"settings": {"cache_ratios": 0.9}}, "unknown field"), ({"goal": {"kind": "fast", "value": 3}}, "one of speed-up"),
     ({"goal": {"kind": "psnr", "value": 1e9}}, "at most 100"), ({"predicted": None}, "a result must be an object"),
     ({"notes": {"sampler": 3}}, "must be a text"), ({"extra": 1}, "unknown field"), ({"measured": {"speedup": 2}}, "lacks 'psnr_db'"),

@@ -24,7 +24,8 @@ from tqdm import tqdm
 from .bench_ours import OURS
 from .cached import cached_sample
 from .dit import DiT
-from .fid_stats import Statistics, distance_from
+from .fid_stats import Statistics
+from .frechet import frechet_distance
 from .inception_features import WIDTHS, InceptionFeatures, inception_score
 from .noise_schedule import simple_sigmas
 from .sampling import SOLVERS, sample, starting_noise
@@ -160,7 +161,7 @@ def measure(
 def _samples(method: Method, model: DiT, protocol: FidProtocol, labels: Tensor, noise: Tensor) -> Tensor:
     solver = method.name if method.name in SOLVERS else protocol.solver
     steps = protocol.steps if method.name == "tokencache" else method.count
-    sigmas = simple_sigmas(steps).to(noise.device)
+    sigmas = simple_sigmas(steps)
     if method.name != "tokencache":
         return sample(model, labels, noise=noise, sigmas=sigmas, cfg=protocol.cfg, solver=solver)
     schedule = ExplicitSchedule(spread_i_steps(method.count, steps))
@@ -178,8 +179,8 @@ def figures(folder: Path, method: Method, protocol: FidProtocol, known: Statisti
     speedup = 1.0 if method.name == "full" else median(full / own for own, full in seconds)
     return Figures(
         speedup,
-        distance_from(features_of(folder, method, protocol, "pool"), known.pool),
-        distance_from(features_of(folder, method, protocol, "spatial"), known.spatial),
+        frechet_distance(features_of(folder, method, protocol, "pool"), known.pool),
+        frechet_distance(features_of(folder, method, protocol, "spatial"), known.spatial),
         inception_score(features_of(folder, method, protocol, "logits")),
     )
 

@@ -54,7 +54,7 @@ class Workload:
 
     def full(self, steps: int, solver: str) -> Tensor:
         """Every block and token, on the unpatched model: (B, C, H, W)."""
-        sigmas = simple_sigmas(steps).to(self.device)
+        sigmas = simple_sigmas(steps)
         return sample(self.model, self.labels, noise=self.noise, sigmas=sigmas, cfg=self.protocol.cfg, solver=solver)
 
     def exact(self) -> Tensor:
@@ -64,7 +64,7 @@ class Workload:
     def cached(
         self, settings: CacheSettings, i_steps: tuple[int, ...], steps: int | None = None, learned: Learned = Learned(),
     ) -> tuple[Tensor, Report]:
-        sigmas = simple_sigmas(steps or self.protocol.steps).to(self.device)
+        sigmas = simple_sigmas(steps or self.protocol.steps)
         return cached_sample(
             self.model, self.labels, noise=self.noise, sigmas=sigmas, cfg=self.protocol.cfg,
             solver=self.protocol.solver, settings=settings, schedule=ExplicitSchedule(i_steps), learned=learned,

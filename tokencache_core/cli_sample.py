@@ -153,9 +153,9 @@ def run(args: argparse.Namespace) -> None:
             f"--last-blocks {args.last_blocks}: the model has only {config.depth} blocks; take at most as many"
         )
     labels = _labels(args, config.num_classes, names).to(device)
-    sigmas = simple_sigmas(args.steps).to(device)
+    sigmas = simple_sigmas(args.steps)
     shape = (len(labels), config.in_channels, config.input_size, config.input_size)
-    noise = starting_noise(shape, args.seed, sigmas[0].cpu()).to(device)
+    noise = starting_noise(shape, args.seed, sigmas[0]).to(device)
     inputs = {"noise": noise, "sigmas": sigmas, "cfg": args.cfg, "solver": args.solver}
 
     settings, learned, trained = cache_settings(args), Learned(), None

@@ -36,7 +36,7 @@ class DrawnRuns:
         shape = (self.batch, config.in_channels, config.input_size, config.input_size)
         noise = starting_noise(shape, (seed * processes + rank) * self.batch, self.sigmas[0])
         return DiTRun(
-            self.model, labels[drawn].to(device), noise=noise.to(device), sigmas=self.sigmas.to(device), cfg=self.cfg, solver=self.solver,
+            self.model, labels[drawn].to(device), noise=noise.to(device), sigmas=self.sigmas, cfg=self.cfg, solver=self.solver,
         )
 
 

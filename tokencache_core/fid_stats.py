@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .frechet import Gaussian
+
 POOL_WIDTH, SPATIAL_WIDTH = 2048, 2023
 FIELDS = {"mu": (POOL_WIDTH,), "sigma": (POOL_WIDTH,) * 2, "mu_s": (SPATIAL_WIDTH,), "sigma_s": (SPATIAL_WIDTH,) * 2}
 LARGEST = 8 * POOL_WIDTH**2 + 2**16     # bytes of one array: float64, and its header
@@ -23,14 +25,6 @@ SYMMETRY = 1e-4                         # of the largest value
 
 class StatisticsError(ValueError):
     """A statistics file that cannot be used: one line that names the file and the remedy."""
-
-
-@dataclass(frozen=True)
-class Gaussian:
-    """What is known of features of width D: mean (D,) and covariance (D, D), both float64."""
-
-    mean: Tensor
-    covariance: Tensor
 
 
 @dataclass(frozen=True)
@@ -75,23 +69,3 @@ def _checked(path: Path, name: str, array: np.ndarray) -> Tensor:
     if array.ndim == 2 and (np.diagonal(array).min() < 0 or np.abs(array - array.T).max() > SYMMETRY * np.abs(array).max()):
         raise StatisticsError(f"{path}: its {name} is no covariance: it is not symmetric, or a variance is below 0")
     return torch.from_numpy(array)
-
-
-def distance_from(features: Tensor, known: Gaussian) -> float:
-    """The Frechet distance of features (N, D) from what is `known`: |m - m'|^2 + tr(C + C' - 2 (C C')^(1/2)).
-
-    With C = A^T A, C C' has the eigenvalues of A C' A^T. A is (N, D), the centred features by sqrt(N - 1), where these are
-    fewer than D, and else a (D, D) root of C; so no root of a matrix that is not symmetric is ever taken.
-    """
-    count, width = features.shape
-    if count < 2 or width != len(known.mean):
-        raise ValueError(f"at least 2 features of width {len(known.mean)} are compared, not {tuple(features.shape)}")
-    features = features.double()
-    mean = features.mean(dim=0)
-    factor = (features - mean) / (count - 1) ** 0.5
-    trace = factor.square().sum()
-    if count > width:
-        values, vectors = torch.linalg.eigh(factor.T @ factor)
-        factor = values.clamp(min=0).sqrt()[:, None] * vectors.T
-    shared = torch.linalg.eigvalsh(factor @ known.covariance @ factor.T).clamp(min=0).sqrt().sum()
-    return float((mean - known.mean).square().sum() + trace + known.covariance.trace() - 2 * shared)

@@ -11,8 +11,8 @@ from typing import Any
 
 from . import strict_json
 from .fingerprint import Fingerprint
+from .placed_schedule import PlacedSchedule
 from .predictor_metadata import NewerFormatError, read_fingerprint, read_settings
-from .schedule import CountSchedule, Schedule
 from .settings import CacheSettings
 from .strict_json import Record
 from .whole_file import whole_file
@@ -20,7 +20,7 @@ from .whole_file import whole_file
 FORMAT, VERSION = "tokencache preset", 1
 GOALS = ("speed-up", "psnr", "ssim")
 SUFFIX = ".json"
-_FIELDS = ("format", "version", "fingerprint", "settings", "i_steps", "steps", "warmup", "goal", "predicted", "measured", "notes")
+_FIELDS = ("format", "version", "fingerprint", "settings", "i_steps", "steps", "goal", "predicted", "measured", "notes")
 
 
 class PresetError(ValueError):
@@ -70,16 +70,15 @@ class Result:
 
 @dataclass(frozen=True)
 class Preset:
-    """i_steps: of a run of `steps`, the first `warmup` of them one after the other.
+    """i_steps: which of a run of `steps` they are, counted from 0.
 
     predicted: from the samples that the settings were chosen on. measured: on others, seen by no choice; None where the tuning was
     stopped before. notes: under which conditions, as text.
     """
 
     settings: CacheSettings
-    i_steps: int
+    i_steps: tuple[int, ...]
     steps: int
-    warmup: int
     fingerprint: Fingerprint
     goal: Goal
     predicted: Result
@@ -87,31 +86,19 @@ class Preset:
     notes: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not 1 <= self.warmup <= self.steps or not 1 <= self.i_steps <= self.steps:
-            raise ValueError(f"of {self.steps} steps {self.i_steps} cannot be I-steps with the first {self.warmup} among them")
+        self.schedule()     # refuses I-steps that are none of the run
 
-    def schedule(self) -> Schedule:
-        return PresetSchedule(self.i_steps / self.steps, self.warmup)
+    def schedule(self) -> PlacedSchedule:
+        return PlacedSchedule(self.i_steps, self.steps)
 
     def text(self) -> str:
         lines = [
-            f"goal: {self.goal}", f"{self.i_steps} of {self.steps} steps are I-steps; {self.settings.text()}",
+            f"goal: {self.goal}", f"{len(self.i_steps)} of {self.steps} steps are I-steps ({', '.join(map(str, self.i_steps))}); {self.settings.text()}",
             f"predicted: {self.predicted.text()}",
             f"measured on other samples: {'not yet' if self.measured is None else self.measured.text()}",
             *(f"{name}: {text}" for name, text in self.notes.items()),
         ]
         return "\n".join(lines)
-
-
-@dataclass(frozen=True)
-class PresetSchedule:
-    """As large a share of the steps as was tuned, evenly placed; in a run of as many steps, the very same ones."""
-
-    share: float
-    warmup: int
-
-    def i_steps(self, taus: Any) -> frozenset[int]:
-        return CountSchedule(max(1, round(self.share * len(taus))), self.warmup).i_steps(taus)
 
 
 def to_json(preset: Preset) -> str:
@@ -154,8 +141,8 @@ def _read(content: Any) -> Preset:
     goal = Record(record.value["goal"], "the goal", ("kind", "value"))
     notes = strict_json.mapping(record.value["notes"], "the notes")
     return Preset(
-        settings=read_settings(record.value["settings"]), i_steps=record.whole("i_steps", 1), steps=record.whole("steps", 1),
-        warmup=record.whole("warmup", 1), fingerprint=read_fingerprint(record.value["fingerprint"]),
+        settings=read_settings(record.value["settings"]), steps=record.whole("steps", 1),
+        i_steps=tuple(strict_json.whole(step, "an I-step") for step in record.list("i_steps")), fingerprint=read_fingerprint(record.value["fingerprint"]),
         goal=Goal(goal.text("kind", 40), goal.number("value")), predicted=_result(record.value["predicted"]),
         measured=None if record.value["measured"] is None else _result(record.value["measured"]),
         notes={strict_json.text(key, "a note's name", 100): strict_json.text(note, "a note") for key, note in notes.items()},

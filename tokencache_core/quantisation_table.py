@@ -53,7 +53,7 @@ def measure(
     learned: Learned = Learned(), on_run: Callable[[], None] = lambda: None,
 ) -> list[Pair]:
     """The plain model first, then each variant (quantised.VARIANTS), on DDIM samples of `labels` (B,) at guidance 4."""
-    config, sigmas = model.config, simple_sigmas(steps).to(labels.device)
+    config, sigmas = model.config, simple_sigmas(steps)
     noise = starting_noise((len(labels), config.in_channels, config.input_size, config.input_size), seed, sigmas[0]).to(labels.device)
     models = {PLAIN: model} | {variant: compressed(model, variant) for variant in variants}
 
@@ -71,7 +71,7 @@ def measure(
 
     candidates = [Candidate(name, {}, partial(run, each), 0.0) for name, each in models.items() for run in (whole, cached)]
     for each in models.values():   # first calls are slow
-        sample(each, labels, noise=noise, sigmas=simple_sigmas(2).to(labels.device))
+        sample(each, labels, noise=noise, sigmas=simple_sigmas(2))
     found = measure_interleaved(candidates, ROUNDS, synchronize=synchronize, before=lambda candidate: on_run())
     pair = partial(_pair, plain=found[0], is_pixels=config.in_channels == 3)
     return [pair(name, each, *found[2 * i : 2 * i + 2]) for i, (name, each) in enumerate(models.items())]

@@ -65,11 +65,11 @@ def compare(
         noise = starting_noise((len(labels), config.in_channels, side, side), seed, sigmas[0]).to(labels.device)
         how = {"noise": noise, "cfg": condition.cfg, "solver": condition.solver}
         schedule = ExplicitSchedule(spread_i_steps(count, condition.steps))
-        full, full_seconds = timed(lambda: sample(model, labels, sigmas=sigmas.to(labels.device), **how))
+        full, full_seconds = timed(lambda: sample(model, labels, sigmas=sigmas, **how))
         (cached, _), seconds = timed(
-            lambda: cached_sample(model, labels, sigmas=sigmas.to(labels.device), settings=settings, schedule=schedule, learned=learned, **how)
+            lambda: cached_sample(model, labels, sigmas=sigmas, settings=settings, schedule=schedule, learned=learned, **how)
         )
-        fewer = sample(model, labels, sigmas=simple_sigmas(count).to(labels.device), **how)
+        fewer = sample(model, labels, sigmas=simple_sigmas(count), **how)
         yield Outcome(condition, count, full_seconds / seconds, mean_psnr(cached, full, is_pixels), mean_psnr(fewer, full, is_pixels))
 
 

@@ -54,7 +54,7 @@ def guided_denoiser(model: DiT, labels: Tensor, cfg: float, transformer_options:
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         scaled = (x / (sigma**2 + 1).sqrt()).to(model.dtype).repeat(len(rows) // len(labels), 1, 1, 1)
-        t = timestep_of(sigma).to(x.device).expand(len(rows))
+        t = torch.full((len(rows),), float(timestep_of(sigma)), device=x.device)
         eps = model(scaled, t, rows, transformer_options=transformer_options).to(x.dtype)
         if cfg != 1.0:
             positive, negative = eps.chunk(2)
@@ -69,6 +69,9 @@ def sample(
     model: DiT, labels: Tensor, *, noise: Tensor, sigmas: Tensor, cfg: float = 4.0, solver: str = "ddim",
     transformer_options: dict | None = None,
 ) -> Tensor:
-    """Pictures or latents (B, C, H, W) for class labels (B,) from `noise` (see `starting_noise`) down `sigmas`."""
+    """Pictures or latents (B, C, H, W) for class labels (B,) from `noise` (see `starting_noise`) down `sigmas`.
+
+    sigmas: (steps + 1,) on the CPU, whatever the model is on, so that no step waits for a GPU to tell its sigma.
+    """
     denoise = guided_denoiser(model, labels, cfg, transformer_options)
     return SOLVERS[solver](denoise, noise, sigmas)

@@ -63,7 +63,7 @@ def sweep(
 ) -> Iterator[Row]:
     """Each of the settings with so many of 50 DDIM steps as I-steps, on samples of `labels` (B,) at guidance 4."""
     config, steps = model.config, USUAL.steps
-    sigmas = simple_sigmas(steps).to(labels.device)
+    sigmas = simple_sigmas(steps)
     noise = starting_noise((len(labels), config.in_channels, config.input_size, config.input_size), seed, sigmas[0]).to(labels.device)
 
     def cached(settings: CacheSettings, count: int, learned: Learned = Learned()) -> tuple[float, float, float]:
@@ -72,7 +72,7 @@ def sweep(
         )
         return report.compute, seconds, mean_psnr(samples, full, config.in_channels == 3)
 
-    sample(model, labels, noise=noise, sigmas=simple_sigmas(2).to(labels.device))   # first calls are slow
+    sample(model, labels, noise=noise, sigmas=simple_sigmas(2))   # first calls are slow
     full, full_seconds = timed(lambda: sample(model, labels, noise=noise, sigmas=sigmas))
     for value, settings, learned in tried:
         compute, seconds, db = cached(settings, i_steps, learned)

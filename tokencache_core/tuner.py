@@ -2,7 +2,9 @@
 
 For a speed-up, every choice (tuning_space.py) is given the I-steps that its own step times allow, and the likest wins. For a
 floor of likeness, the first choice is bisected to its fewest I-steps; every other is tried once in a little less time than the
-best so far takes, and bisected only where it meets the floor. What wins is then measured on samples that no choice has seen.
+best so far takes, and bisected only where it meets the floor. All that with evenly spread I-steps; what wins is then given better
+places for them (place_search.py), or fewer of them at places that meet the floor as well. In the end it is measured on samples that no
+choice has seen.
 """
 
 from __future__ import annotations
@@ -20,8 +22,11 @@ from .distill import Run
 from .drawn_runs import HELD_OUT_SEEDS
 from .fingerprint import Fingerprint
 from .metrics import psnr, ssim
+from .place_search import PlaceSearch
+from .placed_schedule import along
 from .preset import Goal, Preset, Result
 from .report import Report
+from .schedule import ExplicitSchedule
 from .step_times import StepTimes
 from .stopwatch import timed
 from .tuning_space import Choice
@@ -38,18 +43,23 @@ class GoalOutOfReach(ValueError):
 
 @dataclass(frozen=True)
 class Probe:
-    """One short run of a choice. whole: seconds of an unpatched step, estimated from its I-steps."""
+    """One short run of a choice. i_steps: of `steps`. whole: seconds of an unpatched step, estimated from the I-steps."""
 
     choice: Choice
-    i_steps: int
+    i_steps: tuple[int, ...]
     steps: int
     times: StepTimes
     whole: float
     db: Tensor              # (B,) against the full run
     ssim: Tensor | None
 
-    def speedup(self, i_steps: int | None = None) -> float:
-        return self.steps * self.whole / self.times.run_seconds(self.i_steps if i_steps is None else i_steps, self.steps)
+    @property
+    def count(self) -> int:
+        return len(self.i_steps)
+
+    def speedup(self, count: int | None = None) -> float:
+        """With so many I-steps, or as many as it has."""
+        return self.steps * self.whole / self.times.run_seconds(self.count if count is None else count, self.steps)
 
     def fitting(self, speedup: float) -> int:
         """The most I-steps with which a run is as fast; 0 where none is."""
@@ -89,7 +99,7 @@ class Tuner:
 
     def tune(self) -> None:
         """Find the best, and measure it; GoalOutOfReach where there is none."""
-        sample_cached(self.run, self.choices[0].settings, self.choices[0].schedule(1))   # the first call is slow
+        sample_cached(self.run, self.choices[0].settings, ExplicitSchedule((0,)))   # the first call is slow
         self.full, self.full_seconds = timed(lambda: _plain(self.run))
         self.told(f"full run: {self.full_seconds:.2f} s")
         for choice in self.choices:
@@ -102,15 +112,17 @@ class Tuner:
                 self.told(f"{choice.name}: not enough memory")
         if self.best is None:
             raise GoalOutOfReach(self._why())
-        self.told(f"best: {self.best.choice.name}, {self.best.i_steps} I-steps; measuring it on other samples")
+        self.told(f"best: {self.best.choice.name}, {self.best.count} I-steps; looking for better places for them")
+        self._place()
+        self.told(f"best: {self.best.choice.name}, I-steps {', '.join(map(str, self.best.i_steps))}; measuring it on other samples")
         self.measured = self._held_out(self.best)
 
     def preset(self, fingerprint: Fingerprint, notes: Mapping[str, str]) -> Preset | None:
         """Of the best so far, if there is one."""
         best = self.best
         return None if best is None else Preset(
-            settings=best.choice.settings, i_steps=best.i_steps, steps=best.steps, warmup=best.choice.warmup, fingerprint=fingerprint,
-            goal=self.goal, predicted=best.result(), measured=self.measured, notes={"choice": best.choice.name, **notes},
+            settings=best.choice.settings, i_steps=best.i_steps, steps=best.steps, fingerprint=fingerprint, goal=self.goal,
+            predicted=best.result(), measured=self.measured, notes={"choice": best.choice.name, **notes},
         )
 
     def _search(self, choice: Choice) -> None:
@@ -132,7 +144,7 @@ class Tuner:
             if probe.speedup() >= FITS * self.goal.value and (self.best is None or _likelier(probe, self.best)):
                 self.best = probe
             count = probe.fitting(self.goal.value)
-            if count == probe.i_steps or count < probe.i_steps and self.best is not None and not _likelier(probe, self.best):
+            if count == probe.count or count < probe.count and self.best is not None and not _likelier(probe, self.best):
                 return          # fewer I-steps would be no better
 
     def _search_fewest(self, choice: Choice) -> None:
@@ -140,13 +152,13 @@ class Tuner:
         first = self._probe(choice, max(1, self.steps // 3))
         if self._meets(first):
             self.best = first
-            self._bisect(choice, choice.warmup - 1, first.i_steps)
+            self._bisect(choice, choice.warmup - 1, first.count)
             return
         most = self._probe(choice, self.steps - 1)
         if not self._meets(most):
             raise GoalOutOfReach(self._why())
         self.best = most
-        self._bisect(choice, first.i_steps, most.i_steps)
+        self._bisect(choice, first.count, most.count)
 
     def _search_faster(self, choice: Choice) -> None:
         """In a little less time than the best takes."""
@@ -163,7 +175,7 @@ class Tuner:
             count = more
         if self._meets(probe) and probe.speedup() > self.best.speedup():
             self.best = probe
-            self._bisect(choice, choice.warmup - 1, probe.i_steps)
+            self._bisect(choice, choice.warmup - 1, probe.count)
 
     def _bisect(self, choice: Choice, misses: int, meets: int) -> None:
         """Down from the best, of this choice, to its fewest I-steps, above `misses` and below `meets`, that meet the floor."""
@@ -177,19 +189,50 @@ class Tuner:
             else:
                 misses = tried
 
+    def _place(self) -> None:
+        """Better places for the I-steps of the best, while there is time and trying helps; under a floor, for one fewer, again and again."""
+        seeks_likest, first = self.goal.kind == "speed-up", self.best
+        if first.count == 1:
+            return
+        search = PlaceSearch(first.i_steps, self.steps, self._value(first)) if seeks_likest else self._with_one_fewer()
+        while self._has_time_for(self.full_seconds / first.speedup()) and (places := search.propose()) is not None:
+            probe = replace(self._tried(first.choice, places), times=first.times, whole=first.whole)    # where they lie takes no time
+            if not search.learn(places, self._value(probe)):
+                continue
+            self.told(f"I-steps {', '.join(map(str, places))}: {probe.result().text()}")
+            if seeks_likest or self._meets(probe):
+                self.best = probe
+            if not seeks_likest and self.best is probe:
+                if probe.count == 1:
+                    return
+                search = self._with_one_fewer()
+
+    def _with_one_fewer(self) -> PlaceSearch:
+        return PlaceSearch(along(self.best.i_steps, self.steps, self.best.count - 1, self.steps), self.steps)
+
     def _meets(self, probe: Probe) -> bool:
         """Whether the mean over all samples can be expected to: the probe's own, less its standard error."""
-        values = probe.db if self.goal.kind == "psnr" else probe.ssim
-        return bool(values.mean() - _error(values) >= self.goal.value)
+        return self._value(probe) - _error(self._values(probe)) >= self.goal.value
 
-    def _probe(self, choice: Choice, i_steps: int) -> Probe:
-        self.progress(min(1.0, self._elapsed() / (60 * self.minutes)))
-        samples, report = sample_cached(self.run, choice.settings, choice.schedule(i_steps))
-        db, likeness = _likeness(samples, self.full, self.is_pixels)
-        probe = Probe(choice, i_steps, self.steps, _times(report), report.whole_step_seconds, db, likeness)
+    def _values(self, probe: Probe) -> Tensor:
+        """(B,) of what the goal is about: of likeness, SSIM or PSNR."""
+        return probe.ssim if self.goal.kind == "ssim" else probe.db
+
+    def _value(self, probe: Probe) -> float:
+        return float(self._values(probe).mean())
+
+    def _probe(self, choice: Choice, count: int) -> Probe:
+        """With so many I-steps, evenly."""
+        probe = self._tried(choice, choice.i_steps(count, self.steps))
         self.tried.append(probe)
-        self.told(f"{choice.name}, {i_steps} I-steps: {probe.result().text()}")
+        self.told(f"{choice.name}, {probe.count} I-steps: {probe.result().text()}")
         return probe
+
+    def _tried(self, choice: Choice, i_steps: tuple[int, ...]) -> Probe:
+        self.progress(min(1.0, self._elapsed() / (60 * self.minutes)))
+        samples, report = sample_cached(self.run, choice.settings, ExplicitSchedule(i_steps))
+        db, likeness = _likeness(samples, self.full, self.is_pixels)
+        return Probe(choice, i_steps, self.steps, _times(report), report.whole_step_seconds, db, likeness)
 
     def _held_out(self, best: Probe) -> Result:
         ratios, found = [], []
@@ -199,7 +242,7 @@ class Tuner:
             self.progress(min(1.0, self._elapsed() / (60 * self.minutes)))
             run = self.start(HELD_OUT_SEEDS + batch)
             full, seconds = timed(lambda: _plain(run))
-            (samples, _), cached_seconds = timed(lambda: sample_cached(run, best.choice.settings, best.choice.schedule(best.i_steps)))
+            (samples, _), cached_seconds = timed(lambda: sample_cached(run, best.choice.settings, ExplicitSchedule(best.i_steps)))
             ratios.append(seconds / cached_seconds)
             found.append(_likeness(samples, full, self.is_pixels))
         likeness = torch.cat([each for _, each in found]) if self.is_pixels else None
@@ -220,7 +263,7 @@ class Tuner:
             return f"{self.goal} is out of reach: {self.steps} steps are at most {most:.1f} times as fast; ask for less, or sample more steps"
         best = max(self.tried, key=lambda probe: probe.db.mean())
         return (
-            f"{self.goal} cannot be met by any cache: with {best.i_steps} of {self.steps} steps computed whole the runs came to "
+            f"{self.goal} cannot be met by any cache: with {best.count} of {self.steps} steps computed whole the runs came to "
             f"{best.result().text()}; ask for less"
         )
 

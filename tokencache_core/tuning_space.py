@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from .allocation import compute_share
-from .schedule import CountSchedule
 from .settings import CacheSettings
+from .spacing import spread_i_steps
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,9 @@ class Choice:
     warmup: int = 1     # the first I-steps, one after the other
     p_step: float = 0.0
 
-    def schedule(self, i_steps: int) -> CountSchedule:
-        return CountSchedule(i_steps, self.warmup)
+    def i_steps(self, count: int, steps: int) -> tuple[int, ...]:
+        """`count` I-steps of a run of `steps`, evenly."""
+        return spread_i_steps(count, steps, self.warmup)
 
 
 OURS = Choice("forecast of order 2 with corrector", CacheSettings(cache_ratio=1.0, order=2))
