@@ -11,6 +11,7 @@ from tiny_models import TinyModel, tiny_dit, tiny_flux
 from tokencache_pack.nodes.nodes_cache import ApplyTokenCache
 from tokencache_pack.nodes.nodes_predictor import FOLDER
 from tokencache_pack.nodes.nodes_tune import TEXT, LoadTokenCachePreset, TuneTokenCache
+from tokencache_pack.tokencache_core import place_search
 from tokencache_pack.tokencache_core.fingerprint import ArchitectureError
 from tokencache_pack.tokencache_core.preset import PresetError
 
@@ -24,6 +25,7 @@ CHOICES = {
 def folder(tmp_path, monkeypatch):
     path = tmp_path / "tokencache"
     monkeypatch.setitem(folder_paths.folder_names_and_paths, FOLDER, ([str(path)], set()))
+    monkeypatch.setattr(place_search, "PATIENCE", 4)
     return path
 
 

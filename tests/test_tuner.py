@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tiny_dit import tiny_dit
+from tokencache_core import place_search
 from tokencache_core.cached import sample_cached
 from tokencache_core.distill import Run
 from tokencache_core.drawn_runs import HELD_OUT_SEEDS
@@ -22,6 +23,11 @@ from tokencache_core.tuner import GoalOutOfReach, Probe, Tuner
 from tokencache_core.tuning_space import CORNERS, OURS, Choice, space
 
 SIGMAS = simple_sigmas(16)
+
+
+@pytest.fixture(autouse=True)
+def brief_search(monkeypatch):
+    monkeypatch.setattr(place_search, "PATIENCE", 4)
 
 
 @pytest.fixture(scope="module")
@@ -124,10 +130,11 @@ def test_an_interrupt_leaves_the_best_so_far(start):
     assert preset is not None and preset.measured is None
 
 
-def test_better_places_are_looked_for_while_there_is_time(start):
+def test_better_places_are_looked_for_while_there_is_time(start, monkeypatch):
     """The I-steps that the winner had evenly are moved, as many as they were, to where it is likest."""
     lines = []
-    tuner = Tuner(start, Goal("speed-up", 2.0), [OURS], minutes=0.5, is_pixels=True, told=lines.append)
+    tuner = Tuner(start, Goal("speed-up", 2.0), [OURS], minutes=2, is_pixels=True, told=lines.append)
+    monkeypatch.setattr(place_search, "PATIENCE", 30)
     tuner.tune()
     even = max(tuner.tried, key=lambda probe: probe.db.mean())
     found = [line for line in lines if line.startswith("I-steps")]

@@ -28,9 +28,14 @@ def train_sigmas() -> Tensor:
     return ((1 - kept) / kept).sqrt().float()
 
 
+@lru_cache(maxsize=1)
+def _log_sigmas() -> Tensor:
+    return train_sigmas().log()
+
+
 def timestep_of(sigma: Tensor) -> Tensor:
     """The training timestep (a float tensor of sigma's shape, values 0..999) nearest to sigma in log scale."""
-    distance = (sigma.float().reshape(-1, 1).log() - train_sigmas().log().to(sigma.device)).abs()
+    distance = (sigma.float().reshape(-1, 1).log() - _log_sigmas().to(sigma.device)).abs()
     return distance.argmin(dim=1).reshape(sigma.shape).float()
 
 
