@@ -15,11 +15,12 @@ from tokencache_core.fingerprint import Fingerprint
 from tokencache_core.metrics import psnr
 from tokencache_core.noise_schedule import simple_sigmas
 from tokencache_core.preset import Goal
+from tokencache_core.probe import Likeness, Probe
 from tokencache_core.sampling import starting_noise
 from tokencache_core.schedule import ExplicitSchedule
 from tokencache_core.settings import CacheSettings
 from tokencache_core.step_times import StepTimes
-from tokencache_core.tuner import GoalOutOfReach, Probe, Tuner
+from tokencache_core.tuner import GoalOutOfReach, Tuner
 from tokencache_core.tuning_space import CORNERS, OURS, Choice, space
 
 SIGMAS = simple_sigmas(16)
@@ -62,10 +63,10 @@ def test_a_speed_up_is_met_by_the_likest_choice(start):
     assert tuner.best.speedup() >= 0.98 * 2.0
     fast = [probe for probe in tuner.tried if probe.speedup() >= 0.98 * 2.0]
     assert {probe.choice.name for probe in tuner.tried} == {choice.name for choice in choices}
-    likest = max(fast, key=lambda probe: probe.db.mean())
+    likest = max(fast, key=lambda probe: probe.likeness.db.mean())
     assert tuner.best.choice is likest.choice and tuner.best.count == likest.count
-    assert tuner.best.i_steps == likest.i_steps or tuner.best.db.mean() > likest.db.mean()
-    assert tuner.best.db.mean().item() == pytest.approx(likeness(start(0), tuner.best.choice, tuner.best.i_steps), abs=1e-4)
+    assert tuner.best.i_steps == likest.i_steps or tuner.best.likeness.db.mean() > likest.likeness.db.mean()
+    assert tuner.best.likeness.db.mean().item() == pytest.approx(likeness(start(0), tuner.best.choice, tuner.best.i_steps), abs=1e-4)
 
 
 @torch.no_grad()
@@ -73,9 +74,9 @@ def test_a_floor_is_met_by_the_fewest_i_steps(start):
     tuner = Tuner(start, Goal("psnr", 30.0), [OURS], minutes=2, is_pixels=True)
     tuner.tune()
     best = tuner.best
-    error = best.db.std() / 3**0.5
-    assert best.db.mean() - error >= 30.0
-    met = [probe.count for probe in tuner.tried if probe.db.mean() - probe.db.std() / 3**0.5 >= 30.0]
+    error = best.likeness.db.std() / 3**0.5
+    assert best.likeness.db.mean() - error >= 30.0
+    met = [probe.count for probe in tuner.tried if probe.likeness.db.mean() - probe.likeness.db.std() / 3**0.5 >= 30.0]
     missed = [probe.count for probe in tuner.tried if probe.count not in met]
     assert max(missed) + 1 == min(met) >= best.count     # better places may meet it with fewer
 
@@ -85,7 +86,7 @@ def test_another_choice_takes_over_only_where_it_is_faster_and_near_enough(start
     tuner = Tuner(start, Goal("ssim", 0.9), [OURS, slow, CORNERS[2]], minutes=2, is_pixels=True)
     tuner.tune()
     assert tuner.best.choice is not slow
-    assert tuner.best.ssim.mean() >= 0.9
+    assert tuner.best.likeness.ssim.mean() >= 0.9
 
 
 def test_what_wins_is_measured_on_seeds_that_nothing_was_chosen_by(start, seeds):
@@ -136,10 +137,10 @@ def test_better_places_are_looked_for_while_there_is_time(start, monkeypatch):
     tuner = Tuner(start, Goal("speed-up", 2.0), [OURS], minutes=2, is_pixels=True, told=lines.append)
     monkeypatch.setattr(place_search, "PATIENCE", 30)
     tuner.tune()
-    even = max(tuner.tried, key=lambda probe: probe.db.mean())
+    even = max(tuner.tried, key=lambda probe: probe.likeness.db.mean())
     found = [line for line in lines if line.startswith("I-steps")]
-    assert found and tuner.best.db.mean() > even.db.mean() and tuner.best.count == even.count
-    assert tuner.best.db.mean().item() == pytest.approx(likeness(start(0), OURS, tuner.best.i_steps), abs=1e-4)
+    assert found and tuner.best.likeness.db.mean() > even.likeness.db.mean() and tuner.best.count == even.count
+    assert tuner.best.likeness.db.mean().item() == pytest.approx(likeness(start(0), OURS, tuner.best.i_steps), abs=1e-4)
 
 
 def test_ssim_of_latents_is_refused(start):
@@ -149,7 +150,7 @@ def test_ssim_of_latents_is_refused(start):
 
 def test_how_many_i_steps_fit():
     """10 steps of 1 s; P-steps of 0.1 s: c I-steps take c + 0.1 (10 - c) seconds."""
-    probe = Probe(OURS, (0, 3, 6, 9), 10, StepTimes(1.0, 0.1), 1.0, torch.ones(2), None)
+    probe = Probe(OURS, (0, 3, 6, 9), 10, StepTimes(1.0, 0.1), 1.0, Likeness(torch.ones(2), None))
     assert probe.speedup() == pytest.approx(10 / 4.6)
     assert [probe.fitting(wanted) for wanted in (1.0, 2.0, 5.0, 6.0)] == [10, 4, 1, 0]
     half = probe.as_if(Choice("half", CacheSettings(cache_ratio=0.5), p_step=0.5))

@@ -27,6 +27,7 @@ run (`end_to_end`), or how far they have come apart after each window of P-steps
 Predictor (through `mixed_tokens`) and `adapters` on the last K blocks, whose result is a `lora.LoraRepair`, added on P-steps alone. A run is given them as
 `learned.Learned`; they are kept in a file (`trained_cache`, `predictor_file`) with the `fingerprint` of the model.
 
-*Tuning* (`cli_tune`, `tuner`) finds the settings that reach a speed-up or a likeness on a model, out of a `tuning_space` with known caches as its
-corners, and keeps them as a `preset`. *Measuring* (`cli_bench`, `bench`) sets all of it beside what else the time could buy.
+*Tuning* (`cli_tune`, `tuner`) finds, by short runs (`probe`), the settings that reach a speed-up or a likeness on a model, out of a
+`tuning_space` with known caches as its corners, and by a `place_search` where the I-steps should lie; they are kept as a `preset`, and run by a
+`placed_schedule`. *Measuring* (`cli_bench`, `bench`) sets all of it beside what else the time could buy.
 """

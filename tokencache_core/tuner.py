@@ -10,8 +10,8 @@ choice has seen.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from statistics import median
 
 import torch
@@ -21,17 +21,14 @@ from .cached import sample_cached
 from .distill import Run
 from .drawn_runs import HELD_OUT_SEEDS
 from .fingerprint import Fingerprint
-from .metrics import psnr, ssim
 from .place_search import PlaceSearch
 from .placed_schedule import along
 from .preset import Goal, Preset, Result
-from .report import Report
+from .probe import Likeness, Probe, standard_error
 from .schedule import ExplicitSchedule
-from .step_times import StepTimes
 from .stopwatch import timed
 from .tuning_space import Choice
 
-PSNR_CAP_DB = 100.0     # what equal pictures count as in a mean
 MOST_HELD_OUT = 6       # batches to measure the winner on
 FASTER = 0.97           # of the best time so far, for another choice to try
 FITS = 0.98             # of the speed-up asked for: what the clock's noise may take
@@ -39,38 +36,6 @@ FITS = 0.98             # of the speed-up asked for: what the clock's noise may 
 
 class GoalOutOfReach(ValueError):
     """No choice reaches the goal: says what would."""
-
-
-@dataclass(frozen=True)
-class Probe:
-    """One short run of a choice. i_steps: of `steps`. whole: seconds of an unpatched step, estimated from the I-steps."""
-
-    choice: Choice
-    i_steps: tuple[int, ...]
-    steps: int
-    times: StepTimes
-    whole: float
-    db: Tensor              # (B,) against the full run
-    ssim: Tensor | None
-
-    @property
-    def count(self) -> int:
-        return len(self.i_steps)
-
-    def speedup(self, count: int | None = None) -> float:
-        """With so many I-steps, or as many as it has."""
-        return self.steps * self.whole / self.times.run_seconds(self.count if count is None else count, self.steps)
-
-    def fitting(self, speedup: float) -> int:
-        """The most I-steps with which a run is as fast; 0 where none is."""
-        return max((count for count in range(1, self.steps + 1) if self.speedup(count) >= speedup), default=0)
-
-    def as_if(self, choice: Choice) -> Probe:
-        """What another choice's step times may be like, before any of its runs."""
-        return replace(self, times=replace(self.times, p_step=max(self.times.p_step, choice.p_step * self.whole)))
-
-    def result(self) -> Result:
-        return _result(self.speedup(), self.db, self.ssim)
 
 
 class Tuner:
@@ -190,36 +155,34 @@ class Tuner:
                 misses = tried
 
     def _place(self) -> None:
-        """Better places for the I-steps of the best, while there is time and trying helps; under a floor, for one fewer, again and again."""
-        seeks_likest, first = self.goal.kind == "speed-up", self.best
-        if first.count == 1:
+        """Better places for the I-steps of the best; under a floor, fewer of them at places that meet it as well."""
+        if self.goal.kind == "speed-up":
+            for self.best in self._climb(PlaceSearch(self.best.i_steps, self.steps, self._value(self.best))):
+                pass
             return
-        search = PlaceSearch(first.i_steps, self.steps, self._value(first)) if seeks_likest else self._with_one_fewer()
-        while self._has_time_for(self.full_seconds / first.speedup()) and (places := search.propose()) is not None:
-            probe = replace(self._tried(first.choice, places), times=first.times, whole=first.whole)    # where they lie takes no time
-            if not search.learn(places, self._value(probe)):
-                continue
-            self.told(f"I-steps {', '.join(map(str, places))}: {probe.result().text()}")
-            if seeks_likest or self._meets(probe):
-                self.best = probe
-            if not seeks_likest and self.best is probe:
-                if probe.count == 1:
-                    return
-                search = self._with_one_fewer()
+        while self.best.count > 1:
+            fewer = PlaceSearch(along(self.best.i_steps, self.steps, self.best.count - 1, self.steps), self.steps)
+            found = next(filter(self._meets, self._climb(fewer)), None)
+            if found is None:
+                return
+            self.best = found
 
-    def _with_one_fewer(self) -> PlaceSearch:
-        return PlaceSearch(along(self.best.i_steps, self.steps, self.best.count - 1, self.steps), self.steps)
+    def _climb(self, search: PlaceSearch) -> Iterator[Probe]:
+        """The best with its I-steps at other places, each better than the one before, while there is time and trying helps."""
+        best = self.best
+        while self._has_time_for(self.full_seconds / best.speedup()) and (places := search.propose()) is not None:
+            probe = replace(self._tried(best.choice, places), times=best.times, whole=best.whole)   # where they lie takes no time
+            if search.learn(places, self._value(probe)):
+                self.told(f"I-steps {', '.join(map(str, places))}: {probe.result().text()}")
+                yield probe
 
     def _meets(self, probe: Probe) -> bool:
         """Whether the mean over all samples can be expected to: the probe's own, less its standard error."""
-        return self._value(probe) - _error(self._values(probe)) >= self.goal.value
-
-    def _values(self, probe: Probe) -> Tensor:
-        """(B,) of what the goal is about: of likeness, SSIM or PSNR."""
-        return probe.ssim if self.goal.kind == "ssim" else probe.db
+        return self._value(probe) - standard_error(probe.likeness.by(self.goal.kind)) >= self.goal.value
 
     def _value(self, probe: Probe) -> float:
-        return float(self._values(probe).mean())
+        """The mean of what the goal is about: of likeness, SSIM or PSNR."""
+        return float(probe.likeness.by(self.goal.kind).mean())
 
     def _probe(self, choice: Choice, count: int) -> Probe:
         """With so many I-steps, evenly."""
@@ -231,8 +194,7 @@ class Tuner:
     def _tried(self, choice: Choice, i_steps: tuple[int, ...]) -> Probe:
         self.progress(min(1.0, self._elapsed() / (60 * self.minutes)))
         samples, report = sample_cached(self.run, choice.settings, ExplicitSchedule(i_steps))
-        db, likeness = _likeness(samples, self.full, self.is_pixels)
-        return Probe(choice, i_steps, self.steps, _times(report), report.whole_step_seconds, db, likeness)
+        return Probe.of(choice, i_steps, self.steps, report, Likeness.of(samples, self.full, self.is_pixels))
 
     def _held_out(self, best: Probe) -> Result:
         ratios, found = [], []
@@ -244,9 +206,8 @@ class Tuner:
             full, seconds = timed(lambda: _plain(run))
             (samples, _), cached_seconds = timed(lambda: sample_cached(run, best.choice.settings, ExplicitSchedule(best.i_steps)))
             ratios.append(seconds / cached_seconds)
-            found.append(_likeness(samples, full, self.is_pixels))
-        likeness = torch.cat([each for _, each in found]) if self.is_pixels else None
-        return _result(median(ratios), torch.cat([db for db, _ in found]), likeness)
+            found.append(Likeness.of(samples, full, self.is_pixels))
+        return Likeness.of_all(found).result(median(ratios))
 
     def _has_time_for(self, seconds: float, reserve: float = 2.0) -> bool:
         """reserve: full runs' seconds to be left for measuring the winner."""
@@ -261,7 +222,7 @@ class Tuner:
         if self.goal.kind == "speed-up":
             most = max(probe.speedup(1) for probe in self.tried)
             return f"{self.goal} is out of reach: {self.steps} steps are at most {most:.1f} times as fast; ask for less, or sample more steps"
-        best = max(self.tried, key=lambda probe: probe.db.mean())
+        best = max(self.tried, key=lambda probe: probe.likeness.db.mean())
         return (
             f"{self.goal} cannot be met by any cache: with {best.count} of {self.steps} steps computed whole the runs came to "
             f"{best.result().text()}; ask for less"
@@ -269,32 +230,9 @@ class Tuner:
 
 
 def _likelier(probe: Probe, other: Probe) -> bool:
-    return bool(probe.db.mean() > other.db.mean())
+    return bool(probe.likeness.db.mean() > other.likeness.db.mean())
 
 
 def _plain(run: Run) -> Tensor:
     with torch.no_grad():
         return run.sample(lambda denoise: denoise)
-
-
-def _times(report: Report) -> StepTimes:
-    """A run without P-steps has none to be timed: they would cost nothing."""
-    seconds = {kind: [step.seconds for step in report.steps if step.kind == kind] for kind in "IP"}
-    return StepTimes(median(seconds["I"]), median(seconds["P"]) if seconds["P"] else 0.0)
-
-
-def _likeness(samples: Tensor, full: Tensor, is_pixels: bool) -> tuple[Tensor, Tensor | None]:
-    """PSNR in dB and SSIM, (B,) each; latents of any shape (B, ...) have no SSIM."""
-    if is_pixels:
-        return psnr(samples, full).clamp(max=PSNR_CAP_DB), ssim(samples, full)
-    flat = (part.float().flatten(1)[:, None, None] for part in (samples, full))
-    return psnr(*flat, clamp=False).clamp(max=PSNR_CAP_DB), None
-
-
-def _error(values: Tensor) -> float:
-    """Standard error of the mean."""
-    return float(values.std() / len(values) ** 0.5) if len(values) > 1 else 0.0
-
-
-def _result(speedup: float, db: Tensor, likeness: Tensor | None) -> Result:
-    return Result(speedup, float(db.mean()), _error(db), None if likeness is None else float(likeness.mean()), len(db))
