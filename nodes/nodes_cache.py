@@ -108,7 +108,7 @@ class IStepScheduler(io.ComfyNode):
                     "policy", options=["uniform", "count", "two-phase", "explicit", "percentile", "error-bound"], default="uniform",
                     tooltip="Evenly, by interval or by count; one interval early and another late; a list of your own; as a predictor is calibrated; or when the expected error has grown too large.",
                 ),
-                io.Int.Input("interval", default=3, min=1, max=100, tooltip="The most steps from one I-step to the next (two-phase: in its first phase)."),
+                io.Int.Input("interval", default=3, min=1, max=100, tooltip="The most steps from one I-step to the next, the first time one more (two-phase: in its first phase)."),
                 io.Int.Input("second_interval", default=4, min=1, max=100, tooltip="Two-phase only: the interval after the split."),
                 io.Float.Input(
                     "split", default=0.5, min=0.0, max=1.0, step=0.05, advanced=True,

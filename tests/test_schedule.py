@@ -26,7 +26,7 @@ def test_uniform_counts_from_the_last_warmup_step_and_ends_near_the_end():
 
 
 def test_a_count_is_spread_evenly():
-    assert CountSchedule(4).i_steps(TEN) == {0, 3, 6, 9}
+    assert CountSchedule(4).i_steps(TEN) == {0, 4, 7, 9}
     assert CountSchedule(5, warmup=2).i_steps(TEN) == {0, 1, 4, 7, 9}
     assert CountSchedule(99).i_steps(TEN) == set(range(10))
     assert chosen("count", count=4) == CountSchedule(4)
