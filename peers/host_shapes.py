@@ -79,7 +79,7 @@ def host_model(shape: HostShape, dtype: torch.dtype, device: torch.device) -> An
     model = config.get_model({}, device=device)
     random = torch.Generator(device=device).manual_seed(0)
     for weight in model.diffusion_model.parameters():
-        weight.data = torch.randn(weight.shape, generator=random, device=device).mul_(0.02).to(dtype)
+        weight.data = torch.randn(weight.shape, generator=random, device=device).mul_(0.02).to(weight.dtype)   # some families keep some in float32
     return comfy.model_patcher.ModelPatcher(model.eval(), load_device=device, offload_device=device)
 
 

@@ -37,6 +37,11 @@ def test_it_stops_where_nothing_helps():
     assert search.places == (0, 3, 6, 9, 12, 15, 18) and len(tried) == PATIENCE
 
 
+def test_a_run_that_came_to_no_number_is_no_gain():
+    search = PlaceSearch((0, 3, 6), 12, 30.0)
+    assert not search.learn((0, 3, 7), float("nan")) and search.places == (0, 3, 6)
+
+
 def test_the_first_places_are_tried_where_their_value_is_not_known():
     _, tried = climb(lambda places: 0.0, known=False)
     assert tried[0] == (0, 3, 6, 9)

@@ -50,8 +50,8 @@ class PlaceSearch:
 
     def learn(self, places: tuple[int, ...], value: float) -> bool:
         """That `places`, which were proposed, have `value`; whether it is the most so far."""
-        if self.value is not None and value <= self.value:
-            self.in_vain += 1
-            return False
-        self.places, self.value, self.in_vain = places, value, 0
-        return True
+        if self.value is None or value > self.value:    # no number is more than another that is none
+            self.places, self.value, self.in_vain = places, value, 0
+            return True
+        self.in_vain += 1
+        return False
