@@ -62,7 +62,7 @@ def test_it_ends_with_pictures_and_a_table(comfy_server, prompts, titles, tmp_pa
     assert titles["Load DiT"] in shown[0].run.cached
     demo.collect(*shown)
     printed = capsys.readouterr().out
-    assert printed.count("IIPPIPPI") == 2
+    assert printed.count("IIPPPIPI") == 2
     assert printed.count(" dB") == 2 and all(way in printed for way in demo.WAYS)
     for name in ("grid_full.png", "grid_tokencache.png", "grid_predictor.png", "heatmap.png", "steps.png"):
         assert min(Image.open(tmp_path / name).size) > 30
