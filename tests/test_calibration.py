@@ -69,4 +69,4 @@ def test_without_a_calibration_i_steps_are_spread_evenly(tmp_path, capsys):
     model = tiny_dit_file(tmp_path / "tiny.safetensors")
     arguments = ["--i-step-count", "4", "--steps", "10", "--labels", "0", "--out", str(tmp_path / "s.safetensors")]
     assert main(["sample", "--model", str(model), *arguments]) == 0
-    assert "steps: IPPIPPIPPI" in capsys.readouterr().out
+    assert "steps: IPPPIPPIPI" in capsys.readouterr().out
