@@ -157,8 +157,8 @@ class Tuner:
     def _place(self) -> None:
         """Better places for the I-steps of the best; under a floor, fewer of them at places that meet it as well."""
         if self.goal.kind == "speed-up":
-            for self.best in self._climb(PlaceSearch(self.best.i_steps, self.steps, self._value(self.best))):
-                pass
+            for better in self._climb(PlaceSearch(self.best.i_steps, self.steps, self._value(self.best))):
+                self.best = better
             return
         while self.best.count > 1:
             fewer = PlaceSearch(along(self.best.i_steps, self.steps, self.best.count - 1, self.steps), self.steps)
