@@ -32,13 +32,20 @@ def candidates_of(peer: Peer, workload: Workload, full_step: float) -> list[Cand
                 shares[index] = peer.run(few, {**variant, peer.knob: peer.knobs[index]})[1]
             return shares[index]
 
-        chosen = sorted({_nearest(share, len(peer.knobs), 1 / speedup) for speedup in protocol.speedups})
-        for index in chosen:
+        chosen = {_nearest(share, len(peer.knobs), 1 / speedup) for speedup in protocol.speedups}
+        if all(isinstance(knob, int) for knob in peer.knobs):
+            chosen |= lone_gaps(chosen)
+        for index in sorted(chosen):
             settings = {**variant, peer.knob: peer.knobs[index]}
             seconds = share(index) * protocol.steps * full_step
             run = partial(peer.run, workload, settings)
             found.append(Candidate(peer.name, settings, run, seconds, baseline=peer.baseline))
     return found
+
+
+def lone_gaps(chosen: set[int]) -> set[int]:
+    """What lies alone between two of `chosen`. A whole number moves a peer in large steps, and a frontier drawn past one belittles it."""
+    return {index + 1 for index in chosen if index + 2 in chosen} - chosen
 
 
 def _nearest(share: Callable[[int], float], count: int, wanted: float) -> int:

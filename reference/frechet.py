@@ -34,7 +34,7 @@ from tokencache_core.dit_file import load_dit
 from tokencache_core.drawn_runs import labels_apart
 from tokencache_core.frechet import Bootstrap, Gaussian, frechet_distance
 from tokencache_core.learned import Learned
-from tokencache_core.metrics import psnr
+from tokencache_core.metrics import capped_psnr
 from tokencache_core.noise_schedule import simple_sigmas
 from tokencache_core.sampling import SOLVERS, sample, starting_noise
 from tokencache_core.schedule import ExplicitSchedule
@@ -173,7 +173,7 @@ def paired(first: Measured, other: Measured, full: Measured, held_out: Tensor) -
 
 
 def _psnr(measured: Measured, full: Measured) -> Tensor:
-    return psnr(measured.samples, full.samples).clamp(max=100)
+    return capped_psnr(measured.samples, full.samples)
 
 
 def _file(out: Path, method: Method, batch: int) -> Path:

@@ -14,7 +14,7 @@ from tokencache_core.distill import Run
 from tokencache_core.drawn_runs import HELD_OUT_SEEDS
 from tokencache_core.dit_run import DiTRun
 from tokencache_core.fingerprint import Fingerprint
-from tokencache_core.metrics import psnr
+from tokencache_core.metrics import capped_psnr
 from tokencache_core.noise_schedule import simple_sigmas
 from tokencache_core.preset import Goal
 from tokencache_core.probe import Likeness, Probe
@@ -54,7 +54,7 @@ def start(model, seeds):
 
 def likeness(run: Run, choice: Choice, i_steps: tuple[int, ...]) -> float:
     full = run.sample(lambda denoise: denoise)
-    return psnr(sample_cached(run, choice.settings, ExplicitSchedule(i_steps))[0], full).clamp(max=100).mean().item()
+    return capped_psnr(sample_cached(run, choice.settings, ExplicitSchedule(i_steps))[0], full).mean().item()
 
 
 @torch.no_grad()

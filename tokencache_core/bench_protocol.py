@@ -15,9 +15,8 @@ from typing import Any
 from torch import Tensor
 
 from .bench_workload import Workload
-from .metrics import psnr, ssim
+from .metrics import capped_psnr, ssim
 
-PSNR_CAP_DB = 100.0  # what equal pictures count as in an average
 MATCH_TOLERANCE = 0.03
 
 
@@ -143,4 +142,4 @@ def match_note(ratio: float, i_steps: int) -> str:
 
 def mean_psnr(a: Tensor, b: Tensor, is_pixels: bool) -> float:
     """The mean over samples of the PSNR of each, in dB."""
-    return psnr(a, b, clamp=is_pixels).clamp(max=PSNR_CAP_DB).mean().item()
+    return capped_psnr(a, b, clamp=is_pixels).mean().item()

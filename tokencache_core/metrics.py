@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 DATA_RANGE = 2.0
+PSNR_CAP_DB = 100.0     # what equal pictures count as in a mean
 WINDOW, WINDOW_SIGMA = 11, 1.5
 
 
@@ -22,6 +23,11 @@ def psnr(a: Tensor, b: Tensor, *, clamp: bool = True) -> Tensor:
     a, b = _pair(a, b, clamp)
     mean_square = (a - b).square().flatten(1).mean(dim=1)
     return 10 * torch.log10(DATA_RANGE**2 / mean_square)
+
+
+def capped_psnr(a: Tensor, b: Tensor, *, clamp: bool = True) -> Tensor:
+    """`psnr` (B,) that can be averaged: equal pictures count as 100 dB."""
+    return psnr(a, b, clamp=clamp).clamp(max=PSNR_CAP_DB)
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:

@@ -9,13 +9,11 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from .metrics import psnr, ssim
+from .metrics import capped_psnr, ssim
 from .preset import Result
 from .report import Report
 from .step_times import StepTimes
 from .tuning_space import Choice
-
-PSNR_CAP_DB = 100.0     # what equal pictures count as in a mean
 
 
 def standard_error(values: Tensor) -> float:
@@ -34,9 +32,9 @@ class Likeness:
     def of(cls, samples: Tensor, full: Tensor, is_pixels: bool) -> Likeness:
         """samples, full: pictures (B, C, H, W), or latents of any shape (B, ...)."""
         if is_pixels:
-            return cls(psnr(samples, full).clamp(max=PSNR_CAP_DB), ssim(samples, full))
+            return cls(capped_psnr(samples, full), ssim(samples, full))
         flat = (part.float().flatten(1)[:, None, None] for part in (samples, full))
-        return cls(psnr(*flat, clamp=False).clamp(max=PSNR_CAP_DB), None)
+        return cls(capped_psnr(*flat, clamp=False), None)
 
     @classmethod
     def of_all(cls, parts: Sequence[Likeness]) -> Likeness:
