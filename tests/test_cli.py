@@ -236,7 +236,7 @@ def test_a_whole_benchmark_of_a_tiny_model(pixel_file, tmp_path):
     assert command("bench", "--read", out, "--page", page).returncode == 0
     text = page.read_text()
     assert str(out) in text and all(f"| {row['method']} | {row['settings']['steps']} steps" in text for row in rows if "solver" in row["settings"])
-    with Image.open(tmp_path / "images" / "page.png") as picture:
+    with Image.open(tmp_path / "images" / f"page-{out.stem}.png") as picture:
         assert picture.format == "PNG"
 
 

@@ -13,14 +13,12 @@ _DIGITS = {"psnr_db": 1, "ssim": 4, "psnr_exact_db": 1, "frechet_from_full": 4, 
 _HEADS = {"psnr_db": "PSNR", "ssim": "SSIM", "psnr_exact_db": "exact", "frechet_from_full": "Frechet from full", "frechet": "from the data"}
 
 
-def page(documents: Sequence[dict[str, Any]], command: str, picture: str | None) -> str:
-    """Markdown. command: that wrote it. picture: of the frontiers, by its path from the page."""
+def page(documents: Sequence[dict[str, Any]], command: str, pictures: Sequence[str | None]) -> str:
+    """Markdown. command: that wrote it. pictures: of each document's frontiers, by its path from the page; None where it has none."""
     lines = ["# Benchmarks", "", f"Written by `{command}` from what the commands named below have measured; not by hand.", ""]
-    for content in documents:
+    for content, picture in zip(documents, pictures, strict=True):
         if content["rows"]:
-            lines += [*_model(content), ""]
-            if picture:
-                lines += [f"![Frontiers of all methods]({picture})", ""]
+            lines += [*_model(content), "", f"![Frontiers of all methods]({picture})", ""]
             lines += [*_at_speedups(_rows(content)), "", *_beats(content), "", *_all_rows(_rows(content)), ""]
         if content["shape_rows"]:
             lines += [*_shapes(content), ""]

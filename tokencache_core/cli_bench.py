@@ -55,7 +55,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--json", type=Path, metavar="OUT",
         help="write the results there, and the frontier as a .png beside it",
     )
-    parser.add_argument("--page", type=Path, metavar="OUT", help="write the results there as Markdown, with --read; its picture goes to images/ beside it")
+    parser.add_argument("--page", type=Path, metavar="OUT", help="write the results there as Markdown, with --read; its pictures go to images/ beside it")
     parser.add_argument(
         "--repeats", type=whole_number(1), default=default.repeats, metavar="N",
         help="runs of every setting",
@@ -183,19 +183,19 @@ def _host_shapes() -> ModuleType | None:
 
 def _write_page(file: Path, sources: Sequence[Path]) -> None:
     check_writable("--page", file)
-    documents = []
+    documents, pictures = [], []
     for source in sources:
         try:
             documents.append(json.loads(source.read_text()))
             rows = [Row.from_json(row) for row in documents[-1]["rows"]]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CommandError(f"--read {source}: it is not what `bench --json` writes ({error})") from None
+        picture = file.parent / "images" / f"{file.stem}-{source.stem}.png"
+        pictures.append(f"images/{picture.name}" if rows else None)
         if rows:
-            picture = file.parent / "images" / f"{file.stem}.png"
             picture.parent.mkdir(exist_ok=True)
             draw_frontier(picture, rows, f"{documents[-1]['model']['file']}, {documents[-1]['protocol']['steps']} steps")
-    has_rows = any(content["rows"] for content in documents)
-    file.write_text(page(documents, _own_command(), f"images/{file.stem}.png" if has_rows else None))
+    file.write_text(page(documents, _own_command(), pictures))
     print(f"wrote {file}")
 
 
