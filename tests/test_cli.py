@@ -232,12 +232,15 @@ def test_a_whole_benchmark_of_a_tiny_model(pixel_file, tmp_path):
     assert all(row["settings"]["i_steps"][0] == 0 for row in rows if row["method"] in ("reuse", "forecast", "tokencache"))
     with Image.open(out.with_suffix(".png")) as picture:
         assert picture.format == "PNG"
-    page = tmp_path / "page.md"
-    assert command("bench", "--read", out, "--page", page).returncode == 0
+    page, twin = tmp_path / "page.md", tmp_path / "twin.json"
+    twin.write_bytes(out.read_bytes())
+    assert command("bench", "--read", out, twin, "--page", page).returncode == 0
     text = page.read_text()
     assert str(out) in text and all(f"| {row['method']} | {row['settings']['steps']} steps" in text for row in rows if "solver" in row["settings"])
-    with Image.open(tmp_path / "images" / f"page-{out.stem}.png") as picture:
-        assert picture.format == "PNG"
+    for source in (out, twin):
+        assert f"(images/page-{source.stem}.png)" in text
+        with Image.open(tmp_path / "images" / f"page-{source.stem}.png") as picture:
+            assert picture.format == "PNG"
 
 
 def test_a_page_is_written_only_from_what_bench_wrote(pixel_file, tmp_path):

@@ -9,12 +9,12 @@ import torch
 
 from tiny_dit import tiny_dit
 from tokencache_core import place_search
+from tokencache_core.bench_protocol import mean_psnr
 from tokencache_core.cached import sample_cached
 from tokencache_core.distill import Run
 from tokencache_core.drawn_runs import HELD_OUT_SEEDS
 from tokencache_core.dit_run import DiTRun
 from tokencache_core.fingerprint import Fingerprint
-from tokencache_core.metrics import capped_psnr
 from tokencache_core.noise_schedule import simple_sigmas
 from tokencache_core.preset import Goal
 from tokencache_core.probe import Likeness, Probe
@@ -54,7 +54,7 @@ def start(model, seeds):
 
 def likeness(run: Run, choice: Choice, i_steps: tuple[int, ...]) -> float:
     full = run.sample(lambda denoise: denoise)
-    return capped_psnr(sample_cached(run, choice.settings, ExplicitSchedule(i_steps))[0], full).mean().item()
+    return mean_psnr(sample_cached(run, choice.settings, ExplicitSchedule(i_steps))[0], full, is_pixels=True)
 
 
 @torch.no_grad()
