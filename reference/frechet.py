@@ -188,10 +188,10 @@ class BenchRows:
     cfg: float
 
     @classmethod
-    def read(cls, file: Path, speedups: list[float], best: int) -> BenchRows:
+    def read(cls, file: Path, speedups: list[float], best: int, nearest: bool) -> BenchRows:
         content = json.loads(file.read_text())
         rows = [Row.from_json(row) for row in content["rows"]]
-        chosen = {index: method_of(rows[index], content["protocol"]) for index in chosen_rows(rows, speedups, best)}
+        chosen = {index: method_of(rows[index], content["protocol"]) for index in chosen_rows(rows, speedups, best, nearest)}
         for index, method in chosen.items():
             print(f"{method}: {setting_text(rows[index].settings)}, {rows[index].speedup:.2f}x in the benchmark")
         return cls(chosen, content["protocol"]["cfg"])
@@ -227,8 +227,9 @@ def main() -> None:
     parser.add_argument("--bench", type=Path, metavar="JSON", help="in place of --methods: ours, the best peers and fewer steps out of what `bench --peers` wrote")
     parser.add_argument("--speedups", type=float, nargs="+", default=[2.0, 3.0, 4.0], metavar="X", help="with --bench: at which")
     parser.add_argument("--best", type=int, default=3, metavar="N", help="with --bench: so many peers at each")
+    parser.add_argument("--nearest", action="store_true", help="with --bench: of each method the one setting nearest to a speed-up, not the two on either side")
     args = parser.parse_args()
-    rows = None if args.bench is None else BenchRows.read(args.bench, args.speedups, args.best)
+    rows = None if args.bench is None else BenchRows.read(args.bench, args.speedups, args.best, args.nearest)
     if rows is not None:
         args.methods = list(rows.methods.values())
     needing = [str(method) for method in args.methods if isinstance(method, Method) and method.name in TRAINED_METHODS]

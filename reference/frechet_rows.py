@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -54,10 +55,11 @@ class RowMethod:
         )[0]
 
 
-def chosen_rows(rows: Sequence[Row], speedups: Sequence[float], best: int) -> list[int]:
+def chosen_rows(rows: Sequence[Row], speedups: Sequence[float], best: int, nearest: bool = False) -> list[int]:
     """Indices of rows at each speed-up: of ours, swept and tuned, of the `best` peers by PSNR there, and of the better solver with fewer steps.
 
-    A sweep seldom meets a speed-up exactly, so it is the two rows of its frontier on either side, between which distances are read off as PSNR is.
+    A sweep seldom meets a speed-up exactly, so it is the two rows of its frontier on either side, between which distances are read off as PSNR is;
+    with `nearest` the one of them whose speed-up is nearer.
     """
     found = sweeps(rows)
     chosen: dict[int, None] = {}
@@ -68,9 +70,15 @@ def chosen_rows(rows: Sequence[Row], speedups: Sequence[float], best: int) -> li
         peers = sorted((name for name in found if name in MODULES), key=db, reverse=True)[:best]
         fewer = max((name for name in FEWER_STEPS if name in found), key=db, default=None)
         for name in ("tokencache", TUNED, *peers, *([fewer] if fewer else [])):
-            for near in (around(found[name], speedup) if name in found else None) or ():
+            either_side = (around(found[name], speedup) if name in found else None) or ()
+            for near in _nearest(either_side, speedup) if nearest else either_side:
                 chosen[next(index for index, row in enumerate(rows) if row is near)] = None
     return list(chosen)
+
+
+def _nearest(rows: Sequence[Row], speedup: float) -> list[Row]:
+    """The one, if there is any, whose speed-up is the fewest times off."""
+    return sorted(rows, key=lambda row: abs(math.log(row.speedup / speedup)))[:1]
 
 
 def method_of(row: Row, protocol: dict[str, Any]) -> RowMethod:

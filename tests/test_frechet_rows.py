@@ -38,6 +38,12 @@ def test_between_two_settings_both_are_chosen():
     assert chosen == [("tokencache", 2.7), ("tokencache", 3.3), ("taylorseer", 2.8), ("taylorseer", 3.1)]
 
 
+def test_or_the_nearer_of_them_alone():
+    rows = [row("tokencache", 2.7, 46), row("tokencache", 3.2, 40), row("tokencache", 4.4, 35), row("taylorseer", 2.8, 41), row("taylorseer", 4.3, 36)]
+    chosen = [(rows[index].method, rows[index].speedup) for index in chosen_rows(rows, [3.0, 3.6], best=1, nearest=True)]
+    assert chosen == [("tokencache", 3.2), ("taylorseer", 2.8), ("taylorseer", 4.3)]
+
+
 def test_a_sweep_that_does_not_reach_a_speed_up_has_no_row_there():
     rows = [row("tokencache", 2.0, 46), row("tokencache", 4.0, 37), row("bwcache", 2.0, 33), row("bwcache", 2.5, 30)]
     assert [rows[index].method for index in chosen_rows(rows, [4.0], best=3)] == ["tokencache"] * 2

@@ -183,6 +183,8 @@ def _host_shapes() -> ModuleType | None:
 
 def _write_page(file: Path, sources: Sequence[Path]) -> None:
     check_writable("--page", file)
+    if len({source.stem for source in sources}) < len(sources):
+        raise CommandError("--read: each file's pictures are named after it; rename those that have one name")
     documents, pictures = [], []
     for source in sources:
         try:
