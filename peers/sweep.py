@@ -1,6 +1,7 @@
 """A peer's settings for the benchmark: for each of the speed-ups aimed at, the knob whose compute share promises it.
 
-Found by bisection on one sample, since what a threshold does depends on the model.
+Found by bisection on one sample, since what a threshold does depends on the model. Some take longer than their share promises, so
+every sweep goes on beyond the fastest speed-up aimed at.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from tokencache_core.bench_protocol import Candidate
+from tokencache_core.bench_turns import Candidate
 from tokencache_core.bench_workload import Workload
 
 from .peer import Peer, Settings
 
 SEARCH_SAMPLES = 1
+BEYOND = 1.6    # times the fastest
 
 
 def candidates_of(peer: Peer, workload: Workload, full_step: float) -> list[Candidate]:
@@ -32,7 +34,7 @@ def candidates_of(peer: Peer, workload: Workload, full_step: float) -> list[Cand
                 shares[index] = peer.run(few, {**variant, peer.knob: peer.knobs[index]})[1]
             return shares[index]
 
-        chosen = {_nearest(share, len(peer.knobs), 1 / speedup) for speedup in protocol.speedups}
+        chosen = {_nearest(share, len(peer.knobs), 1 / speedup) for speedup in (*protocol.speedups, BEYOND * max(protocol.speedups))}
         if all(isinstance(knob, int) for knob in peer.knobs):
             chosen |= lone_gaps(chosen)
         for index in sorted(chosen):

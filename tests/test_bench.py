@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -9,14 +11,15 @@ from tiny_dit import tiny_dit
 from tokencache_core.bench_beats import Quality, duels, quality_at, sweeps
 from tokencache_core.bench_match import Calibration, StepTimes, calibrate
 from tokencache_core.bench_methods import METHODS, MORE_I_STEPS, OURS, RANDOM_TOKENS, Plan, settings_to_calibrate
-from tokencache_core.bench_protocol import Candidate, Row, match_note, measure_interleaved, planned_seconds, rows_of
+from tokencache_core.bench_protocol import Row, match_note, rows_of
 from tokencache_core.bench_shape import VARIANTS, ShapeRow, measure_shape, parse_shape
+from tokencache_core.bench_turns import Candidate, measure_interleaved, planned_seconds
 from tokencache_core.bench_workload import Protocol, Workload
 
 
 def row(method: str, speedup: float, db: float | None, spread: float = 0.0, **settings: object) -> Row:
     return Row(method, settings, seconds=10 / speedup, speedup=speedup, compute=1 / speedup, psnr_db=db, ssim=None,
-               psnr_exact_db=0.0, seconds_spread=spread)
+               psnr_exact_db=0.0, speedup_spread=spread)
 
 
 def test_quality_is_interpolated_between_neighbours_and_never_beyond_the_sweep():
@@ -27,14 +30,14 @@ def test_quality_is_interpolated_between_neighbours_and_never_beyond_the_sweep()
     assert quality_at(sweep, 1.9) is None and quality_at(sweep, 6.1) is None
 
 
-def test_a_spread_of_seconds_is_worth_decibels_along_the_slope():
-    # -5 dB per 1x; 2.5 s at 4x varied by 0.25 s, a tenth, which at 3x is 0.3x and therefore 1.5 dB
-    sweep = [row("x", 2.0, 40.0), row("x", 4.0, 30.0, spread=0.25)]
+def test_a_spread_of_speed_ups_is_worth_decibels_along_the_slope():
+    # -5 dB per 1x; 4x varied by 0.4x, a tenth, which at 3x is 0.3x and therefore 1.5 dB
+    sweep = [row("x", 2.0, 40.0), row("x", 4.0, 30.0, spread=0.4)]
     assert quality_at(sweep, 3.0).spread_db == pytest.approx(1.5)
 
 
 def test_a_margin_counts_only_beyond_the_spread():
-    ours = [row("tokencache", 2.0, 45.0, order=2), row("tokencache", 4.0, 35.0, spread=0.25, order=2)]
+    ours = [row("tokencache", 2.0, 45.0, order=2), row("tokencache", 4.0, 35.0, spread=0.4, order=2)]
     for their_db, verdict in ((38.0, "wins"), (39.5, "within the spread of repeats"), (42.0, "loses")):
         theirs = [row("reuse", 2.0, their_db, order=0), row("reuse", 4.0, their_db, order=0)]
         (duel,) = duels([row("full", 1.0, None), *theirs, *ours], speedups=[3.0])
@@ -86,23 +89,58 @@ def candidate(clock: Clock, method: str, costs: list[float], level: float, calls
     return Candidate(method, dict(settings), run, expected_seconds=costs[0])
 
 
-def test_candidates_run_in_turn_and_their_medians_make_the_speedup():
+def measured_rows(clock: Clock, candidates: list[Candidate], repeats: int) -> list[Row]:
+    measured = measure_interleaved(candidates, repeats, synchronize=lambda: None, clock=clock)
+    workload = Workload(tiny_dit(in_channels=3, learn_sigma=False), Protocol(steps=2, samples=2))
+    return rows_of(candidates, measured, torch.full((2, 3, 16, 16), -0.02), workload)
+
+
+def test_candidates_run_in_turn_each_beside_the_full_runs_of_its_time():
     clock, calls = Clock(), []
     candidates = [
-        candidate(clock, "full", [9.0, 10.0, 12.0], 0.0, calls, steps=4, solver="ddim"),
+        candidate(clock, "full", [9.0, 11.0, 12.0, 8.0, 10.0], 0.0, calls, steps=4, solver="ddim"),
         candidate(clock, "reuse", [5.0, 4.0, 4.5], 0.2, calls, steps=2, solver="ddim"),
         candidate(clock, "forecast", [2.0, 2.0, 2.0], 0.0, calls, steps=2, solver="ddim"),
     ]
-    assert planned_seconds(candidates, 3) == pytest.approx(3 * 16.0)
-    measured = measure_interleaved(candidates, 3, synchronize=lambda: None, clock=clock)
-    assert calls == ["full", "reuse", "forecast", "reuse", "forecast", "full", "forecast", "full", "reuse"]
-    workload = Workload(tiny_dit(in_channels=3, learn_sigma=False), Protocol(steps=2, samples=2))
-    full, reuse, forecast = rows_of(candidates, measured, torch.full((2, 3, 16, 16), -0.02), workload)
+    assert planned_seconds(candidates, 3) == pytest.approx(3 * 16.0 * 1.25)
+    full, reuse, forecast = measured_rows(clock, candidates, 3)
+    assert calls == ["full", "reuse", "forecast", "full", "reuse", "forecast", "full", "forecast", "full", "reuse", "full"]
     assert (full.seconds, full.speedup, full.psnr_db, full.ssim) == (10.0, 1.0, None, None)
-    assert full.seconds_spread == 3.0 and full.psnr_exact_db == pytest.approx(40.0, abs=1e-4)
-    assert reuse.seconds == 4.5 and reuse.speedup == pytest.approx(10 / 4.5)
+    assert full.note == "5 runs, 8.00 to 12.00 s" and full.psnr_exact_db == pytest.approx(40.0, abs=1e-4)
+    # between full runs of 9 and 11, 11 and 12, 8 and 10 seconds
+    assert reuse.seconds == 4.5 and reuse.speedup == pytest.approx(10 / 5) and reuse.speedup_spread == pytest.approx(11.5 / 4 - 9 / 4.5)
     assert reuse.psnr_db == pytest.approx(20.0, abs=1e-4) and 0 < reuse.ssim < 1
+    # between 9 and 11, 11 and 12, 12 and 8
+    assert forecast.speedup == pytest.approx(10 / 2) and forecast.speedup_spread == pytest.approx(0.75)
     assert forecast.psnr_db == 100.0 and forecast.ssim == pytest.approx(1.0)  # equal pictures
+
+
+def test_a_machine_that_slows_down_in_a_round_favours_no_row():
+    clock, calls = Clock(), []
+    slower = [2.0 * 1.05**n for n in range(40)]     # every candidate at half of the full run's seconds of the moment
+    rows = [candidate(clock, f"row {n}", [slower[n]], 0.0, calls) for n in range(40)]
+
+    def full() -> tuple[torch.Tensor, float]:
+        calls.append("full")
+        clock.now += 2 * slower[min(len([call for call in calls if call != "full"]), 39)]
+        return torch.zeros(2, 3, 16, 16), 1.0
+
+    found = measured_rows(clock, [Candidate("full", {}, full, 4.0), *rows], 1)
+    assert calls.count("full") == 7     # whenever the others have taken four times its seconds
+    assert all(row.speedup == pytest.approx(2.0, rel=0.25) for row in found[1:])
+    assert sum(row.speedup for row in found[1:]) / 40 == pytest.approx(2.0, rel=0.05)
+
+
+def test_each_row_is_beside_its_own_baseline():
+    clock, calls = Clock(), []
+    candidates = [
+        candidate(clock, "full", [8.0, 8.0], 0.0, calls), candidate(clock, "reuse", [4.0], 0.0, calls),
+        candidate(clock, "full-host", [10.0, 10.0], 0.0, calls), candidate(clock, "easycache", [2.0], 0.0, calls),
+    ]
+    candidates[2:] = [replace(each, baseline="full-host") for each in candidates[2:]]
+    found = measured_rows(clock, candidates, 1)
+    assert calls == ["full", "reuse", "full", "full-host", "easycache", "full-host"]
+    assert [row.speedup for row in found] == [1.0, 2.0, 1.0, 5.0]
 
 
 def test_a_match_of_seconds_says_how_close_it_is():
@@ -141,7 +179,7 @@ def test_a_measured_match_ends_up_in_the_note(plan):
     (matched,) = [c for c in METHODS["random-tokens"].candidates(plan) if c.matched_to == ours.settings]
     full = METHODS["full"].candidates(plan)[0]
     clock, calls = Clock(), []
-    fakes = [candidate(clock, "x", [seconds], 0.0, calls) for seconds in (9.0, 3.0, 3.03)]
+    fakes = [candidate(clock, name, [seconds, seconds], 0.0, calls) for name, seconds in (("full", 9.0), ("x", 3.0), ("y", 3.03))]
     measured = measure_interleaved(fakes, 1, synchronize=lambda: None, clock=clock)
     rows = rows_of([full, ours, matched], measured, torch.zeros(2, 3, 16, 16), plan.workload)
     assert rows[2].note.endswith(f"time +1.0% of tokencache with {len(ours.settings['i_steps'])} I-steps")

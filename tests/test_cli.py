@@ -225,7 +225,7 @@ def test_a_whole_benchmark_of_a_tiny_model(pixel_file, tmp_path):
     }
     for row in rows:
         assert set(row) == {"method", "settings", "seconds", "speedup", "compute", "psnr_db", "ssim", "frechet",
-                            "frechet_from_full", "frechet_times_full", "psnr_exact_db", "seconds_spread", "note"}
+                            "frechet_from_full", "frechet_times_full", "psnr_exact_db", "speedup_spread", "note"}
         assert row["seconds"] > 0 and 0 < row["compute"] <= 1 and row["frechet"] is None
         assert (row["psnr_db"] is None) == (row["method"] == "full")
         assert isinstance(row["psnr_exact_db"], float)

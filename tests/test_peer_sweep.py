@@ -22,12 +22,12 @@ def intervals(*knobs: float, speedups: tuple[float, ...]) -> list[float]:
     return [candidate.settings["interval"] for candidate in candidates_of(peer, workload, full_step=1.0)]
 
 
-def test_a_setting_is_chosen_for_each_speed_up():
-    assert intervals(1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, speedups=(1.5, 3, 6)) == [1.5, 3.0, 6.0]
+def test_a_setting_is_chosen_for_each_speed_up_and_one_beyond():
+    assert intervals(1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0, 10.0, 12.0, speedups=(1.5, 3, 6)) == [1.5, 3.0, 6.0, 10.0]
 
 
 def test_a_whole_number_alone_between_two_chosen_is_measured_too():
-    assert intervals(*range(1, 13), speedups=(2, 4, 5, 8)) == [2, 3, 4, 5, 8]
+    assert intervals(*range(1, 13), speedups=(2, 4, 5, 7)) == [2, 3, 4, 5, 6, 7, 11]
 
 
 def test_only_what_lies_alone_is_a_lone_gap():

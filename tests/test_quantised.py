@@ -109,7 +109,7 @@ def test_every_pair_is_compared_with_the_plain_whole_run_and_with_its_own():
         tiny_dit(), ("int8", "2:4"), LABELS, 3, steps=8, i_steps=3, settings=OURS, on_run=lambda: runs.append(1),
     )
     assert len(runs) == 18 and [pair.weights for pair in (plain, int8, pruned)] == ["plain", "int8", "2:4"]
-    assert plain.whole_db == 100 and plain.whole_speedups == (1.0, 1.0, 1.0) and plain.cached_db == plain.cached_own_db < 100
+    assert plain.whole_db == 100 and set(plain.whole_speedups) == {1.0} and plain.cached_db == plain.cached_own_db < 100
     assert pruned.whole_db < int8.whole_db < 100 and int8.cached_own_db != int8.cached_db
     assert all(len(pair.cached_speedups) == 3 and min(pair.cached_speedups) > 0 for pair in (plain, int8, pruned))
     assert pruned.is_dense and not int8.is_dense and int8.mib < pruned.mib == plain.mib

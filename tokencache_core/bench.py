@@ -13,7 +13,8 @@ from .bench_beats import TUNED, Duel, duels
 from .bench_match import calibrate
 from .bench_methods import Plan, candidates_of, settings_to_calibrate
 from .bench_output import describe_model, describe_protocol, document
-from .bench_protocol import Candidate, Row, measure_interleaved, planned_seconds, rows_of
+from .bench_protocol import Row, rows_of
+from .bench_turns import Candidate, measure_interleaved, planned_seconds
 from .bench_workload import EXACT_STEPS, Protocol, Workload
 from .dit import DiT
 from .preset import Preset

@@ -1,7 +1,7 @@
 """Who wins at equal time: the frontier of each method's sweep is interpolated in (speed-up, dB) to the same speed-up.
 
-Quality is deterministic, only the clock is noisy: a spread of repeats is a spread in speed-up, which the sweep's
-slope turns into decibels. A margin counts if it is larger than those of both sweeps together.
+Quality is deterministic, only the clock is noisy: the spread of the repeats' speed-ups is turned into decibels by the sweep's
+slope. A margin counts if it is larger than those of both sweeps together.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def quality_at(sweep: Sequence[Row], speedup: float) -> Quality | None:
     left, right = rows
     gap = right.speedup - left.speedup
     slope = (right.psnr_db - left.psnr_db) / gap if gap else 0.0
-    wobble = max(row.seconds_spread / row.seconds for row in rows) * speedup
+    wobble = max(row.speedup_spread / row.speedup for row in rows) * speedup
     return Quality(value_at(sweep, speedup), abs(slope) * wobble)
 
 

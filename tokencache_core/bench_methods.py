@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .bench_beats import TUNED
 from .bench_match import Calibration
 from .bench_ours import OURS
-from .bench_protocol import Candidate
+from .bench_turns import Candidate
 from .bench_workload import Workload
 from .learned import Learned
 from .preset import Preset

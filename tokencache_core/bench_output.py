@@ -61,7 +61,7 @@ def write_json(file: Path, content: dict[str, Any]) -> None:
 
 def table(rows: Sequence[Row]) -> str:
     """Rows in the order of their sweeps, aligned for a terminal."""
-    head = ("method", "setting", "seconds", "spread", "speed-up", "compute", "PSNR", "SSIM", "exact", "note")
+    head = ("method", "setting", "seconds", "speed-up", "spread", "compute", "PSNR", "SSIM", "exact", "note")
     lines = [_cells(row) for row in rows]
     widths = [max(len(line[i]) for line in [head, *lines]) for i in range(len(head) - 1)]
     return "\n".join(_aligned(line, widths) for line in [head, *lines])
@@ -76,7 +76,7 @@ def _aligned(cells: tuple[str, ...], widths: list[int]) -> str:
 
 def _cells(row: Row) -> tuple[str, ...]:
     return (
-        row.method, setting_text(row.settings), f"{row.seconds:.2f}", f"{row.seconds_spread:.2f}", f"{row.speedup:.2f}x",
+        row.method, setting_text(row.settings), f"{row.seconds:.2f}", f"{row.speedup:.2f}x", f"{row.speedup_spread:.2f}x",
         f"{row.compute:.3f}", _number(row.psnr_db, 1), _number(row.ssim, 4), _number(row.psnr_exact_db, 1), row.note,
     )
 

@@ -41,8 +41,9 @@ def _model(content: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield (
         f"{protocol['samples']} samples of {protocol['steps']} steps of {protocol['solver']}, guidance {protocol['cfg']:g}; "
-        f"{protocol['classes']}. Each figure of seconds is the median of {protocol['repeats']} runs, all methods in turn in one process, on "
-        f"{_machine(content)}. Likeness: {protocol['quality']}, against the full run; \"exact\" is {protocol['exact']}."
+        f"{protocol['classes']}. All methods in turn in one process, on {_machine(content)}: seconds and speed-ups are "
+        f"medians of {protocol['repeats']} runs, each run's speed-up the mean of the full runs just before and just after it by its own seconds, and spread the "
+        f"difference of the largest and the smallest. Likeness: {protocol['quality']}, against the full run; \"exact\" is {protocol['exact']}."
     )
     if protocol.get("peers"):
         yield ""
@@ -86,12 +87,12 @@ def _beats(content: dict[str, Any]) -> Iterator[str]:
 def _all_rows(rows: Sequence[Row]) -> Iterator[str]:
     yield "### Every setting\n"
     frechet = any(row.frechet is not None for row in rows)
-    yield "| method | setting | seconds | spread | speed-up | compute | PSNR | SSIM | exact |" + (" Frechet from full | times the full run's |" if frechet else "") + " note |"
+    yield "| method | setting | seconds | speed-up | spread | compute | PSNR | SSIM | exact |" + (" Frechet from full | times the full run's |" if frechet else "") + " note |"
     yield "|---|---|---|---|---|---|---|---|---|" + ("---|---|" if frechet else "") + "---|"
     for row in rows:
         distances = f" {_number(row.frechet_from_full, 4)} | {_interval(row.frechet_times_full)} |" if frechet else ""
         yield (
-            f"| {row.method} | {setting_text(row.settings)} | {row.seconds:.2f} | {row.seconds_spread:.2f} | {row.speedup:.2f}x | {row.compute:.3f} | "
+            f"| {row.method} | {setting_text(row.settings)} | {row.seconds:.2f} | {row.speedup:.2f}x | {row.speedup_spread:.2f} | {row.compute:.3f} | "
             f"{_number(row.psnr_db, 1)} | {_number(row.ssim, 4)} | {_number(row.psnr_exact_db, 1)} |{distances} {row.note} |"
         )
 

@@ -1,40 +1,19 @@
-"""The benchmark's protocol: every candidate in turn, several times over, in one process.
-
-A candidate's first run gives its pictures (runs are deterministic), all its runs give its median seconds, and
-its speed-up is the ratio of the `full` run's median to its own.
-"""
+"""The rows of the benchmark's table and JSON, out of what the runs of every candidate gave."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from statistics import median
 from typing import Any
 
 from torch import Tensor
 
+from .bench_turns import Candidate, Measurement
 from .bench_workload import Workload
 from .metrics import capped_psnr, ssim
 
 MATCH_TOLERANCE = 0.03
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One row to be measured: a method under one setting. `run` gives pictures (B, C, H, W) and the compute share.
-
-    matched_to: settings of the `tokencache` row whose seconds this one was laid out to take. baseline: the method whose
-    (only) row its speed-up and its likeness are reckoned from.
-    """
-
-    method: str
-    settings: dict[str, Any]
-    run: Callable[[], tuple[Tensor, float]]
-    expected_seconds: float
-    note: str = ""
-    matched_to: dict[str, Any] | None = None
-    baseline: str = "full"
 
 
 @dataclass(frozen=True)
@@ -44,7 +23,7 @@ class Row:
     method: str
     settings: dict[str, Any]
     seconds: float                  # median of the repeats
-    speedup: float
+    speedup: float                  # median of the repeats, each against the whole runs beside it in time
     compute: float                  # share of the full run's block-token evaluations
     psnr_db: float | None           # against `full`; None for `full` itself
     ssim: float | None              # None for latents too
@@ -52,7 +31,7 @@ class Row:
     frechet: float | None = None                # from the data
     frechet_from_full: float | None = None      # from the full run's samples
     frechet_times_full: tuple[float, float, float] | None = None  # `frechet` by the full run's, and its 95 % interval
-    seconds_spread: float = 0.0     # slowest minus fastest repeat
+    speedup_spread: float = 0.0     # largest minus smallest repeat
     note: str = ""
 
     def as_json(self) -> dict[str, Any]:
@@ -61,41 +40,6 @@ class Row:
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Row:
         return cls(**{field.name: content[field.name] for field in fields(cls) if field.name in content})
-
-
-@dataclass
-class Measurement:
-    """What the runs of one candidate gave."""
-
-    pictures: Tensor | None = None
-    compute: float = 0.0
-    seconds: list[float] = field(default_factory=list)
-
-
-def planned_seconds(candidates: Sequence[Candidate], repeats: int) -> float:
-    return repeats * sum(candidate.expected_seconds for candidate in candidates)
-
-
-def measure_interleaved(
-    candidates: Sequence[Candidate], repeats: int, *,
-    synchronize: Callable[[], None], clock: Callable[[], float] = time.perf_counter,
-    before: Callable[[Candidate], None] = lambda candidate: None,
-) -> list[Measurement]:
-    """Run all candidates once, then all again, and so on. Each round starts at another one, so that a
-    machine that slows down or speeds up during a round does not always favour the same rows."""
-    measured = [Measurement() for _ in candidates]
-    for repeat in range(repeats):
-        start = repeat * len(candidates) // repeats
-        for index in [*range(start, len(candidates)), *range(start)]:
-            before(candidates[index])
-            synchronize()
-            started = clock()
-            pictures, compute = candidates[index].run()
-            synchronize()
-            measured[index].seconds.append(clock() - started)
-            if measured[index].pictures is None:
-                measured[index].pictures, measured[index].compute = pictures, compute
-    return measured
 
 
 def rows_of(
@@ -115,13 +59,13 @@ def _row(candidate: Candidate, measured: Measurement, full: Measurement, exact: 
         method=candidate.method,
         settings=candidate.settings,
         seconds=median(measured.seconds),
-        speedup=median(full.seconds) / median(measured.seconds),
+        speedup=median(measured.speedups),
         compute=measured.compute,
         psnr_db=None if is_full else mean_psnr(measured.pictures, full.pictures, is_pixels),
         ssim=None if is_full or not is_pixels else ssim(measured.pictures, full.pictures).mean().item(),
         psnr_exact_db=mean_psnr(measured.pictures, exact, is_pixels),
-        seconds_spread=max(measured.seconds) - min(measured.seconds),
-        note=candidate.note,
+        speedup_spread=max(measured.speedups) - min(measured.speedups),
+        note=f"{len(measured.seconds)} runs, {min(measured.seconds):.2f} to {max(measured.seconds):.2f} s" if is_full else candidate.note,
     )
 
 
@@ -130,7 +74,7 @@ def _with_match(row: Row, candidate: Candidate, rows: Sequence[Row]) -> Row:
     twins = [other for other in rows if other.method == "tokencache" and other.settings == candidate.matched_to]
     if not twins:
         return row
-    match = match_note(row.seconds / twins[0].seconds, len(twins[0].settings["i_steps"]))
+    match = match_note(twins[0].speedup / row.speedup, len(twins[0].settings["i_steps"]))
     return replace(row, note="; ".join(filter(None, (row.note, match))))
 
 

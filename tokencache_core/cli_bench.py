@@ -19,8 +19,9 @@ from .bench_frontier import draw_frontier
 from .bench_methods import METHODS, TRAINED_METHODS
 from .bench_output import document, table, write_json
 from .bench_page import page
-from .bench_protocol import Candidate, Row
+from .bench_protocol import Row
 from .bench_shape import DTYPES, measure_shape, parse_shape, runs_per_shape
+from .bench_turns import Candidate
 from .bench_workload import Protocol, Workload
 from .cli_bench_fid import add_fid_arguments, fid_asked, run_fid
 from .cli_checks import (

@@ -11,7 +11,8 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from .bench_protocol import Candidate, Measurement, mean_psnr, measure_interleaved
+from .bench_protocol import mean_psnr
+from .bench_turns import Candidate, Measurement, measure_interleaved
 from .cached import cached_sample
 from .dit import DiT
 from .learned import Learned
@@ -30,7 +31,7 @@ MIB = 2**20
 class Pair:
     """One variant of the weights, sampled whole and cached.
 
-    speedups: one a round, by the clock, against the plain model's whole run of the same round. dB: the mean over samples
+    speedups: one a round, by the clock, against the plain model's whole runs beside it in time. dB: the mean over samples
     against the plain model's whole run, and (`cached_own_db`) of the cached run against the whole one of the same weights.
     """
 
@@ -69,7 +70,10 @@ def measure(
         if noise.is_cuda:
             torch.cuda.synchronize(noise.device)
 
-    candidates = [Candidate(name, {}, partial(run, each), 0.0) for name, each in models.items() for run in (whole, cached)]
+    candidates = [
+        Candidate(f"{kind} {name}", {}, partial(run, each), 0.0, baseline=f"whole {PLAIN}")
+        for name, each in models.items() for kind, run in (("whole", whole), ("cached", cached))
+    ]
     for each in models.values():   # first calls are slow
         sample(each, labels, noise=noise, sigmas=simple_sigmas(2))
     found = measure_interleaved(candidates, ROUNDS, synchronize=synchronize, before=lambda candidate: on_run())
@@ -78,11 +82,8 @@ def measure(
 
 
 def _pair(name: str, model: DiT, whole: Measurement, cached: Measurement, *, plain: Measurement, is_pixels: bool) -> Pair:
-    def speedups(run: Measurement) -> tuple[float, ...]:
-        return tuple(before / here for before, here in zip(plain.seconds, run.seconds))
-
     return Pair(
-        name, weight_bytes(model) / MIB, speedups(whole), speedups(cached),
+        name, weight_bytes(model) / MIB, tuple(whole.speedups), tuple(cached.speedups),
         mean_psnr(whole.pictures, plain.pictures, is_pixels), mean_psnr(cached.pictures, plain.pictures, is_pixels),
         mean_psnr(cached.pictures, whole.pictures, is_pixels),
         is_dense=name == "2:4" and not has_sparse_kernels(model.pos_embed.device, model.dtype),
