@@ -7,9 +7,9 @@ Tokens: those whose embedding changed by less than `motion` such units go throug
 the others attend to each other only.
 
 Two details are chosen for what measures best. Changes are against what was last computed, not the last step, so that small ones
-add up. And with `maps` "change" a map carries the input's change to the output's change, added to the last computed output;
-"state" is the paper's map of the state itself (16.7 dB on the reference model where it saves a tenth). The maps are learned in
-closed form (ridge regression) on a full run of the model itself. Their own cost is not counted as compute.
+add up. And a map carries the input's change to the output's change, added to the last computed output; the paper's map of the state
+itself gave 16.7 dB on the reference model where it saved a tenth. The maps are learned in closed form (ridge regression) on a full run
+of the model itself. Their own cost is not counted as compute.
 """
 
 from __future__ import annotations
@@ -68,11 +68,10 @@ class LinearMap:
 
 
 class FittingRun(CachedRun):
-    """A full run that fits a map a block, and last the whole stack's, to states or to changes from step to step."""
+    """A full run that fits a map a block, and last the whole stack's, to changes from step to step."""
 
-    def __init__(self, workload: Workload, maps: str) -> None:
+    def __init__(self, workload: Workload) -> None:
         super().__init__(workload)
-        self.maps = maps
         self.fits = [LinearFit() for _ in range(len(self.blocks) + 1)]
         self.last: dict[int, tuple[Tensor, Tensor]] = {}
 
@@ -86,16 +85,14 @@ class FittingRun(CachedRun):
         return after
 
     def _add(self, fit: int, x: Tensor, y: Tensor) -> None:
-        if self.maps == "state":
-            self.fits[fit].add(x, y)
-        elif fit in self.last:
+        if fit in self.last:
             self.fits[fit].add(x - self.last[fit][0], y - self.last[fit][1])
         self.last[fit] = x, y
 
 
 @kept_per_model
-def linear_maps(workload: Workload, maps: str) -> list[LinearMap]:
-    fitting = FittingRun(workload, maps)
+def linear_maps(workload: Workload) -> list[LinearMap]:
+    fitting = FittingRun(workload)
     fitting.sample()
     return [fit.solve() for fit in fitting.fits]
 
@@ -103,10 +100,10 @@ def linear_maps(workload: Workload, maps: str) -> list[LinearMap]:
 class FastCacheRun(CachedRun):
     """The settings are told above; with motion 0 all tokens go through the stack."""
 
-    def __init__(self, workload: Workload, change: float, maps: str = "change", motion: float = 0.0) -> None:
+    def __init__(self, workload: Workload, change: float, motion: float = 0.0) -> None:
         super().__init__(workload)
-        self.change, self.states, self.motion = change, maps == "state", motion * change
-        self.maps = linear_maps(workload, maps) if change else []
+        self.change, self.motion = change, motion * change
+        self.maps = linear_maps(workload) if change else []
         self.last: dict[int, tuple[Tensor, Tensor]] = {}    # of a block: input and output (B, N, D) when last computed
         self.embedded: tuple[Tensor, Tensor] | None = None  # of the stack: the same, token by token
         self.moving: TokenIndex | None = None
@@ -144,8 +141,6 @@ class FastCacheRun(CachedRun):
                 self.moving.scatter_(kept, now)
 
     def _mapped(self, index: int, x: Tensor) -> Tensor:
-        if self.states:
-            return self.maps[index](x)
         before, after = self._recall(index)
         return after + self.maps[index](x - before)
 
@@ -165,10 +160,7 @@ class FastCacheRun(CachedRun):
         if self.moving is None:
             self.embedded = self.arrived.clone(), after.clone()
             return after
-        if self.states:
-            out = self.maps[-1](self.arrived)
-        else:
-            out = self.embedded[1] + self.maps[-1](self.arrived - self.embedded[0])
+        out = self.embedded[1] + self.maps[-1](self.arrived - self.embedded[0])
         self.moving.scatter_(out, after)
         for kept, now in zip(self.embedded, (self.arrived, out)):
             self.moving.scatter_(kept, self.moving.gather(now))

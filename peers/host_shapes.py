@@ -6,7 +6,6 @@ is the share of the parts outside of blocks, which is larger here.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from statistics import median
@@ -19,7 +18,8 @@ from tokencache_core.bench_shape import I_STEPS, STEPS, ShapeRow
 from tokencache_core.settings import CacheSettings
 from tokencache_core.stopwatch import timed
 
-from .comfy_caches import PACK, import_host
+from .comfy_caches import import_host
+from .host_cache import apply_on_host
 
 SETTINGS = CacheSettings(cache_ratio=0.9, order=1, corrector=0.0)
 VARIANTS = (SETTINGS, replace(SETTINGS, shares="uniform"), replace(SETTINGS, shares="uniform", context="computed"))
@@ -102,8 +102,7 @@ def measure(name: str, *, dtype: str, torch_dtype: torch.dtype, repeats: int, de
     """One row a variant. Whole runs and short cached runs alternate, `repeats` times after a first that warms up."""
     shape = SHAPES[name]
     model = host_model(shape, torch_dtype, device)
-    apply = importlib.import_module(f"{PACK}.nodes.model_hooks").apply_tokencache
-    cached = {settings: apply(model, _hosts(settings), _hosts_schedule()) for settings in VARIANTS}
+    cached = {settings: apply_on_host(model, settings, I_STEPS) for settings in VARIANTS}
     full: list[float] = []
     steps: dict[CacheSettings, dict[str, list[float]]] = {settings: {"I": [], "P": []} for settings in VARIANTS}
     for repeat in range(repeats + 1):
@@ -123,15 +122,6 @@ def measure(name: str, *, dtype: str, torch_dtype: torch.dtype, repeats: int, de
 
 def runs_per_shape(repeats: int) -> int:
     return (repeats + 1) * (1 + len(VARIANTS))
-
-
-def _hosts(settings: CacheSettings) -> Any:
-    """The same settings in the pack's own copy of the core."""
-    return importlib.import_module(f"{PACK}.tokencache_core.settings").CacheSettings(**asdict(settings))
-
-
-def _hosts_schedule() -> Any:
-    return importlib.import_module(f"{PACK}.tokencache_core.schedule").ExplicitSchedule(I_STEPS)
 
 
 def _row(

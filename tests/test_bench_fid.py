@@ -29,6 +29,7 @@ from tokencache_core.sampling import sample, starting_noise
 from tokencache_core.vae import vae_decoder
 
 CPU = torch.device("cpu")
+REFERENCE = Path(__file__).parents[1] / "reference" / "emoji-dit.safetensors"
 STEPS, SAMPLES, METHOD = 6, 6, "tokencache-3"
 
 
@@ -104,12 +105,17 @@ def table(*args: object) -> dict[str, list[str]]:
     return {cells[0]: cells[1:] for cells in lines[1:]}
 
 
+def statistics_of(full: Path, stats: Path) -> Path:
+    """Of the full run's own samples, which were measured into the folder `full`."""
+    parts = [load_file(file) for file in sorted(full.iterdir())]
+    return save_statistics(stats, *(torch.cat([part[name] for part in parts]) for name in ("pool", "spatial")))
+
+
 @pytest.fixture(scope="module")
 def stats(place: Path) -> Path:
-    """Of the full run's own samples, which are measured, and the cached run's too, by the way."""
+    """The cached run is measured, too, by the way."""
     table(*command(place))
-    parts = [load_file(file) for file in sorted((place / "out" / "full").iterdir())]
-    return save_statistics(place / "own.npz", *(torch.cat([part[name] for part in parts]) for name in ("pool", "spatial")))
+    return statistics_of(place / "out" / "full", place / "own.npz")
 
 
 def test_the_full_run_is_at_no_distance_from_its_own_statistics_and_a_cached_one_is(place, stats):
@@ -118,6 +124,13 @@ def test_the_full_run_is_at_no_distance_from_its_own_statistics_and_a_cached_one
     assert list(found) == ["full", METHOD] and full[0] == "1.00x" and full[2::2] == ["-", "-", "-"]
     assert abs(float(full[1])) < 1e-3 < float(cached[1]) and abs(float(full[3])) < 1e-3 < float(cached[3])
     assert float(full[5]) >= 1 and float(cached[2]) == pytest.approx(float(cached[1]) - float(full[1]), abs=0.002)
+
+
+def test_the_reference_models_pictures_are_the_farther_the_fewer_i_steps_there_are(place, tmp_path):
+    reference = {"model": REFERENCE, "fid_out": tmp_path / "out", "steps": 10, "samples": 4, "methods": "tokencache-3,tokencache-6"}
+    table(*command(place, **reference))
+    found = table(*command(place, statistics_of(tmp_path / "out" / "full", tmp_path / "own.npz"), **reference))
+    assert abs(float(found["full"][1])) < 1e-3 < float(found["tokencache-6"][1]) < float(found["tokencache-3"][1])
 
 
 def test_an_interrupted_run_goes_on_to_the_same_figures(place, stats, tmp_path, monkeypatch):

@@ -278,3 +278,11 @@ def test_bench_shape_fills_the_shape_rows(tmp_path):
     for row in content["shape_rows"]:
         assert (row["shape"], row["dtype"], row["batch"]) == ("DiT-S/8-256", "bf16", 2)
         assert row["overhead"] > 0 and row["overhead_to_full"] > 0
+    few_blocks = tmp_path / "few_blocks.json"
+    for row in content["shape_rows"]:
+        row["shape"] += ", 1 of 12 blocks"
+    few_blocks.write_text(json.dumps(content))
+    assert command("bench", "--read", out, few_blocks, "--page", tmp_path / "page.md").returncode == 0
+    whole, few = (tmp_path / "page.md").read_text().split("## Time alone, at the shape of ")[1:]
+    assert whole.startswith("DiT-S/8-256\n") and "extrapolation" not in whole
+    assert few.startswith("DiT-S/8-256, 1 of 12 blocks\n") and "extrapolation" in few

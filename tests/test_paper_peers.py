@@ -151,11 +151,6 @@ def test_fastcache_map_is_exact_for_a_linear_block():
     torch.testing.assert_close(fit.solve()(x), x @ weight + bias, rtol=0, atol=0.05)
 
 
-def test_fastcache_with_maps_of_the_state_is_finite(workload: Workload):
-    pictures, share = fastcache.FastCacheRun(workload, change=0.5, maps="state").sample()
-    assert share < 1 and pictures.isfinite().all()
-
-
 def test_fastcache_chi_square_quantile():
     assert fastcache.chi_square_quantile(0.95, 100) == pytest.approx(124.342, rel=1e-4)
 
@@ -207,10 +202,10 @@ def test_learning_to_cache_measures_what_reusing_one_layer_does(workload: Worklo
 
 
 def test_a_fit_is_made_once_per_model_and_schedule(workload: Workload):
-    maps = fastcache.linear_maps(workload, "change")
-    assert fastcache.linear_maps(Workload(workload.model, Protocol(steps=STEPS, samples=1)), "change") is maps
-    assert fastcache.linear_maps(Workload(workload.model, Protocol(steps=STEPS + 1)), "change") is not maps
-    assert fastcache.linear_maps(Workload(tiny_dit(), workload.protocol), "change") is not maps
+    maps = fastcache.linear_maps(workload)
+    assert fastcache.linear_maps(Workload(workload.model, Protocol(steps=STEPS, samples=1))) is maps
+    assert fastcache.linear_maps(Workload(workload.model, Protocol(steps=STEPS + 1))) is not maps
+    assert fastcache.linear_maps(Workload(tiny_dit(), workload.protocol)) is not maps
 
 
 def test_calibration_has_other_noise_and_classes(workload: Workload):

@@ -50,7 +50,7 @@ class TinyModel:
         )
 
 
-def _random_weights(module: nn.Module, std: float) -> None:
+def random_weights(module: nn.Module, std: float) -> None:
     """Weights under which every block's update is a good part of its input."""
     random = torch.Generator().manual_seed(0)
     for name, tensor in module.named_parameters():
@@ -58,10 +58,11 @@ def _random_weights(module: nn.Module, std: float) -> None:
         tensor.data = values + 1 if "norm" in name and name.endswith(("weight", "scale")) else values
 
 
-def _patcher(config: Any) -> Any:
+def tiny_patcher(config: Any, std: float = 0.15) -> Any:
+    """A MODEL of the host's config for it, with random weights."""
     config.set_inference_dtype(torch.float32, None)
     model = config.get_model({}, device=torch.device("cpu"))
-    _random_weights(model.diffusion_model, 0.15)
+    random_weights(model.diffusion_model, std)
     cpu = torch.device("cpu")
     return comfy.model_patcher.ModelPatcher(model.eval(), load_device=cpu, offload_device=cpu)
 
@@ -73,12 +74,12 @@ def _text(seed: int, **extra: Any) -> list:
 
 
 def tiny_flux() -> TinyModel:
-    model = _patcher(comfy.supported_models.Flux(dict(_FLUX)))
+    model = tiny_patcher(comfy.supported_models.Flux(dict(_FLUX)))
     return TinyModel("Flux", model, _text(1, guidance=3.5), _text(2, guidance=3.5), (16, 20, 14))
 
 
 def tiny_pixart() -> TinyModel:
-    model = _patcher(comfy.supported_models.PixArtAlpha(dict(_PIXART)))
+    model = tiny_patcher(comfy.supported_models.PixArtAlpha(dict(_PIXART)))
     return TinyModel("PixArt", model, _text(1), _text(2), (4, 34, 38))
 
 
@@ -88,7 +89,7 @@ def tiny_dit_file(path: Any, **changes: Any) -> Any:
     model = DiT(config)
     model.initialise()
     positions = model.pos_embed.data.clone()
-    _random_weights(model, 0.1)
+    random_weights(model, 0.1)
     model.pos_embed.data = positions
     save_dit(model, path, {"num_heads": str(config.heads)})
     return path

@@ -1,9 +1,9 @@
-"""FID, sFID and the Inception score of a DiT's samples, whole and cached, measured batch by batch in a folder.
+"""FID, sFID and the Inception score of a model's samples, whole and cached, measured batch by batch in a folder.
 
-Sample i has the noise of seed + i, and a class drawn evenly. What is measured is kept, so that a run that was interrupted
-goes on, and methods or samples may be added later; the folder's protocol.json says of what it holds the figures. Speed-ups
-are by the clock, each the median over batches of the full run's seconds by the method's, both of one process: where the full
-run is there already, one batch in RETIMED is sampled by it once more.
+Sample i has the noise of seed + i. What is measured is kept, so that a run that was interrupted goes on, and methods or samples may
+be added later; the folder's protocol.json says of what it holds the figures. Speed-ups are by the clock, each the median over batches
+of the full run's seconds by the method's, both of one process: where the full run is there already, one batch in RETIMED is sampled
+by it once more.
 """
 
 from __future__ import annotations
@@ -84,14 +84,17 @@ class FidProtocol:
             raise ValueError(f"'{text}' is neither full nor one of {', '.join(NAMES)} with - and a count of 2 to {self.steps}, such as tokencache-20")
         return Method(name, int(count))
 
+    def solver_and_steps(self, method: Method) -> tuple[str, int]:
+        return method.name if method.name in SOLVERS else self.solver, self.steps if method.name == "tokencache" else method.count
+
     def labels(self, classes: int) -> Tensor:
         """(batches * batch,) classes; those of fewer samples are the first of those of more."""
         return torch.randint(classes, (self.batches * self.batch,), generator=torch.Generator().manual_seed(self.seed))
 
-    def content(self, **files: str | None) -> dict[str, Any]:
-        """What a folder's figures depend on, for its protocol.json. files: the SHA-256 of each file that took part."""
+    def content(self, **others: str | int | None) -> dict[str, Any]:
+        """What a folder's figures depend on, for its protocol.json. others: the SHA-256 of each file that took part, and what else was chosen."""
         chosen = {name: value for name, value in asdict(self).items() if name != "samples"}
-        return {"version": VERSION, **files, **chosen, "tokencache": asdict(OURS)}
+        return {"version": VERSION, **others, **chosen, "tokencache": asdict(OURS)}
 
 
 @dataclass(frozen=True)
@@ -130,22 +133,23 @@ def open_folder(folder: Path, content: dict[str, Any]) -> None:
 
 
 def measure(
-    model: DiT, inception: InceptionFeatures, decode: Callable[[Tensor], Tensor], protocol: FidProtocol, methods: Sequence[Method], folder: Path,
+    start: Callable[[int], Callable[[Method], Tensor]], inception: InceptionFeatures, decode: Callable[[Tensor], Tensor], protocol: FidProtocol,
+    methods: Sequence[Method], folder: Path,
 ) -> None:
-    """Sample what is not in the folder yet, all methods in turn for each batch. decode: samples to pixels (B, 3, H, W) in [-1, 1]."""
-    config, device, sigma = model.config, model.pos_embed.device, simple_sigmas(protocol.steps)[0]
+    """Sample what is not in the folder yet, all methods in turn for each batch.
+
+    start: from a batch's number to what samples it by a method. decode: samples to pixels (B, 3, H, W) in [-1, 1].
+    """
     full_seconds, timed_at = 0.0, -RETIMED
-    for batch, drawn in enumerate(tqdm(protocol.labels(config.num_classes).split(protocol.batch), unit="batch")):
+    for batch in tqdm(range(protocol.batches), unit="batch"):
         missing = [method for method in methods if not _file(folder, method, batch).exists()]
         if not missing:
             continue
-        shape = (len(drawn), config.in_channels, config.input_size, config.input_size)
-        noise = starting_noise(shape, protocol.seed + batch * protocol.batch, sigma).to(device)
-        labels = drawn.to(device)
+        run = start(batch)
         if protocol.full not in missing and batch - timed_at >= RETIMED:
-            full_seconds, timed_at = timed(lambda: _samples(protocol.full, model, protocol, labels, noise))[1], batch
+            full_seconds, timed_at = timed(lambda: run(protocol.full))[1], batch
         for method in sorted(missing, key=lambda method: method.name != "full"):
-            samples, seconds = timed(lambda: _samples(method, model, protocol, labels, noise))
+            samples, seconds = timed(lambda: run(method))
             if method.name == "full":
                 full_seconds, timed_at = seconds, batch
             pixels = decode(samples)
@@ -158,14 +162,27 @@ def measure(
                 save_file(features, part, {"seconds": repr(seconds), "full_seconds": repr(full_seconds)})
 
 
-def _samples(method: Method, model: DiT, protocol: FidProtocol, labels: Tensor, noise: Tensor) -> Tensor:
-    solver = method.name if method.name in SOLVERS else protocol.solver
-    steps = protocol.steps if method.name == "tokencache" else method.count
-    sigmas = simple_sigmas(steps)
-    if method.name != "tokencache":
-        return sample(model, labels, noise=noise, sigmas=sigmas, cfg=protocol.cfg, solver=solver)
-    schedule = ExplicitSchedule(spread_i_steps(method.count, steps))
-    return cached_sample(model, labels, noise=noise, sigmas=sigmas, cfg=protocol.cfg, solver=solver, settings=OURS, schedule=schedule)[0]
+class ClassRuns:
+    """Of a class-conditional DiT: sample i has a class drawn evenly."""
+
+    def __init__(self, model: DiT, protocol: FidProtocol) -> None:
+        self.model, self.protocol = model, protocol
+        self.labels = protocol.labels(model.config.num_classes).split(protocol.batch)
+
+    def __call__(self, batch: int) -> Callable[[Method], Tensor]:
+        """Samples (B, C, H, W) by each method, of one batch."""
+        config, protocol, device = self.model.config, self.protocol, self.model.pos_embed.device
+        labels = self.labels[batch].to(device)
+        shape = (len(labels), config.in_channels, config.input_size, config.input_size)
+        noise = starting_noise(shape, protocol.seed + batch * protocol.batch, simple_sigmas(protocol.steps)[0]).to(device)
+        return lambda method: self._sample(method, labels, noise)
+
+    def _sample(self, method: Method, labels: Tensor, noise: Tensor) -> Tensor:
+        solver, steps = self.protocol.solver_and_steps(method)
+        inputs = {"noise": noise, "sigmas": simple_sigmas(steps), "cfg": self.protocol.cfg, "solver": solver}
+        if method.name != "tokencache":
+            return sample(self.model, labels, **inputs)
+        return cached_sample(self.model, labels, **inputs, settings=OURS, schedule=ExplicitSchedule(spread_i_steps(method.count, steps)))[0]
 
 
 def to_uint8(pixels: Tensor) -> Tensor:

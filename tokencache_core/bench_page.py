@@ -98,9 +98,12 @@ def _all_rows(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _shapes(content: dict[str, Any]) -> Iterator[str]:
-    yield f"## Time alone, at the shape of {content['model']['shape']}\n"
+    shape = content["shape_rows"][0]["shape"]
+    yield f"## Time alone, at the shape of {shape}\n"
     yield f"`{content['protocol']['command']}`\n"
     yield f"Random weights, {content['protocol']['repeats']} repeats, on {_machine(content)}. 1.00 is a P-step that takes its share of the block-tokens and no more.\n"
+    if shape != content["model"]["shape"]:
+        yield "A few blocks at the true width: what the whole model takes is an extrapolation, in which the parts outside of blocks weigh less than here.\n"
     yield "| type | rows | tokens | context | compute | unpatched step | I-step | P-step | P-step / (compute x I-step) | / (compute x unpatched) | a predictor's look |"
     yield "|---|---|---|---|---|---|---|---|---|---|---|"
     for row in content["shape_rows"]:

@@ -1,9 +1,10 @@
-"""`bench --fid-stats`: FID, sFID and the Inception score of a DiT with and without the cache (docs/fid.md)."""
+"""`bench --fid-stats`: FID, sFID and the Inception score of a model with and without the cache (docs/fid.md)."""
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .bench_fid import FidProtocol, Method, figures, markdown, measure, open_folder
+from .bench_fid import ClassRuns, FidProtocol, Method, figures, markdown, measure, open_folder
 from .bench_workload import Protocol
 from .cli_checks import CommandError, device_named, model_and_names, whole_number
 from .fid_stats import read_statistics
@@ -20,7 +21,8 @@ from .inception_features import WEIGHTS_URL, InceptionFeatures, load_inception
 from .vae import vae_decoder, vae_weights
 
 INTERRUPTED = 130
-OWN = ("inception", "fid_out", "vae", "fid_batch")     # options that go with --fid-stats alone
+OWN = ("inception", "fid_out", "vae", "fid_batch", "prompts", "text_encoder", "resolution")     # options that go with --fid-stats alone
+OF_PROMPTS = ("text_encoder", "vae", "resolution")      # and those that --prompts needs
 BATCH = 16
 OTHERS = {      # and those that never do, with their defaults
     "json": None, "predictor": None, "preset": [], "peers": None, "repeats": Protocol.repeats,
@@ -37,6 +39,9 @@ def add_fid_arguments(parser: argparse.ArgumentParser) -> None:
     fid.add_argument("--inception", type=Path, metavar="FILE", help=f"Inception's weights, fetched from {WEIGHTS_URL}")
     fid.add_argument("--fid-out", type=Path, metavar="FOLDER", help="features are kept there; an interrupted run goes on")
     fid.add_argument("--vae", type=Path, metavar="PATH", help="an AutoencoderKL's folder or .safetensors, for models that sample latents")
+    fid.add_argument("--prompts", type=Path, metavar="TXT", help="a prompt a line: --model is a PixArt, sampled in ComfyUI; needs a checkout of the repository")
+    fid.add_argument("--text-encoder", type=Path, metavar="FILE", help="with --prompts: T5-XXL, as ComfyUI reads it")
+    fid.add_argument("--resolution", type=whole_number(1), metavar="PX", help="with --prompts: of both sides")
     fid.add_argument("--fid-batch", type=whole_number(1), metavar="N", help=f"samples of a batch (default: {BATCH})")
 
 
@@ -67,24 +72,51 @@ def run_fid(args: argparse.Namespace) -> None:
     with _refusing("--fid-stats"):
         known = read_statistics(args.fid_stats)
     device = device_named(args.device)
-    with _refusing("--vae"):
-        weights = None if args.vae is None else vae_weights(args.vae)
-    model, _ = model_and_names(args.model, device)
-    decode = _decoder(args.vae, model.config.in_channels, device)
+    start, decode, chosen = (_class_runs if args.prompts is None else _prompt_runs)(args, protocol, device)
     inception = _inception(args.inception, device)
-    content = protocol.content(
-        model=_sha256(Path(args.model)), inception=inception.sha256, vae=None if weights is None else _sha256(weights),
-    )
+    content = protocol.content(model=_sha256(Path(args.model)), inception=inception.sha256, **chosen)
     try:
         with _refusing("--fid-out"):
             open_folder(args.fid_out, content)
-            measure(model, inception, decode, protocol, methods, args.fid_out)
+            measure(start, inception, decode, protocol, methods, args.fid_out)
             found = {method: figures(args.fid_out, method, protocol, known) for method in methods}
     except KeyboardInterrupt:
         print(f"interrupted; what was measured stays in {args.fid_out}, and the same command goes on from there", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
     print(f"{args.samples} samples, {args.steps} steps of {args.solver}, guidance {args.cfg:g}, seed {args.seed}; against {args.fid_stats.name}\n")
     print(markdown(found))
+
+
+Runs = tuple[Callable[[int], Callable[[Method], Tensor]], Callable[[Tensor], Tensor], dict[str, str | int | None]]
+
+
+def _class_runs(args: argparse.Namespace, protocol: FidProtocol, device: torch.device) -> Runs:
+    """What starts a batch of a class-conditional DiT, what makes pixels of its samples, and what else they depend on."""
+    for name in ("text_encoder", "resolution"):
+        if getattr(args, name) is not None:
+            raise CommandError(f"{_option(name)} goes with --prompts TXT; add that, or leave it out")
+    with _refusing("--vae"):
+        weights = None if args.vae is None else vae_weights(args.vae)
+    model, _ = model_and_names(args.model, device)
+    decode = _decoder(args.vae, model.config.in_channels, device)
+    return ClassRuns(model, protocol), decode, {"vae": None if weights is None else _sha256(weights)}
+
+
+def _prompt_runs(args: argparse.Namespace, protocol: FidProtocol, device: torch.device) -> Runs:
+    """The same of a PixArt, which only the host can sample: outside of the core."""
+    for name in OF_PROMPTS:
+        if getattr(args, name) is None:
+            raise CommandError(f"--prompts: name {_option(name)}, too")
+    with _refusing("--prompts"):
+        try:
+            prompt_runs = importlib.import_module("peers.prompt_runs")
+            runs = prompt_runs.PromptRuns(
+                Path(args.model), args.text_encoder, args.vae, prompt_runs.read_prompts(args.prompts), protocol, args.resolution, device,
+            )
+        except (ImportError, RuntimeError) as error:
+            raise ValueError(f"needs a checkout of the repository and ComfyUI beside it ({error}): run `make setup` there") from None
+    files = {name: _sha256(getattr(args, name)) for name in ("vae", "text_encoder", "prompts")}
+    return runs, runs.decode, {**files, "resolution": args.resolution}
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from .bench_output import describe_device
 from .cli_checks import CommandError, Help, check_writable, device_named, model_and_names, number_in, whole_number
@@ -16,6 +17,8 @@ from .fingerprint import fingerprint_of
 from .preset import SUFFIX, Goal, save_preset
 from .tuner import GoalOutOfReach, Tuner
 from .tuning_space import space
+
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}"
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -47,13 +50,13 @@ def run(args: argparse.Namespace) -> None:
         raise CommandError(f"--{kind.replace('_', '-')}: {error}") from None
     device = device_named(args.device)
     model, names = model_and_names(args.model, device)
-    told = partial(print, file=sys.stderr, flush=True)
     try:
-        tuner = Tuner(
-            runs_of(args, model, names, args.samples), goal, space(model.config.depth, args.solver == "ddim"), minutes=args.minutes,
-            is_pixels=model.config.in_channels == 3, told=told,
-        )
-        tuner.tune()
+        with tqdm(total=1.0, desc=f"tune, at most {args.minutes:g} min", bar_format=BAR) as bar:
+            tuner = Tuner(
+                runs_of(args, model, names, args.samples), goal, space(model.config.depth, args.solver == "ddim"), minutes=args.minutes,
+                is_pixels=model.config.in_channels == 3, told=partial(tqdm.write, file=sys.stderr), progress=lambda share: bar.update(share - bar.n) and None,
+            )
+            tuner.tune()
     except GoalOutOfReach as error:
         raise CommandError(f"{error}; nothing was written") from None
     except ValueError as error:
