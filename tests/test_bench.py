@@ -49,7 +49,7 @@ def test_a_margin_counts_only_beyond_the_spread():
 def test_a_sweep_that_ends_early_is_named():
     rows = [row("tokencache", 2.0, 45.0), row("tokencache", 4.0, 35.0), row("reuse", 2.0, 30.0), row("reuse", 2.5, 29.0)]
     (duel,) = duels(rows, speedups=[3.0])
-    assert duel.verdict == "not reached by reuse" and duel.margin_db is None and duel.ours_db == 40.0
+    assert duel.verdict == "outside of the sweep of reuse" and duel.margin_db is None and duel.ours_db == 40.0
     assert duels(rows[2:]) == []  # without one of ours there is no duel
 
 

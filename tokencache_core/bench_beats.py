@@ -36,7 +36,7 @@ class Duel:
     theirs_db: float | None
     margin_db: float | None
     spread_db: float | None
-    verdict: str                # "wins", "loses", "within the spread of repeats" or "not reached by <method>"
+    verdict: str                # "wins", "loses", "within the spread of repeats" or "outside of the sweep of <method>"
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -117,7 +117,7 @@ def _duel(speedup: float, method: str, ours: Sequence[Row], against: str, theirs
     mine, other = quality_at(ours, speedup), quality_at(theirs, speedup)
     if mine is None or other is None:
         missing = method if mine is None else against
-        return Duel(speedup, method, against, mine and mine.db, other and other.db, None, None, f"not reached by {missing}")
+        return Duel(speedup, method, against, mine and mine.db, other and other.db, None, None, f"outside of the sweep of {missing}")
     margin, spread = mine.db - other.db, mine.spread_db + other.spread_db
     verdict = "within the spread of repeats" if abs(margin) <= spread else "wins" if margin > 0 else "loses"
     return Duel(speedup, method, against, mine.db, other.db, margin, spread, verdict)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .bench_beats import OURS, SPEEDUPS, sweeps, value_at
+from .bench_beats import OURS, SPEEDUPS, duels, sweeps, value_at
 from .bench_output import setting_text
 from .bench_protocol import Row
 
@@ -19,7 +19,7 @@ def page(documents: Sequence[dict[str, Any]], command: str, pictures: Sequence[s
     for content, picture in zip(documents, pictures, strict=True):
         if content["rows"]:
             lines += [*_model(content), "", f"![Frontiers of all methods]({picture})", ""]
-            lines += [*_at_speedups(_rows(content)), "", *_beats(content), "", *_all_rows(_rows(content)), ""]
+            lines += [*_at_speedups(_rows(content)), "", *_beats(_rows(content)), "", *_all_rows(_rows(content)), ""]
         if content["shape_rows"]:
             lines += [*_shapes(content), ""]
     return "\n".join(lines)
@@ -54,7 +54,10 @@ def _at_speedups(rows: Sequence[Row]) -> Iterator[str]:
     """Every method's frontier, read off between its settings."""
     yield "### At equal speed-up by the clock"
     yield ""
-    yield "Each method's frontier, linear between its two settings on either side; - where it has none.\n"
+    yield (
+        "Each method's frontier of PSNR, linear between its two settings on either side, of which the other measures are read off, too; "
+        "- outside of its sweep, which ends where its settings do.\n"
+    )
     measures = [measure for measure in _DIGITS if any(getattr(row, measure) is not None for row in rows)]
     heads = "".join(f" {_HEADS[measure]} at {speedup:g}x |" for speedup in SPEEDUPS for measure in measures)
     yield f"| method |{heads}"
@@ -72,15 +75,15 @@ def _at_speedups(rows: Sequence[Row]) -> Iterator[str]:
         yield f"| {bold}{name}{bold} |{cells}"
 
 
-def _beats(content: dict[str, Any]) -> Iterator[str]:
+def _beats(rows: Sequence[Row]) -> Iterator[str]:
     """Every duel of ours, with what the repeats' spread is worth."""
     yield "### Who wins\n"
     yield "| at | ours | against | ours, dB | theirs, dB | margin | spread | verdict |"
     yield "|---|---|---|---|---|---|---|---|"
-    for duel in content["beats"]:
+    for duel in duels(rows):
         yield (
-            f"| {duel['speedup']:g}x | {duel['method']} | {duel['against']} | {_number(duel['ours_db'], 1)} | {_number(duel['theirs_db'], 1)} | "
-            f"{_number(duel['margin_db'], 1, '+')} | {_number(duel['spread_db'], 1)} | {duel['verdict']} |"
+            f"| {duel.speedup:g}x | {duel.method} | {duel.against} | {_number(duel.ours_db, 1)} | {_number(duel.theirs_db, 1)} | "
+            f"{_number(duel.margin_db, 1, '+')} | {_number(duel.spread_db, 1)} | {duel.verdict} |"
         )
 
 
