@@ -95,51 +95,50 @@ def measured_rows(clock: Clock, candidates: list[Candidate], repeats: int) -> li
     return rows_of(candidates, measured, torch.full((2, 3, 16, 16), -0.02), workload)
 
 
-def test_candidates_run_in_turn_each_beside_the_full_runs_of_its_time():
+def test_candidates_run_in_turn_and_the_full_run_whenever_it_is_due():
     clock, calls = Clock(), []
     candidates = [
-        candidate(clock, "full", [9.0, 11.0, 12.0, 8.0, 10.0], 0.0, calls, steps=4, solver="ddim"),
-        candidate(clock, "reuse", [5.0, 4.0, 4.5], 0.2, calls, steps=2, solver="ddim"),
+        candidate(clock, "full", [9.0, 12.0, 10.0, 8.0], 0.0, calls, steps=4, solver="ddim"),
+        candidate(clock, "reuse", [5.0, 40.0, 4.0], 0.2, calls, steps=2, solver="ddim"),
         candidate(clock, "forecast", [2.0, 2.0, 2.0], 0.0, calls, steps=2, solver="ddim"),
     ]
     assert planned_seconds(candidates, 3) == pytest.approx(3 * 16.0 * 1.25)
     full, reuse, forecast = measured_rows(clock, candidates, 3)
-    assert calls == ["full", "reuse", "forecast", "full", "reuse", "forecast", "full", "forecast", "full", "reuse", "full"]
-    assert (full.seconds, full.speedup, full.psnr_db, full.ssim) == (10.0, 1.0, None, None)
-    assert full.note == "5 runs, 8.00 to 12.00 s" and full.psnr_exact_db == pytest.approx(40.0, abs=1e-4)
-    # between full runs of 9 and 11, 11 and 12, 8 and 10 seconds
-    assert reuse.seconds == 4.5 and reuse.speedup == pytest.approx(10 / 5) and reuse.speedup_spread == pytest.approx(11.5 / 4 - 9 / 4.5)
+    # each round starts at another; after reuse's 40 seconds the full run is due
+    assert calls == ["full", "reuse", "forecast", "reuse", "full", "forecast", "full", "forecast", "full", "reuse"]
+    assert (full.seconds, full.speedup, full.psnr_db, full.ssim) == (9.5, 1.0, None, None)
+    assert full.note == "4 runs, 8.00 to 12.00 s" and full.psnr_exact_db == pytest.approx(40.0, abs=1e-4)
+    # four full runs are nearest to any: 9.5 s
+    assert reuse.seconds == 5.0 and reuse.speedup == pytest.approx(9.5 / 5)
+    assert reuse.speedup_spread == pytest.approx(9.5 / 4 - 9.5 / 40)
     assert reuse.psnr_db == pytest.approx(20.0, abs=1e-4) and 0 < reuse.ssim < 1
-    # between 9 and 11, 11 and 12, 12 and 8
-    assert forecast.speedup == pytest.approx(10 / 2) and forecast.speedup_spread == pytest.approx(0.75)
+    assert forecast.speedup == pytest.approx(9.5 / 2) and forecast.speedup_spread == 0
     assert forecast.psnr_db == 100.0 and forecast.ssim == pytest.approx(1.0)  # equal pictures
 
 
-def test_a_machine_that_slows_down_in_a_round_favours_no_row():
+def test_a_machine_that_slows_down_favours_no_row():
     clock, calls = Clock(), []
-    slower = [2.0 * 1.05**n for n in range(40)]     # every candidate at half of the full run's seconds of the moment
-    rows = [candidate(clock, f"row {n}", [slower[n]], 0.0, calls) for n in range(40)]
+    slower = [2.0 * 1.02**n for n in range(100)]    # every candidate at half of the full run's seconds of the moment
+    rows = [candidate(clock, f"row {n}", [slower[n]], 0.0, calls) for n in range(100)]
 
     def full() -> tuple[torch.Tensor, float]:
-        calls.append("full")
-        clock.now += 2 * slower[min(len([call for call in calls if call != "full"]), 39)]
+        clock.now += 2 * slower[min(len(calls), 99)]
         return torch.zeros(2, 3, 16, 16), 1.0
 
     found = measured_rows(clock, [Candidate("full", {}, full, 4.0), *rows], 1)
-    assert calls.count("full") == 7     # whenever the others have taken four times its seconds
-    assert all(row.speedup == pytest.approx(2.0, rel=0.25) for row in found[1:])
-    assert sum(row.speedup for row in found[1:]) / 40 == pytest.approx(2.0, rel=0.05)
+    assert slower[-1] > 7 * slower[0] and all(row.speedup == pytest.approx(2.0, rel=0.5) for row in found[1:])
+    assert all(row.speedup == pytest.approx(2.0, rel=0.15) for row in found[16:-16])     # with full runs on either side
 
 
 def test_each_row_is_beside_its_own_baseline():
     clock, calls = Clock(), []
     candidates = [
-        candidate(clock, "full", [8.0, 8.0], 0.0, calls), candidate(clock, "reuse", [4.0], 0.0, calls),
-        candidate(clock, "full-host", [10.0, 10.0], 0.0, calls), candidate(clock, "easycache", [2.0], 0.0, calls),
+        candidate(clock, "full", [8.0], 0.0, calls), candidate(clock, "reuse", [4.0], 0.0, calls),
+        candidate(clock, "full-host", [10.0], 0.0, calls), candidate(clock, "easycache", [2.0], 0.0, calls),
     ]
     candidates[2:] = [replace(each, baseline="full-host") for each in candidates[2:]]
     found = measured_rows(clock, candidates, 1)
-    assert calls == ["full", "reuse", "full", "full-host", "easycache", "full-host"]
+    assert calls == ["full", "reuse", "full-host", "easycache"]
     assert [row.speedup for row in found] == [1.0, 2.0, 1.0, 5.0]
 
 

@@ -1,8 +1,8 @@
 """Every candidate of the benchmark in turn, several times over, in one process, each beside whole runs of its own time.
 
-A machine's clock wanders by a third within minutes, so a speed-up is never the ratio of two medians of an hour: the whole run
-is repeated whenever others have taken a few times its seconds, and a run's speed-up is the mean of the whole runs just before
-and just after it by its own seconds.
+A machine's clock wanders by a third within minutes, so a speed-up is not the ratio of two medians of an hour: the whole run
+is repeated whenever others have taken a few times its seconds, and a run's speed-up is the median of the whole runs NEAREST to it in
+time by its own seconds. (One or two of them are not enough: a single run's seconds are as restless as what is compared with them.)
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 from torch import Tensor
 
 BASELINE_EVERY = 4      # a whole run is repeated after so many times its seconds
+NEAREST = 4
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,13 @@ class Candidate:
 
 @dataclass
 class Measurement:
-    """What the runs of one candidate gave: the pictures of the first (runs are deterministic), and a speed-up each."""
+    """What the runs of one candidate gave: the pictures of the first (runs are deterministic), and seconds and the moment of each."""
 
     pictures: Tensor | None = None
     compute: float = 0.0
     seconds: list[float] = field(default_factory=list)
-    speedups: list[float] = field(default_factory=list)     # a baseline's own: 1
+    ended: list[float] = field(default_factory=list)
+    speedups: list[float] = field(default_factory=list)     # one a run, against its baseline's; a baseline's own: 1
 
 
 def planned_seconds(candidates: Sequence[Candidate], repeats: int) -> float:
@@ -58,58 +61,39 @@ def measure_interleaved(
     method that is a baseline."""
     measured = [Measurement() for _ in candidates]
 
-    def run(index: int) -> float:
+    def run(index: int) -> None:
         synchronize()
         started = clock()
         pictures, compute = candidates[index].run()
         synchronize()
-        seconds = clock() - started
-        measured[index].seconds.append(seconds)
-        if measured[index].pictures is None:
-            measured[index].pictures, measured[index].compute = pictures, compute
-        return seconds
+        one = measured[index]
+        one.ended.append(clock())
+        one.seconds.append(one.ended[-1] - started)
+        if one.pictures is None:
+            one.pictures, one.compute = pictures, compute
 
-    besides: dict[str, _Beside] = {}
+    baselines: dict[str, int] = {}
     for name in {candidate.baseline for candidate in candidates}:
-        (baseline,) = [index for index, candidate in enumerate(candidates) if candidate.method == name]
-        besides[name] = _Beside(baseline, measured, run, clock)
+        (baselines[name],) = [index for index, candidate in enumerate(candidates) if candidate.method == name]
     for repeat in range(repeats):
         start = repeat * len(candidates) // repeats
         for index in [*range(start, len(candidates)), *range(start)]:
-            beside = besides[candidates[index].baseline]
-            for other in besides.values():
-                if other is not beside:
-                    other.settle()
+            baseline = baselines[candidates[index].baseline]
             before(candidates[index])
-            beside.run(index)
-        for beside in besides.values():
-            beside.settle()
+            if index != baseline and _is_due(measured[baseline], clock()):
+                run(baseline)
+            run(index)
+    for index, candidate in enumerate(candidates):
+        one, whole = measured[index], measured[baselines[candidate.baseline]]
+        one.speedups = [1.0 if one is whole else _seconds_at(whole, ended) / seconds for ended, seconds in zip(one.ended, one.seconds)]
     return measured
 
 
-class _Beside:
-    """Runs beside whole runs, of the candidate `baseline`, in time: those since the last one wait for the next."""
+def _is_due(whole: Measurement, now: float) -> bool:
+    return not whole.ended or now - whole.ended[-1] > BASELINE_EVERY * whole.seconds[-1]
 
-    def __init__(self, baseline: int, measured: Sequence[Measurement], run: Callable[[int], float], clock: Callable[[], float]) -> None:
-        self.baseline, self.measured, self.run_one, self.clock = baseline, measured, run, clock
-        self.whole_seconds, self.ended = 0.0, float("-inf")
-        self.waiting: list[tuple[int, float]] = []
 
-    def run(self, index: int) -> None:
-        is_due = self.clock() - self.ended > BASELINE_EVERY * self.whole_seconds
-        if index == self.baseline or is_due:
-            self._run_whole()
-        if index != self.baseline:
-            self.waiting.append((index, self.run_one(index)))
-
-    def settle(self) -> None:
-        """Let none wait any longer."""
-        if self.waiting:
-            self._run_whole()
-
-    def _run_whole(self) -> None:
-        seconds = self.run_one(self.baseline)
-        self.measured[self.baseline].speedups.append(1.0)
-        for index, own in self.waiting:
-            self.measured[index].speedups.append((self.whole_seconds + seconds) / 2 / own)
-        self.whole_seconds, self.ended, self.waiting = seconds, self.clock(), []
+def _seconds_at(whole: Measurement, moment: float) -> float:
+    """Of a whole run at that moment: the median of those nearest to it in time."""
+    runs = sorted(zip(whole.ended, whole.seconds), key=lambda run: abs(run[0] - moment))[:NEAREST]
+    return median(seconds for _, seconds in runs)

@@ -31,7 +31,7 @@ MIB = 2**20
 class Pair:
     """One variant of the weights, sampled whole and cached.
 
-    speedups: one a round, by the clock, against the plain model's whole runs beside it in time. dB: the mean over samples
+    speedups: one a round, by the clock, against the plain model's whole runs of its own time. dB: the mean over samples
     against the plain model's whole run, and (`cached_own_db`) of the cached run against the whole one of the same weights.
     """
 
