@@ -13,6 +13,7 @@ import torch
 
 from .bench_beats import Duel
 from .bench_protocol import Row
+from .bench_turns import NEAREST
 from .bench_workload import EXACT_SOLVER, EXACT_STEPS, Protocol
 from .dit import DiT
 
@@ -37,6 +38,7 @@ def describe_protocol(protocol: Protocol, is_pixels: bool) -> dict[str, Any]:
         **asdict(protocol), "speedups": list(protocol.speedups),
         "classes": "sample i has class i mod C, null class as negative",
         "quality": "PSNR of clamped pixels, range 2" if is_pixels else "PSNR of latents, peak 2",
+        "clock": f"each run's against the median of the {NEAREST} full runs nearest to it in time",
         "exact": f"{EXACT_STEPS} steps of {EXACT_SOLVER}, same noise",
     }
 

@@ -41,9 +41,8 @@ def _model(content: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield (
         f"{protocol['samples']} samples of {protocol['steps']} steps of {protocol['solver']}, guidance {protocol['cfg']:g}; "
-        f"{protocol['classes']}. All methods in turn in one process, on {_machine(content)}: seconds and speed-ups are "
-        f"medians of {protocol['repeats']} runs, each run's speed-up is against full runs of its own time, and spread is the "
-        f"difference of the largest and the smallest. Likeness: {protocol['quality']}, against the full run; \"exact\" is {protocol['exact']}."
+        f"{protocol['classes']}. All methods in turn in one process, on {_machine(content)}. Seconds and speed-ups are "
+        f"medians of {protocol['repeats']} runs, spread is the difference of the largest speed-up and the smallest; speed-up: {protocol['clock']}. Likeness: {protocol['quality']}, against the full run; \"exact\" is {protocol['exact']}."
     )
     if protocol.get("peers"):
         yield ""
