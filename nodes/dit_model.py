@@ -57,7 +57,8 @@ class HostDiT(DiT):
     def run_block(self, index: int, block: nn.Module, tokens: Tensor, c: Tensor, options: dict) -> Tensor:
         """A block, or what another node put in its place under `patches_replace["dit"]`."""
         options["block_index"], options["block_type"] = index, "double"
-        replacement = options.get("patches_replace", {}).get("dit", {}).get(("double_block", index))
+        replacements = options.get("patches_replace", {}).get("dit")
+        replacement = replacements.get(("double_block", index)) if replacements else None   # a key would let torch.compile specialise on the index
         if replacement is None:
             return super().run_block(index, block, tokens, c, options)
 
