@@ -17,16 +17,12 @@ def page(documents: Sequence[dict[str, Any]], command: str, pictures: Sequence[s
     """Markdown. command: that wrote it. pictures: of each document's frontiers, by its path from the page; None where it has none."""
     lines = ["# Benchmarks", "", f"Written by `{command}` from what the commands named below have measured; not by hand.", ""]
     for content, picture in zip(documents, pictures, strict=True):
-        if content["rows"]:
+        if rows := [Row.from_json(row) for row in content["rows"]]:
             lines += [*_model(content), "", f"![Frontiers of all methods]({picture})", ""]
-            lines += [*_at_speedups(_rows(content)), "", *_beats(_rows(content)), "", *_all_rows(_rows(content)), ""]
+            lines += [*_at_speedups(rows), "", *_beats(rows), "", *_all_rows(rows), ""]
         if content["shape_rows"]:
             lines += [*_shapes(content), ""]
     return "\n".join(lines)
-
-
-def _rows(content: dict[str, Any]) -> list[Row]:
-    return [Row.from_json(row) for row in content["rows"]]
 
 
 def _machine(content: dict[str, Any]) -> str:

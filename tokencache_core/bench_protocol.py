@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .bench_turns import Candidate, Measurement
+from .bench_turns import Candidate, Measurement, baselines_of
 from .bench_workload import Workload
 from .metrics import capped_psnr, ssim
 
@@ -46,9 +46,7 @@ def rows_of(
     candidates: Sequence[Candidate], measured: Sequence[Measurement], exact: Tensor, workload: Workload,
 ) -> list[Row]:
     """The table's rows. Exactly one candidate must be `full`, or another's baseline: those that name it are compared with it."""
-    full: dict[str, Measurement] = {}
-    for name in {candidate.baseline for candidate in candidates}:
-        (full[name],) = [m for c, m in zip(candidates, measured) if c.method == name]
+    full = {name: measured[index] for name, index in baselines_of(candidates).items()}
     rows = [_row(c, m, full[c.baseline], exact, workload.is_pixels) for c, m in zip(candidates, measured)]
     return [_with_match(row, candidate, rows) for row, candidate in zip(rows, candidates)]
 

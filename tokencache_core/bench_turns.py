@@ -51,14 +51,21 @@ def planned_seconds(candidates: Sequence[Candidate], repeats: int) -> float:
     return repeats * sum(candidate.expected_seconds for candidate in candidates) * (1 + 1 / BASELINE_EVERY)
 
 
+def baselines_of(candidates: Sequence[Candidate]) -> dict[str, int]:
+    """The index of each method that is a baseline: exactly one candidate must be of it."""
+    found: dict[str, int] = {}
+    for name in {candidate.baseline for candidate in candidates}:
+        (found[name],) = [index for index, candidate in enumerate(candidates) if candidate.method == name]
+    return found
+
+
 def measure_interleaved(
     candidates: Sequence[Candidate], repeats: int, *,
     synchronize: Callable[[], None], clock: Callable[[], float] = time.perf_counter,
     before: Callable[[Candidate], None] = lambda candidate: None,
 ) -> list[Measurement]:
     """Run all candidates once, then all again, and so on; `before` is told of each. Each round starts at another one, so that a
-    machine that slows down or speeds up during a round does not always favour the same rows. Exactly one candidate is of each
-    method that is a baseline."""
+    machine that slows down or speeds up during a round does not always favour the same rows."""
     measured = [Measurement() for _ in candidates]
 
     def run(index: int) -> None:
@@ -72,9 +79,7 @@ def measure_interleaved(
         if one.pictures is None:
             one.pictures, one.compute = pictures, compute
 
-    baselines: dict[str, int] = {}
-    for name in {candidate.baseline for candidate in candidates}:
-        (baselines[name],) = [index for index, candidate in enumerate(candidates) if candidate.method == name]
+    baselines = baselines_of(candidates)
     for repeat in range(repeats):
         start = repeat * len(candidates) // repeats
         for index in [*range(start, len(candidates)), *range(start)]:

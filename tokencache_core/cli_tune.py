@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
         with tqdm(total=1.0, desc=f"tune, at most {args.minutes:g} min", bar_format=BAR) as bar:
             tuner = Tuner(
                 runs_of(args, model, names, args.samples), goal, space(model.config.depth, args.solver == "ddim"), minutes=args.minutes,
-                is_pixels=model.config.in_channels == 3, told=partial(tqdm.write, file=sys.stderr), progress=lambda share: bar.update(share - bar.n) and None,
+                is_pixels=model.config.in_channels == 3, told=partial(tqdm.write, file=sys.stderr), progress=lambda share: bar.update(share - bar.n),
             )
             tuner.tune()
     except GoalOutOfReach as error:
