@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..tokencache_core.schedule import UniformSchedule, schedule_from_choices
-from ..tokencache_core.settings import CONTEXTS, SCORES, SHARES, CacheSettings
+from ..tokencache_core.settings import CONTEXTS, MAX_REACH, SCORES, SHARES, CacheSettings
 from .model_hooks import apply_tokencache
 from .nodes_predictor import PredictorType
 from .nodes_tune import PresetType
@@ -70,6 +70,10 @@ class ApplyTokenCache(io.ComfyNode):
                     "memory_budget_gb", optional=True, default=0.0, min=0.0, max=1024.0, step=0.1, advanced=True,
                     tooltip="The most video memory, in GB, that the cache may take; beyond it stores less precisely, then in main memory. 0: no limit.",
                 ),
+                io.Float.Input(
+                    "forecast_reach", optional=True, default=DEFAULTS.reach, min=0.0, max=MAX_REACH, step=0.01, advanced=True,
+                    tooltip="How far forecasts are taken, in distances of the P-step from the last I-step. 1: the line or parabola itself.",
+                ),
             ],
             outputs=[
                 io.Model.Output(tooltip="The model, sampling with TokenCache."),
@@ -80,11 +84,11 @@ class ApplyTokenCache(io.ComfyNode):
     @classmethod
     def execute(
         cls, model, cache_ratio, forecast_order, last_blocks, context, score, shares, corrector=DEFAULTS.corrector, schedule=None,
-        predictor=None, preset=None, memory_budget_gb=0.0,
+        predictor=None, preset=None, memory_budget_gb=0.0, forecast_reach=DEFAULTS.reach,
     ) -> io.NodeOutput:
         settings = CacheSettings(
             cache_ratio=cache_ratio, order=forecast_order, last_blocks=last_blocks, context=context, score=score, shares=shares,
-            corrector=corrector,
+            corrector=corrector, reach=forecast_reach,
         )
         tuned_for = None
         if preset is not None:

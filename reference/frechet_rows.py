@@ -18,9 +18,9 @@ from tokencache_core.bench_workload import Protocol, Workload
 from tokencache_core.cached import cached_sample
 from tokencache_core.dit import DiT
 from tokencache_core.noise_schedule import simple_sigmas
+from tokencache_core.predictor_metadata import read_settings
 from tokencache_core.sampling import sample
 from tokencache_core.schedule import ExplicitSchedule
-from tokencache_core.settings import CacheSettings
 from tokencache_core.trained_cache import TrainedCache
 
 FEWER_STEPS = ("fewer-steps", "fewer-steps-dpmpp_2m")
@@ -51,7 +51,7 @@ class RowMethod:
             return sample(model, labels, sigmas=simple_sigmas(settings["steps"]), solver=settings["solver"], **inputs)
         schedule = ExplicitSchedule(tuple(settings.pop("i_steps")))
         return cached_sample(
-            model, labels, sigmas=simple_sigmas(protocol.steps), solver=protocol.solver, settings=CacheSettings(**settings), schedule=schedule, **inputs,
+            model, labels, sigmas=simple_sigmas(protocol.steps), solver=protocol.solver, settings=read_settings(settings), schedule=schedule, **inputs,
         )[0]
 
 

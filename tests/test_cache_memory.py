@@ -55,7 +55,7 @@ def run(settings: dict, budget: MemoryBudget = MemoryBudget(), i_steps=(0, 1, 2)
     """The report and the outputs of the toy's run. told: a list of what is said, and of what is stored then. rows: sets of two, one call each."""
     model = ToyModel((1.0,) * n_blocks)
     session = Session(
-        CacheSettings(**{"context": "computed", **settings}), ExplicitSchedule(i_steps), sigmas=TAUS, tau=lambda sigma: sigma,
+        CacheSettings(**{"context": "computed", "reach": 1.0, **settings}), ExplicitSchedule(i_steps), sigmas=TAUS, tau=lambda sigma: sigma,
         streams=model.streams, budget=budget,
     )
     session.memory.tell = lambda words: told is not None and told.append((words, session.memory_bytes))

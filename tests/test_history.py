@@ -23,6 +23,15 @@ def test_a_run_forecasts_polynomials_of_its_order_exactly(order):
     assert torch.equal(x, torch.ones(1, 2, 3))  # the input is left alone
 
 
+@pytest.mark.parametrize("make", [lambda: RunHistory(1, reach=1.5), lambda: TokenHistory(1, reach=1.5)])
+def test_a_forecast_reaches_so_many_times_as_far_as_its_step(make):
+    history = make()
+    for tau, value in ((0.9, 1.0), (0.8, 3.0)):
+        history.refresh(torch.full((1, 1, 1), value), tau)
+    assert history.add_forecast(torch.zeros(1, 1, 1), 0.7).item() == pytest.approx(3 + 1.5 * 2, abs=1e-5)
+    assert history.add_forecast(torch.zeros(1, 1, 1), 0.6).item() == pytest.approx(3 + 1.5 * 4, abs=1e-5)
+
+
 @pytest.mark.parametrize("order", [1, 2])
 def test_fewer_refreshes_than_the_order_needs_forecast_at_a_lower_order(order):
     history = RunHistory(order)

@@ -81,7 +81,7 @@ def test_the_engine_applies_it_to_its_own_run_on_p_steps_alone(run, applies):
     toy = ToyModel(gains=(1.0, 2.0), power=1)
     learned = Learned(forecasts={run: gains_of(LearnedForecast(2, 1, hidden=2), 1.0, 0.0)})
     session = Session(
-        CacheSettings(order=1), ExplicitSchedule((0, 1)), sigmas=[0.8, 0.6, 0.4], tau=lambda sigma: sigma, streams=toy.streams, learned=learned,
+        CacheSettings(order=1, reach=1.0), ExplicitSchedule((0, 1)), sigmas=[0.8, 0.6, 0.4], tau=lambda sigma: sigma, streams=toy.streams, learned=learned,
     )
     outputs = [toy.run(session, tau).unique().item() for tau in (0.8, 0.6, 0.4)]
     assert outputs[:2] == pytest.approx([2.4, 1.8])
@@ -99,7 +99,7 @@ def test_it_is_kept_in_the_file(tmp_path):
     assert list(loaded.forecasts) == [(0, 2)]
     ours, theirs = module.state_dict(), loaded.forecasts[0, 2].state_dict()
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
-    user = CacheSettings(cache_ratio=0.5, order=0, last_blocks=3, seed=9)
+    user = CacheSettings(cache_ratio=0.5, order=0, last_blocks=3, reach=1.5, seed=9)
     assert loaded.apply_to(user) == replace(settings, seed=9)
 
 

@@ -112,6 +112,7 @@ HOSTILE: list[tuple[str, Damage, str]] = [
     ("ratio text", put("settings", "cache_ratio", "0.9"), "cache_ratio must be a finite number, not '0.9'"),
     ("ratio true", put("settings", "cache_ratio", True), "cache_ratio must be a finite number, not true"),
     ("order", put("settings", "order", 3), "order must be 0"),
+    ("reach", put("settings", "reach", -0.5), "reach must lie between 0 .* not -0.5"),
     ("order float", put("settings", "order", 1.0), "order must be a whole number"),
     ("last blocks", put("settings", "last_blocks", -1), "last_blocks must be a whole number from 0"),
     ("context", put("settings", "context", "fresh"), "context must be one of stale, computed"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -21,6 +22,12 @@ PRESET = Preset(
 def test_written_and_read_back(preset, tmp_path):
     save_preset(preset, tmp_path / "one.json")
     assert load_preset(tmp_path / "one.json") == preset
+
+
+def test_one_written_before_forecasts_reached_further_forecasts_as_it_did_then():
+    content = json.loads(to_json(PRESET))
+    del content["settings"]["reach"]
+    assert from_json(json.dumps(content), "old").settings == replace(PRESET.settings, reach=1.0)
 
 
 def test_as_many_steps_have_the_tuned_i_steps_and_others_as_large_a_share():

@@ -12,7 +12,7 @@ TAUS = [1.0, 0.8, 0.6, 0.4, 0.2]
 
 
 def open_session(model, schedule=ExplicitSchedule((0, 1)), **settings):
-    return Session(CacheSettings(**settings), schedule, sigmas=TAUS, tau=lambda sigma: sigma, streams=model.streams)
+    return Session(CacheSettings(**{"reach": 1.0, **settings}), schedule, sigmas=TAUS, tau=lambda sigma: sigma, streams=model.streams)
 
 
 def run_all(model, session, **how):
@@ -23,6 +23,11 @@ def test_reuse_repeats_the_last_i_step_and_a_line_is_forecast_exactly():
     model = ToyModel((1.0, 2.0))                     # the blocks add 3 tau in all
     assert run_all(model, open_session(model, order=0)) == pytest.approx([3.0, 2.4, 2.4, 2.4, 2.4])
     assert run_all(model, open_session(model, order=1)) == pytest.approx([3.0, 2.4, 1.8, 1.2, 0.6])
+
+
+def test_a_line_forecast_further_than_its_step_overshoots_by_as_much():
+    model = ToyModel((1.0, 2.0))                     # 2.4 at the last I-step, falling by 0.6 a step
+    assert run_all(model, open_session(model, order=1, reach=1.5)) == pytest.approx([3.0, 2.4, 1.5, 0.6, -0.3])
 
 
 def test_a_parabola_needs_order_two():

@@ -24,8 +24,8 @@ from .spacing import spread_i_steps
 from .trained_cache import TrainedCache
 
 UNTRAINED = "untrained-"    # and a score: a control of the predictor's tokens
-REUSE = CacheSettings(cache_ratio=1.0, order=0, corrector=0.0)
-FORECASTS = tuple(CacheSettings(cache_ratio=1.0, order=order, corrector=0.0) for order in (1, 2))
+REUSE = CacheSettings(cache_ratio=1.0, order=0, corrector=0.0, reach=1.0)
+FORECASTS = tuple(CacheSettings(cache_ratio=1.0, order=order, corrector=0.0, reach=1.0) for order in (1, 2))
 COMPUTES_TOKENS = OURS.cache_ratio < 1.0 or OURS.last_blocks > 0
 MORE_I_STEPS = replace(OURS, cache_ratio=1.0, last_blocks=0)
 RANDOM_TOKENS = replace(

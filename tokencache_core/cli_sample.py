@@ -29,7 +29,7 @@ from .sampling import SOLVERS, sample, starting_noise
 from .schedule import (
     CountSchedule, ErrorBoundSchedule, ExplicitSchedule, Schedule, SpeedupSchedule, UniformSchedule, parse_steps,
 )
-from .settings import CONTEXTS, SCORES, SHARES, CacheSettings
+from .settings import CONTEXTS, MAX_REACH, SCORES, SHARES, CacheSettings
 from .trained_cache import TrainedCache
 
 MOST_COLUMNS = 10
@@ -106,12 +106,16 @@ def add_cache_arguments(parser: argparse.ArgumentParser) -> None:
         "--corrector", type=number_in(0, 1), default=default.corrector, metavar="S",
         help="share of the P-steps' error that the next I-step takes back, with ddim",
     )
+    group.add_argument(
+        "--reach", type=number_in(0, MAX_REACH), default=default.reach, metavar="X",
+        help="forecasts are taken X times as far from the last I-step as the P-step is from it",
+    )
 
 
 def cache_settings(args: argparse.Namespace) -> CacheSettings:
     return CacheSettings(
         cache_ratio=args.cache_ratio, order=args.order, last_blocks=args.last_blocks, context=args.context,
-        score=args.score, shares=args.shares, corrector=args.corrector, seed=args.seed,
+        score=args.score, shares=args.shares, corrector=args.corrector, reach=args.reach, seed=args.seed,
     )
 
 

@@ -99,13 +99,15 @@ class Forward:
         run, self.run_total = self.run_total, None
         if run is None or (totals := run.settle()) is None:
             return
-        first, order, tau, spacing = run.unit.first, self.session.settings.order, self.evaluation.tau, self.evaluation.spacing
-        storage = self.session.storage
+        first, tau, spacing = run.unit.first, self.evaluation.tau, self.evaluation.spacing
+        settings, storage = self.session.settings, self.session.storage
         self.rows.last_blocks[first] = run.last_block
         if run.unit.kind == "tokens":
-            self.rows.tokens.setdefault(first, TokenHistory(order, self.rows.text_first, storage)).refresh(totals[0], tau, spacing)
+            history = TokenHistory(settings.order, self.rows.text_first, storage, settings.reach)
+            self.rows.tokens.setdefault(first, history).refresh(totals[0], tau, spacing)
             return
-        for history, total in zip(self.rows.runs.setdefault(first, [RunHistory(order, storage) for _ in totals]), totals):
+        histories = [RunHistory(settings.order, storage, settings.reach) for _ in totals]
+        for history, total in zip(self.rows.runs.setdefault(first, histories), totals):
             history.refresh(total, tau, spacing)
 
     def _whole(self, block_index: int, call: BlockCall) -> Any:

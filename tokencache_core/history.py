@@ -3,7 +3,8 @@
 An *update* is what a block (or a run of blocks) adds to a token, gates included. Its last `order + 1` refreshes are
 kept with the tau of each, and a reused update is the polynomial through them at the present tau: order 0 is plain
 reuse, as in the paper; orders 1 and 2 are what TaylorSeer (arXiv 2503.06923) does with finite differences, here for
-refresh times of any spacing.
+refresh times of any spacing. What the next order would add mostly has the sign of what these add, so the polynomial is
+taken a little beyond tau: `reach` times as far from the newest refresh (docs/experiments.md).
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ def forecast_terms(taus: Sequence[float], updates: Sequence[Tensor], tau: float)
 class RunHistory:
     """Updates of a unit whose tokens are always refreshed together: one time for all of them."""
 
-    def __init__(self, order: int, storage: Storage | None = None) -> None:
-        self.order, self.storage = order, storage or Storage()
+    def __init__(self, order: int, storage: Storage | None = None, reach: float = 1.0) -> None:
+        self.order, self.storage, self.reach = order, storage or Storage(), reach
         self.taus: list[float] = []
         self.updates: list[Tensor] = []     # each (R, N, D), float32 unless the storage has another form
         self.device = torch.device("cpu")   # on which they are made and used
@@ -81,17 +82,21 @@ class RunHistory:
         """x + the update forecast at tau, corrected by `learned` where there is one; a fresh tensor of x's dtype."""
         out = self.onto(x, tau)
         if learned is not None:
-            taus, updates = self.newest_first()
-            out = out + _checkpointed(lambda *updates: learned(forecast_terms(taus, updates, tau), taus, tau), *updates)
+            (taus, updates), reached = self.newest_first(), self._reached(tau)   # now: a backward pass comes when there are others
+            out = out + _checkpointed(lambda *updates: learned(forecast_terms(taus, updates, reached), taus, tau), *updates)
         return _as_stream(out, x.dtype)
 
     def onto(self, x: Tensor, tau: float, tokens: Tensor | None = None) -> Tensor:
         """x + the update forecast at tau, float32 and fresh; with `tokens` (indices into R * N), x is (n, D) of those alone."""
         out = x.float()
-        for weight, update in zip(lagrange_weights(self.taus, tau), self.storage.in_turn(self.updates, x.device)):
+        for weight, update in zip(lagrange_weights(self.taus, self._reached(tau)), self.storage.in_turn(self.updates, x.device)):
             update = update if tokens is None else update[tokens // update.shape[1], tokens % update.shape[1]]
             out = torch.add(out, update, alpha=weight) if out is x else out.add_(update, alpha=weight)
         return out
+
+    def _reached(self, tau: float) -> float:
+        newest = min(self.taus)
+        return newest + self.reach * (tau - newest)
 
     def newest_first(self, count: int | None = None) -> tuple[list[float], list[Tensor]]:
         """The refreshes' taus, which fall along a run, and their updates, float32; of `count` of them, or all."""
@@ -117,8 +122,8 @@ class TokenHistory:
     text_first: in a joint stream, whether text tokens come before the image's.
     """
 
-    def __init__(self, order: int, text_first: bool = True, storage: Storage | None = None) -> None:
-        self.whole = RunHistory(order, storage)
+    def __init__(self, order: int, text_first: bool = True, storage: Storage | None = None, reach: float = 1.0) -> None:
+        self.whole = RunHistory(order, storage, reach)
         self.text_first = text_first
         self.deviation: Tensor | None = None    # (R, N, D), kept as updates are; None: no token has been computed since
 

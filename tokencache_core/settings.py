@@ -8,6 +8,7 @@ CONTEXTS = ("stale", "computed")
 SCORES = ("staleness", "random", "round-robin")
 SHARES = ("early", "uniform")
 MAX_ORDER = 2
+MAX_REACH = 2.0
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class CacheSettings:
     score: how the computed tokens are chosen when no predictor is connected.
     shares: where in depth they are computed: "early" fills the first blocks whole, "uniform" gives each block as many.
     corrector: the share of what P-steps got wrong that the next I-step takes back, 0..1; with Euler's method.
+    reach: forecasts are taken so many times as far from the last I-step as the P-step is from it, 0..2; 1 is the polynomial itself.
     seed: of the random score.
     """
 
@@ -31,6 +33,7 @@ class CacheSettings:
     score: str = "staleness"
     shares: str = "early"
     corrector: float = 0.3
+    reach: float = 1.08
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -42,6 +45,8 @@ class CacheSettings:
             raise ValueError(f"last_blocks counts blocks and cannot be negative: {self.last_blocks}")
         if not 0.0 <= self.corrector <= 1.0:
             raise ValueError(f"corrector must lie between 0 (none) and 1, not {self.corrector}")
+        if not 0.0 <= self.reach <= MAX_REACH:
+            raise ValueError(f"reach must lie between 0 (the last update held) and {MAX_REACH:g}, not {self.reach}")
         for name, choices in (("context", CONTEXTS), ("score", SCORES), ("shares", SHARES)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
@@ -51,6 +56,6 @@ class CacheSettings:
         values = {
             "cache_ratio": f"{self.cache_ratio:g}", "forecast_order": self.order, "last_blocks": self.last_blocks, "context": self.context,
             "score": self.score + (f" (seed {self.seed})" if self.score == "random" else ""), "shares": self.shares,
-            "corrector": f"{self.corrector:g}",
+            "corrector": f"{self.corrector:g}", "forecast_reach": f"{self.reach:g}",
         }
         return ", ".join(f"{name} {value}" for name, value in values.items())

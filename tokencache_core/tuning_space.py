@@ -28,7 +28,7 @@ class Choice:
 
 
 OURS = Choice("forecast of order 2 with corrector", CacheSettings(cache_ratio=1.0, order=2))
-_PLAIN = replace(OURS.settings, corrector=0.0)
+_PLAIN = replace(OURS.settings, corrector=0.0, reach=1.0)
 CORNERS = (
     Choice("forecast of order 2 (TaylorSeer)", _PLAIN, warmup=3),
     Choice("forecast of order 1 (TaylorSeer)", replace(_PLAIN, order=1), warmup=2),
@@ -43,6 +43,7 @@ def space(n_blocks: int, corrects: bool) -> tuple[Choice, ...]:
         "corrector 0.15": replace(ours, corrector=0.15), "corrector 0.45": replace(ours, corrector=0.45),
         "order 1, corrector 0.45": replace(ours, order=1, corrector=0.45),
     } if corrects else {"order 1": replace(ours, order=1)}
+    named["forecasts no further than their step"] = replace(ours, reach=1.0)
     named["last block whole"] = replace(ours, last_blocks=1)
     for order in (2, 1):
         named[f"a tenth of the tokens of every block, order {order}"] = replace(ours, cache_ratio=0.9, shares="uniform", order=order)
