@@ -76,9 +76,15 @@ class Method:
         )[0]
 
     def cache(self, model: DiT, trained: TrainedCache | None) -> tuple[CacheSettings, Learned]:
-        if self.name == "tokencache":
-            return OURS, Learned()
-        return trained_settings(self.name, trained), trained_parts(self.name, trained, model.blocks)
+        learned = Learned() if self.name == "tokencache" else trained_parts(self.name, trained, model.blocks)
+        return self.settings_of(trained), learned
+
+    def settings_of(self, trained: TrainedCache | None) -> CacheSettings:
+        return OURS if self.name == "tokencache" else trained_settings(self.name, trained)
+
+    def made_with(self, trained: TrainedCache | None) -> str:
+        """What else than its name decides what it samples."""
+        return "" if self.name in SOLVERS or self.name == "full" else repr(self.settings_of(trained))
 
 
 FULL = Method("full", STEPS)
@@ -105,7 +111,14 @@ def measure(
     model: DiT, classifier: EmojiClassifier, labels: Tensor, methods: list[Method], out: Path, trained: TrainedCache | None = None,
     cfg: float = 4.0, size: int = 16,
 ) -> None:
-    """Sample what is not in `out` yet, all methods in turn for each batch of `labels` (N,), `size` samples at a time."""
+    """Sample what is not in `out` yet, all methods in turn for each batch of `labels` (N,), `size` samples at a time.
+
+    ValueError, before any work, where `out` has a method's samples of other settings.
+    """
+    made_with = {method: f"guidance {cfg:g}; {method.made_with(trained)}" for method in methods}
+    for method in methods:
+        for batch in range(-(-len(labels) // size)):
+            _check_settings(_file(out, method, batch), made_with[method])
     config, sigma, full_seconds, timed_at = model.config, simple_sigmas(STEPS)[0], 0.0, -RETIMED
     shape, device = (config.in_channels, config.input_size, config.input_size), model.pos_embed.device
     for batch, wanted in enumerate(tqdm(labels.to(device).split(size), unit="batch")):
@@ -123,7 +136,16 @@ def measure(
             file = _file(out, method, batch)
             file.parent.mkdir(parents=True, exist_ok=True)
             with whole_file(file) as part:
-                save_file({"features": features, "samples": samples}, part, {"seconds": repr(seconds), "full_seconds": repr(full_seconds)})
+                about = {"seconds": repr(seconds), "full_seconds": repr(full_seconds), "settings": made_with[method]}
+                save_file({"features": features, "samples": samples}, part, about)
+
+
+def _check_settings(file: Path, settings: str) -> None:
+    if not file.exists():
+        return
+    with safe_open(file, "pt") as kept:
+        if kept.metadata().get("settings") != settings:
+            raise ValueError(f"{file} was measured with other settings: give another --out, or remove its folder")
 
 
 def read(out: Path, method: Method, batches: int) -> Measured:

@@ -37,6 +37,10 @@ class RowMethod:
     def __str__(self) -> str:
         return f"{self.name}-{hashlib.sha256(self.settings.encode()).hexdigest()[:8]}"
 
+    def made_with(self, trained: TrainedCache | None) -> str:
+        """Nothing that its name does not tell: the settings are in it."""
+        return ""
+
     def sample(self, model: DiT, labels: Tensor, noise: Tensor, cfg: float, trained: TrainedCache | None) -> Tensor:
         """(B, C, H, W) samples of labels (B,) from noise, as the row has them but for the guidance, `cfg`."""
         settings: dict[str, Any] = json.loads(self.settings)

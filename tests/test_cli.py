@@ -161,6 +161,7 @@ def test_model_files_that_cannot_be_used(tmp_path, pixel_file):
     (["--cache-ratio", "1.5"], ["--cache-ratio", "between 0 and 1", "1.5"]),
     (["--cache-ratio", "nan"], ["--cache-ratio", "between 0 and 1"]),
     (["--order", "3"], ["--order", "3"]),
+    (["--reach", "3"], ["--reach", "between 0 and 2"]),
     (["--labels", "7"], ["--labels", "class 7 is out of range", "0 to 4"]),
     (["--labels", "horse"], ["--labels", "horse"]),
     (["--steps", "0"], ["--steps", "between 1 and 1000"]),

@@ -56,12 +56,13 @@ def test_stopping_and_resuming_gives_the_same_file(model, predictor, tmp_path):
 def test_a_predictor_is_trained_kept_and_used(model, tmp_path, capsys):
     file, out = tmp_path / "p.safetensors", tmp_path / "s.safetensors"
     arguments = ["train", "--model", str(model), "--out", str(file), "--iterations", "2", *SMALL]
-    assert main([*arguments, "--cache-ratio", "0.5", "--predictor", "light", "--sparsity", "1e-4", "--soft", "--every-step"]) == 0
+    assert main([*arguments, "--cache-ratio", "0.5", "--predictor", "light", "--sparsity", "1e-4", "--soft", "--every-step", "--reach", "1.2"]) == 0
     assert main(["info", str(file)]) == 0
     told = capsys.readouterr().out
     assert "kind: predictor (light) + LoRA repair" in told and "block shares: " in told
     assert main(["sample", "--model", str(model), "--predictor", str(file), "--out", str(out), "--labels", "1", "--steps", "8"]) == 0
-    assert "compute" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "compute" in told and "forecast_reach 1.2" in told     # what it was trained with
 
 
 @pytest.mark.parametrize("kind", ["light", "block"])

@@ -11,6 +11,7 @@ from tiny_dit import tiny_dit
 from reference import frechet as command
 from reference.classifier import EmojiClassifier
 from tokencache_core.frechet import Bootstrap, Gaussian, frechet_distance
+from tokencache_core.settings import CacheSettings
 
 
 def gaussian(mean: list[float], deviation: list[float], count: int = 400) -> torch.Tensor:
@@ -58,7 +59,7 @@ def test_features_that_do_not_compare(a, b):
         distance(torch.ones(a), torch.ones(b))
 
 
-def test_the_reference_models_figures_grow_batch_by_batch(tmp_path):
+def test_the_reference_models_figures_grow_batch_by_batch(tmp_path, monkeypatch):
     """On a tiny DiT: what is there is not sampled again, and the full run is its own equal."""
     model, classifier, methods = tiny_dit(in_channels=3), EmojiClassifier().eval(), [command.FULL, command.Method("tokencache", 25)]
     labels = torch.arange(8) % 5
@@ -68,6 +69,11 @@ def test_the_reference_models_figures_grow_batch_by_batch(tmp_path):
     full, cached = (command.read(tmp_path, method, 2) for method in methods)
     assert cached.features.shape == (8, 128) and len(cached.seconds) == 2 and cached.full_seconds == full.seconds
     assert cached.features[:4].equal(first.features) and cached.seconds[0] == first.seconds[0]
+    for changed in ({"cfg": 1.5}, {}):
+        with monkeypatch.context() as patch, pytest.raises(ValueError, match="measured with other settings: give another --out"):
+            if not changed:
+                patch.setattr(command, "OURS", CacheSettings(reach=1.0))
+            command.measure(model, classifier, labels, methods, tmp_path, size=4, **changed)
     later = command.Method("ddim", 10)
     command.measure(model, classifier, labels, [command.FULL, later], tmp_path, size=4)
     assert command.read(tmp_path, command.FULL, 2).seconds == full.seconds

@@ -32,6 +32,13 @@ def test_a_forecast_reaches_so_many_times_as_far_as_its_step(make):
     assert history.add_forecast(torch.zeros(1, 1, 1), 0.6).item() == pytest.approx(3 + 1.5 * 4, abs=1e-5)
 
 
+def test_it_is_the_distance_from_the_last_refresh_where_a_run_has_gone_back_up():
+    history = RunHistory(1, reach=1.5)
+    for tau, value in ((0.2, 2.0), (0.1, 1.0), (1.0, 10.0)):     # the line 10 tau; two are kept
+        history.refresh(torch.full((1, 1, 1), value), tau)
+    assert history.add_forecast(torch.zeros(1, 1, 1), 0.8).item() == pytest.approx(10 * (1.0 - 1.5 * 0.2), abs=1e-4)
+
+
 @pytest.mark.parametrize("order", [1, 2])
 def test_fewer_refreshes_than_the_order_needs_forecast_at_a_lower_order(order):
     history = RunHistory(order)

@@ -96,4 +96,5 @@ def setting_text(settings: dict[str, Any]) -> str:
     tokens = "" if settings["cache_ratio"] == 1 and not settings["last_blocks"] else (
         f", r {settings['cache_ratio']:g}, K {settings['last_blocks']}, {settings['context']}"
     )
-    return f"order {settings['order']}, {len(settings['i_steps'])} I-steps{tokens}"
+    reach = f", reach {settings['reach']:g}" if settings.get("reach", 1.0) != 1.0 else ""
+    return f"order {settings['order']}{reach}, {len(settings['i_steps'])} I-steps{tokens}"

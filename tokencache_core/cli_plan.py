@@ -8,7 +8,7 @@ from .cache_predictor import KINDS
 from .cli_checks import number_in, whole_number
 from .cli_runs import add_run_arguments
 from .drawn_runs import HELD_OUT_SEEDS
-from .settings import CacheSettings
+from .settings import MAX_REACH, CacheSettings
 from .training_plan import LOSSES, PRECISIONS, TrainingPlan
 
 
@@ -19,6 +19,7 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
     cache = parser.add_argument_group("cache")
     cache.add_argument("--cache-ratio", type=number_in(0, 1), default=1.0, metavar="R", help="r: share that P-steps reuse")
     cache.add_argument("--order", type=int, choices=(0, 1, 2), default=2, help="0 reuses updates, 1 and 2 forecast them")
+    cache.add_argument("--reach", type=number_in(0, MAX_REACH), default=CacheSettings().reach, metavar="X", help="forecasts are taken X times as far from the last I-step as the P-step is from it")
     cache.add_argument("--interval", type=whole_number(2), default=4, metavar="N", help="every N-th step is an I-step")
     cache.add_argument("--last-blocks", type=whole_number(0), default=0, metavar="K", help="final blocks that run on P-steps, with LoRA")
     cache.add_argument("--rank", type=whole_number(1), default=16, metavar="N", help="of the adapters")
@@ -39,7 +40,7 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
 def plan_of(args: argparse.Namespace) -> TrainingPlan:
     """ValueError for choices that cannot be trained."""
     return TrainingPlan(
-        CacheSettings(cache_ratio=args.cache_ratio, order=args.order, last_blocks=args.last_blocks),
+        CacheSettings(cache_ratio=args.cache_ratio, order=args.order, last_blocks=args.last_blocks, reach=args.reach),
         interval=args.interval, rank=args.rank, forecast_hidden=args.forecast_hidden, predictor=args.predictor,
         sparsity=args.sparsity, soft=args.soft, every_step=args.every_step, loss=args.loss, learning_rate=args.learning_rate,
         accumulate=args.accumulate, precision=args.precision, checkpointing=args.checkpointing, seed=args.seed,

@@ -2,7 +2,7 @@
 
 An I-step gives the direction in which it moves x. A forecast of order m is the polynomial through the last m + 1 of them, and
 it is wrong at tau by the next divided difference times the product of tau's distances from its nodes (Newton's
-remainder); the I-steps before tell that difference. Step size control of a multistep method works like this (Hairer,
+remainder; a forecast that reaches further than tau is taken to be no worse); the I-steps before tell that difference. Step size control of a multistep method works like this (Hairer,
 Norsett and Wanner, Solving Ordinary Differential Equations I, III.5); here the step is what goes uncomputed.
 """
 
@@ -13,7 +13,7 @@ from math import prod
 from torch import Tensor
 
 SAME = 1e-9     # times that differ by less are one
-REACH = 2.1     # a P-step is at most so many times as far from the last I-step as that is from the one before: twice, and a rounded time
+FARTHEST = 2.1     # a P-step is at most so many times as far from the last I-step as that is from the one before: twice, and a rounded time
 
 
 class ErrorBound:
@@ -33,7 +33,7 @@ class ErrorBound:
         if len(self.i_steps) < 2:
             return False
         (before, _), (last, _) = self.i_steps[-2:]
-        if abs(last - tau) > REACH * abs(before - last) + SAME:
+        if abs(last - tau) > FARTHEST * abs(before - last) + SAME:
             return False
         expected = self.expected + self.reused * self._error(tau, move)
         if expected > self.bound:

@@ -57,6 +57,7 @@ class RunHistory:
     def __init__(self, order: int, storage: Storage | None = None, reach: float = 1.0) -> None:
         self.order, self.storage, self.reach = order, storage or Storage(), reach
         self.taus: list[float] = []
+        self.newest = 0.0                   # tau of the last refresh; the least of all but where a run has gone back up
         self.updates: list[Tensor] = []     # each (R, N, D), float32 unless the storage has another form
         self.device = torch.device("cpu")   # on which they are made and used
 
@@ -73,7 +74,7 @@ class RunHistory:
             slot = len(self.taus)
         else:
             slot = distances.index(max(distances))
-        self.device = update.device
+        self.device, self.newest = update.device, tau
         replaced = self.updates[slot] if slot < len(self.updates) else None
         self.taus[slot : slot + 1] = [tau]
         self.updates[slot : slot + 1] = [self.storage.keep_update(update, replaced)]
@@ -82,7 +83,7 @@ class RunHistory:
         """x + the update forecast at tau, corrected by `learned` where there is one; a fresh tensor of x's dtype."""
         out = self.onto(x, tau)
         if learned is not None:
-            (taus, updates), reached = self.newest_first(), self._reached(tau)   # now: a backward pass comes when there are others
+            (taus, updates), reached = self.newest_first(), self._reached(tau)   # by the time of a backward pass there are other refreshes
             out = out + _checkpointed(lambda *updates: learned(forecast_terms(taus, updates, reached), taus, tau), *updates)
         return _as_stream(out, x.dtype)
 
@@ -95,8 +96,7 @@ class RunHistory:
         return out
 
     def _reached(self, tau: float) -> float:
-        newest = min(self.taus)
-        return newest + self.reach * (tau - newest)
+        return self.newest + self.reach * (tau - self.newest)
 
     def newest_first(self, count: int | None = None) -> tuple[list[float], list[Tensor]]:
         """The refreshes' taus, which fall along a run, and their updates, float32; of `count` of them, or all."""

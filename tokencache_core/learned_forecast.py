@@ -62,9 +62,8 @@ def _normed(x: Tensor) -> Tensor:
 def _time_features(taus: Sequence[float], tau: float, device: torch.device) -> Tensor:
     """(_TIMES,): the time, how far beyond the newest refresh it lies, absolute and in units of the gap before it."""
     gap = taus[0] - taus[1] if len(taus) > 1 else 0.0
-    reach = (tau - taus[0]) / gap if gap else 1.0
-    reach = max(-4.0, min(4.0, reach))
-    return torch.tensor([tau, tau**2, 10 * (tau - taus[0]), reach, reach**2, tau * reach], device=device)
+    gaps = max(-4.0, min(4.0, (tau - taus[0]) / gap if gap else 1.0))
+    return torch.tensor([tau, tau**2, 10 * (tau - taus[0]), gaps, gaps**2, tau * gaps], device=device)
 
 
 def forecast_from_tensors(tensors: Mapping[str, Tensor]) -> LearnedForecast:

@@ -19,7 +19,7 @@ from .trained_cache import Calibration, TrainedCache, TrainingPoint
 VERSION = 1
 MAX_DIMENSIONS = 8
 MAX_CHOICE = 40  # characters of a word such as "stale"
-BEFORE = {"reach": 1.0}  # what a setting was in files from before it was one, where that is not its default
+BEFORE = {"reach": 1.0}  # what files from before a setting was one were made with, where that is not today's default
 FIELDS = (
     "version", "fingerprint", "settings", "interval", "shares", "predictor", "repair", "calibration", "log", "notes",
     "tensors",
@@ -97,7 +97,7 @@ def _check_version(content: Any) -> None:
 
 
 def read_settings(value: Any) -> CacheSettings:
-    """Settings that an older file does not name are those it was measured with."""
+    """Settings that a later version adds keep their defaults in an older file, but for those in BEFORE."""
     defaults = {field.name: field.default for field in fields(CacheSettings)}
     record = Record(value, "settings", (), defaults)
     read = {float: record.number, int: record.whole, str: lambda key: record.text(key, MAX_CHOICE)}

@@ -50,7 +50,7 @@ def replays(taus: Sequence[float], updates: Tensor) -> tuple[Replayed, ...]:
 
 
 def forecast_errors(taus: Sequence[float], updates: Tensor, i_steps: frozenset[int], order: int) -> Tensor:
-    """(P-steps, blocks): mean over tokens of |forecast - update| / |update|, the forecast through the last order + 1 I-steps."""
+    """(P-steps, blocks): mean over tokens of |forecast - update| / |update|, the forecast through the last order + 1 I-steps, `reach` 1."""
     errors = []
     for step, update in enumerate(updates):
         if step in i_steps:
