@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from .bench_beats import OURS, SPEEDUPS, duels, sweeps, value_at
@@ -19,7 +20,7 @@ def page(documents: Sequence[dict[str, Any]], command: str, pictures: Sequence[s
     for content, picture in zip(documents, pictures, strict=True):
         if rows := [Row.from_json(row) for row in content["rows"]]:
             lines += [*_model(content), "", f"![Frontiers of all methods]({picture})", ""]
-            lines += [*_at_speedups(rows), "", *_beats(rows), "", *_all_rows(rows), ""]
+            lines += [*_at_speedups(rows), "", *_at_compute(rows), "", *_beats(rows), "", *_all_rows(rows), ""]
         if content["shape_rows"]:
             lines += [*_shapes(content), ""]
     return "\n".join(lines)
@@ -53,6 +54,17 @@ def _at_speedups(rows: Sequence[Row]) -> Iterator[str]:
         "Each method's frontier of PSNR, linear between its two settings on either side, of which the other measures are read off, too; "
         "- outside of its sweep, which ends where its settings do.\n"
     )
+    yield from _readings(rows)
+
+
+def _at_compute(rows: Sequence[Row]) -> Iterator[str]:
+    yield "### At equal share of the compute"
+    yield ""
+    yield "The same, with 1 / compute in the place of the speed-up by the clock, as if nothing but block-tokens took time.\n"
+    yield from _readings([replace(row, speedup=1 / row.compute) for row in rows])
+
+
+def _readings(rows: Sequence[Row]) -> Iterator[str]:
     measures = [measure for measure in _DIGITS if any(getattr(row, measure) is not None for row in rows)]
     heads = "".join(f" {_HEADS[measure]} at {speedup:g}x |" for speedup in SPEEDUPS for measure in measures)
     yield f"| method |{heads}"
