@@ -116,9 +116,8 @@ def measure(
     ValueError, before any work, where `out` has a method's samples of other settings.
     """
     made_with = {method: f"guidance {cfg:g}; {method.made_with(trained)}" for method in methods}
-    for method in methods:
-        for batch in range(-(-len(labels) // size)):
-            _check_settings(_file(out, method, batch), made_with[method])
+    for method, settings in made_with.items():
+        _check_settings(out / str(method), settings)
     config, sigma, full_seconds, timed_at = model.config, simple_sigmas(STEPS)[0], 0.0, -RETIMED
     shape, device = (config.in_channels, config.input_size, config.input_size), model.pos_embed.device
     for batch, wanted in enumerate(tqdm(labels.to(device).split(size), unit="batch")):
@@ -140,12 +139,11 @@ def measure(
                 save_file({"features": features, "samples": samples}, part, about)
 
 
-def _check_settings(file: Path, settings: str) -> None:
-    if not file.exists():
-        return
-    with safe_open(file, "pt") as kept:
-        if kept.metadata().get("settings") != settings:
-            raise ValueError(f"{file} was measured with other settings: give another --out, or remove its folder")
+def _check_settings(folder: Path, settings: str) -> None:
+    for file in sorted(folder.glob("[0-9]*.safetensors")):
+        with safe_open(file, "pt") as kept:
+            if kept.metadata().get("settings") != settings:
+                raise ValueError(f"{file} was measured with other settings: give another --out, or remove its folder")
 
 
 def read(out: Path, method: Method, batches: int) -> Measured:

@@ -1,9 +1,10 @@
 """How important each time is: what a P-step there would get wrong, measured on full runs of the model itself.
 
-At every step the clean x that the model predicts is compared with its own forecast from the steps before (the polynomial itself, `reach` 1). An error that
-grows with the (m + 1)-th power of the gap, as a forecast of order m has it, is the same in every gap if I-steps are as
-dense as its (m + 1)-th root (equidistribution; de Boor 1973), so that root is the importance, and I-steps go to equal
-percentiles of its cumulative sum (TokenCache, arXiv 2409.18523, section 3, where the scores of a predictor are summed).
+At every step the clean x that the model predicts is compared with its own forecast from the steps before (the polynomial
+itself, `reach` 1). An error that grows with the (m + 1)-th power of the gap, as a forecast of order m has it, is the same
+in every gap if I-steps are as dense as its (m + 1)-th root (equidistribution; de Boor 1973), so that root is the
+importance, and I-steps go to equal percentiles of its cumulative sum (TokenCache, arXiv 2409.18523, section 3, where the
+scores of a predictor are summed).
 """
 
 from __future__ import annotations

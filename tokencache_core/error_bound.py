@@ -2,8 +2,9 @@
 
 An I-step gives the direction in which it moves x. A forecast of order m is the polynomial through the last m + 1 of them, and
 it is wrong at tau by the next divided difference times the product of tau's distances from its nodes (Newton's
-remainder; a forecast that reaches further than tau is taken to be no worse); the I-steps before tell that difference. Step size control of a multistep method works like this (Hairer,
-Norsett and Wanner, Solving Ordinary Differential Equations I, III.5); here the step is what goes uncomputed.
+remainder; a forecast that reaches further than tau is taken to be no worse); the I-steps before tell that difference. Step
+size control of a multistep method works like this (Hairer, Norsett and Wanner, Solving Ordinary Differential Equations I,
+III.5); here the step is what goes uncomputed.
 """
 
 from __future__ import annotations
