@@ -11,7 +11,7 @@ from tqdm import tqdm
 from .calibration import calibrate
 from .cli_checks import CommandError, Help, check_writable, device_named, model_and_names, predictor_for, whole_number
 from .cli_runs import add_run_arguments, runs_of
-from .dit_run import dit_tau
+from .noise_time import noise_time
 from .fingerprint import fingerprint_of
 from .predictor_file import PredictorFileError, save_trained_cache
 from .schedule import UniformSchedule
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
     try:
         start = runs_of(args, model, names, batch)
         runs = (start(seed) for seed in tqdm(range(-(-args.samples // batch)), desc="calibrate", unit="run"))
-        calibration = calibrate(runs, dit_tau, trained.settings.order)
+        calibration = calibrate(runs, noise_time, trained.settings.order)
         save_trained_cache(replace(trained, calibration=calibration), args.predictor)
     except PredictorFileError as error:
         raise CommandError(f"--predictor {error}") from None
