@@ -11,7 +11,7 @@ from __future__ import annotations
 from math import exp, log, sqrt
 
 BETA_FIRST, BETA_LAST = 0.1, 20.0
-LEFT = exp(-(BETA_FIRST + BETA_LAST) / 2)   # the signal's share of the variance at time 1
+LEFT = 1 / (exp((BETA_FIRST + BETA_LAST) / 2) - 1)  # taken to be left of the signal in noise alone, so that its time is 1
 
 
 def noise_time(sigma: float) -> float:
@@ -19,7 +19,7 @@ def noise_time(sigma: float) -> float:
     if not sigma >= 0:
         raise ValueError(f"sigma is the noise's size, 0 or more, not {sigma}")
     signal = 1 / (1 + sigma**2)
-    integral = max(0.0, -log(signal + LEFT))    # of beta from 0 to the time; LEFT keeps the time of pure noise finite
+    integral = log((1 + LEFT) / (signal + LEFT))    # of beta, from 0 to the time
     slope = BETA_LAST - BETA_FIRST
     return (sqrt(BETA_FIRST**2 + 2 * slope * integral) - BETA_FIRST) / slope
 
@@ -27,7 +27,8 @@ def noise_time(sigma: float) -> float:
 def noise_ratio(time: float) -> float:
     """The sigma at a noise time between 0 and 1: the inverse of `noise_time`."""
     integral = BETA_FIRST * time + (BETA_LAST - BETA_FIRST) * time**2 / 2
-    return sqrt(max(0.0, 1 / max(exp(-integral) - LEFT, 1e-12) - 1))
+    signal = (1 + LEFT) * exp(-integral) - LEFT
+    return sqrt(max(0.0, 1 / signal - 1)) if signal > 0 else float("inf")
 
 
 def flow_ratio(sigma: float) -> float:
