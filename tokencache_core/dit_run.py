@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor
 
 from .block_spec import BlockSpec
 from .dit import DiT
 from .forward import cached_blocks
 from .learned import Learned
-from .noise_schedule import TRAIN_STEPS, timestep_of
+from .noise_schedule import TRAIN_STEPS, time_of
 from .plan import Planner
 from .sampling import SOLVERS, Denoise, guided_denoiser
 from .schedule import Schedule
@@ -24,8 +23,8 @@ DIT_BLOCK = BlockSpec(tokens="x")
 
 
 def dit_tau(sigma: float) -> float:
-    """The DiT's timestep at sigma, scaled to [0, 1]."""
-    return float(timestep_of(torch.tensor(sigma))) / (TRAIN_STEPS - 1)
+    """The DiT's time at sigma, scaled to [0, 1]."""
+    return time_of(sigma) / (TRAIN_STEPS - 1)
 
 
 class DiTRun:

@@ -6,6 +6,8 @@ x = x0 + sigma * noise, and the network sees x / sqrt(sigma^2 + 1).
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
 from functools import lru_cache
 
 import torch
@@ -33,8 +35,25 @@ def _log_sigmas() -> Tensor:
     return train_sigmas().log()
 
 
+@lru_cache(maxsize=1)
+def _known_sigmas() -> list[float]:
+    return train_sigmas().tolist()
+
+
+def time_of(sigma: float) -> float:
+    """The time of sigma in training timesteps, 0 to 999: between two of them linear in log sigma, so that no two steps of a run share one."""
+    known = _known_sigmas()
+    above = bisect_left(known, sigma)
+    if above == 0 or above == TRAIN_STEPS or known[above] == sigma:
+        return float(min(above, TRAIN_STEPS - 1))
+    return above - 1 + math.log(sigma / known[above - 1]) / math.log(known[above] / known[above - 1])
+
+
 def timestep_of(sigma: Tensor) -> Tensor:
-    """The training timestep (a float tensor of sigma's shape, values 0..999) nearest to sigma in log scale."""
+    """The training timestep (a float tensor of sigma's shape, values 0..999) nearest to sigma in log scale.
+
+    The network is asked at such alone: it was trained at no others, and the host asks it so.
+    """
     distance = (sigma.float().reshape(-1, 1).log() - _log_sigmas().to(sigma.device)).abs()
     return distance.argmin(dim=1).reshape(sigma.shape).float()
 
