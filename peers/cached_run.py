@@ -84,13 +84,13 @@ def calibration_workload(workload: Workload) -> Workload:
 
 
 def kept_per_model(fit: Callable[..., Fit]) -> Callable[..., Fit]:
-    """`fit(workload, *rest)`, made once for a model, its steps, solver and guidance, and `rest`, from a calibration workload."""
+    """`fit(workload, *rest)`, made once for a model, its steps, schedule, solver and guidance, and `rest`, from a calibration workload."""
     kept: WeakKeyDictionary[nn.Module, dict[Any, Fit]] = WeakKeyDictionary()
 
     @wraps(fit)
     def look_up(workload: Workload, *rest: Any) -> Fit:
         fits = kept.setdefault(workload.model, {})
-        key = (workload.protocol.steps, workload.protocol.solver, workload.protocol.cfg, *rest)
+        key = (workload.protocol.steps, workload.protocol.schedule, workload.protocol.solver, workload.protocol.cfg, *rest)
         if key not in fits:
             fits[key] = fit(calibration_workload(workload), *rest)
         return fits[key]

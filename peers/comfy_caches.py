@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from tokencache_core.bench_workload import Workload
-from tokencache_core.noise_schedule import simple_sigmas
 
 from .peer import Peer, Settings
 from .wrapped_dit import BlockCount
@@ -89,10 +88,11 @@ def sample_on_host(workload: Workload, node: str | None = None, settings: Settin
         nodes = importlib.import_module("comfy_extras.nodes_easycache")
         (model,) = getattr(nodes, node).execute(model, **settings, verbose=False).result
     protocol = workload.protocol
-    noise = workload.noise / (1 + simple_sigmas(protocol.steps)[0] ** 2).sqrt()  # the host scales it itself
+    sigmas = workload.sigmas()
+    noise = workload.noise / (1 + sigmas[0] ** 2).sqrt()  # the host scales it itself
     latent = comfy.sample.sample(
         model, noise, protocol.steps, protocol.cfg, protocol.solver, "simple", positive, negative, torch.zeros_like(noise),
-        disable_pbar=True, seed=protocol.seed,
+        sigmas=sigmas, disable_pbar=True, seed=protocol.seed,
     )
     return model.model.process_latent_in(latent).to(workload.device), count.share(workload)
 

@@ -18,7 +18,7 @@ from .comfy_caches import import_host
 from .host_cache import apply_on_host
 
 NEGATIVE = ""
-SCHEDULER = "simple"    # the core's own sigmas
+SCHEDULER = "simple"    # a name that the host asks for; the sigmas are the protocol's
 GRID = 16               # pixels of a token
 LEAST_RESOLUTION = 272  # the host's position embedding of PixArt divides by zero below
 
@@ -82,7 +82,7 @@ class PromptRuns:
         solver, steps = self.protocol.solver_and_steps(method)
         return comfy.sample.sample(
             self._model(method, steps), noise, steps, self.protocol.cfg, solver, SCHEDULER, positive, self.negative, torch.zeros_like(noise),
-            disable_pbar=True, seed=self.protocol.seed,
+            sigmas=self.protocol.schedule.sigmas(steps), disable_pbar=True, seed=self.protocol.seed,
         )
 
     def _model(self, method: Method, steps: int) -> Any:

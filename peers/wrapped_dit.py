@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from tokencache_core.bench_workload import Workload
 from tokencache_core.dit import DiT, DiTBlock, modulate
-from tokencache_core.noise_schedule import simple_sigmas
 from tokencache_core.sampling import sample
 
 
@@ -97,7 +96,7 @@ class WrappedDiT(nn.Module):
         """The workload's pictures (B, C, H, W) through this wrapper, and the share of its blocks that were computed."""
         protocol = workload.protocol
         pictures = sample(
-            self, workload.labels, noise=workload.noise, sigmas=simple_sigmas(protocol.steps),
+            self, workload.labels, noise=workload.noise, sigmas=workload.sigmas(),
             cfg=protocol.cfg, solver=protocol.solver,
         )
         return pictures, self.count.share(workload)

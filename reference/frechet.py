@@ -39,6 +39,7 @@ from tokencache_core.noise_schedule import simple_sigmas
 from tokencache_core.sampling import SOLVERS, sample, starting_noise
 from tokencache_core.schedule import ExplicitSchedule
 from tokencache_core.settings import CacheSettings
+from tokencache_core.sigma_schedule import SigmaSchedule
 from tokencache_core.spacing import spread_i_steps
 from tokencache_core.stopwatch import timed
 from tokencache_core.trained_cache import TrainedCache
@@ -210,6 +211,8 @@ class BenchRows:
     @classmethod
     def read(cls, file: Path, speedups: list[float], best: int, nearest: bool) -> BenchRows:
         content = json.loads(file.read_text())
+        if (schedule := content["protocol"]["schedule"]) != SigmaSchedule.name:
+            raise SystemExit(f"{file}: its runs are on the schedule {schedule}, and distances are taken on {SigmaSchedule.name} alone; name another")
         rows = [Row.from_json(row) for row in content["rows"]]
         chosen = {index: method_of(rows[index], content["protocol"]) for index in chosen_rows(rows, speedups, best, nearest)}
         for index, method in chosen.items():

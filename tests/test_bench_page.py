@@ -6,7 +6,7 @@ from tokencache_core.bench_page import page
 from tokencache_core.bench_protocol import Row
 
 PROTOCOL = {
-    "command": "bench", "samples": 2, "steps": 50, "solver": "ddim", "cfg": 4.0, "classes": "in turn", "repeats": 3, "clock": "a clock's",
+    "command": "bench", "samples": 2, "steps": 50, "solver": "ddim", "cfg": 4.0, "schedule": "flow", "shift": 3.0, "classes": "in turn", "repeats": 3, "clock": "a clock's",
     "quality": "PSNR", "exact": "200 steps",
 }
 

@@ -4,7 +4,7 @@
 a `settings.CacheSettings` and a `schedule.Schedule`; what the engine must know of the model is a `block_spec.BlockSpec`
 per block class.
 
-*A sampling run* opens a `session.Session`. It knows the run's steps, asks the schedule which are I-steps (`spacing` has
+*A sampling run*, at the sigmas of a `sigma_schedule.SigmaSchedule` where there is no host to choose them, opens a `session.Session`. It knows the run's steps, asks the schedule which are I-steps (`spacing` has
 them evenly, an `error_bound` finds them as the run goes), and holds all state: closing it frees the caches and leaves a `report.Report`.
 
 *A denoise step* is one `Session.evaluation`, an I-step or a P-step by its sigma. An I-step shows what the P-steps before it

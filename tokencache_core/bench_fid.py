@@ -27,9 +27,9 @@ from .dit import DiT
 from .fid_stats import Statistics
 from .frechet import frechet_distance
 from .inception_features import WIDTHS, InceptionFeatures, inception_score
-from .noise_schedule import simple_sigmas
 from .sampling import SOLVERS, sample, starting_noise
 from .schedule import ExplicitSchedule
+from .sigma_schedule import SigmaSchedule
 from .spacing import spread_i_steps
 from .stopwatch import timed
 from .strict_json import parsed, shown
@@ -66,6 +66,7 @@ class FidProtocol:
     steps: int
     cfg: float
     solver: str
+    schedule: SigmaSchedule = SigmaSchedule()
 
     @property
     def batches(self) -> int:
@@ -94,7 +95,7 @@ class FidProtocol:
     def content(self, **others: str | int | None) -> dict[str, Any]:
         """What a folder's figures depend on, for its protocol.json. others: the SHA-256 of each file that took part, and what else was chosen."""
         chosen = {name: value for name, value in asdict(self).items() if name != "samples"}
-        return {"version": VERSION, **others, **chosen, "tokencache": asdict(OURS)}
+        return {"version": VERSION, **others, **chosen, "schedule": str(self.schedule), "tokencache": asdict(OURS)}
 
 
 @dataclass(frozen=True)
@@ -174,12 +175,12 @@ class ClassRuns:
         config, protocol, device = self.model.config, self.protocol, self.model.pos_embed.device
         labels = self.labels[batch].to(device)
         shape = (len(labels), config.in_channels, config.input_size, config.input_size)
-        noise = starting_noise(shape, protocol.seed + batch * protocol.batch, simple_sigmas(protocol.steps)[0]).to(device)
+        noise = starting_noise(shape, protocol.seed + batch * protocol.batch, protocol.schedule.sigmas(protocol.steps)[0]).to(device)
         return lambda method: self._sample(method, labels, noise)
 
     def _sample(self, method: Method, labels: Tensor, noise: Tensor) -> Tensor:
         solver, steps = self.protocol.solver_and_steps(method)
-        inputs = {"noise": noise, "sigmas": simple_sigmas(steps), "cfg": self.protocol.cfg, "solver": solver}
+        inputs = {"noise": noise, "sigmas": self.protocol.schedule.sigmas(steps), "cfg": self.protocol.cfg, "solver": solver}
         if method.name != "tokencache":
             return sample(self.model, labels, **inputs)
         return cached_sample(self.model, labels, **inputs, settings=OURS, schedule=ExplicitSchedule(spread_i_steps(method.count, steps)))[0]

@@ -14,7 +14,7 @@ import torch
 from .bench_beats import Duel
 from .bench_protocol import Row
 from .bench_turns import NEAREST
-from .bench_workload import EXACT_SOLVER, EXACT_STEPS, Protocol
+from .bench_workload import EXACT_SCHEDULE, EXACT_SOLVER, EXACT_STEPS, Protocol
 from .dit import DiT
 
 
@@ -35,11 +35,11 @@ def describe_model(model: DiT, file: str) -> dict[str, Any]:
 
 def describe_protocol(protocol: Protocol, is_pixels: bool) -> dict[str, Any]:
     return {
-        **asdict(protocol), "speedups": list(protocol.speedups),
+        **asdict(protocol), "speedups": list(protocol.speedups), "schedule": protocol.schedule.name, "shift": protocol.schedule.shift,
         "classes": "sample i has class i mod C, null class as negative",
         "quality": "PSNR of clamped pixels, range 2" if is_pixels else "PSNR of latents, peak 2",
         "clock": f"each run's against the median of the {NEAREST} full runs nearest to it in time",
-        "exact": f"{EXACT_STEPS} steps of {EXACT_SOLVER}, same noise",
+        "exact": f"{EXACT_STEPS} steps of {EXACT_SOLVER} on {EXACT_SCHEDULE}, same noise",
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from .bench_beats import OURS, SPEEDUPS, duels, sweeps, value_at
 from .bench_output import setting_text
 from .bench_protocol import Row
+from .sigma_schedule import SigmaSchedule
 
 _DIGITS = {"psnr_db": 1, "ssim": 4, "psnr_exact_db": 1, "frechet_from_full": 4, "frechet": 4}
 _HEADS = {"psnr_db": "PSNR", "ssim": "SSIM", "psnr_exact_db": "exact", "frechet_from_full": "Frechet from full", "frechet": "from the data"}
@@ -32,12 +33,13 @@ def _machine(content: dict[str, Any]) -> str:
 
 def _model(content: dict[str, Any]) -> Iterator[str]:
     model, protocol = content["model"], content["protocol"]
+    schedule = SigmaSchedule(protocol["schedule"], protocol["shift"])
     yield f"## {model['file']}"
     yield ""
     yield f"`{protocol['command']}`"
     yield ""
     yield (
-        f"{protocol['samples']} samples of {protocol['steps']} steps of {protocol['solver']}, guidance {protocol['cfg']:g}; "
+        f"{protocol['samples']} samples of {protocol['steps']} steps of {protocol['solver']} on the schedule {schedule}, guidance {protocol['cfg']:g}; "
         f"{protocol['classes']}. All methods in turn in one process, on {_machine(content)}. Seconds and speed-ups are "
         f"medians of {protocol['repeats']} runs, spread is the difference of the largest speed-up and the smallest; speed-up: {protocol['clock']}. Likeness: {protocol['quality']}, against the full run; \"exact\" is {protocol['exact']}."
     )

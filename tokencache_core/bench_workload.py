@@ -10,13 +10,14 @@ from torch import Tensor
 from .cached import cached_sample
 from .dit import DiT
 from .learned import Learned
-from .noise_schedule import simple_sigmas
 from .report import Report
 from .sampling import sample, starting_noise
 from .schedule import ExplicitSchedule
 from .settings import CacheSettings
+from .sigma_schedule import SigmaSchedule
 
 EXACT_STEPS, EXACT_SOLVER = 200, "dpmpp_2m"
+EXACT_SCHEDULE = SigmaSchedule()    # the same for all: whichever way a run goes, the solution is one
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Protocol:
     cfg: float = 4.0
     repeats: int = 3
     speedups: tuple[float, ...] = (1.5, 2.0, 3.0, 4.0, 5.0, 6.0)  # what every method's sweep aims at
+    schedule: SigmaSchedule = SigmaSchedule()                     # of every run but the exact one
 
     def __post_init__(self) -> None:
         for name, least in (("steps", 2), ("samples", 1), ("repeats", 1)):
@@ -50,25 +52,30 @@ class Workload:
         self.labels = (torch.arange(protocol.samples) % config.num_classes).to(self.device)
         shape = (protocol.samples, config.in_channels, config.input_size, config.input_size)
         # every step count starts at the same sigma, so one noise serves them all
-        self.noise = starting_noise(shape, protocol.seed, simple_sigmas(protocol.steps)[0]).to(self.device)
+        self.noise = starting_noise(shape, protocol.seed, self.sigmas()[0]).to(self.device)
+
+    def sigmas(self, steps: int | None = None) -> Tensor:
+        """(steps + 1,) of the protocol's schedule, by default for the steps of the full run."""
+        return self.protocol.schedule.sigmas(steps or self.protocol.steps)
 
     def full(self, steps: int, solver: str) -> Tensor:
         """Every block and token, on the unpatched model: (B, C, H, W)."""
-        sigmas = simple_sigmas(steps)
-        return sample(self.model, self.labels, noise=self.noise, sigmas=sigmas, cfg=self.protocol.cfg, solver=solver)
+        return self._whole(self.sigmas(steps), solver)
 
     def exact(self) -> Tensor:
         """The same noise followed so finely that the solver's own error is small."""
-        return self.full(EXACT_STEPS, EXACT_SOLVER)
+        return self._whole(EXACT_SCHEDULE.sigmas(EXACT_STEPS), EXACT_SOLVER)
 
     def cached(
         self, settings: CacheSettings, i_steps: tuple[int, ...], steps: int | None = None, learned: Learned = Learned(),
     ) -> tuple[Tensor, Report]:
-        sigmas = simple_sigmas(steps or self.protocol.steps)
         return cached_sample(
-            self.model, self.labels, noise=self.noise, sigmas=sigmas, cfg=self.protocol.cfg,
+            self.model, self.labels, noise=self.noise, sigmas=self.sigmas(steps), cfg=self.protocol.cfg,
             solver=self.protocol.solver, settings=settings, schedule=ExplicitSchedule(i_steps), learned=learned,
         )
+
+    def _whole(self, sigmas: Tensor, solver: str) -> Tensor:
+        return sample(self.model, self.labels, noise=self.noise, sigmas=sigmas, cfg=self.protocol.cfg, solver=solver)
 
     def synchronize(self) -> None:
         """Wait for the device, so that a clock read now has seen the work done."""

@@ -27,6 +27,7 @@ from .cli_bench_fid import add_fid_arguments, fid_asked, run_fid
 from .cli_checks import (
     CommandError, Help, check_writable, device_named, model_and_names, number_in, predictor_for, whole_number,
 )
+from .cli_sigmas import add_sigma_arguments, sigma_schedule_of
 from .dit import DiT
 from .fingerprint import fingerprint_of
 from .noise_schedule import TRAIN_STEPS
@@ -86,6 +87,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--solver", choices=SOLVERS, default=default.solver,
         help="sampler of the full and the cached runs",
     )
+    add_sigma_arguments(model)
     model.add_argument(
         "--cfg", type=number_in(0, 100), default=default.cfg, metavar="SCALE",
         help="classifier-free guidance; 1 is without",
@@ -127,11 +129,12 @@ def run(args: argparse.Namespace) -> None:
 
 def _run_model(args: argparse.Namespace, device: torch.device) -> None:
     methods = _methods(args.methods, args.solver, args.predictor is not None)
+    schedule = sigma_schedule_of(args, args.steps)
     try:
         speedups = tuple(float(value) for value in args.speedups.split(","))
         protocol = Protocol(
             steps=args.steps, samples=args.samples, seed=args.seed, solver=args.solver, cfg=args.cfg,
-            repeats=args.repeats, speedups=speedups,
+            repeats=args.repeats, speedups=speedups, schedule=schedule,
         )
     except ValueError:
         raise CommandError(f"--speedups {args.speedups}: write numbers of 1 or more, separated by commas") from None
@@ -143,7 +146,7 @@ def _run_model(args: argparse.Namespace, device: torch.device) -> None:
     if args.json is not None:
         result.content["protocol"] |= {"command": _own_command(), "peers": sources}
         write_json(args.json, result.content)
-        title = f"{Path(args.model).name}, {args.steps} steps of {args.solver}"
+        title = f"{Path(args.model).name}, {args.steps} steps of {args.solver} on {schedule}"
         draw_frontier(args.json.with_suffix(".png"), result.rows, title)
     print(table(result.rows))
     for duel in result.duels:
@@ -191,13 +194,14 @@ def _write_page(file: Path, sources: Sequence[Path]) -> None:
         try:
             documents.append(json.loads(source.read_text()))
             rows = [Row.from_json(row) for row in documents[-1]["rows"]]
+            title = f"{documents[-1]['model']['file']}, {documents[-1]['protocol']['steps']} steps on {documents[-1]['protocol']['schedule']}" if rows else ""
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CommandError(f"--read {source}: it is not what `bench --json` writes ({error})") from None
         picture = file.parent / "images" / f"{file.stem}-{source.stem}.png"
         pictures.append(f"images/{picture.name}" if rows else None)
         if rows:
             picture.parent.mkdir(exist_ok=True)
-            draw_frontier(picture, rows, f"{documents[-1]['model']['file']}, {documents[-1]['protocol']['steps']} steps")
+            draw_frontier(picture, rows, title)
     file.write_text(page(documents, _own_command(), pictures))
     print(f"wrote {file}")
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from .bench_fid import ClassRuns, FidProtocol, Method, figures, markdown, measure, open_folder
 from .bench_workload import Protocol
 from .cli_checks import CommandError, device_named, model_and_names, whole_number
+from .cli_sigmas import sigma_schedule_of
 from .fid_stats import read_statistics
 from .inception_features import WEIGHTS_URL, InceptionFeatures, load_inception
 from .vae import vae_decoder, vae_weights
@@ -33,7 +34,7 @@ OTHERS = {      # and those that never do, with their defaults
 def add_fid_arguments(parser: argparse.ArgumentParser) -> None:
     fid = parser.add_argument_group(
         "with --model and --fid-stats", "FID, sFID and IS, with methods such as tokencache-20 (I-steps), ddim-25, dpmpp_2m-25 (steps); "
-        "--samples (50000 as published), --steps, --seed, --solver and --cfg say what is sampled (docs/fid.md)",
+        "--samples (50000 as published), --steps, --seed, --solver, --schedule and --cfg say what is sampled (docs/fid.md)",
     )
     fid.add_argument("--fid-stats", type=Path, metavar="NPZ", help="statistics of the data: mu, sigma, mu_s, sigma_s, as ADM publishes them")
     fid.add_argument("--inception", type=Path, metavar="FILE", help=f"Inception's weights, fetched from {WEIGHTS_URL}")
@@ -67,7 +68,7 @@ def run_fid(args: argparse.Namespace) -> None:
         raise CommandError("--fid-out: name the folder in which the features are kept")
     if args.samples < 2:
         raise CommandError("--samples: a distance needs at least 2; 50000 is what is published")
-    protocol = FidProtocol(args.samples, args.fid_batch or BATCH, args.seed, args.steps, args.cfg, args.solver)
+    protocol = FidProtocol(args.samples, args.fid_batch or BATCH, args.seed, args.steps, args.cfg, args.solver, sigma_schedule_of(args, args.steps))
     methods = _methods(args.methods, protocol)
     with _refusing("--fid-stats"):
         known = read_statistics(args.fid_stats)
@@ -83,7 +84,7 @@ def run_fid(args: argparse.Namespace) -> None:
     except KeyboardInterrupt:
         print(f"interrupted; what was measured stays in {args.fid_out}, and the same command goes on from there", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
-    print(f"{args.samples} samples, {args.steps} steps of {args.solver}, guidance {args.cfg:g}, seed {args.seed}; against {args.fid_stats.name}\n")
+    print(f"{args.samples} samples, {args.steps} steps of {args.solver} on {protocol.schedule}, guidance {args.cfg:g}, seed {args.seed}; against {args.fid_stats.name}\n")
     print(markdown(found))
 
 

@@ -18,13 +18,14 @@ from .bench_shape import parse_shape, random_dit
 from .cli_checks import CommandError, Help, check_writable, device_named, model_and_names, number_in, predictor_for, whole_number
 from .cli_plan import add_plan_arguments, plan_of
 from .cli_runs import add_run_arguments, runs_of
+from .cli_sigmas import add_sigma_arguments, sigma_schedule_of
 from .dit import DiT
 from .drawn_runs import HELD_OUT_SEEDS, labels_apart
 from .learned import Learned
 from .quantised import VARIANTS, compressed
 from .redundancy import measure_redundancy
 from .redundancy_chart import draw_redundancy
-from .robustness import CONDITIONS, compare
+from .robustness import CONDITIONS, USUAL, compare
 from .settings import SHARES, CacheSettings
 
 
@@ -78,6 +79,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     for each in (conditions, settings, quantisation):
         each.add_argument("--predictor", metavar="FILE", help="trained for this model")
         each.add_argument("--samples", type=whole_number(1), default=6, metavar="N", help="of classes kept from training")
+        add_sigma_arguments(each)
 
     for each in (redundancy, conditions, settings, training, source):
         each.add_argument("--model", required=each is not source, metavar="FILE", help="a DiT as .safetensors or .pt (see `info`)")
@@ -111,13 +113,15 @@ def _redundancy(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | N
             f"| {int(part[0]) + 1} to {int(part[-1]) + 1} | {similarity.min():.4f} | {similarity.max():.4f} "
             f"| {change.min():.3f} | {change.max():.3f} |"
         )
-    draw_redundancy(args.out, found, f"{Path(args.model).name}, {args.steps} steps of {args.solver}, guidance {args.cfg:g}")
+    draw_redundancy(args.out, found, f"{Path(args.model).name}, {args.steps} steps of {args.solver} on {sigma_schedule_of(args, args.steps)}, guidance {args.cfg:g}")
     print(f"wrote {args.out}")
 
 
 def _robustness(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None) -> None:
     settings, learned = _of_predictor(args, model, OURS)
-    found = compare(model, _held_out_labels(args, model, names), HELD_OUT_SEEDS, settings, args.i_step_share, CONDITIONS, learned)
+    schedule = sigma_schedule_of(args, max(condition.steps for condition in CONDITIONS))
+    conditions = [replace(condition, schedule=schedule) for condition in CONDITIONS]
+    found = compare(model, _held_out_labels(args, model, names), HELD_OUT_SEEDS, settings, args.i_step_share, conditions, learned)
     for line in robustness.table(found):
         print(line, flush=True)
 
@@ -144,7 +148,8 @@ def _quantisation(args: argparse.Namespace, model: DiT, names: tuple[str, ...] |
     with tqdm(total=quantisation_table.runs_per_table(variants), unit="run") as bar:
         pairs = quantisation_table.measure(
             plain, variants, _held_out_labels(args, plain, names), HELD_OUT_SEEDS, steps=steps,
-            i_steps=max(2, round(args.i_steps * steps / 50)), settings=settings, learned=learned, on_run=bar.update,
+            i_steps=max(2, round(args.i_steps * steps / 50)), settings=settings, learned=learned, schedule=sigma_schedule_of(args, steps),
+            on_run=bar.update,
         )
     for line in quantisation_table.table(pairs, errors=args.shape is None):
         print(line, flush=True)
@@ -153,7 +158,8 @@ def _quantisation(args: argparse.Namespace, model: DiT, names: tuple[str, ...] |
 def _print_sweep(
     args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None, setting: str, tried: Iterable[tuple[str, CacheSettings, Learned]],
 ) -> None:
-    rows = settings_sweep.sweep(model, _held_out_labels(args, model, names), HELD_OUT_SEEDS, tried, args.i_steps)
+    schedule = sigma_schedule_of(args, USUAL.steps)
+    rows = settings_sweep.sweep(model, _held_out_labels(args, model, names), HELD_OUT_SEEDS, tried, args.i_steps, schedule)
     for line in settings_sweep.table(setting, rows):
         print(line, flush=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from .cli_checks import number_in, whole_number
+from .cli_sigmas import add_sigma_arguments, sigma_schedule_of
 from .dit import DiT
 from .drawn_runs import DrawnRuns, labels_apart
 from .noise_schedule import TRAIN_STEPS
@@ -17,12 +18,15 @@ def add_run_arguments(parser: argparse._ActionsContainer, least_steps: int) -> N
     parser.add_argument("--steps", type=whole_number(least_steps, TRAIN_STEPS), default=50, metavar="N", help="denoise steps")
     parser.add_argument("--cfg", type=number_in(0, 100), default=4.0, metavar="SCALE", help="classifier-free guidance")
     parser.add_argument("--solver", choices=SOLVERS, default="ddim", help="sampler")
+    add_sigma_arguments(parser)
 
 
 def runs_of(
     args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None, batch: int, processes: Processes = Processes(),
 ) -> DrawnRuns:
-    """The runs that the options describe, `batch` samples of each; ValueError for classes that the model does not have."""
+    """The runs that the options describe, `batch` samples of each; ValueError for classes that the model does not have, and CommandError for sigmas that there are not."""
     training, measuring = labels_apart(args.labels, model.config.num_classes, names)
     part = (processes.rank, processes.count)
-    return DrawnRuns(model, training, measuring, batch=batch, steps=args.steps, cfg=args.cfg, solver=args.solver, part=part)
+    return DrawnRuns(
+        model, training, measuring, batch=batch, steps=args.steps, cfg=args.cfg, solver=args.solver, schedule=sigma_schedule_of(args, args.steps), part=part,
+    )

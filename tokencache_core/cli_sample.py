@@ -19,10 +19,11 @@ from .class_labels import parse_labels
 from .cli_checks import (
     CommandError, Help, check_writable, device_named, model_and_names, number_in, predictor_for, whole_number,
 )
+from .cli_sigmas import add_sigma_arguments, sigma_schedule_of
 from .dit import DiT
 from .learned import Learned
 from .metrics import psnr, ssim
-from .noise_schedule import TRAIN_STEPS, simple_sigmas
+from .noise_schedule import TRAIN_STEPS
 from .picture_grid import picture_grid, save_png
 from .report import Report
 from .sampling import SOLVERS, sample, starting_noise
@@ -65,6 +66,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="classifier-free guidance; 1 is without",
     )
     parser.add_argument("--solver", choices=SOLVERS, default="ddim", help="sampler")
+    add_sigma_arguments(parser)
     parser.add_argument(
         "--cache", choices=("on", "off", "both"), default="on",
         help="both: the whole run above, the cached below, and their distance",
@@ -144,6 +146,7 @@ def run(args: argparse.Namespace) -> None:
     if args.out.suffix not in (".png", ".safetensors"):
         raise CommandError(f"--out {args.out}: write a .png of the samples, or a .safetensors of their raw values")
     schedule_of(args)    # what can be refused without the model
+    sigmas = sigma_schedule_of(args, args.steps).sigmas(args.steps)
     device = device_named(args.device)
     model, names = model_and_names(args.model, device)
     config = model.config
@@ -157,7 +160,6 @@ def run(args: argparse.Namespace) -> None:
             f"--last-blocks {args.last_blocks}: the model has only {config.depth} blocks; take at most as many"
         )
     labels = _labels(args, config.num_classes, names).to(device)
-    sigmas = simple_sigmas(args.steps)
     shape = (len(labels), config.in_channels, config.input_size, config.input_size)
     noise = starting_noise(shape, args.seed, sigmas[0]).to(device)
     inputs = {"noise": noise, "sigmas": sigmas, "cfg": args.cfg, "solver": args.solver}

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from .cli_checks import CommandError, Help, check_writable, device_named, model_and_names, number_in, whole_number
 from .cli_plan import add_plan_arguments, plan_of
 from .cli_runs import runs_of
+from .cli_sigmas import sigma_schedule_of
 from .fingerprint import fingerprint_of
 from .learned import Learned
 from .predictor_file import PredictorFileError, save_trained_cache
@@ -71,7 +72,7 @@ def _train_and_save(args: argparse.Namespace, state: Path, device: torch.device,
         _train(training, args, state, processes)
         config = model.config
         latent = (args.batch, config.in_channels, config.input_size, config.input_size)
-        notes = {"steps": args.steps, "cfg": args.cfg, "solver": args.solver, "seed": args.seed, "batch": args.batch, "latent": latent}
+        notes = {"steps": args.steps, "cfg": args.cfg, "solver": args.solver, "schedule": sigma_schedule_of(args, args.steps), "seed": args.seed, "batch": args.batch, "latent": latent}
 
         def save(measured: dict[str, str]) -> None:
             if processes.rank == 0:

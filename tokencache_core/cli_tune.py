@@ -13,6 +13,7 @@ from tqdm import tqdm
 from .bench_output import describe_device
 from .cli_checks import CommandError, Help, check_writable, device_named, model_and_names, number_in, whole_number
 from .cli_runs import add_run_arguments, runs_of
+from .cli_sigmas import sigma_schedule_of
 from .fingerprint import fingerprint_of
 from .preset import SUFFIX, Goal, save_preset
 from .tuner import GoalOutOfReach, Tuner
@@ -51,9 +52,10 @@ def run(args: argparse.Namespace) -> None:
     device = device_named(args.device)
     model, names = model_and_names(args.model, device)
     try:
+        start = runs_of(args, model, names, args.samples)
         with tqdm(total=1.0, desc=f"tune, at most {args.minutes:g} min", bar_format=BAR) as bar:
             tuner = Tuner(
-                runs_of(args, model, names, args.samples), goal, space(model.config.depth, args.solver == "ddim"), minutes=args.minutes,
+                start, goal, space(model.config.depth, args.solver == "ddim"), minutes=args.minutes,
                 is_pixels=model.config.in_channels == 3, told=partial(tqdm.write, file=sys.stderr), progress=lambda share: bar.update(share - bar.n),
             )
             tuner.tune()
@@ -62,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
     except ValueError as error:
         raise CommandError(str(error)) from None
     notes = {
-        "sampler": args.solver, "cfg": f"{args.cfg:g}", "model": Path(args.model).name,
+        "sampler": args.solver, "schedule": str(sigma_schedule_of(args, args.steps)), "cfg": f"{args.cfg:g}", "model": Path(args.model).name,
         "device": describe_device(device), "torch": torch.__version__,
     }
     preset = tuner.preset(fingerprint_of("DiT", model.blocks), notes)

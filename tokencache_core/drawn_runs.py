@@ -7,8 +7,8 @@ import torch
 from .class_labels import parse_labels
 from .dit import DiT
 from .dit_run import DiTRun
-from .noise_schedule import simple_sigmas
 from .sampling import starting_noise
+from .sigma_schedule import SigmaSchedule
 
 HELD_OUT_SEEDS = 1_000_000   # seeds from here on are for measuring alone
 
@@ -21,11 +21,11 @@ class DrawnRuns:
 
     def __init__(
         self, model: DiT, training: list[int], measuring: list[int], *, batch: int, steps: int, cfg: float, solver: str,
-        part: tuple[int, int] = (0, 1),
+        schedule: SigmaSchedule = SigmaSchedule(), part: tuple[int, int] = (0, 1),
     ) -> None:
         self.model, self.batch, self.cfg, self.solver, self.part = model, batch, cfg, solver, part
         self.training, self.measuring = torch.tensor(training), torch.tensor(measuring)
-        self.sigmas = simple_sigmas(steps)
+        self.sigmas = schedule.sigmas(steps)
 
     def __call__(self, seed: int) -> DiTRun:
         config, device = self.model.config, self.model.pos_embed.device

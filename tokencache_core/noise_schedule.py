@@ -34,7 +34,10 @@ def _log_sigmas() -> Tensor:
 
 
 def timestep_of(sigma: Tensor) -> Tensor:
-    """The training timestep (a float tensor of sigma's shape, values 0..999) nearest to sigma in log scale."""
+    """The training timestep (a float tensor of sigma's shape, values 0..999) nearest to sigma in log scale.
+
+    The network is asked at such alone: it was trained at no others, and the host asks it so.
+    """
     distance = (sigma.float().reshape(-1, 1).log() - _log_sigmas().to(sigma.device)).abs()
     return distance.argmin(dim=1).reshape(sigma.shape).float()
 

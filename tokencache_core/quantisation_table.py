@@ -16,11 +16,11 @@ from .bench_turns import Candidate, Measurement, measure_interleaved
 from .cached import cached_sample
 from .dit import DiT
 from .learned import Learned
-from .noise_schedule import simple_sigmas
 from .quantised import compressed, has_sparse_kernels, weight_bytes
 from .sampling import sample, starting_noise
 from .schedule import CountSchedule
 from .settings import CacheSettings
+from .sigma_schedule import SigmaSchedule
 
 PLAIN = "plain"
 ROUNDS = 3
@@ -51,10 +51,10 @@ def runs_per_table(variants: Sequence[str]) -> int:
 
 def measure(
     model: DiT, variants: Sequence[str], labels: Tensor, seed: int, *, steps: int, i_steps: int, settings: CacheSettings,
-    learned: Learned = Learned(), on_run: Callable[[], None] = lambda: None,
+    learned: Learned = Learned(), schedule: SigmaSchedule = SigmaSchedule(), on_run: Callable[[], None] = lambda: None,
 ) -> list[Pair]:
     """The plain model first, then each variant (quantised.VARIANTS), on DDIM samples of `labels` (B,) at guidance 4."""
-    config, sigmas = model.config, simple_sigmas(steps)
+    config, sigmas = model.config, schedule.sigmas(steps)
     noise = starting_noise((len(labels), config.in_channels, config.input_size, config.input_size), seed, sigmas[0]).to(labels.device)
     models = {PLAIN: model} | {variant: compressed(model, variant) for variant in variants}
 
@@ -62,8 +62,9 @@ def measure(
         return sample(model, labels, noise=noise, sigmas=sigmas), 1.0
 
     def cached(model: DiT) -> tuple[Tensor, float]:
-        schedule = CountSchedule(i_steps)
-        samples, report = cached_sample(model, labels, noise=noise, sigmas=sigmas, settings=settings, schedule=schedule, learned=learned)
+        samples, report = cached_sample(
+            model, labels, noise=noise, sigmas=sigmas, settings=settings, schedule=CountSchedule(i_steps), learned=learned,
+        )
         return samples, report.compute
 
     def synchronize() -> None:
@@ -75,7 +76,7 @@ def measure(
         for name, each in models.items() for kind, run in (("whole", whole), ("cached", cached))
     ]
     for each in models.values():   # first calls are slow
-        sample(each, labels, noise=noise, sigmas=simple_sigmas(2))
+        sample(each, labels, noise=noise, sigmas=schedule.sigmas(2))
     found = measure_interleaved(candidates, ROUNDS, synchronize=synchronize, before=lambda candidate: on_run())
     pair = partial(_pair, plain=found[0], is_pixels=config.in_channels == 3)
     return [pair(name, each, *found[2 * i : 2 * i + 2]) for i, (name, each) in enumerate(models.items())]

@@ -11,10 +11,10 @@ from .bench_protocol import mean_psnr
 from .cached import cached_sample
 from .dit import DiT
 from .learned import Learned
-from .noise_schedule import simple_sigmas
 from .sampling import sample, starting_noise
 from .schedule import ExplicitSchedule
 from .settings import CacheSettings
+from .sigma_schedule import SigmaSchedule
 from .spacing import spread_i_steps
 from .stopwatch import timed
 
@@ -27,10 +27,12 @@ class Condition:
     solver: str = "ddim"
     cfg: float = 4.0
     scale: float = 1.0
+    schedule: SigmaSchedule = SigmaSchedule()
 
     def __str__(self) -> str:
         side = "" if self.scale == 1 else f", {self.scale:g} times the side"
-        return f"{self.steps} steps of {self.solver}, guidance {self.cfg:g}{side}"
+        schedule = "" if self.schedule == SigmaSchedule() else f" on {self.schedule}"
+        return f"{self.steps} steps of {self.solver}{schedule}, guidance {self.cfg:g}{side}"
 
 
 USUAL = Condition()
@@ -61,7 +63,7 @@ def compare(
     config, is_pixels = model.config, model.config.in_channels == 3
     for condition in conditions:
         side = round(config.input_size * condition.scale / config.patch_size) * config.patch_size
-        sigmas, count = simple_sigmas(condition.steps), max(2, round(share * condition.steps))
+        sigmas, count = condition.schedule.sigmas(condition.steps), max(2, round(share * condition.steps))
         noise = starting_noise((len(labels), config.in_channels, side, side), seed, sigmas[0]).to(labels.device)
         how = {"noise": noise, "cfg": condition.cfg, "solver": condition.solver}
         schedule = ExplicitSchedule(spread_i_steps(count, condition.steps))
@@ -69,7 +71,7 @@ def compare(
         (cached, _), seconds = timed(
             lambda: cached_sample(model, labels, sigmas=sigmas, settings=settings, schedule=schedule, learned=learned, **how)
         )
-        fewer = sample(model, labels, sigmas=simple_sigmas(count), **how)
+        fewer = sample(model, labels, sigmas=condition.schedule.sigmas(count), **how)
         yield Outcome(condition, count, full_seconds / seconds, mean_psnr(cached, full, is_pixels), mean_psnr(fewer, full, is_pixels))
 
 

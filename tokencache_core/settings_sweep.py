@@ -13,11 +13,11 @@ from .bench_protocol import mean_psnr
 from .cached import cached_sample
 from .dit import DiT
 from .learned import Learned
-from .noise_schedule import simple_sigmas
 from .robustness import USUAL
 from .sampling import sample, starting_noise
 from .schedule import CountSchedule
 from .settings import CacheSettings
+from .sigma_schedule import SigmaSchedule
 from .stopwatch import timed
 
 
@@ -60,10 +60,11 @@ PARSED = {bool: _yes_or_no, int: int, float: float, str: str}
 
 def sweep(
     model: DiT, labels: Tensor, seed: int, tried: Iterable[tuple[str, CacheSettings, Learned]], i_steps: int,
+    schedule: SigmaSchedule = SigmaSchedule(),
 ) -> Iterator[Row]:
     """Each of the settings with so many of 50 DDIM steps as I-steps, on samples of `labels` (B,) at guidance 4."""
     config, steps = model.config, USUAL.steps
-    sigmas = simple_sigmas(steps)
+    sigmas = schedule.sigmas(steps)
     noise = starting_noise((len(labels), config.in_channels, config.input_size, config.input_size), seed, sigmas[0]).to(labels.device)
 
     def cached(settings: CacheSettings, count: int, learned: Learned = Learned()) -> tuple[float, float, float]:
@@ -72,7 +73,7 @@ def sweep(
         )
         return report.compute, seconds, mean_psnr(samples, full, config.in_channels == 3)
 
-    sample(model, labels, noise=noise, sigmas=simple_sigmas(2))   # first calls are slow
+    sample(model, labels, noise=noise, sigmas=schedule.sigmas(2))   # first calls are slow
     full, full_seconds = timed(lambda: sample(model, labels, noise=noise, sigmas=sigmas))
     for value, settings, learned in tried:
         compute, seconds, db = cached(settings, i_steps, learned)
