@@ -31,6 +31,7 @@ from .cli_sigmas import add_sigma_arguments, sigma_schedule_of
 from .dit import DiT
 from .fingerprint import fingerprint_of
 from .noise_schedule import TRAIN_STEPS
+from .place_calibration import PlaceCalibration, load_calibration
 from .preset import Preset, load_preset
 from .sampling import SOLVERS
 
@@ -68,6 +69,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     model.add_argument("--methods", metavar="LIST", help="comma-separated; `full` is always measured (default: all)")
     model.add_argument("--predictor", metavar="FILE", help=f"trained for this model; adds {', '.join(TRAINED_METHODS)}")
     model.add_argument("--preset", metavar="FILE", nargs="+", default=[], help="from `tune`; adds the method tuned")
+    model.add_argument("--calibration", metavar="FILE", nargs="+", default=[], help="from `calibrate --out`; adds the method calibrated")
     model.add_argument(
         "--peers", nargs="?", const=ALL, metavar="LIST", help="others' methods beside ours: all, or those named, comma-separated; needs a checkout of the repository",
     )
@@ -141,8 +143,9 @@ def _run_model(args: argparse.Namespace, device: torch.device) -> None:
     model, _ = model_and_names(args.model, device)
     trained = None if args.predictor is None else predictor_for(args.predictor, model)
     presets = tuple(_preset_for(file, model) for file in args.preset)
+    places = tuple(_calibration_for(file, model) for file in args.calibration)
     sources, peers = ({}, lambda workload, full_step: []) if args.peers is None else _peers(args.peers)
-    result = run_bench(model, Path(args.model).name, protocol, methods, trained, presets, peers)
+    result = run_bench(model, Path(args.model).name, protocol, methods, trained, presets, peers, places)
     if args.json is not None:
         result.content["protocol"] |= {"command": _own_command(), "peers": sources}
         write_json(args.json, result.content)
@@ -161,6 +164,16 @@ def _preset_for(file: str, model: DiT) -> Preset:
     except ValueError as error:
         raise CommandError(f"--preset {file}: {error}") from None
     return preset
+
+
+def _calibration_for(file: str, model: DiT) -> PlaceCalibration:
+    try:
+        calibration = load_calibration(file)
+        if calibration.fingerprint.compare(fingerprint_of("DiT", model.blocks), "calibration measured") == "other weights":
+            print(f"warning: {file} was measured on other weights of this architecture", file=sys.stderr)
+    except ValueError as error:
+        raise CommandError(f"--calibration {file}: {error}") from None
+    return calibration
 
 
 def _peers(text: str) -> tuple[dict[str, str], Callable[[Workload, float], list[Candidate]]]:
