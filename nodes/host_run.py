@@ -19,7 +19,7 @@ from ..tokencache_core.sampling import Denoise
 from ..tokencache_core.schedule import Schedule
 from ..tokencache_core.session import Session
 from ..tokencache_core.settings import CacheSettings
-from .model_hooks import KEY, SESSION, around_network, open_session, remove_tokencache
+from .model_hooks import KEY, SESSION, around_network, open_session, remove_tokencache, tau_function
 
 
 class HostRun:
@@ -59,6 +59,9 @@ class HostRun:
         noise = comfy.sample.prepare_noise(self.latent, self.seed)
         samples = _Guider(self, around).sample(noise, self.latent, self.sampler, self.sigmas, disable_pbar=True, seed=self.seed)
         return self.model.model.process_latent_in(samples)
+
+    def noise_time(self, sigma: float) -> float:
+        return tau_function(self.model)(sigma)
 
 
 class _Guider(comfy.samplers.CFGGuider):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import comfy.model_sampling
 import torch
 from comfy.k_diffusion import sampling as k_diffusion_sampling
 from comfy.model_management import get_free_memory
@@ -23,6 +24,7 @@ from ..tokencache_core.cache_memory import MemoryBudget
 from ..tokencache_core.fingerprint import Fingerprint, fingerprint_of
 from ..tokencache_core.forward import cached_blocks
 from ..tokencache_core.learned import Learned
+from ..tokencache_core.noise_time import flow_ratio, noise_time
 from ..tokencache_core.plan import Planner
 from ..tokencache_core.report_advice import text_with_advice
 from ..tokencache_core.schedule import Schedule
@@ -195,14 +197,12 @@ def is_euler(sampler: Any) -> bool:
 
 
 def tau_function(patcher: ModelPatcher) -> Callable[[float], float]:
-    """sigma -> the model's own timestep, scaled to [0, 1]."""
+    """From a sigma of this MODEL to its noise time."""
     sampling = patcher.get_model_object("model_sampling")
-
-    def timestep(sigma: float | torch.Tensor) -> float:
-        return float(sampling.timestep(torch.as_tensor(sigma, dtype=torch.float32)))
-
-    first, last = timestep(sampling.sigma_max), timestep(sampling.sigma_min)
-    return lambda sigma: (timestep(sigma) - last) / (first - last)
+    if isinstance(sampling, comfy.model_sampling.CONST):
+        return lambda sigma: noise_time(flow_ratio(sigma))
+    signal = getattr(sampling, "sigma_data", 1.0)
+    return lambda sigma: noise_time(sigma / signal)
 
 
 def _cacheable_blocks(session: Session, network: torch.nn.Module, transformer_options: dict) -> list | None:

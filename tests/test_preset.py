@@ -12,7 +12,7 @@ from tokencache_core.preset import Goal, Preset, PresetError, Result, from_json,
 from tokencache_core.settings import CacheSettings
 
 PRESET = Preset(
-    settings=CacheSettings(cache_ratio=0.9, order=1, last_blocks=2, corrector=0.15), i_steps=(0, 1, 6, 12, 20, 28, 36, 44), steps=50,
+    settings=CacheSettings(cache_ratio=0.9, order=1, last_blocks=2, corrector=0.15), i_steps=(0, 1, 6, 12, 20, 28, 36, 44), taus=tuple(1 - step / 50 for step in range(50)),
     fingerprint=Fingerprint("DiT: 3 x DiTBlock", "3f80bf80"), goal=Goal("speed-up", 3.0), predicted=Result(3.03, 39.5, 0.8, 0.995, 8),
     measured=Result(2.96, 38.7, 0.9, None, 16), notes={"sampler": "ddim"},
 )

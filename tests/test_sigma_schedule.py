@@ -13,8 +13,7 @@ from test_host_dit import CFG, decibels, folder, label, load, noise_for  # noqa:
 from tokencache_core.bench_output import describe_protocol
 from tokencache_core.bench_workload import Protocol, Workload
 from tokencache_core.dit_file import load_dit
-from tokencache_core.dit_run import dit_tau
-from tokencache_core.noise_schedule import TRAIN_STEPS, timestep_of, train_sigmas
+from tokencache_core.noise_schedule import train_sigmas
 from tokencache_core.sampling import sample
 from tokencache_core.sigma_schedule import SCHEDULES, SigmaSchedule, flow_sigmas
 from tiny_dit import tiny_dit
@@ -59,21 +58,6 @@ def test_sigmas_fall_from_the_models_largest_to_zero(schedule):
         sigmas = schedule.sigmas(steps)
         assert sigmas.shape == (steps + 1,) and sigmas.dtype == torch.float32 and sigmas[-1] == 0
         assert bool((sigmas.diff() < 0).all()) and float(sigmas[0]) == pytest.approx(LARGEST, rel=1e-5)
-
-
-@pytest.mark.parametrize("schedule", EVERY, ids=str)
-def test_no_two_steps_share_a_time(schedule):
-    taus = torch.tensor([dit_tau(sigma) for sigma in SigmaSchedule(schedule.name, schedule.shift).sigmas(100)[:-1].tolist()], dtype=torch.float64)
-    inside = train_sigmas()[0] <= schedule.sigmas(100)[:-1]     # below the smallest sigma that it was trained at, a model knows no time
-    assert bool((taus[inside].diff() < 0).all()) and taus[0] == pytest.approx(1.0)
-
-
-def test_the_time_of_a_training_timestep_is_that_timestep():
-    for timestep in (0, 1, 500, 998, 999):
-        sigma = train_sigmas()[timestep]
-        assert dit_tau(float(sigma)) == timestep / (TRAIN_STEPS - 1) and int(timestep_of(sigma)) == timestep
-    between = float((train_sigmas()[7] * train_sigmas()[8]).sqrt())
-    assert dit_tau(between) * (TRAIN_STEPS - 1) == pytest.approx(7.5, abs=1e-4)
 
 
 @pytest.mark.parametrize(("name", "shift", "why"), [

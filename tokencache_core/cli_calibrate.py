@@ -12,8 +12,8 @@ from .calibration import calibrate
 from .cli_checks import CommandError, Help, check_writable, device_named, model_and_names, predictor_for, whole_number
 from .cli_runs import add_run_arguments, runs_of
 from .cli_sigmas import sigma_schedule_of
-from .dit_run import dit_tau
 from .fingerprint import fingerprint_of
+from .noise_time import noise_time
 from .predictor_file import PredictorFileError, save_trained_cache
 from .schedule import UniformSchedule
 from .settings import CacheSettings
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
     try:
         start = runs_of(args, model, names, batch)
         runs = (start(seed) for seed in tqdm(range(-(-args.samples // batch)), desc="calibrate", unit="run"))
-        calibration = calibrate(runs, dit_tau, trained.settings.order)
+        calibration = calibrate(runs, noise_time, trained.settings.order)
         notes = {**trained.notes, "calibrated on": f"{args.steps} steps of {args.solver} on {sigma_schedule_of(args, args.steps)}"}
         save_trained_cache(replace(trained, calibration=calibration, notes=notes), args.predictor)
     except PredictorFileError as error:

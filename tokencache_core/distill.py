@@ -40,6 +40,8 @@ class Run(Protocol):
 
     def sample(self, around: Callable[[Denoise], Denoise]) -> Tensor: ...
 
+    def noise_time(self, sigma: float) -> float: ...    # of the run's own sigmas (noise_time.py)
+
 
 @dataclass(frozen=True)
 class PlainRun:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor
 
 from .block_spec import BlockSpec
 from .dit import DiT
 from .forward import cached_blocks
 from .learned import Learned
-from .noise_schedule import TRAIN_STEPS, time_of
+from .noise_time import noise_time
 from .plan import Planner
 from .sampling import SOLVERS, Denoise, guided_denoiser
 from .schedule import Schedule
@@ -20,11 +21,6 @@ from .settings import CacheSettings
 from .token_grid import LatentShape
 
 DIT_BLOCK = BlockSpec(tokens="x")
-
-
-def dit_tau(sigma: float) -> float:
-    """The DiT's time at sigma, scaled to [0, 1]."""
-    return time_of(sigma) / (TRAIN_STEPS - 1)
 
 
 class DiTRun:
@@ -44,7 +40,7 @@ class DiTRun:
         """The session of this run; ValueError for parts `learned` by another model."""
         learned.check([block for block, _ in self.blocks])
         return Session(
-            settings, schedule, sigmas=self.sigmas[:-1].tolist(), tau=dit_tau, streams=tuple(spec.stream for _, spec in self.blocks),
+            settings, schedule, sigmas=self.sigmas[:-1].tolist(), tau=noise_time, streams=tuple(spec.stream for _, spec in self.blocks),
             device=self.noise.device, planner=planner, learned=learned, end=float(self.sigmas[-1]), euler=self.solver == "ddim",
             latent=self.latent,
         )
@@ -63,3 +59,6 @@ class DiTRun:
     def sample(self, around: Callable[[Denoise], Denoise] = lambda denoise: denoise) -> Tensor:
         """The samples (B, C, H, W), with `around(denoise)` in place of the plain denoiser."""
         return SOLVERS[self.solver](around(self.denoise), self.noise, self.sigmas)
+
+    def noise_time(self, sigma: float) -> float:
+        return noise_time(sigma)

@@ -6,8 +6,6 @@ x = x0 + sigma * noise, and the network sees x / sqrt(sigma^2 + 1).
 
 from __future__ import annotations
 
-import math
-from bisect import bisect_left
 from functools import lru_cache
 
 import torch
@@ -33,20 +31,6 @@ def train_sigmas() -> Tensor:
 @lru_cache(maxsize=1)
 def _log_sigmas() -> Tensor:
     return train_sigmas().log()
-
-
-@lru_cache(maxsize=1)
-def _known_sigmas() -> list[float]:
-    return train_sigmas().tolist()
-
-
-def time_of(sigma: float) -> float:
-    """The time of sigma in training timesteps, 0 to 999: between two of them linear in log sigma, so that no two steps of a run share one."""
-    known = _known_sigmas()
-    above = bisect_left(known, sigma)
-    if above == 0 or above == TRAIN_STEPS or known[above] == sigma:
-        return float(min(above, TRAIN_STEPS - 1))
-    return above - 1 + math.log(sigma / known[above - 1]) / math.log(known[above] / known[above - 1])
 
 
 def timestep_of(sigma: Tensor) -> Tensor:

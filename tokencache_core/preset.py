@@ -20,7 +20,7 @@ from .whole_file import whole_file
 FORMAT, VERSION = "tokencache preset", 1
 GOALS = ("speed-up", "psnr", "ssim")
 SUFFIX = ".json"
-_FIELDS = ("format", "version", "fingerprint", "settings", "i_steps", "steps", "goal", "predicted", "measured", "notes")
+_FIELDS = ("format", "version", "fingerprint", "settings", "i_steps", "taus", "goal", "predicted", "measured", "notes")
 
 
 class PresetError(ValueError):
@@ -70,7 +70,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Preset:
-    """i_steps: which of a run of `steps` they are, counted from 0.
+    """i_steps: counted from 0, of a run whose steps lie at the noise times `taus` (noise_time.py).
 
     predicted: from the samples that the settings were chosen on. measured: on others, seen by no choice; None where the tuning was
     stopped before. notes: under which conditions, as text.
@@ -78,7 +78,7 @@ class Preset:
 
     settings: CacheSettings
     i_steps: tuple[int, ...]
-    steps: int
+    taus: tuple[float, ...]
     fingerprint: Fingerprint
     goal: Goal
     predicted: Result
@@ -89,11 +89,11 @@ class Preset:
         self.schedule()     # refuses I-steps that are none of the run
 
     def schedule(self) -> PlacedSchedule:
-        return PlacedSchedule(self.i_steps, self.steps)
+        return PlacedSchedule(self.i_steps, self.taus)
 
     def text(self) -> str:
         lines = [
-            f"goal: {self.goal}", f"{len(self.i_steps)} of {self.steps} steps are I-steps ({', '.join(map(str, self.i_steps))}); {self.settings.text()}",
+            f"goal: {self.goal}", f"{len(self.i_steps)} of {len(self.taus)} steps are I-steps ({', '.join(map(str, self.i_steps))}); {self.settings.text()}",
             f"predicted: {self.predicted.text()}",
             f"measured on other samples: {'not yet' if self.measured is None else self.measured.text()}",
             *(f"{name}: {text}" for name, text in self.notes.items()),
@@ -141,7 +141,7 @@ def _read(content: Any) -> Preset:
     goal = Record(record.value["goal"], "the goal", ("kind", "value"))
     notes = strict_json.mapping(record.value["notes"], "the notes")
     return Preset(
-        settings=read_settings(record.value["settings"]), steps=record.whole("steps", 1),
+        settings=read_settings(record.value["settings"]), taus=record.numbers("taus"),
         i_steps=tuple(strict_json.whole(step, "an I-step") for step in record.list("i_steps")), fingerprint=read_fingerprint(record.value["fingerprint"]),
         goal=Goal(goal.text("kind", 40), goal.number("value")), predicted=_result(record.value["predicted"]),
         measured=None if record.value["measured"] is None else _result(record.value["measured"]),

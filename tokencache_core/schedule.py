@@ -1,6 +1,6 @@
 """Which denoise steps are I-steps (everything computed) and which are P-steps (most tokens reused).
 
-A schedule sees the run's own steps as taus, the model's time scaled to [0, 1] and falling, so it serves any step
+A schedule sees the run's own steps as taus, their noise times (noise_time.py), which fall, so it serves any step
 count, scheduler, second pass and denoise strength. Step 0 is always an I-step.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
-from .spacing import i_steps_every, spread_i_steps
+from .noise_places import even_in_noise, every_interval
 
 
 class Schedule(Protocol):
@@ -25,7 +25,8 @@ def _check_interval(name: str, interval: int) -> None:
         raise ValueError(f"{name} must be at least 1 (every step an I-step), not {interval}")
 
 
-def _check_count(count: int) -> None:
+def check_count(count: int) -> None:
+    """ValueError for no I-steps."""
     if count < 1:
         raise ValueError(f"the number of I-steps must be at least 1, not {count}")
 
@@ -37,7 +38,7 @@ def _check_warmup(warmup: int) -> None:
 
 @dataclass(frozen=True)
 class UniformSchedule:
-    """The first `warmup` steps, then every `interval`-th or a little more often, evenly (spacing.py)."""
+    """As many I-steps as the first `warmup` and then every `interval`-th, evenly in the noise time (noise_places.py)."""
 
     interval: int = 3
     warmup: int = 2
@@ -47,22 +48,22 @@ class UniformSchedule:
         _check_warmup(self.warmup)
 
     def i_steps(self, taus: Sequence[float]) -> frozenset[int]:
-        return frozenset(i_steps_every(self.interval, len(taus), self.warmup))
+        return frozenset(every_interval(self.interval, taus, self.warmup))
 
 
 @dataclass(frozen=True)
 class CountSchedule:
-    """`count` I-steps in all: the first `warmup`, then the others evenly (spacing.py); every step where there are fewer."""
+    """`count` I-steps in all: the first `warmup`, then the others evenly in the noise time (noise_places.py); every step where there are fewer."""
 
     count: int
     warmup: int = 1
 
     def __post_init__(self) -> None:
-        _check_count(self.count)
+        check_count(self.count)
         _check_warmup(self.warmup)
 
     def i_steps(self, taus: Sequence[float]) -> frozenset[int]:
-        return frozenset(spread_i_steps(self.count, len(taus), self.warmup))
+        return frozenset(even_in_noise(self.count, taus, self.warmup))
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ class PercentileSchedule:
             raise ValueError("an importance curve needs at least two points, with one importance for each tau")
         if min(self.importance) < 0 or max(self.importance) <= 0:
             raise ValueError("importance must be non-negative, and not zero everywhere")
-        _check_count(self.count)
+        check_count(self.count)
 
     def i_steps(self, taus: Sequence[float]) -> frozenset[int]:
         if self.count >= len(taus):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .allocation import Unit, compute_share, group_blocks, tokens_per_block
+from .automatic_schedule import AutomaticSchedule
 from .cache_memory import CacheMemory, MemoryBudget, RowsShape
 from .corrector import Corrector
 from .drawn_tokens import ComputedTokens, DrawnTokens
@@ -85,6 +86,8 @@ class Session:
         self.taus = [tau(sigma) for sigma in self.sigmas]
         p_step = compute_share(settings, len(streams), learned.shares)   # refuses a K beyond the model's depth before any work is done
         self.notes: dict[str, None] = {}  # in the order in which they were first made
+        if isinstance(schedule, AutomaticSchedule):
+            schedule = schedule.placed(len(self.taus))
         if isinstance(schedule, SpeedupSchedule):
             schedule = schedule.costing(p_step)
             if why := schedule.out_of_reach(len(self.taus)):

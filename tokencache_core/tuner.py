@@ -22,7 +22,7 @@ from .distill import Run
 from .drawn_runs import HELD_OUT_SEEDS
 from .fingerprint import Fingerprint
 from .place_search import PlaceSearch
-from .placed_schedule import along
+from .placed_schedule import carried
 from .preset import Goal, Preset, Result
 from .probe import Likeness, Probe, standard_error
 from .schedule import ExplicitSchedule
@@ -55,7 +55,8 @@ class Tuner:
         self.told, self.progress = told, progress
         self.started = time.monotonic()
         self.run = start(0)
-        self.steps = len(self.run.sigmas) - 1
+        self.taus = tuple(self.run.noise_time(sigma) for sigma in self.run.sigmas[:-1].tolist())
+        self.steps = len(self.taus)
         self.full = torch.empty(0)
         self.full_seconds = 0.0
         self.tried: list[Probe] = []
@@ -86,7 +87,7 @@ class Tuner:
         """Of the best so far, if there is one."""
         best = self.best
         return None if best is None else Preset(
-            settings=best.choice.settings, i_steps=best.i_steps, steps=best.steps, fingerprint=fingerprint, goal=self.goal,
+            settings=best.choice.settings, i_steps=best.i_steps, taus=self.taus, fingerprint=fingerprint, goal=self.goal,
             predicted=best.result(), measured=self.measured, notes={"choice": best.choice.name, **notes},
         )
 
@@ -161,7 +162,7 @@ class Tuner:
                 self.best = better
             return
         while self.best.count > 1:
-            fewer = PlaceSearch(along(self.best.i_steps, self.steps, self.best.count - 1, self.steps), self.steps)
+            fewer = PlaceSearch(carried(self.best.i_steps, self.taus, self.best.count - 1, self.taus), self.steps)
             found = next(filter(self._meets, self._climb(fewer)), None)
             if found is None:
                 return
@@ -186,7 +187,7 @@ class Tuner:
 
     def _probe(self, choice: Choice, count: int) -> Probe:
         """With so many I-steps, evenly."""
-        probe = self._tried(choice, choice.i_steps(count, self.steps))
+        probe = self._tried(choice, choice.i_steps(count, self.taus))
         self.tried.append(probe)
         self.told(f"{choice.name}, {probe.count} I-steps: {probe.result().text()}")
         return probe

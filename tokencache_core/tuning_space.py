@@ -6,11 +6,12 @@ everything, TokenCache computes a share of the tokens and the last blocks.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from .allocation import compute_share
+from .noise_places import even_in_noise
 from .settings import CacheSettings
-from .spacing import spread_i_steps
 
 
 @dataclass(frozen=True)
@@ -22,9 +23,9 @@ class Choice:
     warmup: int = 1     # the first I-steps, one after the other
     p_step: float = 0.0
 
-    def i_steps(self, count: int, steps: int) -> tuple[int, ...]:
-        """`count` I-steps of a run of `steps`, evenly."""
-        return spread_i_steps(count, steps, self.warmup)
+    def i_steps(self, count: int, taus: Sequence[float]) -> tuple[int, ...]:
+        """`count` I-steps of a run at the noise times `taus`, evenly."""
+        return even_in_noise(count, taus, self.warmup)
 
 
 OURS = Choice("forecast of order 2 with corrector", CacheSettings(cache_ratio=1.0, order=2))

@@ -1,0 +1,104 @@
+"""Calibration: where a model's I-steps should lie, from one whole run and a few cached ones.
+
+The record of the whole run proposes several places for every number of I-steps (place_proposals.py). For some numbers of them the proposals
+are tried in real cached runs from the same noise, and the likest run decides: for that number, and which way of proposing serves those near it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .cached import sample_cached
+from .distill import Run
+from .place_climb import Places
+from .place_proposals import SIMULATED, Family, proposals
+from .probe import Likeness
+from .run_record import RunRecord, RunRecorder
+from .schedule import ExplicitSchedule
+from .settings import CacheSettings
+
+BUDGET = 2.5            # whole runs' computations that may be spent on cached ones
+SHARES = (0.4, 0.5, 1 / 3, 0.25)   # of the steps that are I-steps, where nobody says how many; the first are tried first
+P_STEP = 0.05           # of a whole step, about
+LEAST_STEPS = 3         # of a run in which places can differ
+
+
+@dataclass(frozen=True)
+class FoundPlaces:
+    """places: by how many they are. decided: PSNR in dB to the whole run of those that were tried. spent: on them, in whole runs."""
+
+    places: Family
+    decided: Mapping[Places, float]
+    spent: float
+
+
+def calibrate_places(
+    run: Run, settings: CacheSettings, *, corrected: bool, counts: Sequence[int] = (), budget: float = BUDGET,
+    told: Callable[[str], None] = lambda line: None,
+) -> tuple[RunRecord, FoundPlaces]:
+    """Sample `run` whole, and cached as long as the budget lasts.
+
+    corrected: whether its sampler is one that the settings' corrector knows. counts: numbers of I-steps for which real runs decide, the first ones first; none: SHARES of the steps. ValueError for a run of fewer than LEAST_STEPS steps.
+    """
+    steps = len(run.sigmas) - 1
+    if steps < LEAST_STEPS:
+        raise ValueError(f"a run of {steps} steps has no places to choose: calibrate one of {LEAST_STEPS} steps or more")
+    recorder = RunRecorder(run.sigmas.tolist())
+    with torch.no_grad():
+        full = run.sample(recorder.around)
+    record = recorder.record(run.noise_time)
+    families = proposals(record, settings, corrected)
+    counts = counts or tuple(dict.fromkeys(min(steps - 1, max(2, round(share * steps))) for share in SHARES))
+    trials = _Trials(run, settings, full, told)
+    winners: dict[int, str] = {}
+    for count in counts:
+        left, others = budget - trials.spent, len(counts) - len(winners)
+        if count not in range(2, steps) or not trials.affords(count, left):
+            continue
+        winners[count] = trials.best(families, count, left / others)
+    return record, FoundPlaces(_served(families, winners, trials.decided, steps), trials.decided, trials.spent)
+
+
+class _Trials:
+    """Cached runs with places that were proposed, each once."""
+
+    def __init__(self, run: Run, settings: CacheSettings, full: Tensor, told: Callable[[str], None]) -> None:
+        self.run, self.settings, self.full, self.told = run, settings, full, told
+        self.steps = len(run.sigmas) - 1
+        self.decided: dict[Places, float] = {}
+        self.spent = 0.0
+
+    def cost(self, count: int) -> float:
+        return (count + P_STEP * (self.steps - count)) / self.steps
+
+    def affords(self, count: int, budget: float) -> bool:
+        """Whether two proposals can be compared."""
+        return 2 * self.cost(count) <= budget
+
+    def best(self, families: Mapping[str, Family], count: int, budget: float) -> str:
+        """The name of the family whose places are the likest, of those that the budget lets try; the first ones first."""
+        first = self.spent
+        for family in families.values():
+            places = family[count]
+            if places not in self.decided and self.spent - first + self.cost(count) <= budget:
+                self._try(places)
+        return max((name for name in families if families[name][count] in self.decided), key=lambda name: self.decided[families[name][count]])
+
+    def _try(self, places: Places) -> None:
+        samples, _ = sample_cached(self.run, self.settings, ExplicitSchedule(places))
+        self.decided[places] = float(Likeness.of(samples, self.full, is_pixels=False).db.mean())
+        self.spent += self.cost(len(places))
+        self.told(f"I-steps {', '.join(map(str, places))}: {self.decided[places]:.1f} dB")
+
+
+def _served(families: Mapping[str, Family], winners: Mapping[int, str], decided: Mapping[Places, float], steps: int) -> dict[int, Places]:
+    """For each number of I-steps the places of the family that won at the nearest number that was tried."""
+    places = {}
+    for count in range(1, steps):
+        nearest = min(winners, key=lambda tried: abs(tried - count), default=None)
+        places[count] = families[SIMULATED if nearest is None else winners[nearest]][count]
+    return places
