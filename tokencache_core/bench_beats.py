@@ -12,7 +12,7 @@ from typing import Any
 
 from .bench_protocol import Row
 
-TUNED = "tuned"
+TUNED, FEWER_STEPS = "tuned", "fewer-steps"
 OURS = ("tokencache", "predictor", TUNED)
 SPEEDUPS = (2.0, 3.0, 4.0)
 
