@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
 from tqdm import tqdm
 
 from .bench_beats import CALIBRATED, TUNED, Duel, duels
@@ -32,16 +33,18 @@ class BenchResult:
 def run_bench(
     model: DiT, file: str, protocol: Protocol, methods: Sequence[str], trained: TrainedCache | None = None, presets: tuple[Preset, ...] = (),
     peers: Callable[[Workload, float], list[Candidate]] = lambda workload, full_step: [], places: tuple[PlaceCalibration, ...] = (),
+    host_solvers: Mapping[str, Callable[[Workload, int], Tensor]] = {},
 ) -> BenchResult:
     """methods: names out of METHODS and, where `trained` is given, TRAINED_METHODS; `full` is measured in any case.
 
-    presets: add the method `tuned`. places: add the method `calibrated`. peers: candidates of others' methods, from a workload and the seconds of its unpatched step.
+    presets: add the method `tuned`. places: add the method `calibrated`. peers: candidates of others' methods, from a workload and the seconds of its
+    unpatched step. host_solvers: by name, for the methods of HOST_METHODS.
     Says on stderr how long it will take.
     """
     names = ["full", *(name for name in methods if name != "full"), *([TUNED] if presets else []), *([CALIBRATED] if places else [])]
     workload = Workload(model, protocol)
     print("calibrating I-steps and P-steps ...", file=sys.stderr)
-    plan = Plan(workload, calibrate(workload, settings_to_calibrate(names, trained, presets, places)), trained, presets, places)
+    plan = Plan(workload, calibrate(workload, settings_to_calibrate(names, trained, presets, places)), trained, presets, places, host_solvers)
     candidates = [candidate for name in names for candidate in candidates_of(name, plan)]
     candidates += peers(workload, plan.calibration.full_step)
     exact_seconds = EXACT_STEPS * plan.calibration.full_step

@@ -6,13 +6,13 @@ calibrated seconds of an I-step and a P-step under their own settings.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 
 from torch import Tensor, nn
 
-from .bench_beats import CALIBRATED, TUNED
+from .bench_beats import CALIBRATED, FEWER_STEPS, TUNED
 from .bench_match import Calibration
 from .bench_ours import OURS
 from .bench_turns import Candidate
@@ -24,6 +24,7 @@ from .preset import Preset
 from .settings import SCORES, CacheSettings
 from .trained_cache import TrainedCache
 
+HOST_SOLVERS = ("uni_pc", "deis", "res_multistep")     # ComfyUI's, of an evaluation a step
 UNTRAINED = "untrained-"    # and a score: a control of the predictor's tokens
 REUSE = CacheSettings(cache_ratio=1.0, order=0, corrector=0.0, reach=1.0)
 FORECASTS = tuple(CacheSettings(cache_ratio=1.0, order=order, corrector=0.0, reach=1.0) for order in (1, 2))
@@ -36,13 +37,17 @@ RANDOM_TOKENS = replace(
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a method needs to lay out its sweep."""
+    """All that a method needs to lay out its sweep.
+
+    host_solvers: of HOST_SOLVERS those that there are; each samples a workload in so many whole steps.
+    """
 
     workload: Workload
     calibration: Calibration
     trained: TrainedCache | None = None
     presets: tuple[Preset, ...] = ()
     places: tuple[PlaceCalibration, ...] = ()
+    host_solvers: Mapping[str, Callable[[Workload, int], Tensor]] = field(default_factory=dict)
 
     @property
     def full_seconds(self) -> float:
@@ -74,11 +79,12 @@ class Plan:
         return Candidate(method, {**chosen, "i_steps": list(i_steps)}, run, seconds, note)
 
     def whole(self, method: str, steps: int, solver: str) -> Candidate:
-        share = steps / self.workload.protocol.steps
-        return Candidate(
-            method, {"steps": steps, "solver": solver},
-            lambda: (self.workload.full(steps, solver), share), steps * self.calibration.full_step,
-        )
+        def run() -> tuple[Tensor, float]:
+            own = self.host_solvers.get(solver)
+            pictures = self.workload.full(steps, solver) if own is None else own(self.workload, steps)
+            return pictures, steps / self.workload.protocol.steps
+
+        return Candidate(method, {"steps": steps, "solver": solver}, run, steps * self.calibration.full_step)
 
 
 def _full(plan: Plan) -> list[Candidate]:
@@ -87,15 +93,12 @@ def _full(plan: Plan) -> list[Candidate]:
 
 
 def _fewer_steps(plan: Plan) -> list[Candidate]:
-    return _fewer_steps_of(plan, "fewer-steps", plan.workload.protocol.solver)
-
-
-def _fewer_steps_dpmpp_2m(plan: Plan) -> list[Candidate]:
-    return _fewer_steps_of(plan, "fewer-steps-dpmpp_2m", "dpmpp_2m")
+    return _fewer_steps_of(plan, FEWER_STEPS, plan.workload.protocol.solver)
 
 
 def _fewer_steps_of(plan: Plan, method: str, solver: str) -> list[Candidate]:
-    counts = {max(1, round(seconds / plan.calibration.full_step)) for seconds in plan.targets}
+    least = 2 if solver in HOST_SOLVERS else 1      # uni_pc does nothing in one
+    counts = {max(least, round(seconds / plan.calibration.full_step)) for seconds in plan.targets}
     return [plan.whole(method, steps, solver) for steps in sorted(counts, reverse=True)]
 
 
@@ -185,10 +188,14 @@ class Method:
     calibrated: tuple[CacheSettings, ...] = ()
 
 
+HOST_METHODS = {f"{FEWER_STEPS}-{solver}": solver for solver in HOST_SOLVERS}
 METHODS: dict[str, Method] = {
     "full": Method(_full),
-    "fewer-steps": Method(_fewer_steps),
-    "fewer-steps-dpmpp_2m": Method(_fewer_steps_dpmpp_2m),
+    FEWER_STEPS: Method(_fewer_steps),
+    **{
+        f"{FEWER_STEPS}-{solver}": Method(partial(_fewer_steps_of, method=f"{FEWER_STEPS}-{solver}", solver=solver))
+        for solver in ("dpmpp_2m", *HOST_SOLVERS)
+    },
     "reuse": Method(_reuse, (REUSE,)),
     "forecast": Method(_forecast, FORECASTS),
     "random-tokens": Method(_random_tokens, (RANDOM_TOKENS, OURS)),
