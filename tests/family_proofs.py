@@ -224,7 +224,7 @@ def recorded(blocks: Any) -> Iterator[list[BlockOutput]]:
 def poison(session: Any, n_image: int, plan: FixedPlan) -> None:
     """NaN in all that is cached of the tokens about to be recomputed."""
     for rows in session.row_caches.values():
-        contexts = [tensor for context in rows.contexts.values() for entry in context.entries.values() for tensor in entry]
+        contexts = [tensor for context in rows.contexts.values() for entry in context.entries.values() for kept in entry.kept for tensor in kept]
         updates = [update for history in rows.tokens.values() for update in history.whole.updates]
         for kept in (*updates, *contexts):
             dim = 1 if kept.shape[1] >= n_image else 2     # heads may come before tokens, or after them
