@@ -158,6 +158,19 @@ def test_keys_larger_than_the_tokens_width_tells_count_from_the_second_evaluatio
     assert memory.choose(lambda form: [(shape, units)]) == HALF and memory.expected.total == 4 * 200 + 800
 
 
+def test_the_first_evaluation_has_the_keys_and_values_of_one_i_step_of_two():
+    shape, units = shape_of(TOY_BLOCK), (Unit("tokens", 0, 0, 1),)
+    memory = CacheMemory(MemoryBudget(10000), refreshes=3, key_refreshes=2)
+    memory.choose(lambda form: [(shape, units)])
+    assert memory.expected.keys_values == 2 * 400
+    memory.seen(400)    # as expected
+    memory.choose(lambda form: [(shape, units)])
+    assert memory.expected.keys_values == 2 * 400
+    memory.seen(800)
+    memory.choose(lambda form: [(shape, units)])
+    assert memory.expected.keys_values == 2 * 800
+
+
 def forecast_error(history: RunHistory | TokenHistory) -> float:
     """Of a parabola, one gap of its refreshes beyond the last of them; relative to the update."""
     random = torch.Generator().manual_seed(0)

@@ -18,8 +18,8 @@ class CacheSettings:
     cache_ratio: r, the share of block-tokens of the cacheable blocks that a P-step does *not* compute, 0..1.
     order: reused updates are held (0) or extrapolated through the last 2 or 3 I-steps (1 or 2).
     last_blocks: K, the number of final blocks that are computed whole on every step and never cached.
-    context: computed tokens attend to every token's keys and values, the others' extrapolated through the last two I-steps
-        ("forecast") or as they were last ("stale"), or to each other ("computed").
+    context: computed tokens attend to every token's keys and values, the others' forecast to first order ("forecast") or as they were last
+        ("stale"), or to each other ("computed").
     score: how the computed tokens are chosen when no predictor is connected.
     shares: where in depth they are computed: "early" fills the first blocks whole, "uniform" gives each block as many.
     corrector: the share of what P-steps got wrong that the next I-step takes back, 0..1; with Euler's method.
@@ -30,7 +30,7 @@ class CacheSettings:
     cache_ratio: float = 1.0
     order: int = 2
     last_blocks: int = 0
-    context: str = "stale"
+    context: str = "forecast"
     score: str = "staleness"
     shares: str = "early"
     corrector: float = 0.3
