@@ -43,7 +43,7 @@ class ApplyTokenCache(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "context", options=list(CONTEXTS), default=DEFAULTS.context, advanced=True,
-                    tooltip="What computed tokens attend to: the last known keys and values of all tokens, or only each other.",
+                    tooltip="What computed tokens attend to: all tokens, the others' keys and values forecast or held (stale), or only each other.",
                 ),
                 io.Combo.Input(
                     "score", options=list(SCORES), default=DEFAULTS.score, advanced=True,
