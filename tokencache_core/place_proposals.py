@@ -6,7 +6,7 @@ places of its own; real runs may decide between them (calibrate_places.py).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from .noise_places import even_in_noise
 from .place_climb import Places, climbed
@@ -21,15 +21,16 @@ Family = Mapping[int, Places]   # by how many they are
 
 def proposals(record: RunRecord, settings: CacheSettings, corrected: bool) -> dict[str, Family]:
     """From the name of each way to place I-steps to its places, for 1 to all but one of the steps. corrected: by the settings' corrector."""
-    corrector = settings.corrector if corrected else 0.0
-
-    def simulator(*dampings: float) -> RunSimulator:
-        return RunSimulator(record, order=settings.order, reach=settings.reach, corrector=corrector, dampings=dampings)
-
-    found = {SIMULATED: _climb(simulator(*DAMPINGS), record)}
-    found |= {f"errors fading above sigma {damping:g}": _climb(simulator(damping), record) for damping in DAMPINGS}
+    found = {SIMULATED: simulated_places(record, settings, corrected)}
+    found |= {f"errors fading above sigma {damping:g}": simulated_places(record, settings, corrected, (damping,)) for damping in DAMPINGS}
     found[UNMEASURED] = {count: even_in_noise(count, record.taus) for count in range(1, record.steps)}
     return found
+
+
+def simulated_places(record: RunRecord, settings: CacheSettings, corrected: bool, dampings: Sequence[float] = DAMPINGS) -> Family:
+    """The places that simulation alone finds, with errors fading in the mean of these ways."""
+    corrector = settings.corrector if corrected else 0.0
+    return _climb(RunSimulator(record, order=settings.order, reach=settings.reach, corrector=corrector, dampings=dampings), record)
 
 
 def _climb(simulator: RunSimulator, record: RunRecord) -> Family:

@@ -65,10 +65,12 @@ class RunRecorder:
         return len(self.directions) == len(self.sigmas) - 1
 
     def record(self, tau: Callable[[float], float]) -> RunRecord:
-        """tau: from a sigma to the forecasts' variable. ValueError where the run left a step out."""
+        """tau: from a sigma to the forecasts' variable. ValueError where the run left a step out, or came to values that are not finite."""
         if not self.complete:
             missing = sorted(set(range(len(self.sigmas) - 1)) - set(self.directions))
             raise ValueError(f"the run did not evaluate the model at its steps {missing}: calibrate with euler")
         directions = torch.stack([self.directions[step] for step in range(len(self.sigmas) - 1)], dim=1)     # (B, steps, elements)
         products = torch.stack([each @ each.T / each.shape[1] for each in directions.unbind()]).double().numpy()
+        if not np.isfinite(products).all():
+            raise ValueError("the model's predictions were not finite: look at what it draws without TokenCache")
         return RunRecord(self.sigmas, tuple(tau(sigma) for sigma in self.sigmas[:-1]), products)
