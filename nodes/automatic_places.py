@@ -1,4 +1,4 @@
-"""Where a run's I-steps lie when nobody says where: by a calibration of the model, else evenly, or everywhere in a run that calibrates."""
+"""Where a run's I-steps lie when nobody says where: by a calibration of the model, else where known models have them, or everywhere in a run that calibrates."""
 
 from __future__ import annotations
 

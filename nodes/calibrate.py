@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from pathlib import Path
 
 import comfy.model_management
@@ -47,7 +46,7 @@ def calibrate_model(
     )
     if latent.is_nested:
         raise ValueError("a latent of several parts (a video with its sound) cannot be calibrated: give one of them, or turn on calibrate_on_first_run")
-    settings, kind, started = CacheSettings(), sampler_kind(sampler), time.perf_counter()
+    settings, kind = CacheSettings(), sampler_kind(sampler)
     run = HostRun(
         clone, positive, negative, latent, cfg=cfg, sampler=sampler, sigmas=sigmas, seed=seed, heard=_Progress(len(sigmas) - 1).heard,
     )
@@ -55,8 +54,7 @@ def calibrate_model(
         run, settings, corrected=kind == EULER, counts=(i_steps,) if i_steps else (), told=lambda line: logging.info(f"TokenCache calibration: {line}"),
     )
     notes = {
-        "measured by": f"one whole run, and {found.spent:.1f} times its computations in {len(found.decided)} cached ones, {time.perf_counter() - started:.0f} s in all",
-        "latent": " x ".join(map(str, latent.shape)), "scheduler": scheduler, "settings": settings.text(),
+        "cost": found.cost(), "latent": " x ".join(map(str, latent.shape)), "scheduler": scheduler, "settings": settings.text(),
     }
     calibration = PlaceCalibration(model_fingerprint(model), kind, cfg, record.taus, found.places, found.decided, notes)
     return _words(calibration, found, write_calibration(calibration, save_as if save_as.strip() else calibration_name(calibration)))

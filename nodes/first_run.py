@@ -19,7 +19,7 @@ from ..tokencache_core.settings import CacheSettings
 from .calibration_folder import calibration_name, write_calibration
 from .sampler_kind import EULER
 
-UNCALIBRATED = "evenly in the noise time, because there is no calibration yet of this model in such a run"
+UNCALIBRATED = "where known models have them, because there is no calibration yet of this model in such a run"
 TOLERATED = 1   # evaluations elsewhere than at a new step of the run; some samplers end with one
 
 
@@ -71,7 +71,7 @@ class Lesson:
         started = time.perf_counter()
         places = simulated_places(record, settings, corrected=kind.sampler == EULER)
         spent = f"{time.perf_counter() - started:.1f} s beside the {report.seconds:.1f} s of the run"
-        notes = {"measured by": "one run, the first", "latent": " x ".join(map(str, report.latent.size)), "places found in": spent}
+        notes = {"latent": " x ".join(map(str, report.latent.size)), "cost": f"no run beside the first, {spent}"}
         calibration = PlaceCalibration(kind.fingerprint, kind.sampler, kind.cfg, kind.taus, places, notes={**notes, "settings": settings.text()})
         file = write_calibration(calibration, calibration_name(calibration))
         return f"every step, to calibrate: the next runs have theirs by {file.parent.name}/{file.name}, found in {spent}"

@@ -59,7 +59,7 @@ class ApplyTokenCache(io.ComfyNode):
                     "corrector", default=DEFAULTS.corrector, min=0.0, max=1.0, step=0.05, advanced=True,
                     tooltip="How much of what P-steps got wrong the next I-step takes back. For euler and ddim.",
                 ),
-                ScheduleType.Input("schedule", optional=True, tooltip="Which steps compute everything. Default: by a calibration of the model, or evenly in the noise time."),
+                ScheduleType.Input("schedule", optional=True, tooltip="Which steps compute everything. Default: by a calibration of the model, or where known models have them."),
                 PredictorType.Input(
                     "predictor", optional=True,
                     tooltip="From Load Cache Predictor: what a training has learned about this model. It brings the settings that it was trained for.",
@@ -118,9 +118,9 @@ class IStepScheduler(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "policy", options=list(POLICIES), default=POLICIES[0],
-                    tooltip="By a calibration of the model; evenly in the noise time, by interval or by count; one interval early and another late; a list of your own; as a predictor is calibrated; or when the expected error has grown too large.",
+                    tooltip="By a calibration of the model; evenly, by interval; by count, where known models have them; one interval early and another late; a list of your own; as a predictor is calibrated; or when the expected error has grown too large.",
                 ),
-                io.Int.Input("interval", default=3, min=1, max=100, tooltip="Uniform: as many I-steps as one in so many steps. Two-phase: the interval before the split."),
+                io.Int.Input("interval", default=3, min=1, max=100, tooltip="Uniform: an I-step every so many steps. Two-phase: the same, before the split."),
                 io.Int.Input("second_interval", default=4, min=1, max=100, tooltip="Two-phase only: the interval after the split."),
                 io.Float.Input(
                     "split", default=0.5, min=0.0, max=1.0, step=0.05, advanced=True,
@@ -134,7 +134,7 @@ class IStepScheduler(io.ComfyNode):
                     "steps", default="0, 1, 2, 5, 8, 11, 14, 17", advanced=True,
                     tooltip="Explicit only: the I-steps, counted from 0, separated by commas. 0 must be among them.",
                 ),
-                io.Int.Input("count", default=0, min=0, max=1000, advanced=True, tooltip="Automatic, count and percentile: the number of I-steps. Count places them evenly in the noise time. 0, for automatic alone: the usual number."),
+                io.Int.Input("count", default=0, min=0, max=1000, advanced=True, tooltip="Automatic, count and percentile: the number of I-steps. 0, for automatic alone: the usual number."),
                 io.Float.Input(
                     "speed_up", optional=True, default=0.0, min=0.0, max=100.0, step=0.1, advanced=True,
                     tooltip="Automatic, count and percentile: as many I-steps as a run so many times as fast has. 0: take count.",

@@ -12,7 +12,6 @@ from torch import Tensor
 from tokencache_core.bench_fid import FidProtocol, Method
 from tokencache_core.bench_ours import OURS
 from tokencache_core.sampling import starting_noise
-from tokencache_core.spacing import spread_i_steps
 
 from .comfy_caches import import_host
 from .host_cache import apply_on_host
@@ -81,15 +80,15 @@ class PromptRuns:
 
         solver, steps = self.protocol.solver_and_steps(method)
         return comfy.sample.sample(
-            self._model(method, steps), noise, steps, self.protocol.cfg, solver, SCHEDULER, positive, self.negative, torch.zeros_like(noise),
+            self._model(method), noise, steps, self.protocol.cfg, solver, SCHEDULER, positive, self.negative, torch.zeros_like(noise),
             sigmas=self.protocol.schedule.sigmas(steps), disable_pbar=True, seed=self.protocol.seed,
         )
 
-    def _model(self, method: Method, steps: int) -> Any:
+    def _model(self, method: Method) -> Any:
         if method.name != "tokencache":
             return self.model
         if method.count not in self.cached:
-            self.cached[method.count] = apply_on_host(self.model, OURS, spread_i_steps(method.count, steps))[0]
+            self.cached[method.count] = apply_on_host(self.model, OURS, method.count)[0]
         return self.cached[method.count]
 
     @torch.no_grad()

@@ -37,10 +37,9 @@ from tokencache_core.learned import Learned
 from tokencache_core.metrics import capped_psnr
 from tokencache_core.noise_schedule import simple_sigmas
 from tokencache_core.sampling import SOLVERS, sample, starting_noise
-from tokencache_core.schedule import ExplicitSchedule
+from tokencache_core.schedule import CountSchedule
 from tokencache_core.settings import CacheSettings
 from tokencache_core.sigma_schedule import SigmaSchedule
-from tokencache_core.spacing import spread_i_steps
 from tokencache_core.stopwatch import timed
 from tokencache_core.trained_cache import TrainedCache
 from tokencache_core.whole_file import whole_file
@@ -71,7 +70,7 @@ class Method:
             solver = "ddim" if self.name == "full" else self.name
             return sample(model, labels, noise=noise, sigmas=simple_sigmas(self.count), cfg=cfg, solver=solver)
         settings, learned = self.cache(model, trained)
-        schedule = ExplicitSchedule(spread_i_steps(self.count, STEPS))
+        schedule = CountSchedule(self.count)
         return cached_sample(
             model, labels, noise=noise, sigmas=simple_sigmas(STEPS), cfg=cfg, settings=settings, schedule=schedule, learned=learned,
         )[0]

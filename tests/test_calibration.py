@@ -9,6 +9,9 @@ import torch
 from tiny_dit import tiny_dit_file
 
 from tokencache_core.__main__ import main
+from tokencache_core.known_models import known_places
+from tokencache_core.noise_schedule import simple_sigmas
+from tokencache_core.noise_time import noise_time
 from tokencache_core.calibration import calibrate
 from tokencache_core.predictor_file import read_trained_cache
 
@@ -65,8 +68,10 @@ def test_the_command_writes_a_file_that_sample_places_i_steps_by(tmp_path, capsy
     assert kinds[0] == "I" and kinds.count("I") == 4
 
 
-def test_without_a_calibration_i_steps_are_spread_evenly(tmp_path, capsys):
+def test_without_a_calibration_i_steps_lie_where_known_models_would_have_them(tmp_path, capsys):
     model = tiny_dit_file(tmp_path / "tiny.safetensors")
     arguments = ["--i-step-count", "4", "--steps", "10", "--labels", "0", "--out", str(tmp_path / "s.safetensors")]
     assert main(["sample", "--model", str(model), *arguments]) == 0
-    assert "steps: IPPPIPPIPI" in capsys.readouterr().out
+    taus = [noise_time(sigma) for sigma in simple_sigmas(10)[:-1].tolist()]
+    kinds = "".join("I" if step in known_places(4, taus) else "P" for step in range(10))
+    assert f"steps: {kinds}" in capsys.readouterr().out

@@ -222,7 +222,7 @@ def test_a_whole_benchmark_of_a_tiny_model(pixel_file, tmp_path):
     assert (content["protocol"]["steps"], content["protocol"]["cfg"], content["protocol"]["repeats"]) == (4, 4.0, 2)
     rows = content["rows"]
     assert {row["method"] for row in rows} == {
-        "full", "fewer-steps", "fewer-steps-dpmpp_2m", "reuse", "forecast", "random-tokens", "more-i-steps", "tokencache",
+        "full", "fewer-steps", "fewer-steps-dpmpp_2m", "fewer-steps-uni_pc", "fewer-steps-deis", "fewer-steps-res_multistep", "reuse", "forecast", "random-tokens", "more-i-steps", "tokencache",
     }
     for row in rows:
         assert set(row) == {"method", "settings", "seconds", "speedup", "compute", "psnr_db", "ssim", "frechet",

@@ -7,7 +7,6 @@ from random import Random
 import pytest
 
 from tokencache_core.place_search import PATIENCE, PlaceSearch, moved
-from tokencache_core.placed_schedule import PlacedSchedule, along
 
 
 def test_a_move_keeps_the_first_step_and_the_number_of_i_steps():
@@ -50,24 +49,3 @@ def test_the_first_places_are_tried_where_their_value_is_not_known():
 @pytest.mark.parametrize("places", [(0,), tuple(range(12))])
 def test_nothing_is_to_be_moved_where_there_is_no_other_place(places):
     assert climb(lambda places: 0.0, places)[1] == []
-
-
-def test_runs_of_other_lengths_have_as_dense_i_steps_in_each_part():
-    places = (0, 2, 4, 6, 8, 16, 24)            # of 25: every other step first, then every eighth
-    assert along(places, 25, 7, 25) == places
-    assert along(places, 25, 13, 49) == (0, 2, 4, 6, 8, 10, 12, 14, 16, 24, 32, 40, 48)
-    assert along(places, 25, 4, 25) == (0, 4, 8, 24)
-    assert along((0,), 25, 2, 50) == (0, 2) and along(places, 25, 1, 3) == (0,)
-    assert along(places, 25, 9, 5) == (0, 1, 2, 3, 4)
-
-
-@pytest.mark.parametrize("steps", [1, 2, 7, 20, 50, 333])
-def test_there_are_as_large_a_share_of_i_steps_in_any_run(steps):
-    found = PlacedSchedule((0, 1, 2, 40, 49), 50).i_steps([0.0] * steps)
-    assert 0 in found and len(found) == max(1, round(steps / 10)) and max(found) < steps
-
-
-@pytest.mark.parametrize("places", [(), (1, 2), (0, 2, 2), (0, 5, 3), (0, 50)])
-def test_places_that_are_none_are_refused(places):
-    with pytest.raises(ValueError, match="rise from 0 to 49"):
-        PlacedSchedule(places, 50)

@@ -13,7 +13,7 @@ from tokencache_core.dit_run import DiTRun
 from tokencache_core.metrics import capped_psnr
 from tokencache_core.noise_schedule import train_sigmas
 from tokencache_core.place_climb import climbed, neighbours
-from tokencache_core.run_record import RunRecord, RunRecorder
+from tokencache_core.run_record import RunRecord, RunRecorder, noise_of
 from tokencache_core.run_simulator import RunSimulator
 from tokencache_core.sampling import starting_noise
 from tokencache_core.schedule import ExplicitSchedule
@@ -22,12 +22,12 @@ from tokencache_core.settings import CacheSettings
 REFERENCE = "reference/emoji-dit.safetensors"
 
 
-def record(directions: list[float], sigmas: tuple[float, ...], taus: tuple[float, ...]) -> RunRecord:
+def record(directions: list[float], moves: list[float], taus: tuple[float, ...]) -> RunRecord:
     """Of one sample of one element."""
-    return RunRecord(sigmas, taus, np.outer(directions, directions)[None])
+    return RunRecord(taus, np.array(moves), np.outer(directions, directions)[None])
 
 
-BENT = record([4.0, 3.0, 1.0], (3.0, 2.0, 1.0, 0.0), (0.75, 0.5, 0.25))
+BENT = record([4.0, 3.0, 1.0], [-1.0, -1.0, -1.0], (0.75, 0.5, 0.25))
 
 
 @pytest.mark.parametrize("order, reach, places, error", [
@@ -49,7 +49,7 @@ def test_an_i_step_takes_back_its_share_of_what_it_shows_to_have_been_wrong():
 
 
 def test_errors_made_where_the_noise_is_strong_fade():
-    noisy = record([1.0, 2.0], (4.0, 3.0, 0.0), (0.9, 0.5))
+    noisy = record([1.0, 2.0], [-1.0, -3.0], (0.9, 0.5))
     lasting, fading = (RunSimulator(noisy, order=0, reach=1.0, corrector=0.0, dampings=(damping,)).error_db((0,)) for damping in (inf, 0.1))
     assert fading < lasting - 20
 
@@ -82,6 +82,8 @@ def test_the_recorder_keeps_each_step_once_and_tells_what_is_missing():
     recorder.saw(torch.tensor([[0.0, 3.0]]), torch.tensor([[1.0, 0.0]]), 1.0)
     found = recorder.record(lambda sigma: sigma / 4)
     assert found.taus == (0.5, 0.25) and found.products.tolist() == [[[2.0, -1.0], [-1.0, 5.0]]]
+    # after the first step x = signal + sigma * noise has sigma 1, and the noise is noise_of(0.25) times as strong as the signal
+    assert found.moves.tolist() == [pytest.approx(-noise_of(0.25)), -1.0]
 
 
 @torch.no_grad()

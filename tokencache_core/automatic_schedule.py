@@ -1,11 +1,11 @@
-"""I-steps where the model's own calibration has them, or, without one, evenly in the noise time."""
+"""I-steps where the model's own calibration has them, or, without one, where known models would have them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from .noise_places import even_in_noise
+from .known_models import known_places
 from .place_calibration import PlaceCalibration
 from .schedule import Schedule, SpeedupSchedule, check_count
 
@@ -19,7 +19,7 @@ def usual_count(steps: int) -> int:
 
 @dataclass(frozen=True)
 class PlacedByCount:
-    """`count` I-steps where `calibration` has them; evenly in the noise time where there is none."""
+    """`count` I-steps where `calibration` has them; where known models would have them if there is none."""
 
     count: int
     calibration: PlaceCalibration | None = None
@@ -29,19 +29,20 @@ class PlacedByCount:
 
     def i_steps(self, taus: Sequence[float]) -> frozenset[int]:
         if self.calibration is None:
-            return frozenset(even_in_noise(self.count, taus))
+            return frozenset(known_places(self.count, taus))
         return frozenset(self.calibration.i_steps(self.count, taus))
 
 
 @dataclass(frozen=True)
 class AutomaticSchedule:
-    """`count` I-steps, or as many as make a run `speedup` times as fast, or, where both are 0, the usual number of them (`usual_count`).
+    """`count` I-steps, or as many as make a run `speedup` times as fast, or one in `interval` steps, or, where all are 0, the usual number (`usual_count`).
 
     p_step: as in `SpeedupSchedule`. calibration: of the model that is run; who opens the run looks for it.
     """
 
     count: int = 0
     speedup: float = 0.0
+    interval: int = 0
     p_step: float = 0.0
     calibration: PlaceCalibration | None = None
 
@@ -58,7 +59,8 @@ class AutomaticSchedule:
         """What it comes to in a run of so many steps."""
         if self.speedup:
             return SpeedupSchedule(self.speedup, lambda count: PlacedByCount(count, self.calibration), self.p_step)
-        return PlacedByCount(self.count or usual_count(steps), self.calibration)
+        count = -(-steps // self.interval) if self.interval else usual_count(steps)
+        return PlacedByCount(self.count or count, self.calibration)
 
     def i_steps(self, taus: Sequence[float]) -> frozenset[int]:
         return self.placed(len(taus)).i_steps(taus)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
 from tqdm import tqdm
 
-from .bench_beats import TUNED, Duel, duels
+from .bench_beats import CALIBRATED, TUNED, Duel, duels
 from .bench_match import calibrate
 from .bench_methods import Plan, candidates_of, settings_to_calibrate
 from .bench_output import describe_model, describe_protocol, document
@@ -17,6 +18,7 @@ from .bench_protocol import Row, rows_of
 from .bench_turns import Candidate, measure_interleaved, planned_seconds
 from .bench_workload import EXACT_STEPS, Protocol, Workload
 from .dit import DiT
+from .place_calibration import PlaceCalibration
 from .preset import Preset
 from .trained_cache import TrainedCache
 
@@ -30,17 +32,19 @@ class BenchResult:
 
 def run_bench(
     model: DiT, file: str, protocol: Protocol, methods: Sequence[str], trained: TrainedCache | None = None, presets: tuple[Preset, ...] = (),
-    peers: Callable[[Workload, float], list[Candidate]] = lambda workload, full_step: [],
+    peers: Callable[[Workload, float], list[Candidate]] = lambda workload, full_step: [], places: tuple[PlaceCalibration, ...] = (),
+    host_solvers: Mapping[str, Callable[[Workload, int], Tensor]] = {},
 ) -> BenchResult:
     """methods: names out of METHODS and, where `trained` is given, TRAINED_METHODS; `full` is measured in any case.
 
-    presets: add the method `tuned`. peers: candidates of others' methods, from a workload and the seconds of its unpatched step.
+    presets: add the method `tuned`. places: add the method `calibrated`. peers: candidates of others' methods, from a workload and the seconds of its
+    unpatched step. host_solvers: by name, for the methods of HOST_METHODS.
     Says on stderr how long it will take.
     """
-    names = ["full", *(name for name in methods if name != "full"), *([TUNED] if presets else [])]
+    names = ["full", *(name for name in methods if name != "full"), *([TUNED] if presets else []), *([CALIBRATED] if places else [])]
     workload = Workload(model, protocol)
     print("calibrating I-steps and P-steps ...", file=sys.stderr)
-    plan = Plan(workload, calibrate(workload, settings_to_calibrate(names, trained, presets)), trained, presets)
+    plan = Plan(workload, calibrate(workload, settings_to_calibrate(names, trained, presets, places)), trained, presets, places, host_solvers)
     candidates = [candidate for name in names for candidate in candidates_of(name, plan)]
     candidates += peers(workload, plan.calibration.full_step)
     exact_seconds = EXACT_STEPS * plan.calibration.full_step

@@ -12,8 +12,8 @@ from typing import Any
 
 from .bench_protocol import Row
 
-TUNED = "tuned"
-OURS = ("tokencache", "predictor", TUNED)
+TUNED, CALIBRATED, FEWER_STEPS = "tuned", "calibrated", "fewer-steps"
+OURS = ("tokencache", "predictor", TUNED, CALIBRATED)
 SPEEDUPS = (2.0, 3.0, 4.0)
 
 

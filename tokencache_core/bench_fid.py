@@ -28,9 +28,8 @@ from .fid_stats import Statistics
 from .frechet import frechet_distance
 from .inception_features import WIDTHS, InceptionFeatures, inception_score
 from .sampling import SOLVERS, sample, starting_noise
-from .schedule import ExplicitSchedule
+from .schedule import CountSchedule
 from .sigma_schedule import SigmaSchedule
-from .spacing import spread_i_steps
 from .stopwatch import timed
 from .strict_json import parsed, shown
 from .whole_file import whole_file
@@ -183,7 +182,7 @@ class ClassRuns:
         inputs = {"noise": noise, "sigmas": self.protocol.schedule.sigmas(steps), "cfg": self.protocol.cfg, "solver": solver}
         if method.name != "tokencache":
             return sample(self.model, labels, **inputs)
-        return cached_sample(self.model, labels, **inputs, settings=OURS, schedule=ExplicitSchedule(spread_i_steps(method.count, steps)))[0]
+        return cached_sample(self.model, labels, **inputs, settings=OURS, schedule=CountSchedule(method.count))[0]
 
 
 def to_uint8(pixels: Tensor) -> Tensor:

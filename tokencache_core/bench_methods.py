@@ -6,23 +6,25 @@ calibrated seconds of an I-step and a P-step under their own settings.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 
 from torch import Tensor, nn
 
-from .bench_beats import TUNED
+from .bench_beats import CALIBRATED, FEWER_STEPS, TUNED
 from .bench_match import Calibration
 from .bench_ours import OURS
 from .bench_turns import Candidate
 from .bench_workload import Workload
+from .known_models import known_places
 from .learned import Learned
+from .place_calibration import PlaceCalibration
 from .preset import Preset
 from .settings import SCORES, CacheSettings
-from .spacing import spread_i_steps
 from .trained_cache import TrainedCache
 
+HOST_SOLVERS = ("uni_pc", "deis", "res_multistep")     # ComfyUI's, of an evaluation a step
 UNTRAINED = "untrained-"    # and a score: a control of the predictor's tokens
 REUSE = CacheSettings(cache_ratio=1.0, order=0, corrector=0.0, reach=1.0)
 FORECASTS = tuple(CacheSettings(cache_ratio=1.0, order=order, corrector=0.0, reach=1.0) for order in (1, 2))
@@ -35,12 +37,17 @@ RANDOM_TOKENS = replace(
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a method needs to lay out its sweep."""
+    """All that a method needs to lay out its sweep.
+
+    host_solvers: of HOST_SOLVERS those that there are; each samples a workload in so many whole steps.
+    """
 
     workload: Workload
     calibration: Calibration
     trained: TrainedCache | None = None
     presets: tuple[Preset, ...] = ()
+    places: tuple[PlaceCalibration, ...] = ()
+    host_solvers: Mapping[str, Callable[[Workload, int], Tensor]] = field(default_factory=dict)
 
     @property
     def full_seconds(self) -> float:
@@ -56,6 +63,10 @@ class Plan:
         steps, times = self.workload.protocol.steps, self.calibration.times[settings]
         return sorted({times.i_steps_for(seconds, steps) for seconds in targets}, reverse=True)
 
+    def usual(self, count: int, warmup: int = 1) -> tuple[int, ...]:
+        """`count` I-steps where nothing is known of the model: as known models would have them."""
+        return known_places(count, self.workload.taus(), warmup)
+
     def cached(
         self, method: str, settings: CacheSettings, i_steps: tuple[int, ...], note: str = "", learned: Learned = Learned(),
     ) -> Candidate:
@@ -68,11 +79,12 @@ class Plan:
         return Candidate(method, {**chosen, "i_steps": list(i_steps)}, run, seconds, note)
 
     def whole(self, method: str, steps: int, solver: str) -> Candidate:
-        share = steps / self.workload.protocol.steps
-        return Candidate(
-            method, {"steps": steps, "solver": solver},
-            lambda: (self.workload.full(steps, solver), share), steps * self.calibration.full_step,
-        )
+        def run() -> tuple[Tensor, float]:
+            own = self.host_solvers.get(solver)
+            pictures = self.workload.full(steps, solver) if own is None else own(self.workload, steps)
+            return pictures, steps / self.workload.protocol.steps
+
+        return Candidate(method, {"steps": steps, "solver": solver}, run, steps * self.calibration.full_step)
 
 
 def _full(plan: Plan) -> list[Candidate]:
@@ -81,15 +93,12 @@ def _full(plan: Plan) -> list[Candidate]:
 
 
 def _fewer_steps(plan: Plan) -> list[Candidate]:
-    return _fewer_steps_of(plan, "fewer-steps", plan.workload.protocol.solver)
-
-
-def _fewer_steps_dpmpp_2m(plan: Plan) -> list[Candidate]:
-    return _fewer_steps_of(plan, "fewer-steps-dpmpp_2m", "dpmpp_2m")
+    return _fewer_steps_of(plan, FEWER_STEPS, plan.workload.protocol.solver)
 
 
 def _fewer_steps_of(plan: Plan, method: str, solver: str) -> list[Candidate]:
-    counts = {max(1, round(seconds / plan.calibration.full_step)) for seconds in plan.targets}
+    least = 2 if solver in HOST_SOLVERS else 1      # uni_pc does nothing in one
+    counts = {max(least, round(seconds / plan.calibration.full_step)) for seconds in plan.targets}
     return [plan.whole(method, steps, solver) for steps in sorted(counts, reverse=True)]
 
 
@@ -102,16 +111,13 @@ def _forecast(plan: Plan) -> list[Candidate]:
 
 
 def _evenly_spread(plan: Plan, method: str, settings: CacheSettings) -> list[Candidate]:
-    steps, warmup = plan.workload.protocol.steps, settings.order + 1  # a forecast of order m needs m + 1 refreshes
-    counts = plan.counts(settings, plan.targets)
-    return [plan.cached(method, settings, spread_i_steps(count, steps, warmup)) for count in counts]
+    warmup = settings.order + 1  # a forecast of order m needs m + 1 refreshes
+    return [plan.cached(method, settings, plan.usual(count, warmup)) for count in plan.counts(settings, plan.targets)]
 
 
 def _tokencache(plan: Plan) -> list[Candidate]:
-    steps = plan.workload.protocol.steps
     note = "" if COMPUTES_TOKENS else f"no token computed on P-steps: forecast of order {OURS.order}"
-    counts = plan.counts(OURS, plan.targets)
-    return [plan.cached("tokencache", OURS, spread_i_steps(count, steps), note) for count in counts]
+    return [plan.cached("tokencache", OURS, plan.usual(count), note) for count in plan.counts(OURS, plan.targets)]
 
 
 def _random_tokens(plan: Plan) -> list[Candidate]:
@@ -133,24 +139,29 @@ def _at_our_seconds(plan: Plan, method: str, settings: CacheSettings, warmup: in
     for twin in _tokencache(plan):
         seconds = ours.run_seconds(len(twin.settings["i_steps"]), steps)
         count = theirs.i_steps_for(seconds, steps)
-        candidate = plan.cached(method, settings, spread_i_steps(count, steps, warmup), note)
+        candidate = plan.cached(method, settings, plan.usual(count, warmup), note)
         candidates.setdefault(count, replace(candidate, matched_to=twin.settings))
     return list(candidates.values())
 
 
 def _trained(plan: Plan, method: str) -> list[Candidate]:
-    settings, steps = trained_settings(method, plan.trained), plan.workload.protocol.steps
+    settings = trained_settings(method, plan.trained)
     learned = trained_parts(method, plan.trained, plan.workload.model.blocks)
     note = "" if method.startswith(UNTRAINED) else f"trained with an I-step every {plan.trained.interval} steps"
-    return [
-        plan.cached(method, settings, spread_i_steps(count, steps), note, learned) for count in plan.counts(settings, plan.targets)
-    ]
+    return [plan.cached(method, settings, plan.usual(count), note, learned) for count in plan.counts(settings, plan.targets)]
 
 
 def _tuned(plan: Plan) -> list[Candidate]:
-    taus = [1 - step / plan.workload.protocol.steps for step in range(plan.workload.protocol.steps)]
+    taus = plan.workload.taus()
     return [
         plan.cached("tuned", preset.settings, tuple(sorted(preset.schedule().i_steps(taus))), f"tuned for {preset.goal}") for preset in plan.presets
+    ]
+
+
+def _calibrated(plan: Plan) -> list[Candidate]:
+    taus, note = plan.workload.taus(), "I-steps where the calibration has them"
+    return [
+        plan.cached(CALIBRATED, OURS, places.i_steps(count, taus), note) for places in plan.places for count in plan.counts(OURS, plan.targets)
     ]
 
 
@@ -177,10 +188,14 @@ class Method:
     calibrated: tuple[CacheSettings, ...] = ()
 
 
+HOST_METHODS = {f"{FEWER_STEPS}-{solver}": solver for solver in HOST_SOLVERS}
 METHODS: dict[str, Method] = {
     "full": Method(_full),
-    "fewer-steps": Method(_fewer_steps),
-    "fewer-steps-dpmpp_2m": Method(_fewer_steps_dpmpp_2m),
+    FEWER_STEPS: Method(_fewer_steps),
+    **{
+        f"{FEWER_STEPS}-{solver}": Method(partial(_fewer_steps_of, method=f"{FEWER_STEPS}-{solver}", solver=solver))
+        for solver in ("dpmpp_2m", *HOST_SOLVERS)
+    },
     "reuse": Method(_reuse, (REUSE,)),
     "forecast": Method(_forecast, FORECASTS),
     "random-tokens": Method(_random_tokens, (RANDOM_TOKENS, OURS)),
@@ -193,14 +208,14 @@ TRAINED_METHODS: dict[str, Method] = {  # with --predictor
 
 
 def candidates_of(name: str, plan: Plan) -> list[Candidate]:
-    return (METHODS | TRAINED_METHODS | {TUNED: Method(_tuned)})[name].candidates(plan)
+    return (METHODS | TRAINED_METHODS | {TUNED: Method(_tuned), CALIBRATED: Method(_calibrated)})[name].candidates(plan)
 
 
 def settings_to_calibrate(
-    names: list[str], trained: TrainedCache | None = None, presets: tuple[Preset, ...] = (),
+    names: list[str], trained: TrainedCache | None = None, presets: tuple[Preset, ...] = (), places: tuple[PlaceCalibration, ...] = (),
 ) -> list[CacheSettings]:
     wanted = [settings for name in names if name in METHODS for settings in METHODS[name].calibrated]
-    wanted += [preset.settings for preset in presets]
+    wanted += [preset.settings for preset in presets] + [OURS for _ in places]
     if trained is not None:
         wanted += [trained_settings(name, trained) for name in names if name in TRAINED_METHODS]
     return list(dict.fromkeys(wanted))

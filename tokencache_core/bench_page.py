@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from .bench_beats import OURS, SPEEDUPS, duels, sweeps, value_at
+from .bench_exact import sentence
 from .bench_output import setting_text
 from .bench_protocol import Row
 from .sigma_schedule import SigmaSchedule
@@ -94,6 +95,8 @@ def _beats(rows: Sequence[Row]) -> Iterator[str]:
             f"| {duel.speedup:g}x | {duel.method} | {duel.against} | {_number(duel.ours_db, 1)} | {_number(duel.theirs_db, 1)} | "
             f"{_number(duel.margin_db, 1, '+')} | {_number(duel.spread_db, 1)} | {duel.verdict} |"
         )
+    if known := sentence(rows):
+        yield f"\n{known}"
 
 
 def _all_rows(rows: Sequence[Row]) -> Iterator[str]:

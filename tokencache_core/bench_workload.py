@@ -10,6 +10,7 @@ from torch import Tensor
 from .cached import cached_sample
 from .dit import DiT
 from .learned import Learned
+from .noise_time import noise_time
 from .report import Report
 from .sampling import sample, starting_noise
 from .schedule import ExplicitSchedule
@@ -57,6 +58,10 @@ class Workload:
     def sigmas(self, steps: int | None = None) -> Tensor:
         """(steps + 1,) of the protocol's schedule, by default for the steps of the full run."""
         return self.protocol.schedule.sigmas(steps or self.protocol.steps)
+
+    def taus(self) -> list[float]:
+        """Noise times of the full run's steps."""
+        return [noise_time(sigma) for sigma in self.sigmas()[:-1].tolist()]
 
     def full(self, steps: int, solver: str) -> Tensor:
         """Every block and token, on the unpatched model: (B, C, H, W)."""

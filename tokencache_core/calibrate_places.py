@@ -6,6 +6,7 @@ are tried in real cached runs from the same noise, and the likest run decides: f
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from .probe import Likeness
 from .run_record import RunRecord, RunRecorder
 from .schedule import ExplicitSchedule
 from .settings import CacheSettings
+from .stopwatch import timed
 
 BUDGET = 2.5            # whole runs' computations that may be spent on cached ones
 SHARES = (0.4, 0.5, 1 / 3, 0.25)   # of the steps that are I-steps, where nobody says how many; the first are tried first
@@ -29,11 +31,24 @@ LEAST_STEPS = 3         # of a run in which places can differ
 
 @dataclass(frozen=True)
 class FoundPlaces:
-    """places: by how many they are. decided: PSNR in dB to the whole run of those that were tried. spent: on them, in whole runs."""
+    """places: by how many they are. decided: PSNR in dB to the whole run of those that were tried.
+
+    whole_seconds, search_seconds, cached_seconds: what the whole run, the simulation and the cached runs took.
+    """
 
     places: Family
     decided: Mapping[Places, float]
-    spent: float
+    whole_seconds: float
+    search_seconds: float
+    cached_seconds: float
+
+    def cost(self) -> str:
+        """In words."""
+        more = (self.search_seconds + self.cached_seconds) / self.whole_seconds
+        return (
+            f"a whole run of {self.whole_seconds:.1f} s, simulation {self.search_seconds:.1f} s, {len(self.decided)} cached runs {self.cached_seconds:.1f} s: "
+            f"{more:.1f} whole runs' time beside the first"
+        )
 
 
 def calibrate_places(
@@ -49,18 +64,20 @@ def calibrate_places(
         raise ValueError(f"a run of {steps} steps has no places to choose: calibrate one of {LEAST_STEPS} steps or more")
     recorder = RunRecorder(run.sigmas.tolist())
     with torch.no_grad():
-        full = run.sample(recorder.around)
+        full, whole_seconds = timed(lambda: run.sample(recorder.around))
     record = recorder.record(run.noise_time)
-    families = proposals(record, settings, corrected)
     counts = counts or tuple(dict.fromkeys(min(steps - 1, max(2, round(share * steps))) for share in SHARES))
+    families, search_seconds = timed(lambda: proposals(record, settings, corrected, tuple(counts)))
     trials = _Trials(run, settings, full, told)
     winners: dict[int, str] = {}
+    started = time.perf_counter()
     for count in counts:
         left, others = budget - trials.spent, len(counts) - len(winners)
         if count not in range(2, steps) or not trials.affords(count, left):
             continue
         winners[count] = trials.best(families, count, left / others)
-    return record, FoundPlaces(_served(families, winners, trials.decided, steps), trials.decided, trials.spent)
+    places = _served(families, winners, steps)
+    return record, FoundPlaces(places, trials.decided, whole_seconds, search_seconds, time.perf_counter() - started)
 
 
 class _Trials:
@@ -95,10 +112,10 @@ class _Trials:
         self.told(f"I-steps {', '.join(map(str, places))}: {self.decided[places]:.1f} dB")
 
 
-def _served(families: Mapping[str, Family], winners: Mapping[int, str], decided: Mapping[Places, float], steps: int) -> dict[int, Places]:
+def _served(families: Mapping[str, Family], winners: Mapping[int, str], steps: int) -> dict[int, Places]:
     """For each number of I-steps the places of the family that won at the nearest number that was tried."""
     places = {}
-    for count in range(1, steps):
+    for count in families[SIMULATED]:
         nearest = min(winners, key=lambda tried: abs(tried - count), default=None)
         places[count] = families[SIMULATED if nearest is None else winners[nearest]][count]
     return places

@@ -7,23 +7,23 @@ import importlib.util
 import json
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 
 import torch
 from tqdm import tqdm
 
 from .bench import run_bench
+from .bench_exact import sentence
 from .bench_frontier import draw_frontier
 from .bench_methods import METHODS, TRAINED_METHODS
 from .bench_output import document, table, write_json
 from .bench_page import page
 from .bench_protocol import Row
 from .bench_shape import DTYPES, measure_shape, parse_shape, runs_per_shape
-from .bench_turns import Candidate
-from .bench_workload import Protocol, Workload
+from .bench_workload import Protocol
 from .cli_bench_fid import add_fid_arguments, fid_asked, run_fid
+from .cli_bench_others import ALL, host_shapes, peers_asked, with_host
 from .cli_checks import (
     CommandError, Help, check_writable, device_named, model_and_names, number_in, predictor_for, whole_number,
 )
@@ -31,10 +31,9 @@ from .cli_sigmas import add_sigma_arguments, sigma_schedule_of
 from .dit import DiT
 from .fingerprint import fingerprint_of
 from .noise_schedule import TRAIN_STEPS
+from .place_calibration import PlaceCalibration, load_calibration
 from .preset import Preset, load_preset
 from .sampling import SOLVERS
-
-ALL = "all"
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -68,6 +67,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     model.add_argument("--methods", metavar="LIST", help="comma-separated; `full` is always measured (default: all)")
     model.add_argument("--predictor", metavar="FILE", help=f"trained for this model; adds {', '.join(TRAINED_METHODS)}")
     model.add_argument("--preset", metavar="FILE", nargs="+", default=[], help="from `tune`; adds the method tuned")
+    model.add_argument("--calibration", metavar="FILE", nargs="+", default=[], help="from `calibrate --out`; adds the method calibrated")
     model.add_argument(
         "--peers", nargs="?", const=ALL, metavar="LIST", help="others' methods beside ours: all, or those named, comma-separated; needs a checkout of the repository",
     )
@@ -141,8 +141,10 @@ def _run_model(args: argparse.Namespace, device: torch.device) -> None:
     model, _ = model_and_names(args.model, device)
     trained = None if args.predictor is None else predictor_for(args.predictor, model)
     presets = tuple(_preset_for(file, model) for file in args.preset)
-    sources, peers = ({}, lambda workload, full_step: []) if args.peers is None else _peers(args.peers)
-    result = run_bench(model, Path(args.model).name, protocol, methods, trained, presets, peers)
+    places = tuple(_calibration_for(file, model) for file in args.calibration)
+    sources, peers = ({}, lambda workload, full_step: []) if args.peers is None else peers_asked(args.peers)
+    methods, host_solvers = with_host(methods, device, asked=args.methods)
+    result = run_bench(model, Path(args.model).name, protocol, methods, trained, presets, peers, places, host_solvers)
     if args.json is not None:
         result.content["protocol"] |= {"command": _own_command(), "peers": sources}
         write_json(args.json, result.content)
@@ -151,6 +153,8 @@ def _run_model(args: argparse.Namespace, device: torch.device) -> None:
     print(table(result.rows))
     for duel in result.duels:
         print(duel.text())
+    if known := sentence(result.rows):
+        print(known)
 
 
 def _preset_for(file: str, model: DiT) -> Preset:
@@ -163,26 +167,14 @@ def _preset_for(file: str, model: DiT) -> Preset:
     return preset
 
 
-def _peers(text: str) -> tuple[dict[str, str], Callable[[Workload, float], list[Candidate]]]:
-    """Others' methods by name, with their sources, and their sweeps: they are outside of the core, which needs none of their libraries."""
+def _calibration_for(file: str, model: DiT) -> PlaceCalibration:
     try:
-        registry, sweep = importlib.import_module("peers.registry"), importlib.import_module("peers.sweep")
-    except ModuleNotFoundError:
-        raise CommandError("--peers: the package peers is not here; run this in a checkout of the repository") from None
-    try:
-        found = registry.peers_named(registry.MODULES if text == ALL else [name.strip() for name in text.split(",")])
+        calibration = load_calibration(file)
+        if calibration.fingerprint.compare(fingerprint_of("DiT", model.blocks), "calibration measured") == "other weights":
+            print(f"warning: {file} was measured on other weights of this architecture", file=sys.stderr)
     except ValueError as error:
-        raise CommandError(f"--peers: {error}") from None
-    sources = {peer.name: peer.source for peer in found}
-    return sources, lambda workload, full_step: [candidate for peer in found for candidate in sweep.candidates_of(peer, workload, full_step)]
-
-
-def _host_shapes() -> ModuleType | None:
-    """Shapes of other families, which only the host can build; None where there is no host."""
-    try:
-        return importlib.import_module("peers.host_shapes")
-    except (ModuleNotFoundError, RuntimeError):
-        return None
+        raise CommandError(f"--calibration {file}: {error}") from None
+    return calibration
 
 
 def _write_page(file: Path, sources: Sequence[Path]) -> None:
@@ -237,7 +229,7 @@ def _check_picture(json_file: Path) -> None:
 
 
 def _run_shape(args: argparse.Namespace, device: torch.device) -> None:
-    hosts = _host_shapes()
+    hosts = host_shapes()
     in_host = hosts is not None and args.shape in hosts.SHAPES
     if not in_host:
         try:

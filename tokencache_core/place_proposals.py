@@ -1,49 +1,62 @@
-"""Places of I-steps that the record of one whole run proposes, for every number of them.
+"""Places of I-steps that the record of one whole run proposes, by how many they are.
 
 What is left at a run's end of an error made at one sigma differs from model to model (run_simulator.py), so each way of fading proposes
-places of its own; real runs may decide between them (calibrate_places.py).
+places of its own; real runs may decide between them (calibrate_places.py). A record is of a few samples: known models' are asked as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 
-from .noise_places import even_in_noise
-from .place_climb import Places, climbed
+import numpy as np
+
+from .known_models import known_places, known_record
+from .place_climb import Places, best_places
 from .run_record import RunRecord
 from .run_simulator import DAMPINGS, RunSimulator
 from .settings import CacheSettings
 
 SIMULATED = "simulated"         # the name of the family that is taken where no real run decides
-UNMEASURED = "even in noise time"
+KNOWN = "as known models have them"
+FADINGS = (3.0, 10.0, 1.0)      # dampings of which each proposes places of its own
+MOST_COUNTS = 24
 Family = Mapping[int, Places]   # by how many they are
 
 
-def proposals(record: RunRecord, settings: CacheSettings, corrected: bool) -> dict[str, Family]:
-    """From the name of each way to place I-steps to its places, for 1 to all but one of the steps. corrected: by the settings' corrector."""
-    found = {SIMULATED: simulated_places(record, settings, corrected)}
-    found |= {f"errors fading above sigma {damping:g}": simulated_places(record, settings, corrected, (damping,)) for damping in DAMPINGS}
-    found[UNMEASURED] = {count: even_in_noise(count, record.taus) for count in range(1, record.steps)}
-    return found
+def proposals(record: RunRecord, settings: CacheSettings, corrected: bool, wanted: tuple[int, ...] = ()) -> dict[str, Family]:
+    """From the name of each way to place I-steps to its places, by how many they are: MOST_COUNTS numbers of them, and those `wanted`.
+
+    corrected: by the settings' corrector.
+    """
+    counts = _counts(record, wanted)
+    found = {SIMULATED: simulated_places(record, settings, corrected, wanted), KNOWN: {count: known_places(count, record.taus) for count in counts}}
+    return found | {f"errors fading above sigma {damping:g}": _family(record, settings, corrected, counts, damping) for damping in FADINGS}
 
 
-def simulated_places(record: RunRecord, settings: CacheSettings, corrected: bool, dampings: Sequence[float] = DAMPINGS) -> Family:
-    """The places that simulation alone finds, with errors fading in the mean of these ways."""
+def simulated_places(record: RunRecord, settings: CacheSettings, corrected: bool, wanted: tuple[int, ...] = ()) -> Family:
+    """Those that simulation alone proposes: for the run and known models together, with errors fading in the mean of all ways."""
+    with_known = replace(record, products=np.concatenate([record.products, known_record(record.taus).products]))
+    return _family(with_known, settings, corrected, _counts(record, wanted), *DAMPINGS)
+
+
+def _counts(record: RunRecord, wanted: tuple[int, ...]) -> list[int]:
+    return sorted({1 + (record.steps - 2) * part // (MOST_COUNTS - 1) for part in range(MOST_COUNTS)} | set(wanted))
+
+
+def _family(record: RunRecord, settings: CacheSettings, corrected: bool, counts: list[int], *dampings: float) -> Family:
     corrector = settings.corrector if corrected else 0.0
-    return _climb(RunSimulator(record, order=settings.order, reach=settings.reach, corrector=corrector, dampings=dampings), record)
-
-
-def _climb(simulator: RunSimulator, record: RunRecord) -> Family:
-    """The best that is found from even places, and from the best of one I-step less with another beside it."""
-    found: dict[int, Places] = {1: (0,)}
-    for count in range(2, record.steps):
-        starts = {even_in_noise(count, record.taus), _one_more(found[count - 1], record.steps)}
-        found[count] = min((climbed(start, record.steps, simulator.errors_db) for start in sorted(starts)), key=lambda each: each[1])[0]
+    simulator, found = RunSimulator(record, order=settings.order, reach=settings.reach, corrector=corrector, dampings=dampings), {1: (0,)}
+    for before, count in zip(counts, counts[1:]):
+        starts = [_more(found[before], count, record.steps)]
+        found[count] = best_places(count, record.taus, simulator.errors_db, starts=starts)
     return found
 
 
-def _one_more(places: Places, steps: int) -> Places:
-    """Another I-step in the middle of the longest gap."""
-    ends = (*places[1:], steps)
-    longest = max(range(len(places)), key=lambda index: ends[index] - places[index])
-    return tuple(sorted((*places, (places[longest] + ends[longest]) // 2)))
+def _more(places: Places, count: int, steps: int) -> Places:
+    """`count` I-steps, others among them in the middle of the longest gaps."""
+    while len(places) < count:
+        ends = (*places[1:], steps)
+        longest = max(range(len(places)), key=lambda index: ends[index] - places[index])
+        places = tuple(sorted((*places, (places[longest] + ends[longest]) // 2)))
+    return places

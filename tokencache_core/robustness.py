@@ -12,10 +12,9 @@ from .cached import cached_sample
 from .dit import DiT
 from .learned import Learned
 from .sampling import sample, starting_noise
-from .schedule import ExplicitSchedule
+from .schedule import CountSchedule
 from .settings import CacheSettings
 from .sigma_schedule import SigmaSchedule
-from .spacing import spread_i_steps
 from .stopwatch import timed
 
 
@@ -66,7 +65,7 @@ def compare(
         sigmas, count = condition.schedule.sigmas(condition.steps), max(2, round(share * condition.steps))
         noise = starting_noise((len(labels), config.in_channels, side, side), seed, sigmas[0]).to(labels.device)
         how = {"noise": noise, "cfg": condition.cfg, "solver": condition.solver}
-        schedule = ExplicitSchedule(spread_i_steps(count, condition.steps))
+        schedule = CountSchedule(count)
         full, full_seconds = timed(lambda: sample(model, labels, sigmas=sigmas, **how))
         (cached, _), seconds = timed(
             lambda: cached_sample(model, labels, sigmas=sigmas, settings=settings, schedule=schedule, learned=learned, **how)

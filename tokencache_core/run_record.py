@@ -13,30 +13,33 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .noise_time import noise_ratio
 from .sampling import Denoise
 
 SAME_SIGMA = 1e-4     # relative: sigmas nearer than that are one
+NOISIEST = 160.0      # noise in units of the signal above which more makes no difference
 
 
 @dataclass(frozen=True, eq=False)
 class RunRecord:
-    """Of one whole run. sigmas: (steps + 1), as its sampler has them. taus: (steps,), their noise times, in which forecasts are made.
+    """Of one whole run. taus: (steps,), the noise times of its steps, falling.
 
-    products: (B, steps, steps) float64, the mean over a sample's elements of the product of two steps' directions.
+    moves: (steps,), what a direction that is wrong by 1 does to x in that step, in units of the signal. products: (B, steps, steps) float64, the
+    mean over a sample's elements of the product of two steps' directions.
     """
 
-    sigmas: tuple[float, ...]
     taus: tuple[float, ...]
+    moves: np.ndarray
     products: np.ndarray
 
     @property
     def steps(self) -> int:
         return len(self.taus)
 
-    @property
-    def moves(self) -> np.ndarray:
-        """(steps,): how far each step takes sigma."""
-        return np.diff(np.asarray(self.sigmas))
+
+def noise_of(tau: float) -> float:
+    """Noise in units of the signal at a noise time, NOISIEST at most."""
+    return min(noise_ratio(tau), NOISIEST)
 
 
 class RunRecorder:
@@ -47,6 +50,7 @@ class RunRecorder:
         self.directions: dict[int, Tensor] = {}     # (B, elements) of each step
 
     def around(self, denoise: Denoise) -> Denoise:
+        """The same denoiser, watched."""
         def watched(x: Tensor, sigma: Tensor) -> Tensor:
             clean = denoise(x, sigma)
             self.saw(x, clean, float(sigma))
@@ -65,12 +69,15 @@ class RunRecorder:
         return len(self.directions) == len(self.sigmas) - 1
 
     def record(self, tau: Callable[[float], float]) -> RunRecord:
-        """tau: from a sigma to the forecasts' variable. ValueError where the run left a step out, or came to values that are not finite."""
+        """tau: the noise time of the run's own sigmas. ValueError where the run left a step out, or came to values that are not finite."""
+        steps = range(len(self.sigmas) - 1)
         if not self.complete:
-            missing = sorted(set(range(len(self.sigmas) - 1)) - set(self.directions))
-            raise ValueError(f"the run did not evaluate the model at its steps {missing}: calibrate with euler")
-        directions = torch.stack([self.directions[step] for step in range(len(self.sigmas) - 1)], dim=1)     # (B, steps, elements)
-        products = torch.stack([each @ each.T / each.shape[1] for each in directions.unbind()]).double().numpy()
+            raise ValueError(f"the run did not evaluate the model at its steps {sorted(set(steps) - set(self.directions))}: calibrate with euler")
+        directions = torch.stack([self.directions[step] for step in steps], dim=1)     # (B, steps, elements)
+        products = torch.stack([each @ each.T / each.shape[1] for each in directions.double()]).numpy()
         if not np.isfinite(products).all():
-            raise ValueError("the model's predictions were not finite: look at what it draws without TokenCache")
-        return RunRecord(self.sigmas, tuple(tau(sigma) for sigma in self.sigmas[:-1]), products)
+            raise ValueError("what the model predicted was not finite: look at what it draws without TokenCache")
+        taus = tuple(tau(sigma) for sigma in self.sigmas[:-1])
+        # once x is scaled to a signal of 1, as a flow model's x = (1 - sigma) * clean + sigma * noise is not
+        scales = [noise_of(then) / sigma for then, sigma in zip(taus[1:], self.sigmas[1:])] + [1.0]
+        return RunRecord(taus, np.diff(self.sigmas) * scales, products)

@@ -14,10 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from .history import lagrange_weights
-from .noise_time import noise_ratio
-from .run_record import RunRecord
+from .run_record import RunRecord, noise_of
 
-DAMPINGS = (1.0, 3.0, 10.0)     # an error made at sigma counts 1 / sqrt(1 + (sigma / damping)^2)
+DAMPINGS = (2.0, 6.0)     # an error made at sigma counts 1 / sqrt(1 + (sigma / damping)^2)
 SMALLEST = 1e-12                # error of which a logarithm is taken
 
 
@@ -28,7 +27,7 @@ class RunSimulator:
         self, record: RunRecord, *, order: int, reach: float, corrector: float, dampings: Sequence[float] = DAMPINGS,
     ) -> None:
         self.record, self.order, self.reach, self.corrector = record, order, reach, corrector
-        noise = np.array([noise_ratio(tau) for tau in record.taus])
+        noise = np.array([noise_of(tau) for tau in record.taus])
         self._moves = np.stack([record.moves / np.sqrt(1 + (noise / damping) ** 2) for damping in dampings])    # (D, steps)
         self._windows: dict[tuple[tuple[int, ...], int], np.ndarray] = {}
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from .noise_places import even_in_noise, every_interval
+from .known_models import known_places
 
 
 class Schedule(Protocol):
@@ -37,7 +37,7 @@ def _check_warmup(warmup: int) -> None:
 
 @dataclass(frozen=True)
 class UniformSchedule:
-    """As many I-steps as the first `warmup` and then every `interval`-th, evenly in the noise time (noise_places.py)."""
+    """The first `warmup` steps, then every `interval`-th."""
 
     interval: int = 3
     warmup: int = 2
@@ -47,12 +47,13 @@ class UniformSchedule:
         _check_warmup(self.warmup)
 
     def i_steps(self, taus: Sequence[float]) -> frozenset[int]:
-        return frozenset(every_interval(self.interval, taus, self.warmup))
+        first = min(self.warmup, len(taus)) - 1
+        return frozenset({*range(first), *range(first, len(taus), self.interval)})
 
 
 @dataclass(frozen=True)
 class CountSchedule:
-    """`count` I-steps in all: the first `warmup`, then the others evenly in the noise time (noise_places.py); every step where there are fewer."""
+    """`count` I-steps in all: the first `warmup`, then the others where known models would have them (known_models.py); every step where there are fewer."""
 
     count: int
     warmup: int = 1
@@ -62,7 +63,7 @@ class CountSchedule:
         _check_warmup(self.warmup)
 
     def i_steps(self, taus: Sequence[float]) -> frozenset[int]:
-        return frozenset(even_in_noise(self.count, taus, self.warmup))
+        return frozenset(known_places(self.count, taus, self.warmup))
 
 
 @dataclass(frozen=True)

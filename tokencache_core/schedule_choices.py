@@ -23,7 +23,7 @@ def schedule_from_choices(
     not 0. percentiles, p_step: of a predictor.
     """
     if policy == "automatic":
-        return AutomaticSchedule(0 if speedup else count, speedup, p_step)
+        return AutomaticSchedule(count, speedup, p_step=p_step)
     if policy == "uniform":
         return UniformSchedule(interval, warmup)
     if policy == "two-phase":

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from .allocation import compute_share
-from .noise_places import even_in_noise
+from .known_models import known_places
 from .settings import CacheSettings
 
 
@@ -24,8 +24,8 @@ class Choice:
     p_step: float = 0.0
 
     def i_steps(self, count: int, taus: Sequence[float]) -> tuple[int, ...]:
-        """`count` I-steps of a run at the noise times `taus`, evenly."""
-        return even_in_noise(count, taus, self.warmup)
+        """`count` I-steps of a run at the noise times `taus`, where known models would have them."""
+        return known_places(count, taus, self.warmup)
 
 
 OURS = Choice("forecast of order 2 with corrector", CacheSettings(cache_ratio=1.0, order=2))
