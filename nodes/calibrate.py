@@ -11,10 +11,10 @@ import comfy.samplers
 import comfy.utils
 from comfy.model_patcher import ModelPatcher
 
-from ..tokencache_core.calibrate_places import BUDGET, FoundPlaces, calibrate_places
-from ..tokencache_core.place_calibration import SUFFIX, PlaceCalibration
+from ..tokencache_core.calibrate_places import BUDGET, calibrate_places
+from ..tokencache_core.place_calibration import SUFFIX, PlaceCalibration, best_of
 from ..tokencache_core.settings import CacheSettings
-from .calibration_folder import calibration_name, write_calibration
+from .calibration_folder import calibration_name, kept_calibrations, write_calibration
 from .families import family_of
 from .host_run import HostRun, honouring_sessions
 from .model_fingerprint import model_fingerprint
@@ -57,12 +57,16 @@ def calibrate_model(
         "cost": found.cost(), "latent": " x ".join(map(str, latent.shape)), "scheduler": scheduler, "settings": settings.text(),
     }
     calibration = PlaceCalibration(model_fingerprint(model), kind, cfg, record.taus, found.places, found.decided, notes)
-    return _words(calibration, found, write_calibration(calibration, save_as if save_as.strip() else calibration_name(calibration)))
+    return _words(calibration, write_calibration(calibration, save_as if save_as.strip() else calibration_name(calibration)))
 
 
-def _words(calibration: PlaceCalibration, found: FoundPlaces, file: Path) -> str:
-    tried = [f"{db:.1f} dB with {len(places)} I-steps: {', '.join(map(str, places))}" for places, db in found.decided.items()]
-    return "\n".join([f"written to {file.parent.name}/{file.name}", calibration.text(), *(["tried on real runs:", *tried] if tried else [])])
+def _words(calibration: PlaceCalibration, file: Path) -> str:
+    lines = [f"written to {file.parent.name}/{file.name}"]
+    taken = best_of(kept_calibrations()[0], calibration.fingerprint, calibration.sampler, calibration.cfg, calibration.taus)
+    if taken != file.name:
+        lines.append(f"Apply TokenCache goes on by {taken}, which is of such runs as well: delete that to have this one taken")
+    tried = [f"{db:.1f} dB with {len(places)} I-steps: {', '.join(map(str, places))}" for places, db in calibration.decided.items()]
+    return "\n".join([*lines, calibration.text(), *(["tried on real runs:", *tried] if tried else [])])
 
 
 class _Progress:

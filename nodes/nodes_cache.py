@@ -10,10 +10,9 @@ from ..tokencache_core.schedule_choices import POLICIES, schedule_from_choices
 from ..tokencache_core.settings import CONTEXTS, MAX_REACH, SCORES, SHARES, CacheSettings
 from .model_hooks import apply_tokencache
 from .nodes_predictor import PredictorType
-from .nodes_tune import PresetType
+from .nodes_tune import PresetType, ScheduleType
 
 ReportType = io.Custom("TOKENCACHE_REPORT")
-ScheduleType = io.Custom("I_STEP_SCHEDULE")
 DEFAULTS = CacheSettings()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import comfy.samplers
 from comfy_api.latest import io, ui
 
+from ..tokencache_core.automatic_schedule import AutomaticSchedule
 from ..tokencache_core.preset import GOALS, SUFFIX, Goal, from_json, load_preset, to_json
 from .bundled_files import file_names, path_of
 from .calibrate import calibrate_model
@@ -12,6 +13,7 @@ from .predictor_folder import FOLDER, file_to_write
 from .tune import tune
 
 PresetType = io.Custom("TOKENCACHE_PRESET")
+ScheduleType = io.Custom("I_STEP_SCHEDULE")
 TEXT = "(the text below)"
 
 
@@ -108,7 +110,10 @@ class CalibrateISteps(io.ComfyNode):
                 io.Combo.Input("sampler_name", options=comfy.samplers.KSampler.SAMPLERS, default="euler", tooltip="As you sample; one that adds no noise and calls the model once a step."),
                 io.Combo.Input("scheduler", options=comfy.samplers.KSampler.SCHEDULERS, default="simple", tooltip="As you sample."),
             ],
-            outputs=[io.String.Output(display_name="text", tooltip="What was found, and where it was written.")],
+            outputs=[
+                io.String.Output(display_name="text", tooltip="What was found, and where it was written."),
+                ScheduleType.Output(display_name="schedule", tooltip="For an Apply TokenCache of the same workflow, which then waits for the calibration. Others find the file by themselves."),
+            ],
         )
 
     @classmethod
@@ -117,7 +122,7 @@ class CalibrateISteps(io.ComfyNode):
             model, positive, negative, latent_image, sampler_name=sampler_name, scheduler=scheduler, steps=steps, cfg=cfg, i_steps=i_steps,
             save_as=save_as,
         )
-        return io.NodeOutput(text, ui=ui.PreviewText(text))
+        return io.NodeOutput(text, AutomaticSchedule(i_steps), ui=ui.PreviewText(text))
 
 
 NODES = [TuneTokenCache, LoadTokenCachePreset, CalibrateISteps]

@@ -52,8 +52,8 @@ def test_it_places_i_steps_for_a_model(name: str, folder: Path):
 
 def test_one_number_of_i_steps_and_a_name(folder: Path):
     tiny = TINY["Flux 1"]()
-    calibrated(tiny, i_steps=3, save_as="mine", sampler_name="dpmpp_2m")
-    calibrated(tiny, i_steps=3, save_as="mine", sampler_name="dpmpp_2m")
+    first, second = (calibrated(tiny, i_steps=3, save_as="mine", sampler_name="dpmpp_2m") for _ in range(2))
+    assert "goes on by" not in first and "goes on by mine.json" in second
     assert sorted(file.name for file in folder.iterdir()) == ["mine.json", "mine_2.json"]    # nothing is overwritten
     found = load_calibration(folder / "mine.json")
     assert found.sampler == "dpmpp_2m" and found.decided and {len(places) for places in found.decided} == {3}
