@@ -130,3 +130,9 @@ def test_the_repeats_spread_does_not_decide():
     assert nearer_solvers([*CACHED, fewer("deis", 1.0, 30.0), fewer("deis", 3.0, 24.5)], speedups=(3.0,)) == []
     shaky = Row("fewer-steps-deis", {"steps": 7, "solver": "deis"}, 1.0, 3.0, 0.3, 20.0, None, 24.5, speedup_spread=0.6)
     assert [one.theirs_db for one in nearer_solvers([*CACHED, fewer("deis", 1.0, 30.0), shaky], speedups=(3.0,))] == [24.5]
+
+
+@pytest.mark.parametrize("schedule", [SigmaSchedule(), FLOW, SigmaSchedule("karras")], ids=str)
+def test_our_res_multistep_is_the_hosts(schedule):
+    work = workload(schedule=schedule)
+    assert decibels(work.full(9, "res_multistep"), host_solvers(work.device)["res_multistep"](work, 9)) > 80

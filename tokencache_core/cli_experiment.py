@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from . import quantisation_table, robustness, settings_sweep, training_sweep
+from . import cli_generality, quantisation_table, robustness, settings_sweep, training_sweep
 from .bench_ours import OURS
 from .bench_shape import parse_shape, random_dit
 from .cli_checks import CommandError, Help, check_writable, device_named, model_and_names, number_in, predictor_for, whole_number
@@ -76,6 +76,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     quantisation.add_argument("--dtype", choices=("fp32", "bf16"), default="fp32", help="of the plain model")
     quantisation.add_argument("--variants", default=",".join(VARIANTS), metavar="LIST", help="of the weights")
 
+    cli_generality.add_parser(which)
+
     for each in (conditions, settings, quantisation):
         each.add_argument("--predictor", metavar="FILE", help="trained for this model")
         each.add_argument("--samples", type=whole_number(1), default=6, metavar="N", help="of classes kept from training")
@@ -88,6 +90,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    if args.experiment == "generality":
+        cli_generality.run(args)
+        return
     asked = {
         "redundancy": _redundancy, "robustness": _robustness, "settings": _settings, "training": _training, "quantisation": _quantisation,
     }
