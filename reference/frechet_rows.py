@@ -23,7 +23,7 @@ from tokencache_core.sampling import sample
 from tokencache_core.schedule import ExplicitSchedule
 from tokencache_core.trained_cache import TrainedCache
 
-FEWER_STEPS = ("fewer-steps", "fewer-steps-dpmpp_2m")
+FEWER_STEPS = ("fewer-steps", "fewer-steps-dpmpp_2m", "fewer-steps-res_multistep")
 
 
 @dataclass(frozen=True)

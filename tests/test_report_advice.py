@@ -130,6 +130,17 @@ def test_the_clock_gains_far_less_than_the_compute():
     assert "This model's steps are too short (10.0 ms)" in short
 
 
+def test_a_better_solver_that_takes_no_longer():
+    euler = RunConditions(steps=20, sampler="euler", fresh_noise=False)
+    some = "IPIPIPIPIPIIPIPIPIII"   # 12 of 20, at most 1.67 x
+    text = only(run(some, p_step=0.0, conditions=euler))    # after the first step: 19 s against 11 s
+    assert text.startswith("in the time of this run dpmpp_2m or uni_pc takes about 12 whole steps, which may come as near to the exact solution as 20 cached steps of euler")
+    assert text.count(". ") == 0 and "fewer I-steps" in text
+    assert "dpmpp_2m" in only(run(some, p_step=0.0, conditions=replace(euler, sampler="ddim")))
+    assert advice(run(some, p_step=0.0, conditions=replace(euler, sampler="dpmpp_2m"))) == () == advice(run(some, p_step=0.0))
+    assert advice(run(conditions=euler)) == ()      # 19 s against 8.2 s: no solver's 9 steps do as well
+
+
 def test_advice_ends_the_text():
     assert text_with_advice(run("IIPIIP")).splitlines()[-1].startswith("advice: 6 steps are too few")
 

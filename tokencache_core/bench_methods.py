@@ -24,7 +24,8 @@ from .preset import Preset
 from .settings import SCORES, CacheSettings
 from .trained_cache import TrainedCache
 
-HOST_SOLVERS = ("uni_pc", "deis", "res_multistep")     # ComfyUI's, of an evaluation a step
+BETTER_SOLVERS = ("dpmpp_2m", "res_multistep")     # of ours
+HOST_SOLVERS = ("uni_pc", "deis")                   # ComfyUI's; all evaluate once a step
 UNTRAINED = "untrained-"    # and a score: a control of the predictor's tokens
 REUSE = CacheSettings(cache_ratio=1.0, order=0, corrector=0.0, reach=1.0)
 FORECASTS = tuple(CacheSettings(cache_ratio=1.0, order=order, corrector=0.0, reach=1.0) for order in (1, 2))
@@ -194,7 +195,7 @@ METHODS: dict[str, Method] = {
     FEWER_STEPS: Method(_fewer_steps),
     **{
         f"{FEWER_STEPS}-{solver}": Method(partial(_fewer_steps_of, method=f"{FEWER_STEPS}-{solver}", solver=solver))
-        for solver in ("dpmpp_2m", *HOST_SOLVERS)
+        for solver in (*BETTER_SOLVERS, *HOST_SOLVERS)
     },
     "reuse": Method(_reuse, (REUSE,)),
     "forecast": Method(_forecast, FORECASTS),

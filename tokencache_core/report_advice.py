@@ -15,6 +15,9 @@ SHORT_STEP = 0.02       # seconds; what a host does around the blocks weighs bes
 SLOW_START = 2.0        # times another I-step
 NOTICED = 0.05          # share of a run's seconds
 OTHER_SIZE = 1.1        # times the tokens
+AS_FAST = 1.7           # times; up to it a better solver's whole steps may come as near to the exact solution in the same time (docs/experiments.md),
+ENOUGH_STEPS = 12       # if there are so many of them
+FIRST_ORDER = ("euler", "ddim")
 FAR_FROM_ITS_SIZE = 1.5  # times the tokens that a model of one size was trained on
 
 
@@ -22,7 +25,7 @@ def advice(report: Report) -> tuple[str, ...]:
     """One sentence or a few for each thing that holds, the most telling first; none where all is well."""
     rules = (
         _far_from_the_models_size, _hardly_any_p_steps, _few_steps, _p_steps_that_compute_much, _misses, _several_evaluations, _fresh_noise,
-        _trained_at_another_size, _slow_start, _slower_than_its_compute,
+        _trained_at_another_size, _slow_start, _slower_than_its_compute, _a_better_solver_takes_no_longer,
     )
     return tuple(text for text in (rule(report) for rule in rules) if text)
 
@@ -149,6 +152,17 @@ def _slower_than_its_compute(report: Report) -> str:
     return (
         f"{known}: much time is spent outside of the blocks (ControlNet, patches of other nodes, memory moved to and fro), or in gathering tokens. "
         "With cache_ratio 1 and last_blocks 0 P-steps do least; leave out other nodes that patch the model to see what they take."
+    )
+
+
+def _a_better_solver_takes_no_longer(report: Report) -> str:
+    steps, sampler = _steps(report), report.conditions.sampler
+    whole_steps = round(steps / _speedup_after_the_first(report))
+    if sampler not in FIRST_ORDER or not _of_kind(report, "P") or not ENOUGH_STEPS <= whole_steps < steps or steps > AS_FAST * whole_steps:
+        return ""
+    return (
+        f"in the time of this run dpmpp_2m or uni_pc takes about {whole_steps} whole steps, which may come as near to the exact solution as {steps} cached steps of {sampler}: "
+        f"unless it is the picture of {steps} whole steps of {sampler} that you want, try those, or take fewer I-steps."
     )
 
 
