@@ -19,7 +19,7 @@ from torch import Tensor
 from ..tokencache_core.comparison import Comparison, likeness
 from ..tokencache_core.report_advice import advice
 from ..tokencache_core.stopwatch import timed
-from .model_hooks import handle_of, without_tokencache
+from .model_hooks import REHEARSAL, handle_of, without_tokencache
 from .report_handle import ReportHandle
 
 WARM_UP = 5     # steps, I and P among them: neither run pays for loading, compiling or first allocations
@@ -50,6 +50,8 @@ def compare(model: ModelPatcher, vae: Any, inputs: KSamplerInputs) -> tuple[Tens
     progress = _Progress(plain, _steps(plain, inputs))
     plain_latent, plain_seconds = _timed_run(plain, inputs, progress, handle)
     cached_latent, cached_seconds = _timed_run(model, inputs, progress, handle)
+    if handle.latest().teaches:     # that run was computed whole, to calibrate; this one is not
+        cached_latent, cached_seconds = timed(lambda: _sample(model, inputs, progress))
     report = handle.latest()
     pictures, cached_pictures = decoded(vae, plain_latent), decoded(vae, cached_latent)
     psnr, ssim = likeness(pictures, cached_pictures)
@@ -89,13 +91,20 @@ def _steps(model: ModelPatcher, inputs: KSamplerInputs) -> int:
 def _timed_run(model: ModelPatcher, inputs: KSamplerInputs, progress: _Progress, handle: ReportHandle) -> tuple[Tensor, float]:
     """The latent, and the seconds of its whole sampling, after a warm-up."""
     warm_up, reports = min(WARM_UP, progress.steps), tuple(handle.reports)
-    timed(lambda: _sample(model, inputs, progress, warm_up))
+    timed(lambda: _sample(_rehearsing(model), inputs, progress, warm_up))
     handle.reports.clear()
     handle.reports.extend(reports)  # the warm-up is no run of the user's
     progress.advance(warm_up)
     result = timed(lambda: _sample(model, inputs, progress))
     progress.advance(progress.steps)
     return result
+
+
+def _rehearsing(model: ModelPatcher) -> ModelPatcher:
+    """A clone whose runs teach nothing about where I-steps should lie."""
+    clone = model.clone()
+    clone.model_options["transformer_options"][REHEARSAL] = True
+    return clone
 
 
 def _sample(model: ModelPatcher, inputs: KSamplerInputs, callback: Callable, last_step: int | None = None) -> Tensor:

@@ -36,7 +36,7 @@ class CompiledBlocks:
         if not options.get("wrappers", {}).get(WrappersMP.APPLY_MODEL, {}).pop(_HOSTS_KEY, None):
             return
         if session.taps_attention:
-            session.note("torch.compile was left out: computed tokens attend to the last keys and values of all (context stale)")
+            session.note(f"torch.compile was left out: computed tokens attend to the keys and values of all (context {session.settings.context})")
         else:
             options[COMPILED] = partial(self._compiled, model_options.get(_HOSTS_ARGUMENTS, {}))
 

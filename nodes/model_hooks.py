@@ -14,14 +14,14 @@ from typing import Any
 
 import comfy.model_sampling
 import torch
-from comfy.k_diffusion import sampling as k_diffusion_sampling
 from comfy.model_management import get_free_memory
 from comfy.model_patcher import ModelPatcher, create_model_options_clone
 from comfy.patcher_extension import WrappersMP
 
 from ..tokencache_core.allocation import tokens_per_block
+from ..tokencache_core.automatic_schedule import AutomaticSchedule
 from ..tokencache_core.cache_memory import MemoryBudget
-from ..tokencache_core.fingerprint import Fingerprint, fingerprint_of
+from ..tokencache_core.fingerprint import Fingerprint
 from ..tokencache_core.forward import cached_blocks
 from ..tokencache_core.learned import Learned
 from ..tokencache_core.noise_time import flow_ratio, noise_time
@@ -32,13 +32,20 @@ from ..tokencache_core.session import Session
 from ..tokencache_core.settings import CacheSettings
 from ..tokencache_core.token_grid import LatentShape
 from ..tokencache_core.trained_cache import TrainedCache
+from .automatic_places import RunPlaces, automatic_places, guidance
 from .compiled_blocks import COMPILED, CompiledBlocks
 from .families import family_of
+from .first_run import RunKind
+from .model_fingerprint import model_fingerprint, readable_fingerprint
 from .report_handle import ReportHandle
 from .run_conditions import run_conditions
+from .sampler_kind import is_euler, sampler_kind
 
 KEY = "tokencache"
 SESSION = "tokencache_session"
+LESSON = "tokencache_lesson"        # of a run that calibrates
+REHEARSAL = "tokencache_rehearsal"  # in the options of a run that is only for its time: it calibrates nothing
+_OURS = (SESSION, LESSON, REHEARSAL, COMPILED)
 _WRAPPED = (WrappersMP.OUTER_SAMPLE, WrappersMP.PREDICT_NOISE, WrappersMP.APPLY_MODEL)  # a run, an evaluation, a call of the network
 _OUTSIDE_BLOCKS = {"post_input", "noise_refiner"}   # patches that never see a block's tokens, so that cutting them is safe
 _BETWEEN_BLOCKS = {"double_block", "single_block"}  # patches that see the whole stream between blocks
@@ -46,11 +53,12 @@ _BETWEEN_BLOCKS = {"double_block", "single_block"}  # patches that see the whole
 
 def apply_tokencache(
     model: ModelPatcher, settings: CacheSettings, schedule: Schedule, trained: TrainedCache | None = None, tuned_for: Fingerprint | None = None,
-    memory_budget_gb: float = 0.0,
+    memory_budget_gb: float = 0.0, calibrates: bool = False,
 ) -> tuple[ModelPatcher, ReportHandle]:
     """A clone of the model that samples with token caching, and the handle of its reports.
 
     tuned_for: of a preset, which model it is of. memory_budget_gb: what the cache may keep in the GPU's memory, in GB of 2**30 bytes; 0: no limit.
+    calibrates: a run that an AutomaticSchedule knows no calibration for becomes one.
     """
     network = model.model.diffusion_model
     family = family_of(network)
@@ -61,12 +69,14 @@ def apply_tokencache(
     else:
         blocks = [block for block, _ in family.blocks(network)]
         tokens_per_block(settings, len(blocks), 1)  # refuses a K beyond the model's depth
+        if isinstance(schedule, AutomaticSchedule):
+            hooks.fingerprint, hooks.calibrates = readable_fingerprint(model), calibrates
         if unknown := family.unknown_blocks(network):
             hooks.warn(f"blocks of class {', '.join(unknown)} run whole, because TokenCache does not know how to compute some of their tokens")
-        if tuned_for is not None and tuned_for.compare(fingerprint_of(family.name, blocks), "preset tuned") != "same":
+        if tuned_for is not None and tuned_for.compare(model_fingerprint(model), "preset tuned") != "same":
             hooks.warn("the preset was tuned on other weights of this architecture: speed and likeness may differ from what it says")
         if trained is not None:
-            if trained.fingerprint.compare(fingerprint_of(family.name, blocks)) != "same":
+            if trained.fingerprint.compare(model_fingerprint(model)) != "same":
                 hooks.warn("the predictor was trained on other weights of this architecture: it may repair less than it should")
             hooks.learned, hooks.trained_on = trained.learned(blocks), trained.trained_on
     remove_tokencache(patched)  # applied twice: the later one counts
@@ -99,6 +109,8 @@ class _Hooks:
 
     def __init__(self, settings: CacheSettings, schedule: Schedule, budget: MemoryBudget) -> None:
         self.settings, self.schedule, self.budget, self.handle = settings, schedule, budget, ReportHandle()
+        self.fingerprint: Fingerprint | None = None     # by which calibrations are found; None: by nothing
+        self.calibrates = False
         self.learned = Learned()
         self.trained_on: tuple[int, ...] = ()   # the size of latents; empty: not known, or no predictor
         self.compiled = CompiledBlocks()
@@ -114,15 +126,16 @@ class _Hooks:
         if family is None or len(sigmas) < 2:
             return executor(noise, latent, sampler, sigmas, *args, **kwargs)
         shape = (kwargs.get("latent_shapes") or [noise.shape])[0]     # a video's, where its sound is packed with it
+        places = self._places(guider, sampler, sigmas)
         session = open_session(
-            guider.model_patcher, self.settings, self.schedule, sigmas, sampler, latent=shape, learned=self.learned, budget=self._budget_now(),
+            guider.model_patcher, self.settings, places.schedule, sigmas, sampler, latent=shape, learned=self.learned, budget=self._budget_now(),
         )
         session.memory.tell = logging.info
-        for warning in self.warnings:
+        for warning in (*self.warnings, *places.notes):
             session.note(warning)
         own_options = guider.model_options
         guider.model_options = create_model_options_clone(own_options)
-        guider.model_options["transformer_options"][SESSION] = session
+        guider.model_options["transformer_options"] |= {SESSION: session, LESSON: places.lesson}
         self.compiled.take_over(guider.model_options, session)
         try:
             samples = executor(noise, latent, sampler, sigmas, *args, **kwargs)
@@ -130,21 +143,36 @@ class _Hooks:
             guider.model_options = own_options
             report = session.close()
         if report.steps:
-            report = replace(report, conditions=run_conditions(guider.model_patcher, sampler, len(sigmas) - 1, self.trained_on))
+            conditions = run_conditions(guider.model_patcher, sampler, len(sigmas) - 1, self.trained_on)
+            report = replace(report, conditions=conditions, placed=places.words)
+            if places.lesson is not None:
+                report = places.lesson.closed(report, self.settings)
             self.handle.reports.append(report)
             logging.info(text_with_advice(report))
         return samples
+
+    def _places(self, guider: Any, sampler: Any, sigmas: torch.Tensor) -> RunPlaces:
+        """Of the run that is about to start."""
+        if self.fingerprint is None or not isinstance(self.schedule, AutomaticSchedule):
+            return RunPlaces(self.schedule)
+        patcher, steps = guider.model_patcher, sigmas.tolist()
+        kind = RunKind(self.fingerprint, sampler_kind(sampler), guidance(guider), tuple(map(tau_function(patcher), steps[:-1])))
+        rehearses = guider.model_options.get("transformer_options", {}).get(REHEARSAL, False)
+        return automatic_places(self.schedule, kind, sampler, steps, self.calibrates and not rehearses)
 
     def _budget_now(self) -> MemoryBudget:
         """Half of the main memory that is free may be used: pinned memory comes in powers of two, and the host needs some as well."""
         return replace(self.budget, main=get_free_memory(torch.device("cpu")) // 2)
 
     def around_evaluation(self, executor: Any, x: torch.Tensor, timestep: torch.Tensor, model_options: dict, seed: int | None = None) -> Any:
-        session = model_options.get("transformer_options", {}).get(SESSION)
+        options = model_options.get("transformer_options", {})
+        session, lesson = options.get(SESSION), options.get(LESSON)
         if session is None:
             return executor(x, timestep, model_options, seed)
         with session.evaluation(float(timestep.max())):
             clean = executor(x, timestep, model_options, seed)
+        if lesson is not None:
+            lesson.saw(x, clean, session)
         return session.corrected(x, clean)
 
 
@@ -163,7 +191,7 @@ def around_network(
         or not _BETWEEN_BLOCKS.isdisjoint(transformer_options.get("patches", {}))
     )
     images = x.shape[0] // len(transformer_options["cond_or_uncond"])
-    options = {name: value for name, value in transformer_options.items() if name not in (SESSION, COMPILED)}   # blocks never see us
+    options = {name: value for name, value in transformer_options.items() if name not in _OURS}   # blocks never see us
     options |= family.options(network, x, kwargs)
     with cached_blocks(
         session, blocks, key=_row_key(network, x, transformer_options), images=images, telescopes=not touched,
@@ -188,12 +216,6 @@ def open_session(
         planner=planner, learned=learned, end=float(sigmas[-1]), euler=is_euler(sampler),
         budget=budget, latent=LatentShape.of(latent, getattr(network, "patch_size", None)),    # most networks tell
     )
-
-
-def is_euler(sampler: Any) -> bool:
-    """Whether a SAMPLER is Euler's method without noise of its own: `euler`, and `ddim`, which is built upon it."""
-    function = getattr(sampler, "sampler_function", None)
-    return function is k_diffusion_sampling.sample_euler and not sampler.extra_options.get("s_churn")
 
 
 def tau_function(patcher: ModelPatcher) -> Callable[[float], float]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..tokencache_core.schedule import UniformSchedule, schedule_from_choices
+from ..tokencache_core.automatic_schedule import AutomaticSchedule
+from ..tokencache_core.schedule import UniformSchedule
+from ..tokencache_core.schedule_choices import POLICIES, schedule_from_choices
 from ..tokencache_core.settings import CONTEXTS, MAX_REACH, SCORES, SHARES, CacheSettings
 from .model_hooks import apply_tokencache
 from .nodes_predictor import PredictorType
-from .nodes_tune import PresetType
+from .nodes_tune import PresetType, ScheduleType
 
 ReportType = io.Custom("TOKENCACHE_REPORT")
-ScheduleType = io.Custom("I_STEP_SCHEDULE")
 DEFAULTS = CacheSettings()
 
 
@@ -43,7 +44,7 @@ class ApplyTokenCache(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "context", options=list(CONTEXTS), default=DEFAULTS.context, advanced=True,
-                    tooltip="What computed tokens attend to: the last known keys and values of all tokens, or only each other.",
+                    tooltip="What computed tokens attend to: all tokens, the others' keys and values forecast or held (stale), or only each other.",
                 ),
                 io.Combo.Input(
                     "score", options=list(SCORES), default=DEFAULTS.score, advanced=True,
@@ -57,7 +58,7 @@ class ApplyTokenCache(io.ComfyNode):
                     "corrector", default=DEFAULTS.corrector, min=0.0, max=1.0, step=0.05, advanced=True,
                     tooltip="How much of what P-steps got wrong the next I-step takes back. For euler and ddim.",
                 ),
-                ScheduleType.Input("schedule", optional=True, tooltip="Which steps compute everything. Default: the first two and every third."),
+                ScheduleType.Input("schedule", optional=True, tooltip="Which steps compute everything. Default: by a calibration of the model, or where known models have them."),
                 PredictorType.Input(
                     "predictor", optional=True,
                     tooltip="From Load Cache Predictor: what a training has learned about this model. It brings the settings that it was trained for.",
@@ -74,6 +75,10 @@ class ApplyTokenCache(io.ComfyNode):
                     "forecast_reach", optional=True, default=DEFAULTS.reach, min=0.0, max=MAX_REACH, step=0.01, advanced=True,
                     tooltip="How far forecasts are taken, in distances of the P-step from the last I-step. 1: the line or parabola itself.",
                 ),
+                io.Boolean.Input(
+                    "calibrate_on_first_run", optional=True, default=False,
+                    tooltip="The first run of a new model and schedule is computed whole and teaches where I-steps should lie in all later ones.",
+                ),
             ],
             outputs=[
                 io.Model.Output(tooltip="The model, sampling with TokenCache."),
@@ -84,7 +89,7 @@ class ApplyTokenCache(io.ComfyNode):
     @classmethod
     def execute(
         cls, model, cache_ratio, forecast_order, last_blocks, context, score, shares, corrector=DEFAULTS.corrector, schedule=None,
-        predictor=None, preset=None, memory_budget_gb=0.0, forecast_reach=DEFAULTS.reach,
+        predictor=None, preset=None, memory_budget_gb=0.0, forecast_reach=DEFAULTS.reach, calibrate_on_first_run=False,
     ) -> io.NodeOutput:
         settings = CacheSettings(
             cache_ratio=cache_ratio, order=forecast_order, last_blocks=last_blocks, context=context, score=score, shares=shares,
@@ -95,7 +100,9 @@ class ApplyTokenCache(io.ComfyNode):
             settings, schedule, tuned_for = preset.settings, schedule or preset.schedule(), preset.fingerprint
         if predictor is not None:
             settings, schedule = predictor.apply_to(settings), schedule or UniformSchedule(predictor.interval)
-        return io.NodeOutput(*apply_tokencache(model, settings, schedule or UniformSchedule(), predictor, tuned_for, memory_budget_gb))
+        return io.NodeOutput(*apply_tokencache(
+            model, settings, schedule or AutomaticSchedule(), predictor, tuned_for, memory_budget_gb, calibrate_on_first_run,
+        ))
 
 
 class IStepScheduler(io.ComfyNode):
@@ -109,10 +116,10 @@ class IStepScheduler(io.ComfyNode):
             search_aliases=["I-step", "schedule", "interval", "two-phase round-robin"],
             inputs=[
                 io.Combo.Input(
-                    "policy", options=["uniform", "count", "two-phase", "explicit", "percentile", "error-bound"], default="uniform",
-                    tooltip="Evenly, by interval or by count; one interval early and another late; a list of your own; as a predictor is calibrated; or when the expected error has grown too large.",
+                    "policy", options=list(POLICIES), default=POLICIES[0],
+                    tooltip="By a calibration of the model; evenly, by interval; by count, where known models have them; one interval early and another late; a list of your own; as a predictor is calibrated; or when the expected error has grown too large.",
                 ),
-                io.Int.Input("interval", default=3, min=1, max=100, tooltip="The most steps from one I-step to the next, the first time one more (two-phase: in its first phase)."),
+                io.Int.Input("interval", default=3, min=1, max=100, tooltip="Uniform: an I-step every so many steps. Two-phase: the same, before the split."),
                 io.Int.Input("second_interval", default=4, min=1, max=100, tooltip="Two-phase only: the interval after the split."),
                 io.Float.Input(
                     "split", default=0.5, min=0.0, max=1.0, step=0.05, advanced=True,
@@ -126,10 +133,10 @@ class IStepScheduler(io.ComfyNode):
                     "steps", default="0, 1, 2, 5, 8, 11, 14, 17", advanced=True,
                     tooltip="Explicit only: the I-steps, counted from 0, separated by commas. 0 must be among them.",
                 ),
-                io.Int.Input("count", default=16, min=1, max=1000, advanced=True, tooltip="Count and percentile only: the number of I-steps."),
+                io.Int.Input("count", default=0, min=0, max=1000, advanced=True, tooltip="Automatic, count and percentile: the number of I-steps. 0, for automatic alone: the usual number."),
                 io.Float.Input(
                     "speed_up", optional=True, default=0.0, min=0.0, max=100.0, step=0.1, advanced=True,
-                    tooltip="Count and percentile only: as many I-steps as a run so many times as fast has. 0: take count.",
+                    tooltip="Automatic, count and percentile: as many I-steps as a run so many times as fast has. 0: take count.",
                 ),
                 io.Float.Input(
                     "error_bound", optional=True, default=0.02, min=0.0001, max=10.0, step=0.0001, round=False, advanced=True,
@@ -142,7 +149,7 @@ class IStepScheduler(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, policy, interval, second_interval, split, warmup, steps, count=16, speed_up=0.0, error_bound=0.02, predictor=None,
+        cls, policy, interval, second_interval, split, warmup, steps, count=0, speed_up=0.0, error_bound=0.02, predictor=None,
     ) -> io.NodeOutput:
         known = {} if predictor is None else {"percentiles": predictor.percentiles, "p_step": predictor.p_step}
         return io.NodeOutput(schedule_from_choices(

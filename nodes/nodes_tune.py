@@ -5,14 +5,15 @@ from __future__ import annotations
 import comfy.samplers
 from comfy_api.latest import io, ui
 
+from ..tokencache_core.automatic_schedule import AutomaticSchedule
 from ..tokencache_core.preset import GOALS, SUFFIX, Goal, from_json, load_preset, to_json
 from .bundled_files import file_names, path_of
 from .calibrate import calibrate_model
-from .nodes_predictor import PredictorType
 from .predictor_folder import FOLDER, file_to_write
 from .tune import tune
 
 PresetType = io.Custom("TOKENCACHE_PRESET")
+ScheduleType = io.Custom("I_STEP_SCHEDULE")
 TEXT = "(the text below)"
 
 
@@ -94,27 +95,34 @@ class CalibrateISteps(io.ComfyNode):
             node_id="TokenCacheCalibrate",
             display_name="Calibrate I-Steps",
             category="TokenCache",
-            description="Measures at which times a forecast of this model goes wrong most, so that I-Step Scheduler can put its I-steps there.",
-            search_aliases=["calibrate", "percentile", "I-step", "schedule", "importance"],
+            description="Finds where the I-steps of this model should lie, from one whole run and a few cached ones. Apply TokenCache finds the file by itself.",
+            search_aliases=["calibrate", "I-step", "schedule", "places", "calibration"],
+            is_output_node=True,
             inputs=[
                 io.Model.Input("model", tooltip="The model to calibrate for. An Apply TokenCache before it has no effect here."),
                 io.Conditioning.Input("positive", tooltip="What the runs draw: what you usually ask for."),
                 io.Conditioning.Input("negative", tooltip="The negative that you sample with."),
                 io.Latent.Input("latent_image", tooltip="An empty latent: its size and batch are those of the runs."),
-                io.Int.Input("runs", default=4, min=1, max=10000, tooltip="Whole sampling runs to average over, each with noise of its own."),
-                io.Int.Input("steps", default=50, min=5, max=1000, tooltip="Denoise steps, as you sample."),
+                io.String.Input("save_as", default="", tooltip="Name of the file in models/tokencache; empty: one that says what it is of. Where it is taken, a number is added."),
+                io.Int.Input("i_steps", default=0, min=0, max=1000, tooltip="The number of I-steps that cached runs try places for. 0: several shares of the steps. The file holds places for every number."),
+                io.Int.Input("steps", default=20, min=3, max=1000, tooltip="Denoise steps, as you sample. Other numbers of steps are served from it."),
                 io.Float.Input("cfg", default=4.0, min=0.0, max=100.0, step=0.1, tooltip="Guidance, as you sample."),
+                io.Combo.Input("sampler_name", options=comfy.samplers.KSampler.SAMPLERS, default="euler", tooltip="As you sample; one that adds no noise and calls the model once a step."),
                 io.Combo.Input("scheduler", options=comfy.samplers.KSampler.SCHEDULERS, default="simple", tooltip="As you sample."),
-                PredictorType.Input("predictor", optional=True, tooltip="A predictor of this model, to be calibrated with all that it holds. Without one, the calibration stands alone."),
             ],
-            outputs=[PredictorType.Output(display_name="predictor", tooltip="For I-Step Scheduler (percentile), and for Save Cache Predictor.")],
+            outputs=[
+                io.String.Output(display_name="text", tooltip="What was found, and where it was written."),
+                ScheduleType.Output(display_name="schedule", tooltip="For an Apply TokenCache of the same workflow, which then waits for the calibration. Others find the file by themselves."),
+            ],
         )
 
     @classmethod
-    def execute(cls, model, positive, negative, latent_image, runs, steps, cfg, scheduler, predictor=None) -> io.NodeOutput:
-        return io.NodeOutput(calibrate_model(
-            model, positive, negative, latent_image["samples"], scheduler=scheduler, steps=steps, cfg=cfg, runs=runs, predictor=predictor,
-        ))
+    def execute(cls, model, positive, negative, latent_image, save_as, i_steps, steps, cfg, sampler_name, scheduler) -> io.NodeOutput:
+        text = calibrate_model(
+            model, positive, negative, latent_image, sampler_name=sampler_name, scheduler=scheduler, steps=steps, cfg=cfg, i_steps=i_steps,
+            save_as=save_as,
+        )
+        return io.NodeOutput(text, AutomaticSchedule(i_steps), ui=ui.PreviewText(text))
 
 
 NODES = [TuneTokenCache, LoadTokenCachePreset, CalibrateISteps]

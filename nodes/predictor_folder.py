@@ -1,4 +1,4 @@
-"""Where predictors and presets are kept: models/tokencache; and where plain LoRAs go: models/loras."""
+"""Where predictors, presets and calibrations are kept: models/tokencache; and where plain LoRAs go: models/loras."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import folder_paths
 from comfy.model_patcher import ModelPatcher
 from safetensors.torch import save_file
 
-from ..tokencache_core.fingerprint import fingerprint_of
 from ..tokencache_core.lora import plain_lora
 from ..tokencache_core.predictor_file import SUFFIX, save_trained_cache
 from ..tokencache_core.trained_cache import TrainedCache
 from .families import family_of
+from .model_fingerprint import model_fingerprint
 from .node_text import tell_written
 
 FOLDER = "tokencache"
@@ -39,7 +39,7 @@ def plain_export(trained: TrainedCache, model: ModelPatcher, name: str) -> Calla
     family = family_of(network)
     if family is None:
         raise ValueError(f"TokenCache does not know {type(network).__name__}: connect the model that the predictor was trained for")
-    trained.fingerprint.compare(fingerprint_of(family.name, [block for block, _ in family.blocks(network)]))
+    trained.fingerprint.compare(model_fingerprint(model))
     paths = family.block_paths(network)
     file = _not_taken(Path(folder_paths.get_folder_paths("loras")[0]), name, SUFFIX)
 

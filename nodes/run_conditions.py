@@ -7,7 +7,8 @@ from typing import Any
 from comfy.model_patcher import ModelPatcher
 
 from ..tokencache_core.report import RunConditions
-from .sampler_noise import adds_noise, sampler_name
+from .sampler_kind import sampler_name
+from .sampler_noise import adds_noise
 
 
 def run_conditions(patcher: ModelPatcher, sampler: Any, steps: int, trained_on: tuple[int, ...]) -> RunConditions:

@@ -24,9 +24,3 @@ def adds_noise(sampler: Any) -> bool | None:
     if "eta" in options:
         return options["eta"] > 0
     return "noise_sampler" in options
-
-
-def sampler_name(sampler: Any) -> str:
-    """As near to what the user chose as its function tells."""
-    function = getattr(sampler, "sampler_function", None)
-    return getattr(function, "__name__", type(sampler).__name__).removeprefix("sample_").removesuffix("_function")

@@ -12,14 +12,14 @@ import comfy.utils
 import torch
 from comfy.model_patcher import ModelPatcher
 
-from ..tokencache_core.fingerprint import fingerprint_of
 from ..tokencache_core.preset import Goal, Preset, save_preset
 from ..tokencache_core.tuner import Tuner
 from ..tokencache_core.tuning_space import space
 from .families import family_of
 from .host_run import HostRun, honouring_sessions
-from .model_hooks import is_euler
+from .model_fingerprint import model_fingerprint
 from .node_text import tell_written
+from .sampler_kind import is_euler
 
 
 def tune(
@@ -57,7 +57,7 @@ def tune(
     try:
         tuner.tune()
     finally:    # an interrupt arrives as an exception
-        preset = tuner.preset(fingerprint_of(family.name, blocks), {name: str(value) for name, value in conditions.items()})
+        preset = tuner.preset(model_fingerprint(model), {name: str(value) for name, value in conditions.items()})
         if preset is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
             save_preset(preset, file)

@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 
 from tokencache_core.bench_shape import I_STEPS, STEPS, ShapeRow
-from tokencache_core.settings import CacheSettings
+from tokencache_core.settings import CONTEXTS, CacheSettings
 from tokencache_core.stopwatch import timed
 
 from .comfy_caches import import_host
 from .host_cache import apply_on_host
 
 SETTINGS = CacheSettings(cache_ratio=0.9, order=1, corrector=0.0)
-VARIANTS = (SETTINGS, replace(SETTINGS, shares="uniform"), replace(SETTINGS, shares="uniform", context="computed"))
+VARIANTS = (SETTINGS, *(replace(SETTINGS, shares="uniform", context=context) for context in CONTEXTS))
 FULL_STEPS = 2
 
 

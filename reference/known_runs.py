@@ -24,7 +24,7 @@ from tokencache_core.noise_time import noise_ratio, noise_time
 from tokencache_core.run_record import RunRecorder
 from tokencache_core.sampling import starting_noise
 
-CFG, BATCH, BATCHES, FIRST_SEED = 4.0, 8, 3, 5000
+CFG, BATCH, BATCHES, FIRST_SEED = 4.0, 4, 3, 5000
 EVEN, LEAST, TAIL, SMALLEST = 64, 0.03, 9, 0.006    # times even down to LEAST, and below it sigmas in so many equal ratios to the smallest
 
 
@@ -37,8 +37,8 @@ def sigmas() -> torch.Tensor:
 
 
 @torch.no_grad()
-def products_of(model: DiT, advance: tqdm) -> np.ndarray:
-    """(steps, steps) float64: the mean over samples of every class in turn."""
+def directions_of(model: DiT, advance: tqdm) -> np.ndarray:
+    """(samples, steps, steps) float32: each sample's directions, in as many coordinates as there are steps."""
     found, config = [], model.config
     for batch in range(BATCHES):
         labels = torch.tensor([(5 * (batch * BATCH + row) + 1) % config.num_classes for row in range(BATCH)])
@@ -48,7 +48,8 @@ def products_of(model: DiT, advance: tqdm) -> np.ndarray:
         run.sample(recorder.around)
         found.append(recorder.record(run.noise_time).products)
         advance.update()
-    return np.concatenate(found).mean(axis=0)
+    values, vectors = np.linalg.eigh(np.concatenate(found))
+    return (vectors * np.sqrt(np.maximum(values, 0))[:, None]).astype(np.float32)
 
 
 def main() -> None:
@@ -57,9 +58,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=FILE, metavar="FILE")
     args = parser.parse_args()
     with tqdm(total=len(args.models) * BATCHES, unit="run") as bar:
-        products = np.stack([products_of(model_and_names(file, torch.device("cpu"))[0], bar) for file in args.models])
+        directions = np.concatenate([directions_of(model_and_names(file, torch.device("cpu"))[0], bar) for file in args.models])
     times = np.array([noise_time(sigma) for sigma in sigmas()[:-1].tolist()])
-    save_file({"times": times[::-1].copy(), "products": products[:, ::-1, ::-1].copy()}, args.out)
+    save_file({"times": times[::-1].copy(), "directions": directions[:, ::-1].copy()}, args.out)
     print(f"wrote {args.out}")
 
 

@@ -28,7 +28,8 @@ from tokencache_pack.tokencache_core.settings import CacheSettings
 from tokencache_pack.tokencache_core.token_index import TokenIndex
 from torch import Tensor
 
-SHARE, IMAGES, SIGMA = 0.4, 2, 0.7
+SHARE, IMAGES = 0.4, 2
+SIGMAS = 0.6, 0.7, 0.7     # times the largest; going back up makes an I-step of the second
 
 
 @dataclass
@@ -49,20 +50,21 @@ class BlockOutput:
 
 
 @torch.no_grad()
-def evaluate_twice(tiny: TinyModel, model: Any = None, between: Any = lambda: None) -> None:
-    """Two evaluations of the MODEL on the same latents, two images with two conditionings each, through the host's sampling."""
+def evaluate(tiny: TinyModel, model: Any = None, before_last: Any = lambda: None) -> None:
+    """The MODEL at each of SIGMAS on the same latents, two images with two conditionings each, through the host's sampling."""
 
     def sampler(denoise: Any, x: Tensor, sigmas: Tensor, extra_args: Any = None, callback: Any = None, disable: Any = None, **options: Any) -> Tensor:
-        sigma = sigmas[0].expand(x.shape[0])
-        denoise(x.clone(), sigma, **(extra_args or {}))
-        between()
-        return denoise(x.clone(), sigma, **(extra_args or {}))
+        *first, last = (largest * share * torch.ones(x.shape[0]) for share in SIGMAS)
+        for sigma in first:
+            denoise(x.clone(), sigma, **(extra_args or {}))
+        before_last()
+        return denoise(x.clone(), last, **(extra_args or {}))
 
     patcher = model or tiny.model
-    sigma = float(patcher.get_model_object("model_sampling").sigma_max) * SIGMA
+    largest = float(patcher.get_model_object("model_sampling").sigma_max)
     noise = tiny.noise(IMAGES, seed=5)
     comfy.sample.sample_custom(
-        patcher, noise, 3.0, comfy.samplers.KSAMPLER(sampler), torch.tensor([sigma, sigma, 0.0]), tiny.positive, tiny.negative,
+        patcher, noise, 3.0, comfy.samplers.KSAMPLER(sampler), torch.tensor([largest * SIGMAS[-1], largest * SIGMAS[-1], 0.0]), tiny.positive, tiny.negative,
         torch.zeros_like(noise), noise_mask=tiny.noise_mask, disable_pbar=True, seed=5,
     )
 
@@ -90,7 +92,7 @@ def permutation_error(tiny: TinyModel) -> float:
         return output
 
     with _in_place_of_blocks(family.blocks(network), compare, family, network):
-        evaluate_twice(tiny)
+        evaluate(tiny)
     assert errors
     return max(errors)
 
@@ -155,7 +157,7 @@ class FixedPlan:
         return tokens[:1].expand(images, -1) if self.alike else tokens
 
 
-def subset_error(tiny: TinyModel, context: str = "stale", change: Any = lambda spec: spec) -> float:
+def subset_error(tiny: TinyModel, context: str = "forecast", change: Any = lambda spec: spec) -> float:
     """Recompute 40 % of the tokens on unchanged input: every block's output must be the full pass's.
 
     What is stored of the recomputed tokens is NaN, so that they must really be recomputed. context: as in the settings. change: to
@@ -186,9 +188,10 @@ def subset_error(tiny: TinyModel, context: str = "stale", change: Any = lambda s
                 plan.alike = any(output.alike for output in outputs)
                 poison(sessions[0], counts["image"], plan)
 
-            evaluate_twice(tiny, model, between=spoil)
-    assert [step.kind for step in handle.latest().steps] == ["I", "P"]
-    full, partial = outputs[: len(outputs) // 2], outputs[len(outputs) // 2 :]
+            evaluate(tiny, model, before_last=spoil)
+    assert [step.kind for step in handle.latest().steps] == ["I", "I", "P"]
+    calls = len(outputs) // len(SIGMAS)
+    full, partial = outputs[calls:-calls], outputs[-calls:]
     assert len(full) == len(partial) and min(output.relative_update for output in full) >= 0.1
     errors = [float((b.after - a.after).abs().max() / a.update_rms) for a, b in zip(full, partial)]
     return max(errors) if all(error == error for error in errors) else float("nan")
@@ -224,7 +227,7 @@ def recorded(blocks: Any) -> Iterator[list[BlockOutput]]:
 def poison(session: Any, n_image: int, plan: FixedPlan) -> None:
     """NaN in all that is cached of the tokens about to be recomputed."""
     for rows in session.row_caches.values():
-        contexts = [tensor for context in rows.contexts.values() for entry in context.entries.values() for tensor in entry]
+        contexts = [tensor for context in rows.contexts.values() for entry in context.entries.values() for kept in entry.kept for tensor in kept]
         updates = [update for history in rows.tokens.values() for update in history.whole.updates]
         for kept in (*updates, *contexts):
             dim = 1 if kept.shape[1] >= n_image else 2     # heads may come before tokens, or after them

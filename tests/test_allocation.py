@@ -47,7 +47,7 @@ def test_neighbours_that_compute_the_same_tokens_are_one_unit():
 
 @pytest.mark.parametrize(("choice", "says"), [
     ({"cache_ratio": 1.1}, "between 0"), ({"cache_ratio": -0.1}, "between 0"), ({"order": 3}, "order must be"),
-    ({"last_blocks": -1}, "cannot be negative"), ({"context": "none"}, "stale, computed"),
+    ({"last_blocks": -1}, "cannot be negative"), ({"context": "none"}, "forecast, stale, computed"),
     ({"score": "best"}, "staleness, random"), ({"shares": "late"}, "early, uniform"),
 ])
 def test_bad_settings_say_what_is_allowed(choice, says):

@@ -15,7 +15,7 @@ from tokencache_core.settings import CacheSettings
 
 NAME = "Speed up my model"   # the file's name is the one that the page shows
 FILE = Path(__file__).resolve().parent.parent / "subgraphs" / f"{NAME}.json"
-WIDGETS = ["interval", "cache_ratio", "forecast_order"]
+WIDGETS = ["count", "cache_ratio", "forecast_order", "calibrate_on_first_run"]
 ADDED = """() => app.graph.nodes.map(node => ({
     title: node.title, inputs: node.inputs.map(input => input.name), outputs: node.outputs.map(output => output.type),
     widgets: Object.fromEntries(node.widgets.map(widget => [widget.name, widget.value])),
@@ -92,4 +92,6 @@ def test_the_page_adds_it_and_makes_a_prompt_of_it(comfy_server: ComfyServer, su
         for name, definition in {**defaults[kind]["input"]["required"], **defaults[kind]["input"].get("optional", {})}.items():
             if isinstance(definition[1], dict) and "default" in definition[1]:
                 assert inputs[name] == definition[1]["default"], (kind, name)
-    assert node["widgets"] == {"interval": schedule["interval"], "cache_ratio": CacheSettings().cache_ratio, "forecast_order": CacheSettings().order}
+    assert node["widgets"] == {
+        "count": 0, "cache_ratio": CacheSettings().cache_ratio, "forecast_order": CacheSettings().order, "calibrate_on_first_run": False,
+    }

@@ -41,14 +41,19 @@ def shape_of(*specs: BlockSpec) -> RowsShape:
     (WHOLE, Unit("reuse", 0, 0, 0), PLAIN, Kept()),
 ])
 def test_what_a_block_keeps(spec, unit, form, kept):
-    assert kept_by(shape_of(spec), (unit,), form, refreshes=3, stale=True) == kept
+    assert kept_by(shape_of(spec), (unit,), form, refreshes=3, key_refreshes=1) == kept
 
 
 def test_a_run_of_blocks_keeps_one_history_and_the_keys_and_values_of_each():
     run = Unit("tokens", 0, 2, 1)
     shape = shape_of(*[TOY_BLOCK] * 3)
-    assert kept_by(shape, (run,) * 3, PLAIN, refreshes=2, stale=True) == Kept(3 * 400, 3 * 400, 2 * 400 + 3 * 400)
-    assert kept_by(shape, (run,) * 3, PLAIN, refreshes=2, stale=False) == Kept(3 * 400, 0, 2 * 400)
+    assert kept_by(shape, (run,) * 3, PLAIN, refreshes=2, key_refreshes=1) == Kept(3 * 400, 3 * 400, 2 * 400 + 3 * 400)
+    assert kept_by(shape, (run,) * 3, PLAIN, refreshes=2, key_refreshes=0) == Kept(3 * 400, 0, 2 * 400)
+
+
+def test_forecast_keys_and_values_are_kept_twice_and_a_forecast_works_beside_them():
+    kept = kept_by(shape_of(TOY_BLOCK), (Unit("tokens", 0, 0, 1),), PLAIN, refreshes=2, key_refreshes=2)
+    assert kept == Kept(3 * 400, 2 * 400, 2 * 400 + (2 + 2 + 1 + 1) * 400)
 
 
 def run(settings: dict, budget: MemoryBudget = MemoryBudget(), i_steps=(0, 1, 2), rows=("all",), told=None, n_blocks=2):
@@ -147,10 +152,23 @@ def test_rows_that_had_computed_tokens_start_anew_where_others_leave_no_room():
 
 def test_keys_larger_than_the_tokens_width_tells_count_from_the_second_evaluation_on():
     shape, units = shape_of(TOY_BLOCK), (Unit("tokens", 0, 0, 1),)
-    memory = CacheMemory(MemoryBudget(2000, main=0), refreshes=3, stale=True)
+    memory = CacheMemory(MemoryBudget(2000, main=0), refreshes=3, key_refreshes=1)
     assert memory.choose(lambda form: [(shape, units)]) == PLAIN and memory.expected.total == 4 * 400 + 400
     memory.seen(800)    # of one block: twice as many as expected
     assert memory.choose(lambda form: [(shape, units)]) == HALF and memory.expected.total == 4 * 200 + 800
+
+
+def test_the_first_evaluation_has_the_keys_and_values_of_one_i_step_of_two():
+    shape, units = shape_of(TOY_BLOCK), (Unit("tokens", 0, 0, 1),)
+    memory = CacheMemory(MemoryBudget(10000), refreshes=3, key_refreshes=2)
+    memory.choose(lambda form: [(shape, units)])
+    assert memory.expected.keys_values == 2 * 400
+    memory.seen(400)    # as expected
+    memory.choose(lambda form: [(shape, units)])
+    assert memory.expected.keys_values == 2 * 400
+    memory.seen(800)
+    memory.choose(lambda form: [(shape, units)])
+    assert memory.expected.keys_values == 2 * 800
 
 
 def forecast_error(history: RunHistory | TokenHistory) -> float:
@@ -186,45 +204,47 @@ def test_a_token_computed_in_between_keeps_its_deviation_in_half_the_bytes():
 
 def test_what_is_kept_takes_on_another_form_in_mid_run():
     storage = Storage()
-    history, context = TokenHistory(0, storage=storage), AttentionContext(storage)
+    history, context = TokenHistory(0, storage=storage), AttentionContext(storage, 2)
     history.refresh(torch.ones(1, 2, 1), 0.9)
     history.refresh_some(torch.tensor([[3.0]]), 0.8, torch.tensor([1]))
-    context.store(0, torch.ones(1, 2, 1), torch.ones(1, 2, 1), None)
+    for tau in (0.9, 0.8):
+        context.store(0, torch.ones(1, 2, 1), torch.ones(1, 2, 1), None, tau)
     storage.form = AWAY
     history.keep_again()
     context.keep_again()
-    assert history.memory_bytes == 8 and context.memory_bytes == 16     # keys and values keep their own type
+    assert history.memory_bytes == 8 and context.memory_bytes == 32     # keys and values keep their own type
     assert history.add_forecast(torch.zeros(1, 2, 1), 0.5).flatten().tolist() == [1.0, 3.0]
 
 
 @GPU
+@pytest.mark.parametrize("refreshes", [1, 2])
 @pytest.mark.parametrize("form", [Form(half=True, off_device=True), Form(off_device=True)])
-def test_on_a_gpu_what_is_kept_lies_in_pinned_main_memory(form):
+def test_on_a_gpu_what_is_kept_lies_in_pinned_main_memory(form, refreshes):
     """Many blocks' worth of keys, values and updates, refreshed and used again and again, equal those that never left the GPU."""
     results = []
     for chosen in (Form(half=form.half), form):
         storage, random = Storage(), torch.Generator("cuda").manual_seed(0)
         storage.form = chosen
-        contexts = [AttentionContext(storage) for _ in range(8)]
+        contexts = [AttentionContext(storage, refreshes) for _ in range(8)]
         history = TokenHistory(1, storage=storage)
         found = []
         for tau in (0.9, 0.8, 0.7, 0.6, 0.5, 0.4):
             if tau in (0.9, 0.8, 0.5):
                 for context in contexts:
-                    context.store(0, *torch.randn(2, 2, 2000, 64, device="cuda", generator=random), None)
+                    context.store(0, *torch.randn(2, 2, 2000, 64, device="cuda", generator=random), None, tau)
                 history.refresh(torch.randn(2, 2000, 64, device="cuda", generator=random), tau)
                 continue
             index = TokenIndex(torch.randperm(2000, device="cuda", generator=random)[:100].expand(2, -1), 2000)
             for context, following in zip(contexts, [*contexts[1:], None]):
                 if following is not None:
                     following.send_for()
-                keys, values = context.extend(0, *torch.randn(2, 2, 100, 64, device="cuda", generator=random), index, 1)
+                keys, values = context.entries[0].with_computed(*torch.randn(2, 2, 100, 64, device="cuda", generator=random), index, 1, tau)
                 found.append((keys @ values.mT).square().mean())
             history.refresh_some(torch.randn(200, 64, device="cuda", generator=random), tau, index.flat)
             found.append(history.add_forecast(torch.zeros(2, 2000, 64, device="cuda"), tau).square().mean())
         results.append(torch.stack(found).cpu())
         if chosen is form:
-            kept = [tensor for context in contexts for entry in context.entries.values() for tensor in entry]
+            kept = [tensor for context in contexts for kept in context.entries[0].kept for tensor in kept]
             assert all(tensor.is_pinned() for tensor in (*kept, *history.whole.updates, history.deviation))
         storage.release()
     assert torch.equal(*results)

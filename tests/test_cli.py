@@ -93,7 +93,7 @@ def test_info_prints_what_a_predictor_file_holds(tmp_path):
         f"file: {file}",
         "kind: predictor (light) + LoRA repair + calibration",
         "fits: DiT: 3 x DiTBlock of 768 parameters (layout 0123456789ab)",
-        "settings: cache_ratio 0.9, forecast_order 1, last_blocks 1, context stale, score round-robin, shares uniform, corrector 0.3, forecast_reach 1.08",
+        "settings: cache_ratio 0.9, forecast_order 1, last_blocks 1, context forecast, score round-robin, shares uniform, corrector 0.3, forecast_reach 1.08",
         "interval: 4",
         "block shares: 1 0.333",
         "predictor parameters: 18",

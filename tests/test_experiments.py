@@ -10,6 +10,7 @@ from PIL import Image
 from tiny_dit import tiny_dit, tiny_dit_file
 
 from tokencache_core.__main__ import main
+from tokencache_core import context_table
 from tokencache_core.bench_ours import OURS
 from tokencache_core.dit_run import DiTRun
 from tokencache_core.learned import Learned
@@ -75,6 +76,21 @@ def test_settings_are_swept_beside_more_i_steps_in_the_same_time():
     assert all(2 <= row.more_i_steps <= 50 and row.speedup > 0 for row in (half, nothing))
 
 
+def test_contexts_are_set_beside_the_first():
+    model, labels, contexts = tiny_dit(), torch.tensor([0, 3]), ("stale", "forecast", "computed")
+    tried = context_table.combinations((0.5, 1.0), ("random",), (1,))
+    some, none = context_table.compare(model, labels, 7, tried, contexts, steps=12, i_steps=4)
+    assert [row.settings.cache_ratio for row in (some, none)] == [0.5, 1.0] and some.compute > none.compute == pytest.approx(4 / 12)
+    assert len(set(some.db.values())) == 3 and len(set(none.db.values())) == 1
+    assert some.gain_db["forecast"] == pytest.approx(some.db["forecast"] - some.db["stale"], abs=1e-4) and some.gain_db["stale"] == 0
+    kept = {context: some.memory_bytes[context] - some.memory_bytes["computed"] for context in contexts}
+    assert kept["forecast"] == 2 * kept["stale"] > 0 and len(set(none.memory_bytes.values())) == 1
+    heading, _, first, second = context_table.table((some, none), contexts)
+    assert heading.count("|") == first.count("|") == second.count("|") == 14 and first.startswith("| 0.5 | random | 1 |")
+    with pytest.raises(ValueError, match="context must be one of forecast, stale, computed"):
+        next(context_table.compare(model, labels, 7, tried, ("held",), steps=12, i_steps=4))
+
+
 @pytest.mark.parametrize(("setting", "values", "words"), [
     ("ratio", ["1"], "no setting 'ratio': choose one of cache-ratio,"),
     ("cache-ratio", ["2"], "cache-ratio: cache_ratio must lie between"),
@@ -125,6 +141,10 @@ def test_the_commands_print_tables_and_draw(tmp_path, capsys, monkeypatch):
     assert "| 8 steps of ddim, guidance 2 | 3 |" in capsys.readouterr().out
     assert main(["experiment", "settings", "--model", str(model), "--samples", "2", "--vary", "last-blocks=0,1"]) == 0
     assert "| last-blocks |" in (told := capsys.readouterr().out) and "| 1 |" in told
+    context = ["experiment", "context", "--model", str(model), "--samples", "2", "--steps", "6", "--i-steps", "3", "--cache-ratios", "0.5", "--orders", "1"]
+    assert main([*context, "--scores", "random,round-robin"]) == 0
+    assert "| stale | forecast | gain |" in (told := capsys.readouterr().out) and "| 0.5 | round-robin | 1 |" in told
+    assert main([*context, "--scores", "luck"]) == 2 and "score must be one of" in capsys.readouterr().err
     training = ["experiment", "training", "--model", str(model), "--samples", "2", "--batch", "1", "--steps", "8", "--last-blocks", "1"]
     assert main([*training, "--vary", "iterations=1,2"]) == 0
     printed = capsys.readouterr()

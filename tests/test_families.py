@@ -45,6 +45,10 @@ def test_b_recomputing_some_tokens_equals_the_full_pass(tiny: TinyModel):
         assert proof.error < 1e-5
 
 
+def test_b_holds_where_keys_and_values_are_held(tiny: TinyModel):
+    assert subset_error(tiny, context="stale") < 1e-5
+
+
 def test_b_fails_without_the_others_keys_and_values(tiny: TinyModel):
     assert subset_error(tiny, context="computed") > 1e-3
 

@@ -10,7 +10,7 @@ import pytest
 from comfy_server import ComfyServer, ServerError
 from workflow_to_api import PAGE_ONLY, name_widgets, read_workflow, to_api
 
-from tokencache_core.schedule import UniformSchedule
+from tokencache_core.automatic_schedule import usual_count
 
 FOLDER = Path(__file__).resolve().parent.parent / "example_workflows"
 EVERY = sorted(FOLDER.glob("*.json"))
@@ -119,9 +119,10 @@ def test_the_notes_count_the_i_steps_as_the_schedule_does(file: Path, object_inf
     workflow = read_workflow(file)
     prompt = to_api(workflow, object_info)
     (sampling,), (schedule,) = of_kind(prompt, "KSampler").values(), of_kind(prompt, "TokenCacheIStepScheduler").values()
-    steps, interval = sampling["steps"], schedule["interval"]
-    i_steps = len(UniformSchedule(interval, schedule["warmup"]).i_steps([1 - step / steps for step in range(steps)]))
+    assert (schedule["policy"], schedule["count"], schedule["speed_up"]) == ("automatic", 0, 0)
+    steps = sampling["steps"]
+    i_steps = usual_count(steps)
     text = notes(workflow)
     assert f"**{steps} steps of `{sampling['sampler_name']}`" in text and f"cfg {sampling['cfg']:g}" in text
-    assert f"**An I-step every {interval} steps:** {i_steps} of the {steps} compute everything" in text
+    assert f"**I-steps by themselves:** {i_steps} of the {steps} steps compute everything" in text
     assert f"the gain is at most {steps / i_steps:.1f} times" in text

@@ -17,7 +17,7 @@ from tokencache_pack.tokencache_core import session as session_module
 from tokencache_pack.tokencache_core.allocation import Unit
 from tokencache_pack.tokencache_core.history import lagrange_weights
 from tokencache_pack.tokencache_core.schedule import ExplicitSchedule, UniformSchedule
-from tokencache_pack.tokencache_core.settings import CacheSettings
+from tokencache_pack.tokencache_core.settings import CONTEXTS, CacheSettings
 
 EVERY_THIRD = UniformSchedule(interval=3, warmup=2)
 
@@ -52,7 +52,7 @@ def test_ratio_zero_is_bit_identical(tiny: TinyModel, split: bool, monkeypatch: 
 
 
 @pytest.mark.parametrize("together", [False, True])
-@pytest.mark.parametrize("context", ["stale", "computed"])
+@pytest.mark.parametrize("context", CONTEXTS)
 def test_gathering_every_token_changes_nothing(tiny: TinyModel, context: str, together: bool, monkeypatch: pytest.MonkeyPatch):
     def gather_all(counts, n_tokens, streams, same_tokens):
         assert same_tokens

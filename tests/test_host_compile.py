@@ -14,7 +14,7 @@ from tokencache_pack.nodes.nodes_cache import ApplyTokenCache
 from torch._dynamo.testing import CompileCounter
 from torch._dynamo.utils import counters
 
-APPLY = {"forecast_order": 1, "last_blocks": 0, "context": "stale", "score": "random", "shares": "uniform"}
+APPLY = {"forecast_order": 1, "last_blocks": 0, "context": "forecast", "score": "random", "shares": "uniform"}
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +57,7 @@ def both(tiny: TinyModel, counter: CompileCounter, cached_first: bool, cache_rat
 
 
 @pytest.mark.parametrize("cached_first", [True, False])
-@pytest.mark.parametrize(("cache_ratio", "context"), [(1.0, "stale"), (0.7, "computed"), (0.0, "stale")])
+@pytest.mark.parametrize(("cache_ratio", "context"), [(1.0, "forecast"), (0.7, "computed"), (0.0, "forecast")])
 def test_compiled_and_cached_is_cached(tiny, cached_first, cache_ratio, context, monkeypatch):
     monkeypatch.setitem(APPLY, "context", context)
     counter = CompileCounter()
@@ -78,10 +78,10 @@ def test_where_the_cache_reaches_into_attention_blocks_run_uncompiled_and_the_re
     model, handle = both(tiny, counter, cached_first, 0.7)
     expected = tiny.sample(plain, batch=2)
     assert (tiny.sample(model, batch=2) - expected).abs().max() <= 1e-5 * expected.abs().max()
-    assert counter.frame_count == compiled and "torch.compile was left out" in handle.latest().text()
+    assert counter.frame_count == compiled and "torch.compile was left out: computed tokens attend to the keys and values of all (context forecast)" in handle.latest().text()
 
 
-@pytest.mark.parametrize(("cache_ratio", "context"), [(1.0, "stale"), (0.7, "computed")])
+@pytest.mark.parametrize(("cache_ratio", "context"), [(1.0, "forecast"), (0.7, "computed")])
 def test_nothing_is_compiled_for_another_image_seed_prompt_or_run(tiny, cache_ratio, context, monkeypatch):
     monkeypatch.setitem(APPLY, "context", context)
     counter = CompileCounter()

@@ -106,7 +106,7 @@ def test_it_is_kept_in_the_file(tmp_path):
     assert list(loaded.forecasts) == [(0, 2)]
     ours, theirs = module.state_dict(), loaded.forecasts[0, 2].state_dict()
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
-    user = CacheSettings(cache_ratio=0.5, order=0, last_blocks=3, reach=1.5, seed=9)
+    user = CacheSettings(cache_ratio=0.5, order=0, last_blocks=3, context="computed", reach=1.5, seed=9)
     assert loaded.apply_to(user) == replace(settings, seed=9)
 
 

@@ -13,7 +13,7 @@ from workflow_page import TINY, WorkflowPage, check_run, missing, workflow_page
 from workflow_to_api import read_workflow
 
 FOLDER = Path(__file__).resolve().parent / "old_workflows"
-LATER = {"corrector": 0.3, "memory_budget_gb": 0.0, "forecast_reach": 1.08}    # what the node's defaults add
+LATER = {"corrector": 0.3, "memory_budget_gb": 0.0, "forecast_reach": 1.08, "calibrate_on_first_run": False}    # what the node's defaults add
 APPLY = {"cache_ratio": 1, "forecast_order": 2, "last_blocks": 0, "context": "stale", "score": "staleness", "shares": "early", **LATER}
 MEANT = {   # file -> node -> widget -> value
     "quick_start": {

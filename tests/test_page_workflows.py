@@ -16,6 +16,7 @@ from workflow_to_api import read_workflow, to_api
 
 FOLDER = Path(__file__).resolve().parent.parent / "example_workflows"
 EVERY = sorted(FOLDER.glob("*.json"))
+PLACES = f"{__name__}_places"
 STEPS = 14     # enough for a report to have no more to say than of a usual run
 SHORT = {    # workflow -> what makes it a short run of a small model, or where a predictor binds it to the pack's own, of one picture
     "quick_start": {
@@ -28,7 +29,7 @@ SHORT = {    # workflow -> what makes it a short run of a small model, or where 
         "Train Cache Predictor": {"steps": STEPS, "minutes": 0.02, "save_as": __name__},
     },
     "calibrate_and_tune": {
-        **TINY, "Classes of the four pictures": {"label": "0, 1"}, "Calibrate I-Steps": {"steps": STEPS, "runs": 1}, "I-Step Scheduler": {"count": 4},
+        **TINY, "Classes of the four pictures": {"label": "0, 1"}, "Calibrate I-Steps": {"steps": STEPS, "i_steps": 4, "save_as": PLACES},
         "Tune TokenCache": {"steps": STEPS, "goal": "psnr", "value": 5, "minutes": 1, "save_as": __name__},
         "KSampler, calibrated": {"steps": STEPS}, "KSampler, tuned": {"steps": STEPS},
     },
@@ -56,9 +57,9 @@ def page(comfy_server: ComfyServer) -> Iterator[WorkflowPage]:
 
 @pytest.fixture
 def no_files_left(comfy_server: ComfyServer) -> Iterator[None]:
-    """Of what a run writes where the server keeps predictors and presets."""
+    """Of what a run writes where the server keeps predictors, presets and calibrations."""
     folder = comfy_server.comfyui / "models" / "tokencache"
-    written = [folder / f"{__name__}{suffix}" for suffix in (".safetensors", ".json")]
+    written = [folder / name for name in (f"{__name__}.safetensors", f"{__name__}.json", f"{PLACES}.json")]
     for file in written:
         file.unlink(missing_ok=True)
     yield

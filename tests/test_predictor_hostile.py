@@ -115,7 +115,7 @@ HOSTILE: list[tuple[str, Damage, str]] = [
     ("reach", put("settings", "reach", -0.5), "reach must lie between 0 .* not -0.5"),
     ("order float", put("settings", "order", 1.0), "order must be a whole number"),
     ("last blocks", put("settings", "last_blocks", -1), "last_blocks must be a whole number from 0"),
-    ("context", put("settings", "context", "fresh"), "context must be one of stale, computed"),
+    ("context", put("settings", "context", "fresh"), "context must be one of forecast, stale, computed"),
     ("context list", put("settings", "context", ["stale"]), "context must be a text"),
     ("context long", put("settings", "context", "x" * 41), "context must be a text of at most 40"),
     # interval and shares

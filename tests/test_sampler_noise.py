@@ -8,7 +8,8 @@ import comfy.samplers
 import pytest
 import torch
 from tiny_models import tiny_dit
-from tokencache_pack.nodes.sampler_noise import adds_noise, sampler_name
+from tokencache_pack.nodes.sampler_kind import sampler_name
+from tokencache_pack.nodes.sampler_noise import adds_noise
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,9 @@ from tiny_predictor import tiny_predictor
 from tokencache_core.known_models import known_places
 from tokencache_core.schedule import (
     CountSchedule, ErrorBoundSchedule, ExplicitSchedule, PercentileSchedule, Schedule, SpeedupSchedule, TwoPhaseSchedule,
-    UniformSchedule, parse_steps, schedule_from_choices,
+    UniformSchedule,
 )
+from tokencache_core.schedule_choices import parse_steps, schedule_from_choices
 
 TEN = [1 - i / 10 for i in range(10)]
 

@@ -164,4 +164,4 @@ def test_the_space_holds_the_known_caches():
         choices = space(12, corrects)
         assert choices[0] is OURS and set(CORNERS) < set(choices) and len({choice.name for choice in choices}) == len(choices)
         kinds = {(choice.settings.order, choice.settings.cache_ratio, choice.settings.last_blocks > 0, choice.settings.context) for choice in choices}
-        assert {(0, 1.0, False, "stale"), (2, 0.9, False, "computed"), (2, 0.9, True, "stale"), (2, 1.0, True, "stale")} <= kinds
+        assert {(0, 1.0, False, "forecast"), (2, 0.9, False, "computed"), (2, 0.9, True, "forecast"), (2, 1.0, True, "forecast")} <= kinds

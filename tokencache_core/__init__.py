@@ -17,7 +17,7 @@ a P-step `allocation` says how many tokens each block computes, and `plan` which
 trained `cache_predictor` (`predicted_plan`).
 
 *A block* on a P-step, or a run of neighbours that compute the same tokens or none (`block_runs`), is `block_step.compute_or_reuse`: the
-paper's equation. A run has one update, the sum of its blocks'. Computed tokens attend to every token's last known keys and values (`context`).
+paper's equation. A run has one update, the sum of its blocks'. Computed tokens attend to every token's keys and values, the others' forecast (`context`).
 
 *A token* that is not computed takes its input plus its cached update, held or extrapolated through the last I-steps
 (`history`), and where a whole run of blocks reuses, corrected by a `learned_forecast`.

@@ -33,7 +33,7 @@ def attention(
     """Multi-head attention of q (B, N, H*d) over k, v (B, M, H*d), returning (B, N, H*d).
 
     A callable under `transformer_options["optimized_attention_override"]` is called instead, with the
-    plain function first, exactly as ComfyUI does: this is where the engine swaps in stale keys and values.
+    plain function first, exactly as ComfyUI does: this is where the engine puts the other tokens' keys and values in.
     """
     override = (transformer_options or {}).get(OVERRIDE_KEY)
     if override is None:

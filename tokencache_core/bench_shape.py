@@ -27,8 +27,8 @@ SIZES = {"S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16), "XL": (1152
 VAE_FACTOR = 8
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 CFG_ROWS = 2  # every image takes a conditional and an unconditional row
-SETTINGS = CacheSettings(cache_ratio=0.9, order=1, last_blocks=4, context="stale", shares="uniform")
-VARIANTS = (SETTINGS, replace(SETTINGS, context="computed"), replace(SETTINGS, shares="early"))
+SETTINGS = CacheSettings(cache_ratio=0.9, order=1, last_blocks=4, context="forecast", shares="uniform")
+VARIANTS = (SETTINGS, replace(SETTINGS, context="stale"), replace(SETTINGS, context="computed"), replace(SETTINGS, shares="early"))
 STEPS, I_STEPS, FULL_STEPS = 5, (0, 1, 3), 2  # I I P I P: a forecast of order 1 needs two refreshes
 
 

@@ -4,7 +4,8 @@ Per set of batch rows a run keeps
 - of neighbouring blocks that reuse everything, one history: an update (R, N, D) a refresh, of image tokens and text;
 - of neighbouring blocks that compute the same tokens, the same of the tokens they compute some of, and one more update, how far the
   tokens computed since have moved away from the forecast;
-- of every block that computes some tokens, the keys and values of all of them, where the context is "stale".
+- of every block that computes some tokens, the keys and values of all of them, of one I-step where the context is "stale", of two where it
+  is "forecast".
 """
 
 from __future__ import annotations
@@ -70,8 +71,8 @@ class Kept:
         return Kept(self.updates + other.updates, self.keys_values + other.keys_values, max(self.working, other.working))
 
 
-def kept_by(shape: RowsShape, units: Sequence[Unit], form: Form, refreshes: int, stale: bool) -> Kept:
-    """What rows of this shape keep. units: one entry a block. refreshes: kept of an update. stale: the context is."""
+def kept_by(shape: RowsShape, units: Sequence[Unit], form: Form, refreshes: int, key_refreshes: int) -> Kept:
+    """What rows of this shape keep. units: one entry a block. refreshes, key_refreshes: kept of an update, and of keys and values."""
     kept = Kept()
     for unit in dict.fromkeys(units):
         spec = shape.specs[unit.first]
@@ -82,18 +83,19 @@ def kept_by(shape: RowsShape, units: Sequence[Unit], form: Form, refreshes: int,
         image_alone = spec.text is not None and (some or spec.text_output is None)  # where some are computed, a second stream always is
         cached = shape.image if image_alone else attended
         update = shape.rows * cached * shape.width * form.update_bytes
-        of_block = 2 * shape.rows * attended * shape.width * shape.number_bytes if some and stale else 0
+        of_block = 2 * shape.rows * attended * shape.width * shape.number_bytes if some and key_refreshes else 0
         blocks = unit.last - unit.first + 1
-        # at one time there are an update in use and the next, and the keys and values of the last block, of this one and of the next
-        kept += Kept((refreshes + some) * update, blocks * of_block, 2 * update + 3 * of_block)
+        # at one time there are an update in use and the next, and the keys and values kept by this block and the next, and those of the last
+        # on their way out; where they are forecast, the forecast as well
+        kept += Kept((refreshes + some) * update, blocks * key_refreshes * of_block, 2 * update + 3 * key_refreshes * of_block)
     return kept
 
 
 class CacheMemory:
     """A run's budget, the form that it led to and what is expected. tell: hears of it in words, before anything is stored."""
 
-    def __init__(self, budget: MemoryBudget, refreshes: int, stale: bool) -> None:
-        self.budget, self.refreshes, self.stale = budget, refreshes, stale
+    def __init__(self, budget: MemoryBudget, refreshes: int, key_refreshes: int) -> None:
+        self.budget, self.refreshes, self.key_refreshes = budget, refreshes, key_refreshes
         self.form = FORMS[0]
         self.expected, self.rows = Kept(), 0
         self.most = 0       # bytes expected at one time
@@ -101,9 +103,9 @@ class CacheMemory:
         self.tell: Callable[[str], None] = lambda words: None
 
     def seen(self, keys_values: int) -> None:
-        """The bytes of all keys and values, after the first evaluation: a block may have more, or smaller ones, than its tokens' width tells."""
+        """The bytes of all keys and values after the first evaluation, of one I-step: a block may have more, or smaller ones, than its tokens' width tells."""
         if keys_values and self.expected.keys_values:
-            self.scale *= keys_values / self.expected.keys_values
+            self.scale *= keys_values * self.key_refreshes / self.expected.keys_values
 
     def choose(self, sets: Callable[[Form], list[tuple[RowsShape, Sequence[Unit]]]]) -> Form:
         """The mildest form, no milder than before, in which all sets of rows fit; where none does, the smallest. sets: in a form."""
@@ -119,7 +121,7 @@ class CacheMemory:
         return chosen
 
     def _kept(self, sets: list[tuple[RowsShape, Sequence[Unit]]], form: Form) -> Kept:
-        kept = sum((kept_by(shape, units, form, self.refreshes, self.stale) for shape, units in sets), Kept())
+        kept = sum((kept_by(shape, units, form, self.refreshes, self.key_refreshes) for shape, units in sets), Kept())
         if self.scale == 1:
             return kept
         return Kept(kept.updates, round(kept.keys_values * self.scale), round(kept.working * max(1, self.scale)))

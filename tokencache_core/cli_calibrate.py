@@ -19,7 +19,8 @@ from .fingerprint import fingerprint_of
 from .noise_time import noise_time
 from .place_calibration import SUFFIX, PlaceCalibration, save_calibration
 from .predictor_file import PredictorFileError, save_trained_cache
-from .schedule import UniformSchedule, parse_steps
+from .schedule import UniformSchedule
+from .schedule_choices import parse_steps
 from .settings import CacheSettings
 from .trained_cache import TrainedCache
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from . import cli_generality, quantisation_table, robustness, settings_sweep, training_sweep
+from . import cli_generality, context_table, quantisation_table, robustness, settings_sweep, training_sweep
 from .bench_ours import OURS
 from .bench_shape import parse_shape, random_dit
 from .cli_checks import CommandError, Help, check_writable, device_named, model_and_names, number_in, predictor_for, whole_number
@@ -22,6 +23,7 @@ from .cli_sigmas import add_sigma_arguments, sigma_schedule_of
 from .dit import DiT
 from .drawn_runs import HELD_OUT_SEEDS, labels_apart
 from .learned import Learned
+from .noise_schedule import TRAIN_STEPS
 from .quantised import VARIANTS, compressed
 from .redundancy import measure_redundancy
 from .redundancy_chart import draw_redundancy
@@ -55,6 +57,18 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     settings.add_argument("--i-steps", type=whole_number(2, 50), default=12, metavar="N", help="of 50")
     settings.add_argument("--shares", choices=SHARES, default="uniform", help="where in depth tokens are computed")
 
+    context = which.add_parser(
+        "context", formatter_class=Help, help="what should computed tokens attend to?",
+        description="Tokens in every block, attending to each of the contexts: likeness to the full run, a P-step's time, the cache's memory.",
+    )
+    context.add_argument("--contexts", type=_list_of(str), default=("stale", "forecast"), metavar="LIST", help="the others are set beside the first")
+    context.add_argument("--cache-ratios", type=_list_of(number_in(0, 1)), default=(0.9, 0.7), metavar="R,R...")
+    context.add_argument("--scores", type=_list_of(str), default=("staleness", "random"), metavar="LIST", help="how the computed tokens are chosen")
+    context.add_argument("--orders", type=_list_of(whole_number(0)), default=(2, 1), metavar="LIST", help="of the forecast of updates")
+    context.add_argument("--steps", type=whole_number(2, TRAIN_STEPS), default=50, metavar="N", help="denoise steps")
+    context.add_argument("--i-steps", type=whole_number(1), default=12, metavar="N", help="of them")
+    context.add_argument("--samples", type=whole_number(2), default=8, metavar="N", help="all in one batch, of classes kept from training")
+
     training = which.add_parser(
         "training", formatter_class=Help, help="what does one choice of the training give, value by value?",
         description="Train anew for each value of one choice, and sample with the result, beside the same time spent on more I-steps.",
@@ -83,9 +97,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         each.add_argument("--samples", type=whole_number(1), default=6, metavar="N", help="of classes kept from training")
         add_sigma_arguments(each)
 
-    for each in (redundancy, conditions, settings, training, source):
+    for each in (redundancy, conditions, settings, context, training, source):
         each.add_argument("--model", required=each is not source, metavar="FILE", help="a DiT as .safetensors or .pt (see `info`)")
-    for each in (redundancy, conditions, settings, training, quantisation):
+    for each in (redundancy, conditions, settings, context, training, quantisation):
         each.add_argument("--device", default="cpu", help="cpu or cuda")
 
 
@@ -94,7 +108,8 @@ def run(args: argparse.Namespace) -> None:
         cli_generality.run(args)
         return
     asked = {
-        "redundancy": _redundancy, "robustness": _robustness, "settings": _settings, "training": _training, "quantisation": _quantisation,
+        "redundancy": _redundancy, "robustness": _robustness, "settings": _settings, "context": _context, "training": _training,
+        "quantisation": _quantisation,
     }
     device = device_named(args.device)
     try:
@@ -138,6 +153,15 @@ def _settings(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | Non
     _print_sweep(args, model, names, setting, tried)
 
 
+def _context(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None) -> None:
+    rows = context_table.compare(
+        model, _held_out_labels(args, model, names), HELD_OUT_SEEDS, context_table.combinations(args.cache_ratios, args.scores, args.orders),
+        args.contexts, args.steps, args.i_steps,
+    )
+    for line in context_table.table(rows, args.contexts):
+        print(line, flush=True)
+
+
 def _training(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None) -> None:
     setting, values = args.vary
     tried = training_sweep.trials(setting, values, training_sweep.Trial(plan_of(args), None, args.minutes))
@@ -174,6 +198,10 @@ def _setting_and_values(text: str) -> tuple[str, list[str]]:
     if not values:
         raise argparse.ArgumentTypeError(f"must be a setting and its values, such as cache-ratio=0.8,0.9, not '{text}'")
     return setting, values.split(",")
+
+
+def _list_of(parsed: Callable[[str], Any]) -> Callable[[str], tuple]:
+    return lambda text: tuple(map(parsed, text.split(",")))
 
 
 def _of_predictor(args: argparse.Namespace, model: DiT, otherwise: CacheSettings) -> tuple[CacheSettings, Learned]:

@@ -27,9 +27,8 @@ from .noise_schedule import TRAIN_STEPS
 from .picture_grid import picture_grid, save_png
 from .report import Report
 from .sampling import SOLVERS, sample, starting_noise
-from .schedule import (
-    CountSchedule, ErrorBoundSchedule, ExplicitSchedule, Schedule, SpeedupSchedule, UniformSchedule, parse_steps,
-)
+from .schedule import CountSchedule, ErrorBoundSchedule, ExplicitSchedule, Schedule, SpeedupSchedule, UniformSchedule
+from .schedule_choices import parse_steps
 from .settings import CONTEXTS, MAX_REACH, SCORES, SHARES, CacheSettings
 from .trained_cache import TrainedCache
 

@@ -1,6 +1,6 @@
-"""What the computed tokens attend to: every token's keys and values, the uncomputed ones' from their last refresh.
+"""What the computed tokens attend to: every token's keys and values, the uncomputed ones' held or forecast (keys_values.py).
 
-Region-adaptive sampling (RAS, arXiv 2502.10389) does this too; against attention among the computed tokens alone it
+Region-adaptive sampling (RAS, arXiv 2502.10389) holds them; against attention among the computed tokens alone it
 is worth many decibels (docs/experiments.md).
 """
 
@@ -9,9 +9,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from .keys_values import KeysValues
 from .mixed_tokens import MixedTokens
 from .storage import Storage
 from .token_index import TokenIndex
@@ -22,35 +22,27 @@ class AttentionContext:
 
     A call is among the block's own tokens when its keys are as many as the image tokens, or image and text tokens: cross-attention
     has other lengths, and keeps them on P-steps. Tokens are counted by dimension 1 of k and v, or by dimension 2 where heads are split
-    off (`skip_reshape`).
+    off (`skip_reshape`). refreshes: as KeysValues has it.
     """
 
-    def __init__(self, storage: Storage) -> None:
-        self.storage = storage
-        self.entries: dict[int, tuple[Tensor, Tensor]] = {}
+    def __init__(self, storage: Storage, refreshes: int) -> None:
+        self.storage, self.refreshes = storage, refreshes
+        self.entries: dict[int, KeysValues] = {}
         self.masks: dict[int, Tensor | None] = {}
-        self.device = torch.device("cpu")   # of the blocks
 
-    def store(self, call: int, k: Tensor, v: Tensor, mask: Tensor | None) -> None:
-        self.device, (keys, values) = k.device, self.entries.get(call, (None, None))
-        self.entries[call], self.masks[call] = (self.storage.keep_copy(k, keys), self.storage.keep_copy(v, values)), mask
+    def store(self, call: int, k: Tensor, v: Tensor, mask: Tensor | None, tau: float, spacing: float = 0.0) -> None:
+        self.entries.setdefault(call, KeysValues(self.storage, self.refreshes)).refresh(k, v, tau, spacing)
+        self.masks[call] = mask
 
     def send_for(self) -> None:
         """The block will soon be called: let keys and values that lie elsewhere come."""
-        for kept in (tensor for entry in self.entries.values() for tensor in entry):
-            self.storage.send_for(kept, self.device)
-
-    def extend(self, call: int, k: Tensor, v: Tensor, computed: TokenIndex | MixedTokens, dim: int) -> tuple[Tensor, Tensor]:
-        """The computed tokens' k, v written over their old rows; returns the keys and values of all tokens."""
-        kept = self.entries[call]
-        keys, values = (self.storage.fetch(tensor, k.device) for tensor in kept)
-        extended = computed.scatter_(keys, k, dim), computed.scatter_(values, v, dim)
-        self.entries[call] = self.storage.keep(keys, kept[0]), self.storage.keep(values, kept[1])
-        return extended
+        for entry in self.entries.values():
+            entry.send_for()
 
     def keep_again(self) -> None:
         """In the storage's present form."""
-        self.entries = {call: (self.storage.keep(keys), self.storage.keep(values)) for call, (keys, values) in self.entries.items()}
+        for entry in self.entries.values():
+            entry.keep_again()
 
     def mask(self, call: int, computed: TokenIndex) -> Tensor | None:
         """The mask (..., queries or 1, keys) of all keys, its queries cut to those of the computed tokens."""
@@ -63,18 +55,22 @@ class AttentionContext:
 
     @property
     def memory_bytes(self) -> int:
-        return sum(k.nbytes + v.nbytes for k, v in self.entries.values())
+        return sum(entry.memory_bytes for entry in self.entries.values())
 
 
 class AttentionTap:
     """Counts one block's attention calls and passes them through its context; used for one block call, then dropped.
 
     image, joint: the tokens computed, of the image and as an attention over text and image counts them. On an I-step, where keys and
-    values are stored, they are the numbers of all of these tokens.
+    values are stored, they are the numbers of all of these tokens. tau: of the evaluation; spacing: refreshes no further apart count as one.
     """
 
-    def __init__(self, context: AttentionContext, image: TokenIndex | MixedTokens | int, joint: TokenIndex | MixedTokens | int) -> None:
-        self.context, self.image, self.joint, self.calls, self.seconds = context, image, joint, 0, 0.0
+    def __init__(
+        self, context: AttentionContext, image: TokenIndex | MixedTokens | int, joint: TokenIndex | MixedTokens | int, tau: float,
+        spacing: float,
+    ) -> None:
+        self.context, self.image, self.joint, self.tau, self.spacing = context, image, joint, tau, spacing
+        self.calls, self.seconds = 0, 0.0
 
     def __call__(self, attention: Any, q: Tensor, k: Tensor, v: Tensor, heads: int, *args: Any, **kwargs: Any) -> Tensor:
         """An `optimized_attention_override`: the attention function comes first, then its own arguments, the mask fifth or by name."""
@@ -82,9 +78,9 @@ class AttentionTap:
         dim = 2 if kwargs.get("skip_reshape") else 1
         if isinstance(self.image, int):
             if k.shape[dim] in (self.image, self.joint):
-                self.context.store(call, k, v, kwargs.get("mask", args[0] if args else None))
+                self.context.store(call, k, v, kwargs.get("mask", args[0] if args else None), self.tau, self.spacing)
         elif (computed := self._computed(call, k.shape[dim])) is not None:
-            k, v = self.context.extend(call, k, v, computed, dim)
+            k, v = self.context.entries[call].with_computed(k, v, computed, dim, self.tau, self.spacing)
             if isinstance(computed, TokenIndex) and (mask := self.context.mask(call, computed)) is not None:
                 args, kwargs = args[1:], {**kwargs, "mask": mask}
                 if args:    # those after the mask keep their places

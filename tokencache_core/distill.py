@@ -1,7 +1,7 @@
 """Follow a cached run and, after every window of P-steps, see how far it has come from the plain model's run.
 
 The run is the student's own: its states, its histories, its I-steps. So whatever is learned from its deviation is learned
-on what inference will meet, forecasts and stale keys and values included (on-policy distillation; the same reason as in
+on what inference will meet, forecast updates, keys and values included (on-policy distillation; the same reason as in
 DAgger, arXiv 1011.0686). And it is the deviation of the whole run so far that counts. The error of single steps, or of
 single windows, is a poor guide: a correction that halves it by leaning one way adds up over the run (docs/experiments.md). The paper's
 loss, which is that error, can be chosen all the same. What it cannot say is what the rest of the run will make of a deviation: that

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -50,9 +50,12 @@ class Fingerprint:
         return "same" if _agree(self.weights, model.weights) else "other weights"
 
 
-def fingerprint_of(name: str, blocks: Sequence[nn.Module]) -> Fingerprint:
-    """Of a model called `name` ("DiT") by all its blocks, in order, on any device and in any type."""
-    return Fingerprint(_architecture(name, blocks), _weights([blocks[0], blocks[-1]] if len(blocks) else []))
+def fingerprint_of(name: str, blocks: Sequence[nn.Module], original: Callable[[Tensor], Tensor] = lambda parameter: parameter) -> Fingerprint:
+    """Of a model called `name` ("DiT") by all its blocks, in order, on any device and in any type.
+
+    original: gives a parameter as the model's file has it, where a host has changed it for a while.
+    """
+    return Fingerprint(_architecture(name, blocks), _weights([blocks[0], blocks[-1]] if len(blocks) else [], original))
 
 
 def _parameters(block: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -74,9 +77,9 @@ def _architecture(name: str, blocks: Sequence[nn.Module]) -> str:
     return f"{name}: {' + '.join(runs) or 'no blocks'} (layout {layout.hexdigest()[:12]})"
 
 
-def _weights(blocks: Sequence[nn.Module]) -> str:
+def _weights(blocks: Sequence[nn.Module], original: Callable[[Tensor], Tensor]) -> str:
     """Values spread evenly over all parameters of `blocks`, one block after the other."""
-    parameters = [parameter for block in blocks for _, parameter in _parameters(block)]
+    parameters = [original(parameter) for block in blocks for _, parameter in _parameters(block)]
     total = sum(parameter.shape.numel() for parameter in parameters)
     count = min(SAMPLES, total)
     places = torch.tensor([(2 * i + 1) * total // (2 * count) for i in range(count)], dtype=torch.long)

@@ -205,11 +205,12 @@ class Forward:
     @contextmanager
     def _tapped(self, block_index: int, image: TokenIndex | MixedTokens | int, joint: TokenIndex | MixedTokens | int) -> Iterator[None]:
         """image, joint: as AttentionTap has them."""
-        if self.session.settings.context == "stale":
+        if refreshes := self.session.settings.key_refreshes:
             contexts = self.rows.contexts
             if not isinstance(image, int) and block_index + 1 in contexts:
                 contexts[block_index + 1].send_for()
-            self.tap = AttentionTap(contexts.setdefault(block_index, AttentionContext(self.session.storage)), image, joint)
+            context = contexts.setdefault(block_index, AttentionContext(self.session.storage, refreshes))
+            self.tap = AttentionTap(context, image, joint, self.evaluation.tau, self.evaluation.spacing)
         try:
             yield
         finally:

@@ -31,6 +31,18 @@ def lagrange_weights(nodes: list[float], tau: float) -> list[float]:
     return weights
 
 
+def slot_of(taus: Sequence[float], tau: float, spacing: float, most: int) -> int:
+    """Which of the refreshes kept at `taus`, `most` at a time, one at `tau` replaces; len(taus): none.
+
+    One no further than `spacing` from `tau`: nodes that near would turn rounding into huge weights. Else, where there are as many as
+    are kept, the one furthest from `tau`.
+    """
+    distances = [abs(kept - tau) for kept in taus]
+    if distances and min(distances) <= spacing:
+        return distances.index(min(distances))
+    return len(taus) if len(taus) < most else distances.index(max(distances))
+
+
 def _checkpointed(function: Callable[..., Tensor], *args: Tensor) -> Tensor:
     """In training a history's updates are kept anyhow; what is made of them on every P-step need not be."""
     return checkpoint(function, *args, use_reentrant=False) if torch.is_grad_enabled() else function(*args)
@@ -62,18 +74,8 @@ class RunHistory:
         self.device = torch.device("cpu")   # on which they are made and used
 
     def refresh(self, update: Tensor, tau: float, spacing: float = 0.0) -> None:
-        """Keep `update` (owned by the history from here on).
-
-        It replaces one kept no further than `spacing` from `tau`: nodes that near would turn rounding into huge weights.
-        Else, where the history is full, it replaces the one kept furthest from `tau`.
-        """
-        distances = [abs(kept - tau) for kept in self.taus]
-        if distances and min(distances) <= spacing:
-            slot = distances.index(min(distances))
-        elif len(self.taus) <= self.order:
-            slot = len(self.taus)
-        else:
-            slot = distances.index(max(distances))
+        """Keep `update` (owned by the history from here on), in place of one that `slot_of` names."""
+        slot = slot_of(self.taus, tau, spacing, self.order + 1)
         self.device, self.newest = update.device, tau
         replaced = self.updates[slot] if slot < len(self.updates) else None
         self.taus[slot : slot + 1] = [tau]

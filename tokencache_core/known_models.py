@@ -1,7 +1,7 @@
 """Where I-steps should lie in a run of a model that nobody has calibrated: where known models would have them.
 
 The runs of models as different as we have resemble each other enough that places found on the record of one serve another (docs/experiments.md). What
-ships is the mean record of each of a few, at many noise times; a run's own steps are read off between them, and the search is that of a calibration.
+ships are the directions of a few samples of each, at many noise times; a run's own steps are read off between them, and the search is that of a calibration.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .run_record import RunRecord, noise_of
 from .run_simulator import RunSimulator
 from .settings import CacheSettings
 
-FILE = Path(__file__).with_name("known_models.safetensors")     # times (n,), rising; products (models, n, n); both float64
+FILE = Path(__file__).with_name("known_models.safetensors")     # times (n,) float64, rising; directions (samples, n, n) float32, each in n coordinates of its own
 MOST_STEPS = 60     # of a run in which places are searched for
 NEAREST = 4     # known times that a direction is read off from, by the polynomial through them
 
@@ -32,11 +32,11 @@ def known_places(count: int, taus: Sequence[float], warmup: int = 1) -> Places:
 
 
 def known_record(taus: Sequence[float]) -> RunRecord:
-    """What a whole run at the noise times `taus` would tell: one sample for each known model."""
-    times, products = _known()
-    weights = np.stack([_read_off(times, min(max(tau, times[0]), times[-1])) for tau in taus])
+    """What a whole run at the noise times `taus` would tell, of samples of known models."""
+    times, directions = _known()
+    read_off = np.stack([_read_off(times, min(max(tau, times[0]), times[-1])) for tau in taus]) @ directions
     moves = np.diff([*(noise_of(tau) for tau in taus), 0.0])
-    return RunRecord(tuple(taus), moves, weights @ products @ weights.T)
+    return RunRecord(tuple(taus), moves, read_off @ read_off.transpose(0, 2, 1))
 
 
 @lru_cache(maxsize=256)
@@ -55,7 +55,7 @@ def _searched(count: int, taus: tuple[float, ...], warmup: int) -> Places:
 @lru_cache(maxsize=1)
 def _known() -> tuple[np.ndarray, np.ndarray]:
     tensors = load_file(FILE)
-    return tensors["times"], tensors["products"]
+    return tensors["times"], tensors["directions"].astype(np.float64)
 
 
 def _read_off(times: np.ndarray, tau: float) -> np.ndarray:

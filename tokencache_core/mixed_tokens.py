@@ -35,6 +35,10 @@ class MixedTokens:
 
         return MixedTokens(joint(self.weights), joint(self.chosen))
 
+    def gather(self, x: Tensor, dim: int = 1) -> Tensor:
+        """What x has of the tokens that are computed: all."""
+        return x
+
     def mix(self, reused: Tensor, computed: Tensor) -> Tensor:
         """The paper's a f + (1 - a) cached, for tokens (R, N, D)."""
         return torch.lerp(reused, computed.to(reused.dtype), self.weights[..., None].to(reused.dtype))

@@ -29,19 +29,28 @@ def proposals(record: RunRecord, settings: CacheSettings, corrected: bool, wante
 
     corrected: by the settings' corrector.
     """
+    counts = _counts(record, wanted)
+    found = {SIMULATED: simulated_places(record, settings, corrected, wanted), KNOWN: {count: known_places(count, record.taus) for count in counts}}
+    return found | {f"errors fading above sigma {damping:g}": _family(record, settings, corrected, counts, damping) for damping in FADINGS}
+
+
+def simulated_places(record: RunRecord, settings: CacheSettings, corrected: bool, wanted: tuple[int, ...] = ()) -> Family:
+    """Those that simulation alone proposes: for the run and known models together, with errors fading in the mean of all ways."""
     with_known = replace(record, products=np.concatenate([record.products, known_record(record.taus).products]))
-    counts = sorted({1 + (record.steps - 2) * part // (MOST_COUNTS - 1) for part in range(MOST_COUNTS)} | set(wanted))
+    return _family(with_known, settings, corrected, _counts(record, wanted), *DAMPINGS)
 
-    def family(of: RunRecord, *dampings: float) -> Family:
-        corrector = settings.corrector if corrected else 0.0
-        simulator, found = RunSimulator(of, order=settings.order, reach=settings.reach, corrector=corrector, dampings=dampings), {1: (0,)}
-        for before, count in zip(counts, counts[1:]):
-            starts = [_more(found[before], count, record.steps)]
-            found[count] = best_places(count, record.taus, simulator.errors_db, starts=starts)
-        return found
 
-    found = {SIMULATED: family(with_known, *DAMPINGS), KNOWN: {count: known_places(count, record.taus) for count in counts}}
-    return found | {f"errors fading above sigma {damping:g}": family(record, damping) for damping in FADINGS}
+def _counts(record: RunRecord, wanted: tuple[int, ...]) -> list[int]:
+    return sorted({1 + (record.steps - 2) * part // (MOST_COUNTS - 1) for part in range(MOST_COUNTS)} | set(wanted))
+
+
+def _family(record: RunRecord, settings: CacheSettings, corrected: bool, counts: list[int], *dampings: float) -> Family:
+    corrector = settings.corrector if corrected else 0.0
+    simulator, found = RunSimulator(record, order=settings.order, reach=settings.reach, corrector=corrector, dampings=dampings), {1: (0,)}
+    for before, count in zip(counts, counts[1:]):
+        starts = [_more(found[before], count, record.steps)]
+        found[count] = best_places(count, record.taus, simulator.errors_db, starts=starts)
+    return found
 
 
 def _more(places: Places, count: int, steps: int) -> Places:

@@ -60,7 +60,8 @@ class RunConditions:
 
 @dataclass(frozen=True)
 class Report:
-    """A finished run. settings, learned: what it ran with, in words; nothing learned: empty. latent: that it sampled.
+    """A finished run. settings, learned: what it ran with, in words; nothing learned: empty. latent: that it sampled. placed: why its I-steps
+    lie where they do, in words; empty: as the user placed them. teaches: it was computed whole, so that later runs' I-steps lie better.
 
     memory_bytes: the most that the cache held at one time; expected_bytes: the same, as told before anything was stored. storage: in what
     form it was held.
@@ -75,6 +76,8 @@ class Report:
     expected_bytes: int = 0
     storage: str = ""
     conditions: RunConditions = RunConditions()
+    placed: str = ""
+    teaches: bool = False
 
     @property
     def seconds(self) -> float:
@@ -141,6 +144,7 @@ class Report:
             f"{self.speedup_estimate:.2f}x faster than uncached (estimate from this run's own I-steps)",
             f"compute: {self.compute:.1%} of the block-tokens",
             f"steps: {kinds} ({len(i_seconds)} I-steps, {len(p_seconds)} P-steps)",
+            *([f"I-steps: {self.placed}"] if self.placed else []),
             f"time: I-step {median(i_seconds) * 1000:.1f} ms" + (f", P-step {median(p_seconds) * 1000:.1f} ms" if p_seconds else ""),
             f"memory held by the cache: {in_units(self.memory_bytes)}, expected {in_units(self.expected_bytes)} ({self.storage})",
             f"settings: {self.settings}",

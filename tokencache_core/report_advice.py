@@ -38,7 +38,7 @@ def text_with_advice(report: Report) -> str:
 def _hardly_any_p_steps(report: Report) -> str:
     steps, i_steps = _steps(report), len({step.index for step in _of_kind(report, "I")})
     gain = steps / i_steps
-    if gain > LITTLE_GAIN:
+    if gain > LITTLE_GAIN or report.teaches:
         return ""
     known = f"{i_steps} of them were I-steps, which compute everything, so that at most {gain:.1f}x is to be gained"
     if steps <= FEW_STEPS:

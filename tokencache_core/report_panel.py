@@ -10,7 +10,8 @@ from .report_advice import advice, text_with_advice
 
 
 def panel_data(report: Report) -> dict[str, Any]:
-    """speedup is an estimate from the run's own whole steps. milliseconds: one a step, as long as `kinds`. warnings: what should be known."""
+    """speedup is an estimate from the run's own whole steps. milliseconds: one a step, as long as `kinds`. placed: why I-steps lie where they do, or
+    empty. warnings: what should be known."""
     return {
         "speedup": round(report.speedup_estimate, 2),
         "compute": round(report.compute, 4),
@@ -18,6 +19,7 @@ def panel_data(report: Report) -> dict[str, Any]:
         "kinds": "".join(step.kind for step in report.steps),
         "milliseconds": [round(step.seconds * 1000, 1) for step in report.steps],
         "memory": in_units(report.memory_bytes),
+        "placed": report.placed,
         "warnings": [*report.notes, *advice(report)],
         "text": text_with_advice(report),
     }

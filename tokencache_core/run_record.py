@@ -69,12 +69,14 @@ class RunRecorder:
         return len(self.directions) == len(self.sigmas) - 1
 
     def record(self, tau: Callable[[float], float]) -> RunRecord:
-        """tau: the noise time of the run's own sigmas. ValueError where the run left a step out."""
+        """tau: the noise time of the run's own sigmas. ValueError where the run left a step out, or came to values that are not finite."""
         steps = range(len(self.sigmas) - 1)
         if not self.complete:
             raise ValueError(f"the run did not evaluate the model at its steps {sorted(set(steps) - set(self.directions))}: calibrate with euler")
         directions = torch.stack([self.directions[step] for step in steps], dim=1)     # (B, steps, elements)
         products = torch.stack([each @ each.T / each.shape[1] for each in directions.double()]).numpy()
+        if not np.isfinite(products).all():
+            raise ValueError("what the model predicted was not finite: look at what it draws without TokenCache")
         taus = tuple(tau(sigma) for sigma in self.sigmas[:-1])
         # once x is scaled to a signal of 1, as a flow model's x = (1 - sigma) * clean + sigma * noise is not
         scales = [noise_of(then) / sigma for then, sigma in zip(taus[1:], self.sigmas[1:])] + [1.0]

@@ -16,7 +16,7 @@ import numpy as np
 from .history import lagrange_weights
 from .run_record import RunRecord, noise_of
 
-DAMPINGS = (2.0, 6.0)     # an error made at sigma counts 1 / sqrt(1 + (sigma / damping)^2)
+DAMPINGS = (1.0, 4.0)     # an error made at sigma counts 1 / sqrt(1 + (sigma / damping)^2)
 SMALLEST = 1e-12                # error of which a logarithm is taken
 
 

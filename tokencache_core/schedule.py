@@ -9,7 +9,6 @@ from __future__ import annotations
 import bisect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Protocol
 
 from .known_models import known_places
@@ -204,36 +203,3 @@ def _interpolate(curve: list[tuple[float, float]], tau: float) -> float:
         return curve[-1][1]
     (t0, y0), (t1, y1) = curve[right - 1], curve[right]
     return y0 if t1 == t0 else y0 + (y1 - y0) * (tau - t0) / (t1 - t0)
-
-
-def schedule_from_choices(
-    policy: str, interval: int, second_interval: int, split: float, warmup: int, steps: str, count: int, speedup: float, error_bound: float,
-    percentiles: Callable[[int], Schedule] | None = None, p_step: float = 0.0,
-) -> Schedule:
-    """The schedule named by `policy`: "uniform", "count", "two-phase", "explicit", "percentile" or "error-bound".
-
-    steps: "0, 3, 6", for the explicit one. speedup: in place of count where it is not 0. percentiles, p_step: of a predictor.
-    """
-    if policy == "uniform":
-        return UniformSchedule(interval, warmup)
-    if policy == "two-phase":
-        return TwoPhaseSchedule(interval, second_interval, split, warmup)
-    if policy == "explicit":
-        return ExplicitSchedule(parse_steps(steps))
-    if policy == "error-bound":
-        return ErrorBoundSchedule(error_bound)
-    if policy == "percentile" and percentiles is None:
-        raise ValueError("policy percentile places I-steps as a predictor is calibrated: connect Load Cache Predictor")
-    if policy not in ("count", "percentile"):
-        raise ValueError(f"policy must be uniform, count, two-phase, explicit, percentile or error-bound, not {policy!r}")
-    placed = percentiles if policy == "percentile" else partial(CountSchedule, warmup=warmup)
-    by_count = placed(count)     # refuses a predictor that is not calibrated
-    return SpeedupSchedule(speedup, placed, p_step) if speedup else by_count
-
-
-def parse_steps(text: str) -> tuple[int, ...]:
-    """Step numbers from "0, 3, 6"."""
-    try:
-        return tuple(int(part) for part in text.replace(",", " ").split())
-    except ValueError:
-        raise ValueError(f"I-steps are whole numbers separated by commas, such as 0, 3, 6; {text!r} is not") from None

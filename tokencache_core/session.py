@@ -99,15 +99,15 @@ class Session:
         self.learned = learned.on(self.device)
         self.planner = planner or self._planner()
         counts = tokens_per_block(settings, len(streams), _MANY, learned.shares)
-        # whether any block computes some of its tokens, and these attend to the last keys and values of all
-        self.taps_attention = settings.context == "stale" and any(0 < count < _MANY for count in counts)
+        # whether any block computes some of its tokens, and these attend to keys and values of all
+        self.taps_attention = settings.key_refreshes > 0 and any(0 < count < _MANY for count in counts)
         self.row_caches: dict[Hashable, RowCache] = {}
         self.used: set[Hashable] = set()
         self.evaluations: list[Evaluation] = []
         self.current: Evaluation | None = None
         self.storage = Storage()
-        refreshes = settings.order + 1 if bounded else min(settings.order + 1, len(self.i_steps))
-        self.memory = CacheMemory(budget, refreshes, settings.context == "stale")
+        most = len(self.sigmas) if bounded else len(self.i_steps)
+        self.memory = CacheMemory(budget, min(settings.order + 1, most), min(settings.key_refreshes, most))
         self.memory_bytes = 0
         self.mask_bytes = _MASK_BYTES
         if learned.repair is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-CONTEXTS = ("stale", "computed")
+CONTEXTS = ("forecast", "stale", "computed")
 SCORES = ("staleness", "random", "round-robin")
 SHARES = ("early", "uniform")
 MAX_ORDER = 2
@@ -18,7 +18,8 @@ class CacheSettings:
     cache_ratio: r, the share of block-tokens of the cacheable blocks that a P-step does *not* compute, 0..1.
     order: reused updates are held (0) or extrapolated through the last 2 or 3 I-steps (1 or 2).
     last_blocks: K, the number of final blocks that are computed whole on every step and never cached.
-    context: computed tokens attend to every token's last keys and values ("stale"), or to each other ("computed").
+    context: computed tokens attend to every token's keys and values, the others' forecast to first order ("forecast") or as they were last
+        ("stale"), or to each other ("computed").
     score: how the computed tokens are chosen when no predictor is connected.
     shares: where in depth they are computed: "early" fills the first blocks whole, "uniform" gives each block as many.
     corrector: the share of what P-steps got wrong that the next I-step takes back, 0..1; with Euler's method.
@@ -29,7 +30,7 @@ class CacheSettings:
     cache_ratio: float = 1.0
     order: int = 2
     last_blocks: int = 0
-    context: str = "stale"
+    context: str = "forecast"
     score: str = "staleness"
     shares: str = "early"
     corrector: float = 0.3
@@ -50,6 +51,11 @@ class CacheSettings:
         for name, choices in (("context", CONTEXTS), ("score", SCORES), ("shares", SHARES)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
+
+    @property
+    def key_refreshes(self) -> int:
+        """Of how many I-steps the keys and values of all tokens are kept, where some tokens are computed."""
+        return {"forecast": 2, "stale": 1, "computed": 0}[self.context]
 
     def text(self) -> str:
         """In words, by the names that Apply TokenCache gives them."""

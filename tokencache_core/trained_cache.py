@@ -155,11 +155,12 @@ class TrainedCache:
         return min(1.0, max(0.0, (steps / speedup - i_steps) / (steps - i_steps))) if i_steps < steps else 0.0
 
     def apply_to(self, settings: CacheSettings) -> CacheSettings:
-        """The user's settings with those that what was learned depends on: K and reach, and r, order and shares where blocks were told apart."""
+        """The user's settings with those that what was learned depends on: K and reach, and r, order, shares and context where blocks were told apart."""
         ours = self.settings
         if self.forecasts or self.shares:
             return replace(
                 settings, last_blocks=ours.last_blocks, cache_ratio=ours.cache_ratio, order=ours.order, reach=ours.reach, shares=ours.shares,
+                context=ours.context,
             )
         return settings if self.repair is None else replace(settings, last_blocks=ours.last_blocks, reach=ours.reach)
 

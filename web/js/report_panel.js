@@ -7,8 +7,8 @@ import { text } from "./shared/texts.js"
 
 /**
  * As tokencache_core/report_panel.py has it: where there is a notice, there was no run.
- * @typedef {{speedup: number, compute: number, seconds: number, kinds: string, milliseconds: number[], memory: string, warnings: string[],
- *   text: string, notice?: string}} ReportData
+ * @typedef {{speedup: number, compute: number, seconds: number, kinds: string, milliseconds: number[], memory: string, placed: string,
+ *   warnings: string[], text: string, notice?: string}} ReportData
  */
 
 /** @param {HTMLElement} root @param {ReportData | null} data @param {string} remark */
@@ -25,7 +25,8 @@ function draw(root, data, remark) {
   ]
   const [number, word, title] = [`${data.speedup.toFixed(2)}x`, text("report_estimate"), text("report_estimate_tooltip")]
   root.replaceChildren(
-    head({ number, word, title, facts, copy: data.text }), ...warningList(data.warnings), bars(data), ...(remark ? [quiet(remark)] : []),
+    head({ number, word, title, facts, copy: data.text }), ...(data.placed ? [quiet(text("report_placed", { words: data.placed }))] : []),
+    ...warningList(data.warnings), bars(data), ...(remark ? [quiet(remark)] : []),
   )
 }
 

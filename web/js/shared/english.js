@@ -17,6 +17,7 @@ export const ENGLISH = {
   report_computed: "{percent} % computed",
   report_steps: "{whole} I-steps, {partial} P-steps",
   report_memory: "cache: {memory}",
+  report_placed: "I-steps: {words}",
   report_bars: "Time of each evaluation, up to {milliseconds} ms. Orange: I-steps, which compute everything; blue: P-steps.",
 
   // Compare with and without TokenCache
