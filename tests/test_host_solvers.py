@@ -134,9 +134,3 @@ def test_nothing_is_said_where_no_solver_comes_as_near():
     rows = [*CACHED, fewer("uni_pc", 1.0, 30.0), fewer("uni_pc", 5.0, 10.0)]
     assert nearer_solvers(rows) == [] and sentence(rows) == "" and not [line for line in of_rows(*rows) if "exact solution, or" in line]
     assert sentence(CACHED) == ""
-
-
-def test_the_repeats_spread_does_not_decide():
-    assert nearer_solvers([*CACHED, fewer("deis", 1.0, 30.0), fewer("deis", 3.0, 24.5)], speedups=(3.0,)) == []
-    shaky = Row("fewer-steps-deis", {"steps": 7, "solver": "deis"}, 1.0, 3.0, 0.3, 20.0, None, 24.5, speedup_spread=0.6)
-    assert [one.theirs_db for one in nearer_solvers([*CACHED, fewer("deis", 1.0, 30.0), shaky], speedups=(3.0,))] == [24.5]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from .bench_beats import FEWER_STEPS, OURS, SPEEDUPS, around, quality_at, sweeps
+from .bench_beats import FEWER_STEPS, OURS, SPEEDUPS, sweeps, value_at
 from .bench_protocol import Row
 
 
@@ -25,20 +25,19 @@ class NearerSolver:
 
 
 def nearer_solvers(rows: Sequence[Row], speedups: Sequence[float] = SPEEDUPS) -> list[NearerSolver]:
-    """The nearest sweep of fewer steps at each speed-up at which it is no farther than each of ours, give or take the repeats' spread."""
+    """The nearest sweep of fewer steps at each speed-up at which, read off between its settings, it is no farther than each of ours."""
     found = sweeps([replace(row, psnr_db=row.psnr_exact_db) for row in rows if row.psnr_db is not None])
     nearer = []
     for method in OURS:
         for speedup in speedups if method in found else ():
-            ours = quality_at(found[method], speedup)
-            solvers = {
-                name: quality_at(sweep, speedup) for name, sweep in found.items() if name.startswith(FEWER_STEPS) and around(sweep, speedup)
-            }
+            ours = value_at(found[method], speedup)
+            read = {name: value_at(sweep, speedup) for name, sweep in found.items() if name.startswith(FEWER_STEPS)}
+            solvers = {name: db for name, db in read.items() if db is not None}
             if ours is None or not solvers:
                 continue
-            name, theirs = max(solvers.items(), key=lambda solver: solver[1].db)
-            if theirs.db >= ours.db - ours.spread_db - theirs.spread_db:
-                nearer.append(NearerSolver(speedup, method, name, ours.db, theirs.db))
+            name = max(solvers, key=solvers.__getitem__)
+            if solvers[name] >= ours:
+                nearer.append(NearerSolver(speedup, method, name, ours, solvers[name]))
     return nearer
 
 
