@@ -130,7 +130,7 @@ def test_sample_writes_both_grids_and_the_report(pixel_file, tmp_path):
     done = command("sample", "--model", pixel_file, "--labels", "Red Bird, 0", "--samples", 3, "--steps", 5,
                    "--interval", 2, "--cache", "both", "--out", out)
     assert done.returncode == 0, done.stderr
-    assert "steps: IIPII" in done.stdout and "PSNR" in done.stdout
+    assert "steps: IIPIP" in done.stdout and "PSNR" in done.stdout
     with Image.open(out) as picture:
         assert picture.size == (3 * (128 + 4), 2 * (128 + 4))
 

@@ -10,7 +10,9 @@ import pytest
 from comfy_server import ComfyServer, ServerError
 from workflow_to_api import PAGE_ONLY, name_widgets, read_workflow, to_api
 
-from tokencache_core.automatic_schedule import usual_count
+from tokencache_core.noise_time import noise_time
+from tokencache_core.sigma_schedule import SigmaSchedule
+from tokencache_core.usual_count import usual_count
 
 FOLDER = Path(__file__).resolve().parent.parent / "example_workflows"
 EVERY = sorted(FOLDER.glob("*.json"))
@@ -121,7 +123,7 @@ def test_the_notes_count_the_i_steps_as_the_schedule_does(file: Path, object_inf
     (sampling,), (schedule,) = of_kind(prompt, "KSampler").values(), of_kind(prompt, "TokenCacheIStepScheduler").values()
     assert (schedule["policy"], schedule["count"], schedule["speed_up"]) == ("automatic", 0, 0)
     steps = sampling["steps"]
-    i_steps = usual_count(steps)
+    i_steps = usual_count([noise_time(sigma) for sigma in SigmaSchedule("flow", 3.0).sigmas(steps)[:-1].tolist()])
     text = notes(workflow)
     assert f"**{steps} steps of `{sampling['sampler_name']}`" in text and f"cfg {sampling['cfg']:g}" in text
     assert f"**I-steps by themselves:** {i_steps} of the {steps} steps compute everything" in text

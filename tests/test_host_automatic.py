@@ -15,15 +15,15 @@ from tiny_models import TinyModel, tiny_dit, tiny_flux
 from tokencache_pack.nodes.compare import KSamplerInputs, compare
 from tokencache_pack.nodes.model_hooks import tau_function
 from tokencache_pack.nodes.nodes_cache import ApplyTokenCache, IStepScheduler
-from tokencache_pack.tokencache_core.automatic_schedule import usual_count
 from tokencache_pack.tokencache_core.fingerprint import fingerprint_of
 from tokencache_pack.tokencache_core.known_models import known_places
 from tokencache_pack.tokencache_core.place_calibration import from_json, load_calibration
 from tokencache_pack.tokencache_core.settings import CacheSettings
 from tokencache_pack.tokencache_core.trained_cache import TrainedCache
+from tokencache_pack.tokencache_core.usual_count import usual_count
 
 APPLY = {"cache_ratio": 1.0, "forecast_order": 2, "last_blocks": 0, "context": "stale", "score": "staleness", "shares": "early"}
-STEPS = 8
+STEPS = 12
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +66,7 @@ def test_the_first_run_is_whole_and_every_later_one_is_placed_by_it(tiny: TinyMo
     found, content = load_calibration(file), file.read_bytes()
     assert sorted(found.places) == list(range(1, STEPS)) and found.sampler == "euler" and found.cfg == 3
     cached = tiny.sample(model, steps=STEPS)
-    assert i_steps(handle) == found.places[usual_count(STEPS)] and f"I-steps: by the calibration {file.name}" in handle.latest().text()
+    assert i_steps(handle) == found.places[usual_count(taus_of(tiny, STEPS))] and f"I-steps: by the calibration {file.name}" in handle.latest().text()
     again, later = applied(tiny)       # as after a restart: the switch does nothing once there is one
     assert torch.equal(tiny.sample(again, steps=STEPS), cached) and i_steps(later) == i_steps(handle)
     off, quiet = applied(tiny, calibrate=False)
@@ -81,7 +81,7 @@ def test_other_steps_and_denoise_are_served(tiny: TinyModel, folder: Path):
     (file,) = files(folder)
     for steps in (8, 16):
         tiny.sample(model, steps=steps)
-        assert len(i_steps(handle)) == usual_count(steps) and f"by the calibration {file.name}" in handle.latest().text()
+        assert len(i_steps(handle)) == usual_count(taus_of(tiny, steps)) and f"by the calibration {file.name}" in handle.latest().text()
     assert files(folder) == [file]
 
 
@@ -103,7 +103,7 @@ def test_a_deleted_file_is_gone_and_comes_back_only_with_the_switch(tiny: TinyMo
     content = file.read_bytes()
     file.unlink()
     tiny.sample(off, steps=STEPS)
-    assert i_steps(quiet) == known_places(usual_count(STEPS), taus_of(tiny, STEPS)) and files(folder) == []
+    assert i_steps(quiet) == known_places(usual_count(taus_of(tiny, STEPS)), taus_of(tiny, STEPS)) and files(folder) == []
     assert "where known models have them" in quiet.latest().text() and "calibrate_on_first_run" in quiet.latest().text()
     assert torch.equal(tiny.sample(model, steps=STEPS), first)
     assert load_calibration(file).places == from_json(content.decode(), "before").places
@@ -202,17 +202,17 @@ def test_places_of_the_users_own_win_and_nothing_is_calibrated(tiny: TinyModel, 
     trained = TrainedCache(settings=CacheSettings(), interval=4, fingerprint=fingerprint_of("DiT", network.blocks))
     model, handle = applied(tiny, predictor=trained)
     tiny.sample(model, steps=STEPS)
-    assert i_steps(handle) == (0, 1, 5) and files(folder) == []
+    assert i_steps(handle) == (0, 1, 5, 9) and files(folder) == []
 
 
-@pytest.mark.parametrize(("choices", "count"), [({"count": 5}, 5), ({"speed_up": 2.0}, 4), ({}, usual_count(STEPS))])
+@pytest.mark.parametrize(("choices", "count"), [({"count": 5}, 5), ({"speed_up": 2.0}, 6), ({}, 0)])
 def test_the_schedulers_automatic_policy_takes_as_many_of_the_calibrations_places(tiny: TinyModel, folder: Path, choices, count: int):
     schedule = IStepScheduler.execute("automatic", 3, 4, 0.5, 2, "0", **choices).result[0]
     model, handle = applied(tiny, schedule=schedule)
     tiny.sample(model, steps=STEPS)
     (file,) = files(folder)
     tiny.sample(model, steps=STEPS)
-    assert i_steps(handle) == load_calibration(file).places[count]
+    assert i_steps(handle) == load_calibration(file).places[count or usual_count(taus_of(tiny, STEPS))]
 
 
 def test_ratio_zero_stays_bit_identical(tiny: TinyModel, folder: Path):

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from tokencache_core.automatic_schedule import AutomaticSchedule, usual_count
+from tokencache_core.automatic_schedule import AutomaticSchedule
 from tokencache_core.known_models import known_places, known_record
 from tokencache_core.noise_time import flow_ratio, noise_time
 from tokencache_core.sigma_schedule import SigmaSchedule
+from tokencache_core.usual_count import gain_db, usual_count, whole_steps_error_db
 
 
 def taus(steps: int, name: str = "ddpm", shift: float | None = None) -> tuple[float, ...]:
@@ -55,14 +56,21 @@ def test_between_known_times_directions_are_read_off_smoothly():
 
 
 @pytest.mark.parametrize("schedule, count", [
-    (AutomaticSchedule(), 8), (AutomaticSchedule(count=5), 5), (AutomaticSchedule(speedup=2.0), 10), (AutomaticSchedule(interval=4), 5), (AutomaticSchedule(speedup=1.0), 20),
+    (AutomaticSchedule(), 8), (AutomaticSchedule(count=5), 5), (AutomaticSchedule(speedup=2.0), 10), (AutomaticSchedule(speedup=1.0), 20),
 ])
-def test_the_automatic_schedule_takes_a_count_a_speed_up_an_interval_or_the_usual_number(schedule, count):
+def test_the_automatic_schedule_takes_a_count_a_speed_up_or_the_usual_number(schedule, count):
     assert len(schedule.i_steps(taus(20))) == count
 
 
-def test_the_usual_number_leaves_few_p_steps_where_there_are_few_steps():
-    assert [usual_count(steps) for steps in (1, 2, 4, 8, 20, 50)] == [1, 2, 3, 5, 8, 18]
+def test_the_usual_number_is_about_a_third_and_more_where_few_steps_leave_nothing_to_gain():
+    assert [usual_count(taus(steps)) for steps in (1, 2, 4, 8, 20, 50, 250)] == [1, 2, 4, 8, 8, 18, 82]
+    assert usual_count(taus(8, "flow", 3.0)) == 6
+
+
+def test_all_whole_steps_end_where_the_run_ends_and_fewer_the_farther_the_fewer():
+    errors = [whole_steps_error_db(count, taus(20)) for count in (4, 8, 16, 20)]
+    assert errors[-1] <= -120 and errors == sorted(errors, reverse=True)
+    assert gain_db(10, taus(20)) > 6
 
 
 @pytest.mark.parametrize("wrong", [{"count": -1}, {"speedup": 0.5}])

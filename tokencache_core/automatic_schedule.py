@@ -8,14 +8,7 @@ from dataclasses import dataclass, replace
 from .known_models import known_places
 from .place_calibration import PlaceCalibration
 from .schedule import Schedule, SpeedupSchedule, check_count
-
-SHARE, LEAST = 0.32, 2.0    # of the steps, and beside them, are I-steps where nobody says how many
-
-
-def usual_count(steps: int) -> int:
-    """How many I-steps a run has by default: 18 of 50, 8 of 20, 5 of 8."""
-    return min(steps, round(SHARE * steps + LEAST))
-
+from .usual_count import usual_count
 
 @dataclass(frozen=True)
 class PlacedByCount:
@@ -35,14 +28,13 @@ class PlacedByCount:
 
 @dataclass(frozen=True)
 class AutomaticSchedule:
-    """`count` I-steps, or as many as make a run `speedup` times as fast, or one in `interval` steps, or, where all are 0, the usual number (`usual_count`).
+    """`count` I-steps, or as many as make a run `speedup` times as fast, or, where both are 0, the usual number of them (usual_count.py).
 
     p_step: as in `SpeedupSchedule`. calibration: of the model that is run; who opens the run looks for it.
     """
 
     count: int = 0
     speedup: float = 0.0
-    interval: int = 0
     p_step: float = 0.0
     calibration: PlaceCalibration | None = None
 
@@ -55,12 +47,11 @@ class AutomaticSchedule:
     def calibrated(self, calibration: PlaceCalibration | None) -> AutomaticSchedule:
         return replace(self, calibration=calibration)
 
-    def placed(self, steps: int) -> Schedule:
-        """What it comes to in a run of so many steps."""
+    def placed(self, taus: Sequence[float]) -> Schedule:
+        """What it comes to in a run at the noise times `taus`."""
         if self.speedup:
             return SpeedupSchedule(self.speedup, lambda count: PlacedByCount(count, self.calibration), self.p_step)
-        count = -(-steps // self.interval) if self.interval else usual_count(steps)
-        return PlacedByCount(self.count or count, self.calibration)
+        return PlacedByCount(self.count or usual_count(taus), self.calibration)
 
     def i_steps(self, taus: Sequence[float]) -> frozenset[int]:
-        return self.placed(len(taus)).i_steps(taus)
+        return self.placed(taus).i_steps(taus)

@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .allocation import compute_share
+from .automatic_schedule import AutomaticSchedule
 from .cached import cached_sample
 from .class_labels import parse_labels
 from .cli_checks import (
@@ -85,10 +86,10 @@ def add_cache_arguments(parser: argparse.ArgumentParser) -> None:
         "--order", type=int, choices=(0, 1, 2), default=default.order,
         help="0 reuses updates, 1 and 2 forecast them",
     )
-    group.add_argument("--interval", type=whole_number(1), default=3, metavar="N", help="every N-th step is an I-step")
     group.add_argument("--warmup", type=whole_number(1), default=2, metavar="N", help="the first N steps are I-steps, with --interval")
     instead = group.add_mutually_exclusive_group()
-    instead.add_argument("--i-steps", metavar="LIST", help="these I-steps instead, counted from 0, comma-separated")
+    instead.add_argument("--interval", type=whole_number(1), metavar="N", help="every N-th step is an I-step (default: as many as known models would have, where they would have them)")
+    instead.add_argument("--i-steps", metavar="LIST", help="these I-steps, counted from 0, comma-separated")
     instead.add_argument(
         "--i-step-count", type=whole_number(1), metavar="N", help="so many I-steps, evenly, or where the calibration of --predictor has them",
     )
@@ -123,9 +124,11 @@ def cache_settings(args: argparse.Namespace) -> CacheSettings:
 def schedule_of(args: argparse.Namespace, trained: TrainedCache | None = None, p_step: float = 0.0) -> Schedule:
     """p_step: what a P-step computes of all block-tokens."""
     placed = CountSchedule if trained is None or trained.calibration is None else trained.percentiles
-    named = ("i_steps", "i_step_count", "speed_up", "error_bound")
-    option = next((name for name in named if getattr(args, name) is not None), "interval")
+    named = ("interval", "i_steps", "i_step_count", "speed_up", "error_bound")
+    option = next((name for name in named if getattr(args, name) is not None), None)
     try:
+        if option is None:
+            return AutomaticSchedule() if trained is None else UniformSchedule(trained.interval)
         if option == "i_steps":
             return ExplicitSchedule(parse_steps(args.i_steps))
         if option == "i_step_count":

@@ -87,7 +87,7 @@ class Session:
         p_step = compute_share(settings, len(streams), learned.shares)   # refuses a K beyond the model's depth before any work is done
         self.notes: dict[str, None] = {}  # in the order in which they were first made
         if isinstance(schedule, AutomaticSchedule):
-            schedule = schedule.placed(len(self.taus))
+            schedule = schedule.placed(self.taus)
         if isinstance(schedule, SpeedupSchedule):
             schedule = schedule.costing(p_step)
             if why := schedule.out_of_reach(len(self.taus)):
