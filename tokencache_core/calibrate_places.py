@@ -23,8 +23,8 @@ from .schedule import ExplicitSchedule
 from .settings import CacheSettings
 from .stopwatch import timed
 
-BUDGET = 2.5            # whole runs' computations that may be spent on cached ones
-SHARES = (0.4, 0.5, 1 / 3, 0.25)   # of the steps that are I-steps, where nobody says how many; the first are tried first
+BUDGET = 3.0            # whole runs' computations that may be spent on cached ones
+SHARES = (1 / 2, 1 / 3)      # of the steps that are I-steps, where nobody says how many
 P_STEP = 0.05           # of a whole step, about
 LEAST_STEPS = 3         # of a run in which places can differ
 
