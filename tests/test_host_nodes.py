@@ -60,8 +60,8 @@ def test_apply_sample_report_heatmap(tmp_path):
 
 
 @pytest.mark.parametrize(("policy", "kinds"), [
-    ({"policy": "count", "speed_up": 2.0}, "IPPIPI"), ({"policy": "error-bound", "error_bound": 1e-4}, "IIIIII"),
-    ({"policy": "error-bound", "error_bound": 10.0}, "IIPPIP"),
+    ({"policy": "count", "speed_up": 2.0}, "IPIPIP"), ({"policy": "error-bound", "error_bound": 1e-4}, "IIIIII"),
+    ({"policy": "error-bound", "error_bound": 10.0}, "IIPIPP"),
 ])
 def test_i_steps_by_speed_up_and_by_error(tmp_path, policy, kinds):
     tiny = tiny_dit(tmp_path / "dit.safetensors")
