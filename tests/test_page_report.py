@@ -41,6 +41,11 @@ TO_REPORT = """() => {
     app.canvas.setDirty(true, true)
 }"""
 
+ANOTHER_SEED = """() => {
+    const sampler = app.graph.nodes.find(node => node.title === 'KSampler with TokenCache')
+    sampler.widgets.find(widget => widget.name === 'seed').value = 2
+}"""
+
 
 def tiny_workflow(comfy_server: ComfyServer) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     tiny_model(comfy_server, "reported.safetensors")
@@ -122,3 +127,32 @@ def test_a_report_of_another_workflow_is_not_shown(comfy_server: ComfyServer):
         comfy.page.evaluate(TO_REPORT)
         expect(comfy.page.get_by_label(PANEL["report"])).to_contain_text("Run the workflow to see what the cache did.", timeout=SECONDS)
         assert not comfy.errors
+
+
+@needs_chromium
+@pytest.mark.server
+def test_the_first_run_calibrates_and_the_second_says_by_what(comfy_server: ComfyServer):
+    folder = comfy_server.comfyui / "models" / "tokencache"
+    before = set(folder.glob("*.json"))
+    with comfy_page(comfy_server) as comfy:
+        try:
+            workflow, values = tiny_workflow(comfy_server)
+            values["KSampler with TokenCache"] = {"steps": 14, "seed": 1}
+            values["Load DiT"] = {"dit_name": "calibrated.safetensors"}
+            tiny_model(comfy_server, "calibrated.safetensors", depth=3)
+            comfy.open(workflow, {**values, "Apply TokenCache": {"calibrate_on_first_run": True}})
+            comfy.page.evaluate(TO_REPORT)
+            panel = comfy.page.get_by_label(PANEL["report"])
+            comfy.run_to_the_end(comfy_server, SECONDS / 1000)
+            (file,) = set(folder.glob("*.json")) - before
+            expect(panel).to_contain_text(f"I-steps: every step, to calibrate: the next runs have theirs by tokencache/{file.name}", timeout=SECONDS)
+            expect(panel).to_contain_text("14 I-steps, 0 P-steps")
+
+            comfy.page.evaluate(ANOTHER_SEED)
+            comfy.run_to_the_end(comfy_server, SECONDS / 1000)
+            expect(panel).to_contain_text(f"I-steps: by the calibration {file.name}", timeout=SECONDS)
+            expect(panel).to_contain_text("6 I-steps, 8 P-steps")
+            assert set(folder.glob("*.json")) - before == {file} and not comfy.errors
+        finally:
+            for file in set(folder.glob("*.json")) - before:
+                file.unlink()

@@ -26,11 +26,11 @@ NODES = """() => app.graph.nodes.map(node => ({
 }))"""
 
 
-def tiny_model(server: ComfyServer, name: str) -> None:
+def tiny_model(server: ComfyServer, name: str, **shape: Any) -> None:
     """Puts a DiT of nine classes, by number, where the server finds it."""
     folder = server.output / "diffusion_models"   # ComfyUI looks for models there too
     folder.mkdir(exist_ok=True)
-    tiny_dit_file(folder / name, in_channels=3, input_size=32, num_classes=9)
+    tiny_dit_file(folder / name, in_channels=3, input_size=32, num_classes=9, **shape)
 
 
 class WorkflowPage:
