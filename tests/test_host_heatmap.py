@@ -13,6 +13,7 @@ from tiny_models import tiny_dit
 from tokencache_pack.nodes.nodes_cache import ApplyTokenCache
 from tokencache_pack.nodes.nodes_heatmap import CacheHeatmapPreview
 from tokencache_pack.nodes.report_handle import ReportHandle
+from tokencache_pack.tokencache_core.schedule import UniformSchedule
 
 APPLY = {"cache_ratio": 0.75, "forecast_order": 1, "last_blocks": 1, "context": "stale", "score": "staleness", "shares": "uniform"}
 
@@ -21,7 +22,7 @@ APPLY = {"cache_ratio": 0.75, "forecast_order": 1, "last_blocks": 1, "context": 
 def handle(tmp_path_factory: pytest.TempPathFactory) -> ReportHandle:
     """Of a run of two pictures in six steps."""
     tiny = tiny_dit(tmp_path_factory.mktemp("dit") / "dit.safetensors")
-    model, handle = ApplyTokenCache.execute(tiny.model, **APPLY).result
+    model, handle = ApplyTokenCache.execute(tiny.model, **APPLY, schedule=UniformSchedule(3, 2)).result
     tiny.sample(model, batch=2)
     return handle
 

@@ -28,7 +28,7 @@ ADD_COMPARE = """() => {
     }
     const vae = app.graph.nodes.find(node => node.type === 'VAELoader')
     vae.connect(0, compare, compare.inputs.findIndex(input => input.name === 'vae'))
-    for (const [name, value] of Object.entries({steps: 6, cfg: 4, sampler_name: 'ddim', scheduler: 'simple'}))
+    for (const [name, value] of Object.entries({steps: 12, cfg: 4, sampler_name: 'ddim', scheduler: 'simple'}))
         compare.widgets.find(widget => widget.name === name).value = value
     app.canvas.ds.scale = 0.8
     app.canvas.ds.offset = [720, 460]
@@ -52,7 +52,7 @@ def tiny_workflow(comfy_server: ComfyServer) -> tuple[dict[str, Any], dict[str, 
     values = {
         "Load DiT": {"dit_name": "reported.safetensors"}, "Classes of the nine pictures": {"label": "0, 1"},
         "Empty pixel latent": {"batch_size": 2},
-        "KSampler without TokenCache": {"steps": 6}, "KSampler with TokenCache": {"steps": 6},
+        "KSampler without TokenCache": {"steps": 12}, "KSampler with TokenCache": {"steps": 12},
     }
     return json.loads(WORKFLOW.read_text(encoding="utf-8")), values
 
@@ -61,10 +61,10 @@ def check_report(page: Page) -> None:
     page.evaluate(TO_REPORT)
     panel = page.get_by_label(PANEL["report"])
     expect(panel).to_contain_text("estimate", timeout=SECONDS)
-    expect(panel).to_contain_text("4 I-steps, 2 P-steps")
-    expect(panel).to_contain_text("6 steps are too few to cache: 4 of them were I-steps")
+    expect(panel).to_contain_text("6 I-steps, 6 P-steps")
+    expect(panel).to_contain_text("12 steps are few to cache")
     assert panel.locator(".big").inner_text().split("x")[0].replace(".", "").isdigit()
-    assert panel.locator(".bars div").count() == 6 and panel.locator(".bars .whole").count() == 4
+    assert panel.locator(".bars div").count() == 12 and panel.locator(".bars .whole").count() == 6
     strip, *bars = panel.locator(".bars, .bars div").evaluate_all("all => all.map(one => one.clientHeight)")
     assert 26 <= strip == max(bars), "the strip takes what room there is, and the slowest evaluation all of the strip"
 
@@ -82,7 +82,7 @@ def test_report_and_comparison_on_the_page(comfy_server: ComfyServer):
         compare = page.get_by_label(PANEL["compare"])
         expect(compare).to_contain_text("by the clock, measured in this run", timeout=SECONDS)
         expect(compare).to_contain_text("PSNR")
-        expect(compare).to_contain_text("too short to be measured well")
+        expect(compare).to_contain_text("12 steps are few to cache")
         page.wait_for_function("() => [...document.querySelectorAll('.tokencache-panel .frame img')].every(image => image.naturalWidth > 0)")
         check_slider(page)
         compare.get_by_label("which picture").press("ArrowRight")
