@@ -8,7 +8,7 @@ import pytest
 from tokencache_core.automatic_schedule import AutomaticSchedule
 from tokencache_core.fingerprint import Fingerprint
 from tokencache_core.place_calibration import (
-    CalibrationError, PlaceCalibration, best_of, calibrations_among, from_json, load_calibration, save_calibration, to_json,
+    CalibrationError, PlaceCalibration, best_of, from_json, load_calibration, save_calibration, to_json,
 )
 
 TAUS = tuple(round(1 - step / 10, 6) for step in range(10))
@@ -52,14 +52,6 @@ def test_of_several_that_serve_a_run_the_nearest_is_taken():
     near, far = replace(CALIBRATION, taus=tuple(tau - 0.01 for tau in TAUS)), replace(CALIBRATION, taus=tuple(max(0, tau - 0.05) + 0.001 * (9 - i) for i, tau in enumerate(TAUS)))
     assert best_of({"far": far, "near": near}, MODEL, "euler", 4.0, TAUS) == "near"
     assert best_of({"far": far}, MODEL, "heun", 4.0, TAUS) is None
-
-
-def test_what_else_lies_in_the_folder_is_passed_over(tmp_path):
-    save_calibration(CALIBRATION, tmp_path / "good.json")
-    (tmp_path / "broken.json").write_text("{")
-    (tmp_path / "preset.json").write_text('{"format": "tokencache preset"}')
-    (tmp_path / "binary.json").write_bytes(bytes([255, 254, 0]))
-    assert calibrations_among(sorted(tmp_path.iterdir())) == {"good.json": CALIBRATION}
 
 
 @pytest.mark.parametrize(("change", "says"), [

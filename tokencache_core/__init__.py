@@ -4,8 +4,9 @@
 a `settings.CacheSettings` and a `schedule.Schedule`; what the engine must know of the model is a `block_spec.BlockSpec`
 per block class.
 
-*A sampling run*, at the sigmas of a `sigma_schedule.SigmaSchedule` where there is no host to choose them, opens a `session.Session`. It knows the run's steps, asks the schedule which are I-steps (`spacing` has
-them evenly, an `error_bound` finds them as the run goes), and holds all state: closing it frees the caches and leaves a `report.Report`.
+*A sampling run*, at the sigmas of a `sigma_schedule.SigmaSchedule` where there is no host to choose them, opens a `session.Session`. It knows the run's steps by
+their `noise_time`, asks the schedule which are I-steps (an `automatic_schedule` has them where a calibration of the model says, or `known_models` would; an `error_bound` finds
+them as the run goes), and holds all state: closing it frees the caches and leaves a `report.Report`.
 
 *A denoise step* is one `Session.evaluation`, an I-step or a P-step by its sigma. An I-step shows what the P-steps before it
 got wrong, and its `corrector` takes back a part of that. An evaluation may take several calls of the
@@ -26,6 +27,9 @@ paper's equation. A run has one update, the sum of its blocks'. Computed tokens 
 run (`end_to_end`), or how far they have come apart after each window of P-steps (`distill`), teaches the learned forecast, the Cache
 Predictor (through `mixed_tokens`) and `adapters` on the last K blocks, whose result is a `lora.LoraRepair`, added on P-steps alone. A run is given them as
 `learned.Learned`; they are kept in a file (`trained_cache`, `predictor_file`) with the `fingerprint` of the model.
+
+*Calibrating* (`cli_calibrate`, `calibrate_places`) finds where a model's I-steps should lie from one whole run: its `run_record` lets a
+`run_simulator` try any places without running anything, a search over it makes `place_proposals`, and a few real runs decide (`place_trials`). The result is a `place_calibration`, a small file.
 
 *Tuning* (`cli_tune`, `tuner`) finds, by short runs (`probe`), the settings that reach a speed-up or a likeness on a model, out of a
 `tuning_space` with known caches as its corners, and by a `place_search` where the I-steps should lie; they are kept as a `preset`, and run by a

@@ -1,7 +1,8 @@
 """Calibration: where a model's I-steps should lie, from one whole run and a few cached ones.
 
-The record of the whole run proposes several places for every number of I-steps (place_proposals.py). For some numbers of them the proposals
-are tried in real cached runs from the same noise, and the likest run decides: for that number, and which way of proposing serves those near it.
+The record of the whole run proposes several places for every number of I-steps (place_proposals.py). For some numbers of them the proposals, and then
+places beside the best of them, are tried in real cached runs from the same noise (place_trials.py). The likest run decides: for that number, and
+which way of proposing serves those near it.
 """
 
 from __future__ import annotations
@@ -11,21 +12,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from .cached import sample_cached
 from .distill import Run
 from .place_climb import Places
-from .place_proposals import SIMULATED, Family, proposals
-from .probe import Likeness
+from .place_proposals import SIMULATED, Family, proposals, simulator_beside_known
+from .place_trials import PlaceTrials
 from .run_record import RunRecord, RunRecorder
-from .schedule import ExplicitSchedule
 from .settings import CacheSettings
 from .stopwatch import timed
 
 BUDGET = 3.0            # whole runs' computations that may be spent on cached ones
 SHARES = (1 / 2, 1 / 3)      # of the steps that are I-steps, where nobody says how many
-P_STEP = 0.05           # of a whole step, about
 LEAST_STEPS = 3         # of a run in which places can differ
 
 
@@ -68,51 +65,20 @@ def calibrate_places(
     record = recorder.record(run.noise_time)
     counts = counts or tuple(dict.fromkeys(min(steps - 1, max(2, round(share * steps))) for share in SHARES))
     families, search_seconds = timed(lambda: proposals(record, settings, corrected, tuple(counts)))
-    trials = _Trials(run, settings, full, told)
+    trials = PlaceTrials(run, settings, full, told)
     winners: dict[int, str] = {}
     started = time.perf_counter()
-    for count in counts:
-        left, others = budget - trials.spent, len(counts) - len(winners)
-        if count not in range(2, steps) or not trials.affords(count, left):
-            continue
-        winners[count] = trials.best(families, count, left / others)
-    places = _served(families, winners, steps)
+    places: dict[int, Places] = {}
+    simulator = simulator_beside_known(record, settings, corrected)
+    for number, count in enumerate(counts):
+        share = (budget - trials.spent) / (len(counts) - number)
+        if count in range(2, steps) and trials.affords(count, share):
+            winners[count], places[count] = trials.best(families, count, simulator, share)
+    places = _served(families, winners) | places
     return record, FoundPlaces(places, trials.decided, whole_seconds, search_seconds, time.perf_counter() - started)
 
 
-class _Trials:
-    """Cached runs with places that were proposed, each once."""
-
-    def __init__(self, run: Run, settings: CacheSettings, full: Tensor, told: Callable[[str], None]) -> None:
-        self.run, self.settings, self.full, self.told = run, settings, full, told
-        self.steps = len(run.sigmas) - 1
-        self.decided: dict[Places, float] = {}
-        self.spent = 0.0
-
-    def cost(self, count: int) -> float:
-        return (count + P_STEP * (self.steps - count)) / self.steps
-
-    def affords(self, count: int, budget: float) -> bool:
-        """Whether two proposals can be compared."""
-        return 2 * self.cost(count) <= budget
-
-    def best(self, families: Mapping[str, Family], count: int, budget: float) -> str:
-        """The name of the family whose places are the likest, of those that the budget lets try; the first ones first."""
-        first = self.spent
-        for family in families.values():
-            places = family[count]
-            if places not in self.decided and self.spent - first + self.cost(count) <= budget:
-                self._try(places)
-        return max((name for name in families if families[name][count] in self.decided), key=lambda name: self.decided[families[name][count]])
-
-    def _try(self, places: Places) -> None:
-        samples, _ = sample_cached(self.run, self.settings, ExplicitSchedule(places))
-        self.decided[places] = float(Likeness.of(samples, self.full, is_pixels=False).db.mean())
-        self.spent += self.cost(len(places))
-        self.told(f"I-steps {', '.join(map(str, places))}: {self.decided[places]:.1f} dB")
-
-
-def _served(families: Mapping[str, Family], winners: Mapping[int, str], steps: int) -> dict[int, Places]:
+def _served(families: Mapping[str, Family], winners: Mapping[int, str]) -> dict[int, Places]:
     """For each number of I-steps the places of the family that won at the nearest number that was tried."""
     places = {}
     for count in families[SIMULATED]:

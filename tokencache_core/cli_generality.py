@@ -30,7 +30,7 @@ def add_parser(which: argparse._SubParsersAction) -> None:
         "combinations of the lists are measured, and written after each, so that a call that was stopped goes on where it was.",
     )
     parser.add_argument("--model", nargs="+", required=True, metavar="FILE", help="DiTs as .safetensors or .pt (see `info`)")
-    parser.add_argument("--json", type=Path, required=True, metavar="OUT", help="the results; what is there already is not measured again")
+    parser.add_argument("--json", type=Path, required=True, metavar="OUT", help="the results; what is there already is not measured again, and is in the table as well")
     parser.add_argument("--page", type=Path, metavar="OUT", help="the table as Markdown")
     parser.add_argument("--schedules", default=LISTS["schedules"], metavar="LIST", help="names of schedules; flow:X is shifted by X")
     parser.add_argument("--steps", default=LISTS["steps"], metavar="LIST", help="denoise steps")
@@ -60,9 +60,7 @@ def run(args: argparse.Namespace) -> None:
             raise CommandError(f"{condition}: {error}") from None
         with whole_file(args.json) as part:
             part.write_text(json.dumps([each.as_json() for each in found], indent=1) + "\n")
-    asked = {(name, str(condition)) for condition in wanted for name in models}
-    rows = [each for each in found if (each.model, each.condition) in asked]
-    text = "\n".join([*table(rows), "", *summary(rows)])
+    text = "\n".join([*table(found), "", *summary(found)])
     print(text)
     if args.page is not None:
         args.page.write_text(f"# Places of I-steps under other conditions\n\ndB against the whole run; {args.samples} samples that nothing was chosen on.\n\n{text}\n")

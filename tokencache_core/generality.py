@@ -1,7 +1,8 @@
 """Do the default places of I-steps, and calibrated ones, serve other models, schedules, step counts, solvers, guidance? Condition by condition.
 
 Each is asked on classes and noise that no calibration or search has had, beside what the same computation buys otherwise: as many whole steps
-of the same solver and of the best one, TaylorSeer (arXiv 2503.06923) with as many I-steps, and the places that a long search on real runs finds.
+of the same solver and of the best one, TaylorSeer (arXiv 2503.06923) at an interval that gives as many I-steps or one more, and the places that a search on
+real runs finds.
 """
 
 from __future__ import annotations

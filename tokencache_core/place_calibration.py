@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -127,17 +127,6 @@ def load_calibration(file: Path | str) -> PlaceCalibration:
 def save_calibration(calibration: PlaceCalibration, file: Path) -> None:
     with whole_file(file) as part:
         part.write_text(to_json(calibration), encoding="utf-8")
-
-
-def calibrations_among(files: Iterable[Path]) -> dict[str, PlaceCalibration]:
-    """Those of `files`, by name, that are calibrations; what else lies there (presets, notes, what cannot be read) is passed over."""
-    found = {}
-    for file in files:
-        try:
-            found[file.name] = load_calibration(file)
-        except CalibrationError:
-            continue
-    return found
 
 
 def _at(taus: Sequence[float], share: float) -> float:

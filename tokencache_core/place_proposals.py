@@ -19,7 +19,7 @@ from .settings import CacheSettings
 
 SIMULATED = "simulated"         # the name of the family that is taken where no real run decides
 KNOWN = "as known models have them"
-FADINGS = (3.0, 10.0, 1.0)      # dampings of which each proposes places of its own
+FADINGS = (3.0, 10.0, 0.7)      # dampings of which each proposes places of its own
 MOST_COUNTS = 24
 Family = Mapping[int, Places]   # by how many they are
 
@@ -31,22 +31,36 @@ def proposals(record: RunRecord, settings: CacheSettings, corrected: bool, wante
     """
     counts = _counts(record, wanted)
     found = {SIMULATED: simulated_places(record, settings, corrected, wanted), KNOWN: {count: known_places(count, record.taus) for count in counts}}
-    return found | {f"errors fading above sigma {damping:g}": _family(record, settings, corrected, counts, damping) for damping in FADINGS}
+    return found | {f"errors fading above sigma {damping:g}": _family(simulator_of(record, settings, corrected, damping), counts) for damping in FADINGS}
 
 
 def simulated_places(record: RunRecord, settings: CacheSettings, corrected: bool, wanted: tuple[int, ...] = ()) -> Family:
     """Those that simulation alone proposes: for the run and known models together, with errors fading in the mean of all ways."""
-    with_known = replace(record, products=np.concatenate([record.products, known_record(record.taus).products]))
-    return _family(with_known, settings, corrected, _counts(record, wanted), *DAMPINGS)
+    return _family(simulator_beside_known(record, settings, corrected), _counts(record, wanted))
+
+
+def simulator_beside_known(record: RunRecord, settings: CacheSettings, corrected: bool) -> RunSimulator:
+    """What `simulated_places` likes places by."""
+    return simulator_of(_with_known(record), settings, corrected, *DAMPINGS)
+
+
+def simulator_of(record: RunRecord, settings: CacheSettings, corrected: bool, *dampings: float) -> RunSimulator:
+    corrector = settings.corrector if corrected else 0.0
+    return RunSimulator(record, order=settings.order, reach=settings.reach, corrector=corrector, dampings=dampings)
+
+
+def _with_known(record: RunRecord) -> RunRecord:
+    """About as many samples of known models beside the record's own."""
+    known, own = known_record(record.taus).products, record.products
+    return replace(record, products=np.concatenate([own, known[:: max(1, len(known) // max(2, len(own)))]]))
 
 
 def _counts(record: RunRecord, wanted: tuple[int, ...]) -> list[int]:
     return sorted({1 + (record.steps - 2) * part // (MOST_COUNTS - 1) for part in range(MOST_COUNTS)} | set(wanted))
 
 
-def _family(record: RunRecord, settings: CacheSettings, corrected: bool, counts: list[int], *dampings: float) -> Family:
-    corrector = settings.corrector if corrected else 0.0
-    simulator, found = RunSimulator(record, order=settings.order, reach=settings.reach, corrector=corrector, dampings=dampings), {1: (0,)}
+def _family(simulator: RunSimulator, counts: list[int]) -> Family:
+    found, record = {1: (0,)}, simulator.record
     for before, count in zip(counts, counts[1:]):
         starts = [_more(found[before], count, record.steps)]
         found[count] = best_places(count, record.taus, simulator.errors_db, starts=starts)

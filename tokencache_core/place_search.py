@@ -1,13 +1,15 @@
-"""Where in a run its I-steps should lie, found by trial: small moves, kept where they help.
+"""Where in a run its I-steps should lie, found by trial on real runs: small moves, kept where they help.
 
-Even gaps (spacing.py) serve any model. One model's own run, though, has stretches over which it is easily forecast and others where
-it turns, and the errors of neighbouring windows cancel or add up, so that no curve of importance tells the best places; trying does
-(docs/experiments.md). A hill climb over as many I-steps as before: no run takes longer than another.
+Known models' places (known_models.py) serve any model. One model's own run, though, has stretches over which it is easily forecast and others where
+it turns, and the errors of neighbouring windows cancel or add up; trying finds what no rule does (docs/experiments.md). A hill climb over
+as many I-steps as before, so that no run takes longer than another. Simulation, where there is one, says which move to try next.
 """
 
 from __future__ import annotations
 
 from random import Random
+
+from .place_climb import Errors, neighbours
 
 PATIENCE = 40       # moves in a row that did not help, after which the search ends
 ELSEWHERE = 0.2     # of the moves take one I-step to any other place
@@ -26,10 +28,13 @@ def moved(places: tuple[int, ...], steps: int, random: Random) -> tuple[int, ...
 
 
 class PlaceSearch:
-    """From `places` of a run of `steps`, whose value is `value`; None: not known, so they are the first to be tried."""
+    """From `places` of a run of `steps`, whose value is `value`; None: not known, so they are the first to be tried.
 
-    def __init__(self, places: tuple[int, ...], steps: int, value: float | None = None, seed: int = 0) -> None:
-        self.places, self.steps, self.value = places, steps, value
+    errors: of simulated runs, the promising ones first; None: moves are drawn at random.
+    """
+
+    def __init__(self, places: tuple[int, ...], steps: int, value: float | None = None, seed: int = 0, errors: Errors | None = None) -> None:
+        self.places, self.steps, self.value, self.errors = places, steps, value, errors
         self.random = Random(seed)
         self.seen = {places}
         self.in_vain = 0
@@ -40,6 +45,8 @@ class PlaceSearch:
             return self.places
         if self.in_vain >= PATIENCE or not 1 < len(self.places) < self.steps:
             return None
+        if self.errors is not None:
+            return self._most_promising()
         for _ in range(50 * PATIENCE):
             places = moved(self.places, self.steps, self.random)
             rises = all(a < b for a, b in zip(places, places[1:])) and places[-1] < self.steps
@@ -47,6 +54,14 @@ class PlaceSearch:
                 self.seen.add(places)
                 return places
         return None
+
+    def _most_promising(self) -> tuple[int, ...] | None:
+        beside = [places for places in neighbours(self.places, self.steps) if places not in self.seen]
+        if not beside:
+            return None
+        places = beside[int(self.errors(beside).argmin())]
+        self.seen.add(places)
+        return places
 
     def learn(self, places: tuple[int, ...], value: float) -> bool:
         """That `places`, which were proposed, have `value`; whether it is the most so far."""

@@ -4,7 +4,7 @@ For a speed-up, every choice (tuning_space.py) is given the I-steps that its own
 floor of likeness, the first choice is bisected to its fewest I-steps; every other is tried once in a little less time than the
 best so far takes, and bisected only where it meets the floor. All that with evenly spread I-steps; what wins is then given better
 places for them (place_search.py), or fewer of them at places that meet the floor as well. In the end it is measured on samples that no
-choice has seen.
+choice has seen. The full run that all are compared with is recorded, so that moves of I-steps are tried in simulation first and on the clock last.
 """
 
 from __future__ import annotations
@@ -21,10 +21,14 @@ from .cached import sample_cached
 from .distill import Run
 from .drawn_runs import HELD_OUT_SEEDS
 from .fingerprint import Fingerprint
+from .place_climb import Errors
+from .place_proposals import simulator_beside_known
 from .place_search import PlaceSearch
 from .placed_schedule import carried
 from .preset import Goal, Preset, Result
 from .probe import Likeness, Probe, standard_error
+from .run_record import RunRecord, RunRecorder
+from .sampling import Denoise
 from .schedule import ExplicitSchedule
 from .stopwatch import timed
 from .tuning_space import Choice
@@ -59,6 +63,7 @@ class Tuner:
         self.steps = len(self.taus)
         self.full = torch.empty(0)
         self.full_seconds = 0.0
+        self.record: RunRecord | None = None
         self.tried: list[Probe] = []
         self.best: Probe | None = None
         self.measured: Result | None = None
@@ -66,7 +71,9 @@ class Tuner:
     def tune(self) -> None:
         """Find the best, and measure it; GoalOutOfReach where there is none."""
         sample_cached(self.run, self.choices[0].settings, ExplicitSchedule((0,)))   # the first call is slow
-        self.full, self.full_seconds = timed(lambda: _plain(self.run))
+        recorder = RunRecorder(self.run.sigmas.tolist())
+        self.full, self.full_seconds = timed(lambda: _plain(self.run, recorder.around))
+        self.record = recorder.record(self.run.noise_time) if recorder.complete else None
         self.told(f"full run: {self.full_seconds:.2f} s")
         for choice in self.choices:
             if not self._has_time_for(self.full_seconds / (self.best.speedup() if self.best else 1.5)):
@@ -158,15 +165,20 @@ class Tuner:
     def _place(self) -> None:
         """Better places for the I-steps of the best; under a floor, fewer of them at places that meet it as well."""
         if self.goal.kind == "speed-up":
-            for better in self._climb(PlaceSearch(self.best.i_steps, self.steps, self._value(self.best))):
+            for better in self._climb(PlaceSearch(self.best.i_steps, self.steps, self._value(self.best), errors=self._simulated())):
                 self.best = better
             return
         while self.best.count > 1:
-            fewer = PlaceSearch(carried(self.best.i_steps, self.taus, self.best.count - 1, self.taus), self.steps)
+            fewer = PlaceSearch(carried(self.best.i_steps, self.taus, self.best.count - 1, self.taus), self.steps, errors=self._simulated())
             found = next(filter(self._meets, self._climb(fewer)), None)
             if found is None:
                 return
             self.best = found
+
+    def _simulated(self) -> Errors | None:
+        """Of runs with the best choice's settings; None where the full run could not be recorded."""
+        settings = self.best.choice.settings
+        return None if self.record is None else simulator_beside_known(self.record, settings, corrected=True).errors_db
 
     def _climb(self, search: PlaceSearch) -> Iterator[Probe]:
         """The best with its I-steps at other places, each better than the one before, while there is time and trying helps."""
@@ -234,6 +246,6 @@ def _likelier(probe: Probe, other: Probe) -> bool:
     return bool(probe.likeness.db.mean() > other.likeness.db.mean())
 
 
-def _plain(run: Run) -> Tensor:
+def _plain(run: Run, around: Callable[[Denoise], Denoise] = lambda denoise: denoise) -> Tensor:
     with torch.no_grad():
-        return run.sample(lambda denoise: denoise)
+        return run.sample(around)

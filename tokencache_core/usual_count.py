@@ -18,7 +18,7 @@ from .run_simulator import DAMPINGS, RunSimulator
 from .settings import CacheSettings
 
 SHARE, MORE = 0.32, 2       # of the steps, and beside them
-LEAST_GAIN = 5.5            # dB by which P-steps must be nearer in simulation, which promises more than real runs keep (docs/experiments.md)
+LEAST_GAIN = 7.0            # dB by which P-steps must be nearer in simulation, which promises more than real runs keep (docs/experiments.md)
 
 
 def usual_count(taus: Sequence[float]) -> int:
