@@ -8,10 +8,10 @@ from typing import Any
 from comfy.k_diffusion import sampling as k_diffusion_sampling
 
 from ..tokencache_core.calibrate_places import LEAST_STEPS
+from ..tokencache_core.known_models import MOST_STEPS
 from .sampler_noise import adds_noise
 
 EULER = "euler"
-MOST_STEPS = 60     # the time that places take to be found grows faster than the square of the steps
 # of the host's samplers, those that call the model several times a step, by how their names begin
 _SEVERAL = ("heun", "dpm_2", "dpm_fast", "dpm_adaptive", "dpmpp_2s", "dpmpp_sde", "exp_heun", "seeds", "sa_solver_pece")
 

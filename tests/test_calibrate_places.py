@@ -10,7 +10,7 @@ from tokencache_core.__main__ import main
 from tokencache_core.calibrate_places import calibrate_places
 from tokencache_core.dit_run import DiTRun
 from tokencache_core.place_calibration import load_calibration
-from tokencache_core.place_proposals import FADINGS, KNOWN, SIMULATED, proposals
+from tokencache_core.place_proposals import EVEN, FADINGS, KNOWN, SIMULATED, simulated_places, ways
 from tokencache_core.run_record import RunRecorder
 from tokencache_core.sampling import starting_noise
 from tokencache_core.settings import CacheSettings
@@ -40,18 +40,19 @@ def test_real_runs_decide_within_the_budget():
 
 def test_without_a_budget_simulation_decides():
     record, found = calibrated(budget=0)
-    assert found.decided == {} and found.places == proposals(record, CacheSettings(), True)[SIMULATED]
+    assert found.decided == {} and found.places == simulated_places(record, CacheSettings(), True)
 
 
 def test_every_way_proposes_places_for_every_number_of_i_steps():
     recorder, run = RunRecorder(run_of().sigmas.tolist()), run_of()
     with torch.no_grad():
         run.sample(recorder.around)
-    families = proposals(recorder.record(run.noise_time), CacheSettings(), True)
-    assert set(families) > {SIMULATED, KNOWN} and len(families) == 2 + len(FADINGS)
-    for family in families.values():
-        assert all(len(places) == count and places[0] == 0 and places[-1] < 8 for count, places in family.items())
-        assert set(family) == set(range(1, 8))
+    found = ways(recorder.record(run.noise_time), CacheSettings(), True)
+    assert list(found)[:3] == [SIMULATED, EVEN, KNOWN] and len(found) == 3 + len(FADINGS)
+    for way in found.values():
+        for count in range(1, 8):
+            places = way(count)
+            assert len(places) == count and places[0] == 0 and places[-1] < 8
 
 
 def test_what_it_gives_does_not_depend_on_the_clock():

@@ -11,10 +11,11 @@ from comfy.ldm.modules.attention import attention_pytorch
 from comfy_api.torch_helpers import set_torch_compile_wrapper
 from tiny_models import TinyModel, tiny_dit, tiny_flux
 from tokencache_pack.nodes.nodes_cache import ApplyTokenCache
+from tokencache_pack.tokencache_core.schedule import UniformSchedule
 from torch._dynamo.testing import CompileCounter
 from torch._dynamo.utils import counters
 
-APPLY = {"forecast_order": 1, "last_blocks": 0, "context": "forecast", "score": "random", "shares": "uniform"}
+APPLY = {"forecast_order": 1, "last_blocks": 0, "context": "forecast", "score": "random", "shares": "uniform", "schedule": UniformSchedule()}
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tokencache_core.noise_places import even_in_noise
+from tokencache_core.noise_places import even_in_noise, even_in_steps
 from tokencache_core.placed_schedule import PlacedSchedule, carried, nearest_steps
 
 
@@ -56,3 +56,8 @@ def test_even_places_leave_half_a_gap_behind_them(count, warmup, places):
 
 def test_a_higher_power_is_denser_where_the_noise_is():
     assert even_in_noise(4, even(40), power=2.0) < even_in_noise(4, even(40))
+
+
+@pytest.mark.parametrize("count, steps, places", [(1, 5, (0,)), (8, 20, (0, 3, 6, 9, 12, 15, 17, 19)), (5, 5, (0, 1, 2, 3, 4)), (2, 9, (0, 8))])
+def test_gaps_that_are_even_in_the_steps_number_never_grow(count, steps, places):
+    assert even_in_steps(count, steps) == places

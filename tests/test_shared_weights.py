@@ -66,10 +66,10 @@ def test_an_own_copy_has_its_own_weights():
 
 
 def test_activations_by_the_rule():
-    """12 blocks, 2 of them last; 20 steps, of which 7 are I-steps."""
+    """12 blocks, 2 of them last; 20 steps, of which 6 are I-steps."""
     settings = CacheSettings(cache_ratio=1.0, last_blocks=2)
     whole = activation_bytes(TrainingPlan(settings, interval=4), 12, 20, 100)
-    assert whole == 100 * (7 * 12 + 13 * (2 + 1) + KEPT_IN_A_BLOCK)
+    assert whole == 100 * (6 * 12 + 14 * (2 + 1) + KEPT_IN_A_BLOCK)
     window = activation_bytes(TrainingPlan(settings, interval=4, loss="drift"), 12, 20, 100)
     assert window == 100 * (3 * (2 * KEPT_IN_A_BLOCK + 1) + KEPT_IN_A_BLOCK)
     assert activation_bytes(TrainingPlan(settings, interval=4, loss="drift", checkpointing=True), 12, 20, 100) < window < whole * 2

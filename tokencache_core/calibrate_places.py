@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import torch
 
 from .distill import Run
+from .known_models import MOST_STEPS
 from .place_climb import Places
-from .place_proposals import SIMULATED, Family, proposals, simulator_beside_known
+from .place_proposals import SIMULATED, listed_counts, simulator_beside_known, ways
 from .place_trials import PlaceTrials
 from .run_record import RunRecord, RunRecorder
 from .settings import CacheSettings
@@ -33,7 +34,7 @@ class FoundPlaces:
     whole_seconds, search_seconds, cached_seconds: what the whole run, the simulation and the cached runs took.
     """
 
-    places: Family
+    places: Mapping[int, Places]
     decided: Mapping[Places, float]
     whole_seconds: float
     search_seconds: float
@@ -54,34 +55,31 @@ def calibrate_places(
 ) -> tuple[RunRecord, FoundPlaces]:
     """Sample `run` whole, and cached as long as the budget lasts.
 
-    corrected: whether its sampler is one that the settings' corrector knows. counts: numbers of I-steps for which real runs decide, the first ones first; none: SHARES of the steps. ValueError for a run of fewer than LEAST_STEPS steps.
+    corrected: whether its sampler is one that the settings' corrector knows. counts: numbers of I-steps for which real runs decide, the first ones
+    first; none: SHARES of the steps. ValueError for a run of fewer than LEAST_STEPS steps, or more
+    than MOST_STEPS.
     """
     steps = len(run.sigmas) - 1
     if steps < LEAST_STEPS:
         raise ValueError(f"a run of {steps} steps has no places to choose: calibrate one of {LEAST_STEPS} steps or more")
+    if steps > MOST_STEPS:
+        raise ValueError(f"a run of {steps} steps has too many places to try: calibrate one of {MOST_STEPS} or fewer, which serves all numbers of steps")
     recorder = RunRecorder(run.sigmas.tolist())
     with torch.no_grad():
         full, whole_seconds = timed(lambda: run.sample(recorder.around))
     record = recorder.record(run.noise_time)
     counts = counts or tuple(dict.fromkeys(min(steps - 1, max(2, round(share * steps))) for share in SHARES))
-    families, search_seconds = timed(lambda: proposals(record, settings, corrected, tuple(counts)))
-    trials = PlaceTrials(run, settings, full, told)
-    winners: dict[int, str] = {}
+    trials, simulator = PlaceTrials(run, settings, full, told), simulator_beside_known(record, settings, corrected)
     started = time.perf_counter()
+    found = ways(record, settings, corrected)
+    winners: dict[int, str] = {}
     places: dict[int, Places] = {}
-    simulator = simulator_beside_known(record, settings, corrected)
     for number, count in enumerate(counts):
         share = (budget - trials.spent) / (len(counts) - number)
         if count in range(2, steps) and trials.affords(count, share):
-            winners[count], places[count] = trials.best(families, count, simulator, share)
-    places = _served(families, winners) | places
-    return record, FoundPlaces(places, trials.decided, whole_seconds, search_seconds, time.perf_counter() - started)
-
-
-def _served(families: Mapping[str, Family], winners: Mapping[int, str]) -> dict[int, Places]:
-    """For each number of I-steps the places of the family that won at the nearest number that was tried."""
-    places = {}
-    for count in families[SIMULATED]:
+            winners[count], places[count] = trials.best({name: way(count) for name, way in found.items()}, simulator, share)
+    for count in listed_counts(steps):
         nearest = min(winners, key=lambda tried: abs(tried - count), default=None)
-        places[count] = families[SIMULATED if nearest is None else winners[nearest]][count]
-    return places
+        places.setdefault(count, found[SIMULATED if nearest is None else winners[nearest]](count))
+    seconds = time.perf_counter() - started
+    return record, FoundPlaces(places, trials.decided, whole_seconds, seconds - trials.seconds, trials.seconds)

@@ -1,4 +1,4 @@
-"""I-steps evenly in the noise time, or the denser the noisier: from where a search for better places sets out.
+"""I-steps evenly in the noise time, the denser the noisier, or evenly in the step's number: from where a search for better places sets out.
 
 A forecast is a polynomial in the noise time, whose reach beyond its nodes decides how much of their error it amplifies, so that equal gaps amplify it
 least (Hairer, Norsett and Wanner, Solving Ordinary Differential Equations I, III.5).
@@ -7,6 +7,7 @@ least (Hairer, Norsett and Wanner, Solving Ordinary Differential Equations I, II
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 from .placed_schedule import nearest_steps
 
@@ -22,3 +23,11 @@ def even_in_noise(count: int, taus: Sequence[float], warmup: int = 1, power: flo
     start, gaps = taus[first - 1], max(TAIL, count - first + TAIL)
     times = (start - (start - taus[-1]) * (number / gaps) ** power for number in range(count - first + 1))
     return nearest_steps([*taus[: first - 1], *times], taus)
+
+
+def even_in_steps(count: int, steps: int) -> tuple[int, ...]:
+    """`count` I-steps of a run of `steps`, from the first to the last, as evenly as can be; the longer gaps first, so that they never grow."""
+    if count < 2:
+        return (0,)
+    shortest, longer = divmod(steps - 1, count - 1)
+    return tuple(accumulate([shortest + 1] * longer + [shortest] * (count - 1 - longer), initial=0))

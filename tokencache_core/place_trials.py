@@ -9,11 +9,11 @@ from torch import Tensor
 from .cached import sample_cached
 from .distill import Run
 from .place_climb import Places, neighbours
-from .place_proposals import Family
 from .probe import Likeness
 from .run_simulator import RunSimulator
 from .schedule import ExplicitSchedule
 from .settings import CacheSettings
+from .stopwatch import timed
 
 P_STEP = 0.05           # of a whole step, about
 
@@ -26,19 +26,18 @@ class PlaceTrials:
         self.steps = len(run.sigmas) - 1
         self.decided: dict[Places, float] = {}      # PSNR in dB of each that was tried
         self.spent = 0.0                            # computation, in whole runs
+        self.seconds = 0.0
 
     def affords(self, count: int, budget: float) -> bool:
         """Whether `budget` (whole runs) is enough to compare two."""
         return 2 * self._cost(count) <= budget
 
-    def best(self, families: Mapping[str, Family], count: int, simulator: RunSimulator, budget: float) -> tuple[str, Places]:
-        """The family whose proposal is the likest, and the likest places of all that `budget` lets try; the first families first."""
+    def best(self, proposed: Mapping[str, Places], simulator: RunSimulator, budget: float) -> tuple[str, Places]:
+        """The name of the likest proposal, and the likest places of all that `budget` lets try: the proposals in their order, then others."""
         end = self.spent + budget
-        for family in families.values():
-            self._try(family[count], end)
-        proposed = {name: family[count] for name, family in families.items() if family[count] in self.decided}
-        winner = max(proposed, key=lambda name: self.decided[proposed[name]])
-        best = proposed[winner]
+        tried = {name: places for name, places in proposed.items() if self._try(places, end)}
+        winner = max(tried, key=lambda name: self.decided[tried[name]])
+        best = tried[winner]
         while beside := [places for places in neighbours(best, self.steps) if places not in self.decided]:
             places = beside[int(simulator.errors_db(beside).argmin())]
             if not self._try(places, end):
@@ -56,8 +55,8 @@ class PlaceTrials:
             return True
         if self.spent + cost > end + 1e-9:
             return False
-        samples, _ = sample_cached(self.run, self.settings, ExplicitSchedule(places))
+        (samples, _), seconds = timed(lambda: sample_cached(self.run, self.settings, ExplicitSchedule(places)))
         self.decided[places] = float(Likeness.of(samples, self.full, is_pixels=False).db.mean())
-        self.spent += cost
+        self.spent, self.seconds = self.spent + cost, self.seconds + seconds
         self.told(f"I-steps {', '.join(map(str, places))}: {self.decided[places]:.1f} dB")
         return True

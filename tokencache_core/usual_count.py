@@ -22,7 +22,7 @@ LEAST_GAIN = 7.0            # dB by which P-steps must be nearer in simulation, 
 
 
 def usual_count(taus: Sequence[float]) -> int:
-    """Of a run at the noise times `taus` (falling): 18 of 50, 8 of 20, 6 of 8 on a flow schedule."""
+    """Of a run at the noise times `taus` (falling): 18 of 50, 8 of 20, all of 8 on most schedules."""
     steps = len(taus)
     least = min(steps, round(SHARE * steps + MORE))
     if steps > MOST_STEPS:
