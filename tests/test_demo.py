@@ -38,7 +38,7 @@ def prompts(comfy_server: ComfyServer) -> Iterator[list[dict[str, Any]]]:
         elif node["_meta"]["title"] == "Classes of the nine pictures":
             node["inputs"]["label"] = "0, 1, 2, 3, 4, 5, 6, 7, 8"
         elif node["class_type"] == "KSampler":
-            node["inputs"]["steps"] = 8
+            node["inputs"]["steps"] = 12
     yield prompts
     for file in written:
         file.unlink(missing_ok=True)
@@ -62,7 +62,7 @@ def test_it_ends_with_pictures_and_a_table(comfy_server, prompts, titles, tmp_pa
     assert titles["Load DiT"] in shown[0].run.cached
     demo.collect(*shown)
     printed = capsys.readouterr().out
-    assert printed.count("IIPPPIPI") == 2
+    assert printed.count("(6 I-steps, 6 P-steps)") == 1 and printed.count("steps: IIPPIPPIPPIP") == 1
     assert printed.count(" dB") == 2 and all(way in printed for way in demo.WAYS)
     for name in ("grid_full.png", "grid_tokencache.png", "grid_predictor.png", "heatmap.png", "steps.png"):
         assert min(Image.open(tmp_path / name).size) > 30

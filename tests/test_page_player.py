@@ -16,7 +16,7 @@ from comfy_server import ComfyServer
 from playwright.sync_api import Locator, expect
 
 WORKFLOW = json.loads((Path(__file__).resolve().parent.parent / "example_workflows" / "quick_start.json").read_text(encoding="utf-8"))
-STEPS = 6
+STEPS = 12
 CHANGED = {     # node's id -> place among its widgets -> value: a short run of two pictures
     8: {2: 1}, 9: {2: STEPS}, 3: {2: 2}, 5: {0: "grinning, firefighter"}, 7: {0: 0.7, 2: 1, 5: "uniform"},
 }
@@ -85,8 +85,8 @@ def test_a_run_is_played_by_mouse_and_keyboard(page: PlayerPage):
     expect(page.text).to_be_hidden()
     page.run()
     first = page.drawn()
-    page.step.fill("2")
-    page.at(3)
+    page.step.fill("3")
+    page.at(4)
     expect(page.text).to_contain_text("computed")
     some = page.drawn()
     assert some != first
