@@ -18,7 +18,8 @@ from .calibration_folder import calibration_name, kept_calibrations, write_calib
 from .families import family_of
 from .host_run import HostRun, honouring_sessions
 from .model_fingerprint import model_fingerprint
-from .predictor_folder import file_to_write
+from .models_folder import file_to_write
+from .node_text import tell_written
 from .sampler_kind import EULER, sampler_kind, teaches_nothing
 
 
@@ -57,7 +58,9 @@ def calibrate_model(
         "cost": found.cost(), "latent": " x ".join(map(str, latent.shape)), "scheduler": scheduler, "settings": settings.text(),
     }
     calibration = PlaceCalibration(model_fingerprint(model), kind, cfg, record.taus, found.places, found.decided, notes)
-    return _words(calibration, write_calibration(calibration, save_as if save_as.strip() else calibration_name(calibration)))
+    file = write_calibration(calibration, save_as if save_as.strip() else calibration_name(calibration))
+    tell_written("calibration", file)
+    return _words(calibration, file)
 
 
 def _words(calibration: PlaceCalibration, file: Path) -> str:

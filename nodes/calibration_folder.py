@@ -9,8 +9,7 @@ from pathlib import Path
 import folder_paths
 
 from ..tokencache_core.place_calibration import FORMAT, SUFFIX, CalibrationError, PlaceCalibration, load_calibration, save_calibration
-from .node_text import tell_written
-from .predictor_folder import FOLDER, file_to_write
+from .models_folder import FOLDER, file_to_write
 
 
 def kept_calibrations() -> tuple[dict[str, PlaceCalibration], tuple[str, ...]]:
@@ -42,7 +41,6 @@ def write_calibration(calibration: PlaceCalibration, name: str) -> Path:
     file = file_to_write(name, SUFFIX)
     file.parent.mkdir(parents=True, exist_ok=True)
     save_calibration(calibration, file)
-    tell_written("calibration", file)
     return file
 
 

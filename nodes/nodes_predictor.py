@@ -11,7 +11,8 @@ from ..tokencache_core.settings import CacheSettings
 from ..tokencache_core.training_chart import training_chart
 from ..tokencache_core.training_plan import LOSSES, TrainingPlan
 from .bundled_files import file_names, path_of
-from .predictor_folder import FOLDER, file_to_write, keep_in, plain_export
+from .models_folder import FOLDER, file_to_write
+from .predictor_folder import keep_in, plain_export
 from .train_predictor import train_predictor
 from .training_routes import workflow_id
 
@@ -88,7 +89,7 @@ class TrainCachePredictor(io.ComfyNode):
         cache_ratio, forecast_order, rank, predictor, forecast_hidden, loss, every_step, learning_rate, checkpointing, seed,
         accumulate=1, sparsity=0.0, soft=False,
     ) -> io.NodeOutput:
-        file = file_to_write(save_as)
+        file = file_to_write(save_as, SUFFIX)
         settings = CacheSettings(cache_ratio=cache_ratio, order=forecast_order, last_blocks=last_blocks)
         plan = TrainingPlan(
             settings, interval, rank, forecast_hidden, "" if predictor == "none" else predictor, loss=loss, every_step=every_step,
@@ -123,7 +124,7 @@ class SaveCachePredictor(io.ComfyNode):
 
     @classmethod
     def execute(cls, predictor, save_as, model=None) -> io.NodeOutput:
-        file = file_to_write(save_as)
+        file = file_to_write(save_as, SUFFIX)
         export = None if model is None else plain_export(predictor, model, file.stem)
         keep_in(file)(predictor)
         if export is not None:

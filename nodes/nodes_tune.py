@@ -9,7 +9,7 @@ from ..tokencache_core.automatic_schedule import AutomaticSchedule
 from ..tokencache_core.preset import GOALS, SUFFIX, Goal, from_json, load_preset, to_json
 from .bundled_files import file_names, path_of
 from .calibrate import calibrate_model
-from .predictor_folder import FOLDER, file_to_write
+from .models_folder import FOLDER, file_to_write
 from .tune import tune
 
 PresetType = io.Custom("TOKENCACHE_PRESET")
