@@ -1,8 +1,8 @@
 """Calibration: where a model's I-steps should lie, from one whole run and a few cached ones.
 
 The record of the whole run proposes several places for every number of I-steps (place_proposals.py). For some numbers of them the proposals, and then
-places beside the best of them, are tried in real cached runs from the same noise (place_trials.py). The likest run decides: for that number, and
-which way of proposing serves those near it.
+places beside the best of them, are tried in real cached runs from the same noise (place_trials.py). The likest run decides: for that number, and,
+where one way of proposing won at all numbers that were tried, for the others too.
 """
 
 from __future__ import annotations
@@ -78,8 +78,9 @@ def calibrate_places(
         share = (budget - trials.spent) / (len(counts) - number)
         if count in range(2, steps) and trials.affords(count, share):
             winners[count], places[count] = trials.best({name: way(count) for name, way in found.items()}, simulator, share)
+    agreed = set(winners.values())      # a way that won at one number alone may have won by chance
+    others = found[agreed.pop() if len(agreed) == 1 else SIMULATED]
     for count in listed_counts(steps):
-        nearest = min(winners, key=lambda tried: abs(tried - count), default=None)
-        places.setdefault(count, found[SIMULATED if nearest is None else winners[nearest]](count))
+        places.setdefault(count, others(count))
     seconds = time.perf_counter() - started
     return record, FoundPlaces(places, trials.decided, whole_seconds, seconds - trials.seconds, trials.seconds)

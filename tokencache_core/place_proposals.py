@@ -22,7 +22,7 @@ from .settings import CacheSettings
 SIMULATED = "simulated"         # the name of the way that is taken where no real run decides
 KNOWN, EVEN = "as known models have them", "even in the step's number"
 FADINGS = (3.0, 10.0, 0.7)      # dampings of which each proposes places of its own
-MOST_COUNTS = 12                # numbers of I-steps that a calibration lists; others lie between them
+FEW_STEPS, MOST_COUNTS = 30, 12     # up to so many steps a calibration lists every number of I-steps, beyond them so many; others lie between them
 Way = Callable[[int], Places]   # from a number of I-steps to their places
 
 
@@ -43,6 +43,8 @@ def simulated_places(record: RunRecord, settings: CacheSettings, corrected: bool
 
 def listed_counts(steps: int) -> list[int]:
     """From 1 to all but one of the steps: all of them, or MOST_COUNTS evenly."""
+    if steps <= FEW_STEPS:
+        return list(range(1, steps))
     return sorted({1 + (steps - 2) * part // (MOST_COUNTS - 1) for part in range(MOST_COUNTS)})
 
 
