@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
-from .known_models import known_places
 from .place_calibration import PlaceCalibration
-from .schedule import Schedule, SpeedupSchedule, check_count
+from .schedule import CountSchedule, Schedule, SpeedupSchedule, check_count
 from .usual_count import usual_count
 
-@dataclass(frozen=True)
-class PlacedByCount:
-    """`count` I-steps where `calibration` has them; where known models would have them if there is none."""
 
+@dataclass(frozen=True)
+class CalibratedSchedule:
+    """`count` I-steps where `calibration` has them."""
+
+    calibration: PlaceCalibration
     count: int
-    calibration: PlaceCalibration | None = None
 
     def __post_init__(self) -> None:
         check_count(self.count)
 
     def i_steps(self, taus: Sequence[float]) -> frozenset[int]:
-        if self.calibration is None:
-            return frozenset(known_places(self.count, taus))
         return frozenset(self.calibration.i_steps(self.count, taus))
 
 
@@ -49,9 +48,8 @@ class AutomaticSchedule:
 
     def placed(self, taus: Sequence[float]) -> Schedule:
         """What it comes to in a run at the noise times `taus`."""
-        if self.speedup:
-            return SpeedupSchedule(self.speedup, lambda count: PlacedByCount(count, self.calibration), self.p_step)
-        return PlacedByCount(self.count or usual_count(taus), self.calibration)
+        by_count = CountSchedule if self.calibration is None else partial(CalibratedSchedule, self.calibration)
+        return SpeedupSchedule(self.speedup, by_count, self.p_step) if self.speedup else by_count(self.count or usual_count(taus))
 
     def i_steps(self, taus: Sequence[float]) -> frozenset[int]:
         return self.placed(taus).i_steps(taus)

@@ -39,6 +39,13 @@ def known_record(taus: Sequence[float]) -> RunRecord:
     return RunRecord(tuple(taus), moves, read_off @ read_off.transpose(0, 2, 1))
 
 
+@lru_cache(maxsize=4)   # its windows serve every number of I-steps
+def known_simulator(taus: tuple[float, ...]) -> RunSimulator:
+    """Of runs at the noise times `taus`, with the usual settings."""
+    settings = CacheSettings()
+    return RunSimulator(known_record(taus), order=settings.order, reach=settings.reach, corrector=settings.corrector)
+
+
 @lru_cache(maxsize=256)
 def _searched(count: int, taus: tuple[float, ...], warmup: int) -> Places:
     steps = len(taus)
@@ -47,9 +54,7 @@ def _searched(count: int, taus: tuple[float, ...], warmup: int) -> Places:
     if steps > MOST_STEPS:      # places that are found for fewer steps, at the same noise
         fewer = tuple(taus[step * (steps - 1) // (MOST_STEPS - 1)] for step in range(MOST_STEPS))
         return carried(_searched(max(warmup + 1, round(count * MOST_STEPS / steps)), fewer, warmup), fewer, count, taus)
-    settings = CacheSettings()
-    simulator = RunSimulator(known_record(taus), order=settings.order, reach=settings.reach, corrector=settings.corrector)
-    return best_places(count, taus, simulator.errors_db, warmup)
+    return best_places(count, taus, known_simulator(taus).errors_db, warmup)
 
 
 @lru_cache(maxsize=1)

@@ -28,7 +28,7 @@ class RunSimulator:
     ) -> None:
         self.record, self.order, self.reach, self.corrector = record, order, reach, corrector
         noise = np.array([noise_of(tau) for tau in record.taus])
-        self._moves = np.stack([record.moves / np.sqrt(1 + (noise / damping) ** 2) for damping in dampings])    # (D, steps)
+        self._moves = np.stack([faded(record.moves, noise, damping) for damping in dampings])    # (D, steps)
         self._windows: dict[tuple[tuple[int, ...], int], np.ndarray] = {}
 
     def error_db(self, places: Sequence[int]) -> float:
@@ -39,7 +39,7 @@ class RunSimulator:
         """(candidates,) in dB, the mean over samples and dampings; each rises from 0."""
         strayed = np.stack([self._strayed(tuple(places)) for places in candidates])     # (candidates, D, steps)
         squares = np.einsum("bcdj,cdj->bcd", strayed @ self.record.products[:, None], strayed)
-        return 10 * np.log10(np.maximum(squares, SMALLEST)).mean(axis=(0, 2))
+        return decibels(squares).mean(axis=(0, 2))
 
     def _strayed(self, places: tuple[int, ...]) -> np.ndarray:
         """(D, steps): the error at the run's end, in terms of the record's directions."""
@@ -62,6 +62,15 @@ class RunSimulator:
                 strayed += self._moves[:, step, None] * error
             self._windows[nodes, end] = strayed
         return self._windows[nodes, end]
+
+
+def faded(moves: np.ndarray | float, noise: np.ndarray | float, damping: np.ndarray | float) -> np.ndarray:
+    """What is left at the end of errors made at this noise, in units of the signal."""
+    return moves / np.sqrt(1 + (noise / damping) ** 2)
+
+
+def decibels(squares: np.ndarray) -> np.ndarray:
+    return 10 * np.log10(np.maximum(squares, SMALLEST))
 
 
 def _through(nodes: Sequence[int], taus: Sequence[float], tau: float, steps: int) -> np.ndarray:

@@ -12,10 +12,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from .known_models import MOST_STEPS, known_places, known_record
+from .known_models import MOST_STEPS, known_places, known_record, known_simulator
 from .run_record import noise_of
-from .run_simulator import DAMPINGS, RunSimulator
-from .settings import CacheSettings
+from .run_simulator import DAMPINGS, decibels, faded
 
 SHARE, MORE = 0.32, 2       # of the steps, and beside them
 LEAST_GAIN = 7.0            # dB by which P-steps must be nearer in simulation, which promises more than real runs keep (docs/experiments.md)
@@ -33,9 +32,7 @@ def usual_count(taus: Sequence[float]) -> int:
 @lru_cache(maxsize=256)
 def gain_db(count: int, taus: tuple[float, ...]) -> float:
     """By how much `count` I-steps at their usual places come nearer to a run at `taus` than `count` whole steps, simulated on known models."""
-    settings = CacheSettings()
-    simulator = RunSimulator(known_record(taus), order=settings.order, reach=settings.reach, corrector=settings.corrector)
-    return whole_steps_error_db(count, taus) - simulator.error_db(known_places(count, taus))
+    return whole_steps_error_db(count, taus) - known_simulator(taus).error_db(known_places(count, taus))
 
 
 def whole_steps_error_db(count: int, taus: Sequence[float]) -> float:
@@ -49,8 +46,7 @@ def whole_steps_error_db(count: int, taus: Sequence[float]) -> float:
     noise = np.array([*(noise_of(time) for time in times), 0.0])
     strayed = np.zeros((len(DAMPINGS), len(times)))
     for part, time in enumerate(times):
-        weights = np.diff(noise)[part] / np.sqrt(1 + (noise[part] / np.array(DAMPINGS)) ** 2)
+        weights = faded(np.diff(noise)[part], noise[part], np.array(DAMPINGS))
         strayed[:, times.index(min(each for each in fewer if each >= time))] += weights
         strayed[:, times.index(min(each for each in taus if each >= time))] -= weights
-    squares = np.einsum("bdi,di->bd", strayed @ known_record(times).products, strayed)
-    return float(10 * np.log10(np.maximum(squares, 1e-12)).mean())
+    return float(decibels(np.einsum("bdi,di->bd", strayed @ known_record(times).products, strayed)).mean())
