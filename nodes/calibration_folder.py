@@ -47,6 +47,6 @@ def write_calibration(calibration: PlaceCalibration, name: str) -> Path:
 def _claims_to_be_one(file: Path) -> bool:
     try:
         with file.open("rb") as opened:
-            return FORMAT.encode() in opened.read(1000)
+            return FORMAT.name.encode() in opened.read(1000)
     except OSError:
         return False

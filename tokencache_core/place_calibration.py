@@ -11,12 +11,13 @@ from typing import Any
 
 from . import strict_json
 from .fingerprint import ArchitectureError, Fingerprint
+from .json_format import JsonFormat
 from .placed_schedule import PlacedSchedule, carried, same_run
-from .predictor_metadata import NewerFormatError, read_fingerprint
+from .predictor_metadata import read_fingerprint
 from .strict_json import Record
 from .whole_file import whole_file
 
-FORMAT, VERSION, SUFFIX = "tokencache calibration", 1, ".json"
+SUFFIX = ".json"
 _FIELDS = ("format", "version", "fingerprint", "sampler", "cfg", "taus", "places", "decided", "notes")
 FARTHEST = 0.15         # mean distance of two runs' noise times, at the same share of the run, for one's places to serve the other
 GUIDANCE = 1.75         # so many times as much, or as little, guidance is another kind of run
@@ -24,6 +25,9 @@ GUIDANCE = 1.75         # so many times as much, or as little, guidance is anoth
 
 class CalibrationError(ValueError):
     """A file or text that is no calibration of this version; says what is wrong and what to do."""
+
+
+FORMAT = JsonFormat("calibration", 1, "Calibrate I-Steps or `calibrate`", CalibrationError)
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ def best_of(
 
 def to_json(calibration: PlaceCalibration) -> str:
     content = {
-        "format": FORMAT, "version": VERSION,
+        "format": FORMAT.name, "version": FORMAT.version,
         "fingerprint": {"architecture": calibration.fingerprint.architecture, "weights": calibration.fingerprint.weights},
         "sampler": calibration.sampler, "cfg": calibration.cfg, "taus": [round(tau, 6) for tau in calibration.taus],
         "places": {str(count): list(places) for count, places in sorted(calibration.places.items())},
@@ -106,22 +110,11 @@ def to_json(calibration: PlaceCalibration) -> str:
 
 def from_json(text: str, name: str) -> PlaceCalibration:
     """CalibrationError, quoting `name`, for what is no calibration."""
-    try:
-        return _read(strict_json.parsed(text))
-    except NewerFormatError as error:
-        raise CalibrationError(f"{name}: {error}") from None
-    except ValueError as error:
-        raise CalibrationError(f"{name} is not a TokenCache calibration: {error}; take a file that Calibrate I-Steps or `calibrate` has written") from None
+    return FORMAT.read(text, name, _read)
 
 
 def load_calibration(file: Path | str) -> PlaceCalibration:
-    try:
-        text = Path(file).read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise CalibrationError(f"{file} is not a TokenCache calibration: it is not text") from None
-    except OSError as error:
-        raise CalibrationError(f"{file} could not be read ({error.strerror or error}): check the path") from None
-    return from_json(text, str(file))
+    return FORMAT.load(file, _read)
 
 
 def save_calibration(calibration: PlaceCalibration, file: Path) -> None:
@@ -147,11 +140,6 @@ def _value(value: Any) -> str:
 
 
 def _read(content: Any) -> PlaceCalibration:
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(f"it does not say that its format is '{FORMAT}'")
-    version = strict_json.whole(content.get("version"), "its version", 1)
-    if version > VERSION:
-        raise NewerFormatError(f"its format is {version}, newer than the {VERSION} known here: update TokenCache")
     record = Record(content, "the calibration", _FIELDS)
     places = {}
     for count, steps in strict_json.mapping(record.value["places"], "the places").items():

@@ -11,13 +11,13 @@ from typing import Any
 
 from . import strict_json
 from .fingerprint import Fingerprint
+from .json_format import JsonFormat
 from .placed_schedule import PlacedSchedule
-from .predictor_metadata import NewerFormatError, read_fingerprint, read_settings
+from .predictor_metadata import read_fingerprint, read_settings
 from .settings import CacheSettings
 from .strict_json import Record
 from .whole_file import whole_file
 
-FORMAT, VERSION = "tokencache preset", 1
 GOALS = ("speed-up", "psnr", "ssim")
 SUFFIX = ".json"
 _FIELDS = ("format", "version", "fingerprint", "settings", "i_steps", "taus", "goal", "predicted", "measured", "notes")
@@ -25,6 +25,9 @@ _FIELDS = ("format", "version", "fingerprint", "settings", "i_steps", "taus", "g
 
 class PresetError(ValueError):
     """A file or text that is no preset of this version; says what is wrong and what to do."""
+
+
+FORMAT = JsonFormat("preset", 1, "Tune TokenCache or `tune`", PresetError)
 
 
 @dataclass(frozen=True)
@@ -102,28 +105,17 @@ class Preset:
 
 
 def to_json(preset: Preset) -> str:
-    content = {"format": FORMAT, "version": VERSION, **asdict(preset), "notes": dict(preset.notes)}
+    content = {"format": FORMAT.name, "version": FORMAT.version, **asdict(preset), "notes": dict(preset.notes)}
     return json.dumps({key: content[key] for key in _FIELDS}, indent=1, allow_nan=False) + "\n"
 
 
 def from_json(text: str, name: str) -> Preset:
     """PresetError, quoting `name`, for what is no preset."""
-    try:
-        return _read(strict_json.parsed(text))
-    except NewerFormatError as error:
-        raise PresetError(f"{name}: {error}") from None
-    except ValueError as error:
-        raise PresetError(f"{name} is not a TokenCache preset: {error}; take a file that Tune TokenCache or `tune` has written") from None
+    return FORMAT.read(text, name, _read)
 
 
 def load_preset(file: Path | str) -> Preset:
-    try:
-        text = Path(file).read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise PresetError(f"{file} is not a TokenCache preset: it is not text") from None
-    except OSError as error:
-        raise PresetError(f"{file} could not be read ({error.strerror or error}): check the path") from None
-    return from_json(text, str(file))
+    return FORMAT.load(file, _read)
 
 
 def save_preset(preset: Preset, file: Path) -> None:
@@ -132,11 +124,6 @@ def save_preset(preset: Preset, file: Path) -> None:
 
 
 def _read(content: Any) -> Preset:
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(f"it does not say that its format is '{FORMAT}'")
-    version = strict_json.whole(content.get("version"), "its version", 1)
-    if version > VERSION:
-        raise NewerFormatError(f"its format is {version}, newer than the {VERSION} known here: update TokenCache")
     record = Record(content, "the preset", _FIELDS)
     goal = Record(record.value["goal"], "the goal", ("kind", "value"))
     notes = strict_json.mapping(record.value["notes"], "the notes")
