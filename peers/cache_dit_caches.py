@@ -10,7 +10,7 @@ import cache_dit  # noqa: E402
 from cache_dit import BlockAdapter, DBCacheConfig, ForwardPattern, TaylorSeerCalibratorConfig  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from tokencache_core.bench_workload import Workload  # noqa: E402
+from tokencache_core.bench.workload import Workload  # noqa: E402
 
 from .peer import Peer, Settings  # noqa: E402
 from .wrapped_dit import WrappedDiT  # noqa: E402

@@ -11,8 +11,8 @@ from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 
-from tokencache_core.bench_workload import Workload
-from tokencache_core.dit import modulate
+from tokencache_core.bench.workload import Workload
+from tokencache_core.dit.model import modulate
 
 Whole = Callable[..., Tensor]               # a block's own forward: (x, c, transformer_options) -> (B, N, D)
 Modulation = tuple[Tensor, ...]             # shift, scale, gate of the attention, then of the MLP; each (B, D)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tokencache_core.bench_workload import Workload
+from tokencache_core.bench.workload import Workload
 
 from .peer import Peer, Settings
 from .wrapped_dit import BlockCount
@@ -39,7 +39,7 @@ COMFYUI: Path = _module_at("comfy_location", ROOT / "scripts" / "comfy_location.
 
 
 def import_host(device: torch.device) -> ModuleType:
-    """The pack's `nodes.dit_model`, with ComfyUI importable and settled on `device`."""
+    """The pack's `nodes.host.dit_model`, with ComfyUI importable and settled on `device`."""
     if str(COMFYUI) not in sys.path:
         sys.path.insert(0, str(COMFYUI))  # before this repository, whose `nodes` is not the host's
     import comfy.cli_args
@@ -51,7 +51,7 @@ def import_host(device: torch.device) -> ModuleType:
     if settled.type != device.type:
         raise RuntimeError(f"ComfyUI runs on {settled.type} in this process, the model on {device.type}: use a process for each device")
     _module_at(PACK, ROOT / "__init__.py")
-    return importlib.import_module(f"{PACK}.nodes.dit_model")
+    return importlib.import_module(f"{PACK}.nodes.host.dit_model")
 
 
 def host_model(workload: Workload) -> tuple[Any, BlockCount]:
@@ -81,7 +81,7 @@ def sample_on_host(workload: Workload, node: str | None = None, settings: Settin
     model, count = host_model(workload)
     import comfy.sample
 
-    dit_model = sys.modules[f"{PACK}.nodes.dit_model"]
+    dit_model = sys.modules[f"{PACK}.nodes.host.dit_model"]
     labels = ", ".join(map(str, workload.labels.tolist()))
     positive, negative = (dit_model.class_label_conditioning(model, text) for text in (labels, ""))
     if node is not None:

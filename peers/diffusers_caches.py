@@ -18,8 +18,8 @@ from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockR
 from diffusers.models.cache_utils import CacheMixin
 from torch import Tensor
 
-from tokencache_core.bench_workload import Protocol, Workload
-from tokencache_core.dit import DiT
+from tokencache_core.bench.workload import Protocol, Workload
+from tokencache_core.dit.model import DiT
 
 from .peer import Peer, Settings
 from .wrapped_dit import WrappedBlock, WrappedDiT

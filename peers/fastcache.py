@@ -20,8 +20,8 @@ from statistics import NormalDist
 import torch
 from torch import Tensor
 
-from tokencache_core.bench_workload import Workload
-from tokencache_core.token_index import TokenIndex
+from tokencache_core.bench.workload import Workload
+from tokencache_core.blocks.token_index import TokenIndex
 
 from .cached_run import CachedRun, Whole, kept_per_model
 from .peer import Peer, Settings

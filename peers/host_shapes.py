@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tokencache_core.bench_shape import I_STEPS, STEPS, ShapeRow
+from tokencache_core.bench.shape import I_STEPS, STEPS, ShapeRow
+from tokencache_core.engine.stopwatch import timed
 from tokencache_core.settings import CONTEXTS, CacheSettings
-from tokencache_core.stopwatch import timed
 
 from .comfy_caches import import_host
 from .host_cache import apply_on_host

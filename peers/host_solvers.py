@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tokencache_core.bench_workload import Workload
-from tokencache_core.sampling import guided_denoiser
+from tokencache_core.bench.workload import Workload
+from tokencache_core.sampling.samplers import guided_denoiser
 
 from .comfy_caches import import_host
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tokencache_core.bench_workload import Workload
+from tokencache_core.bench.workload import Workload
 
 from .cached_run import CachedRun, Whole, attend, feed_forward, kept_per_model, modulation_of
 from .peer import Peer, Settings

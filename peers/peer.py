@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from tokencache_core.bench_workload import Workload
+from tokencache_core.bench.workload import Workload
 
 Settings = dict[str, Any]
 

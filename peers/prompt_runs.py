@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tokencache_core.bench_fid import FidProtocol, Method
-from tokencache_core.bench_ours import OURS
-from tokencache_core.sampling import starting_noise
+from tokencache_core.bench.fid_run import FidProtocol, Method
+from tokencache_core.bench.ours import OURS
+from tokencache_core.sampling.samplers import starting_noise
 
 from .comfy_caches import import_host
 from .host_cache import apply_on_host

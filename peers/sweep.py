@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from tokencache_core.bench_turns import Candidate
-from tokencache_core.bench_workload import Workload
+from tokencache_core.bench.turns import Candidate
+from tokencache_core.bench.workload import Workload
 
 from .peer import Peer, Settings
 

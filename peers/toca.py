@@ -20,9 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tokencache_core.attention import OVERRIDE_KEY
-from tokencache_core.bench_workload import Workload
-from tokencache_core.token_index import TokenIndex
+from tokencache_core.bench.workload import Workload
+from tokencache_core.blocks.attention import OVERRIDE_KEY
+from tokencache_core.blocks.token_index import TokenIndex
 
 from .cached_run import CachedRun, Modulation, Whole, attend, feed_forward, modulation_of
 from .peer import Peer, Settings

@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tokencache_core.bench_workload import Workload
-from tokencache_core.dit import DiT, DiTBlock, modulate
-from tokencache_core.sampling import sample
+from tokencache_core.bench.workload import Workload
+from tokencache_core.dit.model import DiT, DiTBlock, modulate
+from tokencache_core.sampling.samplers import sample
 
 
 class BlockCount:

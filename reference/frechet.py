@@ -23,26 +23,26 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from tokencache_core.bench_methods import TRAINED_METHODS, trained_parts, trained_settings
-from tokencache_core.bench_ours import OURS
-from tokencache_core.bench_output import setting_text, write_json
-from tokencache_core.bench_protocol import Row
-from tokencache_core.cached import cached_sample
-from tokencache_core.cli_checks import device_named, predictor_for
-from tokencache_core.dit import DiT
-from tokencache_core.dit_file import load_dit
-from tokencache_core.drawn_runs import labels_apart
-from tokencache_core.frechet import Bootstrap, Gaussian, frechet_distance
-from tokencache_core.learned import Learned
-from tokencache_core.metrics import capped_psnr
-from tokencache_core.noise_schedule import simple_sigmas
-from tokencache_core.sampling import SOLVERS, sample, starting_noise
-from tokencache_core.schedule import CountSchedule
+from tokencache_core.bench.methods import TRAINED_METHODS, trained_parts, trained_settings
+from tokencache_core.bench.ours import OURS
+from tokencache_core.bench.output import setting_text, write_json
+from tokencache_core.bench.rows import Row
+from tokencache_core.cli.checks import device_named, predictor_for
+from tokencache_core.dit.cached_sampling import cached_sample
+from tokencache_core.dit.checkpoint import load_dit
+from tokencache_core.dit.model import DiT
+from tokencache_core.dit.random_runs import labels_apart
+from tokencache_core.engine.stopwatch import timed
+from tokencache_core.files.whole_file import whole_file
+from tokencache_core.likeness.frechet import Bootstrap, Gaussian, frechet_distance
+from tokencache_core.likeness.metrics import capped_psnr
+from tokencache_core.predictor.trained_cache import TrainedCache
+from tokencache_core.predictor.trained_parts import Learned
+from tokencache_core.sampling.noise_schedule import simple_sigmas
+from tokencache_core.sampling.samplers import SOLVERS, sample, starting_noise
+from tokencache_core.sampling.sigma_schedule import SigmaSchedule
+from tokencache_core.schedules.schedule import CountSchedule
 from tokencache_core.settings import CacheSettings
-from tokencache_core.sigma_schedule import SigmaSchedule
-from tokencache_core.stopwatch import timed
-from tokencache_core.trained_cache import TrainedCache
-from tokencache_core.whole_file import whole_file
 
 from .classifier import EmojiClassifier, load_classifier
 from .data import load_emoji

@@ -12,16 +12,16 @@ from typing import Any
 from torch import Tensor
 
 from peers.registry import MODULES, peers_named
-from tokencache_core.bench_beats import TUNED, around, sweeps, value_at
-from tokencache_core.bench_protocol import Row
-from tokencache_core.bench_workload import Protocol, Workload
-from tokencache_core.cached import cached_sample
-from tokencache_core.dit import DiT
-from tokencache_core.noise_schedule import simple_sigmas
-from tokencache_core.predictor_metadata import read_settings
-from tokencache_core.sampling import sample
-from tokencache_core.schedule import ExplicitSchedule
-from tokencache_core.trained_cache import TrainedCache
+from tokencache_core.bench.duels import TUNED, around, sweeps, value_at
+from tokencache_core.bench.rows import Row
+from tokencache_core.bench.workload import Protocol, Workload
+from tokencache_core.dit.cached_sampling import cached_sample
+from tokencache_core.dit.model import DiT
+from tokencache_core.predictor.metadata import read_settings
+from tokencache_core.predictor.trained_cache import TrainedCache
+from tokencache_core.sampling.noise_schedule import simple_sigmas
+from tokencache_core.sampling.samplers import sample
+from tokencache_core.schedules.schedule import ExplicitSchedule
 
 FEWER_STEPS = ("fewer-steps", "fewer-steps-dpmpp_2m", "fewer-steps-res_multistep")
 

@@ -15,14 +15,14 @@ import torch
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
-from tokencache_core.cli_checks import model_and_names
-from tokencache_core.dit import DiT
-from tokencache_core.dit_run import DiTRun
-from tokencache_core.known_models import FILE
-from tokencache_core.noise_schedule import train_sigmas
-from tokencache_core.noise_time import noise_ratio, noise_time
-from tokencache_core.run_record import RunRecorder
-from tokencache_core.sampling import starting_noise
+from tokencache_core.cli.checks import model_and_names
+from tokencache_core.dit.model import DiT
+from tokencache_core.dit.run import DiTRun
+from tokencache_core.sampling.noise_schedule import train_sigmas
+from tokencache_core.sampling.noise_time import noise_ratio, noise_time
+from tokencache_core.sampling.samplers import starting_noise
+from tokencache_core.schedules.known_models import FILE
+from tokencache_core.schedules.run_record import RunRecorder
 
 CFG, BATCH, BATCHES, FIRST_SEED = 4.0, 4, 3, 5000
 EVEN, LEAST, TAIL, SMALLEST = 64, 0.03, 9, 0.006    # times even down to LEAST, and below it sigmas in so many equal ratios to the smallest

@@ -23,9 +23,9 @@ from torch import Tensor
 from torchvision.utils import save_image
 from tqdm import tqdm
 
-from tokencache_core.dit import DiT, DiTConfig, sincos_pos_embed
-from tokencache_core.noise_schedule import TRAIN_STEPS, alphas_cumprod, simple_sigmas
-from tokencache_core.sampling import sample, starting_noise
+from tokencache_core.dit.model import DiT, DiTConfig, sincos_pos_embed
+from tokencache_core.sampling.noise_schedule import TRAIN_STEPS, alphas_cumprod, simple_sigmas
+from tokencache_core.sampling.samplers import sample, starting_noise
 
 from .data import CATEGORIES, SHOWN, EmojiData, load_emoji
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
-
 from comfy_server import ComfyServer, ServerError
 
 Progress = Callable[[str, int, int], None]  # node id, steps done, steps in all

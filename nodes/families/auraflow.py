@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ...tokencache_core.block_spec import BlockSpec
+from ...tokencache_core.blocks.spec import BlockSpec
 from .family import Family, by_class, n_patches, rest_is_text
 
 SPECS = {

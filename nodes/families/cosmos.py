@@ -5,7 +5,7 @@ Cosmos 1, whose grid comes as (T, H, W, rows, D), runs whole.
 
 from __future__ import annotations
 
-from ...tokencache_core.block_spec import BlockSpec, TokenArgument
+from ...tokencache_core.blocks.spec import BlockSpec, TokenArgument
 from .family import Family, by_class
 
 _BLOCK = BlockSpec(

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ...tokencache_core.block_spec import WHOLE, BlockSpec
+from ...tokencache_core.blocks.spec import WHOLE, BlockSpec
 
 IMAGE_TOKENS = "tokencache_image_tokens"    # in the transformer_options that blocks are given, where `Family.image_tokens` is set
 

@@ -5,7 +5,7 @@ Latents of reference images (Kontext) are tokens of the image stream like any ot
 
 from __future__ import annotations
 
-from ...tokencache_core.block_spec import BlockSpec, TokenArgument, TokenBounds
+from ...tokencache_core.blocks.spec import BlockSpec, TokenArgument, TokenBounds
 from .family import Family, by_class
 
 _PER_TOKEN = {

@@ -12,9 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...tokencache_core.block_spec import WHOLE, BlockSpec, TokenArgument
+from ...tokencache_core.blocks.spec import WHOLE, BlockSpec, TokenArgument
 from .family import Family, n_patches, rest_is_text
-
 
 _PER_TOKEN = {"rope": TokenArgument(dim=1, joint=True)}     # (rows, image + text, 1, d/2, 2, 2)
 _WHOLE_IF = ("image_tokens_masks",)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...tokencache_core.block_spec import BlockSpec, TokenArgument
+from ...tokencache_core.blocks.spec import BlockSpec, TokenArgument
 from .family import Family, by_class
 
 _BLOCK = BlockSpec(

@@ -7,9 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ...tokencache_core.block_spec import BlockSpec, TokenArgument, TokenBounds
+from ...tokencache_core.blocks.spec import BlockSpec, TokenArgument, TokenBounds
 from .family import Family, by_class, n_patches, rest_is_text
-
 
 SPECS = {
     "JointTransformerBlock": BlockSpec(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from ...tokencache_core.block_spec import BlockSpec
+from ...tokencache_core.blocks.spec import BlockSpec
 from .family import Family
 
 _BLOCK = BlockSpec(tokens="x")

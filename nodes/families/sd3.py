@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...tokencache_core.block_spec import BlockSpec
+from ...tokencache_core.blocks.spec import BlockSpec
 from .family import Family, by_class
 
 SPECS = {

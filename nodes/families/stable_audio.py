@@ -7,9 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ...tokencache_core.block_spec import WHOLE, BlockSpec, TokenArgument
+from ...tokencache_core.blocks.spec import WHOLE, BlockSpec, TokenArgument
 from .family import Family, rest_is_text
-
 
 TRANSFORMER_BLOCK = BlockSpec(
     tokens="x", text_length=rest_is_text("x"),

@@ -5,7 +5,7 @@ HuMo and the causal model, whose blocks look at audio or at earlier frames, are 
 
 from __future__ import annotations
 
-from ...tokencache_core.block_spec import BlockSpec, TokenArgument
+from ...tokencache_core.blocks.spec import BlockSpec, TokenArgument
 from .family import Family, by_class
 
 _FREQS = {"freqs": TokenArgument(dim=1)}                                                    # (1, tokens, 1, d/2, 2, 2)
