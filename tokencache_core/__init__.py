@@ -1,6 +1,6 @@
 """TokenCache (arXiv 2409.18523) in plain PyTorch: the method without a host. Its story, from the outside in:
 
-*A MODEL* enters Apply TokenCache (`nodes/model_hooks.py`), or a DiT enters `cached.cached_sample`. What the user chose is
+*A MODEL* enters Apply TokenCache (`nodes/host/model_hooks.py`), or a DiT enters `cached.cached_sample`. What the user chose is
 a `settings.CacheSettings` and a `schedule.Schedule`; what the engine must know of the model is a `block_spec.BlockSpec`
 per block class.
 

@@ -1,4 +1,4 @@
-"""Our class-conditional DiT (nodes/dit_model.py)."""
+"""Our class-conditional DiT (nodes/host/dit_model.py)."""
 
 from ...tokencache_core.dit.run import DIT_BLOCK
 from .family import Family

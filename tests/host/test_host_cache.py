@@ -12,8 +12,8 @@ import pytest
 import torch
 from tiny_models import TinyModel, tiny_dit, tiny_flux, tiny_pixart
 from tokencache_pack.nodes.host.model_hooks import apply_tokencache
-from tokencache_pack.tokencache_core import history as history_module
-from tokencache_pack.tokencache_core import session as session_module
+from tokencache_pack.tokencache_core.engine import forecast as history_module
+from tokencache_pack.tokencache_core.engine import session as session_module
 from tokencache_pack.tokencache_core.engine.allocation import Unit
 from tokencache_pack.tokencache_core.engine.forecast import lagrange_weights
 from tokencache_pack.tokencache_core.schedules.schedule import ExplicitSchedule, UniformSchedule

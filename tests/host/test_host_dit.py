@@ -8,54 +8,22 @@ from pathlib import Path
 
 import comfy.sample
 import comfy.sd
-import folder_paths
 import pytest
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_chroma_radiance import EmptyChromaRadianceLatentImage
 from comfy_extras.nodes_easycache import EasyCacheNode
-from tiny_dit import tiny_dit, tiny_dit_file
+from host_dit import CFG, SHAPES, STEPS, decibels, folder, label, load, noise_for  # noqa: F401
+from tiny_dit import tiny_dit
 from tokencache_pack.nodes.dit import DiTClassLabel, LoadDiT
 from tokencache_pack.nodes.host.dit_model import load_dit_model
 from torch import Tensor
 
 import nodes
 from tokencache_core.dit.checkpoint import load_dit, save_dit
-from tokencache_core.likeness.metrics import psnr
 from tokencache_core.sampling.noise_schedule import simple_sigmas, train_sigmas
 from tokencache_core.sampling.samplers import sample
-
-STEPS, CFG = 6, 3.0
-SHAPES = {
-    "pixels.safetensors": {"in_channels": 3, "learn_sigma": False},
-    "latents.safetensors": {"in_channels": 4},
-    "ten-classes.safetensors": {"num_classes": 10},
-    "sixteen-channels.safetensors": {"in_channels": 16},
-}
-NAMES = '["cat", "dog", "newt", "owl", "yak"]'
-
-
-@pytest.fixture(scope="module", autouse=True)
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("diffusion_models")
-    for name, shape in SHAPES.items():
-        tiny_dit_file(folder / name, {"class_names": NAMES} if name == "pixels.safetensors" else None, **shape)
-    folder_paths.add_model_folder_path("diffusion_models", str(folder))
-    return folder
-
-
-def load(name: str = "pixels.safetensors") -> ModelPatcher:
-    return LoadDiT.execute(name).result[0]
-
-
-def label(model: ModelPatcher, text: str = "") -> list:
-    return DiTClassLabel.execute(model, text).result[0]
-
-
-def noise_for(model: ModelPatcher, batch: int = 2, size: tuple[int, int] = (8, 8)) -> Tensor:
-    channels = model.model.diffusion_model.config.in_channels
-    return torch.randn(batch, channels, *size, generator=torch.Generator().manual_seed(3))
 
 
 def host_sample(
@@ -76,11 +44,6 @@ def core_sample(folder: Path, name: str, labels: list[int], *, noise: Tensor, so
     start = noise * (1 + sigmas[0] ** 2).sqrt()
     model = load_dit(folder / name)
     return sample(model, torch.tensor(labels), noise=start, sigmas=sigmas, cfg=CFG, solver=solver)
-
-
-def decibels(a: Tensor, b: Tensor) -> float:
-    """Against the range 2 of pictures, though random weights reach far beyond it."""
-    return float(psnr(a, b, clamp=False).mean())
 
 
 class Calls:

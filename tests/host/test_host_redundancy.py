@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import comfy.utils
 import pytest
 import torch
 from tiny_models import TinyModel, tiny_dit, tiny_flux

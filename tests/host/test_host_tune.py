@@ -11,7 +11,7 @@ from tiny_models import TinyModel, tiny_dit, tiny_flux
 from tokencache_pack.nodes.cache import ApplyTokenCache
 from tokencache_pack.nodes.predictor import FOLDER
 from tokencache_pack.nodes.tuning import TEXT, LoadTokenCachePreset, TuneTokenCache
-from tokencache_pack.tokencache_core import place_search
+from tokencache_pack.tokencache_core.tuning import place_search
 from tokencache_pack.tokencache_core.files.fingerprint import ArchitectureError
 from tokencache_pack.tokencache_core.tuning.preset import PresetError
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import page_errors
 import pytest
-from comfy_page import ComfyPage, comfy_page, needs_chromium
+from comfy_page import comfy_page, needs_chromium
 from comfy_server import ComfyServer
 from playwright.sync_api import Page, expect
 from workflow_page import tiny_model

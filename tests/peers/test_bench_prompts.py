@@ -12,8 +12,8 @@ import comfy.taesd.taesd
 import comfy.text_encoders.t5
 import pytest
 import torch
+from random_inception import call, save_random_inception, save_statistics, statistics_of, table
 from safetensors.torch import save_file
-from test_bench_fid import call, save_random_inception, save_statistics, statistics_of, table
 from tiny_models import random_weights, tiny_patcher
 
 from peers.prompt_runs import LEAST_RESOLUTION, PromptRuns, read_prompts

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import pytest
 import torch
-from test_bench import row
+from bench_rows import row
 from tiny_dit import tiny_dit
 
 from peers.bwcache import run as run_bwcache

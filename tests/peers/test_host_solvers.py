@@ -8,9 +8,9 @@ import json
 import comfy.sample
 import pytest
 import torch
-from test_bench_page import of_rows, ours
-from test_cli import refusal
-from test_host_dit import decibels, label
+from bench_rows import of_rows, ours
+from commands import refusal
+from host_dit import decibels, label
 from tiny_dit import tiny_dit, tiny_dit_file
 
 from peers.comfy_caches import host_model

@@ -19,7 +19,7 @@ import torch
 from tiny_families.tiny_model import TinyModel
 from tokencache_pack.nodes.families import family_of
 from tokencache_pack.nodes.host import model_hooks
-from tokencache_pack.tokencache_core import session as session_module
+from tokencache_pack.tokencache_core.engine import session as session_module
 from tokencache_pack.tokencache_core.blocks.call import BlockCall
 from tokencache_pack.tokencache_core.blocks.spec import BlockSpec
 from tokencache_pack.tokencache_core.blocks.token_index import TokenIndex

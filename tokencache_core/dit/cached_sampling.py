@@ -37,6 +37,6 @@ def cached_sample(
     model: DiT, labels: Tensor, *, noise: Tensor, sigmas: Tensor, cfg: float = 4.0, solver: str = "ddim",
     settings: CacheSettings, schedule: Schedule, planner: Planner | None = None, learned: Learned = Learned(),
 ) -> tuple[Tensor, Report]:
-    """`sampling.sample` with token caching: pictures or latents (B, C, H, W), and what the cache did."""
+    """`sampling.samplers.sample` with token caching: pictures or latents (B, C, H, W), and what the cache did."""
     run = DiTRun(model, labels, noise=noise, sigmas=sigmas, cfg=cfg, solver=solver)
     return sample_cached(run, settings, schedule, planner=planner, learned=learned)

@@ -20,7 +20,7 @@ from ..blocks.attention import attention as core_attention
 
 @dataclass(frozen=True)
 class DiTConfig:
-    """Everything that fixes a DiT's shape; `dit_file.infer_config` reads it off a state dict."""
+    """Everything that fixes a DiT's shape; `dit.checkpoint.infer_config` reads it off a state dict."""
 
     width: int
     depth: int

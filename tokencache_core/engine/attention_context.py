@@ -1,4 +1,4 @@
-"""What the computed tokens attend to: every token's keys and values, the uncomputed ones' held or forecast (keys_values.py).
+"""What the computed tokens attend to: every token's keys and values, the uncomputed ones' held or forecast (engine/keys_values.py).
 
 Region-adaptive sampling (RAS, arXiv 2502.10389) holds them; against attention among the computed tokens alone it
 is worth many decibels (docs/experiments.md).

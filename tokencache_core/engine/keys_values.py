@@ -43,7 +43,7 @@ class KeysValues:
         self.device = torch.device("cpu")                           # of the block
 
     def refresh(self, k: Tensor, v: Tensor, tau: float, spacing: float = 0.0) -> None:
-        """Keep copies of k and v of all tokens, in place of those that `history.slot_of` names."""
+        """Keep copies of k and v of all tokens, in place of those that `engine.forecast.slot_of` names."""
         slot, self.device = slot_of(self.taus, tau, spacing, self.refreshes), k.device
         self.taus = [tau, *self.taus[:slot], *self.taus[slot + 1 :]]
         for kept, new in zip(self.kept, (k, v)):

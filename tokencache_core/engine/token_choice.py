@@ -38,7 +38,7 @@ class Planner(Protocol):
 
 
 class ScorePlanner:
-    """Ranks by one of the training-free scores (scores.py)."""
+    """Ranks by one of the training-free scores (engine/scores.py)."""
 
     per_block = False
 

@@ -1,7 +1,7 @@
 """FID and sFID: the Frechet distance of samples' Inception features from statistics in a file.
 
 The file is the .npz of ADM's evaluator (openai/guided-diffusion, folder evaluations): the mean `mu` and covariance `sigma`
-of pool features, `mu_s` and `sigma_s` of spatial ones (inception_features.py). Whatever else it holds is not read.
+of pool features, `mu_s` and `sigma_s` of spatial ones (likeness/inception.py). Whatever else it holds is not read.
 """
 
 from __future__ import annotations

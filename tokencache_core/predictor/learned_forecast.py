@@ -1,10 +1,10 @@
 """A learned forecast: what a run of reused blocks adds, extrapolated from its last refreshes and then corrected.
 
-The polynomial through the last refreshes (history.py) knows nothing of the model. How this model's updates go on from
+The polynomial through the last refreshes (engine/forecast.py) knows nothing of the model. How this model's updates go on from
 a given history can be learned from its own runs: a gain for every channel of every term of the polynomial, and a small
 network of one hidden layer over the token's last refreshes. It begins as the plain polynomial, and costs about one per cent
 of a full step's arithmetic (of its time on a CPU up to a tenth). TokenCache's own repair of a forecast is LoRA on the last
-blocks (lora.py), which costs those blocks.
+blocks (predictor/lora.py), which costs those blocks.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class LearnedForecast(nn.Module):
         """The correction (R, N, D), float32, at `tau`.
 
         terms: the newest update, then what each further refresh adds to the forecast
-        (`history.forecast_terms`); those not there yet count as zero. taus: of the refreshes, the newest first.
+        (`engine.forecast.forecast_terms`); those not there yet count as zero. taus: of the refreshes, the newest first.
         """
         missing = self.order + 1 - len(terms)
         terms = [*terms, *[torch.zeros_like(terms[0])] * missing]

@@ -26,7 +26,7 @@ LATENT = re.compile(r"\(([1-9]\d{0,5}(?:, [1-9]\d{0,5}){2,4})\)")    # the note 
 class PredictorWeights:
     """A Cache Predictor without its module, which can only be built beside the model.
 
-    kind: one of `cache_predictor.KINDS`. tensors: its state dict. every_step: it predicts on every P-step, and not once
+    kind: one of `predictor.token_scores.KINDS`. tensors: its state dict. every_step: it predicts on every P-step, and not once
     per window.
     """
 

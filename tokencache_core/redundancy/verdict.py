@@ -1,7 +1,7 @@
 """Whether caching can pay on a model, its steps and its sampler, in plain words and no further than one whole run tells.
 
-Known from it: how much updates change from step to step, how far off forecasts of them would have been (redundancy_replay.py), and by the clock
-how much a run of so many I-steps can save at most (block_clock.py). Not known: what the errors make of the picture, and which order serves it
+Known from it: how much updates change from step to step, how far off forecasts of them would have been (redundancy/replay.py), and by the clock
+how much a run of so many I-steps can save at most (redundancy/block_clock.py). Not known: what the errors make of the picture, and which order serves it
 best; that takes runs with the cache, as Tune TokenCache makes them.
 """
 

@@ -27,7 +27,7 @@ class CalibratedSchedule:
 
 @dataclass(frozen=True)
 class AutomaticSchedule:
-    """`count` I-steps, or as many as make a run `speedup` times as fast, or, where both are 0, the usual number of them (usual_count.py).
+    """`count` I-steps, or as many as make a run `speedup` times as fast, or, where both are 0, the usual number of them (schedules/usual_count.py).
 
     p_step: as in `SpeedupSchedule`. calibration: of the model that is run; who opens the run looks for it.
     """

@@ -11,7 +11,7 @@ from .noise_places import even_in_noise
 
 Places = tuple[int, ...]
 Errors = Callable[[Sequence[Places]], np.ndarray]   # of several lists of places at once, the less the better
-POWERS = (1.0, 1.25, 1.6)   # of the first places (noise_places.py)
+POWERS = (1.0, 1.25, 1.6)   # of the first places (schedules/noise_places.py)
 DRAWN = 3                   # more first places, at random
 ENOUGH = 1e-9               # by which the error must fall
 

@@ -1,6 +1,6 @@
 """I-steps at places that were found in one run, and the same places in runs of other lengths and schedules.
 
-A place is a noise time (noise_time.py), not a step's number: on another schedule the same noise lies at another step.
+A place is a noise time (sampling/noise_time.py), not a step's number: on another schedule the same noise lies at another step.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Any cached run of a model, simulated from the record of a whole one in a fraction of a millisecond.
 
 The error of a P-step is the difference between the forecast of its direction and the direction itself, both known from the record
-(run_record.py); an I-step takes back a share of what it shows to have been wrong (corrector.py). What is not simulated is how
+(schedules/run_record.py); an I-step takes back a share of what it shows to have been wrong (engine/corrector.py). What is not simulated is how
 the network answers to where x has strayed, and so how much of an error made at one sigma is left at the run's end: that differs from
 model to model. So errors are added up several times, each time fading above another sigma (`DAMPINGS`), and places are
 as good as they are in the mean of these, in dB.

@@ -1,6 +1,6 @@
 """Which denoise steps are I-steps (everything computed) and which are P-steps (most tokens reused).
 
-A schedule sees the run's own steps as taus, their noise times (noise_time.py), which fall, so it serves any step
+A schedule sees the run's own steps as taus, their noise times (sampling/noise_time.py), which fall, so it serves any step
 count, scheduler, second pass and denoise strength. Step 0 is always an I-step.
 """
 
@@ -53,7 +53,7 @@ class UniformSchedule:
 
 @dataclass(frozen=True)
 class CountSchedule:
-    """`count` I-steps in all: the first `warmup`, then the others where known models would have them (known_models.py); every step where there are fewer."""
+    """`count` I-steps in all: the first `warmup`, then the others where known models would have them (schedules/known_models.py); every step where there are fewer."""
 
     count: int
     warmup: int = 1
@@ -145,7 +145,7 @@ class PercentileSchedule:
 
 @dataclass(frozen=True)
 class ErrorBoundSchedule:
-    """I-steps where the expected error of the P-steps since the last one would cross `bound`, found as the run goes (error_bound.py)."""
+    """I-steps where the expected error of the P-steps since the last one would cross `bound`, found as the run goes (schedules/error_bound.py)."""
 
     bound: float
 

@@ -24,8 +24,8 @@ class TrainingPlan:
     (cache_predictor.KINDS), "" for none; it takes the place of learned forecasts. sparsity: lambda, the weight of the mean
     score in the loss. soft: mix by the scores themselves, as the paper trains, in place of the hard choice that inference
     makes. every_step: predict the scores on every P-step, as the paper does, in place of once a window. loss: "run", how far a run ends from the plain one, with the gradient of the
-    whole run (end_to_end.py); "drift", how far the two have come apart after each window, with the gradient of that window alone, which
-    takes less memory; "step", the error of each P-step alone (`distill.step_error`), as the paper trains. accumulate: losses whose gradients
+    whole run (training/run_loss.py); "drift", how far the two have come apart after each window, with the gradient of that window alone, which
+    takes less memory; "step", the error of each P-step alone (`training.window_loss.step_error`), as the paper trains. accumulate: losses whose gradients
     are averaged for one update; an iteration's last update takes what is left. precision: "bf16" runs the model in mixed
     precision (torch.autocast), for GPUs. checkpointing: run the last blocks again when their gradient is taken, instead of keeping
     what it needs. average: share that an iteration's weights have in the running average once it is

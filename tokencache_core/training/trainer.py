@@ -1,7 +1,7 @@
 """Training what P-steps add: LoRA on the last K blocks (TokenCache, arXiv 2409.18523, section 3) and learned forecasts.
 
 No data set: each iteration samples a batch of its own noise once whole and others with caching, the way inference will,
-and corrects the weights after every such run (`end_to_end.follow_to_the_end`) or every window of P-steps (`distill.follow`). What is kept is their running average, so that
+and corrects the weights after every such run (`training.run_loss.follow_to_the_end`) or every window of P-steps (`training.window_loss.follow`). What is kept is their running average, so that
 training can be stopped at any time.
 """
 

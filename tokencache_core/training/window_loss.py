@@ -5,7 +5,7 @@ on what inference will meet, forecast updates, keys and values included (on-poli
 DAgger, arXiv 1011.0686). And it is the deviation of the whole run so far that counts. The error of single steps, or of
 single windows, is a poor guide: a correction that halves it by leaning one way adds up over the run (docs/experiments.md). The paper's
 loss, which is that error, can be chosen all the same. What it cannot say is what the rest of the run will make of a deviation: that
-takes the gradient of the whole run (end_to_end.py).
+takes the gradient of the whole run (training/run_loss.py).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ..settings import CacheSettings
 
 
 class Run(Protocol):
-    """One sampling run of some model, ready to start: `dit_run.DiTRun`, or a host's."""
+    """One sampling run of some model, ready to start: `dit.run.DiTRun`, or a host's."""
 
     sigmas: Tensor   # (steps + 1,), the last one 0
     images: int      # samples in its batch
@@ -40,7 +40,7 @@ class Run(Protocol):
 
     def sample(self, around: Callable[[Denoise], Denoise]) -> Tensor: ...
 
-    def noise_time(self, sigma: float) -> float: ...    # of the run's own sigmas (noise_time.py)
+    def noise_time(self, sigma: float) -> float: ...    # of the run's own sigmas (sampling/noise_time.py)
 
 
 @dataclass(frozen=True)

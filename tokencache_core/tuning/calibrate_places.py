@@ -1,7 +1,7 @@
 """Calibration: where a model's I-steps should lie, from one whole run and a few cached ones.
 
-The record of the whole run proposes several places for every number of I-steps (place_proposals.py). For some numbers of them the proposals, and then
-places beside the best of them, are tried in real cached runs from the same noise (place_trials.py). The likest run decides: for that number, and,
+The record of the whole run proposes several places for every number of I-steps (tuning/place_proposals.py). For some numbers of them the proposals, and then
+places beside the best of them, are tried in real cached runs from the same noise (tuning/place_trials.py). The likest run decides: for that number, and,
 where one way of proposing won at all numbers that were tried, for the others too.
 """
 

@@ -1,7 +1,7 @@
 """Ways to place the I-steps of a model's runs, once one whole run of it is recorded.
 
-What is left at a run's end of an error made at one sigma differs from model to model (run_simulator.py), so each way of fading proposes
-places of its own; real runs may decide between them (calibrate_places.py). A record is of a few samples: known models' are asked as well.
+What is left at a run's end of an error made at one sigma differs from model to model (schedules/run_simulator.py), so each way of fading proposes
+places of its own; real runs may decide between them (tuning/calibrate_places.py). A record is of a few samples: known models' are asked as well.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Where in a run its I-steps should lie, found by trial on real runs: small moves, kept where they help.
 
-Known models' places (known_models.py) serve any model. One model's own run, though, has stretches over which it is easily forecast and others where
+Known models' places (schedules/known_models.py) serve any model. One model's own run, though, has stretches over which it is easily forecast and others where
 it turns, and the errors of neighbouring windows cancel or add up; trying finds what no rule does (docs/experiments.md). A hill climb over
 as many I-steps as before, so that no run takes longer than another. Simulation, where there is one, says which move to try next.
 """

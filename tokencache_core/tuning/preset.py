@@ -73,7 +73,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Preset:
-    """i_steps: counted from 0, of a run whose steps lie at the noise times `taus` (noise_time.py).
+    """i_steps: counted from 0, of a run whose steps lie at the noise times `taus` (sampling/noise_time.py).
 
     predicted: from the samples that the settings were chosen on. measured: on others, seen by no choice; None where the tuning was
     stopped before. notes: under which conditions, as text.

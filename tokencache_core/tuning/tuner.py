@@ -1,9 +1,9 @@
 """The tuner: which settings, and how many I-steps, reach a goal on a model; found by a few short runs (the paper's open question 3).
 
-For a speed-up, every choice (tuning_space.py) is given the I-steps that its own step times allow, and the likest wins. For a
+For a speed-up, every choice (tuning/search_space.py) is given the I-steps that its own step times allow, and the likest wins. For a
 floor of likeness, the first choice is bisected to its fewest I-steps; every other is tried once in a little less time than the
 best so far takes, and bisected only where it meets the floor. All that with evenly spread I-steps; what wins is then given better
-places for them (place_search.py), or fewer of them at places that meet the floor as well. In the end it is measured on samples that no
+places for them (tuning/place_search.py), or fewer of them at places that meet the floor as well. In the end it is measured on samples that no
 choice has seen. The full run that all are compared with is recorded, so that moves of I-steps are tried in simulation first and on the clock last.
 """
 

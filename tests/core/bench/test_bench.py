@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from bench_rows import row
 from tiny_dit import tiny_dit
 
 from tokencache_core.bench.duels import Quality, duels, quality_at, sweeps
@@ -15,11 +16,6 @@ from tokencache_core.bench.rows import Row, match_note, rows_of
 from tokencache_core.bench.shape import VARIANTS, ShapeRow, measure_shape, parse_shape
 from tokencache_core.bench.turns import Candidate, measure_interleaved, planned_seconds
 from tokencache_core.bench.workload import Protocol, Workload
-
-
-def row(method: str, speedup: float, db: float | None, spread: float = 0.0, **settings: object) -> Row:
-    return Row(method, settings, seconds=10 / speedup, speedup=speedup, compute=1 / speedup, psnr_db=db, ssim=None,
-               psnr_exact_db=0.0, speedup_spread=spread)
 
 
 def test_quality_is_interpolated_between_neighbours_and_never_beyond_the_sweep():

@@ -2,45 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import json
-import subprocess
-import sys
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 import torch
+from commands import command, refusal
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny_dit import tiny_dit_file
 from tiny_predictor import tiny_predictor_file
 
-from tokencache_core.__main__ import main
-
 ROOT = Path(__file__).resolve().parents[3]
 NAMES = ["cat", "dog", "fish", "red bird", "snail"]
 TINY_RUN = ("--steps", "4", "--samples", "2", "--repeats", "2")
-
-
-def command(*args: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tokencache_core", *map(str, args)], cwd=ROOT, capture_output=True, text=True, timeout=300,
-        env={"OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"},
-    )
-
-
-def refusal(*args: object) -> str:
-    """The one line on stderr with which `args` are refused; in this process, which saves starting another."""
-    out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err):
-        try:
-            code = main([str(arg) for arg in args])
-        except SystemExit as stop:  # argparse's own way out
-            code = stop.code
-    assert code == 2 and out.getvalue() == "", (code, out.getvalue(), err.getvalue())
-    (line,) = err.getvalue().strip().splitlines()
-    return line
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import refusal
 from safetensors.torch import load_file
-from test_cli import refusal
 from tiny_dit import tiny_dit_file
 
 from tokencache_core.__main__ import main

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from test_cli import command, refusal
+from commands import command, refusal
 from tiny_dit import tiny_dit_file
 
 from tokencache_core.tuning.preset import load_preset

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from tiny_dit import tiny_dit, tiny_dit_file
+from tiny_runs import run_of
 
 from tokencache_core.__main__ import main
 from tokencache_core.bench.ours import OURS
@@ -18,17 +19,9 @@ from tokencache_core.experiments.settings_sweep import sweep, variants
 from tokencache_core.experiments.training_sweep import Trial, trained, trials
 from tokencache_core.predictor.trained_parts import Learned
 from tokencache_core.redundancy.measure import measure_redundancy
-from tokencache_core.sampling.noise_schedule import simple_sigmas
-from tokencache_core.sampling.samplers import starting_noise
 from tokencache_core.training.plan import TrainingPlan
 
 SHORT = replace(USUAL, steps=8, cfg=2.0)
-
-
-def run_of(model, steps: int = 4) -> DiTRun:
-    sigmas = simple_sigmas(steps)
-    noise = starting_noise((2, 4, 8, 8), 3, sigmas[0])
-    return DiTRun(model, torch.tensor([0, 3]), noise=noise, sigmas=sigmas, cfg=2.0, solver="ddim")
 
 
 def test_redundancy_is_that_of_the_blocks_own_updates():

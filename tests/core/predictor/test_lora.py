@@ -9,7 +9,6 @@ import torch
 from tiny_dit import random_input, tiny_dit
 from torch import nn
 
-from tokencache_core.blocks.attention import OVERRIDE_KEY
 from tokencache_core.dit.cached_sampling import cached_sample
 from tokencache_core.dit.run import DIT_BLOCK
 from tokencache_core.engine.forward import cached_blocks

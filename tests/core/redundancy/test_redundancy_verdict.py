@@ -7,8 +7,8 @@ import zlib
 
 import pytest
 import torch
-from test_experiments import run_of
 from tiny_dit import tiny_dit
+from tiny_runs import run_of
 
 from tokencache_core.redundancy.block_clock import BlockClock
 from tokencache_core.redundancy.measure import StepClock, groups_of, measure_redundancy

@@ -6,9 +6,9 @@ import comfy.sample
 import comfy.samplers
 import pytest
 import torch
+from bench_rows import PROTOCOL, of_rows, ours
 from comfy.model_sampling import ModelSamplingDiscreteFlow
-from test_bench_page import PROTOCOL, of_rows, ours
-from test_host_dit import CFG, decibels, folder, label, load, noise_for  # noqa: F401
+from host_dit import CFG, decibels, folder, label, load, noise_for  # noqa: F401
 from tiny_dit import tiny_dit
 
 from tokencache_core.bench.output import describe_protocol
