@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tokencache_core.bench.workload import Workload
-from tokencache_core.sampling.samplers import guided_denoiser
+from tokencache_core.dit.guidance import guided_denoiser
 
 from .comfy_caches import import_host
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tokencache_core.bench.workload import Workload
 from tokencache_core.dit.model import DiT, DiTBlock, modulate
-from tokencache_core.sampling.samplers import sample
+from tokencache_core.dit.sampling import sample
 
 
 class BlockCount:

@@ -28,18 +28,18 @@ from tokencache_core.bench.ours import OURS
 from tokencache_core.bench.output import setting_text, write_json
 from tokencache_core.bench.rows import Row
 from tokencache_core.cli.checks import device_named, predictor_for
-from tokencache_core.dit.cached_sampling import cached_sample
 from tokencache_core.dit.checkpoint import load_dit
 from tokencache_core.dit.model import DiT
 from tokencache_core.dit.random_runs import labels_apart
+from tokencache_core.dit.sampling import cached_sample, sample
 from tokencache_core.engine.stopwatch import timed
 from tokencache_core.files.whole_file import whole_file
 from tokencache_core.likeness.frechet import Bootstrap, Gaussian, frechet_distance
 from tokencache_core.likeness.metrics import capped_psnr
 from tokencache_core.predictor.trained_cache import TrainedCache
-from tokencache_core.predictor.trained_parts import Learned
+from tokencache_core.predictor.trained_parts import TrainedParts
 from tokencache_core.sampling.noise_schedule import simple_sigmas
-from tokencache_core.sampling.samplers import SOLVERS, sample, starting_noise
+from tokencache_core.sampling.samplers import SOLVERS, starting_noise
 from tokencache_core.sampling.sigma_schedule import SigmaSchedule
 from tokencache_core.schedules.schedule import CountSchedule
 from tokencache_core.settings import CacheSettings
@@ -75,8 +75,8 @@ class Method:
             model, labels, noise=noise, sigmas=simple_sigmas(STEPS), cfg=cfg, settings=settings, schedule=schedule, learned=learned,
         )[0]
 
-    def cache(self, model: DiT, trained: TrainedCache | None) -> tuple[CacheSettings, Learned]:
-        learned = Learned() if self.name == "tokencache" else trained_parts(self.name, trained, model.blocks)
+    def cache(self, model: DiT, trained: TrainedCache | None) -> tuple[CacheSettings, TrainedParts]:
+        learned = TrainedParts() if self.name == "tokencache" else trained_parts(self.name, trained, model.blocks)
         return self.settings_of(trained), learned
 
     def settings_of(self, trained: TrainedCache | None) -> CacheSettings:

@@ -15,12 +15,11 @@ from peers.registry import MODULES, peers_named
 from tokencache_core.bench.duels import TUNED, around, sweeps, value_at
 from tokencache_core.bench.rows import Row
 from tokencache_core.bench.workload import Protocol, Workload
-from tokencache_core.dit.cached_sampling import cached_sample
 from tokencache_core.dit.model import DiT
+from tokencache_core.dit.sampling import cached_sample, sample
 from tokencache_core.predictor.metadata import read_settings
 from tokencache_core.predictor.trained_cache import TrainedCache
 from tokencache_core.sampling.noise_schedule import simple_sigmas
-from tokencache_core.sampling.samplers import sample
 from tokencache_core.schedules.schedule import ExplicitSchedule
 
 FEWER_STEPS = ("fewer-steps", "fewer-steps-dpmpp_2m", "fewer-steps-res_multistep")

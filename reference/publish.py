@@ -22,8 +22,9 @@ from tqdm import tqdm  # noqa: E402
 
 from tokencache_core.dit.checkpoint import load_dit, save_dit  # noqa: E402
 from tokencache_core.dit.model import DiT, DiTConfig  # noqa: E402
+from tokencache_core.dit.sampling import sample
 from tokencache_core.sampling.noise_schedule import simple_sigmas  # noqa: E402
-from tokencache_core.sampling.samplers import sample, starting_noise  # noqa: E402
+from tokencache_core.sampling.samplers import starting_noise  # noqa: E402
 
 from .classifier import load_classifier  # noqa: E402
 from .data import CATEGORIES, PACKAGE, SHOWN, EmojiData, load_emoji  # noqa: E402

@@ -24,8 +24,9 @@ from torchvision.utils import save_image
 from tqdm import tqdm
 
 from tokencache_core.dit.model import DiT, DiTConfig, sincos_pos_embed
+from tokencache_core.dit.sampling import sample
 from tokencache_core.sampling.noise_schedule import TRAIN_STEPS, alphas_cumprod, simple_sigmas
-from tokencache_core.sampling.samplers import sample, starting_noise
+from tokencache_core.sampling.samplers import starting_noise
 
 from .data import CATEGORIES, SHOWN, EmojiData, load_emoji
 

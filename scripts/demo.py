@@ -13,7 +13,6 @@ import os
 import re
 import shutil
 import sys
-from pathlib import Path
 from typing import Any
 
 from comfy_client import Progress, Run, RunError, run_prompt

@@ -26,7 +26,7 @@ paper's equation. A run has one update, the sum of its blocks'. Computed tokens 
 *Training* (`cli_train`, `training`) follows cached runs of the model's own beside its plain ones. Where they end, by the gradient of the whole
 run (`end_to_end`), or how far they have come apart after each window of P-steps (`distill`), teaches the learned forecast, the Cache
 Predictor (through `mixed_tokens`) and `adapters` on the last K blocks, whose result is a `lora.LoraRepair`, added on P-steps alone. A run is given them as
-`learned.Learned`; they are kept in a file (`trained_cache`, `predictor_file`) with the `fingerprint` of the model.
+`trained_parts.TrainedParts`; they are kept in a file (`trained_cache`, `predictor_file`) with the `fingerprint` of the model.
 
 *Calibrating* (`cli_calibrate`, `calibrate_places`) finds where a model's I-steps should lie from one whole run: its `run_record` lets a
 `run_simulator` try any places without running anything, a search over it makes `place_proposals`, and a few real runs decide (`place_trials`). The result is a `place_calibration`, a small file.

@@ -35,8 +35,8 @@ class CompiledBlocks:
         options = model_options["transformer_options"]
         if not options.get("wrappers", {}).get(WrappersMP.APPLY_MODEL, {}).pop(_HOSTS_KEY, None):
             return
-        if session.taps_attention:
-            session.note(f"torch.compile was left out: computed tokens attend to the keys and values of all (context {session.settings.context})")
+        if session.keeps_keys:
+            session.log.note(f"torch.compile was left out: computed tokens attend to the keys and values of all (context {session.settings.context})")
         else:
             options[COMPILED] = partial(self._compiled, model_options.get(_HOSTS_ARGUMENTS, {}))
 

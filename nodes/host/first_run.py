@@ -13,7 +13,7 @@ from ...tokencache_core.engine.session import Session
 from ...tokencache_core.files.fingerprint import Fingerprint
 from ...tokencache_core.schedules.automatic import AutomaticSchedule
 from ...tokencache_core.schedules.calibration import PlaceCalibration
-from ...tokencache_core.schedules.run_record import RunRecord, RunRecorder
+from ...tokencache_core.schedules.run_record import RunRecorder
 from ...tokencache_core.settings import CacheSettings
 from ...tokencache_core.tuning.place_proposals import simulated_places
 from ..folders.calibration_folder import calibration_name, write_calibration
@@ -49,11 +49,11 @@ class Lesson:
         if self.given_up:
             return
         known = len(self.recorder.directions)
-        self.recorder.saw(x, clean, session.evaluations[-1].sigma)
+        self.recorder.saw(x, clean, session.log.evaluations[-1].sigma)
         self.elsewhere += len(self.recorder.directions) == known
         if self.given_up:
             self.recorder.directions.clear()
-            session.i_steps = self.default.i_steps(session.taus)
+            session.timeline.i_steps = self.default.i_steps(session.timeline.taus)
 
     def closed(self, report: Report, settings: CacheSettings) -> Report:
         """The finished run's report, which says what it has taught. That is in models/tokencache by now."""

@@ -8,18 +8,17 @@ from typing import Any
 
 import comfy.sample
 import comfy.samplers
-import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
+from ...tokencache_core.engine.learned_parts import NOTHING_LEARNED, LearnedParts
 from ...tokencache_core.engine.session import Session
 from ...tokencache_core.engine.token_choice import Planner
-from ...tokencache_core.predictor.trained_parts import Learned
 from ...tokencache_core.sampling.samplers import Denoise
 from ...tokencache_core.schedules.schedule import Schedule
 from ...tokencache_core.settings import CacheSettings
-from .model_hooks import KEY, SESSION, around_network, open_session, remove_tokencache, tau_function
+from .model_hooks import KEY, SESSION, around_network, open_host_session, remove_tokencache, tau_function
 
 
 class HostRun:
@@ -38,9 +37,9 @@ class HostRun:
         self.options: dict = {}     # the transformer_options of the evaluation under way
 
     def open_session(
-        self, settings: CacheSettings, schedule: Schedule, *, planner: Planner | None = None, learned: Learned = Learned(),
+        self, settings: CacheSettings, schedule: Schedule, *, planner: Planner | None = None, learned: LearnedParts = NOTHING_LEARNED,
     ) -> Session:
-        return open_session(
+        return open_host_session(
             self.model, settings, schedule, self.sigmas, self.sampler, latent=self.latent.shape, planner=planner, learned=learned,
         )
 

@@ -20,13 +20,13 @@ from comfy.patcher_extension import WrappersMP
 
 from ...tokencache_core.blocks.token_grid import LatentShape
 from ...tokencache_core.engine.allocation import tokens_per_block
-from ...tokencache_core.engine.forward import cached_blocks
+from ...tokencache_core.engine.learned_parts import NOTHING_LEARNED, LearnedParts
 from ...tokencache_core.engine.memory_budget import MemoryBudget
-from ...tokencache_core.engine.session import Session
+from ...tokencache_core.engine.network_call import cached_blocks
+from ...tokencache_core.engine.session import Session, open_session
 from ...tokencache_core.engine.token_choice import Planner
 from ...tokencache_core.files.fingerprint import Fingerprint
 from ...tokencache_core.predictor.trained_cache import TrainedCache
-from ...tokencache_core.predictor.trained_parts import Learned
 from ...tokencache_core.reporting.advice import text_with_advice
 from ...tokencache_core.sampling.noise_time import flow_ratio, noise_time
 from ...tokencache_core.schedules.automatic import AutomaticSchedule
@@ -111,7 +111,7 @@ class _Hooks:
         self.settings, self.schedule, self.budget, self.handle = settings, schedule, budget, ReportHandle()
         self.fingerprint: Fingerprint | None = None     # by which calibrations are found; None: by nothing
         self.calibrates = False
-        self.learned = Learned()
+        self.learned: LearnedParts = NOTHING_LEARNED
         self.trained_on: tuple[int, ...] = ()   # the size of latents; empty: not known, or no predictor
         self.compiled = CompiledBlocks()
         self.warnings: list[str] = []   # for the report of every run
@@ -127,12 +127,12 @@ class _Hooks:
             return executor(noise, latent, sampler, sigmas, *args, **kwargs)
         shape = (kwargs.get("latent_shapes") or [noise.shape])[0]     # a video's, where its sound is packed with it
         places = self._places(guider, sampler, sigmas)
-        session = open_session(
+        session = open_host_session(
             guider.model_patcher, self.settings, places.schedule, sigmas, sampler, latent=shape, learned=self.learned, budget=self._budget_now(),
         )
-        session.memory.tell = logging.info
+        session.store.memory.tell = logging.info
         for warning in (*self.warnings, *places.notes):
-            session.note(warning)
+            session.log.note(warning)
         own_options = guider.model_options
         guider.model_options = create_model_options_clone(own_options)
         guider.model_options["transformer_options"] |= {SESSION: session, LESSON: places.lesson}
@@ -194,24 +194,24 @@ def around_network(
     options = {name: value for name, value in transformer_options.items() if name not in _OURS}   # blocks never see us
     options |= family.options(network, x, kwargs)
     with cached_blocks(
-        session, blocks, key=_row_key(network, x, transformer_options), images=images, telescopes=not touched,
+        session, blocks, key=_row_key(network, x, transformer_options), images=images, nothing_between_blocks=not touched,
         compiled=transformer_options.get(COMPILED, lambda method: method),
-        part="context_window" in transformer_options or not session.latent.is_of(kwargs.get("latent_shapes", [x.shape])[0]),
-    ) as forward:
-        if not session.taps_attention:
+        partial_latent="context_window" in transformer_options or not session.latent.is_of(kwargs.get("latent_shapes", [x.shape])[0]),
+    ) as call:
+        if not session.keeps_keys:
             return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
-        with family.attention_reaching(forward.attention):
-            return executor(x, t, c_concat, c_crossattn, control, forward.reached(options), **kwargs)
+        with family.attention_reaching(call.attention):
+            return executor(x, t, c_concat, c_crossattn, control, call.attention.in_options(options), **kwargs)
 
 
-def open_session(
+def open_host_session(
     patcher: ModelPatcher, settings: CacheSettings, schedule: Schedule, sigmas: torch.Tensor, sampler: Any, *,
-    latent: Sequence[int], planner: Planner | None = None, learned: Learned = Learned(), budget: MemoryBudget = MemoryBudget(),
+    latent: Sequence[int], planner: Planner | None = None, learned: LearnedParts = NOTHING_LEARNED, budget: MemoryBudget = MemoryBudget(),
 ) -> Session:
     """A session for a run of this MODEL, of a family that is known, down `sigmas` (steps + 1,) by a SAMPLER. latent: (B, C, ...)."""
     network = patcher.model.diffusion_model
     streams = family_of(network).streams(network)
-    return Session(
+    return open_session(
         settings, schedule, sigmas=sigmas[:-1].tolist(), tau=tau_function(patcher), streams=streams, device=patcher.load_device,
         planner=planner, learned=learned, end=float(sigmas[-1]), euler=is_euler(sampler),
         budget=budget, latent=LatentShape.of(latent, getattr(network, "patch_size", None)),    # most networks tell
@@ -230,10 +230,10 @@ def tau_function(patcher: ModelPatcher) -> Callable[[float], float]:
 def _cacheable_blocks(session: Session, network: torch.nn.Module, transformer_options: dict) -> list | None:
     """The network's blocks, or None with a note in the report: then this call runs whole."""
     family = family_of(network)
-    if family is None or family.streams(network) != session.streams:
-        session.note(f"{type(network).__name__} ran uncached: it is not the network that Apply TokenCache was given")
+    if family is None or family.streams(network) != session.store.streams:
+        session.log.note(f"{type(network).__name__} ran uncached: it is not the network that Apply TokenCache was given")
     elif any(kind not in (*_OUTSIDE_BLOCKS, *_BETWEEN_BLOCKS) for kind in transformer_options.get("patches", {})):
-        session.note("ran uncached: another node patches the inside of blocks, where it expects all tokens")
+        session.log.note("ran uncached: another node patches the inside of blocks, where it expects all tokens")
     else:
         return family.blocks(network)
     return None

@@ -150,7 +150,7 @@ def test_a_file_that_cannot_be_read_never_breaks_a_run(tiny: TinyModel, folder: 
     ("dpm_2", STEPS, "several times a step"), ("euler", 2, "it takes 3 steps or more"), ("euler", 1, "run of 1 step there"),
 ])
 def test_a_run_that_cannot_teach_is_cached_as_by_default_and_says_why(tiny: TinyModel, folder: Path, sampler: str, steps: int, why: str):
-    (model, _), (off, quiet) = applied(tiny), applied(tiny, calibrate=False)
+    (model, handle), (off, quiet) = applied(tiny), applied(tiny, calibrate=False)
     samples = tiny.sample(model, steps=steps, sampler=sampler)
     assert torch.equal(samples, tiny.sample(off, steps=steps, sampler=sampler))
     assert kinds(handle) == kinds(quiet) and why in handle.latest().text() and not handle.latest().teaches

@@ -13,9 +13,9 @@ import torch
 from tiny_models import TinyModel, tiny_dit, tiny_flux, tiny_pixart
 from tokencache_pack.nodes.host.model_hooks import apply_tokencache
 from tokencache_pack.tokencache_core.engine import forecast as history_module
-from tokencache_pack.tokencache_core.engine import session as session_module
-from tokencache_pack.tokencache_core.engine.allocation import Unit
+from tokencache_pack.tokencache_core.engine import store as store_module
 from tokencache_pack.tokencache_core.engine.forecast import lagrange_weights
+from tokencache_pack.tokencache_core.engine.span_layout import SpanLayout
 from tokencache_pack.tokencache_core.schedules.schedule import ExplicitSchedule, UniformSchedule
 from tokencache_pack.tokencache_core.settings import CONTEXTS, CacheSettings
 
@@ -58,10 +58,10 @@ def test_gathering_every_token_changes_nothing(tiny: TinyModel, context: str, to
         assert same_tokens
         runs = [[block for block in range(len(counts)) if streams[block] == stream] for stream in dict.fromkeys(streams)]
         if not together:
-            return tuple(Unit("tokens", block, block, n_tokens) for block in range(len(counts)))
-        return tuple(Unit("tokens", run[0], run[-1], n_tokens) for run in runs)
+            return tuple(SpanLayout("tokens", block, block, n_tokens) for block in range(len(counts)))
+        return tuple(SpanLayout("tokens", run[0], run[-1], n_tokens) for run in runs)
 
-    monkeypatch.setattr(session_module, "group_blocks", gather_all)
+    monkeypatch.setattr(store_module, "span_layouts", gather_all)
     model, handle = cached(tiny, cache_ratio=0.5, shares="uniform", context=context)
     plain, gathered = tiny.sample(batch=2), tiny.sample(model, batch=2)
     assert (gathered - plain).abs().max() <= 1e-5 * plain.abs().max()

@@ -22,8 +22,8 @@ from torch import Tensor
 
 import nodes
 from tokencache_core.dit.checkpoint import load_dit, save_dit
+from tokencache_core.dit.sampling import sample
 from tokencache_core.sampling.noise_schedule import simple_sigmas, train_sigmas
-from tokencache_core.sampling.samplers import sample
 
 
 def host_sample(

@@ -11,8 +11,8 @@ from tiny_models import TinyModel, tiny_dit, tiny_flux
 from tokencache_pack.nodes.cache import ApplyTokenCache
 from tokencache_pack.nodes.predictor import FOLDER
 from tokencache_pack.nodes.tuning import TEXT, LoadTokenCachePreset, TuneTokenCache
-from tokencache_pack.tokencache_core.tuning import place_search
 from tokencache_pack.tokencache_core.files.fingerprint import ArchitectureError
+from tokencache_pack.tokencache_core.tuning import place_search
 from tokencache_pack.tokencache_core.tuning.preset import PresetError
 
 APPLY = {"cache_ratio": 0.0, "forecast_order": 1, "last_blocks": 0, "context": "stale", "score": "staleness", "shares": "early"}

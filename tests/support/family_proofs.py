@@ -19,11 +19,12 @@ import torch
 from tiny_families.tiny_model import TinyModel
 from tokencache_pack.nodes.families import family_of
 from tokencache_pack.nodes.host import model_hooks
-from tokencache_pack.tokencache_core.engine import session as session_module
 from tokencache_pack.tokencache_core.blocks.call import BlockCall
 from tokencache_pack.tokencache_core.blocks.spec import BlockSpec
 from tokencache_pack.tokencache_core.blocks.token_index import TokenIndex
-from tokencache_pack.tokencache_core.engine.allocation import Unit
+from tokencache_pack.tokencache_core.engine import store as store_module
+from tokencache_pack.tokencache_core.engine.span_layout import SpanLayout
+from tokencache_pack.tokencache_core.engine.spans import ComputedSpan
 from tokencache_pack.tokencache_core.schedules.schedule import ExplicitSchedule
 from tokencache_pack.tokencache_core.settings import CacheSettings
 from torch import Tensor
@@ -167,20 +168,20 @@ def subset_error(tiny: TinyModel, context: str = "forecast", change: Any = lambd
     original = family_of(network)
     family = replace(original, spec=lambda block: change(original.spec(block)))
     sessions, counts, plan = [], {}, FixedPlan()
-    open_session = model_hooks.open_session
+    open_session = model_hooks.open_host_session
 
     def with_fixed_plan(*args: Any, **kwargs: Any) -> Any:
         sessions.append(open_session(*args, **kwargs, planner=plan))
         return sessions[-1]
 
-    def partial_units(wanted: tuple[int, ...], n_tokens: int, streams: tuple[str, ...], same_tokens: bool) -> tuple[Unit, ...]:
+    def partial_units(wanted: tuple[int, ...], n_tokens: int, streams: tuple[str, ...], same_tokens: bool) -> tuple[SpanLayout, ...]:
         counts["image"] = n_tokens
-        return tuple(Unit("tokens", block, block, round(SHARE * n_tokens)) for block in range(len(wanted)))
+        return tuple(SpanLayout("tokens", block, block, round(SHARE * n_tokens)) for block in range(len(wanted)))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(model_hooks, "family_of", lambda network: family)
-        patch.setattr(model_hooks, "open_session", with_fixed_plan)
-        patch.setattr(session_module, "group_blocks", partial_units)
+        patch.setattr(model_hooks, "open_host_session", with_fixed_plan)
+        patch.setattr(store_module, "span_layouts", partial_units)
         settings = CacheSettings(cache_ratio=1 - SHARE, shares="uniform", order=0, context=context, corrector=0.0)
         model, handle = model_hooks.apply_tokencache(tiny.model, settings, ExplicitSchedule((0,)))
         with recorded(family.blocks(network)) as outputs:
@@ -226,9 +227,10 @@ def recorded(blocks: Any) -> Iterator[list[BlockOutput]]:
 
 def poison(session: Any, n_image: int, plan: FixedPlan) -> None:
     """NaN in all that is cached of the tokens about to be recomputed."""
-    for rows in session.row_caches.values():
-        contexts = [tensor for context in rows.contexts.values() for entry in context.entries.values() for kept in entry.kept for tensor in kept]
-        updates = [update for history in rows.tokens.values() for update in history.whole.updates]
+    for rows in session.store.rows_by_key.values():
+        spans = [span for span in dict.fromkeys(rows.spans) if isinstance(span, ComputedSpan)]
+        contexts = [tensor for span in spans for context in span.contexts.values() for entry in context.entries.values() for kept in entry.kept for tensor in kept]
+        updates = [update for history in rows.histories.values() for update in history.whole.updates]
         for kept in (*updates, *contexts):
             dim = 1 if kept.shape[1] >= n_image else 2     # heads may come before tokens, or after them
             index = _recomputed(plan, kept.shape[0], n_image)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tokencache_core.blocks.spec import BlockSpec
-from tokencache_core.engine.forward import cached_blocks
+from tokencache_core.engine.network_call import cached_blocks
 from tokencache_core.engine.session import Session
 
 TOY_BLOCK = BlockSpec(tokens="x")
@@ -39,7 +39,7 @@ class ToyModel:
             x = block(x, tau)
         return x
 
-    def run(self, session: Session, tau: float, rows: int = 1, key: str = "rows", images: int = 1, telescopes: bool = True) -> Tensor:
+    def run(self, session: Session, tau: float, rows: int = 1, key: str = "rows", images: int = 1, nothing_between_blocks: bool = True) -> Tensor:
         blocks = [(block, TOY_BLOCK) for block in self.blocks]
-        with session.evaluation(tau), cached_blocks(session, blocks, key=key, images=images, telescopes=telescopes):
+        with session.evaluation(tau), cached_blocks(session, blocks, key=key, images=images, nothing_between_blocks=nothing_between_blocks):
             return self(rows, tau)

@@ -21,15 +21,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from ..dit.cached_sampling import cached_sample
 from ..dit.model import DiT
+from ..dit.sampling import cached_sample, sample
 from ..engine.stopwatch import timed
 from ..files.strict_json import parsed, shown
 from ..files.whole_file import whole_file
 from ..likeness.fid import Statistics
 from ..likeness.frechet import frechet_distance
 from ..likeness.inception import WIDTHS, InceptionFeatures, inception_score
-from ..sampling.samplers import SOLVERS, sample, starting_noise
+from ..sampling.samplers import SOLVERS, starting_noise
 from ..sampling.sigma_schedule import SigmaSchedule
 from ..schedules.schedule import CountSchedule
 from .ours import OURS

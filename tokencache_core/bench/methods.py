@@ -13,7 +13,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from ..predictor.trained_cache import TrainedCache
-from ..predictor.trained_parts import Learned
+from ..predictor.trained_parts import TrainedParts
 from ..schedules.calibration import PlaceCalibration
 from ..schedules.known_models import known_places
 from ..settings import SCORES, CacheSettings
@@ -69,7 +69,7 @@ class Plan:
         return known_places(count, self.workload.taus(), warmup)
 
     def cached(
-        self, method: str, settings: CacheSettings, i_steps: tuple[int, ...], note: str = "", learned: Learned = Learned(),
+        self, method: str, settings: CacheSettings, i_steps: tuple[int, ...], note: str = "", learned: TrainedParts = TrainedParts(),
     ) -> Candidate:
         def run() -> tuple[Tensor, float]:
             pictures, report = self.workload.cached(settings, i_steps, learned=learned)
@@ -173,10 +173,10 @@ def trained_settings(method: str, trained: TrainedCache) -> CacheSettings:
     return trained.settings
 
 
-def trained_parts(method: str, trained: TrainedCache, blocks: Sequence[nn.Module]) -> Learned:
+def trained_parts(method: str, trained: TrainedCache, blocks: Sequence[nn.Module]) -> TrainedParts:
     """What a method of TRAINED_METHODS runs with of all that was learned about the model of these blocks."""
     if method.startswith(UNTRAINED):
-        return Learned()
+        return TrainedParts()
     learned = trained.learned(blocks)
     return learned if method == "predictor" else replace(learned, repair=None)
 

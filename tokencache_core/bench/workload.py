@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..dit.cached_sampling import cached_sample
 from ..dit.model import DiT
+from ..dit.sampling import cached_sample, sample
 from ..engine.record import Report
-from ..predictor.trained_parts import Learned
+from ..predictor.trained_parts import TrainedParts
 from ..sampling.noise_time import noise_time
-from ..sampling.samplers import sample, starting_noise
+from ..sampling.samplers import starting_noise
 from ..sampling.sigma_schedule import SigmaSchedule
 from ..schedules.schedule import ExplicitSchedule
 from ..settings import CacheSettings
@@ -72,7 +72,7 @@ class Workload:
         return self._whole(EXACT_SCHEDULE.sigmas(EXACT_STEPS), EXACT_SOLVER)
 
     def cached(
-        self, settings: CacheSettings, i_steps: tuple[int, ...], steps: int | None = None, learned: Learned = Learned(),
+        self, settings: CacheSettings, i_steps: tuple[int, ...], steps: int | None = None, learned: TrainedParts = TrainedParts(),
     ) -> tuple[Tensor, Report]:
         return cached_sample(
             self.model, self.labels, noise=self.noise, sigmas=self.sigmas(steps), cfg=self.protocol.cfg,

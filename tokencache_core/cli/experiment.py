@@ -17,14 +17,15 @@ from ..bench.ours import OURS
 from ..bench.shape import parse_shape, random_dit
 from ..dit.model import DiT
 from ..dit.quantised import VARIANTS, compressed
-from ..dit.random_runs import HELD_OUT_SEEDS, labels_apart
+from ..dit.random_runs import labels_apart
 from ..experiments import context as context_table
 from ..experiments import quantisation as quantisation_table
 from ..experiments import robustness, settings_sweep, training_sweep
 from ..experiments.robustness import CONDITIONS, USUAL, compare
-from ..predictor.trained_parts import Learned
+from ..predictor.trained_parts import TrainedParts
 from ..redundancy.chart import draw_redundancy
 from ..redundancy.measure import measure_redundancy
+from ..runs.run import HELD_OUT_SEEDS
 from ..sampling.noise_schedule import TRAIN_STEPS
 from ..settings import SHARES, CacheSettings
 from . import generality as cli_generality
@@ -188,7 +189,7 @@ def _quantisation(args: argparse.Namespace, model: DiT, names: tuple[str, ...] |
 
 
 def _print_sweep(
-    args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None, setting: str, tried: Iterable[tuple[str, CacheSettings, Learned]],
+    args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None, setting: str, tried: Iterable[tuple[str, CacheSettings, TrainedParts]],
 ) -> None:
     schedule = sigma_schedule_of(args, USUAL.steps)
     rows = settings_sweep.sweep(model, _held_out_labels(args, model, names), HELD_OUT_SEEDS, tried, args.i_steps, schedule)
@@ -207,9 +208,9 @@ def _list_of(parsed: Callable[[str], Any]) -> Callable[[str], tuple]:
     return lambda text: tuple(map(parsed, text.split(",")))
 
 
-def _of_predictor(args: argparse.Namespace, model: DiT, otherwise: CacheSettings) -> tuple[CacheSettings, Learned]:
+def _of_predictor(args: argparse.Namespace, model: DiT, otherwise: CacheSettings) -> tuple[CacheSettings, TrainedParts]:
     if args.predictor is None:
-        return otherwise, Learned()
+        return otherwise, TrainedParts()
     trained = predictor_for(args.predictor, model)
     return trained.settings, trained.learned(model.blocks)
 

@@ -13,17 +13,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from ..dit.cached_sampling import cached_sample
 from ..dit.class_labels import parse_labels
 from ..dit.model import DiT
+from ..dit.sampling import cached_sample, sample
 from ..engine.allocation import compute_share
 from ..engine.record import Report
 from ..likeness.metrics import psnr, ssim
 from ..predictor.trained_cache import TrainedCache
-from ..predictor.trained_parts import Learned
+from ..predictor.trained_parts import TrainedParts
 from ..reporting.picture_grid import picture_grid, save_png
 from ..sampling.noise_schedule import TRAIN_STEPS
-from ..sampling.samplers import SOLVERS, sample, starting_noise
+from ..sampling.samplers import SOLVERS, starting_noise
 from ..schedules.automatic import AutomaticSchedule
 from ..schedules.choices import parse_steps
 from ..schedules.schedule import CountSchedule, ErrorBoundSchedule, ExplicitSchedule, Schedule, SpeedupSchedule, UniformSchedule
@@ -173,7 +173,7 @@ def run(args: argparse.Namespace) -> None:
     noise = starting_noise(shape, args.seed, sigmas[0]).to(device)
     inputs = {"noise": noise, "sigmas": sigmas, "cfg": args.cfg, "solver": args.solver}
 
-    settings, learned, trained = cache_settings(args), Learned(), None
+    settings, learned, trained = cache_settings(args), TrainedParts(), None
     if args.predictor is not None:
         trained = predictor_for(args.predictor, model)
         settings, learned = trained.apply_to(settings), trained.learned(model.blocks)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from ..files.fingerprint import fingerprint_of
 from ..predictor.file import PredictorFileError, save_trained_cache
 from ..predictor.trained_cache import TrainedCache, kept
-from ..predictor.trained_parts import Learned
+from ..predictor.trained_parts import TrainedParts
 from ..training.checkpoint import TrainingStateError, load_state, save_state
 from ..training.distributed import Processes, launched
 from ..training.outcome import TrainingDiverged
@@ -68,7 +68,7 @@ def _train_and_save(args: argparse.Namespace, state: Path, device: torch.device,
     try:
         if args.resume and state.exists():
             load_state(training, state)
-        _say(processes, f"held-out drift of the plain cache: {training.held_out(Learned()):.4g}")
+        _say(processes, f"held-out drift of the plain cache: {training.held_out(TrainedParts()):.4g}")
         _train(training, args, state, processes)
         config = model.config
         latent = (args.batch, config.in_channels, config.input_size, config.input_size)

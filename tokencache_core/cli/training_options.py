@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from ..dit.random_runs import HELD_OUT_SEEDS
 from ..predictor.token_scores import KINDS
+from ..runs.run import HELD_OUT_SEEDS
 from ..settings import MAX_REACH, CacheSettings
 from ..training.plan import LOSSES, PRECISIONS, TrainingPlan
 from .checks import number_in, whole_number

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import torch
 
+from ..runs.run import HELD_OUT_SEEDS
 from ..sampling.samplers import starting_noise
 from ..sampling.sigma_schedule import SigmaSchedule
 from .class_labels import parse_labels
 from .model import DiT
 from .run import DiTRun
-
-HELD_OUT_SEEDS = 1_000_000   # seeds from here on are for measuring alone
 
 
 class DrawnRuns:

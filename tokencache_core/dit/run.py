@@ -9,14 +9,15 @@ from torch import Tensor
 
 from ..blocks.spec import BlockSpec
 from ..blocks.token_grid import LatentShape
-from ..engine.forward import cached_blocks
-from ..engine.session import Session
+from ..engine.learned_parts import NOTHING_LEARNED, LearnedParts
+from ..engine.network_call import cached_blocks
+from ..engine.session import Session, open_session
 from ..engine.token_choice import Planner
-from ..predictor.trained_parts import Learned
 from ..sampling.noise_time import noise_time
-from ..sampling.samplers import SOLVERS, Denoise, guided_denoiser
+from ..sampling.samplers import SOLVERS, Denoise
 from ..schedules.schedule import Schedule
 from ..settings import CacheSettings
+from .guidance import guided_denoiser
 from .model import DiT
 
 DIT_BLOCK = BlockSpec(tokens="x")
@@ -34,11 +35,11 @@ class DiTRun:
         self.denoise = guided_denoiser(model, labels, cfg, self.options)
 
     def open_session(
-        self, settings: CacheSettings, schedule: Schedule, *, planner: Planner | None = None, learned: Learned = Learned(),
+        self, settings: CacheSettings, schedule: Schedule, *, planner: Planner | None = None, learned: LearnedParts = NOTHING_LEARNED,
     ) -> Session:
         """The session of this run; ValueError for parts `learned` by another model."""
         learned.check([block for block, _ in self.blocks])
-        return Session(
+        return open_session(
             settings, schedule, sigmas=self.sigmas[:-1].tolist(), tau=noise_time, streams=tuple(spec.stream for _, spec in self.blocks),
             device=self.noise.device, planner=planner, learned=learned, end=float(self.sigmas[-1]), euler=self.solver == "ddim",
             latent=self.latent,
@@ -47,9 +48,9 @@ class DiTRun:
     @contextmanager
     def cached(self, session: Session) -> Iterator[None]:
         """While open, the network's calls are the session's."""
-        with cached_blocks(session, self.blocks, key="rows", images=self.images, telescopes=True) as forward:
-            if session.taps_attention:
-                self.options.update(forward.reached({}))
+        with cached_blocks(session, self.blocks, key="rows", images=self.images, nothing_between_blocks=True) as call:
+            if session.keeps_keys:
+                self.options.update(call.attention.in_options({}))
             try:
                 yield
             finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ..settings import CacheSettings
 
@@ -46,29 +45,3 @@ def on_ladder(shares: Sequence[float]) -> tuple[float, ...]:
     for block in by_remainder[: round(sum(thirds)) - sum(rounded)]:
         rounded[block] += 1
     return tuple(third / 3 for third in rounded)
-
-
-@dataclass(frozen=True)
-class Unit:
-    """Blocks first..last that share one fate on P-steps and, unless they run whole, one cached update."""
-
-    kind: str   # "whole", "tokens" or "reuse"
-    first: int
-    last: int
-    tokens: int
-
-
-def group_blocks(counts: tuple[int, ...], n_tokens: int, streams: tuple[str, ...], same_tokens: bool) -> tuple[Unit, ...]:
-    """Blocks as units: neighbours on the same stream of tokens that reuse everything, or compute as many tokens, are one unit.
-
-    same_tokens: blocks that compute as many compute the same.
-    """
-    units: list[Unit] = []
-    for index, (count, stream) in enumerate(zip(counts, streams, strict=True)):
-        kind = "reuse" if count == 0 else "whole" if count == n_tokens else "tokens"
-        joins = kind == "reuse" or kind == "tokens" and same_tokens
-        if joins and units and (units[-1].kind, units[-1].tokens) == (kind, count) and streams[units[-1].last] == stream:
-            units[-1] = Unit(kind, units[-1].first, index, count)
-        else:
-            units.append(Unit(kind, index, index, count))
-    return tuple(units)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .forecast import lagrange_weights
+from ..sampling.polynomial import lagrange_weights
 
 
 class Corrector:

@@ -1,6 +1,6 @@
 """Cached updates and their forecast.
 
-An *update* is what a block (or a run of blocks) adds to a token, gates included. Its last `order + 1` refreshes are
+An *update* is what a block (or a span of blocks) adds to a token, gates included. Its last `order + 1` refreshes are
 kept with the tau of each, and a reused update is the polynomial through them at the present tau: order 0 is plain
 reuse, as in the paper; orders 1 and 2 are what TaylorSeer (arXiv 2503.06923) does with finite differences, here for
 refresh times of any spacing. What the next order would add mostly has the sign of what these add, so the polynomial is
@@ -10,25 +10,14 @@ taken a little beyond tau: `reach` times as far from the newest refresh (docs/ex
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ..predictor.learned_forecast import LearnedForecast
+from ..sampling.polynomial import lagrange_weights
 from .storage import Storage
-
-
-def lagrange_weights(nodes: list[float], tau: float) -> list[float]:
-    """Weights w with p(tau) = sum_k w_k p(nodes_k) for every polynomial p of degree < len(nodes)."""
-    weights = []
-    for node in nodes:
-        weight = 1.0
-        for other in nodes:
-            if other != node:
-                weight *= (tau - other) / (node - other)
-        weights.append(weight)
-    return weights
 
 
 def slot_of(taus: Sequence[float], tau: float, spacing: float, most: int) -> int:
@@ -63,8 +52,16 @@ def forecast_terms(taus: Sequence[float], updates: Sequence[Tensor], tau: float)
     return terms
 
 
-class RunHistory:
-    """Updates of a unit whose tokens are always refreshed together: one time for all of them."""
+class Correction(Protocol):
+    """Improves the forecast of one span."""
+
+    def __call__(self, terms: Sequence[Tensor], taus: Sequence[float], tau: float) -> Tensor:
+        """What to add to the forecast at `tau`, (R, N, D) float32. terms: of the forecast (`forecast_terms`), made of refreshes at `taus`."""
+        ...
+
+
+class SpanHistory:
+    """Updates of a span whose tokens are always refreshed together: one time for all of them."""
 
     def __init__(self, order: int, storage: Storage | None = None, reach: float = 1.0) -> None:
         self.order, self.storage, self.reach = order, storage or Storage(), reach
@@ -81,12 +78,12 @@ class RunHistory:
         self.taus[slot : slot + 1] = [tau]
         self.updates[slot : slot + 1] = [self.storage.keep_update(update, replaced)]
 
-    def add_forecast(self, x: Tensor, tau: float, learned: LearnedForecast | None = None) -> Tensor:
-        """x + the update forecast at tau, corrected by `learned` where there is one; a fresh tensor of x's dtype."""
+    def add_forecast(self, x: Tensor, tau: float, correction: Correction | None = None) -> Tensor:
+        """x + the update forecast at tau, with `correction` where there is one; a fresh tensor of x's dtype."""
         out = self.onto(x, tau)
-        if learned is not None:
+        if correction is not None:
             (taus, updates), reached = self.newest_first(), self._reached(tau)   # by the time of a backward pass there are other refreshes
-            out = out + _checkpointed(lambda *updates: learned(forecast_terms(taus, updates, reached), taus, tau), *updates)
+            out = out + _checkpointed(lambda *updates: correction(forecast_terms(taus, updates, reached), taus, tau), *updates)
         return _as_stream(out, x.dtype)
 
     def onto(self, x: Tensor, tau: float, tokens: Tensor | None = None) -> Tensor:
@@ -125,12 +122,12 @@ class TokenHistory:
     """
 
     def __init__(self, order: int, text_first: bool = True, storage: Storage | None = None, reach: float = 1.0) -> None:
-        self.whole = RunHistory(order, storage, reach)
+        self.whole = SpanHistory(order, storage, reach)
         self.text_first = text_first
         self.deviation: Tensor | None = None    # (R, N, D), kept as updates are; None: no token has been computed since
 
     def refresh(self, update: Tensor, tau: float, spacing: float = 0.0) -> None:
-        """Keep `update` (R, N, D) of all tokens, as `RunHistory.refresh` does."""
+        """Keep `update` (R, N, D) of all tokens, as `SpanHistory.refresh` does."""
         self.whole.refresh(update, tau, spacing)
         self.deviation = None
 

@@ -8,13 +8,13 @@ token's own time. The second order swings (docs/experiments.md).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from ..blocks.token_index import TokenIndex
-from ..training.mixed_tokens import MixedTokens
-from .forecast import lagrange_weights, slot_of
+from ..sampling.polynomial import lagrange_weights
+from .forecast import slot_of
 from .storage import Storage
 
 
@@ -27,6 +27,29 @@ def extrapolated(newest: Tensor, before: Tensor, weight: float) -> Tensor:
 def on_line(newest: Tensor, before: Tensor, taus: Sequence[float], tau: float) -> Tensor:
     """At `tau`, the line through `newest` at taus[0] and `before` at taus[1]; a fresh tensor."""
     return extrapolated(newest, before, -lagrange_weights(list(taus), tau)[1])
+
+
+class ComputedKeys(Protocol):
+    """Which of all tokens a block has computed: a `TokenIndex`, or training's relaxed counterpart of one.
+
+    count: how many. n_tokens: of how many. alike: every row has the same ones.
+    """
+
+    alike: bool
+
+    @property
+    def count(self) -> int: ...
+
+    @property
+    def n_tokens(self) -> int: ...
+
+    def gather(self, x: Tensor, dim: int = 1) -> Tensor:
+        """What `x`, whose dimension `dim` counts tokens, has of the computed ones."""
+        ...
+
+    def scatter_(self, kept: Tensor, computed: Tensor, dim: int = 1) -> Tensor:
+        """`computed` written into `kept`, which has all tokens; returns what computed tokens attend to."""
+        ...
 
 
 class KeysValues:
@@ -51,14 +74,14 @@ class KeysValues:
             kept.insert(0, self.storage.keep_copy(new, place))
 
     def with_computed(
-        self, k: Tensor, v: Tensor, computed: TokenIndex | MixedTokens, dim: int, tau: float, spacing: float = 0.0,
+        self, k: Tensor, v: Tensor, computed: ComputedKeys, dim: int, tau: float, spacing: float = 0.0,
     ) -> tuple[Tensor, Tensor]:
         """Keys and values of all tokens at `tau`: the computed ones' are k and v, whose dimension `dim` counts them."""
         keys, values = (self._with_computed(kept, new, computed, dim, tau, spacing) for kept, new in zip(self.kept, (k, v)))
         return keys, values
 
     def _with_computed(
-        self, kept: list[Tensor], new: Tensor, computed: TokenIndex | MixedTokens, dim: int, tau: float, spacing: float,
+        self, kept: list[Tensor], new: Tensor, computed: ComputedKeys, dim: int, tau: float, spacing: float,
     ) -> Tensor:
         newest, *before = self.storage.in_turn(kept, self.device)
         if self.refreshes == 1:

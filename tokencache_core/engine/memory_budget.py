@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from ..blocks.call import BlockCall
 from ..blocks.spec import BlockSpec
-from .allocation import Unit
+from .span_layout import SpanLayout
 from .storage import Form
 
 # from the mildest on; off the device, the copies that blocks work with stay on it
@@ -71,20 +71,20 @@ class Kept:
         return Kept(self.updates + other.updates, self.keys_values + other.keys_values, max(self.working, other.working))
 
 
-def kept_by(shape: RowsShape, units: Sequence[Unit], form: Form, refreshes: int, key_refreshes: int) -> Kept:
-    """What rows of this shape keep. units: one entry a block. refreshes, key_refreshes: kept of an update, and of keys and values."""
+def kept_by(shape: RowsShape, spans: Sequence[SpanLayout], form: Form, refreshes: int, key_refreshes: int) -> Kept:
+    """What rows of this shape keep. refreshes, key_refreshes: kept of an update, and of keys and values."""
     kept = Kept()
-    for unit in dict.fromkeys(units):
-        spec = shape.specs[unit.first]
-        if unit.kind == "whole" or spec.whole or spec.tokens in spec.whole_if:
+    for span in spans:
+        spec = shape.specs[span.first]
+        if span.kind == "whole" or spec.whole or spec.tokens in spec.whole_if:
             continue
         attended = shape.image + (shape.text if spec.text or spec.text_length else 0)
-        some = unit.kind == "tokens"
+        some = span.kind == "tokens"
         image_alone = spec.text is not None and (some or spec.text_output is None)  # where some are computed, a second stream always is
         cached = shape.image if image_alone else attended
         update = shape.rows * cached * shape.width * form.update_bytes
         of_block = 2 * shape.rows * attended * shape.width * shape.number_bytes if some and key_refreshes else 0
-        blocks = unit.last - unit.first + 1
+        blocks = span.last - span.first + 1
         # at one time there are an update in use and the next, and the keys and values kept by this block and the next, and those of the last
         # on their way out; where they are forecast, the forecast as well
         kept += Kept((refreshes + some) * update, blocks * key_refreshes * of_block, 2 * update + 3 * key_refreshes * of_block)
@@ -107,7 +107,7 @@ class CacheMemory:
         if keys_values and self.expected.keys_values:
             self.scale *= keys_values * self.key_refreshes / self.expected.keys_values
 
-    def choose(self, sets: Callable[[Form], list[tuple[RowsShape, Sequence[Unit]]]]) -> Form:
+    def choose(self, sets: Callable[[Form], list[tuple[RowsShape, Sequence[SpanLayout]]]]) -> Form:
         """The mildest form, no milder than before, in which all sets of rows fit; where none does, the smallest. sets: in a form."""
         forms = FORMS[FORMS.index(self.form) :] if self.budget.device else FORMS[:1]
         kept = {form: self._kept(sets(form), form) for form in forms}
@@ -120,8 +120,8 @@ class CacheMemory:
             self.tell(self.words)
         return chosen
 
-    def _kept(self, sets: list[tuple[RowsShape, Sequence[Unit]]], form: Form) -> Kept:
-        kept = sum((kept_by(shape, units, form, self.refreshes, self.key_refreshes) for shape, units in sets), Kept())
+    def _kept(self, sets: list[tuple[RowsShape, Sequence[SpanLayout]]], form: Form) -> Kept:
+        kept = sum((kept_by(shape, spans, form, self.refreshes, self.key_refreshes) for shape, spans in sets), Kept())
         if self.scale == 1:
             return kept
         return Kept(kept.updates, round(kept.keys_values * self.scale), round(kept.working * max(1, self.scale)))

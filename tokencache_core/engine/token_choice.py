@@ -1,4 +1,8 @@
-"""Plans: the tokens that a P-step computes, chosen once per evaluation and image."""
+"""Token choice: which tokens a P-step computes, ranked once per evaluation and image.
+
+Picking the tokens with the largest change, or even with the largest true error, loses to picking them at random: the
+same ones win every time and the others starve. A useful score therefore grows with the time a token has waited.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +15,17 @@ from torch import Tensor
 from ..blocks.call import BlockCall
 from ..settings import CacheSettings
 from .forecast import TokenHistory
-from .scores import random_scores, round_robin_scores, staleness_scores
+from .spans import ComputedSpan
 
 
 class Planner(Protocol):
     """Ranks tokens; a run has one. All conditionings of an image share its rankings.
 
-    per_block: whether blocks have rankings of their own.
+    per_block: whether blocks have rankings of their own. computed_span: the class of the spans that compute some tokens.
     """
 
     per_block: bool
+    computed_span: type[ComputedSpan]
 
     def computed_all(self, tau: float) -> None:
         """An I-step at `tau` refreshed every token."""
@@ -38,9 +43,10 @@ class Planner(Protocol):
 
 
 class ScorePlanner:
-    """Ranks by one of the training-free scores (engine/scores.py)."""
+    """Ranks by a score that needs no training."""
 
     per_block = False
+    computed_span = ComputedSpan
 
     def __init__(self, settings: CacheSettings) -> None:
         self.score = settings.score
@@ -92,3 +98,24 @@ def _image_rate(history: TokenHistory, images: int, n_tokens: int) -> Tensor:
     """(images, N) change rate of the image tokens, averaged over conditionings."""
     rate = history.of_image(history.change_rate(), n_tokens)
     return rate.view(-1, images, n_tokens).mean(dim=0)
+
+
+def random_scores(images: int, n_tokens: int, generator: torch.Generator) -> Tensor:
+    """(images, N) uniform scores: the control that every other score has to beat."""
+    return torch.rand(images, n_tokens, generator=generator)
+
+
+def round_robin_scores(images: int, n_tokens: int, cursor: int, generator: torch.Generator) -> Tensor:
+    """(images, N) scores that take the tokens in turn along a fixed random order, starting at `cursor`."""
+    order = torch.randperm(n_tokens, generator=generator)
+    waiting = (order - cursor) % n_tokens
+    return -waiting.float().expand(images, -1)
+
+
+def staleness_scores(waited: Tensor, change_rate: Tensor) -> Tensor:
+    """(images, N): time waited since the token was last computed x how fast its updates change.
+
+    waited: (images, N) in tau. change_rate: (images, N), update norm per unit of tau. The product estimates how far
+    a reused update has drifted; a token just computed scores zero.
+    """
+    return waited * change_rate

@@ -10,12 +10,12 @@ from statistics import median
 from torch import Tensor
 
 from ..bench.ours import OURS
-from ..dit.cached_sampling import cached_sample
 from ..dit.model import DiT
+from ..dit.sampling import cached_sample, sample
 from ..engine.record import Report
 from ..likeness.metrics import capped_psnr
 from ..sampling.noise_schedule import simple_sigmas
-from ..sampling.samplers import sample, starting_noise
+from ..sampling.samplers import starting_noise
 from ..schedules.schedule import CountSchedule, ExplicitSchedule
 from ..settings import CacheSettings
 

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from ..bench.rows import mean_psnr
-from ..dit.cached_sampling import sample_cached
 from ..dit.model import DiT
-from ..dit.random_runs import HELD_OUT_SEEDS, DrawnRuns, labels_apart
+from ..dit.random_runs import DrawnRuns, labels_apart
 from ..dit.run import DiTRun
+from ..runs.cached_sampling import sample_cached
+from ..runs.run import HELD_OUT_SEEDS
 from ..sampling.samplers import SOLVERS
 from ..sampling.sigma_schedule import SigmaSchedule
 from ..schedules.known_models import known_places

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from ..bench.rows import mean_psnr
 from ..bench.turns import Candidate, Measurement, measure_interleaved
-from ..dit.cached_sampling import cached_sample
 from ..dit.model import DiT
 from ..dit.quantised import compressed, has_sparse_kernels, weight_bytes
-from ..predictor.trained_parts import Learned
-from ..sampling.samplers import sample, starting_noise
+from ..dit.sampling import cached_sample, sample
+from ..predictor.trained_parts import TrainedParts
+from ..sampling.samplers import starting_noise
 from ..sampling.sigma_schedule import SigmaSchedule
 from ..schedules.schedule import CountSchedule
 from ..settings import CacheSettings
@@ -51,7 +51,7 @@ def runs_per_table(variants: Sequence[str]) -> int:
 
 def measure(
     model: DiT, variants: Sequence[str], labels: Tensor, seed: int, *, steps: int, i_steps: int, settings: CacheSettings,
-    learned: Learned = Learned(), schedule: SigmaSchedule = SigmaSchedule(), on_run: Callable[[], None] = lambda: None,
+    learned: TrainedParts = TrainedParts(), schedule: SigmaSchedule = SigmaSchedule(), on_run: Callable[[], None] = lambda: None,
 ) -> list[Pair]:
     """The plain model first, then each variant (quantised.VARIANTS), on DDIM samples of `labels` (B,) at guidance 4."""
     config, sigmas = model.config, schedule.sigmas(steps)

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from ..bench.rows import mean_psnr
-from ..dit.cached_sampling import cached_sample
 from ..dit.model import DiT
+from ..dit.sampling import cached_sample, sample
 from ..engine.stopwatch import timed
-from ..predictor.trained_parts import Learned
-from ..sampling.samplers import sample, starting_noise
+from ..predictor.trained_parts import TrainedParts
+from ..sampling.samplers import starting_noise
 from ..sampling.sigma_schedule import SigmaSchedule
 from ..schedules.schedule import CountSchedule
 from ..settings import CacheSettings
@@ -54,7 +54,7 @@ class Outcome:
 
 def compare(
     model: DiT, labels: Tensor, seed: int, settings: CacheSettings, share: float, conditions: Iterable[Condition],
-    learned: Learned = Learned(),
+    learned: TrainedParts = TrainedParts(),
 ) -> Iterator[Outcome]:
     """share: of the steps that are I-steps; the run to compare with takes so many whole steps of the same solver."""
     if not 0 < share < 1:

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from ..bench.ours import OURS
 from ..bench.rows import mean_psnr
-from ..dit.cached_sampling import cached_sample
 from ..dit.model import DiT
+from ..dit.sampling import cached_sample, sample
 from ..engine.stopwatch import timed
-from ..predictor.trained_parts import Learned
-from ..sampling.samplers import sample, starting_noise
+from ..predictor.trained_parts import TrainedParts
+from ..sampling.samplers import starting_noise
 from ..sampling.sigma_schedule import SigmaSchedule
 from ..schedules.schedule import CountSchedule
 from ..settings import CacheSettings
@@ -58,7 +58,7 @@ PARSED = {bool: _yes_or_no, int: int, float: float, str: str}
 
 
 def sweep(
-    model: DiT, labels: Tensor, seed: int, tried: Iterable[tuple[str, CacheSettings, Learned]], i_steps: int,
+    model: DiT, labels: Tensor, seed: int, tried: Iterable[tuple[str, CacheSettings, TrainedParts]], i_steps: int,
     schedule: SigmaSchedule = SigmaSchedule(),
 ) -> Iterator[Row]:
     """Each of the settings with so many of 50 DDIM steps as I-steps, on samples of `labels` (B,) at guidance 4."""
@@ -66,7 +66,7 @@ def sweep(
     sigmas = schedule.sigmas(steps)
     noise = starting_noise((len(labels), config.in_channels, config.input_size, config.input_size), seed, sigmas[0]).to(labels.device)
 
-    def cached(settings: CacheSettings, count: int, learned: Learned = Learned()) -> tuple[float, float, float]:
+    def cached(settings: CacheSettings, count: int, learned: TrainedParts = TrainedParts()) -> tuple[float, float, float]:
         (samples, report), seconds = timed(
             lambda: cached_sample(model, labels, noise=noise, sigmas=sigmas, settings=settings, schedule=CountSchedule(count), learned=learned)
         )

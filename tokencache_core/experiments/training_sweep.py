@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 
 from ..dit.model import DiT
-from ..predictor.trained_parts import Learned
+from ..predictor.trained_parts import TrainedParts
+from ..runs.run import Run
 from ..settings import CacheSettings
 from ..training.outcome import TrainingDiverged
 from ..training.plan import TrainingPlan
 from ..training.trainer import Training
-from ..training.window_loss import Run
 from .settings_sweep import variants
 
 ITERATIONS = "iterations"
@@ -49,7 +49,7 @@ def trials(setting: str, values: Iterable[str], trial: Trial) -> dict[str, Trial
 
 def trained(
     tried: Mapping[str, Trial], model: DiT, runs: Callable[[int], Run], tell: Callable[[str], None],
-) -> Iterator[tuple[str, CacheSettings, Learned]]:
+) -> Iterator[tuple[str, CacheSettings, TrainedParts]]:
     """Train each, `tell` in a line how it went, and give what was learned."""
     for value, trial in tried.items():
         training = Training(trial.plan, model, model.blocks, runs)

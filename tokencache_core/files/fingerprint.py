@@ -11,9 +11,12 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from .strict_json import Record
 
 SAMPLES = 256
 # What two casts of the same weights have in common. float32 rounded to float16 and then to bfloat16 differs from
@@ -116,3 +119,12 @@ def _from_hex(text: str) -> Tensor:
     """bfloat16 values as float64 (n,)."""
     bits = [int(text[i : i + 4], 16) for i in range(0, len(text), 4)]
     return torch.tensor(bits, dtype=torch.int32).to(torch.int16).view(torch.bfloat16).double()
+
+
+def read_fingerprint(value: Any) -> Fingerprint:
+    """Of the JSON of a file; ValueError in words where it is none."""
+    record = Record(value, "fingerprint", ("architecture", "weights"))
+    for key in ("architecture", "weights"):
+        if not record.text(key).isprintable():  # it is quoted in errors
+            raise ValueError(f"the fingerprint's {key} is no line of text")
+    return Fingerprint(record.text("architecture"), record.text("weights"))

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..predictor.metadata import NewerFormatError
 from . import strict_json
 
 T = TypeVar("T")
+
+
+class NewerFormatError(ValueError):
+    """Nothing is wrong with the file, but only a later version of this package can read it."""
 
 
 @dataclass(frozen=True)

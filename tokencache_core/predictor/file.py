@@ -15,12 +15,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..files.json_format import NewerFormatError
 from ..files.strict_json import shown
 from ..files.whole_file import whole_file
 from . import metadata as predictor_metadata
 from .learned_forecast import forecast_from_tensors
 from .lora import LoraPair, LoraRepair
-from .metadata import NewerFormatError, PredictorMetadata
+from .metadata import PredictorMetadata
 from .trained_cache import PredictorWeights, TrainedCache
 
 SUFFIX = ".safetensors"

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from ..files import strict_json
-from ..files.fingerprint import Fingerprint
+from ..files.fingerprint import read_fingerprint
+from ..files.json_format import NewerFormatError
 from ..files.strict_json import Record
 from ..settings import CacheSettings
 from .trained_cache import Calibration, TrainedCache, TrainingPoint
@@ -24,10 +25,6 @@ FIELDS = (
     "version", "fingerprint", "settings", "interval", "shares", "predictor", "repair", "calibration", "log", "notes",
     "tensors",
 )
-
-
-class NewerFormatError(ValueError):
-    """Nothing is wrong with the file, but only a later version of this package can read it."""
 
 
 @dataclass(frozen=True)
@@ -102,14 +99,6 @@ def read_settings(value: Any) -> CacheSettings:
     record = Record(value, "settings", (), defaults)
     read = {float: record.number, int: record.whole, str: lambda key: record.text(key, MAX_CHOICE)}
     return CacheSettings(**BEFORE | {key: read[type(default)](key) for key, default in defaults.items() if key in record})
-
-
-def read_fingerprint(value: Any) -> Fingerprint:
-    record = Record(value, "fingerprint", ("architecture", "weights"))
-    for key in ("architecture", "weights"):
-        if not record.text(key).isprintable():  # it is quoted in errors
-            raise ValueError(f"the fingerprint's {key} is no line of text")
-    return Fingerprint(record.text("architecture"), record.text("weights"))
 
 
 def _calibration(value: Any) -> Calibration | None:

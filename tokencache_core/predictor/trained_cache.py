@@ -17,7 +17,7 @@ from ..settings import CacheSettings
 from .learned_forecast import LearnedForecast
 from .lora import LoraRepair
 from .token_scores import KINDS, predictor_from_tensors
-from .trained_parts import Learned
+from .trained_parts import TrainedParts
 
 LATENT = re.compile(r"\(([1-9]\d{0,5}(?:, [1-9]\d{0,5}){2,4})\)")    # the note of a latent's shape, (B, C, ...)
 
@@ -96,7 +96,7 @@ class TrainingPoint:
 class TrainedCache:
     """A predictor, a repair, learned forecasts and a calibration (each may be missing), and what they were trained for.
 
-    settings, interval: how it was trained, and so how it is best used. forecasts: as in `Learned`. shares: of a block's tokens computed on a
+    settings, interval: how it was trained, and so how it is best used. forecasts: as in `TrainedParts`. shares: of a block's tokens computed on a
     P-step, one for each cacheable block; empty: `settings.shares` decides. notes: whatever else is worth keeping
     (seed, steps, prompts, versions), as text.
     """
@@ -121,9 +121,9 @@ class TrainedCache:
         if not all(isinstance(text, str) for item in self.notes.items() for text in item):
             raise ValueError("notes must be texts by name")
 
-    def learned(self, blocks: Sequence[nn.Module]) -> Learned:
+    def learned(self, blocks: Sequence[nn.Module]) -> TrainedParts:
         """The parts that a run uses, for the model of these blocks; ValueError where they do not fit it."""
-        learned = Learned(self.repair, self.forecasts, shares=self.shares)
+        learned = TrainedParts(self.repair, self.forecasts, shares=self.shares)
         if self.predictor is not None:
             predictor = predictor_from_tensors(self.predictor.kind, self.predictor.tensors, blocks[0])
             learned = replace(learned, predictor=predictor, every_step=self.predictor.every_step)
@@ -165,7 +165,7 @@ class TrainedCache:
         return settings if self.repair is None else replace(settings, last_blocks=ours.last_blocks, reach=ours.reach)
 
 
-def kept(learned: Learned) -> dict[str, Any]:
+def kept(learned: TrainedParts) -> dict[str, Any]:
     """What a training gave, as TrainedCache's arguments."""
     predictor = learned.predictor
     weights = None if predictor is None else PredictorWeights(predictor.kind, predictor.state_dict(), learned.every_step)

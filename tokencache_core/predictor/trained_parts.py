@@ -1,9 +1,10 @@
-"""What a run uses besides the model: the parts that a training gave."""
+"""Trained parts: what a training gave, and a run uses besides the model (`engine/learned_parts.py` says what the engine asks of them)."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -11,12 +12,13 @@ from torch import nn
 
 from .learned_forecast import LearnedForecast
 from .lora import LoraRepair
+from .predicted_choice import PredictedPlanner
 from .token_scores import CachePredictor
 
 
 @dataclass(frozen=True, eq=False)
-class Learned:
-    """repair: what the last K blocks add on P-steps. forecasts: by the first and last block of the run of blocks that each corrects.
+class TrainedParts:
+    """repair: what the last K blocks add on P-steps. forecasts: by the first and last block of the span that each corrects.
 
     predictor: chooses the tokens that P-steps compute; on every P-step, or once per window. shares: of its tokens that
     each cacheable block computes; empty: the settings decide.
@@ -38,6 +40,23 @@ class Learned:
                     f"a learned forecast is of the blocks {first} to {last}, but the model has {len(blocks)}; train a predictor for it"
                 )
 
+    def check_last(self, n_blocks: int, last_blocks: int) -> None:
+        """ValueError unless all repaired blocks are among the last K, the only ones that run whole on P-steps."""
+        if self.repair is not None:
+            self.repair.check_last(n_blocks, last_blocks)
+
+    def planner(self) -> PredictedPlanner | None:
+        """Chooses tokens by the predictor's scores."""
+        return None if self.predictor is None else PredictedPlanner(self.predictor, self.every_step)
+
+    def correction(self, first: int, last: int) -> LearnedForecast | None:
+        """Of the forecast of the span of blocks `first` to `last`."""
+        return self.forecasts.get((first, last))
+
+    def repaired(self, index: int, block: nn.Module) -> AbstractContextManager[None]:
+        """While open, block number `index` has the repair's adapters."""
+        return nullcontext() if self.repair is None else self.repair.added_to(index, block)
+
     def text(self) -> str:
         """What there is of it, in words; empty: nothing."""
         parts = {
@@ -46,7 +65,7 @@ class Learned:
         }
         return ", ".join(part for part, there in parts.items() if there)
 
-    def on(self, device: torch.device) -> Learned:
+    def on(self, device: torch.device) -> TrainedParts:
         """The same on `device`: a copy where it is elsewhere."""
         def placed(module: nn.Module) -> nn.Module:
             return module if all(weight.device == device for weight in module.parameters()) else copy.deepcopy(module).to(device)

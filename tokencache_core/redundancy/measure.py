@@ -15,14 +15,15 @@ from torch import Tensor
 
 from ..blocks.token_grid import TokenGrid
 from ..engine.forecast import TokenHistory
-from ..engine.row_cache import RowCache
-from ..engine.session import Evaluation, Session
+from ..engine.log import Evaluation
+from ..engine.session import Session
+from ..engine.store import Rows
 from ..engine.token_choice import ScorePlanner
 from ..reporting.player_data import MAP_BYTES
+from ..runs.run import Run
 from ..sampling.samplers import Denoise
 from ..schedules.schedule import ExplicitSchedule
 from ..settings import CacheSettings
-from ..training.window_loss import Run
 
 _KEEP_ALL = CacheSettings(cache_ratio=0.5, order=1, context="computed", shares="uniform")   # an update a block, two steps deep
 _KEPT_BYTES = 2**28     # of updates that outlive their step
@@ -95,14 +96,14 @@ def measure_redundancy(run: Run, told: Callable[[int], None] = lambda evaluation
                 similarity, change = changes    # (blocks,), (blocks, images, N)
                 groups = groups or groups_of(len(change), MAP_BYTES // (change[0].numel() * (steps - 1)))
                 maps = torch.stack([change[first : last + 1].mean(dim=0) for first, last in groups])
-                compared.append((len(session.evaluations) - 1, evaluation.tau, similarity, change.mean(dim=(1, 2)), maps))
-            told(len(session.evaluations))
+                compared.append((len(session.log.evaluations) - 1, evaluation.tau, similarity, change.mean(dim=(1, 2)), maps))
+            told(len(session.log.evaluations))
             return clean
         return watched
 
     with torch.no_grad():
         end = run.sample(around)
-    clocks = tuple(map(_clock, session.evaluations))
+    clocks = tuple(map(_clock, session.log.evaluations))
     report = session.close()
     if not compared:
         raise ValueError("no two steps had updates to compare: the model's blocks ran uncached. " + " ".join(report.notes))
@@ -141,7 +142,8 @@ class _Kept:
         if self.key not in rows:    # these conditionings are not part of this step
             return
         part, self.step = rows[self.key], evaluation.index
-        updates = [self._some(part.tokens[block], part.n_tokens, len(part.tokens)) for block in sorted(part.tokens)]
+        histories = part.histories
+        updates = [self._some(histories[block], part.n_tokens, len(histories)) for block in sorted(histories)]
         self.taus.append(evaluation.tau)
         self.updates.append(torch.stack(updates))
 
@@ -154,13 +156,13 @@ class _Kept:
         return update[:, self.tokens.to(update.device)].flatten(0, 1).cpu()
 
 
-def _rows(session: Session, refreshes: int) -> dict[Hashable, RowCache]:
+def _rows(session: Session, refreshes: int) -> dict[Hashable, Rows]:
     """Of the evaluation just made, those that have so many updates of every block, and as many tokens as any: all conditionings of the whole."""
-    rows = {key: rows for key, rows in session.row_caches.items() if key in session.used and rows.tokens}
+    rows = {key: rows for key, rows in session.store.rows_by_key.items() if key in session.store.used and rows.histories}
     most = max((each.n_tokens for each in rows.values()), default=0)
     return {
         key: each for key, each in rows.items()
-        if each.n_tokens == most and all(len(history.whole.taus) >= refreshes for history in each.tokens.values())
+        if each.n_tokens == most and all(len(history.whole.taus) >= refreshes for history in each.histories.values())
     }
 
 
@@ -169,7 +171,8 @@ def _compare_blocks(session: Session, images: int) -> tuple[Tensor, Tensor] | No
     rows = list(_rows(session, 2).values())
     if not rows:
         return None
-    pairs = [[_compare(part.tokens[block], images, part.n_tokens) for part in rows] for block in sorted(rows[0].tokens)]
+    histories = [part.histories for part in rows]
+    pairs = [[_compare(each[block], images, part.n_tokens) for part, each in zip(rows, histories)] for block in sorted(histories[0])]
     similarity = torch.stack([torch.stack([both[0].mean() for both in parts]).mean() for parts in pairs])
     changes = torch.stack([torch.stack([both[1] for both in parts]).mean(dim=0) for parts in pairs])   # (blocks, images, N)
     return similarity.cpu(), changes.cpu()

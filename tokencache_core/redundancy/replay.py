@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..engine.forecast import lagrange_weights
+from ..sampling.polynomial import lagrange_weights
 from ..schedules.schedule import UniformSchedule
 from ..settings import MAX_ORDER
 

@@ -1,4 +1,4 @@
-"""Deterministic samplers over sigmas, and classifier-free guidance for a class-conditional DiT."""
+"""Deterministic samplers over sigmas."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-
-from ..dit.model import DiT
-from .noise_schedule import timestep_of
 
 Denoise = Callable[[Tensor, Tensor], Tensor]  # (x, sigma) -> the predicted clean x
 
@@ -61,36 +58,3 @@ def starting_noise(shape: tuple[int, ...], seed: int, sigma_max: Tensor) -> Tens
     """Noise (B, C, H, W) at the schedule's start, drawn sample by sample so that a sample does not depend on its batch."""
     draws = [torch.randn(shape[1:], generator=torch.Generator().manual_seed(seed + i)) for i in range(shape[0])]
     return torch.stack(draws) * (1 + sigma_max**2).sqrt()
-
-
-def guided_denoiser(model: DiT, labels: Tensor, cfg: float, transformer_options: dict | None = None) -> Denoise:
-    """Denoise by the DiT under classifier-free guidance (arXiv 2207.12598) at scale `cfg` on every channel.
-
-    Rows of a call: the labels' predictions first, then, unless cfg is 1, the null class's. labels: (B,) long.
-    """
-    null = torch.full_like(labels, model.config.num_classes)
-    rows = labels if cfg == 1.0 else torch.cat([labels, null])
-
-    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        scaled = (x / (sigma**2 + 1).sqrt()).to(model.dtype).repeat(len(rows) // len(labels), 1, 1, 1)
-        t = torch.full((len(rows),), float(timestep_of(sigma)), device=x.device)
-        eps = model(scaled, t, rows, transformer_options=transformer_options).to(x.dtype)
-        if cfg != 1.0:
-            positive, negative = eps.chunk(2)
-            eps = negative + cfg * (positive - negative)
-        return x - sigma * eps
-
-    return denoise
-
-
-@torch.no_grad()
-def sample(
-    model: DiT, labels: Tensor, *, noise: Tensor, sigmas: Tensor, cfg: float = 4.0, solver: str = "ddim",
-    transformer_options: dict | None = None,
-) -> Tensor:
-    """Pictures or latents (B, C, H, W) for class labels (B,) from `noise` (see `starting_noise`) down `sigmas`.
-
-    sigmas: (steps + 1,) on the CPU, whatever the model is on, so that no step waits for a GPU to tell its sigma.
-    """
-    denoise = guided_denoiser(model, labels, cfg, transformer_options)
-    return SOLVERS[solver](denoise, noise, sigmas)

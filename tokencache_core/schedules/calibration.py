@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ..files import strict_json
-from ..files.fingerprint import ArchitectureError, Fingerprint
+from ..files.fingerprint import ArchitectureError, Fingerprint, read_fingerprint
 from ..files.json_format import JsonFormat
 from ..files.strict_json import Record
 from ..files.whole_file import whole_file
-from ..predictor.metadata import read_fingerprint
 from .placed import PlacedSchedule, carried, same_run
 
 SUFFIX = ".json"

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-from ..engine.forecast import lagrange_weights
+from ..sampling.polynomial import lagrange_weights
 from ..settings import CacheSettings
 from .place_climb import Places, best_places
 from .placed import carried

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..engine.forecast import lagrange_weights
+from ..sampling.polynomial import lagrange_weights
 from .run_record import RunRecord, noise_of
 
 DAMPINGS = (1.0, 4.0)     # an error made at sigma counts 1 / sqrt(1 + (sigma / damping)^2)

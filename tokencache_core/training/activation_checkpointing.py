@@ -10,21 +10,17 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..blocks.swapped_forwards import Forward, swapped_forwards
+
 
 @contextmanager
 def checkpointed(blocks: Iterable[nn.Module], again: Callable[[], AbstractContextManager] = nullcontext) -> Iterator[None]:
     """While open, the blocks are checkpointed. again: opened around their second pass, which may come long after."""
-    before = {block: block.__dict__.get("forward") for block in blocks}
-    try:
-        for block in before:
-            # wrapped, because the engine asks for the signature
-            block.forward = wraps(block.forward)(partial(_checkpointed, block.forward, again))
+    def swap(index: int, block: nn.Module, forward: Forward) -> Forward:
+        return wraps(forward)(partial(_checkpointed, forward, again))   # wrapped, because the engine asks for the signature
+
+    with swapped_forwards(blocks, swap):
         yield
-    finally:
-        for block, forward in before.items():
-            del block.__dict__["forward"]
-            if forward is not None:
-                block.forward = forward
 
 
 def _checkpointed(forward: Callable[..., Any], again: Callable[[], AbstractContextManager], *args: Any, **kwargs: Any) -> Any:

@@ -11,9 +11,9 @@ from torch import nn
 
 from ..blocks.call import BlockCall
 from ..blocks.spec import BlockSpec
+from ..runs.run import Run
 from .plan import TrainingPlan
 from .reused_spans import first_step
-from .window_loss import Run
 
 KEPT_IN_A_BLOCK = 20    # token streams that the gradient of one block needs: normed and modulated inputs, q, k, v, an MLP four times as wide
 STATES = 8              # of what learns: gradient, Adam's two moments, running average, best average, and a copy to go back to

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
-
-from ..blocks.call import BlockCall
 
 
 class MixedTokens:
     """weights: (R, N), with their gradient. chosen: (R, N), the tokens whose computed values are kept for later steps."""
+
+    alike = True    # all rows compute the same tokens: all
 
     def __init__(self, weights: Tensor, chosen: Tensor) -> None:
         self.weights, self.chosen = weights, chosen
@@ -24,6 +22,10 @@ class MixedTokens:
     @property
     def count(self) -> int:
         """Tokens that are computed: all."""
+        return self.weights.shape[1]
+
+    @property
+    def n_tokens(self) -> int:
         return self.weights.shape[1]
 
     def with_text(self, n_text: int, text_first: bool = True) -> MixedTokens:
@@ -50,15 +52,3 @@ class MixedTokens:
         mixed = torch.lerp(kept.clone(), computed, self.weights.view(shape).to(kept.dtype))
         kept.copy_(torch.where(self.chosen.view(shape), computed.detach(), kept))
         return mixed
-
-
-def compute_and_mix(
-    call: BlockCall, add_cached_update: Callable[[Tensor], Tensor], mix: MixedTokens,
-) -> tuple[object, Tensor]:
-    """`block_step.compute_or_reuse` with every token computed: the block's output, and the chosen tokens' updates (n, D)."""
-    before = call.tokens.clone() if call.spec.in_place else call.tokens
-    reused = add_cached_update(before)
-    output = call.run()
-    computed = call.output_tokens(output)
-    update = (computed.detach().float() - before.detach().float()).flatten(0, 1)[mix.flat]
-    return call.as_output(mix.mix(reused, computed), call.output_text(output)), update

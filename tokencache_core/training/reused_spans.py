@@ -1,4 +1,4 @@
-"""Which runs of blocks reuse all their tokens in a sampling run: its first step tells."""
+"""Which spans of blocks reuse all of their tokens in a sampling run: its first step tells."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import torch
 from torch import Tensor
 
 from ..engine.session import Session
+from ..runs.run import Run
 from ..sampling.samplers import Denoise
 from ..schedules.schedule import Schedule
 from ..settings import CacheSettings
-from .window_loss import Run
 
 
 class _Seen(Exception):
     """The first step is done; the others are not needed."""
 
 
-def reused_runs(run: Run, settings: CacheSettings, schedule: Schedule) -> dict[tuple[int, int], tuple[int, torch.device]]:
+def reused_spans(run: Run, settings: CacheSettings, schedule: Schedule) -> dict[tuple[int, int], tuple[int, torch.device]]:
     """By the first and last block of each: the width D of its (image) tokens, and where they are."""
     session = run.open_session(settings, schedule)
     first_step(run, session)
     found = {
-        (first, rows.units[first].last): (histories[0].updates[0].shape[-1], histories[0].updates[0].device)
-        for rows in session.row_caches.values() for first, histories in rows.runs.items()
+        (span.layout.first, span.layout.last): (span.histories[0].updates[0].shape[-1], span.histories[0].updates[0].device)
+        for rows in session.store.rows_by_key.values() for span in rows.reused
     }
     session.close()
     return found

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from ..engine.session import Session
+from ..runs.run import PlainRun, Run, sigma_after
 from ..sampling.samplers import Denoise
-from .window_loss import PlainRun, Run, sigma_after
 
 
 def follow_to_the_end(

@@ -18,23 +18,23 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ..dit.random_runs import HELD_OUT_SEEDS
 from ..engine.allocation import on_ladder
 from ..engine.stopwatch import timed
 from ..predictor.learned_forecast import LearnedForecast, forecast_from_tensors
 from ..predictor.lora import LoraPair
-from ..predictor.predicted_choice import RelaxedPlanner
 from ..predictor.token_scores import CachePredictor, new_predictor
 from ..predictor.trained_cache import TrainingPoint
-from ..predictor.trained_parts import Learned
+from ..predictor.trained_parts import TrainedParts
+from ..runs.run import HELD_OUT_SEEDS, PlainRun, Run, sample_plain
 from .activation_checkpointing import checkpointed
 from .distributed import Processes
 from .lora_adapters import Adapters
 from .outcome import Outcome, TrainingDiverged
 from .plan import TrainingPlan
-from .reused_spans import reused_runs
+from .relaxed_choice import RelaxedPlanner
+from .reused_spans import reused_spans
 from .run_loss import follow_to_the_end
-from .window_loss import PlainRun, Run, follow, sample_plain
+from .window_loss import follow
 
 TURNS = 4          # cached runs in an iteration
 COLLAPSED = 0.01   # scores, which lie in (0, 1), that differ by less choose no better than chance
@@ -122,7 +122,7 @@ class Training:
             settings = replace(settings, shares="uniform")    # every block takes part in the competition
             self.planner = RelaxedPlanner(self.predictor, 1 - settings.cache_ratio, self.plan.soft, self.plan.every_step)
         session = run.open_session(
-            settings, self.plan.drawn_schedule(schedule_seed), planner=self.planner, learned=Learned(forecasts=self.forecasts),
+            settings, self.plan.drawn_schedule(schedule_seed), planner=self.planner, learned=TrainedParts(forecasts=self.forecasts),
         )
         student = self.adapters.on if self.adapters else nullcontext
         if self.plan.loss == "run":
@@ -134,7 +134,7 @@ class Training:
         self.plain_seconds = min(self.plain_seconds, seconds)
         return plain
 
-    def held_out(self, learned: Learned) -> float:
+    def held_out(self, learned: TrainedParts) -> float:
         """How far the held-out run ends from the plain model's, with what was `learned`."""
         with self._mixed_precision():
             if self.held_out_run is None:
@@ -151,7 +151,7 @@ class Training:
         """Measure the last weights, too, which may be the best, and what has come of it. To resume exactly, save the state before."""
         if self.log and self.log[-1].held_out is None:
             self.log[-1] = replace(self.log[-1], held_out=self._measure())
-        without = self.held_out(Learned())
+        without = self.held_out(TrainedParts())
         drift, cached_seconds = timed(lambda: self.held_out(self.learned()))
         run, _ = self.held_out_run
         with self._mixed_precision():
@@ -164,13 +164,13 @@ class Training:
             self.best = Best(held_out, tuple(average.clone() for average in self.average), self.shares)
         return held_out
 
-    def learned(self) -> Learned:
+    def learned(self) -> TrainedParts:
         """The best averaged weights that were measured on the held-out run, or the last ones before it was, for inference."""
         if self.best is not None:
             return self._learned(self.best.weights, self.best.shares)
         return self._learned(self.average, self.shares)
 
-    def _learned(self, weights: Sequence[Tensor], shares: tuple[float, ...]) -> Learned:
+    def _learned(self, weights: Sequence[Tensor], shares: tuple[float, ...]) -> TrainedParts:
         weights = iter([weight.clone() for weight in weights])
         scoring: dict = {}
         if self.predictor is not None:
@@ -183,12 +183,12 @@ class Training:
             for run, module in self.forecasts.items()
         }
         if self.adapters is None:
-            return Learned(forecasts=forecasts, **scoring)
+            return TrainedParts(forecasts=forecasts, **scoring)
         template = self.adapters.repair()
         blocks = {
             index: {path: LoraPair(next(weights), next(weights)) for path in pairs} for index, pairs in template.blocks.items()
         }
-        return Learned(replace(template, blocks=blocks), forecasts, **scoring)
+        return TrainedParts(replace(template, blocks=blocks), forecasts, **scoring)
 
     def remark(self) -> str:
         """What the user should change, "" if nothing."""
@@ -208,14 +208,14 @@ class Training:
 
     def _predictor(self, first_block: nn.Module, n_scores: int) -> CachePredictor:
         settings = replace(self.plan.settings, cache_ratio=1.0, last_blocks=0)
-        (width, device), *_ = reused_runs(self.start(self.plan.seed), settings, self.plan.schedule).values()
+        (width, device), *_ = reused_spans(self.start(self.plan.seed), settings, self.plan.schedule).values()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.plan.seed)
             return new_predictor(self.plan.predictor, first_block, width, n_scores).to(device, torch.float32).requires_grad_(True)
 
     def _forecasts(self) -> dict[tuple[int, int], LearnedForecast]:
         """A learned forecast for each run of blocks that reuses all its tokens, as the plain forecast to begin with."""
-        widths = reused_runs(self.start(self.plan.seed), self.plan.settings, self.plan.schedule)
+        widths = reused_spans(self.start(self.plan.seed), self.plan.settings, self.plan.schedule)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.plan.seed)
             return {

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import torch
 
 from ..engine.stopwatch import timed
+from ..runs.run import Run
 from ..schedules.known_models import MOST_STEPS
 from ..schedules.place_climb import Places
 from ..schedules.run_record import RunRecord, RunRecorder
 from ..settings import CacheSettings
-from ..training.window_loss import Run
 from .place_proposals import SIMULATED, listed_counts, simulator_beside_known, ways
 from .place_trials import PlaceTrials
 

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from ..engine.forecast import lagrange_weights
 from ..predictor.trained_cache import Calibration
+from ..runs.run import Run
+from ..sampling.polynomial import lagrange_weights
 from ..sampling.samplers import Denoise
-from ..training.window_loss import Run
 
 
 def variance_exploding(sigma: float) -> float:

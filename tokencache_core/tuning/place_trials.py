@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
-from ..dit.cached_sampling import sample_cached
 from ..engine.stopwatch import timed
+from ..runs.cached_sampling import sample_cached
+from ..runs.run import Run
 from ..schedules.place_climb import Places, neighbours
 from ..schedules.run_simulator import RunSimulator
 from ..schedules.schedule import ExplicitSchedule
 from ..settings import CacheSettings
-from ..training.window_loss import Run
 from .probe import Likeness
 
 P_STEP = 0.05           # of a whole step, about

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ..files import strict_json
-from ..files.fingerprint import Fingerprint
+from ..files.fingerprint import Fingerprint, read_fingerprint
 from ..files.json_format import JsonFormat
 from ..files.strict_json import Record
 from ..files.whole_file import whole_file
-from ..predictor.metadata import read_fingerprint, read_settings
+from ..predictor.metadata import read_settings
 from ..schedules.placed import PlacedSchedule
 from ..settings import CacheSettings
 

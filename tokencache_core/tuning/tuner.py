@@ -17,16 +17,15 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from ..dit.cached_sampling import sample_cached
-from ..dit.random_runs import HELD_OUT_SEEDS
 from ..engine.stopwatch import timed
 from ..files.fingerprint import Fingerprint
+from ..runs.cached_sampling import sample_cached
+from ..runs.run import HELD_OUT_SEEDS, Run
 from ..sampling.samplers import Denoise
 from ..schedules.place_climb import Errors
 from ..schedules.placed import carried
 from ..schedules.run_record import RunRecord, RunRecorder
 from ..schedules.schedule import ExplicitSchedule
-from ..training.window_loss import Run
 from .place_proposals import simulator_beside_known
 from .place_search import PlaceSearch
 from .preset import Goal, Preset, Result

@@ -19,12 +19,13 @@ from tokencache_core.bench.fid_run import FidProtocol, to_uint8
 from tokencache_core.cli import bench_fid as cli_bench_fid
 from tokencache_core.dit import vae as vae_module
 from tokencache_core.dit.checkpoint import save_dit
+from tokencache_core.dit.sampling import sample
 from tokencache_core.dit.vae import vae_decoder
 from tokencache_core.likeness.fid import FIELDS, read_statistics
 from tokencache_core.likeness.frechet import Gaussian, frechet_distance
 from tokencache_core.likeness.inception import inception_score, load_inception
 from tokencache_core.sampling.noise_schedule import simple_sigmas
-from tokencache_core.sampling.samplers import sample, starting_noise
+from tokencache_core.sampling.samplers import starting_noise
 
 CPU = torch.device("cpu")
 REFERENCE = Path(__file__).resolve().parents[3] / "reference" / "emoji-dit.safetensors"

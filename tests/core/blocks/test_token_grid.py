@@ -7,7 +7,7 @@ import torch
 from toy import ToyModel
 
 from tokencache_core.blocks.token_grid import LatentShape, TokenGrid
-from tokencache_core.engine.session import Session
+from tokencache_core.engine.session import open_session
 from tokencache_core.engine.token_choice import ScorePlanner
 from tokencache_core.schedules.schedule import ExplicitSchedule
 from tokencache_core.settings import CacheSettings
@@ -97,7 +97,7 @@ def test_plans_without_a_score_spread_over_frames(score):
 def run_of(latent: LatentShape, i_steps=(0,), seed: int = 0):
     model = ToyModel((1.0, 2.0), n_tokens=8)
     settings = CacheSettings(order=0, cache_ratio=0.75, shares="uniform", score="round-robin", seed=seed)
-    session = Session(settings, ExplicitSchedule(tuple(i_steps)), sigmas=TAUS, tau=lambda sigma: sigma, streams=model.streams, latent=latent)
+    session = open_session(settings, ExplicitSchedule(tuple(i_steps)), sigmas=TAUS, tau=lambda sigma: sigma, streams=model.streams, latent=latent)
     for tau in TAUS:
         model.run(session, tau)
     return session.close()

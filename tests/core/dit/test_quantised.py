@@ -11,11 +11,11 @@ from tiny_dit import random_input, tiny_dit, tiny_dit_file
 
 from tokencache_core.__main__ import main
 from tokencache_core.bench.ours import OURS
-from tokencache_core.dit.cached_sampling import cached_sample
 from tokencache_core.dit.quantised import TORCHAO, VARIANTS, compressed, has_sparse_kernels, keep_two_of_four, weight_bytes
+from tokencache_core.dit.sampling import cached_sample, sample
 from tokencache_core.experiments.quantisation import Pair, db_of_both, measure, table
 from tokencache_core.sampling.noise_schedule import simple_sigmas
-from tokencache_core.sampling.samplers import sample, starting_noise
+from tokencache_core.sampling.samplers import starting_noise
 from tokencache_core.schedules.schedule import CountSchedule
 from tokencache_core.settings import CacheSettings
 

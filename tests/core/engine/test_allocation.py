@@ -2,7 +2,8 @@
 
 import pytest
 
-from tokencache_core.engine.allocation import Unit, group_blocks, tokens_per_block
+from tokencache_core.engine.allocation import tokens_per_block
+from tokencache_core.engine.span_layout import SpanLayout, span_layouts
 from tokencache_core.settings import CacheSettings
 
 
@@ -31,17 +32,17 @@ def test_more_last_blocks_than_blocks_is_refused():
 
 
 def test_neighbours_that_reuse_everything_are_one_unit_on_one_stream():
-    units = group_blocks((0, 0, 0, 20, 0, 100), 100, ("img", "img", "joint", "joint", "joint", "joint"), same_tokens=True)
+    units = span_layouts((0, 0, 0, 20, 0, 100), 100, ("img", "img", "joint", "joint", "joint", "joint"), same_tokens=True)
     assert units == (
-        Unit("reuse", 0, 1, 0), Unit("reuse", 2, 2, 0), Unit("tokens", 3, 3, 20), Unit("reuse", 4, 4, 0), Unit("whole", 5, 5, 100),
+        SpanLayout("reuse", 0, 1, 0), SpanLayout("reuse", 2, 2, 0), SpanLayout("tokens", 3, 3, 20), SpanLayout("reuse", 4, 4, 0), SpanLayout("whole", 5, 5, 100),
     )
 
 
 def test_neighbours_that_compute_the_same_tokens_are_one_unit():
     counts, streams = (20, 20, 20, 30, 100, 100), ("img", "img", "joint", "joint", "joint", "joint")
-    kinds = [(unit.kind, unit.first, unit.last) for unit in group_blocks(counts, 100, streams, same_tokens=True)]
+    kinds = [(unit.kind, unit.first, unit.last) for unit in span_layouts(counts, 100, streams, same_tokens=True)]
     assert kinds == [("tokens", 0, 1), ("tokens", 2, 2), ("tokens", 3, 3), ("whole", 4, 4), ("whole", 5, 5)]
-    apart = group_blocks(counts, 100, streams, same_tokens=False)
+    apart = span_layouts(counts, 100, streams, same_tokens=False)
     assert [(unit.first, unit.last) for unit in apart] == [(block, block) for block in range(6)]
 
 

@@ -7,11 +7,11 @@ import torch
 from tiny_dit import tiny_dit
 from torch import Tensor
 
-from tokencache_core.dit.cached_sampling import cached_sample
 from tokencache_core.dit.run import DiTRun
+from tokencache_core.dit.sampling import cached_sample, sample
 from tokencache_core.engine.corrector import Corrector
 from tokencache_core.sampling.noise_schedule import simple_sigmas
-from tokencache_core.sampling.samplers import sample, starting_noise
+from tokencache_core.sampling.samplers import starting_noise
 from tokencache_core.schedules.schedule import ExplicitSchedule
 from tokencache_core.settings import CacheSettings
 

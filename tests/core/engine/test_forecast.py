@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tokencache_core.engine.forecast import RunHistory, TokenHistory, lagrange_weights
+from tokencache_core.engine.forecast import SpanHistory, TokenHistory, lagrange_weights
 
 POLYNOMIALS = {0: lambda t: 3.0 + 0 * t, 1: lambda t: 3.0 - 2 * t, 2: lambda t: 3.0 - 2 * t + 5 * t * t}
 
@@ -15,7 +15,7 @@ def test_weights_of_evenly_spaced_nodes_are_the_binomials():
 
 @pytest.mark.parametrize("order", [0, 1, 2])
 def test_a_run_forecasts_polynomials_of_its_order_exactly(order):
-    polynomial, history = POLYNOMIALS[order], RunHistory(order)
+    polynomial, history = POLYNOMIALS[order], SpanHistory(order)
     for tau in (0.9, 0.8, 0.55, 0.5):
         history.refresh(torch.full((1, 2, 3), polynomial(torch.tensor(tau)).item()), tau)
     x = torch.ones(1, 2, 3)
@@ -23,7 +23,7 @@ def test_a_run_forecasts_polynomials_of_its_order_exactly(order):
     assert torch.equal(x, torch.ones(1, 2, 3))  # the input is left alone
 
 
-@pytest.mark.parametrize("make", [lambda: RunHistory(1, reach=1.5), lambda: TokenHistory(1, reach=1.5)])
+@pytest.mark.parametrize("make", [lambda: SpanHistory(1, reach=1.5), lambda: TokenHistory(1, reach=1.5)])
 def test_a_forecast_reaches_so_many_times_as_far_as_its_step(make):
     history = make()
     for tau, value in ((0.9, 1.0), (0.8, 3.0)):
@@ -33,7 +33,7 @@ def test_a_forecast_reaches_so_many_times_as_far_as_its_step(make):
 
 
 def test_it_is_the_distance_from_the_last_refresh_where_a_run_has_gone_back_up():
-    history = RunHistory(1, reach=1.5)
+    history = SpanHistory(1, reach=1.5)
     for tau, value in ((0.2, 2.0), (0.1, 1.0), (1.0, 10.0)):     # the line 10 tau; two are kept
         history.refresh(torch.full((1, 1, 1), value), tau)
     assert history.add_forecast(torch.zeros(1, 1, 1), 0.8).item() == pytest.approx(10 * (1.0 - 1.5 * 0.2), abs=1e-4)
@@ -41,13 +41,13 @@ def test_it_is_the_distance_from_the_last_refresh_where_a_run_has_gone_back_up()
 
 @pytest.mark.parametrize("order", [1, 2])
 def test_fewer_refreshes_than_the_order_needs_forecast_at_a_lower_order(order):
-    history = RunHistory(order)
+    history = SpanHistory(order)
     history.refresh(torch.full((1, 1, 1), 7.0), 0.9)
     assert history.add_forecast(torch.zeros(1, 1, 1), 0.5).item() == 7.0
 
 
 def test_a_second_refresh_at_one_time_replaces_the_first():
-    run, tokens = RunHistory(2), TokenHistory(2)
+    run, tokens = SpanHistory(2), TokenHistory(2)
     for tau, value in ((0.9, 1.0), (0.8, 5.0), (0.8, 2.0)):
         for history in (run, tokens):
             history.refresh(torch.full((1, 1, 1), value), tau)
@@ -91,14 +91,14 @@ def test_change_rate_is_the_slope_between_the_two_newest():
 
 
 def test_half_precision_streams_keep_their_type_and_the_history_float32():
-    history = RunHistory(1)
+    history = SpanHistory(1)
     history.refresh(torch.full((1, 1, 1), 1.0), 0.9)
     history.refresh(torch.full((1, 1, 1), 1.001), 0.8)
     out = history.add_forecast(torch.zeros(1, 1, 1, dtype=torch.bfloat16), 0.7)
     assert out.dtype == torch.bfloat16 and history.updates[0].dtype == torch.float32
 
 
-@pytest.mark.parametrize("make", [lambda: RunHistory(1), lambda: TokenHistory(1)])
+@pytest.mark.parametrize("make", [lambda: SpanHistory(1), lambda: TokenHistory(1)])
 def test_refreshes_nearer_than_the_spacing_count_as_one(make):
     history = make()
     for tau, value in ((0.9, 9.0), (0.8, 8.0), (0.79999, 8.5)):
@@ -107,7 +107,7 @@ def test_refreshes_nearer_than_the_spacing_count_as_one(make):
     assert history.add_forecast(torch.zeros(1, 1, 1), 0.7).item() == pytest.approx(8.0, abs=1e-3)
 
 
-@pytest.mark.parametrize("make", [lambda: RunHistory(1), lambda: TokenHistory(1)])
+@pytest.mark.parametrize("make", [lambda: SpanHistory(1), lambda: TokenHistory(1)])
 def test_float16_saturates_instead_of_overflowing(make):
     history = make()
     history.refresh(torch.full((1, 1, 1), 1000.0), 0.9)

@@ -10,13 +10,14 @@ from tiny_dit import tiny_dit
 from torch import Tensor
 
 from tokencache_core.blocks.token_index import TokenIndex
-from tokencache_core.dit.cached_sampling import cached_sample
-from tokencache_core.engine.attention_context import AttentionContext, AttentionTap
+from tokencache_core.dit.sampling import cached_sample, sample
+from tokencache_core.engine.attention_context import AttentionContext
+from tokencache_core.engine.attention_hook import Extending, Storing
 from tokencache_core.engine.keys_values import KeysValues, extrapolated
 from tokencache_core.engine.record import Report
 from tokencache_core.engine.storage import Storage
 from tokencache_core.sampling.noise_schedule import simple_sigmas
-from tokencache_core.sampling.samplers import sample, starting_noise
+from tokencache_core.sampling.samplers import starting_noise
 from tokencache_core.schedules.schedule import ExplicitSchedule
 from tokencache_core.settings import CONTEXTS, CacheSettings
 
@@ -163,9 +164,9 @@ def test_the_tap_counts_a_blocks_attention_calls():
         return k
 
     for tau, first in ((0.9, 1.0), (0.7, 2.0)):
-        tap = AttentionTap(context, 3, 3, tau, 0.05)
+        tap = Storing(context, 3, 3, tau, 0.05)
         tap(attention, None, tokens(first, first, first), tokens(0, 0, 0), 1)
         tap(attention, None, tokens(8, 8, 8), tokens(0, 0, 0), 1)
-    tap = AttentionTap(context, index, index, 0.6, 0.05)
+    tap = Extending(context, index, index, 0.6, 0.05)
     assert listed(tap(attention, None, tokens(5), tokens(0), 1)) == [[2.5, 5.0, 2.5]]
     assert listed(tap(attention, None, tokens(5), tokens(0), 1)) == [[8.0, 5.0, 8.0]]

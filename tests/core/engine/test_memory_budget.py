@@ -6,12 +6,12 @@ from toy import TOY_BLOCK, ToyModel
 
 from tokencache_core.blocks.spec import WHOLE, BlockSpec
 from tokencache_core.blocks.token_index import TokenIndex
-from tokencache_core.engine.allocation import Unit
 from tokencache_core.engine.attention_context import AttentionContext
-from tokencache_core.engine.forecast import RunHistory, TokenHistory
-from tokencache_core.engine.forward import cached_blocks
+from tokencache_core.engine.forecast import SpanHistory, TokenHistory
 from tokencache_core.engine.memory_budget import FORMS, CacheMemory, Kept, MemoryBudget, RowsShape, kept_by
-from tokencache_core.engine.session import Session
+from tokencache_core.engine.network_call import cached_blocks
+from tokencache_core.engine.session import open_session
+from tokencache_core.engine.span_layout import SpanLayout
 from tokencache_core.engine.storage import Form, Storage
 from tokencache_core.schedules.schedule import ErrorBoundSchedule, ExplicitSchedule
 from tokencache_core.settings import CacheSettings
@@ -30,46 +30,46 @@ def shape_of(*specs: BlockSpec) -> RowsShape:
 
 @pytest.mark.parametrize(("spec", "unit", "form", "kept"), [
     # blocks that reuse everything: (order + 1) updates of image tokens and text, 4 bytes a number
-    (TOY_BLOCK, Unit("reuse", 0, 0, 0), PLAIN, Kept(3 * 2 * 5 * 10 * 4, 0, 2 * 2 * 5 * 10 * 4)),
-    (DOUBLE, Unit("reuse", 0, 0, 0), PLAIN, Kept(3 * 2 * 8 * 10 * 4, 0, 2 * 2 * 8 * 10 * 4)),
-    (SINGLE, Unit("reuse", 0, 0, 0), HALF, Kept(3 * 2 * 8 * 10 * 2, 0, 2 * 2 * 8 * 10 * 2)),
+    (TOY_BLOCK, SpanLayout("reuse", 0, 0, 0), PLAIN, Kept(3 * 2 * 5 * 10 * 4, 0, 2 * 2 * 5 * 10 * 4)),
+    (DOUBLE, SpanLayout("reuse", 0, 0, 0), PLAIN, Kept(3 * 2 * 8 * 10 * 4, 0, 2 * 2 * 8 * 10 * 4)),
+    (SINGLE, SpanLayout("reuse", 0, 0, 0), HALF, Kept(3 * 2 * 8 * 10 * 2, 0, 2 * 2 * 8 * 10 * 2)),
     # blocks that compute some: one update more, keys and values of all
-    (TOY_BLOCK, Unit("tokens", 0, 0, 1), PLAIN, Kept(4 * 400, 2 * 200, 2 * 400 + 3 * 400)),
-    (DOUBLE, Unit("tokens", 0, 0, 1), PLAIN, Kept(4 * 400, 2 * 320, 2 * 400 + 3 * 640)),
-    (SINGLE, Unit("tokens", 0, 0, 1), HALF, Kept(4 * 320, 2 * 320, 2 * 320 + 3 * 640)),
-    (TOY_BLOCK, Unit("whole", 0, 0, 5), PLAIN, Kept()),
-    (WHOLE, Unit("reuse", 0, 0, 0), PLAIN, Kept()),
+    (TOY_BLOCK, SpanLayout("tokens", 0, 0, 1), PLAIN, Kept(4 * 400, 2 * 200, 2 * 400 + 3 * 400)),
+    (DOUBLE, SpanLayout("tokens", 0, 0, 1), PLAIN, Kept(4 * 400, 2 * 320, 2 * 400 + 3 * 640)),
+    (SINGLE, SpanLayout("tokens", 0, 0, 1), HALF, Kept(4 * 320, 2 * 320, 2 * 320 + 3 * 640)),
+    (TOY_BLOCK, SpanLayout("whole", 0, 0, 5), PLAIN, Kept()),
+    (WHOLE, SpanLayout("reuse", 0, 0, 0), PLAIN, Kept()),
 ])
 def test_what_a_block_keeps(spec, unit, form, kept):
     assert kept_by(shape_of(spec), (unit,), form, refreshes=3, key_refreshes=1) == kept
 
 
 def test_a_run_of_blocks_keeps_one_history_and_the_keys_and_values_of_each():
-    run = Unit("tokens", 0, 2, 1)
+    run = SpanLayout("tokens", 0, 2, 1)
     shape = shape_of(*[TOY_BLOCK] * 3)
-    assert kept_by(shape, (run,) * 3, PLAIN, refreshes=2, key_refreshes=1) == Kept(3 * 400, 3 * 400, 2 * 400 + 3 * 400)
-    assert kept_by(shape, (run,) * 3, PLAIN, refreshes=2, key_refreshes=0) == Kept(3 * 400, 0, 2 * 400)
+    assert kept_by(shape, (run,), PLAIN, refreshes=2, key_refreshes=1) == Kept(3 * 400, 3 * 400, 2 * 400 + 3 * 400)
+    assert kept_by(shape, (run,), PLAIN, refreshes=2, key_refreshes=0) == Kept(3 * 400, 0, 2 * 400)
 
 
 def test_forecast_keys_and_values_are_kept_twice_and_a_forecast_works_beside_them():
-    kept = kept_by(shape_of(TOY_BLOCK), (Unit("tokens", 0, 0, 1),), PLAIN, refreshes=2, key_refreshes=2)
+    kept = kept_by(shape_of(TOY_BLOCK), (SpanLayout("tokens", 0, 0, 1),), PLAIN, refreshes=2, key_refreshes=2)
     assert kept == Kept(3 * 400, 2 * 400, 2 * 400 + (2 + 2 + 1 + 1) * 400)
 
 
 def run(settings: dict, budget: MemoryBudget = MemoryBudget(), i_steps=(0, 1, 2), rows=("all",), told=None, n_blocks=2):
     """The report and the outputs of the toy's run. told: a list of what is said, and of what is stored then. rows: sets of two, one call each."""
     model = ToyModel((1.0,) * n_blocks)
-    session = Session(
+    session = open_session(
         CacheSettings(**{"context": "computed", "reach": 1.0, **settings}), ExplicitSchedule(i_steps), sigmas=TAUS, tau=lambda sigma: sigma,
         streams=model.streams, budget=budget,
     )
-    session.memory.tell = lambda words: told is not None and told.append((words, session.memory_bytes))
+    session.store.memory.tell = lambda words: told is not None and told.append((words, session.store.memory_bytes))
     outputs = []
     blocks = [(block, TOY_BLOCK) for block in model.blocks]
     for tau in TAUS:
         with session.evaluation(tau):
             for key in rows:
-                with cached_blocks(session, blocks, key=key, images=1, telescopes=True):
+                with cached_blocks(session, blocks, key=key, images=1, nothing_between_blocks=True):
                     outputs.append(model(2, tau))
     return session.close(), torch.stack(outputs)
 
@@ -93,9 +93,9 @@ def test_a_run_of_fewer_i_steps_than_a_forecast_takes_keeps_fewer_updates():
 
 def test_a_run_whose_i_steps_are_not_known_beforehand_may_keep_all():
     model = ToyModel((1.0,))
-    session = Session(CacheSettings(), ErrorBoundSchedule(0.1), sigmas=TAUS, tau=lambda sigma: sigma, streams=model.streams)
+    session = open_session(CacheSettings(), ErrorBoundSchedule(0.1), sigmas=TAUS, tau=lambda sigma: sigma, streams=model.streams)
     model.run(session, 1.0)
-    assert session.memory.expected.updates == 3 * 32
+    assert session.store.memory.expected.updates == 3 * 32
 
 
 SOME = {"order": 2, "cache_ratio": 0.75, "shares": "uniform", "context": "stale"}   # the toy has no attention: its keys and values are only told
@@ -151,7 +151,7 @@ def test_rows_that_had_computed_tokens_start_anew_where_others_leave_no_room():
 
 
 def test_keys_larger_than_the_tokens_width_tells_count_from_the_second_evaluation_on():
-    shape, units = shape_of(TOY_BLOCK), (Unit("tokens", 0, 0, 1),)
+    shape, units = shape_of(TOY_BLOCK), (SpanLayout("tokens", 0, 0, 1),)
     memory = CacheMemory(MemoryBudget(2000, main=0), refreshes=3, key_refreshes=1)
     assert memory.choose(lambda form: [(shape, units)]) == PLAIN and memory.expected.total == 4 * 400 + 400
     memory.seen(800)    # of one block: twice as many as expected
@@ -159,7 +159,7 @@ def test_keys_larger_than_the_tokens_width_tells_count_from_the_second_evaluatio
 
 
 def test_the_first_evaluation_has_the_keys_and_values_of_one_i_step_of_two():
-    shape, units = shape_of(TOY_BLOCK), (Unit("tokens", 0, 0, 1),)
+    shape, units = shape_of(TOY_BLOCK), (SpanLayout("tokens", 0, 0, 1),)
     memory = CacheMemory(MemoryBudget(10000), refreshes=3, key_refreshes=2)
     memory.choose(lambda form: [(shape, units)])
     assert memory.expected.keys_values == 2 * 400
@@ -171,7 +171,7 @@ def test_the_first_evaluation_has_the_keys_and_values_of_one_i_step_of_two():
     assert memory.expected.keys_values == 2 * 800
 
 
-def forecast_error(history: RunHistory | TokenHistory) -> float:
+def forecast_error(history: SpanHistory | TokenHistory) -> float:
     """Of a parabola, one gap of its refreshes beyond the last of them; relative to the update."""
     random = torch.Generator().manual_seed(0)
     base, slope, bend = torch.randn(3, 2, 50, 16, generator=random)
@@ -182,7 +182,7 @@ def forecast_error(history: RunHistory | TokenHistory) -> float:
     return float(error.square().mean().sqrt() / updates[0.6].square().mean().sqrt())
 
 
-@pytest.mark.parametrize("make", [RunHistory, lambda order, storage: TokenHistory(order, storage=storage)])
+@pytest.mark.parametrize("make", [SpanHistory, lambda order, storage: TokenHistory(order, storage=storage)])
 def test_a_forecast_through_halved_updates_errs_little(make):
     storage = Storage()
     assert forecast_error(make(2, storage)) < 1e-5

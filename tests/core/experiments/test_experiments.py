@@ -17,7 +17,7 @@ from tokencache_core.experiments import context as context_table
 from tokencache_core.experiments.robustness import USUAL, compare
 from tokencache_core.experiments.settings_sweep import sweep, variants
 from tokencache_core.experiments.training_sweep import Trial, trained, trials
-from tokencache_core.predictor.trained_parts import Learned
+from tokencache_core.predictor.trained_parts import TrainedParts
 from tokencache_core.redundancy.measure import measure_redundancy
 from tokencache_core.training.plan import TrainingPlan
 
@@ -63,7 +63,7 @@ def test_robustness_compares_with_as_many_whole_steps():
 def test_settings_are_swept_beside_more_i_steps_in_the_same_time():
     model, labels = tiny_dit(), torch.tensor([0, 3])
     tried = variants("cache-ratio", ["0", "0.5", "1"], replace(OURS, shares="uniform"))
-    everything, half, nothing = sweep(model, labels, 7, [(*each, Learned()) for each in tried.items()], i_steps=12)
+    everything, half, nothing = sweep(model, labels, 7, [(*each, TrainedParts()) for each in tried.items()], i_steps=12)
     assert everything.compute == 1 and everything.db == 100    # no difference at all
     assert 12 / 50 == pytest.approx(nothing.compute) and nothing.compute < half.compute < 1
     assert all(2 <= row.more_i_steps <= 50 and row.speedup > 0 for row in (half, nothing))

@@ -13,13 +13,13 @@ from toy import TOY_BLOCK, ToyModel
 from tokencache_core.blocks.call import BlockCall
 from tokencache_core.dit.run import DIT_BLOCK, DiTRun
 from tokencache_core.engine.allocation import on_ladder, tokens_per_block
-from tokencache_core.engine.forward import cached_blocks
-from tokencache_core.engine.session import Session
+from tokencache_core.engine.network_call import cached_blocks
+from tokencache_core.engine.session import open_session
 from tokencache_core.predictor.file import read_trained_cache, save_trained_cache
-from tokencache_core.predictor.predicted_choice import PredictedPlanner, RelaxedPlanner
+from tokencache_core.predictor.predicted_choice import PredictedPlanner
 from tokencache_core.predictor.token_scores import BlockPredictor, LightPredictor, new_predictor, predictor_from_tensors
 from tokencache_core.predictor.trained_cache import kept
-from tokencache_core.predictor.trained_parts import Learned
+from tokencache_core.predictor.trained_parts import TrainedParts
 from tokencache_core.sampling.noise_schedule import simple_sigmas
 from tokencache_core.sampling.samplers import starting_noise
 from tokencache_core.schedules.schedule import ExplicitSchedule, UniformSchedule
@@ -27,6 +27,7 @@ from tokencache_core.settings import CacheSettings
 from tokencache_core.training.checkpoint import load_state, save_state
 from tokencache_core.training.mixed_tokens import MixedTokens
 from tokencache_core.training.plan import TrainingPlan
+from tokencache_core.training.relaxed_choice import RelaxedPlanner
 from tokencache_core.training.trainer import Training
 
 SETTINGS = CacheSettings(cache_ratio=0.5, order=1, shares="uniform")
@@ -89,7 +90,7 @@ def test_tensors_of_another_model_are_refused():
 def run_toy(planner, taus=(1.0, 0.9, 0.8, 0.7), gains=(1.0, 2.0), **settings):
     """The toy under `planner`, I-steps 0 and 1; tokens computed at each step."""
     toy, counts = ToyModel(gains, n_tokens=4), []
-    session = Session(
+    session = open_session(
         CacheSettings(**{"cache_ratio": 0.5, "order": 0, "shares": "uniform", **settings}), ExplicitSchedule((0, 1)), sigmas=list(taus),
         tau=lambda sigma: sigma, streams=toy.streams, planner=planner,
     )
@@ -227,7 +228,7 @@ def test_no_choice_no_predictor():
 def test_ratio_zero_with_a_predictor_is_bit_identical():
     model = tiny_dit()
     run = starter(model)(0)
-    learned = Learned(predictor=LightPredictor(64, 3).requires_grad_(False))
+    learned = TrainedParts(predictor=LightPredictor(64, 3).requires_grad_(False))
     session = run.open_session(CacheSettings(cache_ratio=0.0), UniformSchedule(3), learned=learned)
 
     def around(denoise):
@@ -247,7 +248,7 @@ def test_conditionings_that_come_apart_share_a_plan(relaxed):
     scores = Scores([[0.9, 0.8], [0.7, 0.1], [0.6, 0.2], [0.3, 0.4]])
     planner = RelaxedPlanner(scores, 0.5) if relaxed else PredictedPlanner(scores, every_step=True)
     toy = ToyModel((1.0, 2.0), n_tokens=4)
-    session = Session(
+    session = open_session(
         CacheSettings(cache_ratio=0.5, order=0, shares="uniform"), ExplicitSchedule((0,)), sigmas=[1.0, 0.9, 0.8], tau=lambda sigma: sigma,
         streams=toy.streams, planner=planner,
     )
@@ -256,7 +257,7 @@ def test_conditionings_that_come_apart_share_a_plan(relaxed):
             outputs = []
             for key in ("positive", "negative"):
                 blocks = [(block, TOY_BLOCK) for block in toy.blocks]
-                with cached_blocks(session, blocks, key=key, images=1, telescopes=True):
+                with cached_blocks(session, blocks, key=key, images=1, nothing_between_blocks=True):
                     outputs.append(toy(1, tau))
         assert torch.equal(*outputs)
     assert scores.calls == (1 if relaxed else 2)

@@ -11,11 +11,11 @@ from tiny_predictor import tiny_predictor
 from toy import ToyModel
 
 from tokencache_core.dit.run import DiTRun
-from tokencache_core.engine.forecast import RunHistory, forecast_terms
-from tokencache_core.engine.session import Session
+from tokencache_core.engine.forecast import SpanHistory, forecast_terms
+from tokencache_core.engine.session import open_session
 from tokencache_core.predictor.file import PredictorFileError, read_trained_cache, save_trained_cache
 from tokencache_core.predictor.learned_forecast import LearnedForecast, forecast_from_tensors
-from tokencache_core.predictor.trained_parts import Learned
+from tokencache_core.predictor.trained_parts import TrainedParts
 from tokencache_core.sampling.noise_schedule import simple_sigmas
 from tokencache_core.sampling.samplers import starting_noise
 from tokencache_core.schedules.schedule import ExplicitSchedule
@@ -24,8 +24,8 @@ from tokencache_core.training.plan import TrainingPlan
 from tokencache_core.training.trainer import Training
 
 
-def history_of(updates: list[float], taus: list[float], order: int) -> RunHistory:
-    history = RunHistory(order)
+def history_of(updates: list[float], taus: list[float], order: int) -> SpanHistory:
+    history = SpanHistory(order)
     for update, tau in zip(updates, taus):
         history.refresh(torch.full((1, 2, 3), update), tau)
     return history
@@ -86,8 +86,8 @@ def test_what_does_not_move_is_not_corrected_by_the_network():
 @pytest.mark.parametrize(("run", "applies"), [((0, 1), True), ((0, 0), False), ((1, 1), False)])
 def test_the_engine_applies_it_to_its_own_run_on_p_steps_alone(run, applies):
     toy = ToyModel(gains=(1.0, 2.0), power=1)
-    learned = Learned(forecasts={run: gains_of(LearnedForecast(2, 1, hidden=2), 1.0, 0.0)})
-    session = Session(
+    learned = TrainedParts(forecasts={run: gains_of(LearnedForecast(2, 1, hidden=2), 1.0, 0.0)})
+    session = open_session(
         CacheSettings(order=1, reach=1.0), ExplicitSchedule((0, 1)), sigmas=[0.8, 0.6, 0.4], tau=lambda sigma: sigma, streams=toy.streams, learned=learned,
     )
     outputs = [toy.run(session, tau).unique().item() for tau in (0.8, 0.6, 0.4)]
@@ -128,7 +128,7 @@ def test_a_file_with_a_damaged_forecast_is_refused(tmp_path):
 
 def test_a_forecast_of_more_blocks_than_the_model_has_is_refused():
     with pytest.raises(ValueError, match="of the blocks 0 to 5, but the model has 3"):
-        Learned(forecasts={(0, 5): LearnedForecast(6, 2, 5)}).check(tiny_dit().blocks)
+        TrainedParts(forecasts={(0, 5): LearnedForecast(6, 2, 5)}).check(tiny_dit().blocks)
 
 
 def test_it_learns_without_any_block_computed():
@@ -140,7 +140,7 @@ def test_it_learns_without_any_block_computed():
 
     plan = TrainingPlan(CacheSettings(order=1), forecast_hidden=16, learning_rate=3e-3)
     training = Training(plan, model, model.blocks, start)
-    without = training.held_out(Learned())
+    without = training.held_out(TrainedParts())
     assert training.held_out(training.learned()) == pytest.approx(without, rel=1e-5)
     for _ in range(8):
         training.step()

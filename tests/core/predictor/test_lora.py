@@ -9,14 +9,13 @@ import torch
 from tiny_dit import random_input, tiny_dit
 from torch import nn
 
-from tokencache_core.dit.cached_sampling import cached_sample
 from tokencache_core.dit.run import DIT_BLOCK
-from tokencache_core.engine.forward import cached_blocks
-from tokencache_core.engine.session import Session
+from tokencache_core.dit.sampling import cached_sample, sample
+from tokencache_core.engine.network_call import cached_blocks
+from tokencache_core.engine.session import open_session
 from tokencache_core.predictor.lora import LoraPair, LoraRepair, plain_lora, repair_from_peft
-from tokencache_core.predictor.trained_parts import Learned
+from tokencache_core.predictor.trained_parts import TrainedParts
 from tokencache_core.sampling.noise_schedule import simple_sigmas
-from tokencache_core.sampling.samplers import sample
 from tokencache_core.schedules.schedule import ExplicitSchedule
 from tokencache_core.settings import CacheSettings
 
@@ -114,17 +113,17 @@ def test_a_compiled_block_notices():
 @torch.no_grad()
 def outputs(model, repair, *, last_blocks=2, keys=("rows",) * len(SIGMAS), i_steps=(0, 1, 3), **settings):
     """The network's output at every evaluation, always for the same input, what entered the last blocks, the report."""
-    session = Session(
+    session = open_session(
         CacheSettings(last_blocks=last_blocks, **settings), ExplicitSchedule(i_steps), sigmas=SIGMAS,
-        tau=lambda sigma: sigma / 4, streams=(DIT_BLOCK.stream,) * len(model.blocks), learned=Learned(repair),
+        tau=lambda sigma: sigma / 4, streams=(DIT_BLOCK.stream,) * len(model.blocks), learned=TrainedParts(repair),
     )
     x, t, y = random_input(model)
     blocks, entered, seen = [(block, DIT_BLOCK) for block in model.blocks], [], []
     handle = model.blocks[-last_blocks].register_forward_pre_hook(lambda module, args: entered.append(args[0]))
     for sigma, key in zip(SIGMAS, keys):
-        cached = cached_blocks(session, blocks, key=key, images=len(x), telescopes=True)
-        with session.evaluation(sigma), cached as forward:
-            seen.append(model(x, t * sigma / 4, y, forward.reached({})))
+        cached = cached_blocks(session, blocks, key=key, images=len(x), nothing_between_blocks=True)
+        with session.evaluation(sigma), cached as call:
+            seen.append(model(x, t * sigma / 4, y, call.attention.in_options({})))
     handle.remove()
     return seen, entered, session.close()
 
@@ -174,7 +173,7 @@ def sampled(model, repair=None, **settings):
     noise = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1)) * sigmas[0]
     return noise, sigmas, cached_sample(
         model, torch.tensor([0, 3]), noise=noise, sigmas=sigmas, settings=CacheSettings(last_blocks=1, **settings),
-        schedule=ExplicitSchedule((0, 1, 3)), learned=Learned(repair),
+        schedule=ExplicitSchedule((0, 1, 3)), learned=TrainedParts(repair),
     )[0]
 
 

@@ -16,7 +16,7 @@ from tokencache_core.blocks.token_grid import LatentShape, TokenGrid
 from tokencache_core.blocks.token_index import TokenIndex
 from tokencache_core.engine.computed_tokens import DrawnTokens, pack_bits, unpack_bits
 from tokencache_core.engine.record import Report
-from tokencache_core.engine.session import Session
+from tokencache_core.engine.session import open_session
 from tokencache_core.reporting import player_data as module
 from tokencache_core.reporting.player_data import encoded, player_data
 from tokencache_core.reporting.step_pictures import COMPUTED, FORECAST, steps_over_pictures
@@ -30,7 +30,7 @@ def run(rows: int = 2, images: int = 2, latent: LatentShape = LatentShape((2, 2)
     """Of 3 blocks and 4 tokens; the last block is whole, the others compute one token on P-steps."""
     model = ToyModel((1.0, 2.0, 4.0))
     chosen = CacheSettings(**{"cache_ratio": 0.75, "shares": "uniform", "last_blocks": 1, "score": "round-robin", **settings})
-    session = Session(chosen, schedule, sigmas=TAUS, tau=lambda sigma: sigma, streams=model.streams, latent=latent)
+    session = open_session(chosen, schedule, sigmas=TAUS, tau=lambda sigma: sigma, streams=model.streams, latent=latent)
     for tau in TAUS:
         model.run(session, tau, rows=rows, images=images)
     return session.close()

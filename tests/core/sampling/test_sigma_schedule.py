@@ -14,9 +14,9 @@ from tiny_dit import tiny_dit
 from tokencache_core.bench.output import describe_protocol
 from tokencache_core.bench.workload import Protocol, Workload
 from tokencache_core.dit.checkpoint import load_dit
+from tokencache_core.dit.sampling import sample
 from tokencache_core.sampling.noise_schedule import train_sigmas
 from tokencache_core.sampling.noise_time import noise_time
-from tokencache_core.sampling.samplers import sample
 from tokencache_core.sampling.sigma_schedule import SCHEDULES, SigmaSchedule, flow_sigmas
 
 LARGEST = float(train_sigmas()[-1])

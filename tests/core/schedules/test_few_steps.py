@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from tokencache_core.cli.checks import model_and_names
-from tokencache_core.dit.cached_sampling import sample_cached
 from tokencache_core.dit.run import DiTRun
 from tokencache_core.likeness.metrics import capped_psnr
+from tokencache_core.runs.cached_sampling import sample_cached
 from tokencache_core.sampling.samplers import starting_noise
 from tokencache_core.sampling.sigma_schedule import SigmaSchedule
 from tokencache_core.schedules.automatic import AutomaticSchedule

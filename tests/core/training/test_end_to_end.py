@@ -11,21 +11,21 @@ import torch
 from test_training import PLAN, SETTINGS, starter
 from tiny_dit import tiny_dit
 
-from tokencache_core.dit.cached_sampling import cached_sample
+from tokencache_core.dit.sampling import cached_sample
 from tokencache_core.predictor.learned_forecast import LearnedForecast
-from tokencache_core.predictor.trained_parts import Learned
+from tokencache_core.predictor.trained_parts import TrainedParts
+from tokencache_core.runs.run import sample_plain
 from tokencache_core.schedules.schedule import UniformSchedule
 from tokencache_core.settings import CacheSettings
 from tokencache_core.training.activation_checkpointing import checkpointed
 from tokencache_core.training.run_loss import follow_to_the_end
 from tokencache_core.training.trainer import Training
-from tokencache_core.training.window_loss import sample_plain
 
 REUSES_ALL = replace(SETTINGS, last_blocks=0)
 
 
 def followed(model, run, plain, forecast, learn, whole=nullcontext, settings=REUSES_ALL) -> list[float]:
-    session = run.open_session(settings, UniformSchedule(4), learned=Learned(forecasts={(0, 2): forecast}))
+    session = run.open_session(settings, UniformSchedule(4), learned=TrainedParts(forecasts={(0, 2): forecast}))
     return follow_to_the_end(run, session, plain, learn, nullcontext, whole)
 
 
@@ -46,7 +46,7 @@ def test_the_loss_is_how_far_the_inference_run_ends_from_the_plain_one(parts):
     model, run, plain, forecast = parts
     losses = []
     (off,) = followed(model, run, plain, forecast, losses.append)
-    learned = Learned(forecasts={(0, 2): forecast})
+    learned = TrainedParts(forecasts={(0, 2): forecast})
     samples, _ = cached_sample(
         model, torch.arange(2), noise=run.noise, sigmas=run.sigmas, cfg=2.0, settings=REUSES_ALL, schedule=UniformSchedule(4), learned=learned,
     )
@@ -110,7 +110,7 @@ def test_every_part_learns_from_whole_runs(choices):
     model = tiny_dit()
     state = Training(replace(PLAN, loss="run", **choices), model, model.blocks, starter(model))
     before = [weight.detach().clone() for weight in state.parameters]
-    without = state.held_out(Learned())
+    without = state.held_out(TrainedParts())
     for _ in range(6):
         state.step()
     changed = [not torch.equal(a, b) for a, b in zip(before, state.parameters)]

@@ -9,9 +9,10 @@ import pytest
 import torch
 from tiny_dit import tiny_dit
 
-from tokencache_core.dit.cached_sampling import cached_sample
 from tokencache_core.dit.run import DiTRun
-from tokencache_core.predictor.trained_parts import Learned
+from tokencache_core.dit.sampling import cached_sample
+from tokencache_core.predictor.trained_parts import TrainedParts
+from tokencache_core.runs.run import sample_plain
 from tokencache_core.sampling.noise_schedule import simple_sigmas
 from tokencache_core.sampling.samplers import starting_noise
 from tokencache_core.schedules.schedule import UniformSchedule
@@ -21,7 +22,7 @@ from tokencache_core.training.lora_adapters import Adapters
 from tokencache_core.training.outcome import TrainingDiverged
 from tokencache_core.training.plan import TrainingPlan
 from tokencache_core.training.trainer import Training
-from tokencache_core.training.window_loss import Window, follow, sample_plain, step_error
+from tokencache_core.training.window_loss import Window, follow, step_error
 
 SETTINGS = CacheSettings(cache_ratio=1.0, order=1, last_blocks=1)
 PLAN = TrainingPlan(SETTINGS, interval=4, rank=4, forecast_hidden=8, loss="drift", learning_rate=3e-3, held_out_every=2)
@@ -90,7 +91,7 @@ def test_the_papers_loss_is_each_p_steps_own_error():
 def test_it_learns_and_the_model_stays_bit_identical(training):
     plain = training.took_gradients
     model_before = [weight.detach().clone() for weight in plain]
-    without = training.held_out(Learned())
+    without = training.held_out(TrainedParts())
     assert training.held_out(training.learned()) == pytest.approx(without, rel=1e-5)  # adapters begin as nothing
     for _ in range(8):
         training.step()
@@ -191,7 +192,7 @@ def test_it_learns_from_runs_that_compute_some_tokens():
     model = tiny_dit()
     settings = CacheSettings(cache_ratio=0.5, order=1, last_blocks=1, shares="uniform")
     state = Training(replace(PLAN, settings=settings), model, model.blocks, starter(model))
-    without = state.held_out(Learned())
+    without = state.held_out(TrainedParts())
     for _ in range(8):
         state.step()
     assert state.held_out(state.learned()) < without
@@ -263,7 +264,7 @@ def test_the_last_weights_are_measured_at_the_end(training):
     measured = [point.held_out for point in training.log]
     assert min(measured) == training.best.held_out == outcome.drift
     assert measured[-1] == training.held_out(training._learned(training.average, training.shares))
-    assert outcome.without == training.held_out(Learned()) and outcome.speedup > 0
+    assert outcome.without == training.held_out(TrainedParts()) and outcome.speedup > 0
     assert outcome.notes["held_out_drift"] == f"{outcome.drift:.4g}"
     training.step()                                        # measured in the step itself
     measured.append(training.log[-1].held_out)

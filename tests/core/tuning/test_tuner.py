@@ -9,16 +9,15 @@ import torch
 from tiny_dit import tiny_dit
 
 from tokencache_core.bench.rows import mean_psnr
-from tokencache_core.dit.cached_sampling import sample_cached
-from tokencache_core.dit.random_runs import HELD_OUT_SEEDS
 from tokencache_core.dit.run import DiTRun
 from tokencache_core.engine.step_times import StepTimes
 from tokencache_core.files.fingerprint import Fingerprint
+from tokencache_core.runs.cached_sampling import sample_cached
+from tokencache_core.runs.run import HELD_OUT_SEEDS, Run
 from tokencache_core.sampling.noise_schedule import simple_sigmas
 from tokencache_core.sampling.samplers import starting_noise
 from tokencache_core.schedules.schedule import ExplicitSchedule
 from tokencache_core.settings import CacheSettings
-from tokencache_core.training.window_loss import Run
 from tokencache_core.tuning import place_search
 from tokencache_core.tuning.preset import Goal
 from tokencache_core.tuning.probe import Likeness, Probe

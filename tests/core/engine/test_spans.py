@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tokencache_core.blocks.token_index import TokenIndex
-from tokencache_core.engine.block_step import compute_or_reuse
+from tokencache_core.engine.spans import compute_or_reuse
 
 
 def test_computed_tokens_are_the_blocks_own_and_the_rest_take_the_cached_update():
