@@ -9,10 +9,8 @@ from ..tokencache_core.schedules.choices import POLICIES, schedule_from_choices
 from ..tokencache_core.schedules.schedule import UniformSchedule
 from ..tokencache_core.settings import CONTEXTS, MAX_REACH, SCORES, SHARES, CacheSettings
 from .host.model_hooks import apply_tokencache
-from .predictor import PredictorType
-from .tuning import PresetType, ScheduleType
+from .sockets import PredictorType, PresetType, ReportType, ScheduleType
 
-ReportType = io.Custom("TOKENCACHE_REPORT")
 DEFAULTS = CacheSettings()
 
 

@@ -11,8 +11,8 @@ from ..tokencache_core.engine.record import Report
 from ..tokencache_core.reporting.heatmap import reduced, steps_by_blocks, tokens_over_pictures
 from ..tokencache_core.reporting.player_data import VERSION, player_data
 from ..tokencache_core.reporting.step_pictures import CHOICES, OFF, steps_over_pictures
-from .cache import ReportType
 from .host.report_handle import ReportHandle, latest_report
+from .sockets import ReportType
 
 _NO_EXPORT = "Cache Heatmap Preview makes pictures of the steps when its export_steps is not off."
 

@@ -15,8 +15,7 @@ from .folders.models_folder import FOLDER, file_to_write
 from .folders.predictor_folder import keep_in, plain_export
 from .host.train_predictor import train_predictor
 from .host.training_routes import workflow_id
-
-PredictorType = io.Custom("TOKENCACHE_PREDICTOR")
+from .sockets import PredictorType
 
 
 class LoadCachePredictor(io.ComfyNode):

@@ -6,8 +6,8 @@ from comfy_api.latest import io
 
 from ..tokencache_core.reporting.advice import text_with_advice
 from ..tokencache_core.reporting.panel import notice_data, panel_data
-from .cache import ReportType
 from .host.report_handle import ReportHandle, latest_report
+from .sockets import ReportType
 
 UNCACHED = 1.0  # speed-up and share computed where nothing was cached
 

@@ -11,9 +11,8 @@ from .folders.bundled_files import file_names, path_of
 from .folders.models_folder import FOLDER, file_to_write
 from .host.calibrate import calibrate_model
 from .host.tune import tune
+from .sockets import PresetType, ScheduleType
 
-PresetType = io.Custom("TOKENCACHE_PRESET")
-ScheduleType = io.Custom("I_STEP_SCHEDULE")
 TEXT = "(the text below)"
 
 

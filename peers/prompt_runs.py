@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tokencache_core.bench.fid_run import FidProtocol, Method
-from tokencache_core.bench.ours import OURS
+from tokencache_core.bench.fid_run import FidMethod, FidProtocol
 from tokencache_core.sampling.samplers import starting_noise
+from tokencache_core.settings import DEFAULTS
 
 from .comfy_caches import import_host
 from .host_cache import apply_on_host
@@ -60,7 +60,7 @@ class PromptRuns:
         self.negative = self._encoded(NEGATIVE)
         self.cached: dict[int, Any] = {}    # by the count of I-steps
 
-    def __call__(self, batch: int) -> Callable[[Method], Tensor]:
+    def __call__(self, batch: int) -> Callable[[FidMethod], Tensor]:
         """Latents (B, C, H, W) by each method, of one batch."""
         first = batch * self.protocol.batch
         latent_format = self.model.get_model_object("latent_format")
@@ -75,7 +75,7 @@ class PromptRuns:
         return self.vae.decode(latents).movedim(-1, 1).to(self.device) * 2 - 1
 
     @torch.no_grad()
-    def _sample(self, method: Method, positive: list, noise: Tensor) -> Tensor:
+    def _sample(self, method: FidMethod, positive: list, noise: Tensor) -> Tensor:
         import comfy.sample
 
         solver, steps = self.protocol.solver_and_steps(method)
@@ -84,11 +84,11 @@ class PromptRuns:
             sigmas=self.protocol.schedule.sigmas(steps), disable_pbar=True, seed=self.protocol.seed,
         )
 
-    def _model(self, method: Method) -> Any:
+    def _model(self, method: FidMethod) -> Any:
         if method.name != "tokencache":
             return self.model
         if method.count not in self.cached:
-            self.cached[method.count] = apply_on_host(self.model, OURS, method.count)[0]
+            self.cached[method.count] = apply_on_host(self.model, DEFAULTS, method.count)[0]
         return self.cached[method.count]
 
     @torch.no_grad()

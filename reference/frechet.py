@@ -12,28 +12,26 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from dataclasses import astuple, dataclass
+from functools import partial
 from operator import truediv
 from pathlib import Path
 from statistics import median
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
-from tqdm import tqdm
 
 from tokencache_core.bench.methods import TRAINED_METHODS, trained_parts, trained_settings
-from tokencache_core.bench.ours import OURS
 from tokencache_core.bench.output import setting_text, write_json
 from tokencache_core.bench.rows import Row
-from tokencache_core.cli.checks import device_named, predictor_for
+from tokencache_core.bench.sample_batches import measure_batches
+from tokencache_core.cli.options import device_named, predictor_for
 from tokencache_core.dit.checkpoint import load_dit
 from tokencache_core.dit.model import DiT
 from tokencache_core.dit.random_runs import labels_apart
 from tokencache_core.dit.sampling import cached_sample, sample
-from tokencache_core.engine.stopwatch import timed
-from tokencache_core.files.whole_file import whole_file
 from tokencache_core.likeness.frechet import Bootstrap, Gaussian, frechet_distance
 from tokencache_core.likeness.metrics import capped_psnr
 from tokencache_core.predictor.trained_cache import TrainedCache
@@ -42,7 +40,7 @@ from tokencache_core.sampling.noise_schedule import simple_sigmas
 from tokencache_core.sampling.samplers import SOLVERS, starting_noise
 from tokencache_core.sampling.sigma_schedule import SigmaSchedule
 from tokencache_core.schedules.schedule import CountSchedule
-from tokencache_core.settings import CacheSettings
+from tokencache_core.settings import DEFAULTS, CacheSettings
 
 from .classifier import EmojiClassifier, load_classifier
 from .data import load_emoji
@@ -50,7 +48,6 @@ from .frechet_rows import RowMethod, chosen_rows, method_of
 from .publish import WEIGHTS
 
 STEPS, DATA = 50, 8192
-RETIMED = 16
 FIRST_SEED = 3_000_000   # seen by no training and no other measurement
 NAMES = ("tokencache", *SOLVERS, *TRAINED_METHODS)
 
@@ -80,7 +77,7 @@ class Method:
         return self.settings_of(trained), learned
 
     def settings_of(self, trained: TrainedCache | None) -> CacheSettings:
-        return OURS if self.name == "tokencache" else trained_settings(self.name, trained)
+        return DEFAULTS if self.name == "tokencache" else trained_settings(self.name, trained)
 
     def made_with(self, trained: TrainedCache | None) -> str:
         """What else than its name decides what it samples."""
@@ -118,25 +115,20 @@ def measure(
     made_with = {method: f"guidance {cfg:g}; {method.made_with(trained)}" for method in methods}
     for method, settings in made_with.items():
         _check_settings(out / str(method), settings)
-    config, sigma, full_seconds, timed_at = model.config, simple_sigmas(STEPS)[0], 0.0, -RETIMED
-    shape, device = (config.in_channels, config.input_size, config.input_size), model.pos_embed.device
-    for batch, wanted in enumerate(tqdm(labels.to(device).split(size), unit="batch")):
-        noise = starting_noise((len(wanted), *shape), FIRST_SEED + batch * size, sigma).to(device)
-        missing = [method for method in methods if not _file(out, method, batch).exists()]
-        if missing and FULL not in missing and batch - timed_at >= RETIMED:
-            full_seconds, timed_at = timed(lambda: FULL.sample(model, wanted, noise, cfg, trained))[1], batch
-        for method in sorted(missing, key=lambda method: method != FULL):
-            samples, seconds = timed(lambda: method.sample(model, wanted, noise, cfg, trained))
-            if method == FULL:
-                full_seconds, timed_at = seconds, batch
-            samples = samples.cpu()
-            with torch.no_grad():
-                features = classifier.features(samples.clamp(-1, 1))
-            file = _file(out, method, batch)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with whole_file(file) as part:
-                about = {"seconds": repr(seconds), "full_seconds": repr(full_seconds), "settings": made_with[method]}
-                save_file({"features": features, "samples": samples}, part, about)
+    batches, device = labels.split(size), model.pos_embed.device
+
+    def start(batch: int) -> Callable[[Method], Tensor]:
+        wanted = batches[batch].to(device)
+        noise = starting_noise(model.noise_shape(len(wanted)), FIRST_SEED + batch * size, simple_sigmas(STEPS)[0]).to(device)
+        return lambda method: method.sample(model, wanted, noise, cfg, trained)
+
+    def measured(method: Method, samples: Tensor) -> tuple[dict[str, Tensor], dict[str, str]]:
+        samples = samples.cpu()
+        with torch.no_grad():
+            features = classifier.features(samples.clamp(-1, 1))
+        return {"features": features, "samples": samples}, {"settings": made_with[method]}
+
+    measure_batches(len(batches), methods, FULL, file=partial(_file, out), start=start, measured=measured)
 
 
 def _check_settings(folder: Path, settings: str) -> None:

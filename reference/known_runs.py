@@ -15,7 +15,7 @@ import torch
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
-from tokencache_core.cli.checks import model_and_names
+from tokencache_core.cli.options import model_and_names
 from tokencache_core.dit.model import DiT
 from tokencache_core.dit.run import DiTRun
 from tokencache_core.sampling.noise_schedule import train_sigmas
@@ -39,11 +39,10 @@ def sigmas() -> torch.Tensor:
 @torch.no_grad()
 def directions_of(model: DiT, advance: tqdm) -> np.ndarray:
     """(samples, steps, steps) float32: each sample's directions, in as many coordinates as there are steps."""
-    found, config = [], model.config
+    found = []
     for batch in range(BATCHES):
-        labels = torch.tensor([(5 * (batch * BATCH + row) + 1) % config.num_classes for row in range(BATCH)])
-        shape = (BATCH, config.in_channels, config.input_size, config.input_size)
-        run = DiTRun(model, labels, noise=starting_noise(shape, FIRST_SEED + batch * BATCH, sigmas()[0]), sigmas=sigmas(), cfg=CFG, solver="ddim")
+        labels = torch.tensor([(5 * (batch * BATCH + row) + 1) % model.config.num_classes for row in range(BATCH)])
+        run = DiTRun(model, labels, noise=starting_noise(model.noise_shape(BATCH), FIRST_SEED + batch * BATCH, sigmas()[0]), sigmas=sigmas(), cfg=CFG, solver="ddim")
         recorder = RunRecorder(run.sigmas.tolist())
         run.sample(recorder.around)
         found.append(recorder.record(run.noise_time).products)

@@ -13,7 +13,7 @@ from .cli import info as cli_info
 from .cli import sample as cli_sample
 from .cli import train as cli_train
 from .cli import tune as cli_tune
-from .cli.checks import BAD_INPUT, CommandError
+from .cli.options import BAD_INPUT, CommandError
 
 COMMANDS = {
     "sample": cli_sample, "train": cli_train, "calibrate": cli_calibrate, "bench": cli_bench, "experiment": cli_experiment,

@@ -65,3 +65,6 @@ class CacheSettings:
             "corrector": f"{self.corrector:g}", "forecast_reach": f"{self.reach:g}",
         }
         return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+DEFAULTS = CacheSettings()

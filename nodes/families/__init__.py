@@ -36,3 +36,11 @@ FAMILIES: tuple[Family, ...] = tuple(family for file in _FILES for family in fil
 def family_of(diffusion_model: nn.Module) -> Family | None:
     """The family of a host's network, or None: then it runs whole."""
     return next((family for family in FAMILIES if family.matches(diffusion_model)), None)
+
+
+def known_family(diffusion_model: nn.Module, otherwise: str) -> Family:
+    """The family of a host's network; ValueError, which says in `otherwise` what cannot be done without one."""
+    family = family_of(diffusion_model)
+    if family is None:
+        raise ValueError(f"TokenCache does not know {type(diffusion_model).__name__} yet: {otherwise}")
+    return family

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from ...tokencache_core.predictor.file import SUFFIX, save_trained_cache
 from ...tokencache_core.predictor.lora import plain_lora
 from ...tokencache_core.predictor.trained_cache import TrainedCache
-from ..families import family_of
+from ..families import known_family
 from ..host.model_fingerprint import model_fingerprint
 from ..host.node_text import tell_written
 from .models_folder import not_taken
@@ -23,9 +23,7 @@ def plain_export(trained: TrainedCache, model: ModelPatcher, name: str) -> Calla
     if trained.repair is None:
         raise ValueError("this predictor has no repair to write as a plain LoRA: disconnect the model")
     network = model.model.diffusion_model
-    family = family_of(network)
-    if family is None:
-        raise ValueError(f"TokenCache does not know {type(network).__name__}: connect the model that the predictor was trained for")
+    family = known_family(network, "connect the model that the predictor was trained for")
     trained.fingerprint.compare(model_fingerprint(model))
     paths = family.block_paths(network)
     file = not_taken(Path(folder_paths.get_folder_paths("loras")[0]), name, SUFFIX)

@@ -14,13 +14,13 @@ from comfy.model_patcher import ModelPatcher
 from ...tokencache_core.schedules.calibration import SUFFIX, PlaceCalibration, best_of
 from ...tokencache_core.settings import CacheSettings
 from ...tokencache_core.tuning.calibrate_places import BUDGET, calibrate_places
-from ..families import family_of
+from ..families import known_family
 from ..folders.calibration_folder import calibration_name, kept_calibrations, write_calibration
 from ..folders.models_folder import file_to_write
 from .host_run import HostRun, honouring_sessions
 from .model_fingerprint import model_fingerprint
 from .node_text import tell_written
-from .sampler_kind import EULER, sampler_kind, teaches_nothing
+from .sampler_kind import sampler_kind, teaches_nothing
 
 
 def calibrate_model(
@@ -31,9 +31,7 @@ def calibrate_model(
 
     i_steps: the number of them that is tried on real runs; 0: several shares of the steps. save_as: the file's name; empty: one that says what it is of.
     """
-    network = model.model.diffusion_model
-    if family_of(network) is None:
-        raise ValueError(f"TokenCache does not know {type(network).__name__} yet: it runs uncached, and there is nothing to calibrate")
+    known_family(model.model.diffusion_model, "it runs uncached, and there is nothing to calibrate")
     if i_steps and not 2 <= i_steps < steps:
         raise ValueError(f"i_steps must be 0, or from 2 to one less than the {steps} steps, not {i_steps}")
     if save_as.strip():
@@ -52,7 +50,7 @@ def calibrate_model(
         clone, positive, negative, latent, cfg=cfg, sampler=sampler, sigmas=sigmas, seed=seed, heard=_Progress(len(sigmas) - 1).heard,
     )
     record, found = calibrate_places(
-        run, settings, corrected=kind == EULER, counts=(i_steps,) if i_steps else (), told=lambda line: logging.info(f"TokenCache calibration: {line}"),
+        run, settings, counts=(i_steps,) if i_steps else (), log=lambda line: logging.info(f"TokenCache calibration: {line}"),
     )
     notes = {
         "cost": found.cost(), "latent": " x ".join(map(str, latent.shape)), "scheduler": scheduler, "settings": settings.text(),

@@ -19,6 +19,7 @@ from ...tokencache_core.sampling.samplers import Denoise
 from ...tokencache_core.schedules.schedule import Schedule
 from ...tokencache_core.settings import CacheSettings
 from .model_hooks import KEY, SESSION, around_network, open_host_session, remove_tokencache, tau_function
+from .sampler_kind import is_euler
 
 
 class HostRun:
@@ -52,6 +53,10 @@ class HostRun:
             yield
         finally:
             del options[SESSION]
+
+    @property
+    def euler(self) -> bool:
+        return is_euler(self.sampler)
 
     def sample(self, around: Callable[[Denoise], Denoise] = lambda denoise: denoise) -> Tensor:
         """The samples, scaled as the model sees them and not as its VAE does."""

@@ -12,10 +12,10 @@ import comfy.utils
 from torch import Tensor
 
 from ...tokencache_core.redundancy.measure import measure_redundancy
-from ...tokencache_core.redundancy.picture import redundancy_chart
+from ...tokencache_core.redundancy.picture import redundancy_picture
 from ...tokencache_core.redundancy.player import redundancy_data
 from ...tokencache_core.redundancy.verdict import text
-from ..families import family_of
+from ..families import known_family
 from .compare import KSamplerInputs, decoded
 from .host_run import HostRun, honouring_sessions
 
@@ -32,9 +32,7 @@ class Measured:
 
 def measure(model: Any, inputs: KSamplerInputs, vae: Any = None) -> Measured:
     """Sample `inputs` whole; an Apply TokenCache before it has no effect."""
-    network = model.model.diffusion_model
-    if family_of(network) is None:
-        raise ValueError(f"TokenCache does not know {type(network).__name__} yet: its blocks' updates cannot be told from the rest")
+    known_family(model.model.diffusion_model, "its blocks' updates cannot be told from the rest")
     clone = honouring_sessions(model)
     sampler = comfy.samplers.KSampler(
         clone, inputs.steps, clone.load_device, inputs.sampler_name, inputs.scheduler, inputs.denoise, clone.model_options,
@@ -51,12 +49,12 @@ def measure(model: Any, inputs: KSamplerInputs, vae: Any = None) -> Measured:
     )
     bar = comfy.utils.ProgressBar(len(sampler.sigmas) - 1)
 
-    def told(evaluations: int) -> None:
+    def on_progress(evaluations: int) -> None:
         bar.update_absolute(min(evaluations, bar.total))
         comfy.model_management.throw_exception_if_processing_interrupted()
 
-    found = measure_redundancy(run, told)
+    found = measure_redundancy(run, on_progress)
     pictures = None if vae is None else decoded(vae, clone.model.process_latent_out(found.end.cpu()))
     words = text(found)
     data = redundancy_data(found, 0 if pictures is None else len(pictures), verdict=words.split("\n", 1)[0])
-    return Measured(words, redundancy_chart(found), data, pictures)
+    return Measured(words, redundancy_picture(found), data, pictures)

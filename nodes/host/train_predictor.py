@@ -21,7 +21,7 @@ from ...tokencache_core.training.memory import TrainingMemory, activation_bytes,
 from ...tokencache_core.training.plan import TrainingPlan
 from ...tokencache_core.training.progress import TrainingProgress
 from ...tokencache_core.training.trainer import Training
-from ..families import family_of
+from ..families import known_family
 from .host_run import HostRun, honour_sessions
 from .kernel_gradients import give_kernels_gradients
 from .node_text import tell
@@ -40,9 +40,7 @@ def train_predictor(
     workflow: the id of the page's workflow, whose node shows how it goes.
     """
     network = model.model.diffusion_model
-    family = family_of(network)
-    if family is None:
-        raise ValueError(f"TokenCache does not know {type(network).__name__} yet: it cannot train a predictor for this model")
+    family = known_family(network, "it cannot train a predictor for this model")
     predicted = plan.predicted_speedup(steps, len(family.blocks(network)))
     with torch.inference_mode(False), torch.enable_grad(), on_the_page(minutes, predicted, workflow) as progress:
         copy = training_copy(model)

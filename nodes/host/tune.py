@@ -15,7 +15,7 @@ from comfy.model_patcher import ModelPatcher
 from ...tokencache_core.tuning.preset import Goal, Preset, save_preset
 from ...tokencache_core.tuning.search_space import space
 from ...tokencache_core.tuning.tuner import Tuner
-from ..families import family_of
+from ..families import known_family
 from .host_run import HostRun, honouring_sessions
 from .model_fingerprint import model_fingerprint
 from .node_text import tell_written
@@ -28,9 +28,7 @@ def tune(
 ) -> Preset:
     """Tune for `goal` on runs of `latent`'s shape, and write the preset to `file`; an interrupt keeps the best found until then."""
     network = model.model.diffusion_model
-    family = family_of(network)
-    if family is None:
-        raise ValueError(f"TokenCache does not know {type(network).__name__} yet: it runs uncached, and there is nothing to tune")
+    family = known_family(network, "it runs uncached, and there is nothing to tune")
     clone = honouring_sessions(model)
     blocks = [block for block, _ in family.blocks(network)]
     sigmas = comfy.samplers.calculate_sigmas(clone.get_model_object("model_sampling"), scheduler, steps)
@@ -48,7 +46,7 @@ def tune(
     is_pixels = model.model.latent_format.latent_channels == 3
     tuner = Tuner(
         start, goal, space(len(blocks), is_euler(comfy.samplers.sampler_object(sampler_name))), minutes=minutes, is_pixels=is_pixels,
-        told=lambda line: logging.info(f"TokenCache tuning: {line}"), progress=progress,
+        log=lambda line: logging.info(f"TokenCache tuning: {line}"), progress=progress,
     )
     conditions: dict[str, Any] = {
         "sampler": sampler_name, "scheduler": scheduler, "cfg": f"{cfg:g}", "latent": tuple(latent.shape), "model": type(network).__name__,

@@ -16,7 +16,7 @@ from tokencache_pack.nodes.predictor import FOLDER, LoadCachePredictor, PlotPred
 from tokencache_core.files.fingerprint import fingerprint_of
 from tokencache_core.predictor.file import save_trained_cache
 from tokencache_core.predictor.lora import LoraPair, LoraRepair
-from tokencache_core.predictor.trained_cache import Calibration, TrainedCache, TrainingPoint
+from tokencache_core.predictor.trained_cache import ImportanceCurve, TrainedCache, TrainingPoint
 from tokencache_core.settings import CacheSettings
 
 APPLY = {"cache_ratio": 1.0, "forecast_order": 1, "last_blocks": 0, "context": "stale", "score": "staleness", "shares": "early"}
@@ -118,7 +118,7 @@ def test_percentile_i_steps_come_from_the_calibration(tiny, loaded):
         IStepScheduler.execute(**choices)
     with pytest.raises(ValueError, match="not calibrated: run `python -m tokencache_core calibrate`"):
         IStepScheduler.execute(**choices, predictor=loaded)
-    late = replace(loaded, calibration=Calibration((1.0, 0.6, 0.5, 0.0), (0.0, 0.0, 1.0, 1.0), samples=1))
+    late = replace(loaded, calibration=ImportanceCurve((1.0, 0.6, 0.5, 0.0), (0.0, 0.0, 1.0, 1.0), samples=1))
     schedule = IStepScheduler.execute(**choices, predictor=late).result[0]
     model, handle = ApplyTokenCache.execute(tiny.model, **APPLY, schedule=schedule).result
     tiny.sample(model, steps=8)

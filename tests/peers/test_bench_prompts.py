@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from tiny_models import random_weights, tiny_patcher
 
 from peers.prompt_runs import LEAST_RESOLUTION, PromptRuns, read_prompts
-from tokencache_core.bench.fid_run import FidProtocol, Method
+from tokencache_core.bench.fid_run import FidMethod, FidProtocol
 
 STEPS = 4
 CPU = torch.device("cpu")
@@ -90,7 +90,7 @@ def test_the_full_run_is_at_no_distance_from_its_own_statistics_and_a_cached_one
 
 
 def test_a_sample_has_its_prompt_and_its_noise_whatever_the_batch(place):
-    full = Method("full", STEPS)
+    full = FidMethod("full", STEPS)
     pairs, ones = runs_of(place, FidProtocol(4, 2, 7, STEPS, 4.0, "ddim")), runs_of(place, FidProtocol(4, 1, 7, STEPS, 4.0, "ddim"))
     assert ones.prompts == ["a red cat", "a house on the water", "blue"]
     third, fourth = pairs(1)(full).split(1)
@@ -103,14 +103,14 @@ def test_a_sample_has_its_prompt_and_its_noise_whatever_the_batch(place):
 
 def test_the_cache_with_i_steps_alone_is_the_plain_model_and_otherwise_not(place):
     run = runs_of(place, FidProtocol(1, 1, 0, STEPS, 4.0, "ddim"))(0)
-    whole = run(Method("full", STEPS))
-    assert torch.equal(run(Method("tokencache", STEPS)), whole)
-    assert not torch.equal(run(Method("tokencache", 2)), whole) and torch.equal(run(Method("full", STEPS)), whole)
+    whole = run(FidMethod("full", STEPS))
+    assert torch.equal(run(FidMethod("tokencache", STEPS)), whole)
+    assert not torch.equal(run(FidMethod("tokencache", 2)), whole) and torch.equal(run(FidMethod("full", STEPS)), whole)
 
 
 def test_pixels_are_those_of_the_hosts_vae(place):
     runs = runs_of(place, FidProtocol(1, 1, 0, STEPS, 4.0, "ddim"))
-    latents = runs(0)(Method("full", STEPS))
+    latents = runs(0)(FidMethod("full", STEPS))
     pixels = runs.decode(latents)
     assert pixels.shape == (1, 3, 272, 272) and pixels.min() >= -1 and pixels.max() <= 1
     torch.testing.assert_close((pixels.movedim(1, -1) + 1) / 2, runs.vae.decode(latents))

@@ -17,7 +17,7 @@ from peers.comfy_caches import host_model
 from peers.host_solvers import host_solvers
 from tokencache_core.__main__ import main
 from tokencache_core.bench.exact import nearer_solvers, sentence
-from tokencache_core.bench.match import Calibration
+from tokencache_core.bench.match import StepSeconds
 from tokencache_core.bench.methods import HOST_METHODS, HOST_SOLVERS, METHODS, Plan
 from tokencache_core.bench.rows import Row
 from tokencache_core.bench.workload import Protocol, Workload
@@ -79,11 +79,11 @@ def test_each_comes_nearer_to_the_exact_solution_with_more_steps(solver):
 def test_their_sweeps_run_the_solvers_and_count_steps_as_the_compute():
     work = workload()
     solvers = host_solvers(work.device)
-    candidates = METHODS["fewer-steps-deis"].candidates(Plan(work, Calibration(1.0, {}), host_solvers=solvers))
+    candidates = METHODS["fewer-steps-deis"].candidates(Plan(work, StepSeconds(1.0, {}), host_solvers=solvers))
     assert [candidate.settings for candidate in candidates] == [{"steps": steps, "solver": "deis"} for steps in (13, 10, 7, 5, 4, 3)]
     pictures, share = candidates[-1].run()
     assert share == 3 / 20 and torch.equal(pictures, solvers["deis"](work, 3))
-    few = METHODS["fewer-steps-uni_pc"].candidates(Plan(workload(steps=4), Calibration(1.0, {}), host_solvers=solvers))
+    few = METHODS["fewer-steps-uni_pc"].candidates(Plan(workload(steps=4), StepSeconds(1.0, {}), host_solvers=solvers))
     assert [candidate.settings["steps"] for candidate in few] == [3, 2]
 
 

@@ -10,7 +10,7 @@ import torch
 from tokencache_core.files.fingerprint import Fingerprint
 from tokencache_core.predictor.file import PredictorFileError, read_trained_cache, save_trained_cache
 from tokencache_core.predictor.lora import LoraPair, LoraRepair
-from tokencache_core.predictor.trained_cache import Calibration, PredictorWeights, TrainedCache, TrainingPoint
+from tokencache_core.predictor.trained_cache import ImportanceCurve, PredictorWeights, TrainedCache, TrainingPoint
 from tokencache_core.settings import CacheSettings
 
 
@@ -30,7 +30,7 @@ def tiny_predictor(**changes: object) -> TrainedCache:
         "shares": (1.0, 1 / 3),
         "predictor": PredictorWeights("light", head),
         "repair": LoraRepair({2: pairs}, rank=2, alpha=4.0),
-        "calibration": Calibration((0.9, 0.5, 0.1), (1.0, 0.25, 0.0), samples=256),
+        "calibration": ImportanceCurve((0.9, 0.5, 0.1), (1.0, 0.25, 0.0), samples=256),
         "fingerprint": Fingerprint("DiT: 3 x DiTBlock of 768 parameters (layout 0123456789ab)", "3f80" * 256),
         "log": (TrainingPoint(0, 0.5, 1.25, 1.5), TrainingPoint(1, 1.1, 0.7), TrainingPoint(20, 11.3, 0.1 + 0.2, 0.4)),
         "notes": {"seed": "7", "prompts": "a cat\n\u001b[31ma dög"},

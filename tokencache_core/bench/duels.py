@@ -13,7 +13,7 @@ from typing import Any
 from .rows import Row
 
 TUNED, CALIBRATED, FEWER_STEPS = "tuned", "calibrated", "fewer-steps"
-OURS = ("tokencache", "predictor", TUNED, CALIBRATED)
+OUR_METHODS = ("tokencache", "predictor", TUNED, CALIBRATED)
 SPEEDUPS = (2.0, 3.0, 4.0)
 
 
@@ -104,11 +104,11 @@ def quality_at(sweep: Sequence[Row], speedup: float) -> Quality | None:
 
 
 def duels(rows: Sequence[Row], speedups: Sequence[float] = SPEEDUPS) -> list[Duel]:
-    """Each of our sweeps that was measured, OURS, against every other sweep; presets, which may be few, where they reach."""
+    """Each of our sweeps that was measured, OUR_METHODS, against every other sweep; presets, which may be few, where they reach."""
     found = sweeps(rows)
     return [
         _duel(speedup, ours, found[ours], name, theirs)
-        for ours in OURS if ours in found for speedup in speedups if ours != TUNED or around(found[ours], speedup)
+        for ours in OUR_METHODS if ours in found for speedup in speedups if ours != TUNED or around(found[ours], speedup)
         for name, theirs in found.items() if name != ours
     ]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from .duels import FEWER_STEPS, OURS, SPEEDUPS, sweeps, value_at
+from .duels import FEWER_STEPS, OUR_METHODS, SPEEDUPS, sweeps, value_at
 from .rows import Row
 
 
@@ -28,7 +28,7 @@ def nearer_solvers(rows: Sequence[Row], speedups: Sequence[float] = SPEEDUPS) ->
     """The nearest sweep of fewer steps at each speed-up at which, read off between its settings, it is no farther than each of ours."""
     found = sweeps([replace(row, psnr_db=row.psnr_exact_db) for row in rows if row.psnr_db is not None])
     nearer = []
-    for method in OURS:
+    for method in OUR_METHODS:
         for speedup in speedups if method in found else ():
             ours = value_at(found[method], speedup)
             read = {name: value_at(sweep, speedup) for name, sweep in found.items() if name.startswith(FEWER_STEPS)}

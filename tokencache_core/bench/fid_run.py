@@ -2,7 +2,7 @@
 
 Sample i has the noise of seed + i. What is measured is kept, so that a run that was interrupted goes on, and methods or samples may
 be added later; the folder's protocol.json says of what it holds the figures. Speed-ups are by the clock, each the median over batches
-of the full run's seconds by the method's, both of one process: where the full run is there already, one batch in RETIMED is sampled
+of the full run's seconds by the method's, both of one process: where the full run is there already, one batch in sample_batches.RETIMED is sampled
 by it once more.
 """
 
@@ -11,19 +11,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
-from tqdm import tqdm
 
 from ..dit.model import DiT
 from ..dit.sampling import cached_sample, sample
-from ..engine.stopwatch import timed
 from ..files.strict_json import parsed, shown
 from ..files.whole_file import whole_file
 from ..likeness.fid import Statistics
@@ -32,9 +30,9 @@ from ..likeness.inception import WIDTHS, InceptionFeatures, inception_score
 from ..sampling.samplers import SOLVERS, starting_noise
 from ..sampling.sigma_schedule import SigmaSchedule
 from ..schedules.schedule import CountSchedule
-from .ours import OURS
+from ..settings import DEFAULTS
+from .sample_batches import measure_batches
 
-RETIMED = 16
 VERSION = 1
 NAMES = ("tokencache", *SOLVERS)
 PROTOCOL = "protocol.json"
@@ -45,7 +43,7 @@ class FidFolderError(ValueError):
 
 
 @dataclass(frozen=True)
-class Method:
+class FidMethod:
     """`full`, or a name out of NAMES and a count: of I-steps, or of steps of a solver."""
 
     name: str
@@ -72,19 +70,19 @@ class FidProtocol:
         return -(-self.samples // self.batch)
 
     @property
-    def full(self) -> Method:
-        return Method("full", self.steps)
+    def full(self) -> FidMethod:
+        return FidMethod("full", self.steps)
 
-    def method(self, text: str) -> Method:
+    def method(self, text: str) -> FidMethod:
         """Of such a text as tokencache-20; ValueError for another."""
         name, _, count = text.rpartition("-")
         if text == "full":
             return self.full
         if name not in NAMES or not count.isdecimal() or not 2 <= int(count) <= self.steps:
             raise ValueError(f"'{text}' is neither full nor one of {', '.join(NAMES)} with - and a count of 2 to {self.steps}, such as tokencache-20")
-        return Method(name, int(count))
+        return FidMethod(name, int(count))
 
-    def solver_and_steps(self, method: Method) -> tuple[str, int]:
+    def solver_and_steps(self, method: FidMethod) -> tuple[str, int]:
         return method.name if method.name in SOLVERS else self.solver, self.steps if method.name == "tokencache" else method.count
 
     def labels(self, classes: int) -> Tensor:
@@ -94,7 +92,7 @@ class FidProtocol:
     def content(self, **others: str | int | None) -> dict[str, Any]:
         """What a folder's figures depend on, for its protocol.json. others: the SHA-256 of each file that took part, and what else was chosen."""
         chosen = {name: value for name, value in asdict(self).items() if name != "samples"}
-        return {"version": VERSION, **others, **chosen, "schedule": str(self.schedule), "tokencache": asdict(OURS)}
+        return {"version": VERSION, **others, **chosen, "schedule": str(self.schedule), "tokencache": asdict(DEFAULTS)}
 
 
 @dataclass(frozen=True)
@@ -133,33 +131,20 @@ def open_folder(folder: Path, content: dict[str, Any]) -> None:
 
 
 def measure(
-    start: Callable[[int], Callable[[Method], Tensor]], inception: InceptionFeatures, decode: Callable[[Tensor], Tensor], protocol: FidProtocol,
-    methods: Sequence[Method], folder: Path,
+    start: Callable[[int], Callable[[FidMethod], Tensor]], inception: InceptionFeatures, decode: Callable[[Tensor], Tensor], protocol: FidProtocol,
+    methods: Sequence[FidMethod], folder: Path,
 ) -> None:
     """Sample what is not in the folder yet, all methods in turn for each batch.
 
     start: from a batch's number to what samples it by a method. decode: samples to pixels (B, 3, H, W) in [-1, 1].
     """
-    full_seconds, timed_at = 0.0, -RETIMED
-    for batch in tqdm(range(protocol.batches), unit="batch"):
-        missing = [method for method in methods if not _file(folder, method, batch).exists()]
-        if not missing:
-            continue
-        run = start(batch)
-        if protocol.full not in missing and batch - timed_at >= RETIMED:
-            full_seconds, timed_at = timed(lambda: run(protocol.full))[1], batch
-        for method in sorted(missing, key=lambda method: method.name != "full"):
-            samples, seconds = timed(lambda: run(method))
-            if method.name == "full":
-                full_seconds, timed_at = seconds, batch
-            pixels = decode(samples)
-            if not pixels.isfinite().all():
-                raise FidFolderError(f"{folder}: the model gave {method} values that are no finite numbers; check its weights and the guidance")
-            features = inception.of(to_uint8(pixels))
-            file = _file(folder, method, batch)
-            file.parent.mkdir(exist_ok=True)
-            with whole_file(file) as part:
-                save_file(features, part, {"seconds": repr(seconds), "full_seconds": repr(full_seconds)})
+    def measured(method: FidMethod, samples: Tensor) -> tuple[dict[str, Tensor], dict[str, str]]:
+        pixels = decode(samples)
+        if not pixels.isfinite().all():
+            raise FidFolderError(f"{folder}: the model gave {method} values that are no finite numbers; check its weights and the guidance")
+        return inception.of(to_uint8(pixels)), {}
+
+    measure_batches(protocol.batches, methods, protocol.full, file=partial(_file, folder), start=start, measured=measured)
 
 
 class ClassRuns:
@@ -169,20 +154,19 @@ class ClassRuns:
         self.model, self.protocol = model, protocol
         self.labels = protocol.labels(model.config.num_classes).split(protocol.batch)
 
-    def __call__(self, batch: int) -> Callable[[Method], Tensor]:
+    def __call__(self, batch: int) -> Callable[[FidMethod], Tensor]:
         """Samples (B, C, H, W) by each method, of one batch."""
-        config, protocol, device = self.model.config, self.protocol, self.model.pos_embed.device
+        protocol, device = self.protocol, self.model.pos_embed.device
         labels = self.labels[batch].to(device)
-        shape = (len(labels), config.in_channels, config.input_size, config.input_size)
-        noise = starting_noise(shape, protocol.seed + batch * protocol.batch, protocol.schedule.sigmas(protocol.steps)[0]).to(device)
+        noise = starting_noise(self.model.noise_shape(len(labels)), protocol.seed + batch * protocol.batch, protocol.schedule.sigmas(protocol.steps)[0]).to(device)
         return lambda method: self._sample(method, labels, noise)
 
-    def _sample(self, method: Method, labels: Tensor, noise: Tensor) -> Tensor:
+    def _sample(self, method: FidMethod, labels: Tensor, noise: Tensor) -> Tensor:
         solver, steps = self.protocol.solver_and_steps(method)
         inputs = {"noise": noise, "sigmas": self.protocol.schedule.sigmas(steps), "cfg": self.protocol.cfg, "solver": solver}
         if method.name != "tokencache":
             return sample(self.model, labels, **inputs)
-        return cached_sample(self.model, labels, **inputs, settings=OURS, schedule=CountSchedule(method.count))[0]
+        return cached_sample(self.model, labels, **inputs, settings=DEFAULTS, schedule=CountSchedule(method.count))[0]
 
 
 def to_uint8(pixels: Tensor) -> Tensor:
@@ -190,7 +174,7 @@ def to_uint8(pixels: Tensor) -> Tensor:
     return ((pixels + 1) * 127.5).clamp(0, 255).round().to(torch.uint8)
 
 
-def figures(folder: Path, method: Method, protocol: FidProtocol, known: Statistics) -> Figures:
+def figures(folder: Path, method: FidMethod, protocol: FidProtocol, known: Statistics) -> Figures:
     """Of the first `protocol.samples` samples that were measured."""
     seconds = [_read(_file(folder, method, batch)) for batch in range(protocol.batches)]
     speedup = 1.0 if method.name == "full" else median(full / own for own, full in seconds)
@@ -202,7 +186,7 @@ def figures(folder: Path, method: Method, protocol: FidProtocol, known: Statisti
     )
 
 
-def features_of(folder: Path, method: Method, protocol: FidProtocol, name: str) -> Tensor:
+def features_of(folder: Path, method: FidMethod, protocol: FidProtocol, name: str) -> Tensor:
     """(samples, D) of one kind: pool, spatial or logits."""
     parts = [_read(_file(folder, method, batch), name, protocol.batch) for batch in range(protocol.batches)]
     return torch.cat(parts)[: protocol.samples]
@@ -226,11 +210,11 @@ def _read(file: Path, name: str | None = None, rows: int = 0) -> Any:
         raise FidFolderError(f"{file}: it is damaged ({reason}); delete it and run the same command again") from None
 
 
-def _file(folder: Path, method: Method, batch: int) -> Path:
+def _file(folder: Path, method: FidMethod, batch: int) -> Path:
     return folder / str(method) / f"{batch:05d}.safetensors"
 
 
-def markdown(found: dict[Method, Figures]) -> str:
+def markdown(found: dict[FidMethod, Figures]) -> str:
     """A table with a line a method; the first is the full run, from which the differences are reckoned."""
     full = next(iter(found.values()))
     lines = ["| method | speed-up | FID | from full | sFID | from full | IS | from full |", "|---|---|---|---|---|---|---|---|"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from .duels import OURS, frontier, sweeps
+from .duels import OUR_METHODS, frontier, sweeps
 from .rows import Row
 
 MEASURES = {
@@ -30,7 +30,7 @@ def draw_frontier(file: Path, rows: Sequence[Row], title: str) -> None:
         panel.set(xlabel="speed-up by the clock", ylabel=MEASURES[measure])
         for index, (name, sweep) in enumerate(found.items()):
             points = [(row.speedup, value) for row in sweep if (value := getattr(row, measure)) is not None]
-            ours = name in OURS
+            ours = name in OUR_METHODS
             panel.plot(
                 *zip(*points) if points else ([], []), label=name, color=f"C{index % 10}", zorder=3 if ours else 2, linewidth=2.4 if ours else 1.1,
                 linestyle="-" if ours else "--", marker="o" if ours else MARKERS[index // 10 % len(MARKERS)], markersize=5,

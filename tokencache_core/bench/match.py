@@ -6,8 +6,8 @@ import time
 from dataclasses import dataclass
 from statistics import median
 
-from ..engine.step_times import StepTimes
 from ..settings import CacheSettings
+from ..tuning.probe import StepTimes
 from .workload import Workload
 
 CALIBRATION_STEPS, CALIBRATION_I_STEPS = 10, (0, 1, 2, 6)
@@ -15,14 +15,14 @@ ROUNDS = 2
 
 
 @dataclass(frozen=True)
-class Calibration:
+class StepSeconds:
     """Seconds of an unpatched step, and of the steps under each of some settings."""
 
     full_step: float
     times: dict[CacheSettings, StepTimes]
 
 
-def calibrate(workload: Workload, wanted: list[CacheSettings]) -> Calibration:
+def calibrate(workload: Workload, wanted: list[CacheSettings]) -> StepSeconds:
     """Time a few steps of each kind, in turn; the first round of three also warms everything up."""
     full: list[float] = []
     seen: dict[CacheSettings, dict[str, list[float]]] = {settings: {"I": [], "P": []} for settings in wanted}
@@ -39,4 +39,4 @@ def calibrate(workload: Workload, wanted: list[CacheSettings]) -> Calibration:
                 for step in report.steps:
                     seconds[step.kind].append(step.seconds)
     times = {settings: StepTimes(median(s["I"]), median(s["P"])) for settings, s in seen.items()}
-    return Calibration(median(full), times)
+    return StepSeconds(median(full), times)

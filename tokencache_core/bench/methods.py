@@ -16,11 +16,10 @@ from ..predictor.trained_cache import TrainedCache
 from ..predictor.trained_parts import TrainedParts
 from ..schedules.calibration import PlaceCalibration
 from ..schedules.known_models import known_places
-from ..settings import SCORES, CacheSettings
+from ..settings import DEFAULTS, SCORES, CacheSettings
 from ..tuning.preset import Preset
 from .duels import CALIBRATED, FEWER_STEPS, TUNED
-from .match import Calibration
-from .ours import OURS
+from .match import StepSeconds
 from .turns import Candidate
 from .workload import Workload
 
@@ -29,11 +28,8 @@ HOST_SOLVERS = ("uni_pc", "deis")                   # ComfyUI's; all evaluate on
 UNTRAINED = "untrained-"    # and a score: a control of the predictor's tokens
 REUSE = CacheSettings(cache_ratio=1.0, order=0, corrector=0.0, reach=1.0)
 FORECASTS = tuple(CacheSettings(cache_ratio=1.0, order=order, corrector=0.0, reach=1.0) for order in (1, 2))
-COMPUTES_TOKENS = OURS.cache_ratio < 1.0 or OURS.last_blocks > 0
-MORE_I_STEPS = replace(OURS, cache_ratio=1.0, last_blocks=0)
-RANDOM_TOKENS = replace(
-    OURS, score="random", shares="uniform", cache_ratio=OURS.cache_ratio if COMPUTES_TOKENS else 0.9,
-)
+MORE_I_STEPS = DEFAULTS
+RANDOM_TOKENS = replace(DEFAULTS, score="random", shares="uniform", cache_ratio=0.9)
 
 
 @dataclass(frozen=True)
@@ -44,7 +40,7 @@ class Plan:
     """
 
     workload: Workload
-    calibration: Calibration
+    calibration: StepSeconds
     trained: TrainedCache | None = None
     presets: tuple[Preset, ...] = ()
     places: tuple[PlaceCalibration, ...] = ()
@@ -117,25 +113,25 @@ def _evenly_spread(plan: Plan, method: str, settings: CacheSettings) -> list[Can
 
 
 def _tokencache(plan: Plan) -> list[Candidate]:
-    note = "" if COMPUTES_TOKENS else f"no token computed on P-steps: forecast of order {OURS.order}"
-    return [plan.cached("tokencache", OURS, plan.usual(count), note) for count in plan.counts(OURS, plan.targets)]
+    note = f"no token computed on P-steps: forecast of order {DEFAULTS.order}"
+    return [plan.cached("tokencache", DEFAULTS, plan.usual(count), note) for count in plan.counts(DEFAULTS, plan.targets)]
 
 
 def _random_tokens(plan: Plan) -> list[Candidate]:
     r = RANDOM_TOKENS.cache_ratio
-    note = "" if COMPUTES_TOKENS else f"r {r:g}, since tokencache computes no token"
+    note = f"r {r:g}, since tokencache computes no token"
     return _at_our_seconds(plan, "random-tokens", RANDOM_TOKENS, 1, note)
 
 
 def _more_i_steps(plan: Plan) -> list[Candidate]:
-    note = "" if COMPUTES_TOKENS else "as many I-steps as tokencache, evenly spread: its P-steps leave nothing to spend"
+    note = "as many I-steps as tokencache, evenly spread: its P-steps leave nothing to spend"
     return _at_our_seconds(plan, "more-i-steps", MORE_I_STEPS, MORE_I_STEPS.order + 1, note)
 
 
 def _at_our_seconds(plan: Plan, method: str, settings: CacheSettings, warmup: int, note: str) -> list[Candidate]:
     """For each of our settings one with as many evenly spread I-steps, after `warmup` first ones, as take the same time."""
     steps = plan.workload.protocol.steps
-    ours, theirs = plan.calibration.times[OURS], plan.calibration.times[settings]
+    ours, theirs = plan.calibration.times[DEFAULTS], plan.calibration.times[settings]
     candidates: dict[int, Candidate] = {}
     for twin in _tokencache(plan):
         seconds = ours.run_seconds(len(twin.settings["i_steps"]), steps)
@@ -162,7 +158,7 @@ def _tuned(plan: Plan) -> list[Candidate]:
 def _calibrated(plan: Plan) -> list[Candidate]:
     taus, note = plan.workload.taus(), "I-steps where the calibration has them"
     return [
-        plan.cached(CALIBRATED, OURS, places.i_steps(count, taus), note) for places in plan.places for count in plan.counts(OURS, plan.targets)
+        plan.cached(CALIBRATED, DEFAULTS, places.i_steps(count, taus), note) for places in plan.places for count in plan.counts(DEFAULTS, plan.targets)
     ]
 
 
@@ -199,9 +195,9 @@ METHODS: dict[str, Method] = {
     },
     "reuse": Method(_reuse, (REUSE,)),
     "forecast": Method(_forecast, FORECASTS),
-    "random-tokens": Method(_random_tokens, (RANDOM_TOKENS, OURS)),
-    "more-i-steps": Method(_more_i_steps, (MORE_I_STEPS, OURS)),
-    "tokencache": Method(_tokencache, (OURS,)),
+    "random-tokens": Method(_random_tokens, (RANDOM_TOKENS, DEFAULTS)),
+    "more-i-steps": Method(_more_i_steps, (MORE_I_STEPS, DEFAULTS)),
+    "tokencache": Method(_tokencache, (DEFAULTS,)),
 }
 TRAINED_METHODS: dict[str, Method] = {  # with --predictor
     name: Method(partial(_trained, method=name)) for name in ("predictor", "predictor-no-lora", *(UNTRAINED + score for score in SCORES))
@@ -216,7 +212,7 @@ def settings_to_calibrate(
     names: list[str], trained: TrainedCache | None = None, presets: tuple[Preset, ...] = (), places: tuple[PlaceCalibration, ...] = (),
 ) -> list[CacheSettings]:
     wanted = [settings for name in names if name in METHODS for settings in METHODS[name].calibrated]
-    wanted += [preset.settings for preset in presets] + [OURS for _ in places]
+    wanted += [preset.settings for preset in presets] + [DEFAULTS for _ in places]
     if trained is not None:
         wanted += [trained_settings(name, trained) for name in names if name in TRAINED_METHODS]
     return list(dict.fromkeys(wanted))

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ..dit.model import DiT
+from ..files.whole_file import whole_file
 from .duels import Duel
 from .rows import Row
 from .turns import NEAREST
@@ -55,10 +56,9 @@ def document(
     }
 
 
-def write_json(file: Path, content: dict[str, Any]) -> None:
-    part = file.with_name(file.name + ".part")
-    part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-    part.replace(file)
+def write_json(file: Path, content: Any) -> None:
+    with whole_file(file) as part:
+        part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def table(rows: Sequence[Row]) -> str:

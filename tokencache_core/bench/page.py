@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..sampling.sigma_schedule import SigmaSchedule
-from .duels import OURS, SPEEDUPS, duels, sweeps, value_at
+from .duels import OUR_METHODS, SPEEDUPS, duels, sweeps, value_at
 from .exact import sentence
 from .output import setting_text
 from .rows import Row
@@ -75,10 +75,10 @@ def _readings(rows: Sequence[Row]) -> Iterator[str]:
     found = sweeps(rows)
 
     def order(name: str) -> tuple:
-        return name not in OURS, -(value_at(found[name], SPEEDUPS[1]) or 0)
+        return name not in OUR_METHODS, -(value_at(found[name], SPEEDUPS[1]) or 0)
 
     for name in sorted(found, key=order):
-        bold = "**" if name in OURS else ""
+        bold = "**" if name in OUR_METHODS else ""
         cells = "".join(
             f" {_number(value_at(found[name], speedup, measure), _DIGITS[measure])} |" for speedup in SPEEDUPS for measure in measures
         )

@@ -46,14 +46,12 @@ class Workload:
     """Sample i has class i mod C and its own noise from seed + i; all samples go through in one batch."""
 
     def __init__(self, model: DiT, protocol: Protocol) -> None:
-        config = model.config
         self.model, self.protocol = model, protocol
         self.device = model.pos_embed.device
-        self.is_pixels = config.in_channels == 3
-        self.labels = (torch.arange(protocol.samples) % config.num_classes).to(self.device)
-        shape = (protocol.samples, config.in_channels, config.input_size, config.input_size)
+        self.is_pixels = model.is_pixels
+        self.labels = (torch.arange(protocol.samples) % model.config.num_classes).to(self.device)
         # every step count starts at the same sigma, so one noise serves them all
-        self.noise = starting_noise(shape, protocol.seed, self.sigmas()[0]).to(self.device)
+        self.noise = starting_noise(model.noise_shape(protocol.samples), protocol.seed, self.sigmas()[0]).to(self.device)
 
     def sigmas(self, steps: int | None = None) -> Tensor:
         """(steps + 1,) of the protocol's schedule, by default for the steps of the full run."""

@@ -30,17 +30,18 @@ from ..schedules.calibration import PlaceCalibration, load_calibration
 from ..tuning.preset import Preset, load_preset
 from .bench_fid import add_fid_arguments, fid_asked, run_fid
 from .bench_others import ALL, host_shapes, peers_asked, with_host
-from .checks import (
+from .options import (
     CommandError,
     Help,
+    add_sigma_arguments,
     check_writable,
     device_named,
     model_and_names,
     number_in,
     predictor_for,
+    sigma_schedule_of,
     whole_number,
 )
-from .sigma_options import add_sigma_arguments, sigma_schedule_of
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:

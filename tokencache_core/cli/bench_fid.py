@@ -13,13 +13,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..bench.fid_run import ClassRuns, FidProtocol, Method, figures, markdown, measure, open_folder
+from ..bench.fid_run import ClassRuns, FidMethod, FidProtocol, figures, markdown, measure, open_folder
 from ..bench.workload import Protocol
 from ..dit.vae import vae_decoder, vae_weights
 from ..likeness.fid import read_statistics
 from ..likeness.inception import WEIGHTS_URL, InceptionFeatures, load_inception
-from .checks import CommandError, device_named, model_and_names, whole_number
-from .sigma_options import sigma_schedule_of
+from .options import CommandError, device_named, model_and_names, sigma_schedule_of, whole_number
 
 INTERRUPTED = 130
 OWN = ("inception", "fid_out", "vae", "fid_batch", "prompts", "text_encoder", "resolution")     # options that go with --fid-stats alone
@@ -88,7 +87,7 @@ def run_fid(args: argparse.Namespace) -> None:
     print(markdown(found))
 
 
-Runs = tuple[Callable[[int], Callable[[Method], Tensor]], Callable[[Tensor], Tensor], dict[str, str | int | None]]
+Runs = tuple[Callable[[int], Callable[[FidMethod], Tensor]], Callable[[Tensor], Tensor], dict[str, str | int | None]]
 
 
 def _class_runs(args: argparse.Namespace, protocol: FidProtocol, device: torch.device) -> Runs:
@@ -141,7 +140,7 @@ def _decoder(vae: Path | None, channels: int, device: torch.device) -> Callable[
         return vae_decoder(vae, channels, device)
 
 
-def _methods(text: str | None, protocol: FidProtocol) -> list[Method]:
+def _methods(text: str | None, protocol: FidProtocol) -> list[FidMethod]:
     """The full run first, then those of --methods: by default an I-step of 2 steps in 5, which the paper has."""
     names = [f"tokencache-{max(2, round(0.4 * protocol.steps))}"] if text is None else [name.strip() for name in text.split(",") if name.strip()]
     try:

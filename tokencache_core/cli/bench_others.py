@@ -13,7 +13,7 @@ from torch import Tensor
 from ..bench.methods import HOST_METHODS
 from ..bench.turns import Candidate
 from ..bench.workload import Workload
-from .checks import CommandError
+from .options import CommandError
 
 ALL = "all"
 

@@ -20,11 +20,19 @@ from ..schedules.schedule import UniformSchedule
 from ..settings import CacheSettings
 from ..tuning.calibrate_places import BUDGET, LEAST_STEPS, calibrate_places
 from ..tuning.importance import calibrate
-from .checks import CommandError, Help, check_writable, device_named, model_and_names, number_in, predictor_for, whole_number
-from .run_options import add_run_arguments, runs_of
-from .sigma_options import sigma_schedule_of
-
-EULER = {"ddim": "euler"}   # a calibration's name for the sampler, where it is not the solver's
+from .options import (
+    CommandError,
+    Help,
+    add_run_arguments,
+    check_writable,
+    device_named,
+    model_and_names,
+    number_in,
+    predictor_for,
+    runs_of,
+    sigma_schedule_of,
+    whole_number,
+)
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -72,10 +80,10 @@ def _places(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None,
     settings, samples = CacheSettings(order=args.order), args.samples or 8
     run = runs_of(args, model, names, samples)(args.seed)
     record, found = calibrate_places(
-        run, settings, corrected=args.solver in EULER, counts=counts, budget=args.budget, told=lambda line: tqdm.write(line, file=sys.stderr),
+        run, settings, counts=counts, budget=args.budget, log=lambda line: tqdm.write(line, file=sys.stderr),
     )
     calibration = PlaceCalibration(
-        fingerprint=fingerprint_of("DiT", model.blocks), sampler=EULER.get(args.solver, args.solver), cfg=args.cfg, taus=record.taus,
+        fingerprint=fingerprint_of("DiT", model.blocks), sampler="euler" if run.euler else args.solver, cfg=args.cfg, taus=record.taus,
         places=found.places, decided=found.decided,
         notes={
             "model": Path(args.model).name, "schedule": f"{args.steps} steps on {sigma_schedule_of(args, args.steps)}", "order": str(args.order),

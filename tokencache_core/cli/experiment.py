@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from ..bench.ours import OURS
 from ..bench.shape import parse_shape, random_dit
 from ..dit.model import DiT
 from ..dit.quantised import VARIANTS, compressed
@@ -23,16 +22,28 @@ from ..experiments import quantisation as quantisation_table
 from ..experiments import robustness, settings_sweep, training_sweep
 from ..experiments.robustness import CONDITIONS, USUAL, compare
 from ..predictor.trained_parts import TrainedParts
-from ..redundancy.chart import draw_redundancy
+from ..redundancy.chart import draw_redundancy_chart
 from ..redundancy.measure import measure_redundancy
 from ..runs.run import HELD_OUT_SEEDS
 from ..sampling.noise_schedule import TRAIN_STEPS
-from ..settings import SHARES, CacheSettings
+from ..settings import DEFAULTS, SHARES, CacheSettings
 from . import generality as cli_generality
-from .checks import CommandError, Help, check_writable, device_named, model_and_names, number_in, predictor_for, whole_number
-from .run_options import add_run_arguments, runs_of
-from .sigma_options import add_sigma_arguments, sigma_schedule_of
-from .training_options import add_plan_arguments, plan_of
+from .options import (
+    CommandError,
+    Help,
+    add_plan_arguments,
+    add_run_arguments,
+    add_sigma_arguments,
+    check_writable,
+    device_named,
+    model_and_names,
+    number_in,
+    plan_of,
+    predictor_for,
+    runs_of,
+    sigma_schedule_of,
+    whole_number,
+)
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -137,12 +148,12 @@ def _redundancy(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | N
             f"| {int(part[0]) + 1} to {int(part[-1]) + 1} | {similarity.min():.4f} | {similarity.max():.4f} "
             f"| {change.min():.3f} | {change.max():.3f} |"
         )
-    draw_redundancy(args.out, found, f"{Path(args.model).name}, {args.steps} steps of {args.solver} on {sigma_schedule_of(args, args.steps)}, guidance {args.cfg:g}")
+    draw_redundancy_chart(args.out, found, f"{Path(args.model).name}, {args.steps} steps of {args.solver} on {sigma_schedule_of(args, args.steps)}, guidance {args.cfg:g}")
     print(f"wrote {args.out}")
 
 
 def _robustness(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None) -> None:
-    settings, learned = _of_predictor(args, model, OURS)
+    settings, learned = _of_predictor(args, model, DEFAULTS)
     schedule = sigma_schedule_of(args, max(condition.steps for condition in CONDITIONS))
     conditions = [replace(condition, schedule=schedule) for condition in CONDITIONS]
     found = compare(model, _held_out_labels(args, model, names), HELD_OUT_SEEDS, settings, args.i_step_share, conditions, learned)
@@ -151,7 +162,7 @@ def _robustness(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | N
 
 
 def _settings(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None) -> None:
-    settings, learned = _of_predictor(args, model, replace(OURS, shares=args.shares))
+    settings, learned = _of_predictor(args, model, replace(DEFAULTS, shares=args.shares))
     setting, values = args.vary
     tried = [(value, each, learned) for value, each in settings_sweep.variants(setting, values, settings).items()]
     _print_sweep(args, model, names, setting, tried)
@@ -177,7 +188,7 @@ def _quantisation(args: argparse.Namespace, model: DiT, names: tuple[str, ...] |
     plain = model if args.dtype == "fp32" else compressed(model, args.dtype)
     variants = [variant for variant in args.variants.split(",") if variant != args.dtype]
     steps = args.steps or (50 if args.shape is None else 6)
-    settings, learned = _of_predictor(args, plain, OURS)
+    settings, learned = _of_predictor(args, plain, DEFAULTS)
     with tqdm(total=quantisation_table.runs_per_table(variants), unit="run") as bar:
         pairs = quantisation_table.measure(
             plain, variants, _held_out_labels(args, plain, names), HELD_OUT_SEEDS, steps=steps,

@@ -11,12 +11,12 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ..bench.output import write_json
 from ..experiments.generality import GeneralityCondition, GeneralityOutcome, conditions, measure, summary, table
-from ..files.whole_file import whole_file
 from ..sampling.noise_schedule import TRAIN_STEPS
 from ..sampling.samplers import SOLVERS
 from ..sampling.sigma_schedule import SigmaSchedule
-from .checks import CommandError, Help, check_writable, device_named, model_and_names, whole_number
+from .options import CommandError, Help, check_writable, device_named, model_and_names, whole_number
 
 LISTS = {   # option -> default
     "schedules": "ddpm,flow:1,flow:3,flow:6,karras", "steps": "8,12,20,28,50", "solvers": ",".join(SOLVERS), "guidance": "1.5,4,7", "shares": "1/2,1/3,1/4",
@@ -58,8 +58,7 @@ def run(args: argparse.Namespace) -> None:
             found.append(measure(models[name], name, condition, samples=args.samples, tries=args.tries))
         except ValueError as error:
             raise CommandError(f"{condition}: {error}") from None
-        with whole_file(args.json) as part:
-            part.write_text(json.dumps([each.as_json() for each in found], indent=1) + "\n")
+        write_json(args.json, [each.as_json() for each in found])
     text = "\n".join([*table(found), "", *summary(found)])
     print(text)
     if args.page is not None:

@@ -10,7 +10,7 @@ from ..dit.checkpoint import ModelFileError, read_dit
 from ..dit.class_labels import class_names
 from ..predictor.file import PredictorFileError, holds_predictor, read_trained_cache
 from ..predictor.trained_cache import TrainedCache
-from .checks import CommandError
+from .options import CommandError
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:

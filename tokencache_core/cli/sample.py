@@ -28,17 +28,18 @@ from ..schedules.automatic import AutomaticSchedule
 from ..schedules.choices import parse_steps
 from ..schedules.schedule import CountSchedule, ErrorBoundSchedule, ExplicitSchedule, Schedule, SpeedupSchedule, UniformSchedule
 from ..settings import CONTEXTS, MAX_REACH, SCORES, SHARES, CacheSettings
-from .checks import (
+from .options import (
     CommandError,
     Help,
+    add_sigma_arguments,
     check_writable,
     device_named,
     model_and_names,
     number_in,
     predictor_for,
+    sigma_schedule_of,
     whole_number,
 )
-from .sigma_options import add_sigma_arguments, sigma_schedule_of
 
 MOST_COLUMNS = 10
 
@@ -159,7 +160,7 @@ def run(args: argparse.Namespace) -> None:
     device = device_named(args.device)
     model, names = model_and_names(args.model, device)
     config = model.config
-    is_pixels = config.in_channels == 3
+    is_pixels = model.is_pixels
     if args.out.suffix == ".png" and not is_pixels:
         raise CommandError(
             f"--out {args.out}: this model makes {config.in_channels}-channel latents, not pictures; name a .safetensors"
@@ -169,7 +170,7 @@ def run(args: argparse.Namespace) -> None:
             f"--last-blocks {args.last_blocks}: the model has only {config.depth} blocks; take at most as many"
         )
     labels = _labels(args, config.num_classes, names).to(device)
-    shape = (len(labels), config.in_channels, config.input_size, config.input_size)
+    shape = model.noise_shape(len(labels))
     noise = starting_noise(shape, args.seed, sigmas[0]).to(device)
     inputs = {"noise": noise, "sigmas": sigmas, "cfg": args.cfg, "solver": args.solver}
 

@@ -17,12 +17,20 @@ from ..predictor.trained_cache import TrainedCache, kept
 from ..predictor.trained_parts import TrainedParts
 from ..training.checkpoint import TrainingStateError, load_state, save_state
 from ..training.distributed import Processes, launched
-from ..training.outcome import TrainingDiverged
-from ..training.trainer import Training
-from .checks import CommandError, Help, check_writable, device_named, model_and_names, number_in, whole_number
-from .run_options import runs_of
-from .sigma_options import sigma_schedule_of
-from .training_options import add_plan_arguments, plan_of
+from ..training.trainer import Training, TrainingDiverged
+from .options import (
+    CommandError,
+    Help,
+    add_plan_arguments,
+    check_writable,
+    device_named,
+    model_and_names,
+    number_in,
+    plan_of,
+    runs_of,
+    sigma_schedule_of,
+    whole_number,
+)
 
 SAVE_EVERY = 60.0  # seconds
 
@@ -70,8 +78,7 @@ def _train_and_save(args: argparse.Namespace, state: Path, device: torch.device,
             load_state(training, state)
         _say(processes, f"held-out drift of the plain cache: {training.held_out(TrainedParts()):.4g}")
         _train(training, args, state, processes)
-        config = model.config
-        latent = (args.batch, config.in_channels, config.input_size, config.input_size)
+        latent = model.noise_shape(args.batch)
         notes = {"steps": args.steps, "cfg": args.cfg, "solver": args.solver, "schedule": sigma_schedule_of(args, args.steps), "seed": args.seed, "batch": args.batch, "latent": latent}
 
         def save(measured: dict[str, str]) -> None:

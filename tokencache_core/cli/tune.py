@@ -15,9 +15,7 @@ from ..files.fingerprint import fingerprint_of
 from ..tuning.preset import SUFFIX, Goal, save_preset
 from ..tuning.search_space import space
 from ..tuning.tuner import GoalOutOfReach, Tuner
-from .checks import CommandError, Help, check_writable, device_named, model_and_names, number_in, whole_number
-from .run_options import add_run_arguments, runs_of
-from .sigma_options import sigma_schedule_of
+from .options import CommandError, Help, add_run_arguments, check_writable, device_named, model_and_names, number_in, runs_of, sigma_schedule_of, whole_number
 
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}"
 
@@ -56,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
         with tqdm(total=1.0, desc=f"tune, at most {args.minutes:g} min", bar_format=BAR) as bar:
             tuner = Tuner(
                 start, goal, space(model.config.depth, args.solver == "ddim"), minutes=args.minutes,
-                is_pixels=model.config.in_channels == 3, told=partial(tqdm.write, file=sys.stderr), progress=lambda share: bar.update(share - bar.n),
+                is_pixels=model.is_pixels, log=partial(tqdm.write, file=sys.stderr), progress=lambda share: bar.update(share - bar.n),
             )
             tuner.tune()
     except GoalOutOfReach as error:

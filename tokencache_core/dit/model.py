@@ -196,6 +196,15 @@ class DiT(nn.Module):
         x = torch.einsum("bhwpqc->bchpwq", x).reshape(-1, channels, height, width)
         return x[:, : self.config.in_channels]
 
+    @property
+    def is_pixels(self) -> bool:
+        """Whether it samples pictures themselves, and not latents of a VAE."""
+        return self.config.in_channels == 3
+
+    def noise_shape(self, batch: int) -> tuple[int, int, int, int]:
+        """(B, C, H, W) of what it samples at the size that it was trained on."""
+        return (batch, self.config.in_channels, self.config.input_size, self.config.input_size)
+
     def forward(
         self, x: Tensor, t: Tensor, y: Tensor, transformer_options: dict | None = None, pos_embed: Tensor | None = None,
     ) -> Tensor:

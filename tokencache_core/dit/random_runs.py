@@ -27,13 +27,12 @@ class DrawnRuns:
         self.sigmas = schedule.sigmas(steps)
 
     def __call__(self, seed: int) -> DiTRun:
-        config, device = self.model.config, self.model.pos_embed.device
+        device = self.model.pos_embed.device
         labels = self.training if seed < HELD_OUT_SEEDS else self.measuring
         rank, processes = self.part
         drawn = torch.randint(len(labels), (processes * self.batch,), generator=torch.Generator().manual_seed(seed))
         drawn = drawn[rank * self.batch : (rank + 1) * self.batch]
-        shape = (self.batch, config.in_channels, config.input_size, config.input_size)
-        noise = starting_noise(shape, (seed * processes + rank) * self.batch, self.sigmas[0])
+        noise = starting_noise(self.model.noise_shape(self.batch), (seed * processes + rank) * self.batch, self.sigmas[0])
         return DiTRun(
             self.model, labels[drawn].to(device), noise=noise.to(device), sigmas=self.sigmas, cfg=self.cfg, solver=self.solver,
         )

@@ -14,7 +14,7 @@ from ..engine.network_call import cached_blocks
 from ..engine.session import Session, open_session
 from ..engine.token_choice import Planner
 from ..sampling.noise_time import noise_time
-from ..sampling.samplers import SOLVERS, Denoise
+from ..sampling.samplers import EULER, SOLVERS, Denoise
 from ..schedules.schedule import Schedule
 from ..settings import CacheSettings
 from .guidance import guided_denoiser
@@ -41,7 +41,7 @@ class DiTRun:
         learned.check([block for block, _ in self.blocks])
         return open_session(
             settings, schedule, sigmas=self.sigmas[:-1].tolist(), tau=noise_time, streams=tuple(spec.stream for _, spec in self.blocks),
-            device=self.noise.device, planner=planner, learned=learned, end=float(self.sigmas[-1]), euler=self.solver == "ddim",
+            device=self.noise.device, planner=planner, learned=learned, end=float(self.sigmas[-1]), euler=self.euler,
             latent=self.latent,
         )
 
@@ -55,6 +55,10 @@ class DiTRun:
                 yield
             finally:
                 self.options.clear()
+
+    @property
+    def euler(self) -> bool:
+        return self.solver == EULER
 
     def sample(self, around: Callable[[Denoise], Denoise] = lambda denoise: denoise) -> Tensor:
         """The samples (B, C, H, W), with `around(denoise)` in place of the plain denoiser."""

@@ -9,7 +9,6 @@ from statistics import median
 
 from torch import Tensor
 
-from ..bench.ours import OURS
 from ..dit.model import DiT
 from ..dit.sampling import cached_sample, sample
 from ..engine.record import Report
@@ -17,13 +16,13 @@ from ..likeness.metrics import capped_psnr
 from ..sampling.noise_schedule import simple_sigmas
 from ..sampling.samplers import starting_noise
 from ..schedules.schedule import CountSchedule, ExplicitSchedule
-from ..settings import CacheSettings
+from ..settings import DEFAULTS, CacheSettings
 
 ROUNDS, STEPS, I_STEPS = 3, 5, (0, 1)   # of the runs whose P-steps are timed: a line goes through two I-steps
 
 
 @dataclass(frozen=True)
-class Row:
+class ContextRow:
     """One share and choice of tokens, by context. settings: under the first.
 
     gain_db, gain_error: how much more than the first context's, the mean over samples and its standard error. p_step_seconds: medians of
@@ -42,17 +41,17 @@ class Row:
 def combinations(ratios: Iterable[float], scores: Iterable[str], orders: Iterable[int]) -> list[CacheSettings]:
     """All of them, with tokens computed in every block; ValueError for what is no setting."""
     return [
-        replace(OURS, cache_ratio=ratio, shares="uniform", score=score, order=order) for ratio, score, order in product(ratios, scores, orders)
+        replace(DEFAULTS, cache_ratio=ratio, shares="uniform", score=score, order=order) for ratio, score, order in product(ratios, scores, orders)
     ]
 
 
 def compare(
     model: DiT, labels: Tensor, seed: int, tried: Iterable[CacheSettings], contexts: tuple[str, ...], steps: int, i_steps: int,
-) -> Iterator[Row]:
+) -> Iterator[ContextRow]:
     """Each of the settings under each of `contexts`; `i_steps` of `steps` DDIM steps at guidance 4, samples of `labels` (B,), two or more."""
     tried = [{context: replace(settings, context=context) for context in contexts} for settings in tried]
-    config, sigmas, is_pixels = model.config, simple_sigmas(steps), model.config.in_channels == 3
-    noise = starting_noise((len(labels), config.in_channels, config.input_size, config.input_size), seed, sigmas[0]).to(labels.device)
+    sigmas, is_pixels = simple_sigmas(steps), model.is_pixels
+    noise = starting_noise(model.noise_shape(len(labels)), seed, sigmas[0]).to(labels.device)
     full = sample(model, labels, noise=noise, sigmas=sigmas)
 
     def cached(settings: CacheSettings) -> tuple[Tensor, Report]:
@@ -63,7 +62,7 @@ def compare(
         found = {context: cached(settings) for context, settings in by_context.items()}
         first, report = found[contexts[0]]
         gains = {context: psnr - first for context, (psnr, _) in found.items()}
-        yield Row(
+        yield ContextRow(
             by_context[contexts[0]], report.compute, {context: psnr.mean().item() for context, (psnr, _) in found.items()},
             {context: gain.mean().item() for context, gain in gains.items()},
             {context: gain.std().item() / len(gain) ** 0.5 for context, gain in gains.items()},
@@ -83,7 +82,7 @@ def _p_step_seconds(model: DiT, labels: Tensor, noise: Tensor, by_context: dict[
     return {context: median(seconds) for context, seconds in seen.items()}
 
 
-def table(rows: Iterable[Row], contexts: tuple[str, ...]) -> Iterator[str]:
+def table(rows: Iterable[ContextRow], contexts: tuple[str, ...]) -> Iterator[str]:
     """Lines of Markdown; every context but the first beside the first."""
     first, *others = contexts
     yield "| r | tokens by | order | compute | " + " | ".join((first, *(f"{other} | gain | P-step, times | memory, times" for other in others))) + " |"

@@ -25,13 +25,11 @@ from ..sampling.sigma_schedule import SigmaSchedule
 from ..schedules.known_models import known_places
 from ..schedules.place_climb import Places
 from ..schedules.schedule import ExplicitSchedule, UniformSchedule
-from ..settings import CacheSettings
+from ..settings import DEFAULTS, CacheSettings
 from ..tuning.calibrate_places import calibrate_places
 from ..tuning.place_search import PlaceSearch
 
-OURS = CacheSettings()
 TAYLORSEER = CacheSettings(order=2, corrector=0.0, reach=1.0)
-EULER = "ddim"      # the solver whose errors the corrector knows
 
 
 @dataclass(frozen=True)
@@ -104,18 +102,18 @@ def measure(model: DiT, name: str, condition: GeneralityCondition, *, samples: i
         return DrawnRuns(model, training, measuring, **how)(seed)
 
     seen, kept = run(0), run(HELD_OUT_SEEDS)
-    is_pixels = model.config.in_channels == 3
+    is_pixels = model.is_pixels
     full = kept.sample()
 
     def likeness(samples: Tensor) -> float:
         return mean_psnr(samples, full, is_pixels)
 
-    def cached(places: Places, settings: CacheSettings = OURS) -> float:
+    def cached(places: Places, settings: CacheSettings = DEFAULTS) -> float:
         return likeness(sample_cached(kept, settings, ExplicitSchedule(places))[0])
 
     count, taus = condition.count, [kept.noise_time(sigma) for sigma in kept.sigmas[:-1].tolist()]
     default = known_places(count, taus)
-    _, found = calibrate_places(seen, OURS, corrected=condition.solver == EULER, counts=(count,))
+    _, found = calibrate_places(seen, DEFAULTS, counts=(count,))
     searched = _searched(seen, (default, found.places[count]), condition.steps, tries, is_pixels)
     fewer = {solver: likeness(run(HELD_OUT_SEEDS, count, solver).sample()) for solver in SOLVERS}
     taylorseer = UniformSchedule(-(-condition.steps // count), warmup=TAYLORSEER.order + 1).i_steps(taus)
@@ -130,7 +128,7 @@ def _searched(run: DiTRun, starts: Sequence[Places], steps: int, tries: int, is_
     full = run.sample()
 
     def value(places: Places) -> float:
-        return mean_psnr(sample_cached(run, OURS, ExplicitSchedule(places))[0], full, is_pixels)
+        return mean_psnr(sample_cached(run, DEFAULTS, ExplicitSchedule(places))[0], full, is_pixels)
 
     values = {places: value(places) for places in starts}
     best = max(values, key=values.get)

@@ -54,8 +54,8 @@ def measure(
     learned: TrainedParts = TrainedParts(), schedule: SigmaSchedule = SigmaSchedule(), on_run: Callable[[], None] = lambda: None,
 ) -> list[Pair]:
     """The plain model first, then each variant (quantised.VARIANTS), on DDIM samples of `labels` (B,) at guidance 4."""
-    config, sigmas = model.config, schedule.sigmas(steps)
-    noise = starting_noise((len(labels), config.in_channels, config.input_size, config.input_size), seed, sigmas[0]).to(labels.device)
+    sigmas = schedule.sigmas(steps)
+    noise = starting_noise(model.noise_shape(len(labels)), seed, sigmas[0]).to(labels.device)
     models = {PLAIN: model} | {variant: compressed(model, variant) for variant in variants}
 
     def whole(model: DiT) -> tuple[Tensor, float]:
@@ -78,7 +78,7 @@ def measure(
     for each in models.values():   # first calls are slow
         sample(each, labels, noise=noise, sigmas=schedule.sigmas(2))
     found = measure_interleaved(candidates, ROUNDS, synchronize=synchronize, before=lambda candidate: on_run())
-    pair = partial(_pair, plain=found[0], is_pixels=config.in_channels == 3)
+    pair = partial(_pair, plain=found[0], is_pixels=model.is_pixels)
     return [pair(name, each, *found[2 * i : 2 * i + 2]) for i, (name, each) in enumerate(models.items())]
 
 

@@ -42,7 +42,7 @@ CONDITIONS = (
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ConditionOutcome:
     """dB against the full run under the same condition; speed-up by the clock, one run each."""
 
     condition: Condition
@@ -55,11 +55,11 @@ class Outcome:
 def compare(
     model: DiT, labels: Tensor, seed: int, settings: CacheSettings, share: float, conditions: Iterable[Condition],
     learned: TrainedParts = TrainedParts(),
-) -> Iterator[Outcome]:
+) -> Iterator[ConditionOutcome]:
     """share: of the steps that are I-steps; the run to compare with takes so many whole steps of the same solver."""
     if not 0 < share < 1:
         raise ValueError(f"the share of I-steps lies between 0 and 1, not {share:g}")
-    config, is_pixels = model.config, model.config.in_channels == 3
+    config, is_pixels = model.config, model.is_pixels
     for condition in conditions:
         side = round(config.input_size * condition.scale / config.patch_size) * config.patch_size
         sigmas, count = condition.schedule.sigmas(condition.steps), max(2, round(share * condition.steps))
@@ -71,10 +71,10 @@ def compare(
             lambda: cached_sample(model, labels, sigmas=sigmas, settings=settings, schedule=schedule, learned=learned, **how)
         )
         fewer = sample(model, labels, sigmas=condition.schedule.sigmas(count), **how)
-        yield Outcome(condition, count, full_seconds / seconds, mean_psnr(cached, full, is_pixels), mean_psnr(fewer, full, is_pixels))
+        yield ConditionOutcome(condition, count, full_seconds / seconds, mean_psnr(cached, full, is_pixels), mean_psnr(fewer, full, is_pixels))
 
 
-def table(outcomes: Iterable[Outcome]) -> Iterator[str]:
+def table(outcomes: Iterable[ConditionOutcome]) -> Iterator[str]:
     """Lines of Markdown."""
     yield "| run | I-steps | speed-up | cached | as many whole steps |"
     yield "|---|---|---|---|---|"

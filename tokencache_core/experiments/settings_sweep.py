@@ -8,7 +8,6 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from ..bench.ours import OURS
 from ..bench.rows import mean_psnr
 from ..dit.model import DiT
 from ..dit.sampling import cached_sample, sample
@@ -17,14 +16,14 @@ from ..predictor.trained_parts import TrainedParts
 from ..sampling.samplers import starting_noise
 from ..sampling.sigma_schedule import SigmaSchedule
 from ..schedules.schedule import CountSchedule
-from ..settings import CacheSettings
+from ..settings import DEFAULTS, CacheSettings
 from .robustness import USUAL
 
 Choices = TypeVar("Choices")
 
 
 @dataclass(frozen=True)
-class Row:
+class SweepRow:
     """One value. compute: share of the block-tokens. speedup: by the clock, one run each. dB against the full run."""
 
     value: str
@@ -60,28 +59,28 @@ PARSED = {bool: _yes_or_no, int: int, float: float, str: str}
 def sweep(
     model: DiT, labels: Tensor, seed: int, tried: Iterable[tuple[str, CacheSettings, TrainedParts]], i_steps: int,
     schedule: SigmaSchedule = SigmaSchedule(),
-) -> Iterator[Row]:
+) -> Iterator[SweepRow]:
     """Each of the settings with so many of 50 DDIM steps as I-steps, on samples of `labels` (B,) at guidance 4."""
-    config, steps = model.config, USUAL.steps
+    steps = USUAL.steps
     sigmas = schedule.sigmas(steps)
-    noise = starting_noise((len(labels), config.in_channels, config.input_size, config.input_size), seed, sigmas[0]).to(labels.device)
+    noise = starting_noise(model.noise_shape(len(labels)), seed, sigmas[0]).to(labels.device)
 
     def cached(settings: CacheSettings, count: int, learned: TrainedParts = TrainedParts()) -> tuple[float, float, float]:
         (samples, report), seconds = timed(
             lambda: cached_sample(model, labels, noise=noise, sigmas=sigmas, settings=settings, schedule=CountSchedule(count), learned=learned)
         )
-        return report.compute, seconds, mean_psnr(samples, full, config.in_channels == 3)
+        return report.compute, seconds, mean_psnr(samples, full, model.is_pixels)
 
     sample(model, labels, noise=noise, sigmas=schedule.sigmas(2))   # first calls are slow
     full, full_seconds = timed(lambda: sample(model, labels, noise=noise, sigmas=sigmas))
     for value, settings, learned in tried:
         compute, seconds, db = cached(settings, i_steps, learned)
         count = max(2, min(steps, int(seconds / full_seconds * steps)))
-        _, other_seconds, other_db = cached(OURS, count)
-        yield Row(value, compute, full_seconds / seconds, db, count, full_seconds / other_seconds, other_db)
+        _, other_seconds, other_db = cached(DEFAULTS, count)
+        yield SweepRow(value, compute, full_seconds / seconds, db, count, full_seconds / other_seconds, other_db)
 
 
-def table(setting: str, rows: Iterable[Row]) -> Iterator[str]:
+def table(setting: str, rows: Iterable[SweepRow]) -> Iterator[str]:
     """Lines of Markdown."""
     yield f"| {setting} | compute | speed-up | PSNR | more I-steps instead | speed-up | PSNR |"
     yield "|---|---|---|---|---|---|---|"

@@ -9,9 +9,8 @@ from ..dit.model import DiT
 from ..predictor.trained_parts import TrainedParts
 from ..runs.run import Run
 from ..settings import CacheSettings
-from ..training.outcome import TrainingDiverged
 from ..training.plan import TrainingPlan
-from ..training.trainer import Training
+from ..training.trainer import Training, TrainingDiverged
 from .settings_sweep import variants
 
 ITERATIONS = "iterations"

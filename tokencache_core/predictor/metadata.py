@@ -15,7 +15,7 @@ from ..files.fingerprint import read_fingerprint
 from ..files.json_format import NewerFormatError
 from ..files.strict_json import Record
 from ..settings import CacheSettings
-from .trained_cache import Calibration, TrainedCache, TrainingPoint
+from .trained_cache import ImportanceCurve, TrainedCache, TrainingPoint
 
 VERSION = 1
 MAX_DIMENSIONS = 8
@@ -101,11 +101,11 @@ def read_settings(value: Any) -> CacheSettings:
     return CacheSettings(**BEFORE | {key: read[type(default)](key) for key, default in defaults.items() if key in record})
 
 
-def _calibration(value: Any) -> Calibration | None:
+def _calibration(value: Any) -> ImportanceCurve | None:
     if value is None:
         return None
     record = Record(value, "calibration", ("taus", "importance", "samples"))
-    return Calibration(record.numbers("taus"), record.numbers("importance"), record.whole("samples", 1))
+    return ImportanceCurve(record.numbers("taus"), record.numbers("importance"), record.whole("samples", 1))
 
 
 def _training_point(value: Any) -> TrainingPoint:

@@ -42,7 +42,7 @@ class PredictorWeights:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class ImportanceCurve:
     """How important it is to compute everything at a time; I-steps go to equal percentiles of its cumulative sum.
 
     taus: times in [0, 1]. importance: at each of them, 0 or more in any unit. samples: how many it is the mean of.
@@ -108,7 +108,7 @@ class TrainedCache:
     predictor: PredictorWeights | None = None
     repair: LoraRepair | None = None
     forecasts: Mapping[tuple[int, int], LearnedForecast] = field(default_factory=dict)
-    calibration: Calibration | None = None
+    calibration: ImportanceCurve | None = None
     log: tuple[TrainingPoint, ...] = ()
     notes: Mapping[str, str] = field(default_factory=dict)
 

@@ -11,7 +11,7 @@ from .measure import Redundancy
 MAPS = 8
 
 
-def draw_redundancy(file: Path, found: Redundancy, title: str) -> None:
+def draw_redundancy_chart(file: Path, found: Redundancy, title: str) -> None:
     from matplotlib.figure import Figure  # an extra of the experiments: nothing else needs it
 
     figure = Figure(figsize=(11, 7), dpi=120, layout="constrained")

@@ -75,8 +75,8 @@ class Redundancy:
     end: Tensor
 
 
-def measure_redundancy(run: Run, told: Callable[[int], None] = lambda evaluations: None) -> Redundancy:
-    """Sample `run` whole and compare every step's updates with those of the step before. told: after each evaluation, of how many so far."""
+def measure_redundancy(run: Run, on_progress: Callable[[int], None] = lambda evaluations: None) -> Redundancy:
+    """Sample `run` whole and compare every step's updates with those of the step before. on_progress: called after each evaluation, of how many so far."""
     steps = len(run.sigmas) - 1
     if steps < 2:
         raise ValueError(f"{steps} step has none before it to compare with: take at least 2")
@@ -97,7 +97,7 @@ def measure_redundancy(run: Run, told: Callable[[int], None] = lambda evaluation
                 groups = groups or groups_of(len(change), MAP_BYTES // (change[0].numel() * (steps - 1)))
                 maps = torch.stack([change[first : last + 1].mean(dim=0) for first, last in groups])
                 compared.append((len(session.log.evaluations) - 1, evaluation.tau, similarity, change.mean(dim=(1, 2)), maps))
-            told(len(session.log.evaluations))
+            on_progress(len(session.log.evaluations))
             return clean
         return watched
 

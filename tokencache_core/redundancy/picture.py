@@ -15,7 +15,7 @@ WIDTH, PANEL, LEFT, RIGHT, TOP, BELOW = 900, 200, 70, 130, 34, 40    # pixels; o
 TOKENS, SECONDS, INK = "#0072b2", "#d55e00", "#202020"              # blue and vermilion, told apart by every kind of sight
 
 
-def redundancy_chart(found: Redundancy) -> Tensor:
+def redundancy_picture(found: Redundancy) -> Tensor:
     """(1, H, W, 3) in [0, 1]."""
     picture = Image.new("RGB", (WIDTH, 3 * (TOP + PANEL + BELOW)), "white")
     draw = ImageDraw.Draw(picture)

@@ -26,6 +26,9 @@ class Run(Protocol):
     sigmas: Tensor   # (steps + 1,), the last one 0
     images: int      # samples in its batch
 
+    @property
+    def euler(self) -> bool: ...     # its sampler is Euler's method, whose P-steps the corrector can correct
+
     def open_session(
         self, settings: CacheSettings, schedule: Schedule, *, planner: Planner | None = None, learned: LearnedParts = NOTHING_LEARNED,
     ) -> Session: ...

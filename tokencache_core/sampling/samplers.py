@@ -49,8 +49,9 @@ def sample_res_multistep(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
     return x
 
 
+EULER = "ddim"      # of the solvers, the one that is Euler's method
 SOLVERS: dict[str, Callable[[Denoise, Tensor, Tensor], Tensor]] = {
-    "ddim": sample_ddim, "dpmpp_2m": sample_dpmpp_2m, "res_multistep": sample_res_multistep,
+    EULER: sample_ddim, "dpmpp_2m": sample_dpmpp_2m, "res_multistep": sample_res_multistep,
 }
 
 

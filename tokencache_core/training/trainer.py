@@ -29,7 +29,6 @@ from ..runs.run import HELD_OUT_SEEDS, PlainRun, Run, sample_plain
 from .activation_checkpointing import checkpointed
 from .distributed import Processes
 from .lora_adapters import Adapters
-from .outcome import Outcome, TrainingDiverged
 from .plan import TrainingPlan
 from .relaxed_choice import RelaxedPlanner
 from .reused_spans import reused_spans
@@ -47,6 +46,24 @@ class Best:
     held_out: float
     weights: tuple[Tensor, ...]
     shares: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class TrainingOutcome:
+    """Of a training, on the held-out run: how far it strays with and without what was learned, and the speed-up by the clock."""
+
+    drift: float
+    without: float
+    speedup: float
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """For the file."""
+        return {"held_out_drift": f"{self.drift:.4g}", "held_out_drift_untrained": f"{self.without:.4g}", "held_out_speedup": f"{self.speedup:.2f}"}
+
+
+class TrainingDiverged(ArithmeticError):
+    """The drift is no longer a number; the averaged weights are those of the last whole iteration."""
 
 
 class Training:
@@ -147,7 +164,7 @@ class Training:
             (drift,) = self._mean(drifts)
         return drift
 
-    def finish(self) -> Outcome:
+    def finish(self) -> TrainingOutcome:
         """Measure the last weights, too, which may be the best, and what has come of it. To resume exactly, save the state before."""
         if self.log and self.log[-1].held_out is None:
             self.log[-1] = replace(self.log[-1], held_out=self._measure())
@@ -156,7 +173,7 @@ class Training:
         run, _ = self.held_out_run
         with self._mixed_precision():
             _, plain_seconds = timed(lambda: sample_plain(run))
-        return Outcome(drift, without, plain_seconds / cached_seconds)
+        return TrainingOutcome(drift, without, plain_seconds / cached_seconds)
 
     def _measure(self) -> float:
         held_out = self.held_out(self._learned(self.average, self.shares))

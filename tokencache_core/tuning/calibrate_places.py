@@ -50,12 +50,12 @@ class FoundPlaces:
 
 
 def calibrate_places(
-    run: Run, settings: CacheSettings, *, corrected: bool, counts: Sequence[int] = (), budget: float = BUDGET,
-    told: Callable[[str], None] = lambda line: None,
+    run: Run, settings: CacheSettings, *, counts: Sequence[int] = (), budget: float = BUDGET,
+    log: Callable[[str], None] = lambda line: None,
 ) -> tuple[RunRecord, FoundPlaces]:
     """Sample `run` whole, and cached as long as the budget lasts.
 
-    corrected: whether its sampler is one that the settings' corrector knows. counts: numbers of I-steps for which real runs decide, the first ones
+    counts: numbers of I-steps for which real runs decide, the first ones
     first; none: SHARES of the steps. ValueError for a run of fewer than LEAST_STEPS steps, or more
     than MOST_STEPS.
     """
@@ -69,9 +69,9 @@ def calibrate_places(
         full, whole_seconds = timed(lambda: run.sample(recorder.around))
     record = recorder.record(run.noise_time)
     counts = counts or tuple(dict.fromkeys(min(steps - 1, max(2, round(share * steps))) for share in SHARES))
-    trials, simulator = PlaceTrials(run, settings, full, told), simulator_beside_known(record, settings, corrected)
+    trials, simulator = PlaceTrials(run, settings, full, log), simulator_beside_known(record, settings, run.euler)
     started = time.perf_counter()
-    found = ways(record, settings, corrected)
+    found = ways(record, settings, run.euler)
     winners: dict[int, str] = {}
     places: dict[int, Places] = {}
     for number, count in enumerate(counts):

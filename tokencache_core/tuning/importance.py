@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from ..predictor.trained_cache import Calibration
+from ..predictor.trained_cache import ImportanceCurve
 from ..runs.run import Run
 from ..sampling.polynomial import lagrange_weights
 from ..sampling.samplers import Denoise
@@ -27,7 +27,7 @@ def variance_exploding(sigma: float) -> float:
 
 def calibrate(
     runs: Iterable[Run], tau: Callable[[float], float], order: int, scale: Callable[[float], float] = variance_exploding,
-) -> Calibration:
+) -> ImportanceCurve:
     """Sample `runs` whole; importance at each of their steps, for forecasts of `order`.
 
     scale: the size of x in the units in which errors are compared, from sigma; 1 where the model's own x keeps its size (flow matching). The first order + 1 steps have nothing to be forecast from and take the importance of the next.
@@ -43,7 +43,7 @@ def calibrate(
     taus = tuple(tau(sigma) for sigma in run.sigmas[:-1].tolist())
     root = (total / samples).sqrt() ** (1 / (order + 1))
     importance = torch.cat([root[:1].expand(order + 1), root])
-    return Calibration(taus, tuple(importance.tolist()), samples)
+    return ImportanceCurve(taus, tuple(importance.tolist()), samples)
 
 
 def _forecast_errors(run: Run, tau: Callable[[float], float], order: int, scale: Callable[[float], float]) -> Tensor:

@@ -19,10 +19,10 @@ P_STEP = 0.05           # of a whole step, about
 
 
 class PlaceTrials:
-    """Of one run, whose whole samples are `full` (B, ...). told: takes a line for the user, after each."""
+    """Of one run, whose whole samples are `full` (B, ...). log: takes a line for the user, after each."""
 
-    def __init__(self, run: Run, settings: CacheSettings, full: Tensor, told: Callable[[str], None]) -> None:
-        self.run, self.settings, self.full, self.told = run, settings, full, told
+    def __init__(self, run: Run, settings: CacheSettings, full: Tensor, log: Callable[[str], None]) -> None:
+        self.run, self.settings, self.full, self.log = run, settings, full, log
         self.steps = len(run.sigmas) - 1
         self.decided: dict[Places, float] = {}      # PSNR in dB of each that was tried
         self.spent = 0.0                            # computation, in whole runs
@@ -58,5 +58,5 @@ class PlaceTrials:
         (samples, _), seconds = timed(lambda: sample_cached(self.run, self.settings, ExplicitSchedule(places)))
         self.decided[places] = float(Likeness.of(samples, self.full, is_pixels=False).db.mean())
         self.spent, self.seconds = self.spent + cost, self.seconds + seconds
-        self.told(f"I-steps {', '.join(map(str, places))}: {self.decided[places]:.1f} dB")
+        self.log(f"I-steps {', '.join(map(str, places))}: {self.decided[places]:.1f} dB")
         return True

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from ..engine.allocation import compute_share
 from ..schedules.known_models import known_places
-from ..settings import CacheSettings
+from ..settings import DEFAULTS, CacheSettings
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Choice:
         return known_places(count, taus, self.warmup)
 
 
-OURS = Choice("forecast of order 2 with corrector", CacheSettings(cache_ratio=1.0, order=2))
-_PLAIN = replace(OURS.settings, corrector=0.0, reach=1.0)
+DEFAULT_CHOICE = Choice("forecast of order 2 with corrector", DEFAULTS)
+_PLAIN = replace(DEFAULT_CHOICE.settings, corrector=0.0, reach=1.0)
 CORNERS = (
     Choice("forecast of order 2 (TaylorSeer)", _PLAIN, warmup=3),
     Choice("forecast of order 1 (TaylorSeer)", replace(_PLAIN, order=1), warmup=2),
@@ -39,7 +39,7 @@ CORNERS = (
 
 def space(n_blocks: int, corrects: bool) -> tuple[Choice, ...]:
     """All choices for a model of so many blocks, the most promising first. corrects: the run's sampler can take back errors."""
-    ours = OURS.settings
+    ours = DEFAULT_CHOICE.settings
     named = {
         "corrector 0.15": replace(ours, corrector=0.15), "corrector 0.45": replace(ours, corrector=0.45),
         "order 1, corrector 0.45": replace(ours, order=1, corrector=0.45),
@@ -56,4 +56,4 @@ def space(n_blocks: int, corrects: bool) -> tuple[Choice, ...]:
     }
     two_first = Choice("two whole steps first", ours, warmup=2)
     others = (Choice(name, settings, p_step=compute_share(settings, n_blocks)) for name, settings in named.items())
-    return (OURS, *CORNERS, two_first, *others)
+    return (DEFAULT_CHOICE, *CORNERS, two_first, *others)

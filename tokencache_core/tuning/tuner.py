@@ -44,18 +44,18 @@ class GoalOutOfReach(ValueError):
 class Tuner:
     """start: from a seed to a run of one batch; seeds from HELD_OUT_SEEDS on are for measuring alone. is_pixels: samples are pictures.
 
-    told: takes a line for the user. progress: takes the share of `minutes` that is gone; what it raises stops the tuning, and
+    log: takes a line for the user. progress: takes the share of `minutes` that is gone; what it raises stops the tuning, and
     `preset` is of what has been found until then.
     """
 
     def __init__(
         self, start: Callable[[int], Run], goal: Goal, choices: Sequence[Choice], *, minutes: float, is_pixels: bool,
-        told: Callable[[str], None] = lambda line: None, progress: Callable[[float], None] = lambda share: None,
+        log: Callable[[str], None] = lambda line: None, progress: Callable[[float], None] = lambda share: None,
     ) -> None:
         if goal.kind == "ssim" and not is_pixels:
             raise ValueError("SSIM is of pictures, and this model samples latents: give the floor as PSNR")
         self.start, self.goal, self.choices, self.minutes, self.is_pixels = start, goal, choices, minutes, is_pixels
-        self.told, self.progress = told, progress
+        self.log, self.progress = log, progress
         self.started = time.monotonic()
         self.run = start(0)
         self.taus = tuple(self.run.noise_time(sigma) for sigma in self.run.sigmas[:-1].tolist())
@@ -73,20 +73,20 @@ class Tuner:
         recorder = RunRecorder(self.run.sigmas.tolist())
         self.full, self.full_seconds = timed(lambda: _plain(self.run, recorder.around))
         self.record = recorder.record(self.run.noise_time) if recorder.complete else None
-        self.told(f"full run: {self.full_seconds:.2f} s")
+        self.log(f"full run: {self.full_seconds:.2f} s")
         for choice in self.choices:
             if not self._has_time_for(self.full_seconds / (self.best.speedup() if self.best else 1.5)):
-                self.told(f"the time is over before '{choice.name}' could be tried")
+                self.log(f"the time is over before '{choice.name}' could be tried")
                 break
             try:
                 self._search(choice)
             except torch.OutOfMemoryError:
-                self.told(f"{choice.name}: not enough memory")
+                self.log(f"{choice.name}: not enough memory")
         if self.best is None:
             raise GoalOutOfReach(self._why())
-        self.told(f"best: {self.best.choice.name}, {self.best.count} I-steps; looking for better places for them")
+        self.log(f"best: {self.best.choice.name}, {self.best.count} I-steps; looking for better places for them")
         self._place()
-        self.told(f"best: {self.best.choice.name}, I-steps {', '.join(map(str, self.best.i_steps))}; measuring it on other samples")
+        self.log(f"best: {self.best.choice.name}, I-steps {', '.join(map(str, self.best.i_steps))}; measuring it on other samples")
         self.measured = self._held_out(self.best)
 
     def preset(self, fingerprint: Fingerprint, notes: Mapping[str, str]) -> Preset | None:
@@ -110,7 +110,7 @@ class Tuner:
         count = self.tried[0].as_if(choice).fitting(self.goal.value) if self.tried else max(1, round(self.steps / self.goal.value))
         for _ in range(3):      # the first count is a guess: by another choice's times, or by none at all
             if count == 0:
-                self.told(f"{choice.name}: {self.goal} is out of its reach")
+                self.log(f"{choice.name}: {self.goal} is out of its reach")
                 return
             probe = self._probe(choice, count)
             if probe.speedup() >= FITS * self.goal.value and (self.best is None or _likelier(probe, self.best)):
@@ -177,7 +177,7 @@ class Tuner:
     def _simulated(self) -> Errors | None:
         """Of runs with the best choice's settings; None where the full run could not be recorded."""
         settings = self.best.choice.settings
-        return None if self.record is None else simulator_beside_known(self.record, settings, corrected=True).errors_db
+        return None if self.record is None else simulator_beside_known(self.record, settings, self.run.euler).errors_db
 
     def _climb(self, search: PlaceSearch) -> Iterator[Probe]:
         """The best with its I-steps at other places, each better than the one before, while there is time and trying helps."""
@@ -185,7 +185,7 @@ class Tuner:
         while self._has_time_for(self.full_seconds / best.speedup()) and (places := search.propose()) is not None:
             probe = replace(self._tried(best.choice, places), times=best.times, whole=best.whole)   # where they lie takes no time
             if search.learn(places, self._value(probe)):
-                self.told(f"I-steps {', '.join(map(str, places))}: {probe.result().text()}")
+                self.log(f"I-steps {', '.join(map(str, places))}: {probe.result().text()}")
                 yield probe
 
     def _meets(self, probe: Probe) -> bool:
@@ -200,7 +200,7 @@ class Tuner:
         """With so many I-steps, evenly."""
         probe = self._tried(choice, choice.i_steps(count, self.taus))
         self.tried.append(probe)
-        self.told(f"{choice.name}, {probe.count} I-steps: {probe.result().text()}")
+        self.log(f"{choice.name}, {probe.count} I-steps: {probe.result().text()}")
         return probe
 
     def _tried(self, choice: Choice, i_steps: tuple[int, ...]) -> Probe:

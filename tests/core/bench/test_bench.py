@@ -10,8 +10,8 @@ from bench_rows import row
 from tiny_dit import tiny_dit
 
 from tokencache_core.bench.duels import Quality, duels, quality_at, sweeps
-from tokencache_core.bench.match import Calibration, StepTimes, calibrate
-from tokencache_core.bench.methods import METHODS, MORE_I_STEPS, OURS, RANDOM_TOKENS, Plan, settings_to_calibrate
+from tokencache_core.bench.match import StepSeconds, StepTimes, calibrate
+from tokencache_core.bench.methods import DEFAULTS, METHODS, MORE_I_STEPS, RANDOM_TOKENS, Plan, settings_to_calibrate
 from tokencache_core.bench.rows import Row, match_note, rows_of
 from tokencache_core.bench.shape import VARIANTS, ShapeRow, measure_shape, parse_shape
 from tokencache_core.bench.turns import Candidate, measure_interleaved, planned_seconds
@@ -149,7 +149,7 @@ def plan() -> Plan:
     workload = Workload(tiny_dit(in_channels=3, learn_sigma=False), Protocol(samples=2))
     wanted = settings_to_calibrate(list(METHODS))
     cost = {settings: 0.02 if settings.cache_ratio == 1 else 0.15 for settings in wanted}
-    return Plan(workload, Calibration(1.0, {settings: StepTimes(1.02, cost[settings]) for settings in wanted}))
+    return Plan(workload, StepSeconds(1.0, {settings: StepTimes(1.02, cost[settings]) for settings in wanted}))
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "full"])
@@ -182,7 +182,7 @@ def test_a_measured_match_ends_up_in_the_note(plan):
 
 def test_calibration_times_both_kinds_of_step():
     workload = Workload(tiny_dit(in_channels=3, learn_sigma=False), Protocol(steps=4, samples=2))
-    calibration = calibrate(workload, [OURS, RANDOM_TOKENS])
+    calibration = calibrate(workload, [DEFAULTS, RANDOM_TOKENS])
     assert calibration.full_step > 0
     assert all(times.i_step > 0 and times.p_step > 0 for times in calibration.times.values())
 

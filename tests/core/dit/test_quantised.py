@@ -10,14 +10,13 @@ import torch
 from tiny_dit import random_input, tiny_dit, tiny_dit_file
 
 from tokencache_core.__main__ import main
-from tokencache_core.bench.ours import OURS
 from tokencache_core.dit.quantised import TORCHAO, VARIANTS, compressed, has_sparse_kernels, keep_two_of_four, weight_bytes
 from tokencache_core.dit.sampling import cached_sample, sample
 from tokencache_core.experiments.quantisation import Pair, db_of_both, measure, table
 from tokencache_core.sampling.noise_schedule import simple_sigmas
 from tokencache_core.sampling.samplers import starting_noise
 from tokencache_core.schedules.schedule import CountSchedule
-from tokencache_core.settings import CacheSettings
+from tokencache_core.settings import DEFAULTS, CacheSettings
 
 LABELS = torch.tensor([0, 3])
 # the least and most of |difference| / |plain output|: 8 bits of a mantissa, 7 of 127 steps, 3 of a mantissa, half of the weights
@@ -55,7 +54,7 @@ def test_the_cache_works_on_a_copy_and_ratio_0_is_its_own_whole_run(variant):
     whole = sample(copied, LABELS, **how)
     same, _ = cached_sample(copied, LABELS, **how, settings=CacheSettings(cache_ratio=0.0), schedule=CountSchedule(3))
     assert torch.equal(same, whole)
-    for settings in (OURS, CacheSettings(cache_ratio=0.5, order=1, last_blocks=1)):
+    for settings in (DEFAULTS, CacheSettings(cache_ratio=0.5, order=1, last_blocks=1)):
         cached, report = cached_sample(copied, LABELS, **how, settings=settings, schedule=CountSchedule(3))
         assert report.compute < 1 and not torch.equal(cached, whole) and cached.isfinite().all()
 
@@ -106,7 +105,7 @@ def test_what_is_missing_or_unknown_is_named(monkeypatch):
 def test_every_pair_is_compared_with_the_plain_whole_run_and_with_its_own():
     runs = []
     plain, int8, pruned = measure(
-        tiny_dit(), ("int8", "2:4"), LABELS, 3, steps=8, i_steps=3, settings=OURS, on_run=lambda: runs.append(1),
+        tiny_dit(), ("int8", "2:4"), LABELS, 3, steps=8, i_steps=3, settings=DEFAULTS, on_run=lambda: runs.append(1),
     )
     assert len(runs) == 18 and [pair.weights for pair in (plain, int8, pruned)] == ["plain", "int8", "2:4"]
     assert plain.whole_db == 100 and set(plain.whole_speedups) == {1.0} and plain.cached_db == plain.cached_own_db < 100

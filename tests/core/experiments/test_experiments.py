@@ -11,7 +11,6 @@ from tiny_dit import tiny_dit, tiny_dit_file
 from tiny_runs import run_of
 
 from tokencache_core.__main__ import main
-from tokencache_core.bench.ours import OURS
 from tokencache_core.dit.run import DiTRun
 from tokencache_core.experiments import context as context_table
 from tokencache_core.experiments.robustness import USUAL, compare
@@ -19,6 +18,7 @@ from tokencache_core.experiments.settings_sweep import sweep, variants
 from tokencache_core.experiments.training_sweep import Trial, trained, trials
 from tokencache_core.predictor.trained_parts import TrainedParts
 from tokencache_core.redundancy.measure import measure_redundancy
+from tokencache_core.settings import DEFAULTS
 from tokencache_core.training.plan import TrainingPlan
 
 SHORT = replace(USUAL, steps=8, cfg=2.0)
@@ -52,17 +52,17 @@ def test_redundancy_needs_two_steps():
 def test_robustness_compares_with_as_many_whole_steps():
     model, labels = tiny_dit(), torch.tensor([0, 3])
     conditions = (SHORT, replace(SHORT, solver="dpmpp_2m"), replace(SHORT, scale=1.5))
-    outcomes = list(compare(model, labels, 7, OURS, 0.5, conditions))
+    outcomes = list(compare(model, labels, 7, DEFAULTS, 0.5, conditions))
     assert [found.condition for found in outcomes] == list(conditions)
     assert all(found.i_steps == 4 and found.speedup > 0 for found in outcomes)
     assert len({found.cached_db for found in outcomes}) == 3 and all(found.cached_db != found.fewer_steps_db for found in outcomes)
     with pytest.raises(ValueError, match="between 0 and 1"):
-        next(compare(model, labels, 7, OURS, 1.0, (SHORT,)))
+        next(compare(model, labels, 7, DEFAULTS, 1.0, (SHORT,)))
 
 
 def test_settings_are_swept_beside_more_i_steps_in_the_same_time():
     model, labels = tiny_dit(), torch.tensor([0, 3])
-    tried = variants("cache-ratio", ["0", "0.5", "1"], replace(OURS, shares="uniform"))
+    tried = variants("cache-ratio", ["0", "0.5", "1"], replace(DEFAULTS, shares="uniform"))
     everything, half, nothing = sweep(model, labels, 7, [(*each, TrainedParts()) for each in tried.items()], i_steps=12)
     assert everything.compute == 1 and everything.db == 100    # no difference at all
     assert 12 / 50 == pytest.approx(nothing.compute) and nothing.compute < half.compute < 1
@@ -91,11 +91,11 @@ def test_contexts_are_set_beside_the_first():
 ])
 def test_settings_that_are_none(setting, values, words):
     with pytest.raises(ValueError, match=words):
-        variants(setting, values, OURS)
+        variants(setting, values, DEFAULTS)
 
 
 def test_a_choice_of_the_training_is_one_of_the_plan_its_settings_or_the_iterations():
-    trial = Trial(TrainingPlan(replace(OURS, last_blocks=1), seed=3), None, 0.5)
+    trial = Trial(TrainingPlan(replace(DEFAULTS, last_blocks=1), seed=3), None, 0.5)
     tried = trials("last-blocks", ["1", "2"], trial)
     assert [each.plan.settings.last_blocks for each in tried.values()] == [1, 2] and list(tried) == ["1", "2"]
     assert [each.plan.soft for each in trials("soft", ["no", "yes"], trial).values()] == [False, True]
@@ -111,7 +111,7 @@ def test_a_choice_of_the_training_is_one_of_the_plan_its_settings_or_the_iterati
 
 def test_a_trial_that_diverges_does_not_end_the_sweep():
     model, told = tiny_dit(), []
-    plan = TrainingPlan(replace(OURS, last_blocks=1), forecast_hidden=0)
+    plan = TrainingPlan(replace(DEFAULTS, last_blocks=1), forecast_hidden=0)
     bad = replace(plan, seed=5)
 
     def runs(seed: int) -> DiTRun:

@@ -72,7 +72,7 @@ def test_the_reference_models_figures_grow_batch_by_batch(tmp_path, monkeypatch)
     for changed in ({"cfg": 1.5}, {}):
         with monkeypatch.context() as patch, pytest.raises(ValueError, match="measured with other settings: give another --out"):
             if not changed:
-                patch.setattr(command, "OURS", CacheSettings(reach=1.0))
+                patch.setattr(command, "DEFAULTS", CacheSettings(reach=1.0))
             command.measure(model, classifier, labels, methods, tmp_path, size=4, **changed)
     later = command.Method("ddim", 10)
     command.measure(model, classifier, labels, [command.FULL, later], tmp_path, size=4)

@@ -17,7 +17,7 @@ from torch import Tensor
 from tokencache_core.files.fingerprint import Fingerprint
 from tokencache_core.predictor.file import PredictorFileError, holds_predictor, read_trained_cache, save_trained_cache
 from tokencache_core.predictor.lora import LoraPair, LoraRepair, plain_lora
-from tokencache_core.predictor.trained_cache import Calibration, PredictorWeights, TrainedCache, TrainingPoint
+from tokencache_core.predictor.trained_cache import ImportanceCurve, PredictorWeights, TrainedCache, TrainingPoint
 
 PLAIN_FIELDS = ("settings", "interval", "shares", "calibration", "fingerprint", "log", "notes")
 
@@ -235,9 +235,9 @@ def test_a_place_that_cannot_be_written(tmp_path):
     (lambda: tiny_predictor(shares=(float("nan"),)), "share of block 0"),
     (lambda: tiny_predictor(notes={"seed": 7}), "notes must be texts"),
     (lambda: PredictorWeights("magic", {"a": torch.ones(1)}), "kind must be one of"),
-    (lambda: Calibration((0.0, float("nan")), (1.0, 1.0), 1), "times must lie between 0 and 1"),
-    (lambda: Calibration((0.0, 1.0), (1.0, float("inf")), 1), "importance must be finite"),
-    (lambda: Calibration((0.0, 1.0), (1.0, 1.0), 0), "samples must be at least 1"),
+    (lambda: ImportanceCurve((0.0, float("nan")), (1.0, 1.0), 1), "times must lie between 0 and 1"),
+    (lambda: ImportanceCurve((0.0, 1.0), (1.0, float("inf")), 1), "importance must be finite"),
+    (lambda: ImportanceCurve((0.0, 1.0), (1.0, 1.0), 0), "samples must be at least 1"),
     (lambda: TrainingPoint(3, 1.0, float("nan")), "diverged: at iteration 3 an error is nan; train again at a lower"),
     (lambda: TrainingPoint(3, 1.0, 1.0, float("inf")), "diverged"),
 ])

@@ -12,7 +12,7 @@ from tiny_runs import run_of
 
 from tokencache_core.redundancy.block_clock import BlockClock
 from tokencache_core.redundancy.measure import StepClock, groups_of, measure_redundancy
-from tokencache_core.redundancy.picture import redundancy_chart
+from tokencache_core.redundancy.picture import redundancy_picture
 from tokencache_core.redundancy.player import redundancy_data, scale
 from tokencache_core.redundancy.replay import Replayed, forecast_errors, replays
 from tokencache_core.redundancy.verdict import table, text, verdict
@@ -101,7 +101,7 @@ def test_a_run_for_the_player_the_chart_and_in_words():
     sent = torch.frombuffer(bytearray(zlib.decompress(base64.b64decode(data["maps"]["data"]))), dtype=torch.uint8)
     wanted = (found.maps / data["measure"]["full"]).clamp(max=1).flatten()
     assert (sent / 255 - wanted).abs().max() < 1 / 255
-    assert redundancy_chart(found).shape[0] == 1 and "Verdict: 4 steps are too few" in text(found)
+    assert redundancy_picture(found).shape[0] == 1 and "Verdict: 4 steps are too few" in text(found)
 
 
 def test_much_is_sent_in_groups_and_tokens_without_places_in_words(monkeypatch):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tokencache_core.cli.checks import model_and_names
+from tokencache_core.cli.options import model_and_names
 from tokencache_core.dit.run import DiTRun
 from tokencache_core.likeness.metrics import capped_psnr
 from tokencache_core.runs.cached_sampling import sample_cached

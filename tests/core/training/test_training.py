@@ -19,9 +19,8 @@ from tokencache_core.schedules.schedule import UniformSchedule
 from tokencache_core.settings import CacheSettings
 from tokencache_core.training.checkpoint import TrainingStateError, load_state, save_state
 from tokencache_core.training.lora_adapters import Adapters
-from tokencache_core.training.outcome import TrainingDiverged
 from tokencache_core.training.plan import TrainingPlan
-from tokencache_core.training.trainer import Training
+from tokencache_core.training.trainer import Training, TrainingDiverged
 from tokencache_core.training.window_loss import Window, follow, step_error
 
 SETTINGS = CacheSettings(cache_ratio=1.0, order=1, last_blocks=1)

@@ -25,12 +25,12 @@ def run_of(steps: int = 8, solver: str = "ddim") -> DiTRun:
 
 
 def calibrated(**options):
-    return calibrate_places(run_of(), CacheSettings(), corrected=True, **options)
+    return calibrate_places(run_of(), CacheSettings(), **options)
 
 
 def test_real_runs_decide_within_the_budget():
     lines: list[str] = []
-    _, found = calibrated(counts=(3, 4), budget=2.0, told=lines.append)
+    _, found = calibrated(counts=(3, 4), budget=2.0, log=lines.append)
     assert len(lines) == len(found.decided) >= 2
     assert all(len(places) in (3, 4) for places in found.decided)
     for count in (3, 4):
@@ -61,7 +61,7 @@ def test_what_it_gives_does_not_depend_on_the_clock():
 
 def test_a_run_too_short_to_choose_in_is_refused():
     with pytest.raises(ValueError, match="3 steps or more"):
-        calibrate_places(run_of(2), CacheSettings(), corrected=True)
+        calibrate_places(run_of(2), CacheSettings())
 
 
 def command(model, out, *more: str) -> list[str]:

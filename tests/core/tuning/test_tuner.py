@@ -10,7 +10,6 @@ from tiny_dit import tiny_dit
 
 from tokencache_core.bench.rows import mean_psnr
 from tokencache_core.dit.run import DiTRun
-from tokencache_core.engine.step_times import StepTimes
 from tokencache_core.files.fingerprint import Fingerprint
 from tokencache_core.runs.cached_sampling import sample_cached
 from tokencache_core.runs.run import HELD_OUT_SEEDS, Run
@@ -20,8 +19,8 @@ from tokencache_core.schedules.schedule import ExplicitSchedule
 from tokencache_core.settings import CacheSettings
 from tokencache_core.tuning import place_search
 from tokencache_core.tuning.preset import Goal
-from tokencache_core.tuning.probe import Likeness, Probe
-from tokencache_core.tuning.search_space import CORNERS, OURS, Choice, space
+from tokencache_core.tuning.probe import Likeness, Probe, StepTimes
+from tokencache_core.tuning.search_space import CORNERS, DEFAULT_CHOICE, Choice, space
 from tokencache_core.tuning.tuner import GoalOutOfReach, Tuner
 
 SIGMAS = simple_sigmas(16)
@@ -58,7 +57,7 @@ def likeness(run: Run, choice: Choice, i_steps: tuple[int, ...]) -> float:
 
 @torch.no_grad()
 def test_a_speed_up_is_met_by_the_likest_choice(start):
-    choices = [*CORNERS, OURS]
+    choices = [*CORNERS, DEFAULT_CHOICE]
     tuner = Tuner(start, Goal("speed-up", 2.0), choices, minutes=2, is_pixels=True)
     tuner.tune()
     assert tuner.best.speedup() >= 0.98 * 2.0
@@ -72,7 +71,7 @@ def test_a_speed_up_is_met_by_the_likest_choice(start):
 
 @torch.no_grad()
 def test_a_floor_is_met_by_the_fewest_i_steps(start):
-    tuner = Tuner(start, Goal("psnr", 30.0), [OURS], minutes=2, is_pixels=True)
+    tuner = Tuner(start, Goal("psnr", 30.0), [DEFAULT_CHOICE], minutes=2, is_pixels=True)
     tuner.tune()
     best = tuner.best
     error = best.likeness.db.std() / 3**0.5
@@ -84,23 +83,23 @@ def test_a_floor_is_met_by_the_fewest_i_steps(start):
 
 def test_another_choice_takes_over_only_where_it_is_faster_and_near_enough(start):
     slow = Choice("everything", CacheSettings(cache_ratio=0.0), p_step=1.0)
-    tuner = Tuner(start, Goal("ssim", 0.9), [OURS, slow, CORNERS[2]], minutes=2, is_pixels=True)
+    tuner = Tuner(start, Goal("ssim", 0.9), [DEFAULT_CHOICE, slow, CORNERS[2]], minutes=2, is_pixels=True)
     tuner.tune()
     assert tuner.best.choice is not slow
     assert tuner.best.likeness.ssim.mean() >= 0.9
 
 
 def test_what_wins_is_measured_on_seeds_that_nothing_was_chosen_by(start, seeds):
-    tuner = Tuner(start, Goal("speed-up", 1.5), [OURS], minutes=2, is_pixels=True)
+    tuner = Tuner(start, Goal("speed-up", 1.5), [DEFAULT_CHOICE], minutes=2, is_pixels=True)
     tuner.tune()
     assert seeds[0] == 0 and seeds[1:] and all(seed >= HELD_OUT_SEEDS for seed in seeds[1:])
     assert tuner.measured.samples == 3 * len(seeds[1:])
     preset = tuner.preset(Fingerprint("a", "b"), {"sampler": "ddim"})
-    assert preset.measured == tuner.measured and preset.i_steps == tuner.best.i_steps and preset.notes["choice"] == OURS.name
+    assert preset.measured == tuner.measured and preset.i_steps == tuner.best.i_steps and preset.notes["choice"] == DEFAULT_CHOICE.name
 
 
 @pytest.mark.parametrize(("goal", "choices", "says"), [
-    (Goal("speed-up", 500.0), [OURS], "out of reach"), (Goal("psnr", 100.0), [CORNERS[2]], "cannot be met"),
+    (Goal("speed-up", 500.0), [DEFAULT_CHOICE], "out of reach"), (Goal("psnr", 100.0), [CORNERS[2]], "cannot be met"),
 ])
 def test_what_is_out_of_reach_is_said_soon(start, goal, choices, says):
     tuner = Tuner(start, goal, choices, minutes=2, is_pixels=True)
@@ -111,7 +110,7 @@ def test_what_is_out_of_reach_is_said_soon(start, goal, choices, says):
 
 def test_when_the_time_is_over_the_rest_is_not_tried(start):
     lines = []
-    tuner = Tuner(start, Goal("speed-up", 1.5), [OURS, *CORNERS], minutes=1e-4, is_pixels=True, told=lines.append)
+    tuner = Tuner(start, Goal("speed-up", 1.5), [DEFAULT_CHOICE, *CORNERS], minutes=1e-4, is_pixels=True, log=lines.append)
     with pytest.raises(GoalOutOfReach, match="time"):
         tuner.tune()
     assert any("time is over" in line for line in lines) and not tuner.tried
@@ -125,7 +124,7 @@ def test_an_interrupt_leaves_the_best_so_far(start):
         if len(calls) == 4:
             raise KeyboardInterrupt
 
-    tuner = Tuner(start, Goal("speed-up", 1.5), [OURS, *CORNERS], minutes=2, is_pixels=True, progress=progress)
+    tuner = Tuner(start, Goal("speed-up", 1.5), [DEFAULT_CHOICE, *CORNERS], minutes=2, is_pixels=True, progress=progress)
     with pytest.raises(KeyboardInterrupt):
         tuner.tune()
     preset = tuner.preset(Fingerprint("a", "b"), {})
@@ -134,8 +133,8 @@ def test_an_interrupt_leaves_the_best_so_far(start):
 
 def test_better_places_are_looked_for_while_there_is_time(start, monkeypatch):
     """A choice whose first I-steps follow one another, which is no good place for them, has as many elsewhere in the end."""
-    lines, choice = [], replace(OURS, warmup=4)
-    tuner = Tuner(start, Goal("speed-up", 2.0), [choice], minutes=2, is_pixels=True, told=lines.append)
+    lines, choice = [], replace(DEFAULT_CHOICE, warmup=4)
+    tuner = Tuner(start, Goal("speed-up", 2.0), [choice], minutes=2, is_pixels=True, log=lines.append)
     monkeypatch.setattr(place_search, "PATIENCE", 30)
     tuner.tune()
     (first, *_) = [probe for probe in tuner.tried if probe.count == tuner.best.count]
@@ -146,12 +145,12 @@ def test_better_places_are_looked_for_while_there_is_time(start, monkeypatch):
 
 def test_ssim_of_latents_is_refused(start):
     with pytest.raises(ValueError, match="PSNR"):
-        Tuner(start, Goal("ssim", 0.9), [OURS], minutes=1, is_pixels=False)
+        Tuner(start, Goal("ssim", 0.9), [DEFAULT_CHOICE], minutes=1, is_pixels=False)
 
 
 def test_how_many_i_steps_fit():
     """10 steps of 1 s; P-steps of 0.1 s: c I-steps take c + 0.1 (10 - c) seconds."""
-    probe = Probe(OURS, (0, 3, 6, 9), 10, StepTimes(1.0, 0.1), 1.0, Likeness(torch.ones(2), None))
+    probe = Probe(DEFAULT_CHOICE, (0, 3, 6, 9), 10, StepTimes(1.0, 0.1), 1.0, Likeness(torch.ones(2), None))
     assert probe.speedup() == pytest.approx(10 / 4.6)
     assert [probe.fitting(wanted) for wanted in (1.0, 2.0, 5.0, 6.0)] == [10, 4, 1, 0]
     half = probe.as_if(Choice("half", CacheSettings(cache_ratio=0.5), p_step=0.5))
@@ -161,6 +160,6 @@ def test_how_many_i_steps_fit():
 def test_the_space_holds_the_known_caches():
     for corrects in (True, False):
         choices = space(12, corrects)
-        assert choices[0] is OURS and set(CORNERS) < set(choices) and len({choice.name for choice in choices}) == len(choices)
+        assert choices[0] is DEFAULT_CHOICE and set(CORNERS) < set(choices) and len({choice.name for choice in choices}) == len(choices)
         kinds = {(choice.settings.order, choice.settings.cache_ratio, choice.settings.last_blocks > 0, choice.settings.context) for choice in choices}
         assert {(0, 1.0, False, "forecast"), (2, 0.9, False, "computed"), (2, 0.9, True, "forecast"), (2, 1.0, True, "forecast")} <= kinds
