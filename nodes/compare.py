@@ -15,41 +15,91 @@ class TokenCacheCompare(io.ComfyNode):
             node_id="TokenCacheCompare",
             display_name="Compare with and without TokenCache",
             category="TokenCache",
-            description="Samples the same seed twice, without the cache and with it, and shows both pictures, PSNR, SSIM and the clock.",
-            search_aliases=["compare", "side by side", "slider", "before after", "PSNR", "SSIM", "speed-up", "benchmark"],
+            description="Samples the same seed twice, without the cache and with it, and shows both pictures, PSNR, "
+            "SSIM and the clock.",
+            search_aliases=[
+                "compare",
+                "side by side",
+                "slider",
+                "before after",
+                "PSNR",
+                "SSIM",
+                "speed-up",
+                "benchmark",
+            ],
             is_output_node=True,
             inputs=[
-                io.Model.Input("model", tooltip="From Apply TokenCache. The plain model is the same without it; what other nodes changed stays."),
+                io.Model.Input(
+                    "model",
+                    tooltip="From Apply TokenCache. The plain model is the same without it; what other nodes changed "
+                    "stays.",
+                ),
                 io.Conditioning.Input("positive", tooltip="As for KSampler."),
                 io.Conditioning.Input("negative", tooltip="As for KSampler."),
                 io.Latent.Input("latent_image", tooltip="As for KSampler; both runs start from it."),
                 io.Vae.Input("vae", tooltip="Decodes both results. Decoding is not in the times."),
-                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=io.ControlAfterGenerate.fixed, tooltip="Of the noise, the same for both runs."),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=io.ControlAfterGenerate.fixed,
+                    tooltip="Of the noise, the same for both runs.",
+                ),
                 io.Int.Input("steps", default=20, min=1, max=10000, tooltip="Denoise steps of either run."),
-                io.Float.Input("cfg", default=8.0, min=0.0, max=100.0, step=0.1, round=0.01, tooltip="Guidance, as you sample."),
-                io.Combo.Input("sampler_name", options=comfy.samplers.KSampler.SAMPLERS, tooltip="As you sample; deterministic samplers gain most."),
+                io.Float.Input(
+                    "cfg", default=8.0, min=0.0, max=100.0, step=0.1, round=0.01, tooltip="Guidance, as you sample."
+                ),
+                io.Combo.Input(
+                    "sampler_name",
+                    options=comfy.samplers.KSampler.SAMPLERS,
+                    tooltip="As you sample; deterministic samplers gain most.",
+                ),
                 io.Combo.Input("scheduler", options=comfy.samplers.KSampler.SCHEDULERS, tooltip="As you sample."),
-                io.Float.Input("denoise", default=1.0, min=0.0, max=1.0, step=0.01, tooltip="As for KSampler: below 1 keeps a part of the latent."),
+                io.Float.Input(
+                    "denoise",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="As for KSampler: below 1 keeps a part of the latent.",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="plain", tooltip="Without TokenCache."),
                 io.Image.Output(display_name="cached", tooltip="With TokenCache."),
-                io.Float.Output(display_name="psnr", tooltip="In dB, mean over the pictures; infinite where they are equal. More is more alike."),
-                io.Float.Output(display_name="ssim", tooltip="Structural similarity, mean over the pictures; 1 where they are equal."),
-                io.Float.Output(display_name="speed-up", tooltip="By the clock, measured in this run: the whole sampling without TokenCache over that with it."),
+                io.Float.Output(
+                    display_name="psnr",
+                    tooltip="In dB, mean over the pictures; infinite where they are equal. More is more alike.",
+                ),
+                io.Float.Output(
+                    display_name="ssim",
+                    tooltip="Structural similarity, mean over the pictures; 1 where they are equal.",
+                ),
+                io.Float.Output(
+                    display_name="speed-up",
+                    tooltip="By the clock, measured in this run: the whole sampling without TokenCache over that with "
+                    "it.",
+                ),
                 io.String.Output(display_name="text", tooltip="The comparison in words."),
             ],
         )
 
     @classmethod
     def execute(
-        cls, model, positive, negative, latent_image, vae, seed, steps, cfg, sampler_name, scheduler, denoise,
+        cls, model, positive, negative, latent_image, vae, seed, steps, cfg, sampler_name, scheduler, denoise
     ) -> io.NodeOutput:
         inputs = KSamplerInputs(seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, denoise)
         plain, cached, found = compare(model, vae, inputs)
         shown = shown_pairs(found, plain, cached, lambda pictures: ui.PreviewImage(pictures, cls=cls).values)
         return io.NodeOutput(
-            plain, cached, found.mean_psnr, found.mean_ssim, found.speedup, found.text(), ui={"tokencache_compare": [shown]},
+            plain,
+            cached,
+            found.mean_psnr,
+            found.mean_ssim,
+            found.speedup,
+            found.text(),
+            ui={"tokencache_compare": [shown]},
         )
 
 

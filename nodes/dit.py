@@ -31,12 +31,12 @@ class LoadDiT(io.ComfyNode):
                         "A .safetensors or .pt file in models/diffusion_models, in the key layout of "
                         "facebookresearch/DiT. A .pt must hold plain tensors alone."
                     ),
-                ),
+                )
             ],
             outputs=[
                 io.Model.Output(
                     tooltip="The DiT. With 4 channels it works in Stable Diffusion 1.x latents, with 3 on pixels."
-                ),
+                )
             ],
         )
 

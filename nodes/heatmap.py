@@ -24,25 +24,47 @@ class CacheHeatmapPreview(io.ComfyNode):
             node_id="TokenCacheHeatmap",
             display_name="Cache Heatmap Preview",
             category="TokenCache",
-            description="Plays a run step by step: which tokens were computed, over the decoded picture, and per step and block.",
+            description="Plays a run step by step: which tokens were computed, over the decoded picture, and per step "
+            "and block.",
             search_aliases=["heatmap", "token map", "cache preview", "player"],
             is_output_node=True,
             inputs=[
-                ReportType.Input("report", optional=True, tooltip="From Apply TokenCache. Nothing comes while that is bypassed."),
-                io.Image.Input("image", tooltip="The pictures or frames decoded from that run; they also order this node after it."),
+                ReportType.Input(
+                    "report", optional=True, tooltip="From Apply TokenCache. Nothing comes while that is bypassed."
+                ),
+                io.Image.Input(
+                    "image", tooltip="The pictures or frames decoded from that run; they also order this node after it."
+                ),
                 io.Combo.Input(
-                    "export_steps", options=list(CHOICES), default=OFF, optional=True, advanced=True,
-                    tooltip="Of which steps the output steps has pictures. Many steps of large pictures take much memory.",
+                    "export_steps",
+                    options=list(CHOICES),
+                    default=OFF,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Of which steps the output steps has pictures. Many steps of large pictures take much "
+                    "memory.",
                 ),
                 io.Int.Input(
-                    "export_block", default=0, min=0, max=1000, optional=True, advanced=True,
-                    tooltip="Which block's tokens the output steps shows, counted from 1. 0: all, brighter where more blocks computed a token.",
+                    "export_block",
+                    default=0,
+                    min=0,
+                    max=1000,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Which block's tokens the output steps shows, counted from 1. 0: all, brighter where more "
+                    "blocks computed a token.",
                 ),
             ],
             outputs=[
                 io.Image.Output(display_name="tokens", tooltip="Bright tokens were computed most often."),
-                io.Image.Output(display_name="steps x blocks", tooltip="Steps run to the right, depth runs down; bright: whole."),
-                io.Image.Output(display_name="steps", tooltip="One picture per step, if export_steps is not off: orange tokens were computed, blue ones forecast."),
+                io.Image.Output(
+                    display_name="steps x blocks", tooltip="Steps run to the right, depth runs down; bright: whole."
+                ),
+                io.Image.Output(
+                    display_name="steps",
+                    tooltip="One picture per step, if export_steps is not off: orange tokens were computed, blue ones "
+                    "forecast.",
+                ),
             ],
         )
 
@@ -52,7 +74,7 @@ class CacheHeatmapPreview(io.ComfyNode):
         try:
             run = latest_report(report)
             outputs, data = _pictures(run, image, export_steps, export_block), player_data(run, len(image))
-        except ValueError as why:   # no run, or other pictures than its own: the page says so, and the workflow goes on
+        except ValueError as why:  # no run, or other pictures than its own: the page says so, and the workflow goes on
             outputs, data = (image, image, image), {"version": VERSION, "notes": [str(why)]}
         return io.NodeOutput(*outputs, ui={**shown, "tokencache_player": [data]})
 
@@ -63,7 +85,11 @@ def _pictures(run: Report, image: Any, export_steps: str, export_block: int) -> 
     if run.unplaced:
         return image, per_step, image
     tokens = tokens_over_pictures(run.token_counts, image, run.grid)
-    steps = ExecutionBlocker(_NO_EXPORT) if export_steps == OFF else steps_over_pictures(run, image, export_steps, export_block)
+    steps = (
+        ExecutionBlocker(_NO_EXPORT)
+        if export_steps == OFF
+        else steps_over_pictures(run, image, export_steps, export_block)
+    )
     return tokens, per_step, steps
 
 

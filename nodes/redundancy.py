@@ -1,4 +1,6 @@
-"""Measure Redundancy: how much updates change from step to step, and what caching can gain (web/js/redundancy_player.js shows it)."""
+"""Measure Redundancy: how much updates change from step to step, and what caching can gain (web/js/redundancy_player.js
+shows it).
+"""
 
 from __future__ import annotations
 
@@ -17,30 +19,63 @@ class MeasureRedundancy(io.ComfyNode):
             node_id="TokenCacheRedundancy",
             display_name="Measure Redundancy",
             category="TokenCache",
-            description="Samples once without the cache and shows how much each token's update changes from step to step, and how much caching can pay.",
+            description="Samples once without the cache and shows how much each token's update changes from step to "
+            "step, and how much caching can pay.",
             search_aliases=["redundancy", "similarity", "can caching pay", "token change", "profile blocks"],
             is_output_node=True,
             inputs=[
-                io.Model.Input("model", tooltip="The model to look at. An Apply TokenCache before it has no effect here."),
+                io.Model.Input(
+                    "model", tooltip="The model to look at. An Apply TokenCache before it has no effect here."
+                ),
                 io.Conditioning.Input("positive", tooltip="What the run draws: what you usually ask for."),
                 io.Conditioning.Input("negative", tooltip="The negative that you sample with."),
                 io.Latent.Input("latent_image", tooltip="An empty latent of the size that you sample."),
-                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=io.ControlAfterGenerate.fixed, tooltip="Of the noise."),
-                io.Int.Input("steps", default=20, min=2, max=1000, tooltip="Denoise steps, as you sample: fewer steps change more."),
-                io.Float.Input("cfg", default=4.0, min=0.0, max=100.0, step=0.1, round=0.01, tooltip="Guidance, as you sample."),
-                io.Combo.Input("sampler_name", options=comfy.samplers.KSampler.SAMPLERS, default="euler", tooltip="As you sample; one without noise of its own changes least."),
-                io.Combo.Input("scheduler", options=comfy.samplers.KSampler.SCHEDULERS, default="simple", tooltip="As you sample."),
-                io.Vae.Input("vae", optional=True, tooltip="Decodes the run's own picture, to lie under the tokens. Without it they are shown alone."),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=io.ControlAfterGenerate.fixed,
+                    tooltip="Of the noise.",
+                ),
+                io.Int.Input(
+                    "steps",
+                    default=20,
+                    min=2,
+                    max=1000,
+                    tooltip="Denoise steps, as you sample: fewer steps change more.",
+                ),
+                io.Float.Input(
+                    "cfg", default=4.0, min=0.0, max=100.0, step=0.1, round=0.01, tooltip="Guidance, as you sample."
+                ),
+                io.Combo.Input(
+                    "sampler_name",
+                    options=comfy.samplers.KSampler.SAMPLERS,
+                    default="euler",
+                    tooltip="As you sample; one without noise of its own changes least.",
+                ),
+                io.Combo.Input(
+                    "scheduler", options=comfy.samplers.KSampler.SCHEDULERS, default="simple", tooltip="As you sample."
+                ),
+                io.Vae.Input(
+                    "vae",
+                    optional=True,
+                    tooltip="Decodes the run's own picture, to lie under the tokens. Without it they are shown alone.",
+                ),
             ],
             outputs=[
                 io.String.Output(display_name="text", tooltip="The verdict, and what it rests on."),
-                io.Image.Output(display_name="chart", tooltip="Similarity and change by step and block, and each block's share of tokens and of the clock."),
+                io.Image.Output(
+                    display_name="chart",
+                    tooltip="Similarity and change by step and block, and each block's share of tokens and of the "
+                    "clock.",
+                ),
             ],
         )
 
     @classmethod
     def execute(
-        cls, model, positive, negative, latent_image, seed, steps, cfg, sampler_name, scheduler, vae=None,
+        cls, model, positive, negative, latent_image, seed, steps, cfg, sampler_name, scheduler, vae=None
     ) -> io.NodeOutput:
         inputs = KSamplerInputs(seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, 1.0)
         found = measure(model, inputs, vae)

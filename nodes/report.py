@@ -23,12 +23,16 @@ class TokenCacheReport(io.ComfyNode):
             search_aliases=["report", "speed-up", "timing", "is it working", "warnings"],
             is_output_node=True,
             inputs=[
-                ReportType.Input("report", optional=True, tooltip="From Apply TokenCache. Nothing comes while that is bypassed."),
+                ReportType.Input(
+                    "report", optional=True, tooltip="From Apply TokenCache. Nothing comes while that is bypassed."
+                ),
                 io.Latent.Input("latent", tooltip="The sampler's output, so that this node runs after it."),
             ],
             outputs=[
                 io.String.Output(display_name="text", tooltip="The report in words."),
-                io.Float.Output(display_name="speed-up", tooltip="Estimate by the clock, against the run's own whole steps."),
+                io.Float.Output(
+                    display_name="speed-up", tooltip="Estimate by the clock, against the run's own whole steps."
+                ),
                 io.Float.Output(display_name="compute", tooltip="Share of the block-tokens that were computed."),
             ],
         )
@@ -37,7 +41,7 @@ class TokenCacheReport(io.ComfyNode):
     def execute(cls, latent, report: ReportHandle | None = None) -> io.NodeOutput:
         try:
             run = latest_report(report)
-        except ValueError as why:   # the page says so, and the workflow goes on
+        except ValueError as why:  # the page says so, and the workflow goes on
             return cls._output(str(why), UNCACHED, UNCACHED, notice_data(str(why)))
         return cls._output(text_with_advice(run), run.speedup_estimate, run.compute, panel_data(run))
 

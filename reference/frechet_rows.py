@@ -1,4 +1,6 @@
-"""Rows of a benchmark's JSON whose Frechet distances are worth an hour: ours, the best peers and fewer steps, at some speed-ups."""
+"""Rows of a benchmark's JSON whose Frechet distances are worth an hour: ours, the best peers and fewer steps, at some
+speed-ups.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,7 @@ class RowMethod:
     """The method and the settings of one row. protocol: its steps and solver."""
 
     name: str
-    settings: str       # JSON
+    settings: str  # JSON
     protocol: Protocol
 
     def __str__(self) -> str:
@@ -54,19 +56,27 @@ class RowMethod:
             return sample(model, labels, sigmas=simple_sigmas(settings["steps"]), solver=settings["solver"], **inputs)
         schedule = ExplicitSchedule(tuple(settings.pop("i_steps")))
         return cached_sample(
-            model, labels, sigmas=simple_sigmas(protocol.steps), solver=protocol.solver, settings=read_settings(settings), schedule=schedule, **inputs,
+            model,
+            labels,
+            sigmas=simple_sigmas(protocol.steps),
+            solver=protocol.solver,
+            settings=read_settings(settings),
+            schedule=schedule,
+            **inputs,
         )[0]
 
 
 def chosen_rows(rows: Sequence[Row], speedups: Sequence[float], best: int, nearest: bool = False) -> list[int]:
-    """Indices of rows at each speed-up: of ours, swept and tuned, of the `best` peers by PSNR there, and of the better solver with fewer steps.
+    """Indices of rows at each speed-up: of ours, swept and tuned, of the `best` peers by PSNR there, and of the better
+    solver with fewer steps.
 
-    A sweep seldom meets a speed-up exactly, so it is the two rows of its frontier on either side, between which distances are read off as PSNR is;
-    with `nearest` the one of them whose speed-up is nearer.
+    A sweep seldom meets a speed-up exactly, so it is the two rows of its frontier on either side, between which
+    distances are read off as PSNR is; with `nearest` the one of them whose speed-up is nearer.
     """
     found = sweeps(rows)
     chosen: dict[int, None] = {}
     for speedup in speedups:
+
         def db(name: str, speedup: float = speedup) -> float:
             return value_at(found[name], speedup) or 0.0
 

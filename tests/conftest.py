@@ -40,7 +40,9 @@ _load_pack()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--write-matrix", action="store_true", help="write docs/families.md from what test_families.py proves")
+    parser.addoption(
+        "--write-matrix", action="store_true", help="write docs/families.md from what test_families.py proves"
+    )
 
 
 @pytest.fixture(scope="session")

@@ -16,8 +16,13 @@ from .cli import tune as cli_tune
 from .cli.options import BAD_INPUT, CommandError
 
 COMMANDS = {
-    "sample": cli_sample, "train": cli_train, "calibrate": cli_calibrate, "bench": cli_bench, "experiment": cli_experiment,
-    "info": cli_info, "tune": cli_tune,
+    "sample": cli_sample,
+    "train": cli_train,
+    "calibrate": cli_calibrate,
+    "bench": cli_bench,
+    "experiment": cli_experiment,
+    "info": cli_info,
+    "tune": cli_tune,
 }
 INTERRUPTED = 130
 
@@ -30,7 +35,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: list[str] | None = None) -> int:
     parser = _Parser(
-        prog="python -m tokencache_core", description="Token caching for diffusion transformers, without a host.",
+        prog="python -m tokencache_core", description="Token caching for diffusion transformers, without a host."
     )
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     for command in COMMANDS.values():

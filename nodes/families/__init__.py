@@ -1,4 +1,6 @@
-"""The model families of ComfyUI that TokenCache knows: one file each, mostly a spec per block class (docs/adding-a-model.md)."""
+"""The model families of ComfyUI that TokenCache knows: one file each, mostly a spec per block class
+(docs/adding-a-model.md).
+"""
 
 from __future__ import annotations
 
@@ -27,8 +29,24 @@ from . import (
 from .family import Family
 
 _FILES = (
-    auraflow, chroma, cosmos, dit, flux, hidream, hunyuan_dit, hunyuan_video, kandinsky5,
-    ltxv, lumina, mochi, omnigen2, pixart, qwen_image, sd3, stable_audio, wan,
+    auraflow,
+    chroma,
+    cosmos,
+    dit,
+    flux,
+    hidream,
+    hunyuan_dit,
+    hunyuan_video,
+    kandinsky5,
+    ltxv,
+    lumina,
+    mochi,
+    omnigen2,
+    pixart,
+    qwen_image,
+    sd3,
+    stable_audio,
+    wan,
 )
 FAMILIES: tuple[Family, ...] = tuple(family for file in _FILES for family in file.FAMILIES)
 

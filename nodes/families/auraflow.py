@@ -1,4 +1,6 @@
-"""AuraFlow: double blocks (image and text apart, joint attention), then single blocks (one joint stream). Register tokens count as text."""
+"""AuraFlow: double blocks (image and text apart, joint attention), then single blocks (one joint stream). Register
+tokens count as text.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,12 @@ def _image_tokens(network: nn.Module, latent: Tensor, conditioning: Mapping[str,
     return n_patches(latent, network.patch_size)
 
 
-FAMILIES = (Family(
-    name="AuraFlow", model_class="comfy.ldm.aura.mmdit.MMDiT", block_lists=("double_layers", "single_layers"), spec=by_class(SPECS),
-    image_tokens=_image_tokens,
-),)
+FAMILIES = (
+    Family(
+        name="AuraFlow",
+        model_class="comfy.ldm.aura.mmdit.MMDiT",
+        block_lists=("double_layers", "single_layers"),
+        spec=by_class(SPECS),
+        image_tokens=_image_tokens,
+    ),
+)

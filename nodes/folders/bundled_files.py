@@ -14,9 +14,18 @@ _REFERENCE = Path(__file__).resolve().parents[2] / "reference"
 
 
 def file_names(folder: str, suffixes: str | tuple[str, ...]) -> list[str]:
-    """Names to choose from: of the files in models/`folder`, then of the pack's own; a user's file of that name counts."""
+    """Names to choose from: of the files in models/`folder`, then of the pack's own; a user's file of that name
+    counts.
+    """
     own = [name for name in folder_paths.get_filename_list(folder) if name.endswith(suffixes)]
-    return [*own, *(name for name in BUNDLED[folder] if name.endswith(suffixes) and name not in own and (_REFERENCE / name).is_file())]
+    return [
+        *own,
+        *(
+            name
+            for name in BUNDLED[folder]
+            if name.endswith(suffixes) and name not in own and (_REFERENCE / name).is_file()
+        ),
+    ]
 
 
 def path_of(folder: str, name: str) -> str:

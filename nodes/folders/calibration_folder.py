@@ -1,4 +1,6 @@
-"""The calibrations that lie in models/tokencache, read anew for every run: what was deleted is gone, what was added is found."""
+"""The calibrations that lie in models/tokencache, read anew for every run: what was deleted is gone, what was added is
+found.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +10,21 @@ from pathlib import Path
 
 import folder_paths
 
-from ...tokencache_core.schedules.calibration import FORMAT, SUFFIX, CalibrationError, PlaceCalibration, load_calibration, save_calibration
+from ...tokencache_core.schedules.calibration import (
+    FORMAT,
+    SUFFIX,
+    CalibrationError,
+    PlaceCalibration,
+    load_calibration,
+    save_calibration,
+)
 from .models_folder import FOLDER, file_to_write
 
 
 def kept_calibrations() -> tuple[dict[str, PlaceCalibration], tuple[str, ...]]:
-    """By name, with their folder within models/tokencache, and what is wrong with those that cannot be read. Presets lie there, too."""
+    """By name, with their folder within models/tokencache, and what is wrong with those that cannot be read. Presets
+    lie there, too.
+    """
     kept, complaints = {}, []
     for folder in map(Path, folder_paths.get_folder_paths(FOLDER)):
         for file in sorted(folder.rglob(f"*{SUFFIX}")):
@@ -29,7 +40,9 @@ def kept_calibrations() -> tuple[dict[str, PlaceCalibration], tuple[str, ...]]:
 
 
 def calibration_name(calibration: PlaceCalibration) -> str:
-    """For its file, such as Flux_euler_cfg1_1a2b3c: the model's family, the sampler, the guidance and a hash of all that it is chosen by."""
+    """For its file, such as Flux_euler_cfg1_1a2b3c: the model's family, the sampler, the guidance and a hash of all
+    that it is chosen by.
+    """
     family = calibration.fingerprint.architecture.partition(":")[0]
     told_by = f"{calibration.fingerprint}{[round(tau, 4) for tau in calibration.taus]}"
     parts = (family, calibration.sampler, f"cfg{calibration.cfg:g}", hashlib.sha256(told_by.encode()).hexdigest()[:6])

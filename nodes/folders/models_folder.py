@@ -14,9 +14,17 @@ folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir,
 
 
 def file_to_write(name: str, suffix: str) -> Path:
-    """A new file called `name` in models/tokencache, with a number where that is taken; ValueError for one that lies elsewhere."""
+    """A new file called `name` in models/tokencache, with a number where that is taken; ValueError for one that lies
+    elsewhere.
+    """
     plain = name.strip().removesuffix(suffix)
-    if not plain or plain != os.path.basename(plain) or plain.startswith(".") or "\\" in plain or not plain.isprintable():
+    if (
+        not plain
+        or plain != os.path.basename(plain)
+        or plain.startswith(".")
+        or "\\" in plain
+        or not plain.isprintable()
+    ):
         raise ValueError(f"save_as {name!r} is not a plain file name: write one without folders, such as my_predictor")
     return not_taken(Path(folder_paths.get_folder_paths(FOLDER)[0]), plain, suffix)
 

@@ -32,13 +32,16 @@ def plain_export(trained: TrainedCache, model: ModelPatcher, name: str) -> Calla
         file.parent.mkdir(parents=True, exist_ok=True)
         save_file(plain_lora(trained.repair, lambda index: f"{paths[index]}."), file)
         tell_written("plain LoRA", file)
+
     return export
 
 
 def keep_in(file: Path) -> Callable[[TrainedCache], None]:
     """What writes a trained cache to `file`."""
+
     def keep(trained: TrainedCache) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         save_trained_cache(trained, file)
         tell_written("predictor", file)
+
     return keep

@@ -1,4 +1,6 @@
-"""Where a run's I-steps lie when nobody says where: by a calibration of the model, else where known models have them, or everywhere in a run that calibrates."""
+"""Where a run's I-steps lie when nobody says where: by a calibration of the model, else where known models have them,
+or everywhere in a run that calibrates.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ HOW = "turn on calibrate_on_first_run in Apply TokenCache, or run Calibrate I-St
 
 @dataclass(frozen=True)
 class RunPlaces:
-    """words: why I-steps lie where they do. notes: of files that could not be read. lesson: of a run that calibrates."""
+    """words: why I-steps lie where they do. notes: of files that could not be read. lesson: of a run that
+    calibrates.
+    """
 
     schedule: Schedule
     words: str = ""
@@ -26,8 +30,12 @@ class RunPlaces:
     lesson: Lesson | None = None
 
 
-def automatic_places(schedule: AutomaticSchedule, kind: RunKind, sampler: Any, sigmas: Sequence[float], calibrates: bool) -> RunPlaces:
-    """For the run of a SAMPLER down `sigmas` (steps + 1). calibrates: it may be computed whole to that end, if no calibration serves it."""
+def automatic_places(
+    schedule: AutomaticSchedule, kind: RunKind, sampler: Any, sigmas: Sequence[float], calibrates: bool
+) -> RunPlaces:
+    """For the run of a SAMPLER down `sigmas` (steps + 1). calibrates: it may be computed whole to that end, if no
+    calibration serves it.
+    """
     kept, notes = kept_calibrations()
     name = best_of(kept, kind.fingerprint, kind.sampler, kind.cfg, kind.taus)
     if name is not None:

@@ -31,17 +31,29 @@ class HostDiT(DiT):
     """The core's DiT as the host builds and calls a diffusion model."""
 
     def __init__(
-        self, *, image_model: str, use_sincos_grid: bool, dtype: torch.dtype, device: torch.device, operations: Any,
+        self,
+        *,
+        image_model: str,
+        use_sincos_grid: bool,
+        dtype: torch.dtype,
+        device: torch.device,
+        operations: Any,
         **config: Any,
     ) -> None:
         super().__init__(
-            DiTConfig(**config), operations=operations, attention=optimized_attention, dtype=dtype, device=device,
+            DiTConfig(**config), operations=operations, attention=optimized_attention, dtype=dtype, device=device
         )
         self.use_sincos_grid = use_sincos_grid
 
     def forward(
-        self, x: Tensor, timesteps: Tensor, context: Tensor | None = None, y: Tensor | None = None,
-        control: dict | None = None, transformer_options: dict | None = None, **kwargs: Any,
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        context: Tensor | None = None,
+        y: Tensor | None = None,
+        control: dict | None = None,
+        transformer_options: dict | None = None,
+        **kwargs: Any,
     ) -> Tensor:
         options = {} if transformer_options is None else transformer_options
         wrappers = get_all_wrappers(WrappersMP.DIFFUSION_MODEL, options)
@@ -49,8 +61,14 @@ class HostDiT(DiT):
         return executor.execute(x, timesteps, context, y, control, options, **kwargs)
 
     def _forward(
-        self, x: Tensor, timesteps: Tensor, context: Tensor | None, y: Tensor, control: dict | None,
-        transformer_options: dict, **kwargs: Any,
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        context: Tensor | None,
+        y: Tensor,
+        control: dict | None,
+        transformer_options: dict,
+        **kwargs: Any,
     ) -> Tensor:
         return super().forward(x, timesteps, y, transformer_options)
 
@@ -58,7 +76,9 @@ class HostDiT(DiT):
         """A block, or what another node put in its place under `patches_replace["dit"]`."""
         options["block_index"], options["block_type"] = index, "double"
         replacements = options.get("patches_replace", {}).get("dit")
-        replacement = replacements.get(("double_block", index)) if replacements else None   # a key would let torch.compile specialise on the index
+        replacement = (
+            replacements.get(("double_block", index)) if replacements else None
+        )  # a key would let torch.compile specialise on the index
         if replacement is None:
             return super().run_block(index, block, tokens, c, options)
 
@@ -84,9 +104,7 @@ class DiTModelConfig(comfy.supported_models_base.BASE):
 class DiTModel(comfy.model_base.BaseModel):
     """What the host samples with. class_names: by class index, None where the file names none."""
 
-    def __init__(
-        self, model_config: DiTModelConfig, class_names: tuple[str, ...] | None, device: torch.device,
-    ) -> None:
+    def __init__(self, model_config: DiTModelConfig, class_names: tuple[str, ...] | None, device: torch.device) -> None:
         super().__init__(model_config, comfy.model_base.ModelType.EPS, device=device, unet_model=HostDiT)
         self.class_names = class_names
 
@@ -129,7 +147,7 @@ def latent_format(channels: int) -> comfy.latent_formats.LatentFormat:
 
 
 def load_dit_model(
-    path: str, dtype: torch.dtype | None = None, disable_dynamic: bool = False,
+    path: str, dtype: torch.dtype | None = None, disable_dynamic: bool = False
 ) -> comfy.model_patcher.ModelPatcher:
     """The DiT of a file as a MODEL, its weights in `dtype` or else in what the host picks for the device."""
     management = comfy.model_management
@@ -138,7 +156,8 @@ def load_dit_model(
     dtypes, load_device = model_config.supported_inference_dtypes, management.get_torch_device()
     if dtype is None:
         dtype = management.unet_dtype(
-            model_params=comfy.utils.calculate_parameters(state_dict), supported_dtypes=dtypes,
+            model_params=comfy.utils.calculate_parameters(state_dict),
+            supported_dtypes=dtypes,
             weight_dtype=comfy.utils.weight_dtype(state_dict),
         )
     model_config.set_inference_dtype(dtype, management.unet_manual_cast(dtype, load_device, dtypes))

@@ -1,4 +1,6 @@
-"""A run that is computed whole so that all later ones know where their I-steps should lie (`calibrate on the first run`)."""
+"""A run that is computed whole so that all later ones know where their I-steps should lie (`calibrate on the first
+run`).
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ from ..folders.calibration_folder import calibration_name, write_calibration
 from .sampler_kind import EULER
 
 UNCALIBRATED = "where known models have them, because there is no calibration yet of this model in such a run"
-TOLERATED = 1   # evaluations elsewhere than at a new step of the run; some samplers end with one
+TOLERATED = 1  # evaluations elsewhere than at a new step of the run; some samplers end with one
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,9 @@ class Lesson:
         return self.elsewhere > TOLERATED
 
     def saw(self, x: Tensor, clean: Tensor, session: Session) -> None:
-        """The evaluation that has just ended, at x (B, ...), which predicted `clean`. A sampler that evaluates between steps teaches nothing: the rest of its run is cached."""
+        """The evaluation that has just ended, at x (B, ...), which predicted `clean`. A sampler that evaluates between
+        steps teaches nothing: the rest of its run is cached.
+        """
         if self.given_up:
             return
         known = len(self.recorder.directions)
@@ -58,7 +62,11 @@ class Lesson:
     def closed(self, report: Report, settings: CacheSettings) -> Report:
         """The finished run's report, which says what it has taught. That is in models/tokencache by now."""
         if self.given_up:
-            return replace(report, placed=f"{UNCALIBRATED}, and this run could not be one: the sampler {self.kind.sampler} calls the model several times a step")
+            return replace(
+                report,
+                placed=f"{UNCALIBRATED}, and this run could not be one: the sampler {self.kind.sampler} calls the "
+                "model several times a step",
+            )
         try:
             placed = self._taught(report, settings)
         except (ValueError, OSError) as error:
@@ -72,6 +80,10 @@ class Lesson:
         places = simulated_places(record, settings, corrected=kind.sampler == EULER)
         spent = f"{time.perf_counter() - started:.1f} s beside the {report.seconds:.1f} s of the run"
         notes = {"latent": " x ".join(map(str, report.latent.size)), "cost": f"no run beside the first, {spent}"}
-        calibration = PlaceCalibration(kind.fingerprint, kind.sampler, kind.cfg, kind.taus, places, notes={**notes, "settings": settings.text()})
+        calibration = PlaceCalibration(
+            kind.fingerprint, kind.sampler, kind.cfg, kind.taus, places, notes={**notes, "settings": settings.text()}
+        )
         file = write_calibration(calibration, calibration_name(calibration))
-        return f"every step, to calibrate: the next runs have theirs by {file.parent.name}/{file.name}, found in {spent}"
+        return (
+            f"every step, to calibrate: the next runs have theirs by {file.parent.name}/{file.name}, found in {spent}"
+        )

@@ -25,23 +25,45 @@ from .sampler_kind import is_euler
 class HostRun:
     """One KSampler run of `latent` (B, C, ...) with noise of `seed`.
 
-    model: one that has been through `honour_sessions`. heard: called before every evaluation of it; what it raises ends the run.
+    model: one that has been through `honour_sessions`. heard: called before every evaluation of it; what it raises ends
+    the run.
     """
 
     def __init__(
-        self, model: ModelPatcher, positive: list, negative: list, latent: Tensor, *, cfg: float, sampler: Any, sigmas: Tensor, seed: int,
+        self,
+        model: ModelPatcher,
+        positive: list,
+        negative: list,
+        latent: Tensor,
+        *,
+        cfg: float,
+        sampler: Any,
+        sigmas: Tensor,
+        seed: int,
         heard: Callable[[], None] = lambda: None,
     ) -> None:
         self.model, self.latent, self.sampler, self.sigmas, self.seed = model, latent, sampler, sigmas, seed
         self.positive, self.negative, self.cfg, self.heard = positive, negative, cfg, heard
         self.images = latent.shape[0]
-        self.options: dict = {}     # the transformer_options of the evaluation under way
+        self.options: dict = {}  # the transformer_options of the evaluation under way
 
     def open_session(
-        self, settings: CacheSettings, schedule: Schedule, *, planner: Planner | None = None, learned: LearnedParts = NOTHING_LEARNED,
+        self,
+        settings: CacheSettings,
+        schedule: Schedule,
+        *,
+        planner: Planner | None = None,
+        learned: LearnedParts = NOTHING_LEARNED,
     ) -> Session:
         return open_host_session(
-            self.model, settings, schedule, self.sigmas, self.sampler, latent=self.latent.shape, planner=planner, learned=learned,
+            self.model,
+            settings,
+            schedule,
+            self.sigmas,
+            self.sampler,
+            latent=self.latent.shape,
+            planner=planner,
+            learned=learned,
         )
 
     @contextmanager
@@ -61,7 +83,9 @@ class HostRun:
     def sample(self, around: Callable[[Denoise], Denoise] = lambda denoise: denoise) -> Tensor:
         """The samples, scaled as the model sees them and not as its VAE does."""
         noise = comfy.sample.prepare_noise(self.latent, self.seed)
-        samples = _Guider(self, around).sample(noise, self.latent, self.sampler, self.sigmas, disable_pbar=True, seed=self.seed)
+        samples = _Guider(self, around).sample(
+            noise, self.latent, self.sampler, self.sigmas, disable_pbar=True, seed=self.seed
+        )
         return self.model.model.process_latent_in(samples)
 
     def noise_time(self, sigma: float) -> float:
@@ -77,9 +101,11 @@ class _Guider(comfy.samplers.CFGGuider):
         self.set_conds(run.positive, run.negative)
         self.set_cfg(run.cfg)
 
-    def predict_noise(self, x: Tensor, timestep: Tensor, model_options: dict = {}, seed: int | None = None) -> Tensor:
+    def predict_noise(
+        self, x: Tensor, timestep: Tensor, model_options: dict | None = None, seed: int | None = None
+    ) -> Tensor:
         self.run.heard()
-        self.arguments, self.run.options = (model_options, seed), model_options["transformer_options"]
+        self.arguments, self.run.options = (model_options, seed), (model_options or {})["transformer_options"]
         return self.denoise(x, timestep[0])
 
     def _plain(self, x: Tensor, sigma: Tensor) -> Tensor:

@@ -1,4 +1,6 @@
-"""Gradients for the host's fused kernels that have none: those of the same functions in plain PyTorch, which come with them."""
+"""Gradients for the host's fused kernels that have none: those of the same functions in plain PyTorch, which come with
+them.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,13 @@ from comfy_kitchen.backends.eager import rope
 from torch import Tensor
 
 _KERNELS = (
-    "apply_rope", "apply_rope1", "apply_rope_split_half", "apply_rope_split_half1", "rms_rope", "rms_rope1", "rms_rope_split_half",
+    "apply_rope",
+    "apply_rope1",
+    "apply_rope_split_half",
+    "apply_rope_split_half1",
+    "rms_rope",
+    "rms_rope1",
+    "rms_rope_split_half",
     "rms_rope_split_half1",
 )
 
@@ -21,12 +29,14 @@ def give_kernels_gradients() -> None:
     """Once for the process. What the kernels compute stays as it is."""
     for name in _KERNELS:
         if hasattr(rope, name) and hasattr(torch.ops.comfy_kitchen, name):
-            torch.library.register_autograd(f"comfy_kitchen::{name}", _backward(getattr(rope, name)), setup_context=_remember)
+            torch.library.register_autograd(
+                f"comfy_kitchen::{name}", _backward(getattr(rope, name)), setup_context=_remember
+            )
 
 
 def _remember(ctx: Any, inputs: tuple, output: Any) -> None:
     ctx.save_for_backward(*[value for value in inputs if isinstance(value, Tensor)])
-    ctx.others = [None if isinstance(value, Tensor) else (value,) for value in inputs]     # None: the next of the tensors
+    ctx.others = [None if isinstance(value, Tensor) else (value,) for value in inputs]  # None: the next of the tensors
 
 
 def _backward(plain: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,4 +1,6 @@
-"""Measure Redundancy: one whole run of a MODEL through the host's own sampler, and what its blocks' updates say of caching."""
+"""Measure Redundancy: one whole run of a MODEL through the host's own sampler, and what its blocks' updates say of
+caching.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ from .host_run import HostRun, honouring_sessions
 
 @dataclass(frozen=True)
 class Measured:
-    """text: the verdict and what it rests on. chart: (1, H, W, 3). data: for the player. pictures: the run's own, where there is a VAE."""
+    """text: the verdict and what it rests on. chart: (1, H, W, 3). data: for the player. pictures: the run's own, where
+    there is a VAE.
+    """
 
     text: str
     chart: Tensor
@@ -35,17 +39,29 @@ def measure(model: Any, inputs: KSamplerInputs, vae: Any = None) -> Measured:
     known_family(model.model.diffusion_model, "its blocks' updates cannot be told from the rest")
     clone = honouring_sessions(model)
     sampler = comfy.samplers.KSampler(
-        clone, inputs.steps, clone.load_device, inputs.sampler_name, inputs.scheduler, inputs.denoise, clone.model_options,
+        clone,
+        inputs.steps,
+        clone.load_device,
+        inputs.sampler_name,
+        inputs.scheduler,
+        inputs.denoise,
+        clone.model_options,
     )
     latent = inputs.latent_image
     image = comfy.sample.fix_empty_latent_channels(
-        clone, latent["samples"], latent.get("downscale_ratio_spacial"), latent.get("downscale_ratio_temporal"),
+        clone, latent["samples"], latent.get("downscale_ratio_spacial"), latent.get("downscale_ratio_temporal")
     )
     if image.is_nested:
         raise ValueError("a latent of several parts (a video with its sound) cannot be measured: give one of them")
     run = HostRun(
-        clone, inputs.positive, inputs.negative, image, cfg=inputs.cfg, sampler=comfy.samplers.sampler_object(inputs.sampler_name),
-        sigmas=sampler.sigmas, seed=inputs.seed,
+        clone,
+        inputs.positive,
+        inputs.negative,
+        image,
+        cfg=inputs.cfg,
+        sampler=comfy.samplers.sampler_object(inputs.sampler_name),
+        sigmas=sampler.sigmas,
+        seed=inputs.seed,
     )
     bar = comfy.utils.ProgressBar(len(sampler.sigmas) - 1)
 

@@ -20,7 +20,8 @@ class ReportHandle:
             raise ValueError(self.notice)
         if not self.reports:
             raise ValueError(
-                "No sampling run has finished yet. Connect the sampler's LATENT, or the picture decoded from it, to this "
+                "No sampling run has finished yet. Connect the sampler's LATENT, or the picture decoded from it, to "
+                "this "
                 "node, and make sure that the sampler takes its model from the same Apply TokenCache."
             )
         return self.reports[-1]
@@ -30,6 +31,7 @@ def latest_report(handle: ReportHandle | None) -> Report:
     """The last finished run; handle: None where no Apply TokenCache gave one. ValueError says why there is none."""
     if handle is None:
         raise ValueError(
-            "No report came: Apply TokenCache is bypassed, so that this run was not cached, or its report is not connected to this node."
+            "No report came: Apply TokenCache is bypassed, so that this run was not cached, or its report is not "
+            "connected to this node."
         )
     return handle.latest()

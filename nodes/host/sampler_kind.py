@@ -1,4 +1,6 @@
-"""What kind of sampler a SAMPLER is: its name, whether it is Euler's method, and whether a run of it can teach where I-steps should lie."""
+"""What kind of sampler a SAMPLER is: its name, whether it is Euler's method, and whether a run of it can teach where
+I-steps should lie.
+"""
 
 from __future__ import annotations
 
@@ -34,16 +36,27 @@ def sampler_kind(sampler: Any) -> str:
 
 
 def teaches_nothing(sampler: Any, sigmas: Sequence[float]) -> str:
-    """Why a whole run of this sampler down `sigmas` (steps + 1) would not tell where I-steps should lie; empty: it would, as far as is known."""
+    """Why a whole run of this sampler down `sigmas` (steps + 1) would not tell where I-steps should lie; empty: it
+    would, as far as is known.
+    """
     name, steps = sampler_name(sampler), len(sigmas) - 1
     if steps < LEAST_STEPS:
-        return f"in a run of {steps} {'step' if steps == 1 else 'steps'} there are no places to choose; it takes {LEAST_STEPS} steps or more"
+        return (
+            f"in a run of {steps} {'step' if steps == 1 else 'steps'} there are no places to choose; it takes "
+            f"{LEAST_STEPS} steps or more"
+        )
     if steps > MOST_STEPS:
-        return f"a run of {steps} steps has too many places to try; calibrate one of {MOST_STEPS} or fewer, and it serves all numbers of steps"
+        return (
+            f"a run of {steps} steps has too many places to try; calibrate one of {MOST_STEPS} or fewer, and it "
+            "serves all numbers of steps"
+        )
     if adds_noise(sampler):
         return f"the sampler {name} adds fresh noise on every step; take one that does not, such as euler or dpmpp_2m"
     if name.startswith(_SEVERAL):
-        return f"the sampler {name} calls the model several times a step; take one that calls it once, such as euler or dpmpp_2m"
+        return (
+            f"the sampler {name} calls the model several times a step; take one that calls it once, such as euler or "
+            "dpmpp_2m"
+        )
     if any(here <= then for here, then in zip(sigmas, sigmas[1:])):
         return "its noise does not fall from step to step"
     return ""

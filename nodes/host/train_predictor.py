@@ -32,8 +32,19 @@ TOLD_EVERY = 1.0  # seconds between two messages to the page
 
 
 def train_predictor(
-    model: ModelPatcher, positive: list, negative: list, latent: torch.Tensor, plan: TrainingPlan, *, sampler_name: str,
-    scheduler: str, steps: int, cfg: float, minutes: float, keep: Callable[[TrainedCache], None], workflow: str = "",
+    model: ModelPatcher,
+    positive: list,
+    negative: list,
+    latent: torch.Tensor,
+    plan: TrainingPlan,
+    *,
+    sampler_name: str,
+    scheduler: str,
+    steps: int,
+    cfg: float,
+    minutes: float,
+    keep: Callable[[TrainedCache], None],
+    workflow: str = "",
 ) -> TrainedCache:
     """Train for `minutes` on runs of `latent`'s shape; `keep` is given the result, also when the user interrupts.
 
@@ -56,24 +67,39 @@ def train_predictor(
 
         def start(seed: int) -> HostRun:
             sampler = comfy.samplers.sampler_object(sampler_name)
-            return HostRun(copy, positive, negative, latent, cfg=cfg, sampler=sampler, sigmas=sigmas, seed=seed, heard=heard)
+            return HostRun(
+                copy, positive, negative, latent, cfg=cfg, sampler=sampler, sigmas=sigmas, seed=seed, heard=heard
+            )
 
         shared, copied = weight_bytes(copy.model, model.model)
         load_whole(copy)
         training = Training(plan, copy.model.diffusion_model, blocks, start)
 
         def trained() -> TrainedCache:
-            notes = {"steps": steps, "cfg": cfg, "sampler": sampler_name, "scheduler": scheduler, "latent": tuple(latent.shape)}
+            notes = {
+                "steps": steps,
+                "cfg": cfg,
+                "sampler": sampler_name,
+                "scheduler": scheduler,
+                "latent": tuple(latent.shape),
+            }
             return TrainedCache(
-                settings=plan.settings, interval=plan.interval, fingerprint=fingerprint, log=tuple(training.log),
-                **kept(training.learned()), notes={name: str(value) for name, value in notes.items()} | measured,
+                settings=plan.settings,
+                interval=plan.interval,
+                fingerprint=fingerprint,
+                log=tuple(training.log),
+                **kept(training.learned()),
+                notes={name: str(value) for name, value in notes.items()} | measured,
             )
 
         measured: dict[str, str] = {}
         try:
             stream = stream_bytes(start(plan.seed), plan, blocks[0], specs[0])
             memory = TrainingMemory(
-                shared, copied, sum(weight.nbytes for weight in training.parameters), activation_bytes(plan, len(blocks), steps, stream),
+                shared,
+                copied,
+                sum(weight.nbytes for weight in training.parameters),
+                activation_bytes(plan, len(blocks), steps, stream),
             )
             tell(str(memory))
             measured["memory"] = str(memory)
@@ -98,12 +124,15 @@ def train_predictor(
 
 
 def _hearing(progress: TrainingProgress) -> Callable[[], None]:
-    """At every evaluation of the model the host's bar moves, and an interrupt is heard: an iteration may take minutes."""
+    """At every evaluation of the model the host's bar moves, and an interrupt is heard: an iteration may take
+    minutes.
+    """
     bar = comfy.utils.ProgressBar(1000)
 
     def heard() -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()
         bar.update_absolute(round(1000 * progress.share), 1000)
+
     return heard
 
 

@@ -19,7 +19,7 @@ EVENT = "tokencache.training"
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 NOTHING = {"running": False}
 
-_newest: deque[TrainingProgress] = deque(maxlen=1)      # the one under way, or else the last
+_newest: deque[TrainingProgress] = deque(maxlen=1)  # the one under way, or else the last
 
 
 @contextmanager

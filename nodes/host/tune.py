@@ -23,10 +23,22 @@ from .sampler_kind import is_euler
 
 
 def tune(
-    model: ModelPatcher, positive: list, negative: list, latent: torch.Tensor, goal: Goal, *, sampler_name: str, scheduler: str,
-    steps: int, cfg: float, minutes: float, file: Path,
+    model: ModelPatcher,
+    positive: list,
+    negative: list,
+    latent: torch.Tensor,
+    goal: Goal,
+    *,
+    sampler_name: str,
+    scheduler: str,
+    steps: int,
+    cfg: float,
+    minutes: float,
+    file: Path,
 ) -> Preset:
-    """Tune for `goal` on runs of `latent`'s shape, and write the preset to `file`; an interrupt keeps the best found until then."""
+    """Tune for `goal` on runs of `latent`'s shape, and write the preset to `file`; an interrupt keeps the best found
+    until then.
+    """
     network = model.model.diffusion_model
     family = known_family(network, "it runs uncached, and there is nothing to tune")
     clone = honouring_sessions(model)
@@ -45,16 +57,26 @@ def tune(
 
     is_pixels = model.model.latent_format.latent_channels == 3
     tuner = Tuner(
-        start, goal, space(len(blocks), is_euler(comfy.samplers.sampler_object(sampler_name))), minutes=minutes, is_pixels=is_pixels,
-        log=lambda line: logging.info(f"TokenCache tuning: {line}"), progress=progress,
+        start,
+        goal,
+        space(len(blocks), is_euler(comfy.samplers.sampler_object(sampler_name))),
+        minutes=minutes,
+        is_pixels=is_pixels,
+        log=lambda line: logging.info(f"TokenCache tuning: {line}"),
+        progress=progress,
     )
     conditions: dict[str, Any] = {
-        "sampler": sampler_name, "scheduler": scheduler, "cfg": f"{cfg:g}", "latent": tuple(latent.shape), "model": type(network).__name__,
-        "device": comfy.model_management.get_torch_device_name(clone.load_device), "torch": torch.__version__,
+        "sampler": sampler_name,
+        "scheduler": scheduler,
+        "cfg": f"{cfg:g}",
+        "latent": tuple(latent.shape),
+        "model": type(network).__name__,
+        "device": comfy.model_management.get_torch_device_name(clone.load_device),
+        "torch": torch.__version__,
     }
     try:
         tuner.tune()
-    finally:    # an interrupt arrives as an exception
+    finally:  # an interrupt arrives as an exception
         preset = tuner.preset(model_fingerprint(model), {name: str(value) for name, value in conditions.items()})
         if preset is not None:
             file.parent.mkdir(parents=True, exist_ok=True)

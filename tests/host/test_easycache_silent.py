@@ -1,4 +1,6 @@
-"""The host's EasyCache does nothing on models that never call the DIFFUSION_MODEL wrapper (PixArt, SD3); TokenCache does, side by side."""
+"""The host's EasyCache does nothing on models that never call the DIFFUSION_MODEL wrapper (PixArt, SD3); TokenCache
+does, side by side.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ def _first_projection(block: torch.nn.Module) -> torch.nn.Module:
 def test_easycache_and_tokencache_side_by_side(name: str, easycache_works: bool):
     tiny = TINY[name]()
     plain, samples = block_tokens(tiny, tiny.model)
-    (easy,) = EasyCacheNode.execute(tiny.model, reuse_threshold=3.0, start_percent=0.0, end_percent=1.0, verbose=False).result
+    (easy,) = EasyCacheNode.execute(
+        tiny.model, reuse_threshold=3.0, start_percent=0.0, end_percent=1.0, verbose=False
+    ).result
     with_easycache, easy_samples = block_tokens(tiny, easy)
     cached, _ = apply_tokencache(tiny.model, CacheSettings(), UniformSchedule())
     with_tokencache, _ = block_tokens(tiny, cached)

@@ -1,4 +1,6 @@
-"""Every family in the real host: what docs/families.md says of it is written by this test (`pytest tests/host/test_families.py --write-matrix`)."""
+"""Every family in the real host: what docs/families.md says of it is written by this test (`pytest
+tests/host/test_families.py --write-matrix`).
+"""
 
 from __future__ import annotations
 
@@ -57,11 +59,14 @@ def without_frames(spec: BlockSpec) -> BlockSpec:
     return replace(spec, per_token={name: where for name, where in spec.per_token.items() if not where.frames})
 
 
-@pytest.mark.parametrize(("name", "wrong"), [
-    ("Flux 1", lambda spec: replace(spec, per_token={})),                   # positions uncut
-    ("Wan 2.2 TI2V", without_frames),                                       # modulation by frame uncut: nothing raises, the pictures are wrong
-    ("HunyuanVideo I2V", lambda spec: replace(spec, bounds={})),            # ranges of tokens where they were
-])
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("Flux 1", lambda spec: replace(spec, per_token={})),  # positions uncut
+        ("Wan 2.2 TI2V", without_frames),  # modulation by frame uncut: nothing raises, the pictures are wrong
+        ("HunyuanVideo I2V", lambda spec: replace(spec, bounds={})),  # ranges of tokens where they were
+    ],
+)
 def test_a_wrong_spec_is_caught(name: str, wrong: Callable[[BlockSpec], BlockSpec]):
     assert not caught_error(name, wrong) < 1e-3
 
@@ -76,7 +81,7 @@ def caught_error(name: str, change: Callable[[BlockSpec], BlockSpec]) -> float:
 
 @pytest.mark.parametrize("split", [False, True])
 def test_c_ratio_zero_is_bit_identical(tiny: TinyModel, split: bool, monkeypatch: pytest.MonkeyPatch):
-    if split:   # as on a card short of memory: the host evaluates the conditionings one by one
+    if split:  # as on a card short of memory: the host evaluates the conditionings one by one
         monkeypatch.setattr(tiny.model.model, "memory_required", lambda *args, **kwargs: 1e18)
     with proven(tiny, "ratio 0, split" if split else "ratio 0, batched"):
         model, handle = cached(tiny, cache_ratio=0.0)
@@ -105,7 +110,7 @@ def test_e_nothing_is_left_afterwards(tiny: TinyModel):
         plain = tiny.sample()
         model, handle = cached(tiny, cache_ratio=0.9)
         assert torch.equal(tiny.sample(model), tiny.sample(model)) and len(handle.reports) == 2
-        assert torch.equal(tiny.sample(), plain)     # bypassed
+        assert torch.equal(tiny.sample(), plain)  # bypassed
         assert not any("forward" in module.__dict__ for module in tiny.model.model.diffusion_model.modules())
         assert SESSION not in model.model_options["transformer_options"]
         assert family_of(tiny.model.model.diffusion_model) is not None

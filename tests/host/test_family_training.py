@@ -1,4 +1,6 @@
-"""Train Cache Predictor on families unlike each other: what is learned brings a run that is never trained on nearer to the plain model's."""
+"""Train Cache Predictor on families unlike each other: what is learned brings a run that is never trained on nearer to
+the plain model's.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +18,33 @@ from tokencache_pack.tokencache_core.training.trainer import Training
 
 ONE_OF_EACH = {name.split()[0]: name for name in TINY}.values()
 NAMES = ("Flux 1", "PixArt sigma", "Wan 2.1 T2V")
-APPLY = {"cache_ratio": 1.0, "forecast_order": 1, "last_blocks": 0, "context": "stale", "score": "staleness", "shares": "early"}
+APPLY = {
+    "cache_ratio": 1.0,
+    "forecast_order": 1,
+    "last_blocks": 0,
+    "context": "stale",
+    "score": "staleness",
+    "shares": "early",
+}
 CHOICES = {
-    "save_as": "tiny", "minutes": 1.0, "steps": 6, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "interval": 3,
-    "last_blocks": 1, "cache_ratio": 1.0, "forecast_order": 1, "rank": 4, "predictor": "none", "forecast_hidden": 8, "loss": "run",
-    "every_step": False, "learning_rate": 3e-3, "checkpointing": False, "seed": 0,
+    "save_as": "tiny",
+    "minutes": 1.0,
+    "steps": 6,
+    "cfg": 1.0,
+    "sampler_name": "euler",
+    "scheduler": "simple",
+    "interval": 3,
+    "last_blocks": 1,
+    "cache_ratio": 1.0,
+    "forecast_order": 1,
+    "rank": 4,
+    "predictor": "none",
+    "forecast_hidden": 8,
+    "loss": "run",
+    "every_step": False,
+    "learning_rate": 3e-3,
+    "checkpointing": False,
+    "seed": 0,
 }
 
 
@@ -36,11 +60,15 @@ def tiny(request: pytest.FixtureRequest) -> TinyModel:
 
 
 def train(tiny: TinyModel, iterations: int, **changes: Any) -> Any:
-    """As the host runs a node: in inference mode, on conditionings that were made in it. It stops by count, not by the clock."""
+    """As the host runs a node: in inference mode, on conditionings that were made in it. It stops by count, not by the
+    clock.
+    """
     with torch.inference_mode(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(Training, "is_over", lambda training, *_: training.iteration >= iterations)
         latent = {"samples": torch.zeros(1, *tiny.latent)}
-        positive, negative = ([[context.clone(), values] for context, values in each] for each in (tiny.positive, tiny.negative))
+        positive, negative = (
+            [[context.clone(), values] for context, values in each] for each in (tiny.positive, tiny.negative)
+        )
         return TrainCachePredictor.execute(tiny.model, positive, negative, latent, **{**CHOICES, **changes}).result[0]
 
 
@@ -88,4 +116,4 @@ def test_a_predictor_chooses_the_tokens(tiny: TinyModel):
     assert trained.predictor.kind == "block" and trained.repair is not None and trained.shares
     assert trained.predictor.tensors["head.weight"].abs().max() > 0
     _, report = applied(tiny)
-    assert all(0 < sum(step.block_tokens) for step in report.steps if step.kind == "P") and report.compute < 1
+    assert all(sum(step.block_tokens) > 0 for step in report.steps if step.kind == "P") and report.compute < 1

@@ -1,4 +1,6 @@
-"""The example workflows: sound files, nodes and values that a real ComfyUI takes, notes that name the files to download."""
+"""The example workflows: sound files, nodes and values that a real ComfyUI takes, notes that name the files to
+download.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,14 @@ CHECKPOINTS = {
     "z_image": "z_image_bf16.safetensors",
 }
 FAMILIES = [FOLDER / f"{name}.json" for name in CHECKPOINTS]
-FILES = {"unet_name", "dit_name", "clip_name", "clip_name1", "clip_name2", "vae_name"}   # widgets that name a file to download
+FILES = {
+    "unet_name",
+    "dit_name",
+    "clip_name",
+    "clip_name1",
+    "clip_name2",
+    "vae_name",
+}  # widgets that name a file to download
 NAMED = pytest.mark.parametrize("file", EVERY, ids=lambda file: file.stem)
 OF_FAMILIES = pytest.mark.parametrize("file", FAMILIES, ids=lambda file: file.stem)
 
@@ -77,7 +86,7 @@ def test_only_files_that_are_not_there_keep_it_from_running(file: Path, object_i
     prompt = to_api(read_workflow(file), object_info)
     wanted = {(number, name) for number, node in prompt.items() for name in FILES & node["inputs"].keys()}
     for number, name in wanted:
-        prompt[number]["inputs"][name] = "not there"    # whatever this ComfyUI may have
+        prompt[number]["inputs"][name] = "not there"  # whatever this ComfyUI may have
     with pytest.raises(ServerError) as refused:
         comfy_server.post("/prompt", {"prompt": prompt})
     reply = json.loads(str(refused.value).partition(": ")[2])
@@ -90,9 +99,9 @@ def test_only_files_that_are_not_there_keep_it_from_running(file: Path, object_i
 @OF_FAMILIES
 def test_the_sampled_model_is_cached_and_reported(file: Path, object_info):
     prompt = to_api(read_workflow(file), object_info)
-    (sampler, sampling), = of_kind(prompt, "KSampler").items()
-    (apply, cache), = of_kind(prompt, "TokenCacheApply").items()
-    (report, ends), = of_kind(prompt, "TokenCacheReport").items()
+    ((sampler, sampling),) = of_kind(prompt, "KSampler").items()
+    ((apply, cache),) = of_kind(prompt, "TokenCacheApply").items()
+    ((report, ends),) = of_kind(prompt, "TokenCacheReport").items()
     assert sampling["model"] == [apply, 0]
     assert prompt[cache["schedule"][0]]["class_type"] == "TokenCacheIStepScheduler"
     assert ends == {"report": [apply, 1], "latent": [sampler, 0]}
@@ -120,7 +129,10 @@ def test_the_notes_name_every_file_and_its_folder(file: Path, object_info):
 def test_the_notes_count_the_i_steps_as_the_schedule_does(file: Path, object_info):
     workflow = read_workflow(file)
     prompt = to_api(workflow, object_info)
-    (sampling,), (schedule,) = of_kind(prompt, "KSampler").values(), of_kind(prompt, "TokenCacheIStepScheduler").values()
+    (sampling,), (schedule,) = (
+        of_kind(prompt, "KSampler").values(),
+        of_kind(prompt, "TokenCacheIStepScheduler").values(),
+    )
     assert (schedule["policy"], schedule["count"], schedule["speed_up"]) == ("automatic", 0, 0)
     steps = sampling["steps"]
     i_steps = usual_count([noise_time(sigma) for sigma in SigmaSchedule("flow", 3.0).sigmas(steps)[:-1].tolist()])

@@ -1,4 +1,6 @@
-"""The schedule of whoever connects none: places by a calibration that lies in models/tokencache, and a first run that becomes one."""
+"""The schedule of whoever connects none: places by a calibration that lies in models/tokencache, and a first run that
+becomes one.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,14 @@ from tokencache_pack.tokencache_core.schedules.known_models import known_places
 from tokencache_pack.tokencache_core.schedules.usual_count import usual_count
 from tokencache_pack.tokencache_core.settings import CacheSettings
 
-APPLY = {"cache_ratio": 1.0, "forecast_order": 2, "last_blocks": 0, "context": "stale", "score": "staleness", "shares": "early"}
+APPLY = {
+    "cache_ratio": 1.0,
+    "forecast_order": 2,
+    "last_blocks": 0,
+    "context": "stale",
+    "score": "staleness",
+    "shares": "early",
+}
 STEPS = 12
 
 
@@ -60,14 +69,20 @@ def test_the_first_run_is_whole_and_every_later_one_is_placed_by_it(tiny: TinyMo
     assert torch.equal(tiny.sample(model, steps=STEPS), tiny.sample(steps=STEPS))
     (file,) = files(folder)
     assert kinds(handle) == "I" * STEPS and handle.latest().compute == 1
-    assert file.name.startswith("DiT_euler_cfg3_") and f"every step, to calibrate: the next runs have theirs by tokencache/{file.name}" in handle.latest().text()
+    assert (
+        file.name.startswith("DiT_euler_cfg3_")
+        and f"every step, to calibrate: the next runs have theirs by tokencache/{file.name}" in handle.latest().text()
+    )
     assert "too few to cache" not in handle.latest().text()
 
     found, content = load_calibration(file), file.read_bytes()
     assert sorted(found.places) == list(range(1, STEPS)) and found.sampler == "euler" and found.cfg == 3
     cached = tiny.sample(model, steps=STEPS)
-    assert i_steps(handle) == found.places[usual_count(taus_of(tiny, STEPS))] and f"I-steps: by the calibration {file.name}" in handle.latest().text()
-    again, later = applied(tiny)       # as after a restart: the switch does nothing once there is one
+    assert (
+        i_steps(handle) == found.places[usual_count(taus_of(tiny, STEPS))]
+        and f"I-steps: by the calibration {file.name}" in handle.latest().text()
+    )
+    again, later = applied(tiny)  # as after a restart: the switch does nothing once there is one
     assert torch.equal(tiny.sample(again, steps=STEPS), cached) and i_steps(later) == i_steps(handle)
     off, quiet = applied(tiny, calibrate=False)
     assert torch.equal(tiny.sample(off, steps=STEPS, seed=2), tiny.sample(again, steps=STEPS, seed=2))
@@ -81,7 +96,10 @@ def test_other_steps_and_denoise_are_served(tiny: TinyModel, folder: Path):
     (file,) = files(folder)
     for steps in (14, 20):
         tiny.sample(model, steps=steps)
-        assert len(i_steps(handle)) == usual_count(taus_of(tiny, steps)) and f"by the calibration {file.name}" in handle.latest().text()
+        assert (
+            len(i_steps(handle)) == usual_count(taus_of(tiny, steps))
+            and f"by the calibration {file.name}" in handle.latest().text()
+        )
     assert files(folder) == [file]
 
 
@@ -92,7 +110,7 @@ def test_another_sampler_or_guidance_has_a_calibration_of_its_own(tiny: TinyMode
         assert handle.latest().teaches
     names = [file.name.rpartition("_")[0] for file in files(folder)]
     assert names == ["DiT_dpmpp_2m_cfg3", "DiT_euler_cfg1", "DiT_euler_cfg3"]
-    tiny.sample(model, steps=STEPS, sampler="ddim", cfg=4.0)     # Euler's method, and nearly the guidance
+    tiny.sample(model, steps=STEPS, sampler="ddim", cfg=4.0)  # Euler's method, and nearly the guidance
     assert not handle.latest().teaches and "by the calibration DiT_euler_cfg3" in handle.latest().text()
 
 
@@ -103,7 +121,9 @@ def test_a_deleted_file_is_gone_and_comes_back_only_with_the_switch(tiny: TinyMo
     content = file.read_bytes()
     file.unlink()
     tiny.sample(off, steps=STEPS)
-    assert i_steps(quiet) == known_places(usual_count(taus_of(tiny, STEPS)), taus_of(tiny, STEPS)) and files(folder) == []
+    assert (
+        i_steps(quiet) == known_places(usual_count(taus_of(tiny, STEPS)), taus_of(tiny, STEPS)) and files(folder) == []
+    )
     assert "where known models have them" in quiet.latest().text() and "calibrate_on_first_run" in quiet.latest().text()
     assert torch.equal(tiny.sample(model, steps=STEPS), first)
     assert load_calibration(file).places == from_json(content.decode(), "before").places
@@ -114,7 +134,7 @@ def test_a_deleted_file_is_gone_and_comes_back_only_with_the_switch(tiny: TinyMo
 def test_two_models_in_one_graph_have_each_their_own(tmp_path: Path, folder: Path):
     one, other = (tiny_dit(tmp_path / f"{name}.safetensors") for name in ("one", "other"))
     for parameter in other.model.model.diffusion_model.parameters():
-        parameter.data *= 1.3       # another model of the same architecture
+        parameter.data *= 1.3  # another model of the same architecture
     flux = tiny_flux()
     applications = [(tiny, *applied(tiny)) for tiny in (one, other, flux)]
     for tiny, model, handle in applications:
@@ -139,17 +159,33 @@ def test_a_file_that_cannot_be_read_never_breaks_a_run(tiny: TinyModel, folder: 
     tiny.sample(model, steps=STEPS)
     text = handle.latest().text()
     assert f"by the calibration {file.name}" in text and "preset.json" not in text
-    assert "a calibration was passed over: broken.json is not a TokenCache calibration: the calibration's cfg must be 0 or more" in text
+    assert (
+        "a calibration was passed over: broken.json is not a TokenCache calibration: the calibration's cfg must be 0 "
+        "or more" in text
+    )
     file.write_text(file.read_text()[:-40])
-    tiny.sample(model, steps=STEPS)     # and is calibrated anew, beside it
-    assert handle.latest().teaches and f"passed over: {file.name}" in handle.latest().text() and (folder / f"{file.stem}_2.json").is_file()
+    tiny.sample(model, steps=STEPS)  # and is calibrated anew, beside it
+    assert (
+        handle.latest().teaches
+        and f"passed over: {file.name}" in handle.latest().text()
+        and (folder / f"{file.stem}_2.json").is_file()
+    )
 
 
-@pytest.mark.parametrize(("sampler", "steps", "why"), [
-    ("euler_ancestral", STEPS, "adds fresh noise"), ("dpmpp_2m_sde", STEPS, "adds fresh noise"), ("heun", STEPS, "several times a step"),
-    ("dpm_2", STEPS, "several times a step"), ("euler", 2, "it takes 3 steps or more"), ("euler", 1, "run of 1 step there"),
-])
-def test_a_run_that_cannot_teach_is_cached_as_by_default_and_says_why(tiny: TinyModel, folder: Path, sampler: str, steps: int, why: str):
+@pytest.mark.parametrize(
+    ("sampler", "steps", "why"),
+    [
+        ("euler_ancestral", STEPS, "adds fresh noise"),
+        ("dpmpp_2m_sde", STEPS, "adds fresh noise"),
+        ("heun", STEPS, "several times a step"),
+        ("dpm_2", STEPS, "several times a step"),
+        ("euler", 2, "it takes 3 steps or more"),
+        ("euler", 1, "run of 1 step there"),
+    ],
+)
+def test_a_run_that_cannot_teach_is_cached_as_by_default_and_says_why(
+    tiny: TinyModel, folder: Path, sampler: str, steps: int, why: str
+):
     (model, handle), (off, quiet) = applied(tiny), applied(tiny, calibrate=False)
     samples = tiny.sample(model, steps=steps, sampler=sampler)
     assert torch.equal(samples, tiny.sample(off, steps=steps, sampler=sampler))
@@ -173,7 +209,7 @@ def test_an_interrupted_run_writes_nothing(tiny: TinyModel, folder: Path):
 
     def interrupting(executor, *args, **kwargs):
         calls.append(None)
-        if len(calls) == STEPS:     # the last of them
+        if len(calls) == STEPS:  # the last of them
             raise comfy.model_management.InterruptProcessingException
         return executor(*args, **kwargs)
 
@@ -206,7 +242,9 @@ def test_places_of_the_users_own_win_and_nothing_is_calibrated(tiny: TinyModel, 
 
 
 @pytest.mark.parametrize(("choices", "count"), [({"count": 5}, 5), ({"speed_up": 2.0}, 6), ({}, 0)])
-def test_the_schedulers_automatic_policy_takes_as_many_of_the_calibrations_places(tiny: TinyModel, folder: Path, choices, count: int):
+def test_the_schedulers_automatic_policy_takes_as_many_of_the_calibrations_places(
+    tiny: TinyModel, folder: Path, choices, count: int
+):
     schedule = IStepScheduler.execute("automatic", 3, 4, 0.5, 2, "0", **choices).result[0]
     model, handle = applied(tiny, schedule=schedule)
     tiny.sample(model, steps=STEPS)
@@ -222,7 +260,9 @@ def test_ratio_zero_stays_bit_identical(tiny: TinyModel, folder: Path):
     assert "P" in kinds(handle) and handle.latest().compute == 1
 
 
-@pytest.mark.parametrize("sampler", ["dpmpp_2m", "uni_pc", "res_multistep", "deis", "lms", "ipndm", "gradient_estimation", "euler_cfg_pp"])
+@pytest.mark.parametrize(
+    "sampler", ["dpmpp_2m", "uni_pc", "res_multistep", "deis", "lms", "ipndm", "gradient_estimation", "euler_cfg_pp"]
+)
 def test_every_sampler_that_calls_the_model_once_a_step_teaches(tiny: TinyModel, folder: Path, sampler: str):
     model, handle = applied(tiny)
     assert torch.equal(tiny.sample(model, steps=STEPS, sampler=sampler), tiny.sample(steps=STEPS, sampler=sampler))
@@ -236,12 +276,15 @@ def test_a_calibration_is_found_again_while_a_lora_lies_in_the_weights(folder: P
     model, handle = applied(tiny)
     tiny.sample(model, steps=STEPS)
     styled = tiny.model.clone()
-    weights = {f"diffusion_model.{name}": ("diff", (torch.full_like(tensor, 0.01),)) for name, tensor in tiny.model.model.diffusion_model.named_parameters()}
+    weights = {
+        f"diffusion_model.{name}": ("diff", (torch.full_like(tensor, 0.01),))
+        for name, tensor in tiny.model.model.diffusion_model.named_parameters()
+    }
     assert styled.add_patches(weights)
     first = ApplyTokenCache.execute(styled, **APPLY).result
     tiny.sample(first[0], steps=STEPS)
     assert "by the calibration" in first[1].latest().text()
-    second = ApplyTokenCache.execute(styled, **APPLY).result     # the host has the LoRA in the weights now
+    second = ApplyTokenCache.execute(styled, **APPLY).result  # the host has the LoRA in the weights now
     tiny.sample(second[0], steps=STEPS)
     assert second[1].latest().placed == first[1].latest().placed
 
@@ -256,7 +299,11 @@ def test_compare_never_takes_its_warm_up_for_a_first_run(tiny: TinyModel, folder
     asked = KSamplerInputs(7, 12, 3.0, "euler", "simple", tiny.positive, tiny.negative, latent, 1.0)
     _, _, found = compare(model, Pixels(), asked)
     (file,) = files(folder)
-    assert len(load_calibration(file).taus) == 12 and "P" in found.kinds and f"by the calibration {file.name}" in handle.latest().text()
+    assert (
+        len(load_calibration(file).taus) == 12
+        and "P" in found.kinds
+        and f"by the calibration {file.name}" in handle.latest().text()
+    )
 
 
 def run(tiny: TinyModel, model, sampler, steps: int) -> torch.Tensor:
@@ -264,7 +311,16 @@ def run(tiny: TinyModel, model, sampler, steps: int) -> torch.Tensor:
     noise = torch.randn((1, *tiny.latent), generator=torch.Generator().manual_seed(1))
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", steps)
     return comfy.sample.sample_custom(
-        model, noise, 3.0, sampler, sigmas, tiny.positive, tiny.negative, torch.zeros_like(noise), disable_pbar=True, seed=1,
+        model,
+        noise,
+        3.0,
+        sampler,
+        sigmas,
+        tiny.positive,
+        tiny.negative,
+        torch.zeros_like(noise),
+        disable_pbar=True,
+        seed=1,
     )
 
 

@@ -24,7 +24,9 @@ EVERY_THIRD = UniformSchedule(interval=3, warmup=2)
 
 @pytest.fixture(params=["DiT", "PixArt", "Flux"])
 def tiny(request: pytest.FixtureRequest, tmp_path) -> TinyModel:
-    return {"DiT": lambda: tiny_dit(tmp_path / "dit.safetensors"), "PixArt": tiny_pixart, "Flux": tiny_flux}[request.param]()
+    return {"DiT": lambda: tiny_dit(tmp_path / "dit.safetensors"), "PixArt": tiny_pixart, "Flux": tiny_flux}[
+        request.param
+    ]()
 
 
 def cached(tiny: TinyModel, schedule=EVERY_THIRD, **settings):
@@ -53,10 +55,14 @@ def test_ratio_zero_is_bit_identical(tiny: TinyModel, split: bool, monkeypatch: 
 
 @pytest.mark.parametrize("together", [False, True])
 @pytest.mark.parametrize("context", CONTEXTS)
-def test_gathering_every_token_changes_nothing(tiny: TinyModel, context: str, together: bool, monkeypatch: pytest.MonkeyPatch):
+def test_gathering_every_token_changes_nothing(
+    tiny: TinyModel, context: str, together: bool, monkeypatch: pytest.MonkeyPatch
+):
     def gather_all(counts, n_tokens, streams, same_tokens):
         assert same_tokens
-        runs = [[block for block in range(len(counts)) if streams[block] == stream] for stream in dict.fromkeys(streams)]
+        runs = [
+            [block for block in range(len(counts)) if streams[block] == stream] for stream in dict.fromkeys(streams)
+        ]
         if not together:
             return tuple(SpanLayout("tokens", block, block, n_tokens) for block in range(len(counts)))
         return tuple(SpanLayout("tokens", run[0], run[-1], n_tokens) for run in runs)
@@ -96,7 +102,7 @@ def test_nothing_leaks_into_the_next_run(tiny: TinyModel):
     first = tiny.sample(model)
     assert not torch.equal(first, plain)
     assert torch.equal(tiny.sample(model), first)
-    assert torch.equal(tiny.sample(), plain)                      # bypassed
+    assert torch.equal(tiny.sample(), plain)  # bypassed
     assert nothing_is_left_on(tiny)
     assert len(handle.reports) == 2
 
@@ -118,9 +124,14 @@ def test_samplers_that_evaluate_more_than_once_a_step(tiny: TinyModel, sampler: 
     assert kinds[0] == "I" and "P" in kinds
 
 
-@pytest.mark.parametrize(("sampler", "works"), [("euler", True), ("ddim", True), ("dpmpp_2m", False), ("euler_ancestral", False), ("heun", False)])
+@pytest.mark.parametrize(
+    ("sampler", "works"),
+    [("euler", True), ("ddim", True), ("dpmpp_2m", False), ("euler_ancestral", False), ("heun", False)],
+)
 def test_the_corrector_is_for_eulers_method_alone(tiny: TinyModel, sampler: str, works: bool):
-    with_it, without = (tiny.sample(cached(tiny, corrector=strength)[0], sampler=sampler, steps=9) for strength in (0.3, 0.0))
+    with_it, without = (
+        tiny.sample(cached(tiny, corrector=strength)[0], sampler=sampler, steps=9) for strength in (0.3, 0.0)
+    )
     assert torch.equal(with_it, without) != works
 
 
@@ -151,9 +162,13 @@ def test_without_guidance_only_one_conditioning_runs(tiny: TinyModel):
 
 
 def test_a_conditioning_that_comes_in_midway_runs_whole_once(tiny: TinyModel):
-    early, late = ([[tensor, {**options, **span}]] for (tensor, options), span in (
-        (tiny.positive[0], {"start_percent": 0.0, "end_percent": 0.47}), (tiny.negative[0], {"start_percent": 0.47, "end_percent": 1.0}),
-    ))
+    early, late = (
+        [[tensor, {**options, **span}]]
+        for (tensor, options), span in (
+            (tiny.positive[0], {"start_percent": 0.0, "end_percent": 0.47}),
+            (tiny.negative[0], {"start_percent": 0.47, "end_percent": 1.0}),
+        )
+    )
     model, handle = cached(tiny, ExplicitSchedule((0,)), cache_ratio=0.0)
     positive = [*early, *late]
     assert torch.equal(tiny.sample(model, positive=positive, steps=8), tiny.sample(positive=positive, steps=8))
@@ -213,4 +228,3 @@ def test_two_threads_sample_two_models_at_once():
         together = list(pool.map(lambda tiny: tiny.sample(cached(tiny, cache_ratio=0.5, shares="uniform")[0]), models))
     assert all(torch.equal(a, b) for a, b in zip(alone, together))
     assert comfy.ldm.pixart.blocks.optimized_attention is comfy.ldm.modules.attention.optimized_attention
-

@@ -25,7 +25,10 @@ def tiny(request: pytest.FixtureRequest) -> TinyModel:
 
 def run(tiny: TinyModel, budget_bytes: float = 0, **settings) -> tuple[torch.Tensor, Report]:
     model, handle = apply_tokencache(
-        tiny.model, CacheSettings(**settings), UniformSchedule(interval=3, warmup=2), memory_budget_gb=budget_bytes / 2**30,
+        tiny.model,
+        CacheSettings(**settings),
+        UniformSchedule(interval=3, warmup=2),
+        memory_budget_gb=budget_bytes / 2**30,
     )
     return tiny.sample(model, batch=2, steps=9), handle.latest()
 
@@ -40,7 +43,9 @@ def split_conditionings(tiny: TinyModel, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("split", [False, True])
-@pytest.mark.parametrize("settings", [{}, SOME, {"cache_ratio": 0.7, "order": 1, "last_blocks": 1}, {**SOME, "context": "computed"}])
+@pytest.mark.parametrize(
+    "settings", [{}, SOME, {"cache_ratio": 0.7, "order": 1, "last_blocks": 1}, {**SOME, "context": "computed"}]
+)
 def test_a_run_keeps_what_was_expected(tiny: TinyModel, settings: dict, split: bool, monkeypatch: pytest.MonkeyPatch):
     if split:
         split_conditionings(tiny, monkeypatch)
@@ -61,7 +66,7 @@ def test_smaller_and_smaller_budgets(tiny: TinyModel):
     assert (free.storage, halved.storage) == (PLAIN, HALF) and halved.memory_bytes < free.memory_bytes
     assert halved.memory_bytes == pytest.approx(halved.expected_bytes, rel=0.05)
     assert 0 < rms(half - plain) < 0.02 * rms(plain)
-    if moved.storage == AWAY:       # where a few blocks are not the whole network
+    if moved.storage == AWAY:  # where a few blocks are not the whole network
         assert torch.equal(away, half)
     smallest, least = run(tiny, 1, **SOME)
     assert least.storage == SMALLEST and "was too small" in least.text()
@@ -80,7 +85,14 @@ def test_conditionings_apart_share_the_budget(tiny: TinyModel, monkeypatch: pyte
 
 def test_the_node_takes_a_budget_and_the_log_says_what_a_run_will_keep(caplog: pytest.LogCaptureFixture):
     tiny = tiny_flux()
-    choices = {"cache_ratio": 1.0, "forecast_order": 2, "last_blocks": 0, "context": "stale", "score": "staleness", "shares": "early"}
+    choices = {
+        "cache_ratio": 1.0,
+        "forecast_order": 2,
+        "last_blocks": 0,
+        "context": "stale",
+        "score": "staleness",
+        "shares": "early",
+    }
     model, handle = ApplyTokenCache.execute(tiny.model, **choices, memory_budget_gb=0.0003).result
     with caplog.at_level(logging.INFO):
         tiny.sample(model, batch=2)

@@ -27,7 +27,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def calibrated(tiny, **changes) -> str:
     with torch.inference_mode():
         return CalibrateISteps.execute(
-            tiny.model, tiny.positive, tiny.negative, {"samples": torch.zeros(2, *tiny.latent)}, **{**CHOICES, **changes},
+            tiny.model,
+            tiny.positive,
+            tiny.negative,
+            {"samples": torch.zeros(2, *tiny.latent)},
+            **{**CHOICES, **changes},
         ).result[0]
 
 
@@ -40,7 +44,10 @@ def test_it_places_i_steps_for_a_model(name: str, folder: Path):
     found = load_calibration(file)
     assert sorted(found.places) == list(range(1, 8)) and found.sampler == "euler" and found.cfg == 3
     assert f"written to tokencache/{file.name}" in text and "a whole run of" in text and "tried on real runs:" in text
-    assert all(f"{db:.1f} dB with {len(places)} I-steps: {', '.join(map(str, places))}" in text for places, db in found.decided.items())
+    assert all(
+        f"{db:.1f} dB with {len(places)} I-steps: {', '.join(map(str, places))}" in text
+        for places, db in found.decided.items()
+    )
 
     schedule = IStepScheduler.execute("automatic", 3, 4, 0.5, 2, "0", count=4).result[0]
     model, report = ApplyTokenCache.execute(tiny.model, *APPLY, schedule=schedule).result
@@ -54,7 +61,7 @@ def test_one_number_of_i_steps_and_a_name(folder: Path):
     tiny = TINY["Flux 1"]()
     first, second = (calibrated(tiny, i_steps=3, save_as="mine", sampler_name="dpmpp_2m") for _ in range(2))
     assert "goes on by" not in first and "goes on by mine.json" in second
-    assert sorted(file.name for file in folder.iterdir()) == ["mine.json", "mine_2.json"]    # nothing is overwritten
+    assert sorted(file.name for file in folder.iterdir()) == ["mine.json", "mine_2.json"]  # nothing is overwritten
     found = load_calibration(folder / "mine.json")
     assert found.sampler == "dpmpp_2m" and found.decided and {len(places) for places in found.decided} == {3}
     assert found.places[3] == max(found.decided, key=found.decided.get)
@@ -63,15 +70,24 @@ def test_one_number_of_i_steps_and_a_name(folder: Path):
 def test_an_empty_latent_of_four_channels_is_made_to_fit_as_the_samplers_do_it(folder: Path):
     tiny = TINY["Flux 1"]()
     with torch.inference_mode():
-        CalibrateISteps.execute(tiny.model, tiny.positive, tiny.negative, {"samples": torch.zeros(1, 4, 20, 14)}, **{**CHOICES, "steps": 4})
+        CalibrateISteps.execute(
+            tiny.model, tiny.positive, tiny.negative, {"samples": torch.zeros(1, 4, 20, 14)}, **{**CHOICES, "steps": 4}
+        )
     assert len(list(folder.iterdir())) == 1
 
 
-@pytest.mark.parametrize(("changes", "says"), [
-    ({"steps": 2}, "it takes 3 steps or more"), ({"steps": 100}, "too many places"), ({"i_steps": 8}, "one less than the 8 steps"), ({"i_steps": 1}, "from 2"),
-    ({"sampler_name": "euler_ancestral"}, "adds fresh noise"), ({"sampler_name": "heun"}, "several times a step"),
-    ({"save_as": "../elsewhere"}, "not a plain file name"),
-])
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"steps": 2}, "it takes 3 steps or more"),
+        ({"steps": 100}, "too many places"),
+        ({"i_steps": 8}, "one less than the 8 steps"),
+        ({"i_steps": 1}, "from 2"),
+        ({"sampler_name": "euler_ancestral"}, "adds fresh noise"),
+        ({"sampler_name": "heun"}, "several times a step"),
+        ({"save_as": "../elsewhere"}, "not a plain file name"),
+    ],
+)
 def test_what_cannot_be_calibrated_is_refused_before_any_run(changes, says, folder: Path):
     tiny = TINY["Flux 1"]()
     with pytest.raises(ValueError, match=says):

@@ -21,7 +21,14 @@ from tokencache_core.files.fingerprint import fingerprint_of
 from tokencache_core.predictor.trained_cache import TrainedCache
 from tokencache_core.settings import CacheSettings
 
-APPLY = {"cache_ratio": 1.0, "forecast_order": 1, "last_blocks": 0, "context": "stale", "score": "staleness", "shares": "early"}
+APPLY = {
+    "cache_ratio": 1.0,
+    "forecast_order": 1,
+    "last_blocks": 0,
+    "context": "stale",
+    "score": "staleness",
+    "shares": "early",
+}
 
 
 class PixelVae:
@@ -38,17 +45,37 @@ def tiny(tmp_path) -> TinyModel:
 
 def inputs(tiny: TinyModel, batch: int = 2, **changes) -> KSamplerInputs:
     latent = {"samples": torch.zeros(batch, 3, 16, 16)}
-    return KSamplerInputs(**{
-        "seed": 7, "steps": 12, "cfg": 3.0, "sampler_name": "ddim", "scheduler": "simple", "positive": tiny.positive, "negative": tiny.negative,
-        "latent_image": latent, "denoise": 1.0, **changes,
-    })
+    return KSamplerInputs(
+        **{
+            "seed": 7,
+            "steps": 12,
+            "cfg": 3.0,
+            "sampler_name": "ddim",
+            "scheduler": "simple",
+            "positive": tiny.positive,
+            "negative": tiny.negative,
+            "latent_image": latent,
+            "denoise": 1.0,
+            **changes,
+        }
+    )
 
 
 def k_sampled(model, asked: KSamplerInputs) -> torch.Tensor:
     noise = comfy.sample.prepare_noise(asked.latent_image["samples"], asked.seed)
     return comfy.sample.sample(
-        model, noise, asked.steps, asked.cfg, asked.sampler_name, asked.scheduler, asked.positive, asked.negative,
-        asked.latent_image["samples"], denoise=asked.denoise, disable_pbar=True, seed=asked.seed,
+        model,
+        noise,
+        asked.steps,
+        asked.cfg,
+        asked.sampler_name,
+        asked.scheduler,
+        asked.positive,
+        asked.negative,
+        asked.latent_image["samples"],
+        denoise=asked.denoise,
+        disable_pbar=True,
+        seed=asked.seed,
     )
 
 
@@ -66,13 +93,18 @@ def test_only_the_timed_run_is_reported_and_the_model_stays_as_it_was(tiny):
     model, handle = ApplyTokenCache.execute(tiny.model, **APPLY).result
     _, _, found = compare(model, PixelVae(), inputs(tiny))
     assert [len(report.steps) for report in handle.reports] == [12]
-    assert found.kinds == "".join(step.kind for step in handle.latest().steps) and found.compute == handle.latest().compute < 1
+    assert (
+        found.kinds == "".join(step.kind for step in handle.latest().steps)
+        and found.compute == handle.latest().compute < 1
+    )
     tiny.sample(model, latent=(3, 16, 16))
-    assert len(handle.reports) == 2     # it is still cached
+    assert len(handle.reports) == 2  # it is still cached
 
 
 def test_the_plain_model_is_plain_without_forgetting_other_nodes(tiny):
-    tiny.model.add_wrapper_with_key("outer_sample", "another node", lambda executor, *args, **kwargs: executor(*args, **kwargs))
+    tiny.model.add_wrapper_with_key(
+        "outer_sample", "another node", lambda executor, *args, **kwargs: executor(*args, **kwargs)
+    )
     model, _ = ApplyTokenCache.execute(tiny.model, **APPLY).result
     plain = without_tokencache(model)
     assert list(plain.wrappers["outer_sample"]) == ["another node"] and "tokencache" in model.wrappers["outer_sample"]
@@ -87,10 +119,13 @@ def test_ratio_zero_gives_the_same_pictures(tiny):
 def test_the_page_gets_files_numbers_and_warnings(tiny):
     model, _ = ApplyTokenCache.execute(tiny.model, **APPLY, schedule=UniformSchedule()).result
     output = TokenCacheCompare.execute(model, **vars(inputs(tiny, steps=6)), vae=PixelVae())
-    shown, = output.ui["tokencache_compare"]
+    (shown,) = output.ui["tokencache_compare"]
     json.dumps(shown, allow_nan=False)
     assert len(shown["pictures"]) == len(shown["psnr"]) == len(shown["ssim"]) == 2
-    assert shown["pictures"][0]["plain"]["type"] == "temp" and shown["pictures"][0]["plain"] != shown["pictures"][0]["cached"]
+    assert (
+        shown["pictures"][0]["plain"]["type"] == "temp"
+        and shown["pictures"][0]["plain"] != shown["pictures"][0]["cached"]
+    )
     assert any("too short to be measured" in text for text in shown["warnings"])
     assert any(text.startswith("6 steps are few to cache") for text in shown["warnings"])
 
@@ -146,24 +181,34 @@ def test_the_report_node_shows_the_run_and_its_advice(tiny):
     model, handle = ApplyTokenCache.execute(tiny.model, **APPLY).result
     tiny.sample(model, sampler="euler_ancestral", latent=(3, 16, 16), steps=20)
     output = TokenCacheReport.execute({}, handle)
-    shown, = output.ui["tokencache_report"]
+    (shown,) = output.ui["tokencache_report"]
     json.dumps(shown, allow_nan=False)
     assert shown["kinds"] == "".join(step.kind for step in handle.latest().steps) and len(shown["milliseconds"]) == 20
-    noise, = [text for text in shown["warnings"] if "fresh noise" in text]
-    assert noise.startswith("this sampler (euler_ancestral) adds fresh noise") and f"advice: {noise}" in output.result[0]
+    (noise,) = [text for text in shown["warnings"] if "fresh noise" in text]
+    assert (
+        noise.startswith("this sampler (euler_ancestral) adds fresh noise") and f"advice: {noise}" in output.result[0]
+    )
     assert shown["text"] == output.result[0] == output.ui["text"][0]
 
 
 def test_a_report_knows_that_heun_evaluates_twice(tiny):
     model, handle = ApplyTokenCache.execute(tiny.model, **APPLY).result
     tiny.sample(model, sampler="heun", latent=(3, 16, 16), steps=20)
-    assert "this sampler (heun) calls the model twice per step: 39 evaluations for 20 steps" in TokenCacheReport.execute({}, handle).result[0]
+    assert (
+        "this sampler (heun) calls the model twice per step: 39 evaluations for 20 steps"
+        in TokenCacheReport.execute({}, handle).result[0]
+    )
 
 
 def test_a_report_knows_that_the_predictor_was_trained_at_another_size(tiny):
     network = tiny.model.model.diffusion_model
     blocks = [block for block, _ in family_of(network).blocks(network)]
-    trained = TrainedCache(settings=CacheSettings(), interval=3, fingerprint=fingerprint_of("DiT", blocks), notes={"latent": "(4, 3, 8, 8)"})
+    trained = TrainedCache(
+        settings=CacheSettings(),
+        interval=3,
+        fingerprint=fingerprint_of("DiT", blocks),
+        notes={"latent": "(4, 3, 8, 8)"},
+    )
     model, handle = ApplyTokenCache.execute(tiny.model, **APPLY, predictor=trained).result
     tiny.sample(model, latent=(3, 16, 16), steps=20)
     assert "the predictor was trained at 8 x 8 px, you run 16 x 16 px" in TokenCacheReport.execute({}, handle).result[0]

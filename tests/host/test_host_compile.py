@@ -1,4 +1,6 @@
-"""torch.compile in the real host: the blocks stay compiled under the cache, and nothing is compiled anew for another image."""
+"""torch.compile in the real host: the blocks stay compiled under the cache, and nothing is compiled anew for another
+image.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,14 @@ from tokencache_pack.tokencache_core.schedules.schedule import UniformSchedule
 from torch._dynamo.testing import CompileCounter
 from torch._dynamo.utils import counters
 
-APPLY = {"forecast_order": 1, "last_blocks": 0, "context": "forecast", "score": "random", "shares": "uniform", "schedule": UniformSchedule()}
+APPLY = {
+    "forecast_order": 1,
+    "last_blocks": 0,
+    "context": "forecast",
+    "score": "random",
+    "shares": "uniform",
+    "schedule": UniformSchedule(),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +37,9 @@ def nothing_compiled():
 
 @pytest.fixture(params=[tiny_dit, tiny_flux], ids=["DiT", "Flux"])
 def tiny(request, tmp_path, monkeypatch) -> TinyModel:
-    """With torch's attention, as --use-pytorch-cross-attention has it: the host's other one on a CPU compiles the free memory in."""
+    """With torch's attention, as --use-pytorch-cross-attention has it: the host's other one on a CPU compiles the free
+    memory in.
+    """
     if request.param is tiny_flux:
         monkeypatch.setattr(comfy.ldm.flux.math, "optimized_attention", attention_pytorch)
         return tiny_flux()
@@ -74,12 +85,16 @@ def test_compiled_and_cached_is_cached(tiny, cached_first, cache_ratio, context,
 def test_where_the_cache_reaches_into_attention_blocks_run_uncompiled_and_the_report_says_so(tiny, cached_first):
     counter = CompileCounter()
     plain, _ = ApplyTokenCache.execute(tiny.model, **APPLY, cache_ratio=0.7).result
-    tiny.sample(compiling(tiny.model, counter))     # what a plain run has compiled must not serve this one
+    tiny.sample(compiling(tiny.model, counter))  # what a plain run has compiled must not serve this one
     compiled = counter.frame_count
     model, handle = both(tiny, counter, cached_first, 0.7)
     expected = tiny.sample(plain, batch=2)
     assert (tiny.sample(model, batch=2) - expected).abs().max() <= 1e-5 * expected.abs().max()
-    assert counter.frame_count == compiled and "torch.compile was left out: computed tokens attend to the keys and values of all (context forecast)" in handle.latest().text()
+    assert (
+        counter.frame_count == compiled
+        and "torch.compile was left out: computed tokens attend to the keys and values of all (context forecast)"
+        in handle.latest().text()
+    )
 
 
 @pytest.mark.parametrize(("cache_ratio", "context"), [(1.0, "forecast"), (0.7, "computed")])
@@ -115,7 +130,7 @@ def test_memory_does_not_grow_over_images(tiny, cache_ratio):
         gc.collect()
         return sum(kept.nbytes for kept in gc.get_objects() if type(kept) is torch.Tensor)
 
-    for seed in range(10):      # the handle keeps that many reports
+    for seed in range(10):  # the handle keeps that many reports
         tiny.sample(model, seed=seed)
     before = alive()
     for seed in range(10, 50):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import comfy.sample
 import comfy.sd
+import nodes
 import pytest
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -20,21 +21,34 @@ from tokencache_pack.nodes.dit import DiTClassLabel, LoadDiT
 from tokencache_pack.nodes.host.dit_model import load_dit_model
 from torch import Tensor
 
-import nodes
 from tokencache_core.dit.checkpoint import load_dit, save_dit
 from tokencache_core.dit.sampling import sample
 from tokencache_core.sampling.noise_schedule import simple_sigmas, train_sigmas
 
 
 def host_sample(
-    model: ModelPatcher, labels: str = "0, 3", *, batch: int = 2, size: tuple[int, int] = (8, 8),
-    solver: str = "ddim", negative: list | None = None,
+    model: ModelPatcher,
+    labels: str = "0, 3",
+    *,
+    batch: int = 2,
+    size: tuple[int, int] = (8, 8),
+    solver: str = "ddim",
+    negative: list | None = None,
 ) -> Tensor:
     """What KSampler gives from an empty latent, as the network sees it."""
     noise = noise_for(model, batch, size)
     latent = comfy.sample.sample(
-        model, noise, STEPS, CFG, solver, "simple", label(model, labels),
-        label(model) if negative is None else negative, torch.zeros_like(noise), disable_pbar=True, seed=0,
+        model,
+        noise,
+        STEPS,
+        CFG,
+        solver,
+        "simple",
+        label(model, labels),
+        label(model) if negative is None else negative,
+        torch.zeros_like(noise),
+        disable_pbar=True,
+        seed=0,
     )
     return model.model.process_latent_in(latent)
 
@@ -205,8 +219,17 @@ def refused(model: ModelPatcher, message: str, **changes) -> None:
     arguments = {"noise": noise_for(model), "positive": label(model, "1"), "negative": label(model)} | changes
     with pytest.raises(ValueError, match=message):
         comfy.sample.sample(
-            calls.model, arguments["noise"], 2, CFG, "euler", "normal", arguments["positive"], arguments["negative"],
-            torch.zeros_like(arguments["noise"]), disable_pbar=True, seed=0,
+            calls.model,
+            arguments["noise"],
+            2,
+            CFG,
+            "euler",
+            "normal",
+            arguments["positive"],
+            arguments["negative"],
+            torch.zeros_like(arguments["noise"]),
+            disable_pbar=True,
+            seed=0,
         )
     assert calls.labels == []
 

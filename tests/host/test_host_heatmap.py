@@ -1,4 +1,6 @@
-"""Cache Heatmap Preview in the real host: what it gives to the page, what it exports, and that it never stops a workflow."""
+"""Cache Heatmap Preview in the real host: what it gives to the page, what it exports, and that it never stops a
+workflow.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,14 @@ from tokencache_pack.nodes.heatmap import CacheHeatmapPreview
 from tokencache_pack.nodes.host.report_handle import ReportHandle
 from tokencache_pack.tokencache_core.schedules.schedule import UniformSchedule
 
-APPLY = {"cache_ratio": 0.75, "forecast_order": 1, "last_blocks": 1, "context": "stale", "score": "staleness", "shares": "uniform"}
+APPLY = {
+    "cache_ratio": 0.75,
+    "forecast_order": 1,
+    "last_blocks": 1,
+    "context": "stale",
+    "score": "staleness",
+    "shares": "uniform",
+}
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +45,18 @@ def test_the_page_gets_small_data_and_pictures_from_the_hosts_temporary_folder(h
     shown = json.loads(json.dumps(CacheHeatmapPreview.execute(torch.rand(2, 64, 64, 3), handle).ui))
     assert set(shown) == {"tokencache_player", "tokencache_pictures"}
     for picture in shown["tokencache_pictures"]:
-        assert picture["type"] == "temp" and (Path(folder_paths.get_temp_directory()) / picture["subfolder"] / picture["filename"]).is_file()
+        assert (
+            picture["type"] == "temp"
+            and (Path(folder_paths.get_temp_directory()) / picture["subfolder"] / picture["filename"]).is_file()
+        )
     data = shown["tokencache_player"][0]
     steps = handle.latest().steps
     assert [step["kind"] for step in data["steps"]] == [step.kind for step in steps]
     chosen = [group[2] for group in data["steps"][2]["groups"]]
-    assert isinstance(chosen[0], int) and chosen[-1] == "all"       # the last block is whole
-    assert data["maps"]["count"] == sum(step.kind == "P" for step in steps)   # blocks that compute the same tokens share a map
+    assert isinstance(chosen[0], int) and chosen[-1] == "all"  # the last block is whole
+    assert data["maps"]["count"] == sum(
+        step.kind == "P" for step in steps
+    )  # blocks that compute the same tokens share a map
 
 
 def test_the_steps_as_a_batch(handle: ReportHandle):
@@ -59,12 +73,18 @@ def test_nothing_sampled_is_a_sentence_and_the_picture_passes():
     unknown.notice = "TokenCache does not know this model"
     for handle, says in ((ReportHandle(), "No sampling run has finished yet"), (unknown, unknown.notice)):
         shown = CacheHeatmapPreview.execute(picture, handle)
-        assert all(output is picture for output in shown.result) and shown.ui["tokencache_player"][0]["notes"][0].startswith(says)
+        assert all(output is picture for output in shown.result) and shown.ui["tokencache_player"][0]["notes"][
+            0
+        ].startswith(says)
 
 
-@pytest.mark.parametrize(("pictures", "choices", "says"), [
-    (3, {}, "made 2 pictures, but 3 pictures are connected"), (2, {"export_steps": "all steps", "export_block": 99}, "there is no block 99"),
-])
+@pytest.mark.parametrize(
+    ("pictures", "choices", "says"),
+    [
+        (3, {}, "made 2 pictures, but 3 pictures are connected"),
+        (2, {"export_steps": "all steps", "export_block": 99}, "there is no block 99"),
+    ],
+)
 def test_what_does_not_fit_the_run_is_a_sentence(handle: ReportHandle, pictures: int, choices: dict, says: str):
     shown = CacheHeatmapPreview.execute(torch.rand(pictures, 16, 16, 3), handle, **choices)
     assert says in shown.ui["tokencache_player"][0]["notes"][0] and len(shown.result) == 3

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 import folder_paths
+import nodes
 import pytest
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -16,8 +17,6 @@ from tokencache_pack.nodes.families import family_of
 from tokencache_pack.nodes.host.dit_model import load_dit_model
 from tokencache_pack.tokencache_core.predictor.lora import LoraPair, LoraRepair, plain_lora
 from torch import Tensor, nn
-
-import nodes
 
 RANK = 4
 
@@ -61,7 +60,7 @@ def network_outputs(tiny: TinyModel, model: ModelPatcher, repair: LoraRepair | N
 
 
 def through_the_hosts_loader(model: ModelPatcher, tensors: dict[str, Tensor], folder: Path) -> ModelPatcher:
-    name = f"{folder.name}.safetensors"                 # the host looks in the folders of earlier tests as well
+    name = f"{folder.name}.safetensors"  # the host looks in the folders of earlier tests as well
     save_file(tensors, folder / name)
     folder_paths.add_model_folder_path("loras", str(folder))
     return nodes.LoraLoaderModelOnly().load_lora_model_only(model, name, 1.0)[0]

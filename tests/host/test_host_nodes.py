@@ -16,7 +16,14 @@ from tokencache_pack.nodes.heatmap import CacheHeatmapPreview
 from tokencache_pack.nodes.report import TokenCacheReport
 
 ROOT = Path(__file__).resolve().parents[2]
-APPLY = {"cache_ratio": 1.0, "forecast_order": 2, "last_blocks": 0, "context": "stale", "score": "staleness", "shares": "early"}
+APPLY = {
+    "cache_ratio": 1.0,
+    "forecast_order": 2,
+    "last_blocks": 0,
+    "context": "stale",
+    "score": "staleness",
+    "shares": "early",
+}
 SCHEDULE = {"policy": "uniform", "interval": 3, "second_interval": 4, "split": 0.5, "warmup": 3, "steps": "0, 1, 2"}
 
 
@@ -30,9 +37,20 @@ def all_nodes() -> list:
 
 def test_the_entrypoint_gives_the_nodes_whose_ids_never_change():
     assert {node.define_schema().node_id for node in all_nodes()} == {
-        "TokenCacheLoadDiT", "TokenCacheDiTClassLabel", "TokenCacheApply", "TokenCacheIStepScheduler", "TokenCacheHeatmap",
-        "TokenCacheReport", "TokenCacheLoadPredictor", "TokenCacheTrainPredictor",
-        "TokenCacheSavePredictor", "TokenCachePlotTraining", "TokenCacheTune", "TokenCacheLoadPreset", "TokenCacheCalibrate", "TokenCacheCompare",
+        "TokenCacheLoadDiT",
+        "TokenCacheDiTClassLabel",
+        "TokenCacheApply",
+        "TokenCacheIStepScheduler",
+        "TokenCacheHeatmap",
+        "TokenCacheReport",
+        "TokenCacheLoadPredictor",
+        "TokenCacheTrainPredictor",
+        "TokenCacheSavePredictor",
+        "TokenCachePlotTraining",
+        "TokenCacheTune",
+        "TokenCacheLoadPreset",
+        "TokenCacheCalibrate",
+        "TokenCacheCompare",
         "TokenCacheRedundancy",
     }
 
@@ -59,10 +77,14 @@ def test_apply_sample_report_heatmap(tmp_path):
     assert tokens.shape == (2, 256, 256, 3) and per_step.ndim == 4
 
 
-@pytest.mark.parametrize(("policy", "kinds"), [
-    ({"policy": "count", "speed_up": 2.0}, "IPIPIP"), ({"policy": "error-bound", "error_bound": 1e-4}, "IIIIII"),
-    ({"policy": "error-bound", "error_bound": 10.0}, "IIPIPP"),
-])
+@pytest.mark.parametrize(
+    ("policy", "kinds"),
+    [
+        ({"policy": "count", "speed_up": 2.0}, "IPIPIP"),
+        ({"policy": "error-bound", "error_bound": 1e-4}, "IIIIII"),
+        ({"policy": "error-bound", "error_bound": 10.0}, "IIPIPP"),
+    ],
+)
 def test_i_steps_by_speed_up_and_by_error(tmp_path, policy, kinds):
     tiny = tiny_dit(tmp_path / "dit.safetensors")
     schedule = IStepScheduler.execute(**{**SCHEDULE, "warmup": 1, **policy}).result[0]
@@ -122,15 +144,18 @@ def test_an_unknown_model_runs_uncached_and_the_log_says_so(tmp_path, caplog):
     assert not handle.reports
 
 
-@pytest.mark.parametrize(("node", "choice", "says"), [
-    (ApplyTokenCache, {**APPLY, "cache_ratio": 1.5}, "cache_ratio must lie between 0"),
-    (ApplyTokenCache, {**APPLY, "forecast_order": 3}, "order must be"),
-    (ApplyTokenCache, {**APPLY, "forecast_reach": 3.0}, "reach must lie between 0"),
-    (IStepScheduler, {**SCHEDULE, "policy": "explicit", "steps": "3, 6"}, "must contain 0"),
-    (IStepScheduler, {**SCHEDULE, "policy": "explicit", "steps": "a"}, "whole numbers"),
-    (IStepScheduler, {**SCHEDULE, "policy": "count", "speed_up": 0.5}, "speed-up must be at least 1"),
-    (IStepScheduler, {**SCHEDULE, "policy": "error-bound", "error_bound": 0.0}, "above 0"),
-])
+@pytest.mark.parametrize(
+    ("node", "choice", "says"),
+    [
+        (ApplyTokenCache, {**APPLY, "cache_ratio": 1.5}, "cache_ratio must lie between 0"),
+        (ApplyTokenCache, {**APPLY, "forecast_order": 3}, "order must be"),
+        (ApplyTokenCache, {**APPLY, "forecast_reach": 3.0}, "reach must lie between 0"),
+        (IStepScheduler, {**SCHEDULE, "policy": "explicit", "steps": "3, 6"}, "must contain 0"),
+        (IStepScheduler, {**SCHEDULE, "policy": "explicit", "steps": "a"}, "whole numbers"),
+        (IStepScheduler, {**SCHEDULE, "policy": "count", "speed_up": 0.5}, "speed-up must be at least 1"),
+        (IStepScheduler, {**SCHEDULE, "policy": "error-bound", "error_bound": 0.0}, "above 0"),
+    ],
+)
 def test_bad_input_is_one_clear_error(node, choice, says):
     arguments = (None,) if node is ApplyTokenCache else ()
     with pytest.raises(ValueError, match=says):

@@ -1,4 +1,6 @@
-"""The noise time in the host: one variable for eps, v and flow models, under each family's own shift node; default I-steps follow it."""
+"""The noise time in the host: one variable for eps, v and flow models, under each family's own shift node; default
+I-steps follow it.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,10 @@ from tokencache_pack.tokencache_core.schedules.usual_count import usual_count
 
 STEPS = 20
 APPLY = (1.0, 2, 0, "stale", "staleness", "early")
-SHIFTED = {     # family -> its own shift node
-    "Flux 1": lambda model, shift: ModelSamplingFlux().patch(model, log(shift), log(shift), 1024, 1024),   # whose shift is the logarithm
+SHIFTED = {  # family -> its own shift node
+    "Flux 1": lambda model, shift: ModelSamplingFlux().patch(
+        model, log(shift), log(shift), 1024, 1024
+    ),  # whose shift is the logarithm
     "SD3": lambda model, shift: ModelSamplingSD3().patch(model, shift),
     "Wan 2.1 T2V": lambda model, shift: ModelSamplingSD3().patch(model, shift),
     "Z-Image": lambda model, shift: ModelSamplingAuraFlow().patch_aura(model, shift),
@@ -55,7 +59,7 @@ def test_the_same_noise_has_the_same_i_steps_in_every_flow_family(name: str):
         tiny.sample(cached, steps=STEPS)
         found[shift] = tuple(step.index for step in handle.latest().steps if step.kind == "I")
         assert found[shift] == known_places(usual_count(shifted(shift)), shifted(shift))
-    assert found[1.0] != found[6.0]     # which has the same noise at other steps
+    assert found[1.0] != found[6.0]  # which has the same noise at other steps
 
 
 def test_eps_v_and_flow_agree_about_the_same_signal_to_noise_ratio():
@@ -65,6 +69,11 @@ def test_eps_v_and_flow_agree_about_the_same_signal_to_noise_ratio():
     assert isinstance(v.get_model_object("model_sampling"), comfy.model_sampling.V_PREDICTION)
     for noise in (0.0, 0.03, 0.5, 1.0, 4.0, 80.0):
         scale = getattr(edm.get_model_object("model_sampling"), "sigma_data", 1.0)
-        times = [tau_function(eps)(noise), tau_function(v)(noise), tau_function(flow)(noise / (1 + noise)), tau_function(edm)(noise * scale)]
+        times = [
+            tau_function(eps)(noise),
+            tau_function(v)(noise),
+            tau_function(flow)(noise / (1 + noise)),
+            tau_function(edm)(noise * scale),
+        ]
         assert times == pytest.approx([noise_time(noise)] * 4, abs=1e-9)
     assert tau_function(flow)(1.0) == pytest.approx(1.0)

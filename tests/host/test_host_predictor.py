@@ -19,7 +19,14 @@ from tokencache_core.predictor.lora import LoraPair, LoraRepair
 from tokencache_core.predictor.trained_cache import ImportanceCurve, TrainedCache, TrainingPoint
 from tokencache_core.settings import CacheSettings
 
-APPLY = {"cache_ratio": 1.0, "forecast_order": 1, "last_blocks": 0, "context": "stale", "score": "staleness", "shares": "early"}
+APPLY = {
+    "cache_ratio": 1.0,
+    "forecast_order": 1,
+    "last_blocks": 0,
+    "context": "stale",
+    "score": "staleness",
+    "shares": "early",
+}
 
 
 @pytest.fixture
@@ -34,10 +41,13 @@ def loaded(tiny, tmp_path, monkeypatch):
     blocks = [block for block, _ in family_of(network).blocks(network)]
     layer, random = blocks[-1].mlp.fc2, torch.Generator().manual_seed(0)
     pair = LoraPair(
-        0.2 * torch.randn(2, layer.in_features, generator=random), 0.2 * torch.randn(layer.out_features, 2, generator=random),
+        0.2 * torch.randn(2, layer.in_features, generator=random),
+        0.2 * torch.randn(layer.out_features, 2, generator=random),
     )
     trained = TrainedCache(
-        settings=CacheSettings(order=1, last_blocks=1), interval=2, fingerprint=fingerprint_of("DiT", blocks),
+        settings=CacheSettings(order=1, last_blocks=1),
+        interval=2,
+        fingerprint=fingerprint_of("DiT", blocks),
         repair=LoraRepair({len(blocks) - 1: {"mlp.fc2": pair}}, rank=2, alpha=2.0),
     )
     folder = tmp_path / "predictors"
@@ -82,9 +92,13 @@ def test_saving_writes_the_predictor_and_its_plain_lora(tiny, loaded, tmp_path, 
     assert again.fingerprint == loaded.fingerprint and again.interval == loaded.interval
     names = set(load_file(tmp_path / "loras" / "kept.safetensors"))
     last = len(tiny.model.model.diffusion_model.blocks) - 1
-    assert names == {f"diffusion_model.blocks.{last}.mlp.fc2.{part}" for part in ("lora_down.weight", "lora_up.weight", "alpha")}
-    SaveCachePredictor.execute(loaded, "kept", tiny.model)     # nothing is overwritten
-    assert (tmp_path / "predictors" / "kept_2.safetensors").exists() and (tmp_path / "loras" / "kept_2.safetensors").exists()
+    assert names == {
+        f"diffusion_model.blocks.{last}.mlp.fc2.{part}" for part in ("lora_down.weight", "lora_up.weight", "alpha")
+    }
+    SaveCachePredictor.execute(loaded, "kept", tiny.model)  # nothing is overwritten
+    assert (tmp_path / "predictors" / "kept_2.safetensors").exists() and (
+        tmp_path / "loras" / "kept_2.safetensors"
+    ).exists()
     with pytest.raises(ValueError, match="but the model is Flux"):
         SaveCachePredictor.execute(loaded, "other", tiny_flux().model)
     assert not (tmp_path / "predictors" / "other.safetensors").exists()
@@ -100,7 +114,9 @@ def test_the_chart_shows_both_lines(loaded):
 
 
 def test_another_architecture_is_refused_before_any_work(loaded):
-    with pytest.raises(ValueError, match="trained for DiT: .*, but the model is Flux: .*a predictor trained for this one"):
+    with pytest.raises(
+        ValueError, match="trained for DiT: .*, but the model is Flux: .*a predictor trained for this one"
+    ):
         ApplyTokenCache.execute(tiny_flux().model, **APPLY, predictor=loaded)
 
 
@@ -113,7 +129,15 @@ def test_other_weights_run_and_the_report_says_so(tiny, loaded):
 
 
 def test_percentile_i_steps_come_from_the_calibration(tiny, loaded):
-    choices = {"policy": "percentile", "interval": 3, "second_interval": 4, "split": 0.5, "warmup": 2, "steps": "0", "count": 3}
+    choices = {
+        "policy": "percentile",
+        "interval": 3,
+        "second_interval": 4,
+        "split": 0.5,
+        "warmup": 2,
+        "steps": "0",
+        "count": 3,
+    }
     with pytest.raises(ValueError, match="connect Load Cache Predictor"):
         IStepScheduler.execute(**choices)
     with pytest.raises(ValueError, match="not calibrated: run `python -m tokencache_core calibrate`"):

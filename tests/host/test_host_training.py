@@ -16,10 +16,33 @@ from tokencache_pack.nodes.predictor import FOLDER, LoadCachePredictor, TrainCac
 from tokencache_pack.tokencache_core.settings import CacheSettings
 from tokencache_pack.tokencache_core.training.trainer import Training
 
-APPLY = {"cache_ratio": 1.0, "forecast_order": 1, "last_blocks": 0, "context": "stale", "score": "staleness", "shares": "early"}
+APPLY = {
+    "cache_ratio": 1.0,
+    "forecast_order": 1,
+    "last_blocks": 0,
+    "context": "stale",
+    "score": "staleness",
+    "shares": "early",
+}
 CHOICES = {
-    "save_as": "tiny", "minutes": 0.02, "steps": 8, "cfg": 2.0, "sampler_name": "ddim", "scheduler": "simple", "interval": 3,
-    "last_blocks": 1, "cache_ratio": 1.0, "forecast_order": 1, "rank": 4, "predictor": "none", "forecast_hidden": 8, "loss": "run", "every_step": False, "learning_rate": 1e-3, "checkpointing": False, "seed": 0,
+    "save_as": "tiny",
+    "minutes": 0.02,
+    "steps": 8,
+    "cfg": 2.0,
+    "sampler_name": "ddim",
+    "scheduler": "simple",
+    "interval": 3,
+    "last_blocks": 1,
+    "cache_ratio": 1.0,
+    "forecast_order": 1,
+    "rank": 4,
+    "predictor": "none",
+    "forecast_hidden": 8,
+    "loss": "run",
+    "every_step": False,
+    "learning_rate": 1e-3,
+    "checkpointing": False,
+    "seed": 0,
 }
 
 
@@ -41,18 +64,24 @@ def train(tiny: TinyModel, **changes):
     """As the host runs a node: in inference mode."""
     latent = {"samples": torch.zeros(1, *tiny.latent)}
     with torch.inference_mode():
-        return TrainCachePredictor.execute(tiny.model, tiny.positive, tiny.negative, latent, **{**CHOICES, **changes}).result[0]
+        return TrainCachePredictor.execute(
+            tiny.model, tiny.positive, tiny.negative, latent, **{**CHOICES, **changes}
+        ).result[0]
 
 
 def test_it_learns_and_its_file_applies(tiny, folder, monkeypatch):
     before = tiny.sample()
-    monkeypatch.setattr(Training, "is_over", lambda training, *_: training.iteration == 2)   # and not by the clock
+    monkeypatch.setattr(Training, "is_over", lambda training, *_: training.iteration == 2)  # and not by the clock
     trained = train(tiny)
     assert torch.equal(tiny.sample(), before)
     assert len(trained.log) >= 2
     assert trained.forecasts
     pairs = [pair for pairs in trained.repair.blocks.values() for pair in pairs.values()]
-    assert pairs and all(torch.isfinite(pair.up).all() for pair in pairs) and any(pair.up.abs().max() > 0 for pair in pairs)
+    assert (
+        pairs
+        and all(torch.isfinite(pair.up).all() for pair in pairs)
+        and any(pair.up.abs().max() > 0 for pair in pairs)
+    )
     loaded = LoadCachePredictor.execute("tiny.safetensors").result[0]
     assert loaded.fingerprint == trained.fingerprint
     model, handle = ApplyTokenCache.execute(tiny.model, **APPLY, predictor=loaded).result
@@ -67,7 +96,10 @@ def one_iteration(monkeypatch):
 
 def test_checkpointing_learns_the_same(tiny, one_iteration):
     """Blocks that write into their arguments (Flux) among them."""
-    usual, other = (train(tiny, save_as=name, checkpointing=on, forecast_hidden=0, loss="drift") for name, on in (("usual", False), ("other", True)))
+    usual, other = (
+        train(tiny, save_as=name, checkpointing=on, forecast_hidden=0, loss="drift")
+        for name, on in (("usual", False), ("other", True))
+    )
     assert other.log[0].loss == usual.log[0].loss and other.notes.keys() >= {"held_out_drift", "held_out_speedup"}
     for index, pairs in usual.repair.blocks.items():
         for path, pair in pairs.items():
@@ -76,7 +108,9 @@ def test_checkpointing_learns_the_same(tiny, one_iteration):
 
 @pytest.mark.parametrize("sampler", ["ddim", "euler", "dpmpp_2m"])
 def test_the_gradient_goes_through_the_hosts_sampler(tiny, one_iteration, monkeypatch, sampler):
-    """The last step is an I-step and nothing is corrected, so all that P-steps add counts through the sampler, which has no gradient."""
+    """The last step is an I-step and nothing is corrected, so all that P-steps add counts through the sampler, which
+    has no gradient.
+    """
     monkeypatch.setattr("tokencache_pack.nodes.predictor.CacheSettings", partial(CacheSettings, corrector=0.0))
     found, learn = [], Training._learn
 
@@ -87,7 +121,11 @@ def test_the_gradient_goes_through_the_hosts_sampler(tiny, one_iteration, monkey
     monkeypatch.setattr(Training, "_learn", watched)
     trained = train(tiny, sampler_name=sampler, last_blocks=0, interval=3, steps=10)
     assert len(found) == 4 and all(map(math.isfinite, found))
-    assert any(weight.abs().max() > 0 for forecast in trained.forecasts.values() for weight in (forecast.out.weight, forecast.gains.weight))
+    assert any(
+        weight.abs().max() > 0
+        for forecast in trained.forecasts.values()
+        for weight in (forecast.out.weight, forecast.gains.weight)
+    )
 
 
 def test_an_interrupt_keeps_the_work(tmp_path, folder, monkeypatch):
@@ -127,4 +165,4 @@ def test_a_predictor_is_learned_and_chooses_the_tokens(tiny, folder, kind):
     loaded = LoadCachePredictor.execute("tiny.safetensors").result[0]
     model, handle = ApplyTokenCache.execute(tiny.model, **APPLY, predictor=loaded).result
     assert torch.isfinite(tiny.sample(model)).all()
-    assert all(0 < sum(step.block_tokens) for step in handle.latest().steps if step.kind == "P")
+    assert all(sum(step.block_tokens) > 0 for step in handle.latest().steps if step.kind == "P")

@@ -15,9 +15,23 @@ from tokencache_pack.tokencache_core.files.fingerprint import ArchitectureError
 from tokencache_pack.tokencache_core.tuning import place_search
 from tokencache_pack.tokencache_core.tuning.preset import PresetError
 
-APPLY = {"cache_ratio": 0.0, "forecast_order": 1, "last_blocks": 0, "context": "stale", "score": "staleness", "shares": "early"}
+APPLY = {
+    "cache_ratio": 0.0,
+    "forecast_order": 1,
+    "last_blocks": 0,
+    "context": "stale",
+    "score": "staleness",
+    "shares": "early",
+}
 CHOICES = {
-    "save_as": "tiny", "goal": "speed-up", "value": 1.3, "minutes": 0.5, "steps": 8, "cfg": 2.0, "sampler_name": "ddim", "scheduler": "simple",
+    "save_as": "tiny",
+    "goal": "speed-up",
+    "value": 1.3,
+    "minutes": 0.5,
+    "steps": 8,
+    "cfg": 2.0,
+    "sampler_name": "ddim",
+    "scheduler": "simple",
 }
 
 
@@ -42,7 +56,11 @@ def tiny(tmp_path) -> TinyModel:
 def tune(tiny: TinyModel, **changes):
     with torch.inference_mode():
         return TuneTokenCache.execute(
-            tiny.model, tiny.positive, tiny.negative, {"samples": torch.zeros(2, *tiny.latent)}, **{**CHOICES, **changes},
+            tiny.model,
+            tiny.positive,
+            tiny.negative,
+            {"samples": torch.zeros(2, *tiny.latent)},
+            **{**CHOICES, **changes},
         ).result
 
 
@@ -52,10 +70,19 @@ def test_what_it_finds_applies_from_the_node_the_file_and_the_text(make, tmp_pat
     before = tiny.sample()
     preset, words, text = tune(tiny)
     assert torch.equal(tiny.sample(), before)
-    assert preset.predicted.speedup >= 1.25 and preset.measured.samples >= 2 and f"{len(preset.i_steps)} of 8 steps" in words
+    assert (
+        preset.predicted.speedup >= 1.25
+        and preset.measured.samples >= 2
+        and f"{len(preset.i_steps)} of 8 steps" in words
+    )
     loaded = LoadTokenCachePreset.execute("tiny.json", "").result[0]
     assert loaded == preset == LoadTokenCachePreset.execute(TEXT, text).result[0]
-    assert "tiny.json" in [option for item in LoadTokenCachePreset.define_schema().inputs if item.id == "preset_name" for option in item.options]
+    assert "tiny.json" in [
+        option
+        for item in LoadTokenCachePreset.define_schema().inputs
+        if item.id == "preset_name"
+        for option in item.options
+    ]
     model, handle = ApplyTokenCache.execute(tiny.model, **APPLY, preset=loaded).result
     tiny.sample(model, steps=8, sampler="ddim")
     report = handle.latest()
@@ -97,10 +124,15 @@ def test_an_interrupt_keeps_the_best_so_far(tiny, folder, monkeypatch):
     assert LoadTokenCachePreset.execute("tiny.json", "").result[0].measured is None
 
 
-@pytest.mark.parametrize(("changes", "says"), [
-    ({"save_as": "../tiny"}, "plain file name"), ({"goal": "psnr", "value": 300.0}, "at most 100"), ({"goal": "ssim", "value": 0.9}, "PSNR"),
-    ({"goal": "psnr", "value": 100.0}, "cannot be met"),
-])
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"save_as": "../tiny"}, "plain file name"),
+        ({"goal": "psnr", "value": 300.0}, "at most 100"),
+        ({"goal": "ssim", "value": 0.9}, "PSNR"),
+        ({"goal": "psnr", "value": 100.0}, "cannot be met"),
+    ],
+)
 def test_bad_goals_and_names(tiny, folder, changes, says):
     with pytest.raises(ValueError, match=says):
         tune(tiny, **changes)

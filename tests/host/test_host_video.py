@@ -16,7 +16,14 @@ from tokencache_pack.nodes.heatmap import CacheHeatmapPreview
 from tokencache_pack.nodes.host.report_handle import ReportHandle
 from tokencache_pack.nodes.report import TokenCacheReport
 
-APPLY = {"cache_ratio": 0.7, "forecast_order": 1, "last_blocks": 0, "context": "stale", "score": "staleness", "shares": "uniform"}
+APPLY = {
+    "cache_ratio": 0.7,
+    "forecast_order": 1,
+    "last_blocks": 0,
+    "context": "stale",
+    "score": "staleness",
+    "shares": "uniform",
+}
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +48,7 @@ def test_a_videos_report_and_heatmap_know_its_frames(wan: TinyModel):
     frames = torch.full((2 * 9, 80, 48, 3), 0.5)
     overlay = CacheHeatmapPreview.execute(frames, handle).result[0]
     assert overlay.shape == (18, 480, 288, 3)
-    for video in (0, 9):    # the first frame alone, then two latent frames over four each
+    for video in (0, 9):  # the first frame alone, then two latent frames over four each
         same = [torch.equal(overlay[frame], overlay[frame + 1]) for frame in range(video, video + 8)]
         assert same == [False, True, True, True, False, True, True, True]
     played = CacheHeatmapPreview.execute(frames, handle).ui
@@ -63,11 +70,16 @@ def test_windows_in_time_have_no_map_and_the_nodes_say_so(wan: TinyModel):
     windowed = wan.model.clone()
     windowed.model_options["context_handler"] = comfy.context_windows.IndexListContextHandler(
         context_schedule=comfy.context_windows.get_matching_context_schedule("standard_static"),
-        fuse_method=comfy.context_windows.get_matching_fuse_method("pyramid"), context_length=2, context_overlap=1, dim=2,
+        fuse_method=comfy.context_windows.get_matching_fuse_method("pyramid"),
+        context_length=2,
+        context_overlap=1,
+        dim=2,
     )
     model, handle = ApplyTokenCache.execute(windowed, **APPLY).result
     wan.sample(model)
     report, frames = handle.latest(), torch.rand(9, 80, 48, 3)
-    assert report.compute < 1 and report.grid is None and "no map of the tokens: runs in context windows" in report.text()
+    assert (
+        report.compute < 1 and report.grid is None and "no map of the tokens: runs in context windows" in report.text()
+    )
     shown = CacheHeatmapPreview.execute(frames, handle)
     assert shown.result[0] is frames and shown.ui["tokencache_player"][0]["notes"] == [report.unplaced]

@@ -23,15 +23,31 @@ def test_two_seeds_of_the_samplers_own_noise_agree(tiny, name):
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     samples = [
         comfy.sample.sample(
-            tiny.model, noise, 6, 1.0, name, "karras", tiny.positive, tiny.negative, torch.zeros(shape), disable_pbar=True, seed=seed,
-        ) for seed in (1, 2)
+            tiny.model,
+            noise,
+            6,
+            1.0,
+            name,
+            "karras",
+            tiny.positive,
+            tiny.negative,
+            torch.zeros(shape),
+            disable_pbar=True,
+            seed=seed,
+        )
+        for seed in (1, 2)
     ]
     assert adds_noise(comfy.samplers.sampler_object(name)) is (not torch.equal(*samples))
 
 
-@pytest.mark.parametrize(("name", "options", "noise"), [
-    ("euler", {"s_churn": 1.0}, True), ("euler_ancestral", {"eta": 0.0}, False), ("euler_ancestral", {"s_noise": 0.0}, False),
-])
+@pytest.mark.parametrize(
+    ("name", "options", "noise"),
+    [
+        ("euler", {"s_churn": 1.0}, True),
+        ("euler_ancestral", {"eta": 0.0}, False),
+        ("euler_ancestral", {"s_noise": 0.0}, False),
+    ],
+)
 def test_options_count(name, options, noise):
     assert adds_noise(comfy.samplers.ksampler(name, options)) is noise
 
@@ -42,4 +58,6 @@ def test_nothing_is_said_of_a_sampler_from_elsewhere():
 
     sampler = comfy.samplers.KSAMPLER(sample_new)
     assert adds_noise(sampler) is None and sampler_name(sampler) == "new"
-    assert sampler_name(comfy.samplers.KSAMPLER(k_diffusion.sample_heun)) == "heun" and sampler_name(object()) == "object"
+    assert (
+        sampler_name(comfy.samplers.KSAMPLER(k_diffusion.sample_heun)) == "heun" and sampler_name(object()) == "object"
+    )

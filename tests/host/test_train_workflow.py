@@ -17,7 +17,7 @@ WORKFLOW = Path(__file__).resolve().parents[2] / "example_workflows" / "train_pr
 
 @pytest.mark.server
 def test_it_trains_saves_applies_and_reports(comfy_server: ComfyServer, predictor_file: Path):
-    folder = comfy_server.output / "diffusion_models"   # ComfyUI looks for models there too
+    folder = comfy_server.output / "diffusion_models"  # ComfyUI looks for models there too
     folder.mkdir(exist_ok=True)
     tiny_dit_file(folder / "trained.safetensors", in_channels=3, input_size=32, num_classes=9)
     prompt = to_api(read_workflow(WORKFLOW), comfy_server.get("/object_info"))

@@ -25,9 +25,24 @@ from tokencache_pack.nodes.predictor import FOLDER, TrainCachePredictor
 from tokencache_pack.tokencache_core.predictor.shared_weights import weight_bytes
 
 CHOICES = {
-    "save_as": "tiny", "minutes": 0.01, "steps": 4, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "interval": 3,
-    "last_blocks": 1, "cache_ratio": 1.0, "forecast_order": 1, "rank": 4, "predictor": "none", "forecast_hidden": 8, "loss": "run",
-    "every_step": False, "learning_rate": 1e-3, "checkpointing": False, "seed": 0,
+    "save_as": "tiny",
+    "minutes": 0.01,
+    "steps": 4,
+    "cfg": 1.0,
+    "sampler_name": "euler",
+    "scheduler": "simple",
+    "interval": 3,
+    "last_blocks": 1,
+    "cache_ratio": 1.0,
+    "forecast_order": 1,
+    "rank": 4,
+    "predictor": "none",
+    "forecast_hidden": 8,
+    "loss": "run",
+    "every_step": False,
+    "learning_rate": 1e-3,
+    "checkpointing": False,
+    "seed": 0,
 }
 
 
@@ -59,8 +74,23 @@ def tiny_flux() -> TinyModel:
 
 def flux_of_200_mb() -> TinyModel:
     model = from_state_dict(
-        Flux, std=0.02, guidance_embed=True, in_channels=16, out_channels=16, patch_size=2, vec_in_dim=32, context_in_dim=24, hidden_size=768,
-        mlp_ratio=4.0, num_heads=6, depth=2, depth_single_blocks=2, axes_dim=[16, 56, 56], theta=10000, qkv_bias=True, txt_ids_dims=[],
+        Flux,
+        std=0.02,
+        guidance_embed=True,
+        in_channels=16,
+        out_channels=16,
+        patch_size=2,
+        vec_in_dim=32,
+        context_in_dim=24,
+        hidden_size=768,
+        mlp_ratio=4.0,
+        num_heads=6,
+        depth=2,
+        depth_single_blocks=2,
+        axes_dim=[16, 56, 56],
+        theta=10000,
+        qkv_bias=True,
+        txt_ids_dims=[],
     )
     return TinyModel("Flux", model, text(24, 1, guidance=3.5), text(24, 2, guidance=3.5), (16, 8, 8))
 
@@ -68,7 +98,9 @@ def flux_of_200_mb() -> TinyModel:
 def train(tiny: TinyModel, **changes: Any) -> Any:
     with torch.inference_mode():
         latent = {"samples": torch.zeros(1, *tiny.latent)}
-        return TrainCachePredictor.execute(tiny.model, tiny.positive, tiny.negative, latent, **{**CHOICES, **changes}).result[0]
+        return TrainCachePredictor.execute(
+            tiny.model, tiny.positive, tiny.negative, latent, **{**CHOICES, **changes}
+        ).result[0]
 
 
 def weights_of(model: Any) -> dict[str, torch.Tensor]:
@@ -86,7 +118,10 @@ def test_training_does_not_hold_the_weights_twice(watched: list[int]):
     assert 150e6 < size < 350e6
     trained = train(tiny)
     assert watched[0] - before < 0.3 * size
-    assert f"none for weights ({size / 1e9:.2f} GB are shared" in trained.notes["memory"] and "roughly" in trained.notes["memory"]
+    assert (
+        f"none for weights ({size / 1e9:.2f} GB are shared" in trained.notes["memory"]
+        and "roughly" in trained.notes["memory"]
+    )
 
 
 def test_the_models_own_weights_and_modules_stay_as_they_are(watched: list[int]):
@@ -102,14 +137,16 @@ def test_a_lora_that_is_already_on_the_model_is_on_the_copy_alone_and_after_it_o
     before, plain = weights_of(tiny.model), tiny.sample()
     model = tiny.model.clone()
     name = "diffusion_model.single_blocks.0.linear1.weight"
-    model.add_patches({name: ("diff", (torch.randn(before[name].shape, generator=torch.Generator().manual_seed(1)) * 0.1,))})
-    patched = tiny.sample(model)    # loaded, its weights patched, when training begins
+    model.add_patches(
+        {name: ("diff", (torch.randn(before[name].shape, generator=torch.Generator().manual_seed(1)) * 0.1,))}
+    )
+    patched = tiny.sample(model)  # loaded, its weights patched, when training begins
     assert not torch.equal(patched, plain)
     with torch.inference_mode(False):
         copy = training_copy(model)
-        assert same(weights_of(tiny.model), before)     # unloaded
+        assert same(weights_of(tiny.model), before)  # unloaded
         assert torch.equal(tiny.sample(copy), patched)
-        assert same(weights_of(tiny.model), before)     # the copy's patch is its own
+        assert same(weights_of(tiny.model), before)  # the copy's patch is its own
     shared, own = weight_bytes(copy.model, tiny.model.model)
     assert 0 < own <= before[name].nbytes < shared
     train(TinyModel("Flux", model, tiny.positive, tiny.negative, tiny.latent))
@@ -129,10 +166,14 @@ def test_weights_that_were_made_in_inference_mode(watched: list[int]):
 def test_weights_of_few_bits(watched: list[int], dtype: torch.dtype):
     """LoRA is learned in float32 beside them."""
     tiny = tiny_flux()
-    model = comfy.sd.load_diffusion_model_state_dict(dict(tiny.model.model.diffusion_model.state_dict()), model_options={"dtype": dtype})
+    model = comfy.sd.load_diffusion_model_state_dict(
+        dict(tiny.model.model.diffusion_model.state_dict()), model_options={"dtype": dtype}
+    )
     before = weights_of(model)
     assert {tensor.dtype for name, tensor in before.items() if "single_blocks" in name and "linear" in name} == {dtype}
-    trained = train(TinyModel("Flux", model, tiny.positive, tiny.negative, tiny.latent), predictor="block", cache_ratio=0.5)
+    trained = train(
+        TinyModel("Flux", model, tiny.positive, tiny.negative, tiny.latent), predictor="block", cache_ratio=0.5
+    )
     assert same(weights_of(model), before)
     assert all(pair.up.dtype == torch.float32 for pairs in trained.repair.blocks.values() for pair in pairs.values())
 
@@ -158,14 +199,17 @@ def test_what_can_neither_be_copied_nor_read_again_is_refused(watched: list[int]
 def test_a_model_that_the_host_loads_dynamically_is_copied_into_an_ordinary_one():
     """One not yet loaded, with handles of memory that must not be copied: loading it takes a GPU."""
     comfy_aimdo.control.init()
-    importlib.reload(comfy_aimdo.host_buffer)   # it looks for its library when it is imported
+    importlib.reload(comfy_aimdo.host_buffer)  # it looks for its library when it is imported
     tiny = tiny_flux()
     block = tiny.model.model.diffusion_model.double_blocks[0].img_mlp[0]
-    block.weight_comfy_model_dtype = torch.bfloat16     # as where the file has other types
+    block.weight_comfy_model_dtype = torch.bfloat16  # as where the file has other types
     model = comfy.model_patcher.ModelPatcherDynamic(tiny.model.model, torch.device("cuda:0"), torch.device("cpu"))
     assert model.is_dynamic()
     copy = training_copy(model)
     assert not copy.is_dynamic() and copy.load_device == model.load_device
-    assert copy.model.diffusion_model.double_blocks[0].img_mlp[0].weight.dtype == torch.bfloat16 and block.weight.dtype == torch.float32
+    assert (
+        copy.model.diffusion_model.double_blocks[0].img_mlp[0].weight.dtype == torch.bfloat16
+        and block.weight.dtype == torch.float32
+    )
     assert weight_bytes(copy.model, model.model)[1] == block.weight.nbytes // 2
     assert not any(name.startswith("dynamic_") for name in copy.model.__dict__)

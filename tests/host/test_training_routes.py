@@ -1,4 +1,6 @@
-"""The two routes of a training in a real server: numbers alone, a stop that keeps the work, and a clear word where nothing runs."""
+"""The two routes of a training in a real server: numbers alone, a stop that keeps the work, and a clear word where
+nothing runs.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,7 @@ def test_a_training_is_seen_stopped_and_kept(comfy_server: ComfyServer, predicto
     assert stop(comfy_server) == (409, {"running": False, "error": "no training is running"})
     assert not comfy_server.get(training_routes.NUMBERS)["running"]
 
-    folder = comfy_server.output / "diffusion_models"   # ComfyUI looks for models there too
+    folder = comfy_server.output / "diffusion_models"  # ComfyUI looks for models there too
     folder.mkdir(exist_ok=True)
     tiny_dit_file(folder / "routed.safetensors", in_channels=3, input_size=32, num_classes=9)
     prompt = to_api(read_workflow(WORKFLOW), comfy_server.get("/object_info"))
@@ -80,7 +82,7 @@ def test_a_training_is_seen_stopped_and_kept(comfy_server: ComfyServer, predicto
     assert seen["running"] and seen["loss"] and 5900 < seen["seconds_left"] < 6000 and seen["predicted"] > 1
     status, reply = stop(comfy_server)
     assert status == 200 and reply["stopping"]
-    assert stop(comfy_server)[0] in (200, 409)      # again: harmless
+    assert stop(comfy_server)[0] in (200, 409)  # again: harmless
     run = wait_for(lambda: comfy_server.get(f"/history/{number}"), comfy_server)[number]
     assert run["status"]["status_str"] == "success"
     kept = read_trained_cache(predictor_file)
@@ -91,7 +93,10 @@ def test_a_training_is_seen_stopped_and_kept(comfy_server: ComfyServer, predicto
     assert stop(comfy_server)[0] == 409
 
 
-@pytest.mark.parametrize("given", [None, {}, {"workflow": None}, {"workflow": {"id": "/etc/passwd"}}, {"workflow": {"id": 3}}, {"workflow": "text"}])
+@pytest.mark.parametrize(
+    "given",
+    [None, {}, {"workflow": None}, {"workflow": {"id": "/etc/passwd"}}, {"workflow": {"id": 3}}, {"workflow": "text"}],
+)
 def test_a_workflow_without_a_proper_id_has_none(given: Any):
     assert training_routes.workflow_id(given) == ""
 
@@ -103,7 +108,9 @@ def test_without_a_server_there_are_no_routes(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_the_routes_are_added_once(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(training_routes.PromptServer, "instance", None, raising=False)     # what a server is made into, taken back at the end
+    monkeypatch.setattr(
+        training_routes.PromptServer, "instance", None, raising=False
+    )  # what a server is made into, taken back at the end
     loop = asyncio.new_event_loop()
     server = training_routes.PromptServer(loop)
     loop.close()

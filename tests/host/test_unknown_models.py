@@ -1,4 +1,6 @@
-"""What the pack does not know runs whole, to the plain model's very bits, and says so: networks, and blocks of networks that it knows."""
+"""What the pack does not know runs whole, to the plain model's very bits, and says so: networks, and blocks of networks
+that it knows.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,16 @@ EVERY_THIRD = UniformSchedule(interval=3, warmup=2)
 def ace_step() -> TinyModel:
     """Its blocks convolve over the tokens."""
     shape = dict(
-        audio_model="ace", attention_head_dim=16, num_attention_heads=4, num_layers=2, mlp_ratio=2.0, max_position=64, max_width=64,
-        text_embedding_dim=24, ssl_latent_dims=[8, 8], lyric_encoder_vocab_size=10,
+        audio_model="ace",
+        attention_head_dim=16,
+        num_attention_heads=4,
+        num_layers=2,
+        mlp_ratio=2.0,
+        max_position=64,
+        max_width=64,
+        text_embedding_dim=24,
+        ssl_latent_dims=[8, 8],
+        lyric_encoder_vocab_size=10,
     )
     model = from_config(comfy.supported_models.ACEStep(shape), std=0.05)
     lyrics = {"conditioning_lyrics": torch.tensor([[3, 1, 4, 1]])}
@@ -28,11 +38,23 @@ def ace_step() -> TinyModel:
 
 def unet() -> TinyModel:
     shape = dict(
-        image_size=32, in_channels=4, out_channels=4, model_channels=32, num_res_blocks=[1, 1], channel_mult=[1, 2],
-        transformer_depth=[1, 1], transformer_depth_middle=1, transformer_depth_output=[1, 1, 1, 1], context_dim=24,
-        use_spatial_transformer=True, legacy=False, adm_in_channels=None,
+        image_size=32,
+        in_channels=4,
+        out_channels=4,
+        model_channels=32,
+        num_res_blocks=[1, 1],
+        channel_mult=[1, 2],
+        transformer_depth=[1, 1],
+        transformer_depth_middle=1,
+        transformer_depth_output=[1, 1, 1, 1],
+        context_dim=24,
+        use_spatial_transformer=True,
+        legacy=False,
+        adm_in_channels=None,
     )
-    return TinyModel("U-Net", from_config(comfy.supported_models.SD15(shape), std=0.05), text(24, 1), text(24, 2), (4, 16, 12))
+    return TinyModel(
+        "U-Net", from_config(comfy.supported_models.SD15(shape), std=0.05), text(24, 1), text(24, 2), (4, 16, 12)
+    )
 
 
 @pytest.mark.parametrize(("make", "name"), [(ace_step, "ACEStepTransformer2DModel"), (unet, "UNetModel")])
@@ -55,7 +77,9 @@ def with_an_unknown_block() -> TinyModel:
     return tiny
 
 
-def test_an_unknown_block_of_a_known_network_runs_whole_among_the_others(with_an_unknown_block, caplog: pytest.LogCaptureFixture):
+def test_an_unknown_block_of_a_known_network_runs_whole_among_the_others(
+    with_an_unknown_block, caplog: pytest.LogCaptureFixture
+):
     tiny = with_an_unknown_block
     model, handle = apply_tokencache(tiny.model, CacheSettings(cache_ratio=0.9, shares="uniform"), EVERY_THIRD)
     assert tiny.sample(model).isfinite().all()
@@ -65,7 +89,7 @@ def test_an_unknown_block_of_a_known_network_runs_whole_among_the_others(with_an
     image_tokens = report.token_counts.shape[1]
     for step in report.steps:
         first, unknown, last = step.block_tokens
-        assert unknown == image_tokens      # nobody knows whether it computes text as well
+        assert unknown == image_tokens  # nobody knows whether it computes text as well
         assert max(first, last) < unknown if step.kind == "P" else min(first, last) > unknown
 
 

@@ -1,4 +1,6 @@
-"""The blueprint in subgraphs/: a real ComfyUI lists it, and its page adds it, ready to run, from the search for nodes."""
+"""The blueprint in subgraphs/: a real ComfyUI lists it, and its page adds it, ready to run, from the search for
+nodes.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from playwright.sync_api import TimeoutError as NotInTime
 
 from tokencache_core.settings import CacheSettings
 
-NAME = "Speed up my model"   # the file's name is the one that the page shows
+NAME = "Speed up my model"  # the file's name is the one that the page shows
 FILE = Path(__file__).resolve().parents[2] / "subgraphs" / f"{NAME}.json"
 WIDGETS = ["count", "cache_ratio", "forecast_order", "calibrate_on_first_run"]
 ADDED = """() => app.graph.nodes.map(node => ({
@@ -50,15 +52,20 @@ def test_both_ends_of_every_link_know_it(subgraph):
 def test_the_server_lists_it(comfy_server: ComfyServer):
     (key,) = [key for key, entry in comfy_server.get("/global_subgraphs").items() if entry["name"] == NAME]
     entry = comfy_server.get(f"/global_subgraphs/{key}")
-    assert entry["source"] == "custom_node" and json.loads(entry["data"]) == json.loads(FILE.read_text(encoding="utf-8"))
+    assert entry["source"] == "custom_node" and json.loads(entry["data"]) == json.loads(
+        FILE.read_text(encoding="utf-8")
+    )
 
 
 def _open_search(page: ComfyPage, tries: int = 3) -> None:
-    """Double-click the canvas until the search box has the keyboard: where the page is slow, it takes the two clicks for single ones."""
+    """Double-click the canvas until the search box has the keyboard: where the page is slow, it takes the two clicks
+    for single ones.
+    """
     for left in reversed(range(tries)):
         page.page.locator("#graph-canvas").dblclick(position={"x": 800, "y": 500})
         try:
-            return page.page.locator("input:focus").wait_for(timeout=10_000)
+            page.page.locator("input:focus").wait_for(timeout=10_000)
+            return
         except NotInTime:
             if not left:
                 raise
@@ -75,7 +82,7 @@ def test_the_page_adds_it_and_makes_a_prompt_of_it(comfy_server: ComfyServer, su
         preview = page.page.get_by_text(subgraph["description"]).first
         preview.wait_for()
         page.page.keyboard.press("Enter")
-        preview.wait_for(state="hidden")   # now the node hangs at the mouse
+        preview.wait_for(state="hidden")  # now the node hangs at the mouse
         canvas.click(position={"x": 900, "y": 500})
         page.page.wait_for_function("() => app.graph.nodes.length === 1")
         (node,) = page.page.evaluate(ADDED)
@@ -89,9 +96,15 @@ def test_the_page_adds_it_and_makes_a_prompt_of_it(comfy_server: ComfyServer, su
     assert len(prompt) == 2 and settings["schedule"] == [scheduler, 0]
     defaults = comfy_server.get("/object_info")
     for kind, inputs in (("TokenCacheIStepScheduler", schedule), ("TokenCacheApply", settings)):
-        for name, definition in {**defaults[kind]["input"]["required"], **defaults[kind]["input"].get("optional", {})}.items():
+        for name, definition in {
+            **defaults[kind]["input"]["required"],
+            **defaults[kind]["input"].get("optional", {}),
+        }.items():
             if isinstance(definition[1], dict) and "default" in definition[1]:
                 assert inputs[name] == definition[1]["default"], (kind, name)
     assert node["widgets"] == {
-        "count": 0, "cache_ratio": CacheSettings().cache_ratio, "forecast_order": CacheSettings().order, "calibrate_on_first_run": False,
+        "count": 0,
+        "cache_ratio": CacheSettings().cache_ratio,
+        "forecast_order": CacheSettings().order,
+        "calibrate_on_first_run": False,
     }

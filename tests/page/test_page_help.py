@@ -22,7 +22,7 @@ ALONE = """kind => {
     app.canvas.ds.offset = [300, 200]
     app.canvas.setDirty(true, true)
 }"""
-TITLE = {"x": 400, "y": 185}    # where its title then is
+TITLE = {"x": 400, "y": 185}  # where its title then is
 
 
 def check_help(page: Page, file: Path) -> None:
@@ -30,20 +30,26 @@ def check_help(page: Page, file: Path) -> None:
     page.evaluate(ALONE, file.stem)
     page.locator("#graph-canvas").click(position=TITLE)
     shown = page.locator(".node-help-content")
-    if not shown.is_visible():     # it stays open from one node to the next
+    if not shown.is_visible():  # it stays open from one node to the next
         page.get_by_test_id("info-button").click()
     expect(shown.get_by_role("heading", level=1)).to_have_text(title.removeprefix("# "), timeout=SECONDS)
     headings = [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")]
     assert shown.get_by_role("heading", level=2).all_text_contents() == headings
     picture = shown.get_by_role("img")
     assert picture.get_attribute("src").endswith(f"/docs/images/{file.stem}.png")
-    page.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=picture.element_handle(), timeout=SECONDS)
+    page.wait_for_function(
+        "image => image.complete && image.naturalWidth > 0", arg=picture.element_handle(), timeout=SECONDS
+    )
 
 
 @needs_chromium
 @pytest.mark.server
 def test_every_node_has_a_help_page_with_its_picture(comfy_server: ComfyServer):
-    kinds = {kind for kind, node in comfy_server.get("/object_info").items() if node["python_module"].startswith("custom_nodes.")}
+    kinds = {
+        kind
+        for kind, node in comfy_server.get("/object_info").items()
+        if node["python_module"].startswith("custom_nodes.")
+    }
     files = sorted(HELP.glob("*.md"))
     assert {file.stem for file in files} == kinds
     with comfy_page(comfy_server) as comfy:
@@ -51,4 +57,6 @@ def test_every_node_has_a_help_page_with_its_picture(comfy_server: ComfyServer):
         for file in files:
             check_help(comfy.page, file)
         assert not comfy.errors
-        assert not [text for text in said if not text.endswith("/en.md")]   # the page looks for help in its own language first
+        assert not [
+            text for text in said if not text.endswith("/en.md")
+        ]  # the page looks for help in its own language first

@@ -1,4 +1,6 @@
-"""The language of ComfyUI's page is switched while a workflow is open: panels follow at once, nodes when it is reloaded, and back."""
+"""The language of ComfyUI's page is switched while a workflow is open: panels follow at once, nodes when it is
+reloaded, and back.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,12 @@ from playwright.sync_api import Page, expect
 
 import locales
 
-PANELS = {"TokenCacheReport": "report", "TokenCacheHeatmap": "heatmap", "TokenCacheTrainPredictor": "training", "TokenCacheCompare": "compare"}
+PANELS = {
+    "TokenCacheReport": "report",
+    "TokenCacheHeatmap": "heatmap",
+    "TokenCacheTrainPredictor": "training",
+    "TokenCacheCompare": "compare",
+}
 SECONDS = 60_000
 SWITCH = "language => app.extensionManager.setting.set('Comfy.Locale', language)"
 ADD = """types => {
@@ -43,12 +50,25 @@ SHOWN = """type => {
 }"""
 OUTPUT = "([type, output]) => app.graph.nodes.find(node => node.type === type).onExecuted(output)"
 REPORT = {
-    "speedup": 2.0, "compute": 0.36, "seconds": 1.5, "kinds": "IPP", "milliseconds": [3.0, 1.0, 1.0], "memory": "1.0 MB", "warnings": [], "text": "-",
+    "speedup": 2.0,
+    "compute": 0.36,
+    "seconds": 1.5,
+    "kinds": "IPP",
+    "milliseconds": [3.0, 1.0, 1.0],
+    "memory": "1.0 MB",
+    "warnings": [],
+    "text": "-",
 }
 RUN = {
-    "version": 1, "blocks": 2, "images": 1, "frames": [0], "legend": ["forecast", "computed"], "grid": [1, 1, 2], "notes": [],
+    "version": 1,
+    "blocks": 2,
+    "images": 1,
+    "frames": [0],
+    "legend": ["forecast", "computed"],
+    "grid": [1, 1, 2],
+    "notes": [],
     "steps": [{"index": 0, "kind": "I", "seconds": 1.0, "sigma": 1.0, "compute": 1.0, "groups": [[0, 1, "all"]]}],
-    "maps": {"form": "bytes", "count": 0, "data": "eJwDAAAAAAE="},     # zlib of nothing
+    "maps": {"form": "bytes", "count": 0, "data": "eJwDAAAAAAE="},  # zlib of nothing
 }
 
 
@@ -112,7 +132,7 @@ def test_nodes_and_panels_follow_the_language(comfy_server: ComfyServer):
             for language in ("en", "zh", "en"):
                 page.evaluate(SWITCH, language)
                 panels_speak(page, language)
-                reload(page)    # the host's own nodes need it, too; it opens the same workflow
+                reload(page)  # the host's own nodes need it, too; it opens the same workflow
                 panels_speak(page, language)
                 nodes_speak(page, language)
                 tooltip_speaks(page, language)
@@ -134,7 +154,9 @@ def test_without_translations_the_panels_speak_english(comfy_server: ComfyServer
                 if not reachable:
                     comfy.page.route("**/i18n", lambda route: route.abort())
                     reload(comfy.page)
-                expect(comfy.page.get_by_role("group", name=words["report_label"])).to_contain_text(words["report_empty"], timeout=SECONDS)
+                expect(comfy.page.get_by_role("group", name=words["report_label"])).to_contain_text(
+                    words["report_empty"], timeout=SECONDS
+                )
     finally:
         comfy_server.post("/settings", {"Comfy.Locale": "en"})
 
@@ -146,6 +168,18 @@ def reload(page: Page) -> None:
 
 def open_nodes(comfy: ComfyPage) -> None:
     """As a workflow of its own, which the page opens again when it switches."""
-    comfy.open({"version": 0.4, "last_node_id": 0, "last_link_id": 0, "nodes": [], "links": [], "groups": [], "config": {}, "extra": {}}, {})
+    comfy.open(
+        {
+            "version": 0.4,
+            "last_node_id": 0,
+            "last_link_id": 0,
+            "nodes": [],
+            "links": [],
+            "groups": [],
+            "config": {},
+            "extra": {},
+        },
+        {},
+    )
     comfy.page.evaluate(ADD, list(PANELS))
     comfy.page.evaluate(NO_TITLES)

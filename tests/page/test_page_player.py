@@ -1,4 +1,6 @@
-"""The player of Cache Heatmap Preview in ComfyUI's page: it plays a run, after a reload and from a saved picture too, and never breaks the page."""
+"""The player of Cache Heatmap Preview in ComfyUI's page: it plays a run, after a reload and from a saved picture too,
+and never breaks the page.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,16 @@ from comfy_page import ComfyPage, comfy_page, needs_chromium
 from comfy_server import ComfyServer
 from playwright.sync_api import Locator, expect
 
-WORKFLOW = json.loads((Path(__file__).resolve().parents[2] / "example_workflows" / "quick_start.json").read_text(encoding="utf-8"))
+WORKFLOW = json.loads(
+    (Path(__file__).resolve().parents[2] / "example_workflows" / "quick_start.json").read_text(encoding="utf-8")
+)
 STEPS = 12
-CHANGED = {     # node's id -> place among its widgets -> value: a short run of two pictures
-    8: {2: 1}, 9: {2: STEPS}, 3: {2: 2}, 5: {0: "grinning, firefighter"}, 7: {0: 0.7, 2: 1, 5: "uniform"},
+CHANGED = {  # node's id -> place among its widgets -> value: a short run of two pictures
+    8: {2: 1},
+    9: {2: STEPS},
+    3: {2: 2},
+    5: {0: "grinning, firefighter"},
+    7: {0: 0.7, 2: 1, 5: "uniform"},
 }
 TO_THE_NODE = """() => {
     const node = app.graph.nodes.find(node => node.type === 'TokenCacheHeatmap')
@@ -90,7 +98,7 @@ def test_a_run_is_played_by_mouse_and_keyboard(page: PlayerPage):
     expect(page.text).to_contain_text("computed")
     some = page.drawn()
     assert some != first
-    page.block.select_option("11")      # the last block is whole
+    page.block.select_option("11")  # the last block is whole
     expect(page.text).to_contain_text("100 % computed")
     assert page.drawn() == first
     page.player.get_by_label("opacity").fill("0")
@@ -127,7 +135,9 @@ def test_a_run_is_there_after_a_reload_and_in_a_saved_picture(page: PlayerPage, 
     comfy_server.post("/history", {"clear": True})
     page.page.evaluate(load, saved)
     expect(page.notes).to_have_text(SENTENCE)
-    assert "player" not in json.dumps(page.page.evaluate("app.graph.serialize().nodes.map(node => node.widgets_values ?? [])"))
+    assert "player" not in json.dumps(
+        page.page.evaluate("app.graph.serialize().nodes.map(node => node.widgets_values ?? [])")
+    )
 
 
 def test_the_newest_run_of_the_workflow_is_shown_with_a_remark_where_settings_have_changed(page: PlayerPage):
@@ -155,9 +165,10 @@ def test_in_the_other_way_of_drawing_nodes(comfy_server: ComfyServer):
                 const node = app.graph.nodes.find(node => node.type === 'TokenCacheHeatmap')
                 node.setSize([node.size[0] + 100, node.size[1] + 100])
             }""")
-            page.page.wait_for_function("([player, width]) => player.getBoundingClientRect().width > width + 50", arg=[
-                page.player.element_handle(), before["width"],
-            ])
+            page.page.wait_for_function(
+                "([player, width]) => player.getBoundingClientRect().width > width + 50",
+                arg=[page.player.element_handle(), before["width"]],
+            )
             page.no_errors()
     finally:
         comfy_server.post("/settings", {"Comfy.VueNodes.Enabled": False})
@@ -197,24 +208,37 @@ def test_measured_redundancy_is_played(page: PlayerPage):
 
 
 RUN = {
-    "version": 1, "blocks": 2, "images": 1, "frames": [0], "legend": ["forecast", "computed"], "grid": None, "maps": None, "notes": [],
+    "version": 1,
+    "blocks": 2,
+    "images": 1,
+    "frames": [0],
+    "legend": ["forecast", "computed"],
+    "grid": None,
+    "maps": None,
+    "notes": [],
     "steps": [{"index": 0, "kind": "I", "seconds": 1.0, "sigma": 1.0, "compute": 1.0, "groups": [[0, 1, "all"]]}],
 }
 
 
-@pytest.mark.parametrize(("data", "says"), [
-    (None, "This run has nothing to show."),
-    ("x", "This run has nothing to show."),
-    ({"version": 1, "notes": ["TokenCache does not know this model."]}, "TokenCache does not know this model."),
-    ({**RUN, "version": 9}, "This run cannot be shown: the data is of another version of TokenCache."),
-    ({**RUN, "steps": [{"groups": 3}]}, "This run cannot be shown: the data is not a run."),
-    ({**RUN, "grid": [1, 2, 2], "maps": {"form": "bits", "count": 1, "data": "?"}}, "This run cannot be shown: "),
-    ({**RUN, "notes": ["no map of the tokens"]}, "no map of the tokens"),
-])
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (None, "This run has nothing to show."),
+        ("x", "This run has nothing to show."),
+        ({"version": 1, "notes": ["TokenCache does not know this model."]}, "TokenCache does not know this model."),
+        ({**RUN, "version": 9}, "This run cannot be shown: the data is of another version of TokenCache."),
+        ({**RUN, "steps": [{"groups": 3}]}, "This run cannot be shown: the data is not a run."),
+        ({**RUN, "grid": [1, 2, 2], "maps": {"form": "bits", "count": 1, "data": "?"}}, "This run cannot be shown: "),
+        ({**RUN, "notes": ["no map of the tokens"]}, "no map of the tokens"),
+    ],
+)
 def test_whatever_comes_is_a_sentence(player_of_any: PlayerPage, data: object, says: str):
-    player_of_any.page.evaluate("""data => {
+    player_of_any.page.evaluate(
+        """data => {
         app.graph.nodes.find(node => node.type === 'TokenCacheHeatmap').onExecuted({ tokencache_player: [data], tokencache_pictures: [] })
-    }""", data)
+    }""",
+        data,
+    )
     expect(player_of_any.notes).to_contain_text(says)
 
 
@@ -229,10 +253,19 @@ def player_of_any(comfy_server: ComfyServer) -> Iterator[PlayerPage]:
 
 def test_finer_values_are_drawn_and_tokens_without_places_leave_the_strip(player_of_any: PlayerPage):
     """Two maps of 1 x 2 tokens as bytes: 0 and 255, 51 and 51."""
-    maps = "eNpj+G9sDAADmgFm"   # zlib of 00 ff 33 33
+    maps = "eNpj+G9sDAADmgFm"  # zlib of 00 ff 33 33
     steps = [{**RUN["steps"][0], "groups": [[0, 0, 0], [1, 1, 1]]}]
-    data = {**RUN, "grid": [1, 1, 2], "legend": ["still", "moving"], "steps": steps, "maps": {"form": "bytes", "count": 2, "data": maps}}
-    show = "data => app.graph.nodes.find(node => node.type === 'TokenCacheHeatmap').onExecuted({ tokencache_player: [data] })"
+    data = {
+        **RUN,
+        "grid": [1, 1, 2],
+        "legend": ["still", "moving"],
+        "steps": steps,
+        "maps": {"form": "bytes", "count": 2, "data": maps},
+    }
+    show = (
+        "data => app.graph.nodes.find(node => node.type === 'TokenCacheHeatmap').onExecuted({ tokencache_player: "
+        "[data] })"
+    )
     player_of_any.page.evaluate(show, data)
     expect(player_of_any.text).to_contain_text("35 % moving")
     player_of_any.block.select_option("1")

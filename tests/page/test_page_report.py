@@ -1,4 +1,6 @@
-"""TokenCache Report and Compare with and without TokenCache on ComfyUI's page: numbers, warnings, the slider, and a reload."""
+"""TokenCache Report and Compare with and without TokenCache on ComfyUI's page: numbers, warnings, the slider, and a
+reload.
+"""
 
 from __future__ import annotations
 
@@ -50,9 +52,11 @@ ANOTHER_SEED = """() => {
 def tiny_workflow(comfy_server: ComfyServer) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     tiny_model(comfy_server, "reported.safetensors")
     values = {
-        "Load DiT": {"dit_name": "reported.safetensors"}, "Classes of the nine pictures": {"label": "0, 1"},
+        "Load DiT": {"dit_name": "reported.safetensors"},
+        "Classes of the nine pictures": {"label": "0, 1"},
         "Empty pixel latent": {"batch_size": 2},
-        "KSampler without TokenCache": {"steps": 12}, "KSampler with TokenCache": {"steps": 12},
+        "KSampler without TokenCache": {"steps": 12},
+        "KSampler with TokenCache": {"steps": 12},
     }
     return json.loads(WORKFLOW.read_text(encoding="utf-8")), values
 
@@ -83,7 +87,10 @@ def test_report_and_comparison_on_the_page(comfy_server: ComfyServer):
         expect(compare).to_contain_text("by the clock, measured in this run", timeout=SECONDS)
         expect(compare).to_contain_text("PSNR")
         expect(compare).to_contain_text("12 steps are few to cache")
-        page.wait_for_function("() => [...document.querySelectorAll('.tokencache-panel .frame img')].every(image => image.naturalWidth > 0)")
+        page.wait_for_function(
+            "() => [...document.querySelectorAll('.tokencache-panel .frame img')].every(image => image.naturalWidth > "
+            "0)"
+        )
         check_slider(page)
         compare.get_by_label("which picture").press("ArrowRight")
         expect(compare).to_contain_text("2 of 2: PSNR")
@@ -94,15 +101,20 @@ def test_report_and_comparison_on_the_page(comfy_server: ComfyServer):
         assert page.evaluate("() => navigator.clipboard.readText()").startswith("TokenCache: ")
         check_report(page)
 
-        page.reload()   # the page opens the same workflow by itself
-        expect(page.get_by_label(PANEL["compare"])).to_contain_text("by the clock, measured in this run", timeout=SECONDS)
+        page.reload()  # the page opens the same workflow by itself
+        expect(page.get_by_label(PANEL["compare"])).to_contain_text(
+            "by the clock, measured in this run", timeout=SECONDS
+        )
         check_report(page)
         assert not comfy.errors and not said, "\n".join([*comfy.errors, *said])
 
 
 def check_slider(page: Page) -> None:
     """It moves by mouse and by key, and the pixels follow: plain on the left, cached on the right."""
-    frame, slider = page.locator(".tokencache-panel .frame"), page.get_by_label("how much of the picture is without TokenCache")
+    frame, slider = (
+        page.locator(".tokencache-panel .frame"),
+        page.get_by_label("how much of the picture is without TokenCache"),
+    )
     node = page.evaluate("() => [...app.graph.nodes.find(node => node.type === 'TokenCacheCompare').pos]")
     box = frame.bounding_box()
     middle = frame.screenshot()
@@ -115,7 +127,9 @@ def check_slider(page: Page) -> None:
     slider.press("Home")
     left = frame.screenshot()
     assert len({middle, right, left}) == 3
-    assert page.evaluate("() => [...app.graph.nodes.find(node => node.type === 'TokenCacheCompare').pos]") == node     # the node stayed
+    assert (
+        page.evaluate("() => [...app.graph.nodes.find(node => node.type === 'TokenCacheCompare').pos]") == node
+    )  # the node stayed
 
 
 @needs_chromium
@@ -123,9 +137,14 @@ def check_slider(page: Page) -> None:
 def test_a_report_of_another_workflow_is_not_shown(comfy_server: ComfyServer):
     with comfy_page(comfy_server) as comfy:
         workflow, values = tiny_workflow(comfy_server)
-        comfy.open({**workflow, "id": "00000000-1111-4222-8333-444444444444"}, {**values, "KSampler with TokenCache": {"steps": 7}})
+        comfy.open(
+            {**workflow, "id": "00000000-1111-4222-8333-444444444444"},
+            {**values, "KSampler with TokenCache": {"steps": 7}},
+        )
         comfy.page.evaluate(TO_REPORT)
-        expect(comfy.page.get_by_label(PANEL["report"])).to_contain_text("Run the workflow to see what the cache did.", timeout=SECONDS)
+        expect(comfy.page.get_by_label(PANEL["report"])).to_contain_text(
+            "Run the workflow to see what the cache did.", timeout=SECONDS
+        )
         assert not comfy.errors
 
 
@@ -145,7 +164,10 @@ def test_the_first_run_calibrates_and_the_second_says_by_what(comfy_server: Comf
             panel = comfy.page.get_by_label(PANEL["report"])
             comfy.run_to_the_end(comfy_server, SECONDS / 1000)
             (file,) = set(folder.glob("*.json")) - before
-            expect(panel).to_contain_text(f"I-steps: every step, to calibrate: the next runs have theirs by tokencache/{file.name}", timeout=SECONDS)
+            expect(panel).to_contain_text(
+                f"I-steps: every step, to calibrate: the next runs have theirs by tokencache/{file.name}",
+                timeout=SECONDS,
+            )
             expect(panel).to_contain_text("14 I-steps, 0 P-steps")
 
             comfy.page.evaluate(ANOTHER_SEED)

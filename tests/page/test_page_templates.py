@@ -17,7 +17,7 @@ WORKFLOWS = Path(__file__).resolve().parents[2] / "example_workflows"
 OPENED = "quick_start"
 SECONDS = 30_000
 NEW_ID = re.compile(r"(?!0{8})[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-FETCHED = re.compile("^blob:")     # a picture that is missing is replaced by one of the page's own
+FETCHED = re.compile("^blob:")  # a picture that is missing is replaced by one of the page's own
 
 
 @pytest.mark.parametrize("file", sorted(WORKFLOWS.glob("*.json")), ids=lambda file: file.stem)
@@ -40,11 +40,19 @@ def test_all_workflows_are_in_the_template_browser_and_open_from_there(comfy_ser
             card.scroll_into_view_if_needed(timeout=SECONDS)
             thumbnail = card.get_by_role("img").first
             expect(thumbnail).to_have_attribute("src", FETCHED, timeout=SECONDS)
-            comfy.page.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=thumbnail.element_handle(), timeout=SECONDS)
+            comfy.page.wait_for_function(
+                "image => image.complete && image.naturalWidth > 0", arg=thumbnail.element_handle(), timeout=SECONDS
+            )
         assert browser.locator("[data-testid^=template-workflow-]").count() == len(names)
         browser.get_by_test_id(f"template-workflow-{OPENED}").click()
-        wanted = sorted(node["type"] for node in json.loads((WORKFLOWS / f"{OPENED}.json").read_text(encoding="utf-8"))["nodes"])
-        comfy.page.wait_for_function("wanted => app.graph.nodes.map(node => node.type).sort().join() === wanted", arg=",".join(wanted), timeout=SECONDS)
+        wanted = sorted(
+            node["type"] for node in json.loads((WORKFLOWS / f"{OPENED}.json").read_text(encoding="utf-8"))["nodes"]
+        )
+        comfy.page.wait_for_function(
+            "wanted => app.graph.nodes.map(node => node.type).sort().join() === wanted",
+            arg=",".join(wanted),
+            timeout=SECONDS,
+        )
         expect(browser).to_be_hidden()
         assert NEW_ID.fullmatch(comfy.page.evaluate("() => app.rootGraph.id"))
         assert not comfy.errors and not said

@@ -1,4 +1,6 @@
-"""Training from ComfyUI's page: its panel shows how it goes, a reload too; stopping and cancelling keep the work, and the file serves."""
+"""Training from ComfyUI's page: its panel shows how it goes, a reload too; stopping and cancelling keep the work, and
+the file serves.
+"""
 
 from __future__ import annotations
 
@@ -38,16 +40,24 @@ def wait_for(what: Callable[[], object], server: ComfyServer, seconds: float = 6
 
 
 def open_training(comfy: ComfyPage, server: ComfyServer, file: Path, seed: int) -> Locator:
-    """The example on a tiny model, and its training's panel. seed: another one for each, or the host would take what it has."""
+    """The example on a tiny model, and its training's panel. seed: another one for each, or the host would take what it
+    has.
+    """
     tiny_model(server, "paged.safetensors")
-    workflow = {**json.loads(WORKFLOW.read_text(encoding="utf-8")), "id": str(uuid4())}   # the server remembers others' trainings in the example
-    comfy.open(workflow, {
-        "Load DiT": {"dit_name": "paged.safetensors"},
-        "Classes of the training runs": {"label": "0, 1, 2, 3"},
-        "Classes of the pictures": {"label": "4, 5, 6, 7"},
-        "Train Cache Predictor": {"minutes": 100.0, "steps": 8, "save_as": file.stem, "seed": seed},
-        "KSampler": {"steps": 4},
-    })
+    workflow = {
+        **json.loads(WORKFLOW.read_text(encoding="utf-8")),
+        "id": str(uuid4()),
+    }  # the server remembers others' trainings in the example
+    comfy.open(
+        workflow,
+        {
+            "Load DiT": {"dit_name": "paged.safetensors"},
+            "Classes of the training runs": {"label": "0, 1, 2, 3"},
+            "Classes of the pictures": {"label": "4, 5, 6, 7"},
+            "Train Cache Predictor": {"minutes": 100.0, "steps": 8, "save_as": file.stem, "seed": seed},
+            "KSampler": {"steps": 4},
+        },
+    )
     return panel_of(comfy)
 
 
@@ -80,7 +90,7 @@ def test_a_training_is_watched_through_a_reload_stopped_and_kept(comfy_server: C
         assert chart.screenshot() != before
         axis = chart.locator("text").all_text_contents()
         assert sum(text.replace(".", "").isdigit() for text in axis) >= 4 and {"seconds", "minutes"} & set(axis)
-        assert comfy.page.evaluate(PICTURES) == 0    # the panel is in the place of the chart's picture
+        assert comfy.page.evaluate(PICTURES) == 0  # the panel is in the place of the chart's picture
 
         workflow = comfy.page.evaluate("() => app.graph.serialize()")
         comfy.page.reload()
@@ -90,10 +100,12 @@ def test_a_training_is_watched_through_a_reload_stopped_and_kept(comfy_server: C
         expect(panel.get_by_role("status")).to_have_text(GOING, timeout=SECONDS)
         expect(chart.locator("circle.held-out").first).to_be_visible()
         seen = chart.get_attribute("aria-label")
-        expect(chart).not_to_have_attribute("aria-label", seen, timeout=SECONDS)     # and it goes on
+        expect(chart).not_to_have_attribute("aria-label", seen, timeout=SECONDS)  # and it goes on
         stop.click()
         wait_for(predictor_file.exists, comfy_server)
-        expect(panel.get_by_role("status")).to_have_text(re.compile(r"^stopped after \d+ iterations?, \d+:\d\d$"), timeout=SECONDS)
+        expect(panel.get_by_role("status")).to_have_text(
+            re.compile(r"^stopped after \d+ iterations?, \d+:\d\d$"), timeout=SECONDS
+        )
         expect(stop).to_be_hidden()
         assert newest_run(comfy_server)["status_str"] == "success"
         assert not comfy.errors
@@ -130,7 +142,9 @@ def test_cancelling_from_the_page_keeps_what_was_learned(comfy_server: ComfyServ
         assert not predictor_file.exists()
         comfy.cancel()
         wait_for(predictor_file.exists, comfy_server)
-        expect(panel.get_by_role("status")).to_have_text(re.compile(r"^ended after \d+ iterations?, \d+:\d\d$"), timeout=SECONDS)
+        expect(panel.get_by_role("status")).to_have_text(
+            re.compile(r"^ended after \d+ iterations?, \d+:\d\d$"), timeout=SECONDS
+        )
         assert not comfy.errors
     trained = read_trained_cache(predictor_file)
     assert trained.log and trained.forecasts

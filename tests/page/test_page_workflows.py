@@ -1,4 +1,6 @@
-"""Every example workflow on ComfyUI's page: it opens as it was drawn; those without downloads run, and their panels show numbers."""
+"""Every example workflow on ComfyUI's page: it opens as it was drawn; those without downloads run, and their panels
+show numbers.
+"""
 
 from __future__ import annotations
 
@@ -17,24 +19,39 @@ from workflow_to_api import read_workflow, to_api
 FOLDER = Path(__file__).resolve().parents[2] / "example_workflows"
 EVERY = sorted(FOLDER.glob("*.json"))
 PLACES = f"{__name__}_places"
-STEPS = 14     # enough for a report to have no more to say than of a usual run
-SHORT = {    # workflow -> what makes it a short run of a small model, or where a predictor binds it to the pack's own, of one picture
+STEPS = 14  # enough for a report to have no more to say than of a usual run
+# workflow -> what makes it a short run of a small model, or where a predictor binds it to the pack's own, of one
+# picture
+SHORT = {
     "quick_start": {
-        **TINY, "Classes of the nine pictures": {"label": "0, 1"}, "KSampler without TokenCache": {"steps": STEPS},
+        **TINY,
+        "Classes of the nine pictures": {"label": "0, 1"},
+        "KSampler without TokenCache": {"steps": STEPS},
         "KSampler with TokenCache": {"steps": STEPS},
     },
-    "trained_predictor": {"Empty pixel latent": {"batch_size": 1}, "KSampler with the trained predictor": {"steps": STEPS}},
+    "trained_predictor": {
+        "Empty pixel latent": {"batch_size": 1},
+        "KSampler with the trained predictor": {"steps": STEPS},
+    },
     "train_predictor": {
-        **TINY, "Classes of the training runs": {"label": "0, 1"}, "Classes of the pictures": {"label": "2, 3"}, "KSampler": {"steps": STEPS},
+        **TINY,
+        "Classes of the training runs": {"label": "0, 1"},
+        "Classes of the pictures": {"label": "2, 3"},
+        "KSampler": {"steps": STEPS},
         "Train Cache Predictor": {"steps": STEPS, "minutes": 0.02, "save_as": __name__},
     },
     "calibrate_and_tune": {
-        **TINY, "Classes of the four pictures": {"label": "0, 1"}, "Calibrate I-Steps": {"steps": STEPS, "i_steps": 4, "save_as": PLACES},
+        **TINY,
+        "Classes of the four pictures": {"label": "0, 1"},
+        "Calibrate I-Steps": {"steps": STEPS, "i_steps": 4, "save_as": PLACES},
         "Tune TokenCache": {"steps": STEPS, "goal": "psnr", "value": 5, "minutes": 1, "save_as": __name__},
-        "KSampler, calibrated": {"steps": STEPS}, "KSampler, tuned": {"steps": STEPS},
+        "KSampler, calibrated": {"steps": STEPS},
+        "KSampler, tuned": {"steps": STEPS},
     },
     "compare": {
-        **TINY, "Classes of the four pictures": {"label": "0, 1"}, "Compare with and without TokenCache": {"steps": STEPS},
+        **TINY,
+        "Classes of the four pictures": {"label": "0, 1"},
+        "Compare with and without TokenCache": {"steps": STEPS},
         "Measure Redundancy": {"steps": STEPS},
     },
 }
@@ -83,7 +100,7 @@ def test_it_opens_as_it_was_drawn(page: WorkflowPage, object_info, file: Path):
     sent = page.prompt()
     for number, node in to_api(workflow, object_info).items():
         assert node["inputs"].items() <= sent[number]["inputs"].items(), node["class_type"]
-    page.page.wait_for_timeout(200)     # an error may come late
+    page.page.wait_for_timeout(200)  # an error may come late
     page.check_errors()
 
 

@@ -1,4 +1,6 @@
-"""FID of PixArt on a list of prompts, end to end in the real host: a PixArt of two blocks, T5 of one, random weights in files."""
+"""FID of PixArt on a list of prompts, end to end in the real host: a PixArt of two blocks, T5 of one, random weights in
+files.
+"""
 
 from __future__ import annotations
 
@@ -22,25 +24,39 @@ from tokencache_core.bench.fid_run import FidMethod, FidProtocol
 STEPS = 4
 CPU = torch.device("cpu")
 PROMPTS = "a red cat\n\n  a house on the water \nblue\n"
-# what the host's detection does not read off a file: T5's size. Its real tokenizer gives these prompts numbers below 4,096.
+# what the host's detection does not read off a file: T5's size. Its real tokenizer gives these prompts numbers below
+# 4,096.
 TINY_T5 = {"d_ff": 64, "num_layers": 1, "num_heads": 1, "d_kv": 8, "d_model": 4096, "vocab_size": 4096}
 
 
 def save_pixart(file: Path) -> None:
     shape = dict(
-        image_model="pixart_sigma", input_size=64, patch_size=2, in_channels=4, hidden_size=1152, depth=2, num_heads=16, model_max_length=20,
+        image_model="pixart_sigma",
+        input_size=64,
+        patch_size=2,
+        in_channels=4,
+        hidden_size=1152,
+        depth=2,
+        num_heads=16,
+        model_max_length=20,
         micro_condition=False,
     )
-    save_file(tiny_patcher(comfy.supported_models.PixArtSigma(shape), std=0.03).model.diffusion_model.state_dict(), file)
+    save_file(
+        tiny_patcher(comfy.supported_models.PixArtSigma(shape), std=0.03).model.diffusion_model.state_dict(), file
+    )
 
 
 def save_t5(file: Path) -> None:
     config = TINY_T5 | {
-        "dense_act_fn": "gelu_pytorch_tanh", "is_gated_act": True, "model_type": "t5", "pad_token_id": 0, "relative_attention_num_buckets": 32,
+        "dense_act_fn": "gelu_pytorch_tanh",
+        "is_gated_act": True,
+        "model_type": "t5",
+        "pad_token_id": 0,
+        "relative_attention_num_buckets": 32,
     }
     model = comfy.text_encoders.t5.T5(config, torch.float32, CPU, comfy.ops.disable_weight_init)
     random_weights(model, 0.05)
-    is_xxl = {"encoder.block.23.layer.1.DenseReluDense.wi_1.weight": torch.zeros(10240, 1)}     # what detection goes by
+    is_xxl = {"encoder.block.23.layer.1.DenseReluDense.wi_1.weight": torch.zeros(10240, 1)}  # what detection goes by
     save_file({name: weight.half() for name, weight in model.state_dict().items()} | is_xxl, file)
 
 
@@ -65,7 +81,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def tiny_t5(monkeypatch: pytest.MonkeyPatch) -> None:
     """The host's own loader, told a size."""
-    monkeypatch.setattr(comfy.sd, "load_clip", partial(comfy.sd.load_clip, model_options={"t5xxl_model_config": TINY_T5}))
+    monkeypatch.setattr(
+        comfy.sd, "load_clip", partial(comfy.sd.load_clip, model_options={"t5xxl_model_config": TINY_T5})
+    )
 
 
 def runs_of(place: Path, protocol: FidProtocol) -> PromptRuns:
@@ -75,11 +93,28 @@ def runs_of(place: Path, protocol: FidProtocol) -> PromptRuns:
 
 def command(place: Path, **changed: object) -> list[object]:
     options = {
-        "model": place / "pixart.safetensors", "text_encoder": place / "t5.safetensors", "vae": place / "vae.safetensors",
-        "prompts": place / "prompts.txt", "resolution": LEAST_RESOLUTION, "fid_stats": place / "none.npz", "inception": place / "inception.pth",
-        "fid_out": place / "out", "samples": 2, "fid_batch": 2, "steps": STEPS, "methods": "tokencache-2",
+        "model": place / "pixart.safetensors",
+        "text_encoder": place / "t5.safetensors",
+        "vae": place / "vae.safetensors",
+        "prompts": place / "prompts.txt",
+        "resolution": LEAST_RESOLUTION,
+        "fid_stats": place / "none.npz",
+        "inception": place / "inception.pth",
+        "fid_out": place / "out",
+        "samples": 2,
+        "fid_batch": 2,
+        "steps": STEPS,
+        "methods": "tokencache-2",
     } | changed
-    return ["bench", *(part for name, value in options.items() if value is not None for part in (f"--{name.replace('_', '-')}", value))]
+    return [
+        "bench",
+        *(
+            part
+            for name, value in options.items()
+            if value is not None
+            for part in (f"--{name.replace('_', '-')}", value)
+        ),
+    ]
 
 
 def test_the_full_run_is_at_no_distance_from_its_own_statistics_and_a_cached_one_is(place):
@@ -91,12 +126,15 @@ def test_the_full_run_is_at_no_distance_from_its_own_statistics_and_a_cached_one
 
 def test_a_sample_has_its_prompt_and_its_noise_whatever_the_batch(place):
     full = FidMethod("full", STEPS)
-    pairs, ones = runs_of(place, FidProtocol(4, 2, 7, STEPS, 4.0, "ddim")), runs_of(place, FidProtocol(4, 1, 7, STEPS, 4.0, "ddim"))
+    pairs, ones = (
+        runs_of(place, FidProtocol(4, 2, 7, STEPS, 4.0, "ddim")),
+        runs_of(place, FidProtocol(4, 1, 7, STEPS, 4.0, "ddim")),
+    )
     assert ones.prompts == ["a red cat", "a house on the water", "blue"]
     third, fourth = pairs(1)(full).split(1)
     assert third.shape == (1, 4, 34, 34) and torch.equal(ones(2)(full), third) and torch.equal(ones(3)(full), fourth)
     again = runs_of(place, FidProtocol(1, 1, 10, STEPS, 4.0, "ddim"))
-    assert torch.equal(again(0)(full), fourth)      # the first prompt once more, and the noise of seed 7 + 3
+    assert torch.equal(again(0)(full), fourth)  # the first prompt once more, and the noise of seed 7 + 3
     again.prompts = ["blue"]
     assert not torch.equal(again(0)(full), fourth)
 
@@ -116,13 +154,23 @@ def test_pixels_are_those_of_the_hosts_vae(place):
     torch.testing.assert_close((pixels.movedim(1, -1) + 1) / 2, runs.vae.decode(latents))
 
 
-@pytest.mark.parametrize(("changed", "says"), [
-    ({"text_encoder": None}, "--prompts: name --text-encoder, too"), ({"resolution": None}, "--resolution"), ({"vae": None}, "--vae"),
-    ({"prompts": None}, "--text-encoder goes with --prompts"), ({"resolution": 280}, "multiple of 16"), ({"resolution": 256}, "272"),
-    ({"prompts": "empty.txt"}, "empty.txt: it holds no prompt"), ({"prompts": "nowhere.txt"}, "nowhere.txt"),
-    ({"model": "t5.safetensors"}, "cannot load it as a PixArt"), ({"text_encoder": "pixart.safetensors"}, "pixart.safetensors"),
-    ({"vae": "t5.safetensors"}, "cannot load it as a VAE"), ({"text_encoder": "nowhere.safetensors"}, "nowhere.safetensors"),
-])
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"text_encoder": None}, "--prompts: name --text-encoder, too"),
+        ({"resolution": None}, "--resolution"),
+        ({"vae": None}, "--vae"),
+        ({"prompts": None}, "--text-encoder goes with --prompts"),
+        ({"resolution": 280}, "multiple of 16"),
+        ({"resolution": 256}, "272"),
+        ({"prompts": "empty.txt"}, "empty.txt: it holds no prompt"),
+        ({"prompts": "nowhere.txt"}, "nowhere.txt"),
+        ({"model": "t5.safetensors"}, "cannot load it as a PixArt"),
+        ({"text_encoder": "pixart.safetensors"}, "pixart.safetensors"),
+        ({"vae": "t5.safetensors"}, "cannot load it as a VAE"),
+        ({"text_encoder": "nowhere.safetensors"}, "nowhere.safetensors"),
+    ],
+)
 def test_what_does_not_fit_is_refused_in_one_line_before_anything_is_written(place, tmp_path, changed, says):
     (place / "empty.txt").write_text("\n \n")
     changed = {name: place / value if isinstance(value, str) else value for name, value in changed.items()}

@@ -27,7 +27,9 @@ FLOW = SigmaSchedule("flow", 3.0)
 
 
 def workload(**changes) -> Workload:
-    return Workload(tiny_dit(in_channels=3, learn_sigma=False), Protocol(**{"steps": 20, "samples": 2, "cfg": 2.0, **changes}))
+    return Workload(
+        tiny_dit(in_channels=3, learn_sigma=False), Protocol(**{"steps": 20, "samples": 2, "cfg": 2.0, **changes})
+    )
 
 
 def test_they_are_the_solvers_of_the_methods():
@@ -39,7 +41,18 @@ def by_ksampler(work: Workload, solver: str, steps: int, **sigmas: torch.Tensor)
     model, _ = host_model(work)
     noise = work.noise / (1 + work.sigmas()[0] ** 2).sqrt()
     latent = comfy.sample.sample(
-        model, noise, steps, work.protocol.cfg, solver, "simple", label(model, "0, 1"), label(model), torch.zeros_like(noise), disable_pbar=True, seed=0, **sigmas,
+        model,
+        noise,
+        steps,
+        work.protocol.cfg,
+        solver,
+        "simple",
+        label(model, "0, 1"),
+        label(model),
+        torch.zeros_like(noise),
+        disable_pbar=True,
+        seed=0,
+        **sigmas,
     )
     return model.model.process_latent_in(latent)
 
@@ -80,7 +93,9 @@ def test_their_sweeps_run_the_solvers_and_count_steps_as_the_compute():
     work = workload()
     solvers = host_solvers(work.device)
     candidates = METHODS["fewer-steps-deis"].candidates(Plan(work, StepSeconds(1.0, {}), host_solvers=solvers))
-    assert [candidate.settings for candidate in candidates] == [{"steps": steps, "solver": "deis"} for steps in (13, 10, 7, 5, 4, 3)]
+    assert [candidate.settings for candidate in candidates] == [
+        {"steps": steps, "solver": "deis"} for steps in (13, 10, 7, 5, 4, 3)
+    ]
     pictures, share = candidates[-1].run()
     assert share == 3 / 20 and torch.equal(pictures, solvers["deis"](work, 3))
     few = METHODS["fewer-steps-uni_pc"].candidates(Plan(workload(steps=4), StepSeconds(1.0, {}), host_solvers=solvers))
@@ -95,7 +110,11 @@ def test_bench_has_their_rows_and_without_a_host_says_that_they_are_left_out(tmp
         assert main([*run, *options]) == 0
         return {row["method"] for row in json.loads(out.read_text())["rows"]}
 
-    assert measured("--methods", "fewer-steps-uni_pc,fewer-steps-res_multistep") == {"full", "fewer-steps-uni_pc", "fewer-steps-res_multistep"}
+    assert measured("--methods", "fewer-steps-uni_pc,fewer-steps-res_multistep") == {
+        "full",
+        "fewer-steps-uni_pc",
+        "fewer-steps-res_multistep",
+    }
     capsys.readouterr()
     really = importlib.import_module
 
@@ -106,7 +125,7 @@ def test_bench_has_their_rows_and_without_a_host_says_that_they_are_left_out(tmp
 
     monkeypatch.setattr(importlib, "import_module", without_host)
     assert not (found := measured()) & set(HOST_METHODS) and "fewer-steps-res_multistep" in found
-    said, = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
     assert "fewer-steps-uni_pc, fewer-steps-deis: ComfyUI" in said and "No module named 'comfy'" in said
     line = refusal(*run, "--methods", "fewer-steps-deis")
     assert "--methods fewer-steps-deis" in line and "make setup" in line
@@ -117,20 +136,37 @@ def fewer(solver: str, speedup: float, exact_db: float) -> Row:
     return Row(name, {"steps": round(20 / speedup), "solver": solver}, 1.0, speedup, 1 / speedup, 20.0, None, exact_db)
 
 
-CACHED = (ours(1.0, 1.0, 31.0), ours(3.0, 0.3, 25.0), ours(5.0, 0.2, 19.0))     # 28 dB at 2x, 25 at 3x, 22 at 4x
+CACHED = (ours(1.0, 1.0, 31.0), ours(3.0, 0.3, 25.0), ours(5.0, 0.2, 19.0))  # 28 dB at 2x, 25 at 3x, 22 at 4x
 
 
 def test_a_solver_that_comes_as_near_in_the_same_time_is_named():
-    rows = [*CACHED, fewer("ddim", 1.0, 40.0), fewer("ddim", 5.0, 0.0), fewer("uni_pc", 1.0, 34.0), fewer("uni_pc", 5.0, 18.0)]  # 30, 26, 22 dB
+    rows = [
+        *CACHED,
+        fewer("ddim", 1.0, 40.0),
+        fewer("ddim", 5.0, 0.0),
+        fewer("uni_pc", 1.0, 34.0),
+        fewer("uni_pc", 5.0, 18.0),
+    ]  # 30, 26, 22 dB
     found = [(one.speedup, one.solver, one.ours_db, one.theirs_db) for one in nearer_solvers(rows)]
-    assert found == [(2.0, "fewer-steps", 28.0, 30.0), (3.0, "fewer-steps-uni_pc", 25.0, 26.0), (4.0, "fewer-steps-uni_pc", 22.0, 22.0)]
+    assert found == [
+        (2.0, "fewer-steps", 28.0, 30.0),
+        (3.0, "fewer-steps-uni_pc", 25.0, 26.0),
+        (4.0, "fewer-steps-uni_pc", 22.0, 22.0),
+    ]
     full = Row("full", {"steps": 20, "solver": "ddim"}, 1.0, 1.0, 1.0, None, None, 29.4)
     text = sentence([full, *rows])
-    assert "from which the full run itself is 29.4 dB" in text and "at 3x fewer-steps-uni_pc (26.0 dB) as near as tokencache (25.0 dB)" in text
+    assert (
+        "from which the full run itself is 29.4 dB" in text
+        and "at 3x fewer-steps-uni_pc (26.0 dB) as near as tokencache (25.0 dB)" in text
+    )
     assert text.count(". ") == 0 and text in of_rows(full, *rows)
 
 
 def test_nothing_is_said_where_no_solver_comes_as_near():
     rows = [*CACHED, fewer("uni_pc", 1.0, 30.0), fewer("uni_pc", 5.0, 10.0)]
-    assert nearer_solvers(rows) == [] and sentence(rows) == "" and not [line for line in of_rows(*rows) if "exact solution, or" in line]
+    assert (
+        nearer_solvers(rows) == []
+        and sentence(rows) == ""
+        and not [line for line in of_rows(*rows) if "exact solution, or" in line]
+    )
     assert sentence(CACHED) == ""

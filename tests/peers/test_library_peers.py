@@ -1,4 +1,6 @@
-"""The peers that a library runs prove themselves: whole where they are told to be, faster where not, and gone when they are done."""
+"""The peers that a library runs prove themselves: whole where they are told to be, faster where not, and gone when they
+are done.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ from tokencache_core.likeness.metrics import psnr
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARIES = {"diffusers_caches": "diffusers", "cache_dit_caches": "cache_dit", "comfy_caches": "comfy"}
 NAMES = [name for name, module in MODULES.items() if module in LIBRARIES]
-HOST_DB = 60    # the host has another attention kernel and a sigma table of its own
+HOST_DB = 60  # the host has another attention kernel and a sigma table of its own
 STEPS = 12
 
 
@@ -92,7 +94,7 @@ class Broken(Computed):
 
     def __call__(self, module: nn.Module, inputs: tuple) -> None:
         super().__call__(module, inputs)
-        if self.rows > 30:   # in the second step that is computed
+        if self.rows > 30:  # in the second step that is computed
             raise ArithmeticError("the network broke")
 
 
@@ -106,13 +108,26 @@ def watched(watch: Computed) -> Iterator[Computed]:
 
 
 def state_of(model: DiT) -> list:
-    """All that a library could have left on a model: attributes, forwards, hooks and submodules, and its weights' places and bits."""
+    """All that a library could have left on a model: attributes, forwards, hooks and submodules, and its weights'
+    places and bits.
+    """
     modules = [
-        (name, id(module), type(module), {key: id(value) for key, value in vars(module).items()},
-         [(key, len(value)) for key, value in vars(module).items() if isinstance(value, dict)])
+        (
+            name,
+            id(module),
+            type(module),
+            {key: id(value) for key, value in vars(module).items()},
+            [(key, len(value)) for key, value in vars(module).items() if isinstance(value, dict)],
+        )
         for name, module in model.named_modules()
     ]
-    return [modules, [(name, weight.data_ptr(), weight.sum().item(), weight.requires_grad) for name, weight in model.named_parameters()]]
+    return [
+        modules,
+        [
+            (name, weight.data_ptr(), weight.sum().item(), weight.requires_grad)
+            for name, weight in model.named_parameters()
+        ],
+    ]
 
 
 @pytest.mark.parametrize("changes", [{}, {"cfg": 1.0}, {"solver": "dpmpp_2m"}, {"samples": 1}])
@@ -141,7 +156,9 @@ def test_at_its_fastest_it_computes_less(model, peer):
     for settings in fast_settings(peer):
         with watched(Computed()) as computed:
             pictures, share = peer.run(work, settings)
-        assert share == pytest.approx(computed.rows / (2 * 4 * STEPS * model.config.depth))   # halves, rows, steps, blocks
+        assert share == pytest.approx(
+            computed.rows / (2 * 4 * STEPS * model.config.depth)
+        )  # halves, rows, steps, blocks
         assert 0 < share < 0.7
         assert pictures.shape == work.noise.shape and pictures.isfinite().all()
         assert float(psnr(pictures, full(work), clamp=False).max()) < HOST_DB
@@ -177,7 +194,7 @@ def test_a_run_knows_nothing_of_the_one_before(model, peer):
     work = workload(model)
     for settings in settings_of(peer, -1):
         pictures, share = peer.run(work, settings)
-        peer.run(workload(model, samples=3, steps=5, seed=9), settings)     # another shape and length in between
+        peer.run(workload(model, samples=3, steps=5, seed=9), settings)  # another shape and length in between
         again, share_again = peer.run(work, settings)
         assert torch.equal(pictures, again) and share == share_again
 
@@ -223,28 +240,41 @@ def test_a_baseline_comes_with_those_that_name_it():
 
 def test_a_method_may_be_swept_along_two_knobs():
     pytest.importorskip("diffusers")
-    assert [(peer.name, peer.knob) for peer in peers_named(["magcache"])] == [("magcache", "threshold"), ("magcache", "max_skip_steps")]
+    assert [(peer.name, peer.knob) for peer in peers_named(["magcache"])] == [
+        ("magcache", "threshold"),
+        ("magcache", "max_skip_steps"),
+    ]
 
 
 def python(code: str, **environment: str) -> str:
     """What a fresh Python prints in the repository's root; the arguments are none of ComfyUI's."""
     done = subprocess.run(
-        [sys.executable, "-c", code, "bench", "--peers", "all"], cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True,
+        [sys.executable, "-c", code, "bench", "--peers", "all"],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
 def test_the_registry_needs_no_library():
-    code = "import sys, peers.registry; print(sorted({'diffusers', 'cache_dit', 'comfy', 'peers.diffusers_caches'} & set(sys.modules)))"
+    code = (
+        "import sys, peers.registry; print(sorted({'diffusers', 'cache_dit', 'comfy', 'peers.diffusers_caches'} & "
+        "set(sys.modules)))"
+    )
     assert python(code) == "[]"
 
 
-@pytest.mark.parametrize("name, library, remedy", [
-    ("taylorseer", "diffusers", "pip install \"diffusers"),
-    ("dbcache", "cache_dit", "pip install \"cache-dit=="),
-    ("easycache", "", "COMFYUI_PATH"),
-])
+@pytest.mark.parametrize(
+    "name, library, remedy",
+    [
+        ("taylorseer", "diffusers", 'pip install "diffusers'),
+        ("dbcache", "cache_dit", 'pip install "cache-dit=='),
+        ("easycache", "", "COMFYUI_PATH"),
+    ],
+)
 def test_a_missing_library_is_told_with_its_remedy(name, library, remedy):
     code = f"""
 import sys

@@ -19,7 +19,11 @@ from tokencache_core.dit.model import DiT
 STEPS, TOKENS = 8, 16
 PEERS = {peer.name: peer for module in (toca, bwcache, fastcache, learning_to_cache) for peer in module.PEERS}
 FAST = {"toca": 4, "bwcache": 3.0, "fastcache": 1.0, "learning-to-cache": 0.9}
-CASES = [pytest.param(peer, variant, id=f"{peer.name}-{n}") for peer in PEERS.values() for n, variant in enumerate(peer.variants)]
+CASES = [
+    pytest.param(peer, variant, id=f"{peer.name}-{n}")
+    for peer in PEERS.values()
+    for n, variant in enumerate(peer.variants)
+]
 
 
 @pytest.fixture
@@ -33,7 +37,8 @@ def counted(model: DiT) -> Iterator[dict[str, list[int]]]:
     tokens: dict[str, list[int]] = {"attn": [], "mlp": []}
     handles = [
         getattr(block, name).register_forward_pre_hook(lambda _, args, name=name: tokens[name].append(args[0].shape[1]))
-        for block in model.blocks for name in tokens
+        for block in model.blocks
+        for name in tokens
     ]
     try:
         yield tokens
@@ -52,7 +57,7 @@ def test_gentlest_knob_is_the_full_run(workload: Workload, peer: Peer, variant: 
 @pytest.mark.parametrize("peer, variant", CASES)
 def test_fast_knob_computes_less_by_the_models_own_count(workload: Workload, peer: Peer, variant: dict):
     settings = {**variant, peer.knob: FAST[peer.name]}
-    first, share = peer.run(workload, settings)     # which also makes what is fitted once
+    first, share = peer.run(workload, settings)  # which also makes what is fitted once
     with counted(workload.model) as tokens:
         pictures, again = peer.run(workload, settings)
     full = workload.full(STEPS, "ddim")
@@ -103,7 +108,8 @@ def test_toca_computes_the_asked_for_tokens_and_no_attention_on_cached_steps(wor
     assert tokens["attn"] == [TOKENS] * depth
     expected = [
         toca.computed_tokens(0.8, TOKENS, layer / (depth - 1), step / (STEPS - 1))
-        for step in range(1, STEPS) for layer in range(depth)
+        for step in range(1, STEPS)
+        for layer in range(depth)
     ]
     assert tokens["mlp"] == [TOKENS] * depth + expected
     assert toca.computed_tokens(0.8, TOKENS, 0.5, 0.5) == math.ceil(0.2 * TOKENS)
@@ -164,7 +170,11 @@ def test_fastcache_moves_the_tokens_that_changed_and_maps_the_others(workload: W
     x[1, 3] += 10
     run.embedded = last.clone(), last_out.clone()
     moving = run._split(x)
-    assert moving.shape == (2, 2, 64) and set(run.moving.tokens[0].tolist()) == {1, 5} and 3 in run.moving.tokens[1].tolist()
+    assert (
+        moving.shape == (2, 2, 64)
+        and set(run.moving.tokens[0].tolist()) == {1, 5}
+        and 3 in run.moving.tokens[1].tolist()
+    )
     out = run._join(moved_out[:, :2])
     assert torch.equal(run.moving.gather(out), moved_out[:, :2])
     torch.testing.assert_close(out[:, 9], (last_out + run.maps[-1](x - last))[:, 9])

@@ -1,4 +1,6 @@
-"""A peer's sweep: the settings that promise the speed-ups aimed at, and none of a peer's few whole numbers passed over."""
+"""A peer's sweep: the settings that promise the speed-ups aimed at, and none of a peer's few whole numbers passed
+over.
+"""
 
 from __future__ import annotations
 

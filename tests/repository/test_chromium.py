@@ -29,11 +29,13 @@ def test_the_named_one_before_the_systems(tmp_path, monkeypatch):
 
 def run_without_one(folder: Path) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if name != "CHROME_PATH"} | {"PATH": str(folder)}
-    return subprocess.run([sys.executable, ROOT / "scripts" / "chromium.py"], env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        [sys.executable, ROOT / "scripts" / "chromium.py"], env=environment, capture_output=True, text=True, timeout=60
+    )
 
 
 def test_where_none_can_be_had_it_says_what_to_do(tmp_path):
-    ran = run_without_one(tmp_path)     # no program to install one with
+    ran = run_without_one(tmp_path)  # no program to install one with
     assert ran.returncode == 0 and "will be skipped: install the package chromium, or let CHROME_PATH" in ran.stderr
 
 

@@ -28,8 +28,28 @@ def prompts(comfy_server: ComfyServer) -> Iterator[list[dict[str, Any]]]:
     for file in written:
         file.unlink(missing_ok=True)
     trained = ["--cache-ratio", "0.7", "--predictor", "light", "--last-blocks", "1", "--rank", "2", "--loss", "drift"]
-    assert main(["train", "--model", str(model), "--out", str(predictor), "--iterations", "1", "--steps", "6", "--batch", "1", *trained]) == 0
-    prompts = [demo.with_tokens(to_api(read_workflow(file), comfy_server.get("/object_info"))) for file in demo.WORKFLOWS]
+    assert (
+        main(
+            [
+                "train",
+                "--model",
+                str(model),
+                "--out",
+                str(predictor),
+                "--iterations",
+                "1",
+                "--steps",
+                "6",
+                "--batch",
+                "1",
+                *trained,
+            ]
+        )
+        == 0
+    )
+    prompts = [
+        demo.with_tokens(to_api(read_workflow(file), comfy_server.get("/object_info"))) for file in demo.WORKFLOWS
+    ]
     for node in [node for prompt in prompts for node in prompt.values()]:
         if node["class_type"] == "TokenCacheLoadDiT":
             node["inputs"]["dit_name"] = "tiny.safetensors"
@@ -58,7 +78,10 @@ def titles(prompt: dict[str, Any]) -> dict[str, str]:
 def test_it_ends_with_pictures_and_a_table(comfy_server, prompts, titles, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(demo, "RESULTS", tmp_path)
     run_prompt(comfy_server, demo.warm_up(prompts[0]))
-    shown = [demo.Shown(comfy_server, file.name, run_prompt(comfy_server, prompt), prompt) for file, prompt in zip(demo.WORKFLOWS, prompts)]
+    shown = [
+        demo.Shown(comfy_server, file.name, run_prompt(comfy_server, prompt), prompt)
+        for file, prompt in zip(demo.WORKFLOWS, prompts)
+    ]
     assert titles["Load DiT"] in shown[0].run.cached
     demo.collect(*shown)
     printed = capsys.readouterr().out
@@ -90,10 +113,21 @@ def test_a_missing_output_is_named(comfy_server, prompt, titles):
 
 
 @pytest.mark.server
-@pytest.mark.parametrize(("workflow", "loader", "says"), [
-    (0, ("TokenCacheLoadDiT", "dit_name"), "TokenCacheLoadDiT does not list gone.safetensors: restore reference/emoji-dit"),
-    (1, ("TokenCacheLoadPredictor", "predictor_name"), "TokenCacheLoadPredictor does not list gone.safetensors: restore reference/emoji-predictor"),
-])
+@pytest.mark.parametrize(
+    ("workflow", "loader", "says"),
+    [
+        (
+            0,
+            ("TokenCacheLoadDiT", "dit_name"),
+            "TokenCacheLoadDiT does not list gone.safetensors: restore reference/emoji-dit",
+        ),
+        (
+            1,
+            ("TokenCacheLoadPredictor", "predictor_name"),
+            "TokenCacheLoadPredictor does not list gone.safetensors: restore reference/emoji-predictor",
+        ),
+    ],
+)
 def test_a_missing_file_is_named(comfy_server, prompts, workflow, loader, says):
     prompt = demo.warm_up(prompts[workflow])
     for node in prompt.values():

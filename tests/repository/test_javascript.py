@@ -9,7 +9,14 @@ import javascript_checks
 import pytest
 from javascript_checks import ROOT, PackagesError, Unavailable
 
-CHECKED = ("package.json", "package-lock.json", "tsconfig.json", "eslint.config.js", "tests/repository/javascript", "web/js")
+CHECKED = (
+    "package.json",
+    "package-lock.json",
+    "tsconfig.json",
+    "eslint.config.js",
+    "tests/repository/javascript",
+    "web/js",
+)
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +39,19 @@ def test_types_and_style_are_right(npm: str):
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize(("line", "says"), [
-    ('text("no_such_word")', "no_such_word"),                                               # a key that English lacks
-    ('app.extensionManager.settings.get("Comfy.Locale")', "'settings' does not exist"),     # nothing that the frontend has
-    ('app.registerExtension({ name: "TokenCache.Second" })', "One extension a file"),
-    ("window.comfyAPI.domWidget.addDOMWidget()", "comfyAPI"),                               # the host's own
-    ('app.rootGraph.id == ""', "eqeqeq"),
-])
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ('text("no_such_word")', "no_such_word"),  # a key that English lacks
+        (
+            'app.extensionManager.settings.get("Comfy.Locale")',
+            "'settings' does not exist",
+        ),  # nothing that the frontend has
+        ('app.registerExtension({ name: "TokenCache.Second" })', "One extension a file"),
+        ("window.comfyAPI.domWidget.addDOMWidget()", "comfyAPI"),  # the host's own
+        ('app.rootGraph.id == ""', "eqeqeq"),
+    ],
+)
 def test_mistakes_are_found(npm: str, tmp_path: Path, line: str, says: str):
     root = copy_of_the_checkout(tmp_path)
     (root / "node_modules").symlink_to(ROOT / "node_modules", target_is_directory=True)

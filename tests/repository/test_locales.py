@@ -1,4 +1,6 @@
-"""The texts of the page: English is as the nodes and panels have it, other languages are complete, and a real ComfyUI shows them."""
+"""The texts of the page: English is as the nodes and panels have it, other languages are complete, and a real ComfyUI
+shows them.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,14 @@ from comfy_server import ComfyServer
 import locales
 
 OTHERS = sorted(folder for folder in locales.FOLDER.iterdir() if folder.is_dir() and folder.name != locales.ENGLISH)
-NAMES = {"TokenCache", "Latent", "VAE", "PSNR", "SSIM", "JSON", "cfg", "dB"}   # the same in every language
+NAMES = {"TokenCache", "Latent", "VAE", "PSNR", "SSIM", "JSON", "cfg", "dB"}  # the same in every language
 SCRIPTS = sorted((locales.ROOT / "web" / "js").rglob("*.js"))
 HAN = re.compile(r"[\u4e00-\u9fff]")
-KEPT = re.compile(r"\d+(?:\.\d+)?|models/\w+|(?<!\w)\.\w+")   # numbers, folders, suffixes
-VALUE = re.compile(r"\{\w+\}")    # in the panels' words, what stands there
-SYNTAX = re.compile(r"[{}@|]")   # the page reads these as instructions: https://vue-i18n.intlify.dev/guide/essentials/syntax
+KEPT = re.compile(r"\d+(?:\.\d+)?|models/\w+|(?<!\w)\.\w+")  # numbers, folders, suffixes
+VALUE = re.compile(r"\{\w+\}")  # in the panels' words, what stands there
+SYNTAX = re.compile(
+    r"[{}@|]"
+)  # the page reads these as instructions: https://vue-i18n.intlify.dev/guide/essentials/syntax
 NODES = """() => Object.fromEntries(Object.keys(LiteGraph.registered_node_types).filter(type => type.startsWith('TokenCache')).map(type => {
     const node = LiteGraph.createNode(type)
     const shown = {display_name: node.title, category: node.constructor.category, inputs: {}, outputs: {}}
@@ -47,7 +51,9 @@ def read(language: str, name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", locales.FILES)
 def test_english_is_what_the_nodes_say(name: str):
-    assert read(locales.ENGLISH, name) == locales.english(tokencache_pack)[name], "run .venv/bin/python scripts/locales.py"
+    assert read(locales.ENGLISH, name) == locales.english(tokencache_pack)[name], (
+        "run .venv/bin/python scripts/locales.py"
+    )
 
 
 def test_there_is_chinese():
@@ -66,17 +72,24 @@ def test_translations_are_translated_and_keep_numbers_and_files(folder: Path, en
     both = {path: (text, translated[path]) for path, text in english.items() if path in translated}
     left = [path for path, (text, other) in both.items() if text == other and has_words(text)]
     lost = [path for path, (text, other) in both.items() if set(KEPT.findall(text)) - set(KEPT.findall(other))]
-    mixed = [path for path, (text, other) in both.items() if sorted(VALUE.findall(text)) != sorted(VALUE.findall(other))]
+    mixed = [
+        path for path, (text, other) in both.items() if sorted(VALUE.findall(text)) != sorted(VALUE.findall(other))
+    ]
     assert not left and not lost and not mixed
 
 
 def test_chinese_is_chinese():
-    assert not [path for path, text in locales.texts(locales.FOLDER / "zh").items() if not HAN.search(text) and has_words(text)]
+    assert not [
+        path for path, text in locales.texts(locales.FOLDER / "zh").items() if not HAN.search(text) and has_words(text)
+    ]
 
 
 @pytest.mark.parametrize("folder", [locales.FOLDER / locales.ENGLISH, *OTHERS], ids=lambda folder: folder.name)
 def test_no_text_means_something_else_to_the_page(folder: Path):
-    shown = {path: VALUE.sub("", text) if path.startswith(f"{locales.PANELS}.") else text for path, text in locales.texts(folder).items()}
+    shown = {
+        path: VALUE.sub("", text) if path.startswith(f"{locales.PANELS}.") else text
+        for path, text in locales.texts(folder).items()
+    }
     assert not [path for path, text in shown.items() if SYNTAX.search(text)]
     assert all(text.strip() for text in locales.texts(folder).values())
 
@@ -135,5 +148,9 @@ def test_the_page_speaks_chinese(comfy_server: ComfyServer):
 
 
 def assert_no_setting_without_a_text(page: ComfyPage) -> None:
-    settings = page.page.evaluate("() => app.extensions.flatMap(extension => extension.settings ?? []).map(setting => setting.id)")
-    assert not [setting for setting in settings if setting.startswith("TokenCache")], "write locales/*/settings.json for them"
+    settings = page.page.evaluate(
+        "() => app.extensions.flatMap(extension => extension.settings ?? []).map(setting => setting.id)"
+    )
+    assert not [setting for setting in settings if setting.startswith("TokenCache")], (
+        "write locales/*/settings.json for them"
+    )

@@ -49,7 +49,9 @@ def test_no_thumbnail_is_left_over():
 
 
 def test_the_readme_shows_the_page():
-    shown = [ROOT / (found[1] or found[2]) for found in PICTURE.finditer((ROOT / "README.md").read_text(encoding="utf-8"))]
+    shown = [
+        ROOT / (found[1] or found[2]) for found in PICTURE.finditer((ROOT / "README.md").read_text(encoding="utf-8"))
+    ]
     assert not [file for file in shown if not file.is_file()]
     of_the_page = [file for file in shown if file.name.startswith("page_") or file.parent == HELP / "images"]
     assert len(of_the_page) >= 2
@@ -60,6 +62,12 @@ def test_the_readme_shows_the_page():
 
 def test_without_chromium_it_says_what_to_do():
     environment = {**os.environ, "CHROME_PATH": "/no/such/chromium"}
-    done = subprocess.run([sys.executable, ROOT / "scripts" / "screenshots.py"], capture_output=True, text=True, env=environment, timeout=60)
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "screenshots.py"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=60,
+    )
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "/no/such/chromium" in done.stderr and "install the package chromium" in done.stderr

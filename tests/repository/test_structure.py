@@ -12,14 +12,22 @@ CORE = ROOT / "tokencache_core"
 HOST_MODULES = {"comfy", "comfy_api", "comfy_extras", "folder_paths", "server", "execution", "nodes"}
 CORE_FILES = sorted(CORE.rglob("*.py"))
 NODE_FILES = [file for file in sorted((ROOT / "nodes").glob("*.py")) if file.name not in ("__init__.py", "sockets.py")]
-SOURCES = [file for folder in ("tokencache_core", "nodes", "reference", "scripts", "peers", "tests") for file in sorted((ROOT / folder).rglob("*.py"))]
+SOURCES = [
+    file
+    for folder in ("tokencache_core", "nodes", "reference", "scripts", "peers", "tests")
+    for file in sorted((ROOT / folder).rglob("*.py"))
+]
 
 _BASE = {"files", "blocks", "sampling", "settings"}
 _ENGINE = _BASE - {"files"} | {"schedules"}
 _RUNS = _ENGINE | {"engine"}
 _LEARNED = _RUNS | {"files", "predictor", "runs"}
 MAY_IMPORT = {
-    "files": set(), "blocks": set(), "sampling": set(), "settings": set(), "likeness": set(),
+    "files": set(),
+    "blocks": set(),
+    "sampling": set(),
+    "settings": set(),
+    "likeness": set(),
     "schedules": {"files", "sampling", "settings"},
     "engine": _ENGINE,
     "reporting": {"blocks", "engine"},
@@ -72,7 +80,9 @@ def test_the_rooms_have_an_order():
         below = {room: others for room, others in below.items() if room not in lowest}
 
 
-@pytest.mark.parametrize("file", [file for file in CORE_FILES if file != CORE / "__init__.py"], ids=lambda file: str(file.relative_to(CORE)))
+@pytest.mark.parametrize(
+    "file", [file for file in CORE_FILES if file != CORE / "__init__.py"], ids=lambda file: str(file.relative_to(CORE))
+)
 def test_a_room_imports_only_rooms_below_it_and_no_host(file: Path):
     room, others = rooms_of(file)
     assert others <= MAY_IMPORT[room]

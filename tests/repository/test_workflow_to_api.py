@@ -21,7 +21,7 @@ def object_info(comfy_server: ComfyServer) -> dict[str, Any]:
 
 
 def node(
-    node_id: int, kind: str, widgets: Sequence[Any] = (), mode: int = 0, **links: tuple[str, int | None],
+    node_id: int, kind: str, widgets: Sequence[Any] = (), mode: int = 0, **links: tuple[str, int | None]
 ) -> dict[str, Any]:
     """A node as the page saves it; links: input name = (type, link id)."""
     sockets = [{"name": name, "type": type_, "link": link} for name, (type_, link) in links.items()]
@@ -49,7 +49,12 @@ def test_widgets_are_named_and_the_pages_own_dropped(object_info):
     file_and_button = node(2, "LoadImage", ["picture.png", "image"])
     prompt = to_api(workflow(seed_and_control, file_and_button), object_info)
     assert prompt["1"]["inputs"] == {
-        "seed": 7, "steps": 20, "cfg": 4.5, "sampler_name": "ddim", "scheduler": "simple", "denoise": 0.5,
+        "seed": 7,
+        "steps": 20,
+        "cfg": 4.5,
+        "sampler_name": "ddim",
+        "scheduler": "simple",
+        "denoise": 0.5,
     }
     assert prompt["2"]["inputs"] == {"image": "picture.png"}
 
@@ -64,8 +69,11 @@ def test_a_dynamic_combo_brings_its_own_widgets(object_info):
     resize = node(1, "ResizeImageMaskNode", ["scale dimensions", 640, 480, "center", "lanczos"])
     prompt = to_api(workflow(resize), object_info)
     assert prompt["1"]["inputs"] == {
-        "resize_type": "scale dimensions", "resize_type.width": 640, "resize_type.height": 480,
-        "resize_type.crop": "center", "scale_method": "lanczos",
+        "resize_type": "scale dimensions",
+        "resize_type.width": 640,
+        "resize_type.height": 480,
+        "resize_type.crop": "center",
+        "scale_method": "lanczos",
     }
 
 

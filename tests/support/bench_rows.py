@@ -6,14 +6,29 @@ from tokencache_core.bench.page import page
 from tokencache_core.bench.rows import Row
 
 PROTOCOL = {
-    "command": "bench", "samples": 2, "steps": 50, "solver": "ddim", "cfg": 4.0, "schedule": "flow", "shift": 3.0, "classes": "in turn", "repeats": 3, "clock": "a clock's",
-    "quality": "PSNR", "exact": "200 steps",
+    "command": "bench",
+    "samples": 2,
+    "steps": 50,
+    "solver": "ddim",
+    "cfg": 4.0,
+    "schedule": "flow",
+    "shift": 3.0,
+    "classes": "in turn",
+    "repeats": 3,
+    "clock": "a clock's",
+    "quality": "PSNR",
+    "exact": "200 steps",
 }
 
 
 def of_rows(*rows: Row) -> list[str]:
     content = {
-        "device": "CPU", "threads": 2, "torch": "2", "model": {"file": "m.safetensors"}, "protocol": PROTOCOL, "rows": [row.as_json() for row in rows],
+        "device": "CPU",
+        "threads": 2,
+        "torch": "2",
+        "model": {"file": "m.safetensors"},
+        "protocol": PROTOCOL,
+        "rows": [row.as_json() for row in rows],
         "shape_rows": [],
     }
     return page([content], "bench --read", ["m.png"]).splitlines()
@@ -25,5 +40,14 @@ def ours(speedup: float, compute: float, db: float, **settings: float) -> Row:
 
 
 def row(method: str, speedup: float, db: float | None, spread: float = 0.0, **settings: object) -> Row:
-    return Row(method, settings, seconds=10 / speedup, speedup=speedup, compute=1 / speedup, psnr_db=db, ssim=None,
-               psnr_exact_db=0.0, speedup_spread=spread)
+    return Row(
+        method,
+        settings,
+        seconds=10 / speedup,
+        speedup=speedup,
+        compute=1 / speedup,
+        psnr_db=db,
+        ssim=None,
+        psnr_exact_db=0.0,
+        speedup_spread=spread,
+    )

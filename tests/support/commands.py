@@ -14,7 +14,11 @@ from tokencache_core.__main__ import main
 
 def command(*args: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "tokencache_core", *map(str, args)], cwd=ROOT, capture_output=True, text=True, timeout=300,
+        [sys.executable, "-m", "tokencache_core", *map(str, args)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
         env={"OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"},
     )
 

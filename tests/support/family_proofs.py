@@ -1,7 +1,7 @@
 """Proofs that a family's specs are right, on one of its tiny models: permutation, and recomputing a subset.
 
-Both look at single blocks inside of a real sampling run, and give the largest deviation of any block's output in units of the RMS of that
-block's update.
+Both look at single blocks inside of a real sampling run, and give the largest deviation of any block's output in units
+of the RMS of that block's update.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tokencache_pack.tokencache_core.settings import CacheSettings
 from torch import Tensor
 
 SHARE, IMAGES = 0.4, 2
-SIGMAS = 0.6, 0.7, 0.7     # times the largest; going back up makes an I-step of the second
+SIGMAS = 0.6, 0.7, 0.7  # times the largest; going back up makes an I-step of the second
 
 
 @dataclass
@@ -52,9 +52,19 @@ class BlockOutput:
 
 @torch.no_grad()
 def evaluate(tiny: TinyModel, model: Any = None, before_last: Any = lambda: None) -> None:
-    """The MODEL at each of SIGMAS on the same latents, two images with two conditionings each, through the host's sampling."""
+    """The MODEL at each of SIGMAS on the same latents, two images with two conditionings each, through the host's
+    sampling.
+    """
 
-    def sampler(denoise: Any, x: Tensor, sigmas: Tensor, extra_args: Any = None, callback: Any = None, disable: Any = None, **options: Any) -> Tensor:
+    def sampler(
+        denoise: Any,
+        x: Tensor,
+        sigmas: Tensor,
+        extra_args: Any = None,
+        callback: Any = None,
+        disable: Any = None,
+        **options: Any,
+    ) -> Tensor:
         *first, last = (largest * share * torch.ones(x.shape[0]) for share in SIGMAS)
         for sigma in first:
             denoise(x.clone(), sigma, **(extra_args or {}))
@@ -65,13 +75,24 @@ def evaluate(tiny: TinyModel, model: Any = None, before_last: Any = lambda: None
     largest = float(patcher.get_model_object("model_sampling").sigma_max)
     noise = tiny.noise(IMAGES, seed=5)
     comfy.sample.sample_custom(
-        patcher, noise, 3.0, comfy.samplers.KSAMPLER(sampler), torch.tensor([largest * SIGMAS[-1], largest * SIGMAS[-1], 0.0]), tiny.positive, tiny.negative,
-        torch.zeros_like(noise), noise_mask=tiny.noise_mask, disable_pbar=True, seed=5,
+        patcher,
+        noise,
+        3.0,
+        comfy.samplers.KSAMPLER(sampler),
+        torch.tensor([largest * SIGMAS[-1], largest * SIGMAS[-1], 0.0]),
+        tiny.positive,
+        tiny.negative,
+        torch.zeros_like(noise),
+        noise_mask=tiny.noise_mask,
+        disable_pbar=True,
+        seed=5,
     )
 
 
 def permutation_error(tiny: TinyModel) -> float:
-    """Permute the image tokens with all that belongs to them: every block's output must be permuted, and nothing else."""
+    """Permute the image tokens with all that belongs to them: every block's output must be permuted, and nothing
+    else.
+    """
     network = tiny.model.model.diffusion_model
     family = family_of(network)
     errors: list[float] = []
@@ -99,18 +120,28 @@ def permutation_error(tiny: TinyModel) -> float:
 
 
 def _permutation(call: BlockCall) -> TokenIndex:
-    """A random order of the image tokens, the same in all rows where the block wants that; tokens stay within the ranges of its bounds."""
+    """A random order of the image tokens, the same in all rows where the block wants that; tokens stay within the
+    ranges of its bounds.
+    """
     edges = {0, call.n_image}
     for name, where in call.spec.bounds.items():
         bounds = call.arguments.get(name)
         offset = call.n_text if where.joint and call.spec.text_first else 0
-        numbers = [] if bounds is None else [bounds] if isinstance(bounds, int) else [end for part in bounds for end in part[:2] if end is not None]
+        numbers = (
+            []
+            if bounds is None
+            else [bounds]
+            if isinstance(bounds, int)
+            else [end for part in bounds for end in part[:2] if end is not None]
+        )
         edges |= {number - offset for number in numbers if 0 < number - offset < call.n_image}
     random, rows = torch.Generator().manual_seed(7), call.tokens.shape[0]
     ordered = sorted(edges)
 
     def order() -> Tensor:
-        return torch.cat([start + torch.randperm(end - start, generator=random) for start, end in zip(ordered, ordered[1:])])
+        return torch.cat(
+            [start + torch.randperm(end - start, generator=random) for start, end in zip(ordered, ordered[1:])]
+        )
 
     alike = call.wants_rows_alike
     tokens = order().expand(rows, -1) if alike else torch.stack([order() for _ in range(rows)])
@@ -127,7 +158,9 @@ def _copied(value: Any) -> Any:
 
 @contextmanager
 def _in_place_of_blocks(blocks: Any, function: Any, family: Any, network: Any) -> Iterator[None]:
-    """Every block's forward calls `function(spec, its own forward, args, kwargs)`; the network's options are as the pack gives them."""
+    """Every block's forward calls `function(spec, its own forward, args, kwargs)`; the network's options are as the
+    pack gives them.
+    """
     original = type(network).forward
 
     def forward(self: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -138,7 +171,12 @@ def _in_place_of_blocks(blocks: Any, function: Any, family: Any, network: Any) -
         patch.setattr(network, "forward", MethodType(forward, network), raising=False)
         for block, spec in blocks:
             own = block.forward
-            patch.setattr(block, "forward", lambda *args, _spec=spec, _own=own, **kwargs: function(_spec, _own, args, kwargs), raising=False)
+            patch.setattr(
+                block,
+                "forward",
+                lambda *args, _spec=spec, _own=own, **kwargs: function(_spec, _own, args, kwargs),
+                raising=False,
+            )
         yield
 
 
@@ -161,8 +199,8 @@ class FixedPlan:
 def subset_error(tiny: TinyModel, context: str = "forecast", change: Any = lambda spec: spec) -> float:
     """Recompute 40 % of the tokens on unchanged input: every block's output must be the full pass's.
 
-    What is stored of the recomputed tokens is NaN, so that they must really be recomputed. context: as in the settings. change: to
-    the family's specs, to see that wrong ones are caught.
+    What is stored of the recomputed tokens is NaN, so that they must really be recomputed. context: as in the settings.
+    change: to the family's specs, to see that wrong ones are caught.
     """
     network = tiny.model.model.diffusion_model
     original = family_of(network)
@@ -174,7 +212,9 @@ def subset_error(tiny: TinyModel, context: str = "forecast", change: Any = lambd
         sessions.append(open_session(*args, **kwargs, planner=plan))
         return sessions[-1]
 
-    def partial_units(wanted: tuple[int, ...], n_tokens: int, streams: tuple[str, ...], same_tokens: bool) -> tuple[SpanLayout, ...]:
+    def partial_units(
+        wanted: tuple[int, ...], n_tokens: int, streams: tuple[str, ...], same_tokens: bool
+    ) -> tuple[SpanLayout, ...]:
         counts["image"] = n_tokens
         return tuple(SpanLayout("tokens", block, block, round(SHARE * n_tokens)) for block in range(len(wanted)))
 
@@ -185,6 +225,7 @@ def subset_error(tiny: TinyModel, context: str = "forecast", change: Any = lambd
         settings = CacheSettings(cache_ratio=1 - SHARE, shares="uniform", order=0, context=context, corrector=0.0)
         model, handle = model_hooks.apply_tokencache(tiny.model, settings, ExplicitSchedule((0,)))
         with recorded(family.blocks(network)) as outputs:
+
             def spoil() -> None:
                 plan.alike = any(output.alike for output in outputs)
                 poison(sessions[0], counts["image"], plan)
@@ -217,7 +258,10 @@ def recorded(blocks: Any) -> Iterator[list[BlockOutput]]:
         outputs.append(BlockOutput(tokens, call.output_tokens(output).clone(), call.wants_rows_alike))
 
     for block, spec in blocks:
-        handles += [block.register_forward_pre_hook(before(spec), with_kwargs=True), block.register_forward_hook(after, with_kwargs=True)]
+        handles += [
+            block.register_forward_pre_hook(before(spec), with_kwargs=True),
+            block.register_forward_hook(after, with_kwargs=True),
+        ]
     try:
         yield outputs
     finally:
@@ -229,10 +273,17 @@ def poison(session: Any, n_image: int, plan: FixedPlan) -> None:
     """NaN in all that is cached of the tokens about to be recomputed."""
     for rows in session.store.rows_by_key.values():
         spans = [span for span in dict.fromkeys(rows.spans) if isinstance(span, ComputedSpan)]
-        contexts = [tensor for span in spans for context in span.contexts.values() for entry in context.entries.values() for kept in entry.kept for tensor in kept]
+        contexts = [
+            tensor
+            for span in spans
+            for context in span.contexts.values()
+            for entry in context.entries.values()
+            for kept in entry.kept
+            for tensor in kept
+        ]
         updates = [update for history in rows.histories.values() for update in history.whole.updates]
         for kept in (*updates, *contexts):
-            dim = 1 if kept.shape[1] >= n_image else 2     # heads may come before tokens, or after them
+            dim = 1 if kept.shape[1] >= n_image else 2  # heads may come before tokens, or after them
             index = _recomputed(plan, kept.shape[0], n_image)
             n_text = kept.shape[dim] - n_image
             in_stream = index.with_text(n_text, rows.text_first)

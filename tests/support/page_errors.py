@@ -6,8 +6,9 @@ from playwright.sync_api import ConsoleMessage, Page
 
 PAGES_OWN = (
     "https://huggingface.co/",  # the page opens a starter workflow, looks its models up there, and forbids itself to
-    "/api/userdata", "/user.css",   # of a user without files
-    "ComfyApp graph accessed before initialization",    # while it is loaded, by comfy_page
+    "/api/userdata",
+    "/user.css",  # of a user without files
+    "ComfyApp graph accessed before initialization",  # while it is loaded, by comfy_page
 )
 
 

@@ -28,7 +28,12 @@ def call(*args: object) -> tuple[int, str, str]:
 def save_statistics(path: Path, pool: torch.Tensor, spatial: torch.Tensor, **changed: np.ndarray | None) -> Path:
     """An .npz as ADM's, of features (N, 2048) and (N, 2023); `changed` takes an array's place, or leaves it out."""
     pool, spatial = pool.double().numpy(), spatial.double().numpy()
-    arrays = {"mu": pool.mean(0), "sigma": np.cov(pool, rowvar=False), "mu_s": spatial.mean(0), "sigma_s": np.cov(spatial, rowvar=False)}
+    arrays = {
+        "mu": pool.mean(0),
+        "sigma": np.cov(pool, rowvar=False),
+        "mu_s": spatial.mean(0),
+        "sigma_s": np.cov(spatial, rowvar=False),
+    }
     np.savez(path, **{name: array for name, array in (arrays | changed).items() if array is not None})
     return path
 

@@ -17,13 +17,34 @@ from tokencache_core.dit.model import DiT, DiTConfig
 
 N_TEXT = 11
 _FLUX = dict(
-    image_model="flux", guidance_embed=True, in_channels=16, out_channels=16, patch_size=2, vec_in_dim=32, context_in_dim=24,
-    hidden_size=64, mlp_ratio=2.0, num_heads=4, depth=2, depth_single_blocks=2, axes_dim=[4, 6, 6], theta=10000, qkv_bias=True,
+    image_model="flux",
+    guidance_embed=True,
+    in_channels=16,
+    out_channels=16,
+    patch_size=2,
+    vec_in_dim=32,
+    context_in_dim=24,
+    hidden_size=64,
+    mlp_ratio=2.0,
+    num_heads=4,
+    depth=2,
+    depth_single_blocks=2,
+    axes_dim=[4, 6, 6],
+    theta=10000,
+    qkv_bias=True,
     txt_ids_dims=[],
 )
 _PIXART = dict(
-    image_model="pixart_alpha", input_size=64, patch_size=2, in_channels=4, hidden_size=96, depth=3, num_heads=4,
-    caption_channels=24, model_max_length=N_TEXT, micro_condition=False,
+    image_model="pixart_alpha",
+    input_size=64,
+    patch_size=2,
+    in_channels=4,
+    hidden_size=96,
+    depth=3,
+    num_heads=4,
+    caption_channels=24,
+    model_max_length=N_TEXT,
+    micro_condition=False,
 )
 
 
@@ -38,15 +59,33 @@ class TinyModel:
     latent: tuple[int, ...]
 
     def sample(
-        self, model: Any = None, *, batch: int = 1, steps: int = 6, cfg: float = 3.0, sampler: str = "euler", scheduler: str = "simple",
-        seed: int = 1, latent: tuple[int, ...] | None = None, positive: list | None = None,
+        self,
+        model: Any = None,
+        *,
+        batch: int = 1,
+        steps: int = 6,
+        cfg: float = 3.0,
+        sampler: str = "euler",
+        scheduler: str = "simple",
+        seed: int = 1,
+        latent: tuple[int, ...] | None = None,
+        positive: list | None = None,
     ) -> Tensor:
         """KSampler's own call."""
         shape = (batch, *(latent or self.latent))
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
         return comfy.sample.sample(
-            model or self.model, noise, steps, cfg, sampler, scheduler, positive or self.positive, self.negative,
-            torch.zeros(shape), disable_pbar=True, seed=seed,
+            model or self.model,
+            noise,
+            steps,
+            cfg,
+            sampler,
+            scheduler,
+            positive or self.positive,
+            self.negative,
+            torch.zeros(shape),
+            disable_pbar=True,
+            seed=seed,
         )
 
 
@@ -85,7 +124,9 @@ def tiny_pixart() -> TinyModel:
 
 def tiny_dit_file(path: Any, **changes: Any) -> Any:
     """A small random DiT saved at `path`, which is returned."""
-    config = DiTConfig(**{"width": 64, "depth": 4, "heads": 1, "in_channels": 4, "num_classes": 10, "input_size": 16, **changes})
+    config = DiTConfig(
+        **{"width": 64, "depth": 4, "heads": 1, "in_channels": 4, "num_classes": 10, "input_size": 16, **changes}
+    )
     model = DiT(config)
     model.initialise()
     positions = model.pos_embed.data.clone()
@@ -100,4 +141,6 @@ def tiny_dit(path: Any, **changes: Any) -> TinyModel:
     from tokencache_pack.nodes.host.dit_model import class_label_conditioning, load_dit_model
 
     model = load_dit_model(str(tiny_dit_file(path, **changes)))
-    return TinyModel("DiT", model, class_label_conditioning(model, "3"), class_label_conditioning(model, ""), (4, 16, 16))
+    return TinyModel(
+        "DiT", model, class_label_conditioning(model, "3"), class_label_conditioning(model, ""), (4, 16, 16)
+    )

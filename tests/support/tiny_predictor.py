@@ -22,20 +22,26 @@ def tiny_predictor(**changes: object) -> TrainedCache:
         path: LoraPair(torch.randn(2, 6, generator=random), torch.randn(12, 2, generator=random))
         for path in ("attn.qkv", "mlp.down")
     }
-    return TrainedCache(**{
-        "settings": CacheSettings(
-            cache_ratio=0.9, order=1, last_blocks=1, score="round-robin", shares="uniform", seed=7,
-        ),
-        "interval": 4,
-        "shares": (1.0, 1 / 3),
-        "predictor": PredictorWeights("light", head),
-        "repair": LoraRepair({2: pairs}, rank=2, alpha=4.0),
-        "calibration": ImportanceCurve((0.9, 0.5, 0.1), (1.0, 0.25, 0.0), samples=256),
-        "fingerprint": Fingerprint("DiT: 3 x DiTBlock of 768 parameters (layout 0123456789ab)", "3f80" * 256),
-        "log": (TrainingPoint(0, 0.5, 1.25, 1.5), TrainingPoint(1, 1.1, 0.7), TrainingPoint(20, 11.3, 0.1 + 0.2, 0.4)),
-        "notes": {"seed": "7", "prompts": "a cat\n\u001b[31ma dög"},
-        **changes,
-    })
+    return TrainedCache(
+        **{
+            "settings": CacheSettings(
+                cache_ratio=0.9, order=1, last_blocks=1, score="round-robin", shares="uniform", seed=7
+            ),
+            "interval": 4,
+            "shares": (1.0, 1 / 3),
+            "predictor": PredictorWeights("light", head),
+            "repair": LoraRepair({2: pairs}, rank=2, alpha=4.0),
+            "calibration": ImportanceCurve((0.9, 0.5, 0.1), (1.0, 0.25, 0.0), samples=256),
+            "fingerprint": Fingerprint("DiT: 3 x DiTBlock of 768 parameters (layout 0123456789ab)", "3f80" * 256),
+            "log": (
+                TrainingPoint(0, 0.5, 1.25, 1.5),
+                TrainingPoint(1, 1.1, 0.7),
+                TrainingPoint(20, 11.3, 0.1 + 0.2, 0.4),
+            ),
+            "notes": {"seed": "7", "prompts": "a cat\n\u001b[31ma dög"},
+            **changes,
+        }
+    )
 
 
 def tiny_predictor_file(path: Path, **changes: object) -> Path:

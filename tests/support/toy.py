@@ -39,7 +39,18 @@ class ToyModel:
             x = block(x, tau)
         return x
 
-    def run(self, session: Session, tau: float, rows: int = 1, key: str = "rows", images: int = 1, nothing_between_blocks: bool = True) -> Tensor:
+    def run(
+        self,
+        session: Session,
+        tau: float,
+        rows: int = 1,
+        key: str = "rows",
+        images: int = 1,
+        nothing_between_blocks: bool = True,
+    ) -> Tensor:
         blocks = [(block, TOY_BLOCK) for block in self.blocks]
-        with session.evaluation(tau), cached_blocks(session, blocks, key=key, images=images, nothing_between_blocks=nothing_between_blocks):
+        with (
+            session.evaluation(tau),
+            cached_blocks(session, blocks, key=key, images=images, nothing_between_blocks=nothing_between_blocks),
+        ):
             return self(rows, tau)

@@ -28,7 +28,7 @@ NODES = """() => app.graph.nodes.map(node => ({
 
 def tiny_model(server: ComfyServer, name: str, **shape: Any) -> None:
     """Puts a DiT of nine classes, by number, where the server finds it."""
-    folder = server.output / "diffusion_models"   # ComfyUI looks for models there too
+    folder = server.output / "diffusion_models"  # ComfyUI looks for models there too
     folder.mkdir(exist_ok=True)
     tiny_dit_file(folder / name, in_channels=3, input_size=32, num_classes=9, **shape)
 
@@ -75,10 +75,13 @@ def missing(nodes: list[dict[str, Any]]) -> list[str]:
 
 def overlapping(nodes: list[dict[str, Any]]) -> list[tuple[str, str]]:
     """Pairs of nodes (titles; boxes are x, y, width, height) that cover each other."""
+
     def cover(a: list[float], b: list[float]) -> bool:
         return all(a[axis] < b[axis] + b[axis + 2] and b[axis] < a[axis] + a[axis + 2] for axis in (0, 1))
 
-    return [(a["title"], b["title"]) for index, a in enumerate(nodes) for b in nodes[:index] if cover(a["box"], b["box"])]
+    return [
+        (a["title"], b["title"]) for index, a in enumerate(nodes) for b in nodes[:index] if cover(a["box"], b["box"])
+    ]
 
 
 def check_run(run: dict[str, Any]) -> None:
@@ -88,4 +91,4 @@ def check_run(run: dict[str, Any]) -> None:
     assert run["status"]["status_str"] == "success"
     _, _, prompt, _, ends, *_ = run["prompt"]
     silent = {prompt[number]["class_type"] for number in ends if number not in run["outputs"]}
-    assert silent <= {"TokenCacheTrainPredictor"}   # its panel hears of it in another way
+    assert silent <= {"TokenCacheTrainPredictor"}  # its panel hears of it in another way

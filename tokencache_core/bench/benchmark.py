@@ -27,24 +27,42 @@ from .workload import EXACT_STEPS, Protocol, Workload
 class BenchResult:
     rows: tuple[Row, ...]
     duels: tuple[Duel, ...]
-    content: dict[str, Any]   # as the JSON file holds it
+    content: dict[str, Any]  # as the JSON file holds it
 
 
 def run_bench(
-    model: DiT, file: str, protocol: Protocol, methods: Sequence[str], trained: TrainedCache | None = None, presets: tuple[Preset, ...] = (),
-    peers: Callable[[Workload, float], list[Candidate]] = lambda workload, full_step: [], places: tuple[PlaceCalibration, ...] = (),
+    model: DiT,
+    file: str,
+    protocol: Protocol,
+    methods: Sequence[str],
+    trained: TrainedCache | None = None,
+    presets: tuple[Preset, ...] = (),
+    peers: Callable[[Workload, float], list[Candidate]] = lambda workload, full_step: [],
+    places: tuple[PlaceCalibration, ...] = (),
     host_solvers: Mapping[str, Callable[[Workload, int], Tensor]] = {},
 ) -> BenchResult:
     """methods: names out of METHODS and, where `trained` is given, TRAINED_METHODS; `full` is measured in any case.
 
-    presets: add the method `tuned`. places: add the method `calibrated`. peers: candidates of others' methods, from a workload and the seconds of its
-    unpatched step. host_solvers: by name, for the methods of HOST_METHODS.
+    presets: add the method `tuned`. places: add the method `calibrated`. peers: candidates of others' methods, from a
+    workload and the seconds of its unpatched step. host_solvers: by name, for the methods of HOST_METHODS.
     Says on stderr how long it will take.
     """
-    names = ["full", *(name for name in methods if name != "full"), *([TUNED] if presets else []), *([CALIBRATED] if places else [])]
+    names = [
+        "full",
+        *(name for name in methods if name != "full"),
+        *([TUNED] if presets else []),
+        *([CALIBRATED] if places else []),
+    ]
     workload = Workload(model, protocol)
     print("calibrating I-steps and P-steps ...", file=sys.stderr)
-    plan = Plan(workload, calibrate(workload, settings_to_calibrate(names, trained, presets, places)), trained, presets, places, host_solvers)
+    plan = Plan(
+        workload,
+        calibrate(workload, settings_to_calibrate(names, trained, presets, places)),
+        trained,
+        presets,
+        places,
+        host_solvers,
+    )
     candidates = [candidate for name in names for candidate in candidates_of(name, plan)]
     candidates += peers(workload, plan.calibration.full_step)
     exact_seconds = EXACT_STEPS * plan.calibration.full_step
@@ -55,14 +73,19 @@ def run_bench(
         bar.set_postfix_str("exact")
         exact = workload.exact()
         measured = measure_interleaved(
-            candidates, protocol.repeats, synchronize=workload.synchronize,
+            candidates,
+            protocol.repeats,
+            synchronize=workload.synchronize,
             before=lambda candidate: (bar.update(), bar.set_postfix_str(candidate.method)),
         )
         bar.update()
     rows = tuple(rows_of(candidates, measured, exact, workload))
     beaten = tuple(duels(rows))
     content = document(
-        device=workload.device, model=describe_model(model, file),
-        protocol=describe_protocol(protocol, workload.is_pixels), rows=rows, duels=beaten,
+        device=workload.device,
+        model=describe_model(model, file),
+        protocol=describe_protocol(protocol, workload.is_pixels),
+        rows=rows,
+        duels=beaten,
     )
     return BenchResult(rows, beaten, content)

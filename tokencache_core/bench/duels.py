@@ -1,7 +1,7 @@
 """Who wins at equal time: the frontier of each method's sweep is interpolated in (speed-up, dB) to the same speed-up.
 
-Quality is deterministic, only the clock is noisy: the spread of the repeats' speed-ups is turned into decibels by the sweep's
-slope. A margin counts if it is larger than those of both sweeps together.
+Quality is deterministic, only the clock is noisy: the spread of the repeats' speed-ups is turned into decibels by the
+sweep's slope. A margin counts if it is larger than those of both sweeps together.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Duel:
     theirs_db: float | None
     margin_db: float | None
     spread_db: float | None
-    verdict: str                # "wins", "loses", "within the spread of repeats" or "outside of the sweep of <method>"
+    verdict: str  # "wins", "loses", "within the spread of repeats" or "outside of the sweep of <method>"
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -75,15 +75,21 @@ def frontier(sweep: Sequence[Row]) -> list[Row]:
 
 
 def around(sweep: Sequence[Row], speedup: float) -> tuple[Row, Row] | None:
-    """The two rows of the sweep's frontier between which `speedup` lies, None outside of the sweep; twice the same where a faster one beats all."""
+    """The two rows of the sweep's frontier between which `speedup` lies, None outside of the sweep; twice the same
+    where a faster one beats all.
+    """
     best = frontier(sweep)
     if best and min(row.speedup for row in sweep) <= speedup <= best[0].speedup:
         return best[0], best[0]
-    return next(((left, right) for left, right in zip(best, best[1:]) if left.speedup <= speedup <= right.speedup), None)
+    return next(
+        ((left, right) for left, right in zip(best, best[1:]) if left.speedup <= speedup <= right.speedup), None
+    )
 
 
 def value_at(sweep: Sequence[Row], speedup: float, measure: str = "psnr_db") -> float | None:
-    """A measure of the sweep's frontier, linear between two settings; None outside of the sweep, or where it was not taken."""
+    """A measure of the sweep's frontier, linear between two settings; None outside of the sweep, or where it was not
+    taken.
+    """
     rows = around(sweep, speedup)
     if rows is None or None in (values := [getattr(row, measure) for row in rows]):
         return None
@@ -104,12 +110,18 @@ def quality_at(sweep: Sequence[Row], speedup: float) -> Quality | None:
 
 
 def duels(rows: Sequence[Row], speedups: Sequence[float] = SPEEDUPS) -> list[Duel]:
-    """Each of our sweeps that was measured, OUR_METHODS, against every other sweep; presets, which may be few, where they reach."""
+    """Each of our sweeps that was measured, OUR_METHODS, against every other sweep; presets, which may be few, where
+    they reach.
+    """
     found = sweeps(rows)
     return [
         _duel(speedup, ours, found[ours], name, theirs)
-        for ours in OUR_METHODS if ours in found for speedup in speedups if ours != TUNED or around(found[ours], speedup)
-        for name, theirs in found.items() if name != ours
+        for ours in OUR_METHODS
+        if ours in found
+        for speedup in speedups
+        if ours != TUNED or around(found[ours], speedup)
+        for name, theirs in found.items()
+        if name != ours
     ]
 
 
@@ -117,7 +129,16 @@ def _duel(speedup: float, method: str, ours: Sequence[Row], against: str, theirs
     mine, other = quality_at(ours, speedup), quality_at(theirs, speedup)
     if mine is None or other is None:
         missing = method if mine is None else against
-        return Duel(speedup, method, against, mine and mine.db, other and other.db, None, None, f"outside of the sweep of {missing}")
+        return Duel(
+            speedup,
+            method,
+            against,
+            mine and mine.db,
+            other and other.db,
+            None,
+            None,
+            f"outside of the sweep of {missing}",
+        )
     margin, spread = mine.db - other.db, mine.spread_db + other.spread_db
     verdict = "within the spread of repeats" if abs(margin) <= spread else "wins" if margin > 0 else "loses"
     return Duel(speedup, method, against, mine.db, other.db, margin, spread, verdict)

@@ -1,9 +1,9 @@
 """FID, sFID and the Inception score of a model's samples, whole and cached, measured batch by batch in a folder.
 
-Sample i has the noise of seed + i. What is measured is kept, so that a run that was interrupted goes on, and methods or samples may
-be added later; the folder's protocol.json says of what it holds the figures. Speed-ups are by the clock, each the median over batches
-of the full run's seconds by the method's, both of one process: where the full run is there already, one batch in sample_batches.RETIMED is sampled
-by it once more.
+Sample i has the noise of seed + i. What is measured is kept, so that a run that was interrupted goes on, and methods or
+samples may be added later; the folder's protocol.json says of what it holds the figures. Speed-ups are by the clock,
+each the median over batches of the full run's seconds by the method's, both of one process: where the full run is there
+already, one batch in sample_batches.RETIMED is sampled by it once more.
 """
 
 from __future__ import annotations
@@ -79,18 +79,26 @@ class FidProtocol:
         if text == "full":
             return self.full
         if name not in NAMES or not count.isdecimal() or not 2 <= int(count) <= self.steps:
-            raise ValueError(f"'{text}' is neither full nor one of {', '.join(NAMES)} with - and a count of 2 to {self.steps}, such as tokencache-20")
+            raise ValueError(
+                f"'{text}' is neither full nor one of {', '.join(NAMES)} with - and a count of 2 to {self.steps}, "
+                "such as tokencache-20"
+            )
         return FidMethod(name, int(count))
 
     def solver_and_steps(self, method: FidMethod) -> tuple[str, int]:
-        return method.name if method.name in SOLVERS else self.solver, self.steps if method.name == "tokencache" else method.count
+        return (
+            method.name if method.name in SOLVERS else self.solver,
+            self.steps if method.name == "tokencache" else method.count,
+        )
 
     def labels(self, classes: int) -> Tensor:
         """(batches * batch,) classes; those of fewer samples are the first of those of more."""
         return torch.randint(classes, (self.batches * self.batch,), generator=torch.Generator().manual_seed(self.seed))
 
     def content(self, **others: str | int | None) -> dict[str, Any]:
-        """What a folder's figures depend on, for its protocol.json. others: the SHA-256 of each file that took part, and what else was chosen."""
+        """What a folder's figures depend on, for its protocol.json. others: the SHA-256 of each file that took part,
+        and what else was chosen.
+        """
         chosen = {name: value for name, value in asdict(self).items() if name != "samples"}
         return {"version": VERSION, **others, **chosen, "schedule": str(self.schedule), "tokencache": asdict(DEFAULTS)}
 
@@ -120,31 +128,46 @@ def open_folder(folder: Path, content: dict[str, Any]) -> None:
     except FidFolderError:
         raise
     except (OSError, ValueError) as error:
-        raise FidFolderError(f"{file}: it cannot be read or written ({str(error).splitlines()[0]}); name another folder") from None
+        raise FidFolderError(
+            f"{file}: it cannot be read or written ({str(error).splitlines()[0]}); name another folder"
+        ) from None
     if not isinstance(found, dict):
         raise FidFolderError(f"{file}: it is not what this command writes; name another folder")
     for name, wanted in content.items():
         if found.get(name) != wanted:
             there, here = shown(found.get(name)), shown(wanted)
             between = "" if there == here else f" ({there} there, {here} here)"
-            raise FidFolderError(f"{folder}: its figures were measured with another {name}{between}; name another folder, or choose the same")
+            raise FidFolderError(
+                f"{folder}: its figures were measured with another {name}{between}; name another folder, or choose "
+                "the same"
+            )
 
 
 def measure(
-    start: Callable[[int], Callable[[FidMethod], Tensor]], inception: InceptionFeatures, decode: Callable[[Tensor], Tensor], protocol: FidProtocol,
-    methods: Sequence[FidMethod], folder: Path,
+    start: Callable[[int], Callable[[FidMethod], Tensor]],
+    inception: InceptionFeatures,
+    decode: Callable[[Tensor], Tensor],
+    protocol: FidProtocol,
+    methods: Sequence[FidMethod],
+    folder: Path,
 ) -> None:
     """Sample what is not in the folder yet, all methods in turn for each batch.
 
     start: from a batch's number to what samples it by a method. decode: samples to pixels (B, 3, H, W) in [-1, 1].
     """
+
     def measured(method: FidMethod, samples: Tensor) -> tuple[dict[str, Tensor], dict[str, str]]:
         pixels = decode(samples)
         if not pixels.isfinite().all():
-            raise FidFolderError(f"{folder}: the model gave {method} values that are no finite numbers; check its weights and the guidance")
+            raise FidFolderError(
+                f"{folder}: the model gave {method} values that are no finite numbers; check its weights and the "
+                "guidance"
+            )
         return inception.of(to_uint8(pixels)), {}
 
-    measure_batches(protocol.batches, methods, protocol.full, file=partial(_file, folder), start=start, measured=measured)
+    measure_batches(
+        protocol.batches, methods, protocol.full, file=partial(_file, folder), start=start, measured=measured
+    )
 
 
 class ClassRuns:
@@ -158,12 +181,21 @@ class ClassRuns:
         """Samples (B, C, H, W) by each method, of one batch."""
         protocol, device = self.protocol, self.model.pos_embed.device
         labels = self.labels[batch].to(device)
-        noise = starting_noise(self.model.noise_shape(len(labels)), protocol.seed + batch * protocol.batch, protocol.schedule.sigmas(protocol.steps)[0]).to(device)
+        noise = starting_noise(
+            self.model.noise_shape(len(labels)),
+            protocol.seed + batch * protocol.batch,
+            protocol.schedule.sigmas(protocol.steps)[0],
+        ).to(device)
         return lambda method: self._sample(method, labels, noise)
 
     def _sample(self, method: FidMethod, labels: Tensor, noise: Tensor) -> Tensor:
         solver, steps = self.protocol.solver_and_steps(method)
-        inputs = {"noise": noise, "sigmas": self.protocol.schedule.sigmas(steps), "cfg": self.protocol.cfg, "solver": solver}
+        inputs = {
+            "noise": noise,
+            "sigmas": self.protocol.schedule.sigmas(steps),
+            "cfg": self.protocol.cfg,
+            "solver": solver,
+        }
         if method.name != "tokencache":
             return sample(self.model, labels, **inputs)
         return cached_sample(self.model, labels, **inputs, settings=DEFAULTS, schedule=CountSchedule(method.count))[0]
@@ -217,7 +249,10 @@ def _file(folder: Path, method: FidMethod, batch: int) -> Path:
 def markdown(found: dict[FidMethod, Figures]) -> str:
     """A table with a line a method; the first is the full run, from which the differences are reckoned."""
     full = next(iter(found.values()))
-    lines = ["| method | speed-up | FID | from full | sFID | from full | IS | from full |", "|---|---|---|---|---|---|---|---|"]
+    lines = [
+        "| method | speed-up | FID | from full | sFID | from full | IS | from full |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for method, own in found.items():
         cells = [str(method), f"{own.speedup:.2f}x"]
         for name in ("fid", "sfid", "score"):

@@ -9,11 +9,13 @@ from .duels import OUR_METHODS, frontier, sweeps
 from .rows import Row
 
 MEASURES = {
-    "psnr_db": "PSNR against the full run (dB)", "ssim": "SSIM against the full run", "psnr_exact_db": "PSNR against the exact solution (dB)",
+    "psnr_db": "PSNR against the full run (dB)",
+    "ssim": "SSIM against the full run",
+    "psnr_exact_db": "PSNR against the exact solution (dB)",
     "frechet_from_full": "Frechet distance from the full run",
 }
 
-MARKERS = ".^vs"     # for every ten lines, which share their colours, another
+MARKERS = ".^vs"  # for every ten lines, which share their colours, another
 
 
 def draw_frontier(file: Path, rows: Sequence[Row], title: str) -> None:
@@ -21,7 +23,9 @@ def draw_frontier(file: Path, rows: Sequence[Row], title: str) -> None:
     from matplotlib.figure import Figure  # an extra of the benchmark: nothing else needs it
 
     found = {name: frontier(sweep) for name, sweep in sweeps(rows).items()}
-    taken = [name for name in MEASURES if any(getattr(row, name) is not None for sweep in found.values() for row in sweep)] or ["psnr_db"]
+    taken = [
+        name for name in MEASURES if any(getattr(row, name) is not None for sweep in found.values() for row in sweep)
+    ] or ["psnr_db"]
     columns = min(2, len(taken))
     figure = Figure(figsize=(6.5 * columns, 4.6 * -(-len(taken) // columns)), dpi=120, layout="constrained")
     figure.suptitle(title)
@@ -32,11 +36,17 @@ def draw_frontier(file: Path, rows: Sequence[Row], title: str) -> None:
             points = [(row.speedup, value) for row in sweep if (value := getattr(row, measure)) is not None]
             ours = name in OUR_METHODS
             panel.plot(
-                *zip(*points) if points else ([], []), label=name, color=f"C{index % 10}", zorder=3 if ours else 2, linewidth=2.4 if ours else 1.1,
-                linestyle="-" if ours else "--", marker="o" if ours else MARKERS[index // 10 % len(MARKERS)], markersize=5,
+                *zip(*points) if points else ([], []),
+                label=name,
+                color=f"C{index % 10}",
+                zorder=3 if ours else 2,
+                linewidth=2.4 if ours else 1.1,
+                linestyle="-" if ours else "--",
+                marker="o" if ours else MARKERS[index // 10 % len(MARKERS)],
+                markersize=5,
             )
         panel.grid(alpha=0.3)
-    for panel in panels[len(taken):]:
+    for panel in panels[len(taken) :]:
         panel.axis("off")
     handles, labels = panels[0].get_legend_handles_labels()
     if handles:

@@ -1,4 +1,6 @@
-"""A short calibration: seconds of an unpatched step, and of I-steps and P-steps under each of the settings to be swept."""
+"""A short calibration: seconds of an unpatched step, and of I-steps and P-steps under each of the settings to be
+swept.
+"""
 
 from __future__ import annotations
 

@@ -23,9 +23,9 @@ from .match import StepSeconds
 from .turns import Candidate
 from .workload import Workload
 
-BETTER_SOLVERS = ("dpmpp_2m", "res_multistep")     # of ours
-HOST_SOLVERS = ("uni_pc", "deis")                   # ComfyUI's; all evaluate once a step
-UNTRAINED = "untrained-"    # and a score: a control of the predictor's tokens
+BETTER_SOLVERS = ("dpmpp_2m", "res_multistep")  # of ours
+HOST_SOLVERS = ("uni_pc", "deis")  # ComfyUI's; all evaluate once a step
+UNTRAINED = "untrained-"  # and a score: a control of the predictor's tokens
 REUSE = CacheSettings(cache_ratio=1.0, order=0, corrector=0.0, reach=1.0)
 FORECASTS = tuple(CacheSettings(cache_ratio=1.0, order=order, corrector=0.0, reach=1.0) for order in (1, 2))
 MORE_I_STEPS = DEFAULTS
@@ -65,7 +65,12 @@ class Plan:
         return known_places(count, self.workload.taus(), warmup)
 
     def cached(
-        self, method: str, settings: CacheSettings, i_steps: tuple[int, ...], note: str = "", learned: TrainedParts = TrainedParts(),
+        self,
+        method: str,
+        settings: CacheSettings,
+        i_steps: tuple[int, ...],
+        note: str = "",
+        learned: TrainedParts = TrainedParts(),
     ) -> Candidate:
         def run() -> tuple[Tensor, float]:
             pictures, report = self.workload.cached(settings, i_steps, learned=learned)
@@ -94,7 +99,7 @@ def _fewer_steps(plan: Plan) -> list[Candidate]:
 
 
 def _fewer_steps_of(plan: Plan, method: str, solver: str) -> list[Candidate]:
-    least = 2 if solver in HOST_SOLVERS else 1      # uni_pc does nothing in one
+    least = 2 if solver in HOST_SOLVERS else 1  # uni_pc does nothing in one
     counts = {max(least, round(seconds / plan.calibration.full_step)) for seconds in plan.targets}
     return [plan.whole(method, steps, solver) for steps in sorted(counts, reverse=True)]
 
@@ -114,7 +119,9 @@ def _evenly_spread(plan: Plan, method: str, settings: CacheSettings) -> list[Can
 
 def _tokencache(plan: Plan) -> list[Candidate]:
     note = f"no token computed on P-steps: forecast of order {DEFAULTS.order}"
-    return [plan.cached("tokencache", DEFAULTS, plan.usual(count), note) for count in plan.counts(DEFAULTS, plan.targets)]
+    return [
+        plan.cached("tokencache", DEFAULTS, plan.usual(count), note) for count in plan.counts(DEFAULTS, plan.targets)
+    ]
 
 
 def _random_tokens(plan: Plan) -> list[Candidate]:
@@ -129,7 +136,9 @@ def _more_i_steps(plan: Plan) -> list[Candidate]:
 
 
 def _at_our_seconds(plan: Plan, method: str, settings: CacheSettings, warmup: int, note: str) -> list[Candidate]:
-    """For each of our settings one with as many evenly spread I-steps, after `warmup` first ones, as take the same time."""
+    """For each of our settings one with as many evenly spread I-steps, after `warmup` first ones, as take the same
+    time.
+    """
     steps = plan.workload.protocol.steps
     ours, theirs = plan.calibration.times[DEFAULTS], plan.calibration.times[settings]
     candidates: dict[int, Candidate] = {}
@@ -145,25 +154,34 @@ def _trained(plan: Plan, method: str) -> list[Candidate]:
     settings = trained_settings(method, plan.trained)
     learned = trained_parts(method, plan.trained, plan.workload.model.blocks)
     note = "" if method.startswith(UNTRAINED) else f"trained with an I-step every {plan.trained.interval} steps"
-    return [plan.cached(method, settings, plan.usual(count), note, learned) for count in plan.counts(settings, plan.targets)]
+    return [
+        plan.cached(method, settings, plan.usual(count), note, learned) for count in plan.counts(settings, plan.targets)
+    ]
 
 
 def _tuned(plan: Plan) -> list[Candidate]:
     taus = plan.workload.taus()
     return [
-        plan.cached("tuned", preset.settings, tuple(sorted(preset.schedule().i_steps(taus))), f"tuned for {preset.goal}") for preset in plan.presets
+        plan.cached(
+            "tuned", preset.settings, tuple(sorted(preset.schedule().i_steps(taus))), f"tuned for {preset.goal}"
+        )
+        for preset in plan.presets
     ]
 
 
 def _calibrated(plan: Plan) -> list[Candidate]:
     taus, note = plan.workload.taus(), "I-steps where the calibration has them"
     return [
-        plan.cached(CALIBRATED, DEFAULTS, places.i_steps(count, taus), note) for places in plan.places for count in plan.counts(DEFAULTS, plan.targets)
+        plan.cached(CALIBRATED, DEFAULTS, places.i_steps(count, taus), note)
+        for places in plan.places
+        for count in plan.counts(DEFAULTS, plan.targets)
     ]
 
 
 def trained_settings(method: str, trained: TrainedCache) -> CacheSettings:
-    """A method of TRAINED_METHODS has the predictor's r, K and order; untrained-SCORE its tokens by a score, as many in every block."""
+    """A method of TRAINED_METHODS has the predictor's r, K and order; untrained-SCORE its tokens by a score, as many in
+    every block.
+    """
     if method.startswith(UNTRAINED):
         return replace(trained.settings, score=method.removeprefix(UNTRAINED), shares="uniform")
     return trained.settings
@@ -200,7 +218,8 @@ METHODS: dict[str, Method] = {
     "tokencache": Method(_tokencache, (DEFAULTS,)),
 }
 TRAINED_METHODS: dict[str, Method] = {  # with --predictor
-    name: Method(partial(_trained, method=name)) for name in ("predictor", "predictor-no-lora", *(UNTRAINED + score for score in SCORES))
+    name: Method(partial(_trained, method=name))
+    for name in ("predictor", "predictor-no-lora", *(UNTRAINED + score for score in SCORES))
 }
 
 
@@ -209,7 +228,10 @@ def candidates_of(name: str, plan: Plan) -> list[Candidate]:
 
 
 def settings_to_calibrate(
-    names: list[str], trained: TrainedCache | None = None, presets: tuple[Preset, ...] = (), places: tuple[PlaceCalibration, ...] = (),
+    names: list[str],
+    trained: TrainedCache | None = None,
+    presets: tuple[Preset, ...] = (),
+    places: tuple[PlaceCalibration, ...] = (),
 ) -> list[CacheSettings]:
     wanted = [settings for name in names if name in METHODS for settings in METHODS[name].calibrated]
     wanted += [preset.settings for preset in presets] + [DEFAULTS for _ in places]

@@ -36,7 +36,10 @@ def describe_model(model: DiT, file: str) -> dict[str, Any]:
 
 def describe_protocol(protocol: Protocol, is_pixels: bool) -> dict[str, Any]:
     return {
-        **asdict(protocol), "speedups": list(protocol.speedups), "schedule": protocol.schedule.name, "shift": protocol.schedule.shift,
+        **asdict(protocol),
+        "speedups": list(protocol.speedups),
+        "schedule": protocol.schedule.name,
+        "shift": protocol.schedule.shift,
         "classes": "sample i has class i mod C, null class as negative",
         "quality": "PSNR of clamped pixels, range 2" if is_pixels else "PSNR of latents, peak 2",
         "clock": f"each run's against the median of the {NEAREST} full runs nearest to it in time",
@@ -45,14 +48,24 @@ def describe_protocol(protocol: Protocol, is_pixels: bool) -> dict[str, Any]:
 
 
 def document(
-    *, device: torch.device, model: dict[str, Any], protocol: dict[str, Any],
-    rows: Sequence[Row] = (), duels: Sequence[Duel] = (), shape_rows: Sequence[dict[str, Any]] = (),
+    *,
+    device: torch.device,
+    model: dict[str, Any],
+    protocol: dict[str, Any],
+    rows: Sequence[Row] = (),
+    duels: Sequence[Duel] = (),
+    shape_rows: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """The benchmark's file format."""
     return {
-        "device": describe_device(device), "torch": torch.__version__, "threads": torch.get_num_threads(),
-        "model": model, "protocol": protocol, "rows": [row.as_json() for row in rows],
-        "beats": [duel.as_json() for duel in duels], "shape_rows": list(shape_rows),
+        "device": describe_device(device),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "model": model,
+        "protocol": protocol,
+        "rows": [row.as_json() for row in rows],
+        "beats": [duel.as_json() for duel in duels],
+        "shape_rows": list(shape_rows),
     }
 
 
@@ -78,8 +91,16 @@ def _aligned(cells: tuple[str, ...], widths: list[int]) -> str:
 
 def _cells(row: Row) -> tuple[str, ...]:
     return (
-        row.method, setting_text(row.settings), f"{row.seconds:.2f}", f"{row.speedup:.2f}x", f"{row.speedup_spread:.2f}x",
-        f"{row.compute:.3f}", _number(row.psnr_db, 1), _number(row.ssim, 4), _number(row.psnr_exact_db, 1), row.note,
+        row.method,
+        setting_text(row.settings),
+        f"{row.seconds:.2f}",
+        f"{row.speedup:.2f}x",
+        f"{row.speedup_spread:.2f}x",
+        f"{row.compute:.3f}",
+        _number(row.psnr_db, 1),
+        _number(row.ssim, 4),
+        _number(row.psnr_exact_db, 1),
+        row.note,
     )
 
 
@@ -92,9 +113,13 @@ def setting_text(settings: dict[str, Any]) -> str:
     if "solver" in settings:
         return f"{settings['steps']} steps {settings['solver']}"
     if "i_steps" not in settings:
-        return ", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in settings.items())
-    tokens = "" if settings["cache_ratio"] == 1 and not settings["last_blocks"] else (
-        f", r {settings['cache_ratio']:g}, K {settings['last_blocks']}, {settings['context']}"
+        return ", ".join(
+            f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in settings.items()
+        )
+    tokens = (
+        ""
+        if settings["cache_ratio"] == 1 and not settings["last_blocks"]
+        else (f", r {settings['cache_ratio']:g}, K {settings['last_blocks']}, {settings['context']}")
     )
     reach = f", reach {settings['reach']:g}" if settings.get("reach", 1.0) != 1.0 else ""
     return f"order {settings['order']}{reach}, {len(settings['i_steps'])} I-steps{tokens}"

@@ -22,16 +22,16 @@ class Row:
 
     method: str
     settings: dict[str, Any]
-    seconds: float                  # median of the repeats
-    speedup: float                  # median of the repeats, each against whole runs of its own time
-    compute: float                  # share of the full run's block-token evaluations
-    psnr_db: float | None           # against `full`; None for `full` itself
-    ssim: float | None              # None for latents too
-    psnr_exact_db: float            # against the exact run
-    frechet: float | None = None                # from the data
-    frechet_from_full: float | None = None      # from the full run's samples
+    seconds: float  # median of the repeats
+    speedup: float  # median of the repeats, each against whole runs of its own time
+    compute: float  # share of the full run's block-token evaluations
+    psnr_db: float | None  # against `full`; None for `full` itself
+    ssim: float | None  # None for latents too
+    psnr_exact_db: float  # against the exact run
+    frechet: float | None = None  # from the data
+    frechet_from_full: float | None = None  # from the full run's samples
     frechet_times_full: tuple[float, float, float] | None = None  # `frechet` by the full run's, and its 95 % interval
-    speedup_spread: float = 0.0     # largest minus smallest repeat
+    speedup_spread: float = 0.0  # largest minus smallest repeat
     note: str = ""
 
     def as_json(self) -> dict[str, Any]:
@@ -43,9 +43,11 @@ class Row:
 
 
 def rows_of(
-    candidates: Sequence[Candidate], measured: Sequence[Measurement], exact: Tensor, workload: Workload,
+    candidates: Sequence[Candidate], measured: Sequence[Measurement], exact: Tensor, workload: Workload
 ) -> list[Row]:
-    """The table's rows. Exactly one candidate must be `full`, or another's baseline: those that name it are compared with it."""
+    """The table's rows. Exactly one candidate must be `full`, or another's baseline: those that name it are compared
+    with it.
+    """
     full = {name: measured[index] for name, index in baselines_of(candidates).items()}
     rows = [_row(c, m, full[c.baseline], exact, workload.is_pixels) for c, m in zip(candidates, measured)]
     return [_with_match(row, candidate, rows) for row, candidate in zip(rows, candidates)]
@@ -63,7 +65,9 @@ def _row(candidate: Candidate, measured: Measurement, full: Measurement, exact: 
         ssim=None if is_full or not is_pixels else ssim(measured.pictures, full.pictures).mean().item(),
         psnr_exact_db=mean_psnr(measured.pictures, exact, is_pixels),
         speedup_spread=max(measured.speedups) - min(measured.speedups),
-        note=f"{len(measured.seconds)} runs, {min(measured.seconds):.2f} to {max(measured.seconds):.2f} s" if is_full else candidate.note,
+        note=f"{len(measured.seconds)} runs, {min(measured.seconds):.2f} to {max(measured.seconds):.2f} s"
+        if is_full
+        else candidate.note,
     )
 
 

@@ -1,4 +1,6 @@
-"""Samples by several methods, measured batch by batch into a folder, so that a measurement goes on where one before was stopped."""
+"""Samples by several methods, measured batch by batch into a folder, so that a measurement goes on where one before was
+stopped.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +15,24 @@ from tqdm import tqdm
 from ..engine.stopwatch import timed
 from ..files.whole_file import whole_file
 
-RETIMED = 16     # batches after which the full run is timed anew, where it need not be sampled
+RETIMED = 16  # batches after which the full run is timed anew, where it need not be sampled
 
 M = TypeVar("M")
 
 
 def measure_batches(
-    batches: int, methods: Sequence[M], full: M, *, file: Callable[[M, int], Path], start: Callable[[int], Callable[[M], Tensor]],
+    batches: int,
+    methods: Sequence[M],
+    full: M,
+    *,
+    file: Callable[[M, int], Path],
+    start: Callable[[int], Callable[[M], Tensor]],
     measured: Callable[[M, Tensor], tuple[dict[str, Tensor], dict[str, str]]],
 ) -> None:
     """Sample what has no file yet, all methods in turn for each batch, the `full` run first.
 
-    file: of a method's batch. start: from a batch's number to what samples it by a method. measured: what to keep of a method's samples,
-    tensors and text; each method's seconds beside those of the last full run are kept with them.
+    file: of a method's batch. start: from a batch's number to what samples it by a method. measured: what to keep of a
+    method's samples, tensors and text; each method's seconds beside those of the last full run are kept with them.
     """
     full_seconds, timed_at = 0.0, -RETIMED
     for batch in tqdm(range(batches), unit="batch"):

@@ -28,7 +28,12 @@ VAE_FACTOR = 8
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 CFG_ROWS = 2  # every image takes a conditional and an unconditional row
 SETTINGS = CacheSettings(cache_ratio=0.9, order=1, last_blocks=4, context="forecast", shares="uniform")
-VARIANTS = (SETTINGS, replace(SETTINGS, context="stale"), replace(SETTINGS, context="computed"), replace(SETTINGS, shares="early"))
+VARIANTS = (
+    SETTINGS,
+    replace(SETTINGS, context="stale"),
+    replace(SETTINGS, context="computed"),
+    replace(SETTINGS, shares="early"),
+)
 STEPS, I_STEPS, FULL_STEPS = 5, (0, 1, 3), 2  # I I P I P: a forecast of order 1 needs two refreshes
 
 
@@ -36,7 +41,8 @@ STEPS, I_STEPS, FULL_STEPS = 5, (0, 1, 3), 2  # I I P I P: a forecast of order 1
 class ShapeRow:
     """Median seconds of one step of each kind, for `batch` rows (half of them images, under guidance).
 
-    predictor_seconds: of a Cache Predictor of each kind, which would run once a window, on the first P-step after an I-step.
+    predictor_seconds: of a Cache Predictor of each kind, which would run once a window, on the first P-step after an
+    I-step.
     """
 
     shape: str
@@ -46,9 +52,9 @@ class ShapeRow:
     full_seconds: float
     i_step_seconds: float
     p_step_seconds: float
-    compute: float              # share of the block-tokens that the P-step computes
-    overhead: float             # p_step / (compute * i_step)
-    overhead_to_full: float     # p_step / (compute * full)
+    compute: float  # share of the block-tokens that the P-step computes
+    overhead: float  # p_step / (compute * i_step)
+    overhead_to_full: float  # p_step / (compute * full)
     predictor_seconds: dict[str, float]
 
     def as_json(self) -> dict[str, Any]:
@@ -61,7 +67,10 @@ class ShapeRow:
             f"full step {self.full_seconds:.3f} s, I-step {self.i_step_seconds:.3f} s, "
             f"P-step {self.p_step_seconds:.3f} s at compute {self.compute:.3f}; "
             f"overhead {self.overhead:.2f} to the I-step, {self.overhead_to_full:.2f} to the full step"
-            + "".join(f"; a {kind} predictor's look, once a window: {seconds:.4f} s" for kind, seconds in self.predictor_seconds.items())
+            + "".join(
+                f"; a {kind} predictor's look, once a window: {seconds:.4f} s"
+                for kind, seconds in self.predictor_seconds.items()
+            )
         )
 
 
@@ -86,8 +95,7 @@ def random_dit(config: DiTConfig, dtype: torch.dtype, device: torch.device) -> D
 
 
 def measure_shape(
-    shape: str, *, dtype: str, batch: int, repeats: int, device: torch.device,
-    on_run: Callable[[], None] = lambda: None,
+    shape: str, *, dtype: str, batch: int, repeats: int, device: torch.device, on_run: Callable[[], None] = lambda: None
 ) -> list[ShapeRow]:
     """One row a variant. Whole steps and short cached runs alternate, `repeats` times after a first that warms up."""
     protocol = Protocol(steps=STEPS, samples=max(1, batch // CFG_ROWS), cfg=4.0 if batch > 1 else 1.0)
@@ -109,7 +117,17 @@ def measure_shape(
             compute[settings] = report.steps[-1].compute
     predictors = {kind: _predictor_seconds(workload, kind, repeats) for kind in KINDS}
     return [
-        _row(shape, dtype, batch, settings, median(full), median(seen["I"]), median(seen["P"]), compute[settings], predictors)
+        _row(
+            shape,
+            dtype,
+            batch,
+            settings,
+            median(full),
+            median(seen["I"]),
+            median(seen["P"]),
+            compute[settings],
+            predictors,
+        )
         for settings, seen in steps.items()
     ]
 
@@ -129,9 +147,13 @@ def _full_step_seconds(workload: Workload) -> float:
 @torch.no_grad()
 def _predictor_seconds(workload: Workload, kind: str, repeats: int) -> float:
     model, config = workload.model, workload.model.config
-    predictor = new_predictor(kind, model.blocks[0], config.width, config.depth - SETTINGS.last_blocks).to(workload.device, torch.float32)
+    predictor = new_predictor(kind, model.blocks[0], config.width, config.depth - SETTINGS.last_blocks).to(
+        workload.device, torch.float32
+    )
     rows = len(workload.labels) * (1 if workload.protocol.cfg == 1.0 else CFG_ROWS)
-    tokens = torch.randn(rows, (config.input_size // config.patch_size) ** 2, config.width, device=workload.device, dtype=model.dtype)
+    tokens = torch.randn(
+        rows, (config.input_size // config.patch_size) ** 2, config.width, device=workload.device, dtype=model.dtype
+    )
     call = BlockCall(DIT_BLOCK, model.blocks[0].forward, (tokens, tokens[:, 0]), {"transformer_options": {}})
     rate, seconds = torch.ones(tokens.shape[:2], device=workload.device), []
     for repeat in range(repeats + 1):
@@ -141,12 +163,27 @@ def _predictor_seconds(workload: Workload, kind: str, repeats: int) -> float:
 
 
 def _row(
-    shape: str, dtype: str, batch: int, settings: CacheSettings,
-    full: float, i_step: float, p_step: float, compute: float, predictors: dict[str, float],
+    shape: str,
+    dtype: str,
+    batch: int,
+    settings: CacheSettings,
+    full: float,
+    i_step: float,
+    p_step: float,
+    compute: float,
+    predictors: dict[str, float],
 ) -> ShapeRow:
     chosen = {name: value for name, value in asdict(settings).items() if name != "seed"}
     return ShapeRow(
-        shape=shape, dtype=dtype, batch=batch, settings=chosen, full_seconds=full, i_step_seconds=i_step,
-        p_step_seconds=p_step, compute=compute,
-        overhead=p_step / (compute * i_step), overhead_to_full=p_step / (compute * full), predictor_seconds=predictors,
+        shape=shape,
+        dtype=dtype,
+        batch=batch,
+        settings=chosen,
+        full_seconds=full,
+        i_step_seconds=i_step,
+        p_step_seconds=p_step,
+        compute=compute,
+        overhead=p_step / (compute * i_step),
+        overhead_to_full=p_step / (compute * full),
+        predictor_seconds=predictors,
     )

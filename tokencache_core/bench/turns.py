@@ -1,8 +1,9 @@
 """Every candidate of the benchmark in turn, several times over, in one process, each beside whole runs of its own time.
 
-A machine's clock wanders by a third within minutes, so a speed-up is not the ratio of two medians of an hour: the whole run
-is repeated whenever others have taken a few times its seconds, and a run's speed-up is the median of the whole runs NEAREST to it in
-time by its own seconds. (One or two of them are not enough: a single run's seconds are as restless as what is compared with them.)
+A machine's clock wanders by a third within minutes, so a speed-up is not the ratio of two medians of an hour: the whole
+run is repeated whenever others have taken a few times its seconds, and a run's speed-up is the median of the whole runs
+NEAREST to it in time by its own seconds. (One or two of them are not enough: a single run's seconds are as restless as
+what is compared with them.)
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
-BASELINE_EVERY = 4      # a whole run is repeated after so many times its seconds
+BASELINE_EVERY = 4  # a whole run is repeated after so many times its seconds
 NEAREST = 4
 
 
@@ -38,13 +39,15 @@ class Candidate:
 
 @dataclass
 class Measurement:
-    """What the runs of one candidate gave: the pictures of the first (runs are deterministic), and seconds and the moment of each."""
+    """What the runs of one candidate gave: the pictures of the first (runs are deterministic), and seconds and the
+    moment of each.
+    """
 
     pictures: Tensor | None = None
     compute: float = 0.0
     seconds: list[float] = field(default_factory=list)
     ended: list[float] = field(default_factory=list)
-    speedups: list[float] = field(default_factory=list)     # one a run, against its baseline's; a baseline's own: 1
+    speedups: list[float] = field(default_factory=list)  # one a run, against its baseline's; a baseline's own: 1
 
 
 def planned_seconds(candidates: Sequence[Candidate], repeats: int) -> float:
@@ -60,12 +63,16 @@ def baselines_of(candidates: Sequence[Candidate]) -> dict[str, int]:
 
 
 def measure_interleaved(
-    candidates: Sequence[Candidate], repeats: int, *,
-    synchronize: Callable[[], None], clock: Callable[[], float] = time.perf_counter,
+    candidates: Sequence[Candidate],
+    repeats: int,
+    *,
+    synchronize: Callable[[], None],
+    clock: Callable[[], float] = time.perf_counter,
     before: Callable[[Candidate], None] = lambda candidate: None,
 ) -> list[Measurement]:
-    """Run all candidates once, then all again, and so on; `before` is told of each. Each round starts at another one, so that a
-    machine that slows down or speeds up during a round does not always favour the same rows."""
+    """Run all candidates once, then all again, and so on; `before` is told of each. Each round starts at another one,
+    so that a machine that slows down or speeds up during a round does not always favour the same rows.
+    """
     measured = [Measurement() for _ in candidates]
 
     def run(index: int) -> None:
@@ -90,7 +97,10 @@ def measure_interleaved(
             run(index)
     for index, candidate in enumerate(candidates):
         one, whole = measured[index], measured[baselines[candidate.baseline]]
-        one.speedups = [1.0 if one is whole else _seconds_at(whole, ended) / seconds for ended, seconds in zip(one.ended, one.seconds)]
+        one.speedups = [
+            1.0 if one is whole else _seconds_at(whole, ended) / seconds
+            for ended, seconds in zip(one.ended, one.seconds)
+        ]
     return measured
 
 

@@ -18,7 +18,7 @@ from ..schedules.schedule import ExplicitSchedule
 from ..settings import CacheSettings
 
 EXACT_STEPS, EXACT_SOLVER = 200, "dpmpp_2m"
-EXACT_SCHEDULE = SigmaSchedule()    # the same for all: whichever way a run goes, the solution is one
+EXACT_SCHEDULE = SigmaSchedule()  # the same for all: whichever way a run goes, the solution is one
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Protocol:
     cfg: float = 4.0
     repeats: int = 3
     speedups: tuple[float, ...] = (1.5, 2.0, 3.0, 4.0, 5.0, 6.0)  # what every method's sweep aims at
-    schedule: SigmaSchedule = SigmaSchedule()                     # of every run but the exact one
+    schedule: SigmaSchedule = SigmaSchedule()  # of every run but the exact one
 
     def __post_init__(self) -> None:
         for name, least in (("steps", 2), ("samples", 1), ("repeats", 1)):
@@ -51,7 +51,9 @@ class Workload:
         self.is_pixels = model.is_pixels
         self.labels = (torch.arange(protocol.samples) % model.config.num_classes).to(self.device)
         # every step count starts at the same sigma, so one noise serves them all
-        self.noise = starting_noise(model.noise_shape(protocol.samples), protocol.seed, self.sigmas()[0]).to(self.device)
+        self.noise = starting_noise(model.noise_shape(protocol.samples), protocol.seed, self.sigmas()[0]).to(
+            self.device
+        )
 
     def sigmas(self, steps: int | None = None) -> Tensor:
         """(steps + 1,) of the protocol's schedule, by default for the steps of the full run."""
@@ -70,11 +72,22 @@ class Workload:
         return self._whole(EXACT_SCHEDULE.sigmas(EXACT_STEPS), EXACT_SOLVER)
 
     def cached(
-        self, settings: CacheSettings, i_steps: tuple[int, ...], steps: int | None = None, learned: TrainedParts = TrainedParts(),
+        self,
+        settings: CacheSettings,
+        i_steps: tuple[int, ...],
+        steps: int | None = None,
+        learned: TrainedParts = TrainedParts(),
     ) -> tuple[Tensor, Report]:
         return cached_sample(
-            self.model, self.labels, noise=self.noise, sigmas=self.sigmas(steps), cfg=self.protocol.cfg,
-            solver=self.protocol.solver, settings=settings, schedule=ExplicitSchedule(i_steps), learned=learned,
+            self.model,
+            self.labels,
+            noise=self.noise,
+            sigmas=self.sigmas(steps),
+            cfg=self.protocol.cfg,
+            solver=self.protocol.solver,
+            settings=settings,
+            schedule=ExplicitSchedule(i_steps),
+            learned=learned,
         )
 
     def _whole(self, sigmas: Tensor, solver: str) -> Tensor:

@@ -26,8 +26,7 @@ def _plain_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor |
 
 
 def attention(
-    q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = None,
-    transformer_options: dict | None = None,
+    q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = None, transformer_options: dict | None = None
 ) -> Tensor:
     """Multi-head attention of q (B, N, H*d) over k, v (B, M, H*d), returning (B, N, H*d).
 

@@ -15,7 +15,9 @@ from .token_index import TokenIndex
 
 
 @lru_cache(maxsize=256)
-def _names(function: Callable[..., Any], skipped: int, count: int, keywords: tuple[str, ...], positional: tuple[str, ...]) -> tuple[str, ...]:
+def _names(
+    function: Callable[..., Any], skipped: int, count: int, keywords: tuple[str, ...], positional: tuple[str, ...]
+) -> tuple[str, ...]:
     """What `function` calls the first `count` of its arguments after `skipped` others, given these keywords with them.
 
     TypeError where it could not be called so. positional: names for those that it takes as *args.
@@ -31,8 +33,12 @@ def _names(function: Callable[..., Any], skipped: int, count: int, keywords: tup
     return tuple(names[skipped:])
 
 
-def _bind(method: Callable[..., Any], args: tuple, kwargs: dict[str, Any], positional: tuple[str, ...]) -> dict[str, Any]:
-    """The arguments of a call by name. A method's names are kept by its class's function, so that no module is kept alive."""
+def _bind(
+    method: Callable[..., Any], args: tuple, kwargs: dict[str, Any], positional: tuple[str, ...]
+) -> dict[str, Any]:
+    """The arguments of a call by name. A method's names are kept by its class's function, so that no module is kept
+    alive.
+    """
     function = getattr(method, "__func__", None)
     if function is None:
         names = _names.__wrapped__(method, 0, len(args), tuple(kwargs), positional)
@@ -44,11 +50,17 @@ def _bind(method: Callable[..., Any], args: tuple, kwargs: dict[str, Any], posit
 class BlockCall:
     """compiled: computes what `method`, the block's own forward, does.
 
-    tokens: (R, N, D), also where the block has them as a grid. n_text: text tokens that take part in the self-attention.
+    tokens: (R, N, D), also where the block has them as a grid. n_text: text tokens that take part in the
+    self-attention.
     """
 
     def __init__(
-        self, spec: BlockSpec, method: Callable[..., Any], args: tuple, kwargs: dict[str, Any], compiled: Callable[..., Any] | None = None,
+        self,
+        spec: BlockSpec,
+        method: Callable[..., Any],
+        args: tuple,
+        kwargs: dict[str, Any],
+        compiled: Callable[..., Any] | None = None,
     ) -> None:
         self.spec, self.function = spec, compiled or method
         self.args, self.kwargs = args, kwargs
@@ -95,8 +107,10 @@ class BlockCall:
     def _fits(self, value: Any, where: TokenArgument) -> bool:
         """Whether every tensor in `value` can be cut."""
         full = self.n_image + (self.n_text if where.joint else 0)
-        counts = [tensor.shape[dim] for tensor in _tensors([value]) for dim in where.dims if -tensor.ndim <= dim < tensor.ndim]
-        return all(count in (1, full) or where.frames and count < full for count in counts)
+        counts = [
+            tensor.shape[dim] for tensor in _tensors([value]) for dim in where.dims if -tensor.ndim <= dim < tensor.ndim
+        ]
+        return all(count in (1, full) or (where.frames and count < full) for count in counts)
 
     @property
     def wants_rows_alike(self) -> bool:
@@ -106,7 +120,9 @@ class BlockCall:
         rows = self.tokens.shape[0]
         return any(
             tensor.shape[dim] > 1 and (dim % tensor.ndim == 0 or tensor.shape[0] not in (1, rows))
-            for name, where in self.spec.per_token.items() for tensor in _tensors([self.arguments.get(name)]) for dim in where.dims
+            for name, where in self.spec.per_token.items()
+            for tensor in _tensors([self.arguments.get(name)])
+            for dim in where.dims
         )
 
     def joint(self, index: TokenIndex) -> TokenIndex:
@@ -131,8 +147,13 @@ class BlockCall:
 
     def run_in(self, block: Callable[..., Any], dtype: torch.dtype) -> Any:
         """Another block of this one's class, with weights of `dtype`, on copies of the arguments."""
+
         def copied(value: Any) -> Any:
-            return value.to(dtype if value.is_floating_point() else value.dtype, copy=True) if isinstance(value, Tensor) else value
+            return (
+                value.to(dtype if value.is_floating_point() else value.dtype, copy=True)
+                if isinstance(value, Tensor)
+                else value
+            )
 
         return self._call({name: copied(value) for name, value in self.arguments.items()}, block)
 
@@ -183,4 +204,7 @@ def _moved(bounds: Any, index: TokenIndex) -> Any:
     """Bounds of ranges of tokens among the chosen ones."""
     if isinstance(bounds, int):
         return index.chosen_before(bounds)
-    return [type(part)((*(None if bound is None else index.chosen_before(bound) for bound in part[:2]), *part[2:])) for part in bounds]
+    return [
+        type(part)((*(None if bound is None else index.chosen_before(bound) for bound in part[:2]), *part[2:]))
+        for part in bounds
+    ]

@@ -11,7 +11,8 @@ from typing import Any
 class TokenArgument:
     """An argument that holds something per token (positions, say): a tensor, or tensors in a tuple or list.
 
-    dim: the dimension that counts the tokens, or several (a mask's queries and keys). One that is 1 long broadcasts and stays.
+    dim: the dimension that counts the tokens, or several (a mask's queries and keys). One that is 1 long broadcasts and
+        stays.
     joint: counts text + image tokens, also where the block keeps them in two streams.
     frames: may count frames instead, each of as many consecutive tokens.
     """
@@ -27,7 +28,9 @@ class TokenArgument:
 
 @dataclass(frozen=True)
 class TokenBounds:
-    """An argument that says where ranges of tokens begin and end: a number, or (begin, end, anything ...) in a list; None is the end."""
+    """An argument that says where ranges of tokens begin and end: a number, or (begin, end, anything ...) in a list;
+    None is the end.
+    """
 
     joint: bool = False
 
@@ -42,7 +45,8 @@ class BlockSpec:
     text_length: in a joint stream, from the block's arguments to its number of text tokens; None: it has none.
     text_first: text tokens come before the image's, in a joint stream and in the attention over both.
     per_token: other arguments to be cut along with the tokens.
-    bounds: arguments that count tokens (see TokenBounds); where they are given, all images of a batch compute the same tokens.
+    bounds: arguments that count tokens (see TokenBounds); where they are given, all images of a batch compute the same
+        tokens.
     positional: names for the arguments of a block whose forward takes *args.
     grid: tokens come as (rows, T, H, W, D) and are cut to (rows, n, 1, 1, D), each a frame of its own.
     in_place: the block writes into its inputs.

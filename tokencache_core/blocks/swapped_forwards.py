@@ -14,7 +14,7 @@ Forward = Callable[..., Any]
 @contextmanager
 def swapped_forwards(blocks: Iterable[nn.Module], swap: Callable[[int, nn.Module, Forward], Forward]) -> Iterator[None]:
     """While open, every block runs what `swap` makes of its number, itself and the forward that it had."""
-    before = {block: block.__dict__.get("forward") for block in blocks}     # of its own, not its class's
+    before = {block: block.__dict__.get("forward") for block in blocks}  # of its own, not its class's
     try:
         for index, block in enumerate(before):
             # past torch's own __setattr__, which takes a tenth of a small model's P-step

@@ -10,7 +10,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class TokenGrid:
-    """frames x rows x columns tokens, counted in that order. latent_frames: of which each frame of tokens holds patch_frames."""
+    """frames x rows x columns tokens, counted in that order. latent_frames: of which each frame of tokens holds
+    patch_frames.
+    """
 
     frames: int
     rows: int
@@ -23,13 +25,16 @@ class TokenGrid:
         return self.rows * self.columns
 
     def places(self, values: Tensor) -> Tensor:
-        """Values (..., N) of image tokens as (..., frames, rows, columns); those of other tokens, which come after them, are left out."""
+        """Values (..., N) of image tokens as (..., frames, rows, columns); those of other tokens, which come after
+        them, are left out.
+        """
         return values[..., : self.frames * self.per_frame].unflatten(-1, (self.frames, self.rows, self.columns))
 
     def frames_over(self, decoded: int) -> list[int]:
         """The frame of tokens behind each of `decoded` frames.
 
-        A video's VAE makes (T - 1) k + 1 frames of T latent ones, the first of the first alone; any other number is spread evenly.
+        A video's VAE makes (T - 1) k + 1 frames of T latent ones, the first of the first alone; any other number is
+        spread evenly.
         """
         following = self.latent_frames - 1
         if following and decoded > 1 and (decoded - 1) % following == 0:
@@ -44,8 +49,8 @@ class TokenGrid:
 class LatentShape:
     """Of the latents (B, C, ...) that a run samples.
 
-    size: without B and C: (T, H, W), (H, W) or (L,); empty: not known. patch: how much of a latent makes a token, (frames, rows,
-    columns); None: not known.
+    size: without B and C: (T, H, W), (H, W) or (L,); empty: not known. patch: how much of a latent makes a token,
+    (frames, rows, columns); None: not known.
     """
 
     size: tuple[int, ...] = ()
@@ -53,7 +58,9 @@ class LatentShape:
 
     @classmethod
     def of(cls, latent: Sequence[int], patch: int | Sequence[int] | None = None) -> LatentShape:
-        """latent: (B, C, ...). patch: as networks have it, a number for rows and columns, or one each, frames first where they count."""
+        """latent: (B, C, ...). patch: as networks have it, a number for rows and columns, or one each, frames first
+        where they count.
+        """
         if patch is not None:
             both = (patch, patch) if isinstance(patch, int) else tuple(patch)
             patch = (*[1] * (3 - len(both)), *both)
@@ -75,7 +82,7 @@ class LatentShape:
             return known if known.frames * known.per_frame <= n_tokens else None
         exact = (self._cut(patch) for patch in self._patches())
         found = next((grid for grid in exact if grid.frames * grid.per_frame == n_tokens), None)
-        if found is None:   # a part of them; other patches than these two come without further tokens
+        if found is None:  # a part of them; other patches than these two come without further tokens
             usual = (self._cut((1, side, side)) for side in (1, 2))
             found = next((grid for grid in usual if grid.frames * grid.per_frame < n_tokens), None)
         return found

@@ -21,7 +21,9 @@ class TokenIndex:
         return self.tokens.shape[1]
 
     def with_text(self, n_text: int, text_first: bool = True) -> TokenIndex:
-        """The same tokens in a joint stream that has n_text text tokens, all chosen, before or after the image's; made once."""
+        """The same tokens in a joint stream that has n_text text tokens, all chosen, before or after the image's; made
+        once.
+        """
         if n_text == 0:
             return self
         key = (n_text, text_first)
@@ -37,8 +39,8 @@ class TokenIndex:
     def gather(self, x: Tensor, dim: int = 1, frames: bool = False) -> Tensor:
         """The chosen tokens of x, whose dimension `dim` counts tokens.
 
-        Unless the rows are alike, dimension 0 of x counts them (or is 1). frames: `dim` may count frames instead, each of as many
-        consecutive tokens, and every chosen token is given its frame's entry.
+        Unless the rows are alike, dimension 0 of x counts them (or is 1). frames: `dim` may count frames instead, each
+        of as many consecutive tokens, and every chosen token is given its frame's entry.
         """
         dim = dim % x.ndim
         per_entry = -(-self.n_tokens // x.shape[dim]) if frames else 1

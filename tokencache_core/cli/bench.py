@@ -47,27 +47,40 @@ from .options import (
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     default = Protocol()
     parser = subparsers.add_parser(
-        "bench", help="measure quality and time against fewer steps, plain reuse, forecasts and random tokens",
+        "bench",
+        help="measure quality and time against fewer steps, plain reuse, forecasts and random tokens",
         description="With --model: sample the same noise with every method at several speeds, all in turn, and print "
         "seconds, speed-up and PSNR against the full run. With --shape: time single steps at the shape of a published "
         "DiT, with random weights.",
-        epilog=f"methods: {', '.join(METHODS)}", formatter_class=Help,
+        epilog=f"methods: {', '.join(METHODS)}",
+        formatter_class=Help,
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--model", metavar="FILE", help="a DiT as .safetensors or .pt (see `info`)")
     what.add_argument(
-        "--shape", metavar="SHAPE",
-        help="DiT-<S|B|L|XL>/<2|4|8>-<pixels>, such as DiT-XL/2-256, or a few blocks of Flux-512, Wan-1.3B-480 or PixArt-512 in ComfyUI",
+        "--shape",
+        metavar="SHAPE",
+        help="DiT-<S|B|L|XL>/<2|4|8>-<pixels>, such as DiT-XL/2-256, or a few blocks of Flux-512, Wan-1.3B-480 or "
+        "PixArt-512 in ComfyUI",
     )
-    what.add_argument("--read", nargs="+", type=Path, metavar="JSON", help="measure nothing: write --page from the JSON of earlier calls")
-    parser.add_argument(
-        "--json", type=Path, metavar="OUT",
-        help="write the results there, and the frontier as a .png beside it",
+    what.add_argument(
+        "--read",
+        nargs="+",
+        type=Path,
+        metavar="JSON",
+        help="measure nothing: write --page from the JSON of earlier calls",
     )
-    parser.add_argument("--page", type=Path, metavar="OUT", help="write the results there as Markdown, with --read; its pictures go to images/ beside it")
     parser.add_argument(
-        "--repeats", type=whole_number(1), default=default.repeats, metavar="N",
-        help="runs of every setting",
+        "--json", type=Path, metavar="OUT", help="write the results there, and the frontier as a .png beside it"
+    )
+    parser.add_argument(
+        "--page",
+        type=Path,
+        metavar="OUT",
+        help="write the results there as Markdown, with --read; its pictures go to images/ beside it",
+    )
+    parser.add_argument(
+        "--repeats", type=whole_number(1), default=default.repeats, metavar="N", help="runs of every setting"
     )
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
 
@@ -75,33 +88,48 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     model.add_argument("--methods", metavar="LIST", help="comma-separated; `full` is always measured (default: all)")
     model.add_argument("--predictor", metavar="FILE", help=f"trained for this model; adds {', '.join(TRAINED_METHODS)}")
     model.add_argument("--preset", metavar="FILE", nargs="+", default=[], help="from `tune`; adds the method tuned")
-    model.add_argument("--calibration", metavar="FILE", nargs="+", default=[], help="from `calibrate --out`; adds the method calibrated")
     model.add_argument(
-        "--peers", nargs="?", const=ALL, metavar="LIST", help="others' methods beside ours: all, or those named, comma-separated; needs a checkout of the repository",
+        "--calibration",
+        metavar="FILE",
+        nargs="+",
+        default=[],
+        help="from `calibrate --out`; adds the method calibrated",
     )
     model.add_argument(
-        "--steps", type=whole_number(2, TRAIN_STEPS), default=default.steps, metavar="N",
+        "--peers",
+        nargs="?",
+        const=ALL,
+        metavar="LIST",
+        help="others' methods beside ours: all, or those named, comma-separated; needs a checkout of the repository",
+    )
+    model.add_argument(
+        "--steps",
+        type=whole_number(2, TRAIN_STEPS),
+        default=default.steps,
+        metavar="N",
         help="denoise steps of the full run",
     )
     model.add_argument(
-        "--samples", type=whole_number(1), default=default.samples, metavar="N",
-        help="samples, all in one batch",
+        "--samples", type=whole_number(1), default=default.samples, metavar="N", help="samples, all in one batch"
     )
     model.add_argument(
-        "--seed", type=whole_number(0), default=default.seed, metavar="N",
-        help="sample i has the noise of seed N + i",
+        "--seed", type=whole_number(0), default=default.seed, metavar="N", help="sample i has the noise of seed N + i"
     )
     model.add_argument(
-        "--solver", choices=SOLVERS, default=default.solver,
-        help="sampler of the full and the cached runs",
+        "--solver", choices=SOLVERS, default=default.solver, help="sampler of the full and the cached runs"
     )
     add_sigma_arguments(model)
     model.add_argument(
-        "--cfg", type=number_in(0, 100), default=default.cfg, metavar="SCALE",
+        "--cfg",
+        type=number_in(0, 100),
+        default=default.cfg,
+        metavar="SCALE",
         help="classifier-free guidance; 1 is without",
     )
     model.add_argument(
-        "--speedups", default=",".join(f"{value:g}" for value in default.speedups), metavar="LIST",
+        "--speedups",
+        default=",".join(f"{value:g}" for value in default.speedups),
+        metavar="LIST",
         help="what every method's sweep aims at",
     )
 
@@ -109,8 +137,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
     shape = parser.add_argument_group("with --shape")
     shape.add_argument(
-        "--batch", default="2", metavar="LIST",
-        help="rows of a step, comma-separated; 2 is one image under guidance",
+        "--batch", default="2", metavar="LIST", help="rows of a step, comma-separated; 2 is one image under guidance"
     )
     shape.add_argument("--dtype", default="fp32,bf16", metavar="LIST", help="out of fp32, bf16")
 
@@ -141,8 +168,14 @@ def _run_model(args: argparse.Namespace, device: torch.device) -> None:
     try:
         speedups = tuple(float(value) for value in args.speedups.split(","))
         protocol = Protocol(
-            steps=args.steps, samples=args.samples, seed=args.seed, solver=args.solver, cfg=args.cfg,
-            repeats=args.repeats, speedups=speedups, schedule=schedule,
+            steps=args.steps,
+            samples=args.samples,
+            seed=args.seed,
+            solver=args.solver,
+            cfg=args.cfg,
+            repeats=args.repeats,
+            speedups=speedups,
+            schedule=schedule,
         )
     except ValueError:
         raise CommandError(f"--speedups {args.speedups}: write numbers of 1 or more, separated by commas") from None
@@ -178,7 +211,10 @@ def _preset_for(file: str, model: DiT) -> Preset:
 def _calibration_for(file: str, model: DiT) -> PlaceCalibration:
     try:
         calibration = load_calibration(file)
-        if calibration.fingerprint.compare(fingerprint_of("DiT", model.blocks), "calibration measured") == "other weights":
+        if (
+            calibration.fingerprint.compare(fingerprint_of("DiT", model.blocks), "calibration measured")
+            == "other weights"
+        ):
             print(f"warning: {file} was measured on other weights of this architecture", file=sys.stderr)
     except ValueError as error:
         raise CommandError(f"--calibration {file}: {error}") from None
@@ -194,7 +230,12 @@ def _write_page(file: Path, sources: Sequence[Path]) -> None:
         try:
             documents.append(json.loads(source.read_text()))
             rows = [Row.from_json(row) for row in documents[-1]["rows"]]
-            title = f"{documents[-1]['model']['file']}, {documents[-1]['protocol']['steps']} steps on {documents[-1]['protocol']['schedule']}" if rows else ""
+            title = (
+                f"{documents[-1]['model']['file']}, {documents[-1]['protocol']['steps']} steps on "
+                f"{documents[-1]['protocol']['schedule']}"
+                if rows
+                else ""
+            )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CommandError(f"--read {source}: it is not what `bench --json` writes ({error})") from None
         picture = file.parent / "images" / f"{file.stem}-{source.stem}.png"
@@ -254,22 +295,33 @@ def _run_shape(args: argparse.Namespace, device: torch.device) -> None:
             f"--batch {args.batch}: write 1, or even numbers up to 1024 (two rows an image), separated by commas"
         )
     rows = []
-    runs = len(dtypes) * (hosts.runs_per_shape(args.repeats) if in_host else len(batches) * runs_per_shape(args.repeats))
+    runs = len(dtypes) * (
+        hosts.runs_per_shape(args.repeats) if in_host else len(batches) * runs_per_shape(args.repeats)
+    )
     with tqdm(total=runs, unit="run") as bar:
         for dtype in dtypes:
             if in_host:
-                rows += hosts.measure(args.shape, dtype=dtype, torch_dtype=DTYPES[dtype], repeats=args.repeats, device=device, on_run=bar.update)
+                rows += hosts.measure(
+                    args.shape,
+                    dtype=dtype,
+                    torch_dtype=DTYPES[dtype],
+                    repeats=args.repeats,
+                    device=device,
+                    on_run=bar.update,
+                )
                 continue
             for batch in map(int, batches):
                 bar.set_postfix_str(f"{dtype} batch {batch}")
                 rows += measure_shape(
-                    args.shape, dtype=dtype, batch=batch, repeats=args.repeats, device=device, on_run=bar.update,
+                    args.shape, dtype=dtype, batch=batch, repeats=args.repeats, device=device, on_run=bar.update
                 )
     if args.json is not None:
         content = document(
-            device=device, model={"shape": args.shape, "weights": "random"},
+            device=device,
+            model={"shape": args.shape, "weights": "random"},
             protocol={
-                "repeats": args.repeats, "command": _own_command(),
+                "repeats": args.repeats,
+                "command": _own_command(),
                 "overhead": "P-step seconds / (its share of the block-tokens x I-step seconds)",
             },
             shape_rows=[row.as_json() for row in rows],

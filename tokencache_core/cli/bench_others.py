@@ -1,4 +1,6 @@
-"""What lies outside of the core and `bench` measures where it is there: others' methods, the host's solvers and its families' shapes."""
+"""What lies outside of the core and `bench` measures where it is there: others' methods, the host's solvers and its
+families' shapes.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ ALL = "all"
 
 
 def peers_asked(text: str) -> tuple[dict[str, str], Callable[[Workload, float], list[Candidate]]]:
-    """Others' methods by name, with their sources, and their sweeps: they are outside of the core, which needs none of their libraries."""
+    """Others' methods by name, with their sources, and their sweeps: they are outside of the core, which needs none of
+    their libraries.
+    """
     try:
         registry, sweep = importlib.import_module("peers.registry"), importlib.import_module("peers.sweep")
     except ModuleNotFoundError:
@@ -29,11 +33,17 @@ def peers_asked(text: str) -> tuple[dict[str, str], Callable[[Workload, float], 
     except ValueError as error:
         raise CommandError(f"--peers: {error}") from None
     sources = {peer.name: peer.source for peer in found}
-    return sources, lambda workload, full_step: [candidate for peer in found for candidate in sweep.candidates_of(peer, workload, full_step)]
+    return sources, lambda workload, full_step: [
+        candidate for peer in found for candidate in sweep.candidates_of(peer, workload, full_step)
+    ]
 
 
-def with_host(methods: list[str], device: torch.device, asked: str | None) -> tuple[list[str], Mapping[str, Callable[[Workload, int], Tensor]]]:
-    """The methods, and the host's solvers for those that need them; without a host they are left out, or refused where they were asked for."""
+def with_host(
+    methods: list[str], device: torch.device, asked: str | None
+) -> tuple[list[str], Mapping[str, Callable[[Workload, int], Tensor]]]:
+    """The methods, and the host's solvers for those that need them; without a host they are left out, or refused where
+    they were asked for.
+    """
     needing = [name for name in methods if name in HOST_METHODS]
     if not needing:
         return methods, {}

@@ -37,20 +37,47 @@ from .options import (
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
-        "calibrate", help="find where I-steps should lie", formatter_class=Help,
-        description="With --out: sample a DiT whole once, try places of I-steps on the record of that run and the best of them in cached "
-        "runs, and write where they should lie, for every number of them. With --predictor: measure on full runs how important each time is, and keep it in "
-        "a predictor file, from which I-Step Scheduler places I-steps at equal percentiles; an existing file keeps what else it holds.",
+        "calibrate",
+        help="find where I-steps should lie",
+        formatter_class=Help,
+        description="With --out: sample a DiT whole once, try places of I-steps on the record of that run and the "
+        "best of them in cached "
+        "runs, and write where they should lie, for every number of them. With --predictor: measure on full runs how "
+        "important each time is, and keep it in "
+        "a predictor file, from which I-Step Scheduler places I-steps at equal percentiles; an existing file keeps "
+        "what else it holds.",
     )
     parser.add_argument("--model", required=True, metavar="FILE", help="a DiT as .safetensors or .pt (see `info`)")
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--out", type=Path, metavar="FILE", help="the calibration to write, .json; for models/tokencache, or for `bench --calibration`")
+    what.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="the calibration to write, .json; for models/tokencache, or for `bench --calibration`",
+    )
     what.add_argument("--predictor", type=Path, metavar="FILE", help="the predictor file to complete or to write")
-    parser.add_argument("--samples", type=whole_number(1), metavar="N", help="how many to learn from (default: 8 in one batch; with --predictor 256)")
-    parser.add_argument("--order", type=int, choices=(0, 1, 2), default=2, help="of the forecast; an existing predictor has its own")
+    parser.add_argument(
+        "--samples",
+        type=whole_number(1),
+        metavar="N",
+        help="how many to learn from (default: 8 in one batch; with --predictor 256)",
+    )
+    parser.add_argument(
+        "--order", type=int, choices=(0, 1, 2), default=2, help="of the forecast; an existing predictor has its own"
+    )
     places = parser.add_argument_group("with --out")
-    places.add_argument("--i-steps", metavar="LIST", help="numbers of I-steps that cached runs decide about, comma-separated (default: a few shares of the steps)")
-    places.add_argument("--budget", type=number_in(0, 1000), default=BUDGET, metavar="X", help="computation that cached runs may take, in whole runs; 0: simulation alone")
+    places.add_argument(
+        "--i-steps",
+        metavar="LIST",
+        help="numbers of I-steps that cached runs decide about, comma-separated (default: a few shares of the steps)",
+    )
+    places.add_argument(
+        "--budget",
+        type=number_in(0, 1000),
+        default=BUDGET,
+        metavar="X",
+        help="computation that cached runs may take, in whole runs; 0: simulation alone",
+    )
     places.add_argument("--seed", type=whole_number(0), default=0, metavar="N", help="of classes and noise")
     importance = parser.add_argument_group("with --predictor")
     importance.add_argument("--batch", type=whole_number(1), default=32, metavar="N", help="samples at a time")
@@ -80,14 +107,21 @@ def _places(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None,
     settings, samples = CacheSettings(order=args.order), args.samples or 8
     run = runs_of(args, model, names, samples)(args.seed)
     record, found = calibrate_places(
-        run, settings, counts=counts, budget=args.budget, log=lambda line: tqdm.write(line, file=sys.stderr),
+        run, settings, counts=counts, budget=args.budget, log=lambda line: tqdm.write(line, file=sys.stderr)
     )
     calibration = PlaceCalibration(
-        fingerprint=fingerprint_of("DiT", model.blocks), sampler="euler" if run.euler else args.solver, cfg=args.cfg, taus=record.taus,
-        places=found.places, decided=found.decided,
+        fingerprint=fingerprint_of("DiT", model.blocks),
+        sampler="euler" if run.euler else args.solver,
+        cfg=args.cfg,
+        taus=record.taus,
+        places=found.places,
+        decided=found.decided,
         notes={
-            "model": Path(args.model).name, "schedule": f"{args.steps} steps on {sigma_schedule_of(args, args.steps)}", "order": str(args.order),
-            "samples": str(samples), "seed": str(args.seed),
+            "model": Path(args.model).name,
+            "schedule": f"{args.steps} steps on {sigma_schedule_of(args, args.steps)}",
+            "order": str(args.order),
+            "samples": str(samples),
+            "seed": str(args.seed),
             "cost": found.cost(),
         },
     )
@@ -101,14 +135,19 @@ def _importance(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | N
         trained = predictor_for(str(args.predictor), model)
     else:
         trained = TrainedCache(
-            settings=CacheSettings(order=args.order), interval=UniformSchedule().interval, fingerprint=fingerprint_of("DiT", model.blocks),
+            settings=CacheSettings(order=args.order),
+            interval=UniformSchedule().interval,
+            fingerprint=fingerprint_of("DiT", model.blocks),
         )
     samples = args.samples or 256
     batch = min(args.batch, samples)
     start = runs_of(args, model, names, batch)
     runs = (start(seed) for seed in tqdm(range(-(-samples // batch)), desc="calibrate", unit="run"))
     calibration = calibrate(runs, noise_time, trained.settings.order)
-    notes = {**trained.notes, "calibrated on": f"{args.steps} steps of {args.solver} on {sigma_schedule_of(args, args.steps)}"}
+    notes = {
+        **trained.notes,
+        "calibrated on": f"{args.steps} steps of {args.solver} on {sigma_schedule_of(args, args.steps)}",
+    }
     save_trained_cache(replace(trained, calibration=calibration, notes=notes), args.predictor)
     print(f"calibrated on {calibration.samples} samples; wrote {args.predictor}")
 
@@ -121,5 +160,8 @@ def _counts(args: argparse.Namespace) -> tuple[int, ...]:
     except ValueError as error:
         raise CommandError(f"--i-steps {args.i_steps}: {error}") from None
     if not counts or not all(1 < count < args.steps for count in counts):
-        raise CommandError(f"--i-steps {args.i_steps}: write numbers of I-steps from 2 to {args.steps - 1}, which leave some of the {args.steps} steps to be P-steps")
+        raise CommandError(
+            f"--i-steps {args.i_steps}: write numbers of I-steps from 2 to {args.steps - 1}, which leave some of the "
+            f"{args.steps} steps to be P-steps"
+        )
     return counts

@@ -18,27 +18,55 @@ from ..sampling.samplers import SOLVERS
 from ..sampling.sigma_schedule import SigmaSchedule
 from .options import CommandError, Help, check_writable, device_named, model_and_names, whole_number
 
-LISTS = {   # option -> default
-    "schedules": "ddpm,flow:1,flow:3,flow:6,karras", "steps": "8,12,20,28,50", "solvers": ",".join(SOLVERS), "guidance": "1.5,4,7", "shares": "1/2,1/3,1/4",
+LISTS = {  # option -> default
+    "schedules": "ddpm,flow:1,flow:3,flow:6,karras",
+    "steps": "8,12,20,28,50",
+    "solvers": ",".join(SOLVERS),
+    "guidance": "1.5,4,7",
+    "shares": "1/2,1/3,1/4",
 }
 
 
 def add_parser(which: argparse._SubParsersAction) -> None:
     parser = which.add_parser(
-        "generality", formatter_class=Help, help="do places of I-steps serve any model, schedule, step count, solver and guidance?",
-        description="Default and calibrated places, the best that a search on real runs finds, as many whole steps, and TaylorSeer, condition by condition. All "
-        "combinations of the lists are measured, and written after each, so that a call that was stopped goes on where it was.",
+        "generality",
+        formatter_class=Help,
+        help="do places of I-steps serve any model, schedule, step count, solver and guidance?",
+        description="Default and calibrated places, the best that a search on real runs finds, as many whole steps, "
+        "and TaylorSeer, condition by condition. All "
+        "combinations of the lists are measured, and written after each, so that a call that was stopped goes on "
+        "where it was.",
     )
-    parser.add_argument("--model", nargs="+", required=True, metavar="FILE", help="DiTs as .safetensors or .pt (see `info`)")
-    parser.add_argument("--json", type=Path, required=True, metavar="OUT", help="the results; what is there already is not measured again, and is in the table as well")
+    parser.add_argument(
+        "--model", nargs="+", required=True, metavar="FILE", help="DiTs as .safetensors or .pt (see `info`)"
+    )
+    parser.add_argument(
+        "--json",
+        type=Path,
+        required=True,
+        metavar="OUT",
+        help="the results; what is there already is not measured again, and is in the table as well",
+    )
     parser.add_argument("--page", type=Path, metavar="OUT", help="the table as Markdown")
-    parser.add_argument("--schedules", default=LISTS["schedules"], metavar="LIST", help="names of schedules; flow:X is shifted by X")
+    parser.add_argument(
+        "--schedules", default=LISTS["schedules"], metavar="LIST", help="names of schedules; flow:X is shifted by X"
+    )
     parser.add_argument("--steps", default=LISTS["steps"], metavar="LIST", help="denoise steps")
     parser.add_argument("--solvers", default=LISTS["solvers"], metavar="LIST", help=f"out of {', '.join(SOLVERS)}")
-    parser.add_argument("--guidance", default=LISTS["guidance"], metavar="LIST", help="scales of classifier-free guidance")
+    parser.add_argument(
+        "--guidance", default=LISTS["guidance"], metavar="LIST", help="scales of classifier-free guidance"
+    )
     parser.add_argument("--shares", default=LISTS["shares"], metavar="LIST", help="of the steps that are I-steps")
-    parser.add_argument("--samples", type=whole_number(1), default=4, metavar="N", help="one batch to calibrate and search on, another to measure")
-    parser.add_argument("--tries", type=whole_number(2), default=40, metavar="N", help="cached runs of the search, at most")
+    parser.add_argument(
+        "--samples",
+        type=whole_number(1),
+        default=4,
+        metavar="N",
+        help="one batch to calibrate and search on, another to measure",
+    )
+    parser.add_argument(
+        "--tries", type=whole_number(2), default=40, metavar="N", help="cached runs of the search, at most"
+    )
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
 
 
@@ -62,7 +90,10 @@ def run(args: argparse.Namespace) -> None:
     text = "\n".join([*table(found), "", *summary(found)])
     print(text)
     if args.page is not None:
-        args.page.write_text(f"# Places of I-steps under other conditions\n\ndB against the whole run; {args.samples} samples that nothing was chosen on.\n\n{text}\n")
+        args.page.write_text(
+            f"# Places of I-steps under other conditions\n\ndB against the whole run; {args.samples} samples that "
+            f"nothing was chosen on.\n\n{text}\n"
+        )
 
 
 def _conditions(args: argparse.Namespace) -> list[GeneralityCondition]:

@@ -15,12 +15,14 @@ from .options import CommandError
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
-        "info", help="print what a model or predictor file holds",
+        "info",
+        help="print what a model or predictor file holds",
         description="Print a DiT file's shape, parameters, classes and metadata, or what a predictor file was trained "
-                    "for, how, and with what result.",
+        "for, how, and with what result.",
     )
     parser.add_argument(
-        "file", metavar="FILE",
+        "file",
+        metavar="FILE",
         help="a DiT as .safetensors or .pt, in the original release's key layout, or a predictor as .safetensors",
     )
 

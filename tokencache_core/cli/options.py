@@ -107,9 +107,17 @@ def predictor_for(file: str, model: DiT) -> TrainedCache:
 
 def add_sigma_arguments(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
-        "--schedule", choices=SCHEDULES, default=SigmaSchedule.name, help=f"of sigmas: ddpm is ComfyUI's simple, {FLOW} a flow model's, the others ComfyUI's of their names",
+        "--schedule",
+        choices=SCHEDULES,
+        default=SigmaSchedule.name,
+        help=f"of sigmas: ddpm is ComfyUI's simple, {FLOW} a flow model's, the others ComfyUI's of their names",
     )
-    parser.add_argument("--shift", type=float, metavar="X", help=f"with --schedule {FLOW}: more of the steps at high noise, as 3 for pictures (default: 1, none)")
+    parser.add_argument(
+        "--shift",
+        type=float,
+        metavar="X",
+        help=f"with --schedule {FLOW}: more of the steps at high noise, as 3 for pictures (default: 1, none)",
+    )
 
 
 def sigma_schedule_of(args: argparse.Namespace, steps: int) -> SigmaSchedule:
@@ -127,20 +135,32 @@ def sigma_schedule_of(args: argparse.Namespace, steps: int) -> SigmaSchedule:
 
 def add_run_arguments(parser: argparse._ActionsContainer, least_steps: int) -> None:
     parser.add_argument("--labels", metavar="LIST", help="class indices or names (default: all but every fourth)")
-    parser.add_argument("--steps", type=whole_number(least_steps, TRAIN_STEPS), default=50, metavar="N", help="denoise steps")
+    parser.add_argument(
+        "--steps", type=whole_number(least_steps, TRAIN_STEPS), default=50, metavar="N", help="denoise steps"
+    )
     parser.add_argument("--cfg", type=number_in(0, 100), default=4.0, metavar="SCALE", help="classifier-free guidance")
     parser.add_argument("--solver", choices=SOLVERS, default="ddim", help="sampler")
     add_sigma_arguments(parser)
 
 
 def runs_of(
-    args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None, batch: int, processes: Processes = Processes(),
+    args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None, batch: int, processes: Processes = Processes()
 ) -> DrawnRuns:
-    """The runs that the options describe, `batch` samples of each; ValueError for classes that the model does not have, and CommandError for sigmas that there are not."""
+    """The runs that the options describe, `batch` samples of each; ValueError for classes that the model does not have,
+    and CommandError for sigmas that there are not.
+    """
     training, measuring = labels_apart(args.labels, model.config.num_classes, names)
     part = (processes.rank, processes.count)
     return DrawnRuns(
-        model, training, measuring, batch=batch, steps=args.steps, cfg=args.cfg, solver=args.solver, schedule=sigma_schedule_of(args, args.steps), part=part,
+        model,
+        training,
+        measuring,
+        batch=batch,
+        steps=args.steps,
+        cfg=args.cfg,
+        solver=args.solver,
+        schedule=sigma_schedule_of(args, args.steps),
+        part=part,
     )
 
 
@@ -149,31 +169,85 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_arguments(runs, least_steps=4)
     runs.add_argument("--batch", type=whole_number(1), default=4, metavar="N", help="samples a run")
     cache = parser.add_argument_group("cache")
-    cache.add_argument("--cache-ratio", type=number_in(0, 1), default=1.0, metavar="R", help="r: share that P-steps reuse")
-    cache.add_argument("--order", type=int, choices=(0, 1, 2), default=2, help="0 reuses updates, 1 and 2 forecast them")
-    cache.add_argument("--reach", type=number_in(0, MAX_REACH), default=CacheSettings().reach, metavar="X", help="forecasts are taken X times as far from the last I-step as the P-step is from it")
+    cache.add_argument(
+        "--cache-ratio", type=number_in(0, 1), default=1.0, metavar="R", help="r: share that P-steps reuse"
+    )
+    cache.add_argument(
+        "--order", type=int, choices=(0, 1, 2), default=2, help="0 reuses updates, 1 and 2 forecast them"
+    )
+    cache.add_argument(
+        "--reach",
+        type=number_in(0, MAX_REACH),
+        default=CacheSettings().reach,
+        metavar="X",
+        help="forecasts are taken X times as far from the last I-step as the P-step is from it",
+    )
     cache.add_argument("--interval", type=whole_number(2), default=4, metavar="N", help="every N-th step is an I-step")
-    cache.add_argument("--last-blocks", type=whole_number(0), default=0, metavar="K", help="final blocks that run on P-steps, with LoRA")
+    cache.add_argument(
+        "--last-blocks",
+        type=whole_number(0),
+        default=0,
+        metavar="K",
+        help="final blocks that run on P-steps, with LoRA",
+    )
     cache.add_argument("--rank", type=whole_number(1), default=16, metavar="N", help="of the adapters")
-    cache.add_argument("--predictor", choices=KINDS, default="", help="learn which tokens P-steps compute; needs --cache-ratio below 1")
-    cache.add_argument("--every-step", action="store_true", help="predict the scores on every P-step, as the paper does, not once a window")
-    cache.add_argument("--forecast-hidden", type=whole_number(0), default=96, metavar="N", help="width of the learned forecast's network; 0: the plain forecast")
+    cache.add_argument(
+        "--predictor", choices=KINDS, default="", help="learn which tokens P-steps compute; needs --cache-ratio below 1"
+    )
+    cache.add_argument(
+        "--every-step",
+        action="store_true",
+        help="predict the scores on every P-step, as the paper does, not once a window",
+    )
+    cache.add_argument(
+        "--forecast-hidden",
+        type=whole_number(0),
+        default=96,
+        metavar="N",
+        help="width of the learned forecast's network; 0: the plain forecast",
+    )
     learning = parser.add_argument_group("learning")
-    learning.add_argument("--loss", choices=LOSSES, default="run", help="where runs end, through all their steps; how far they have strayed after each window, with less memory; or each P-step's own error, as the paper trains")
+    learning.add_argument(
+        "--loss",
+        choices=LOSSES,
+        default="run",
+        help="where runs end, through all their steps; how far they have strayed after each window, with less memory; "
+        "or each P-step's own error, as the paper trains",
+    )
     learning.add_argument("--soft", action="store_true", help="mix by the scores themselves, as the paper trains")
-    learning.add_argument("--sparsity", type=number_in(0, 1e3), default=0.0, metavar="LAMBDA", help="weight of the mean score in the loss")
+    learning.add_argument(
+        "--sparsity", type=number_in(0, 1e3), default=0.0, metavar="LAMBDA", help="weight of the mean score in the loss"
+    )
     learning.add_argument("--learning-rate", type=number_in(0, 1), default=1e-3, metavar="R", help="Adam's")
-    learning.add_argument("--accumulate", type=whole_number(1), default=1, metavar="N", help="losses averaged for one update")
+    learning.add_argument(
+        "--accumulate", type=whole_number(1), default=1, metavar="N", help="losses averaged for one update"
+    )
     learning.add_argument("--precision", choices=PRECISIONS, default="fp32", help="bf16: mixed precision, for GPUs")
-    learning.add_argument("--checkpointing", action="store_true", help="less memory, more time: run the last blocks again for their gradient")
-    learning.add_argument("--seed", type=whole_number(0, HELD_OUT_SEEDS // 2), default=0, metavar="N", help="of noise and adapters")
+    learning.add_argument(
+        "--checkpointing",
+        action="store_true",
+        help="less memory, more time: run the last blocks again for their gradient",
+    )
+    learning.add_argument(
+        "--seed", type=whole_number(0, HELD_OUT_SEEDS // 2), default=0, metavar="N", help="of noise and adapters"
+    )
 
 
 def plan_of(args: argparse.Namespace) -> TrainingPlan:
     """ValueError for choices that cannot be trained."""
     return TrainingPlan(
         CacheSettings(cache_ratio=args.cache_ratio, order=args.order, last_blocks=args.last_blocks, reach=args.reach),
-        interval=args.interval, rank=args.rank, forecast_hidden=args.forecast_hidden, predictor=args.predictor,
-        sparsity=args.sparsity, soft=args.soft, every_step=args.every_step, loss=args.loss, learning_rate=args.learning_rate,
-        accumulate=args.accumulate, precision=args.precision, checkpointing=args.checkpointing, seed=args.seed,
+        interval=args.interval,
+        rank=args.rank,
+        forecast_hidden=args.forecast_hidden,
+        predictor=args.predictor,
+        sparsity=args.sparsity,
+        soft=args.soft,
+        every_step=args.every_step,
+        loss=args.loss,
+        learning_rate=args.learning_rate,
+        accumulate=args.accumulate,
+        precision=args.precision,
+        checkpointing=args.checkpointing,
+        seed=args.seed,
     )

@@ -26,7 +26,14 @@ from ..sampling.noise_schedule import TRAIN_STEPS
 from ..sampling.samplers import SOLVERS, starting_noise
 from ..schedules.automatic import AutomaticSchedule
 from ..schedules.choices import parse_steps
-from ..schedules.schedule import CountSchedule, ErrorBoundSchedule, ExplicitSchedule, Schedule, SpeedupSchedule, UniformSchedule
+from ..schedules.schedule import (
+    CountSchedule,
+    ErrorBoundSchedule,
+    ExplicitSchedule,
+    Schedule,
+    SpeedupSchedule,
+    UniformSchedule,
+)
 from ..settings import CONTEXTS, MAX_REACH, SCORES, SHARES, CacheSettings
 from .options import (
     CommandError,
@@ -46,37 +53,35 @@ MOST_COLUMNS = 10
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
-        "sample", help="sample a grid of pictures with and without the cache",
+        "sample",
+        help="sample a grid of pictures with and without the cache",
         description="Sample a DiT through TokenCache, print the cache's report and write a PNG of all samples "
         "(or their latents, for a model that works on VAE latents).",
         formatter_class=Help,
     )
     parser.add_argument("--model", required=True, metavar="FILE", help="a DiT as .safetensors or .pt (see `info`)")
     parser.add_argument(
-        "--out", required=True, type=Path, metavar="FILE",
-        help=".png, or .safetensors for the raw samples",
+        "--out", required=True, type=Path, metavar="FILE", help=".png, or .safetensors for the raw samples"
     )
     parser.add_argument(
-        "--labels", metavar="LIST",
-        help="class indices or names, comma-separated (default: the first 10 classes)",
+        "--labels", metavar="LIST", help="class indices or names, comma-separated (default: the first 10 classes)"
     )
     parser.add_argument(
-        "--samples", type=whole_number(1), metavar="N",
-        help="how many; labels are repeated (default: one a label)",
+        "--samples", type=whole_number(1), metavar="N", help="how many; labels are repeated (default: one a label)"
     )
     parser.add_argument(
-        "--seed", type=whole_number(0), default=0, metavar="N",
-        help="sample i has the noise of seed N + i",
+        "--seed", type=whole_number(0), default=0, metavar="N", help="sample i has the noise of seed N + i"
     )
     parser.add_argument("--steps", type=whole_number(1, TRAIN_STEPS), default=50, metavar="N", help="denoise steps")
     parser.add_argument(
-        "--cfg", type=number_in(0, 100), default=4.0, metavar="SCALE",
-        help="classifier-free guidance; 1 is without",
+        "--cfg", type=number_in(0, 100), default=4.0, metavar="SCALE", help="classifier-free guidance; 1 is without"
     )
     parser.add_argument("--solver", choices=SOLVERS, default="ddim", help="sampler")
     add_sigma_arguments(parser)
     parser.add_argument(
-        "--cache", choices=("on", "off", "both"), default="on",
+        "--cache",
+        choices=("on", "off", "both"),
+        default="on",
         help="both: the whole run above, the cached below, and their distance",
     )
     add_cache_arguments(parser)
@@ -87,45 +92,81 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def add_cache_arguments(parser: argparse.ArgumentParser) -> None:
     default, group = CacheSettings(), parser.add_argument_group("cache")
     group.add_argument(
-        "--cache-ratio", type=number_in(0, 1), default=default.cache_ratio, metavar="R",
+        "--cache-ratio",
+        type=number_in(0, 1),
+        default=default.cache_ratio,
+        metavar="R",
         help="r: share of the tokens that P-steps reuse; 1 computes none, 0 all",
     )
     group.add_argument(
-        "--order", type=int, choices=(0, 1, 2), default=default.order,
-        help="0 reuses updates, 1 and 2 forecast them",
-    )
-    group.add_argument("--warmup", type=whole_number(1), default=2, metavar="N", help="the first N steps are I-steps, with --interval")
-    instead = group.add_mutually_exclusive_group()
-    instead.add_argument("--interval", type=whole_number(1), metavar="N", help="every N-th step is an I-step (default: as many as known models would have, where they would have them)")
-    instead.add_argument("--i-steps", metavar="LIST", help="these I-steps, counted from 0, comma-separated")
-    instead.add_argument(
-        "--i-step-count", type=whole_number(1), metavar="N", help="so many I-steps, evenly, or where the calibration of --predictor has them",
-    )
-    instead.add_argument("--speed-up", type=number_in(1, 100), metavar="X", help="as many I-steps as a run X times as fast has, placed likewise")
-    instead.add_argument(
-        "--error-bound", type=number_in(0, 10), metavar="E", help="an I-step where the expected error since the last one, as a share of x, would cross E",
+        "--order", type=int, choices=(0, 1, 2), default=default.order, help="0 reuses updates, 1 and 2 forecast them"
     )
     group.add_argument(
-        "--last-blocks", type=whole_number(0), default=default.last_blocks, metavar="K",
+        "--warmup", type=whole_number(1), default=2, metavar="N", help="the first N steps are I-steps, with --interval"
+    )
+    instead = group.add_mutually_exclusive_group()
+    instead.add_argument(
+        "--interval",
+        type=whole_number(1),
+        metavar="N",
+        help="every N-th step is an I-step (default: as many as known models would have, where they would have them)",
+    )
+    instead.add_argument("--i-steps", metavar="LIST", help="these I-steps, counted from 0, comma-separated")
+    instead.add_argument(
+        "--i-step-count",
+        type=whole_number(1),
+        metavar="N",
+        help="so many I-steps, evenly, or where the calibration of --predictor has them",
+    )
+    instead.add_argument(
+        "--speed-up",
+        type=number_in(1, 100),
+        metavar="X",
+        help="as many I-steps as a run X times as fast has, placed likewise",
+    )
+    instead.add_argument(
+        "--error-bound",
+        type=number_in(0, 10),
+        metavar="E",
+        help="an I-step where the expected error since the last one, as a share of x, would cross E",
+    )
+    group.add_argument(
+        "--last-blocks",
+        type=whole_number(0),
+        default=default.last_blocks,
+        metavar="K",
         help="K: final blocks that are always computed",
     )
     group.add_argument("--context", choices=CONTEXTS, default=default.context, help="what computed tokens attend to")
     group.add_argument("--score", choices=SCORES, default=default.score, help="how the computed tokens are chosen")
     group.add_argument("--shares", choices=SHARES, default=default.shares, help="where in depth tokens are computed")
     group.add_argument(
-        "--corrector", type=number_in(0, 1), default=default.corrector, metavar="S",
+        "--corrector",
+        type=number_in(0, 1),
+        default=default.corrector,
+        metavar="S",
         help="share of the P-steps' error that the next I-step takes back, with ddim",
     )
     group.add_argument(
-        "--reach", type=number_in(0, MAX_REACH), default=default.reach, metavar="X",
+        "--reach",
+        type=number_in(0, MAX_REACH),
+        default=default.reach,
+        metavar="X",
         help="forecasts are taken X times as far from the last I-step as the P-step is from it",
     )
 
 
 def cache_settings(args: argparse.Namespace) -> CacheSettings:
     return CacheSettings(
-        cache_ratio=args.cache_ratio, order=args.order, last_blocks=args.last_blocks, context=args.context,
-        score=args.score, shares=args.shares, corrector=args.corrector, reach=args.reach, seed=args.seed,
+        cache_ratio=args.cache_ratio,
+        order=args.order,
+        last_blocks=args.last_blocks,
+        context=args.context,
+        score=args.score,
+        shares=args.shares,
+        corrector=args.corrector,
+        reach=args.reach,
+        seed=args.seed,
     )
 
 
@@ -142,11 +183,17 @@ def schedule_of(args: argparse.Namespace, trained: TrainedCache | None = None, p
         if option == "i_step_count":
             return placed(args.i_step_count)
         if option == "speed_up":
-            schedule = SpeedupSchedule(args.speed_up, placed, 0.0 if trained is None else trained.p_step).costing(p_step)
+            schedule = SpeedupSchedule(args.speed_up, placed, 0.0 if trained is None else trained.p_step).costing(
+                p_step
+            )
             if why := schedule.out_of_reach(args.steps):
                 raise ValueError(why)
             return schedule
-        return UniformSchedule(args.interval, args.warmup) if option == "interval" else ErrorBoundSchedule(args.error_bound)
+        return (
+            UniformSchedule(args.interval, args.warmup)
+            if option == "interval"
+            else ErrorBoundSchedule(args.error_bound)
+        )
     except ValueError as error:
         raise CommandError(f"--{option.replace('_', '-')} {getattr(args, option)}: {error}") from None
 
@@ -155,7 +202,7 @@ def run(args: argparse.Namespace) -> None:
     check_writable("--out", args.out)
     if args.out.suffix not in (".png", ".safetensors"):
         raise CommandError(f"--out {args.out}: write a .png of the samples, or a .safetensors of their raw values")
-    schedule_of(args)    # what can be refused without the model
+    schedule_of(args)  # what can be refused without the model
     sigmas = sigma_schedule_of(args, args.steps).sigmas(args.steps)
     device = device_named(args.device)
     model, names = model_and_names(args.model, device)
@@ -163,7 +210,8 @@ def run(args: argparse.Namespace) -> None:
     is_pixels = model.is_pixels
     if args.out.suffix == ".png" and not is_pixels:
         raise CommandError(
-            f"--out {args.out}: this model makes {config.in_channels}-channel latents, not pictures; name a .safetensors"
+            f"--out {args.out}: this model makes {config.in_channels}-channel latents, not pictures; name a "
+            ".safetensors"
         )
     if args.last_blocks > config.depth:
         raise CommandError(
@@ -189,7 +237,9 @@ def run(args: argparse.Namespace) -> None:
         print(f"full run: {full_seconds:.2f} s")
     if args.cache != "off":
         with _progress(model, args.steps, "cached"):
-            pictures, report = cached_sample(model, labels, **inputs, settings=settings, schedule=schedule, learned=learned)
+            pictures, report = cached_sample(
+                model, labels, **inputs, settings=settings, schedule=schedule, learned=learned
+            )
         results["cached"] = pictures.cpu()
         print(report.text())
     if args.cache == "both":

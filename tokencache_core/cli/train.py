@@ -37,16 +37,24 @@ SAVE_EVERY = 60.0  # seconds
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
-        "train", help="train what P-steps add", formatter_class=Help,
-        description="Train what undoes on P-steps of a DiT what reuse has got wrong: a learned forecast of the blocks that "
+        "train",
+        help="train what P-steps add",
+        formatter_class=Help,
+        description="Train what undoes on P-steps of a DiT what reuse has got wrong: a learned forecast of the blocks "
+        "that "
         "reuse everything, and LoRA adapters on the last blocks, which run whole. "
         "Ctrl-C keeps what has been learned; the same command with --resume goes on. `accelerate launch --multi_gpu "
-        "--num_processes N -m tokencache_core train ...` trains in N processes, each with a --batch of its own, on CPUs as well.",
+        "--num_processes N -m tokencache_core train ...` trains in N processes, each with a --batch of its own, on "
+        "CPUs as well.",
     )
     parser.add_argument("--model", required=True, metavar="FILE", help="a DiT as .safetensors or .pt (see `info`)")
-    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="the predictor file to write, .safetensors")
+    parser.add_argument(
+        "--out", required=True, type=Path, metavar="FILE", help="the predictor file to write, .safetensors"
+    )
     budget = parser.add_mutually_exclusive_group()
-    budget.add_argument("--minutes", type=number_in(0, 1e6), default=15.0, metavar="M", help="stop after so long, to half an iteration")
+    budget.add_argument(
+        "--minutes", type=number_in(0, 1e6), default=15.0, metavar="M", help="stop after so long, to half an iteration"
+    )
     budget.add_argument("--iterations", type=whole_number(1), metavar="N", help="stop after so many iterations in all")
     parser.add_argument("--resume", action="store_true", help="go on where an earlier call with the same --out stopped")
     add_plan_arguments(parser)
@@ -59,7 +67,9 @@ def run(args: argparse.Namespace) -> None:
         raise CommandError(f"--out {args.out}: a predictor is a .safetensors file; change the name's ending")
     state = args.out.with_suffix(".training")
     if state.exists() and not args.resume:
-        raise CommandError(f"--out {args.out}: {state} holds an unfinished training; add --resume to go on, or remove it")
+        raise CommandError(
+            f"--out {args.out}: {state} holds an unfinished training; add --resume to go on, or remove it"
+        )
     device = device_named(args.device)
     with closing(launched(device)) as processes:
         _train_and_save(args, state, processes.device or device, processes)
@@ -79,24 +89,43 @@ def _train_and_save(args: argparse.Namespace, state: Path, device: torch.device,
         _say(processes, f"held-out drift of the plain cache: {training.held_out(TrainedParts()):.4g}")
         _train(training, args, state, processes)
         latent = model.noise_shape(args.batch)
-        notes = {"steps": args.steps, "cfg": args.cfg, "solver": args.solver, "schedule": sigma_schedule_of(args, args.steps), "seed": args.seed, "batch": args.batch, "latent": latent}
+        notes = {
+            "steps": args.steps,
+            "cfg": args.cfg,
+            "solver": args.solver,
+            "schedule": sigma_schedule_of(args, args.steps),
+            "seed": args.seed,
+            "batch": args.batch,
+            "latent": latent,
+        }
 
         def save(measured: dict[str, str]) -> None:
             if processes.rank == 0:
-                save_trained_cache(TrainedCache(
-                    settings=plan.settings, interval=plan.interval, fingerprint=fingerprint, log=tuple(training.log), **kept(training.learned()),
-                    notes={name: str(value) for name, value in notes.items()} | measured,
-                ), args.out)
+                save_trained_cache(
+                    TrainedCache(
+                        settings=plan.settings,
+                        interval=plan.interval,
+                        fingerprint=fingerprint,
+                        log=tuple(training.log),
+                        **kept(training.learned()),
+                        notes={name: str(value) for name, value in notes.items()} | measured,
+                    ),
+                    args.out,
+                )
 
-        save({})     # measuring takes some runs more, and may be interrupted
+        save({})  # measuring takes some runs more, and may be interrupted
         outcome = training.finish()
         save(outcome.notes)
     except (TrainingStateError, PredictorFileError) as error:
         raise CommandError(str(error)) from None
-    _say(processes, (
-        f"held-out drift with what was learned: {outcome.drift:.4g} ({outcome.drift / outcome.without:.1%}), after {training.iteration} "
-        f"iterations; speed-up by the clock {outcome.speedup:.2f}x"
-    ))
+    _say(
+        processes,
+        (
+            f"held-out drift with what was learned: {outcome.drift:.4g} ({outcome.drift / outcome.without:.1%}), "
+            f"after {training.iteration} "
+            f"iterations; speed-up by the clock {outcome.speedup:.2f}x"
+        ),
+    )
     if training.remark():
         _say(processes, f"note: {training.remark()}")
     _say(processes, f"wrote {args.out}; {state} can be removed unless you mean to --resume")
@@ -112,12 +141,21 @@ def _train(training: Training, args: argparse.Namespace, state: Path, processes:
     saved = time.monotonic()
     left = itertools.count() if args.iterations is None else range(training.iteration, args.iterations)
     try:
-        with tqdm(left, desc="train", unit="iteration", total=args.iterations, initial=training.iteration, disable=processes.rank > 0) as bar:
+        with tqdm(
+            left,
+            desc="train",
+            unit="iteration",
+            total=args.iterations,
+            initial=training.iteration,
+            disable=processes.rank > 0,
+        ) as bar:
             for _ in bar:
                 if args.iterations is None and training.is_over(args.minutes):
                     break
                 point = training.step()
-                shown = {"drift": f"{point.loss:.3g}"} | ({"held out": f"{point.held_out:.3g}"} if point.held_out else {})
+                shown = {"drift": f"{point.loss:.3g}"} | (
+                    {"held out": f"{point.held_out:.3g}"} if point.held_out else {}
+                )
                 bar.set_postfix(shown)
                 if processes.rank == 0 and time.monotonic() - saved > SAVE_EVERY:
                     save_state(training, state)

@@ -45,8 +45,12 @@ def read_dit(path: str | Path) -> tuple[dict[str, Tensor], DiTConfig, dict[str, 
 
 
 def load_dit(
-    path: str | Path, *, operations: Any = nn, attention: Callable = core_attention,
-    dtype: torch.dtype | None = None, device: torch.device | str | None = None,
+    path: str | Path,
+    *,
+    operations: Any = nn,
+    attention: Callable = core_attention,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
 ) -> DiT:
     """The DiT of a file, in eval mode, in float32 unless `dtype` says otherwise."""
     state_dict, config, _ = read_dit(path)
@@ -86,8 +90,14 @@ def infer_config(state_dict: Mapping[str, Tensor], metadata: Mapping[str, str]) 
     if rows < 2:
         raise ModelFileError("its class table has no row for the null class; train it with label dropout")
     return DiTConfig(
-        width=width, depth=_depth(state_dict), heads=_heads(width, metadata), patch_size=patch, in_channels=channels,
-        num_classes=rows - 1, input_size=grid * patch, learn_sigma=out_features == 2 * patch**2 * channels,
+        width=width,
+        depth=_depth(state_dict),
+        heads=_heads(width, metadata),
+        patch_size=patch,
+        in_channels=channels,
+        num_classes=rows - 1,
+        input_size=grid * patch,
+        learn_sigma=out_features == 2 * patch**2 * channels,
         mlp_ratio=_mlp_ratio(hidden, width),
     )
 

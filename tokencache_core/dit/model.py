@@ -28,8 +28,8 @@ class DiTConfig:
     patch_size: int = 2
     in_channels: int = 4
     num_classes: int = 1000
-    input_size: int = 32        # side of the latent (or picture) it was trained on
-    learn_sigma: bool = True    # the last layer also predicts a variance, which sampling drops
+    input_size: int = 32  # side of the latent (or picture) it was trained on
+    learn_sigma: bool = True  # the last layer also predicts a variance, which sampling drops
     mlp_ratio: float = 4.0
 
     @property
@@ -52,7 +52,7 @@ def _sincos_1d(width: int, positions: Tensor) -> Tensor:
 
 
 def sincos_pos_embed(
-    width: int, grid_h: int, grid_w: int, stride: int = 1, device: torch.device | str | None = None,
+    width: int, grid_h: int, grid_w: int, stride: int = 1, device: torch.device | str | None = None
 ) -> Tensor:
     """DiT's fixed position embedding (1, grid_h * grid_w, width), row by row, in float32.
 
@@ -97,7 +97,7 @@ class DiTBlock(nn.Module):
     """A transformer block with adaptive layer norm, zero-initialised gates (adaLN-Zero)."""
 
     def __init__(
-        self, width: int, heads: int, mlp_ratio: float, attention: Callable, operations: Any, **factory: Any,
+        self, width: int, heads: int, mlp_ratio: float, attention: Callable, operations: Any, **factory: Any
     ) -> None:
         super().__init__()
         self.norm1 = operations.LayerNorm(width, elementwise_affine=False, eps=1e-6, **factory)
@@ -138,7 +138,7 @@ class TimestepEmbedder(nn.Module):
     def __init__(self, width: int, operations: Any, **factory: Any) -> None:
         super().__init__()
         self.mlp = nn.Sequential(
-            operations.Linear(256, width, **factory), nn.SiLU(), operations.Linear(width, width, **factory),
+            operations.Linear(256, width, **factory), nn.SiLU(), operations.Linear(width, width, **factory)
         )
 
     def forward(self, t: Tensor, dtype: torch.dtype) -> Tensor:
@@ -162,8 +162,13 @@ class DiT(nn.Module):
     """
 
     def __init__(
-        self, config: DiTConfig, *, operations: Any = nn, attention: Callable = core_attention,
-        dtype: torch.dtype | None = None, device: torch.device | str | None = None,
+        self,
+        config: DiTConfig,
+        *,
+        operations: Any = nn,
+        attention: Callable = core_attention,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
         self.config, self.dtype = config, dtype or torch.get_default_dtype()
@@ -206,7 +211,7 @@ class DiT(nn.Module):
         return (batch, self.config.in_channels, self.config.input_size, self.config.input_size)
 
     def forward(
-        self, x: Tensor, t: Tensor, y: Tensor, transformer_options: dict | None = None, pos_embed: Tensor | None = None,
+        self, x: Tensor, t: Tensor, y: Tensor, transformer_options: dict | None = None, pos_embed: Tensor | None = None
     ) -> Tensor:
         options = {} if transformer_options is None else transformer_options
         tokens, c = self.embed(x, pos_embed), self.condition(t, y, x.dtype)

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from .model import DiT
 
-TORCHAO = "torchao==0.18.0"   # as in the `bench` extra
-SPARSE_CAPABILITY = (8, 0)    # the first NVIDIA GPUs that multiply 2:4-sparse matrices
+TORCHAO = "torchao==0.18.0"  # as in the `bench` extra
+SPARSE_CAPABILITY = (8, 0)  # the first NVIDIA GPUs that multiply 2:4-sparse matrices
 
 
 def compressed(model: DiT, variant: str) -> DiT:
@@ -41,9 +41,11 @@ def has_sparse_kernels(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def keep_two_of_four(weight: Tensor) -> Tensor:
-    """weight (out, in) with the smaller two of every four neighbours of a row set to zero (Mishra et al., arXiv 2104.08378)."""
-    fours = weight.unflatten(1, (-1, 4))                                    # (out, in / 4, 4)
-    smaller = fours.abs().topk(2, dim=-1, largest=False).indices            # (out, in / 4, 2)
+    """weight (out, in) with the smaller two of every four neighbours of a row set to zero (Mishra et al., arXiv
+    2104.08378).
+    """
+    fours = weight.unflatten(1, (-1, 4))  # (out, in / 4, 4)
+    smaller = fours.abs().topk(2, dim=-1, largest=False).indices  # (out, in / 4, 2)
     return fours.scatter(-1, smaller, 0.0).flatten(1)
 
 
@@ -81,7 +83,11 @@ def _prune(model: DiT) -> None:
 
 
 VARIANTS: dict[str, Callable[[DiT], None]] = {
-    "bf16": _to_bf16, "int8": _to_int8, "int8-dynamic": _to_int8_dynamic, "fp8": _to_fp8, "2:4": _prune,
+    "bf16": _to_bf16,
+    "int8": _to_int8,
+    "int8-dynamic": _to_int8_dynamic,
+    "fp8": _to_fp8,
+    "2:4": _prune,
 }
 
 

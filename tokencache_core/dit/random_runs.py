@@ -19,8 +19,17 @@ class DrawnRuns:
     """
 
     def __init__(
-        self, model: DiT, training: list[int], measuring: list[int], *, batch: int, steps: int, cfg: float, solver: str,
-        schedule: SigmaSchedule = SigmaSchedule(), part: tuple[int, int] = (0, 1),
+        self,
+        model: DiT,
+        training: list[int],
+        measuring: list[int],
+        *,
+        batch: int,
+        steps: int,
+        cfg: float,
+        solver: str,
+        schedule: SigmaSchedule = SigmaSchedule(),
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         self.model, self.batch, self.cfg, self.solver, self.part = model, batch, cfg, solver, part
         self.training, self.measuring = torch.tensor(training), torch.tensor(measuring)
@@ -32,9 +41,16 @@ class DrawnRuns:
         rank, processes = self.part
         drawn = torch.randint(len(labels), (processes * self.batch,), generator=torch.Generator().manual_seed(seed))
         drawn = drawn[rank * self.batch : (rank + 1) * self.batch]
-        noise = starting_noise(self.model.noise_shape(self.batch), (seed * processes + rank) * self.batch, self.sigmas[0])
+        noise = starting_noise(
+            self.model.noise_shape(self.batch), (seed * processes + rank) * self.batch, self.sigmas[0]
+        )
         return DiTRun(
-            self.model, labels[drawn].to(device), noise=noise.to(device), sigmas=self.sigmas, cfg=self.cfg, solver=self.solver,
+            self.model,
+            labels[drawn].to(device),
+            noise=noise.to(device),
+            sigmas=self.sigmas,
+            cfg=self.cfg,
+            solver=self.solver,
         )
 
 

@@ -35,13 +35,26 @@ class DiTRun:
         self.denoise = guided_denoiser(model, labels, cfg, self.options)
 
     def open_session(
-        self, settings: CacheSettings, schedule: Schedule, *, planner: Planner | None = None, learned: LearnedParts = NOTHING_LEARNED,
+        self,
+        settings: CacheSettings,
+        schedule: Schedule,
+        *,
+        planner: Planner | None = None,
+        learned: LearnedParts = NOTHING_LEARNED,
     ) -> Session:
         """The session of this run; ValueError for parts `learned` by another model."""
         learned.check([block for block, _ in self.blocks])
         return open_session(
-            settings, schedule, sigmas=self.sigmas[:-1].tolist(), tau=noise_time, streams=tuple(spec.stream for _, spec in self.blocks),
-            device=self.noise.device, planner=planner, learned=learned, end=float(self.sigmas[-1]), euler=self.euler,
+            settings,
+            schedule,
+            sigmas=self.sigmas[:-1].tolist(),
+            tau=noise_time,
+            streams=tuple(spec.stream for _, spec in self.blocks),
+            device=self.noise.device,
+            planner=planner,
+            learned=learned,
+            end=float(self.sigmas[-1]),
+            euler=self.euler,
             latent=self.latent,
         )
 

@@ -19,7 +19,13 @@ from .run import DiTRun
 
 @torch.no_grad()
 def sample(
-    model: DiT, labels: Tensor, *, noise: Tensor, sigmas: Tensor, cfg: float = 4.0, solver: str = "ddim",
+    model: DiT,
+    labels: Tensor,
+    *,
+    noise: Tensor,
+    sigmas: Tensor,
+    cfg: float = 4.0,
+    solver: str = "ddim",
     transformer_options: dict | None = None,
 ) -> Tensor:
     """Pictures or latents (B, C, H, W) for class labels (B,) from `noise` (see `starting_noise`) down `sigmas`.
@@ -31,8 +37,17 @@ def sample(
 
 
 def cached_sample(
-    model: DiT, labels: Tensor, *, noise: Tensor, sigmas: Tensor, cfg: float = 4.0, solver: str = "ddim",
-    settings: CacheSettings, schedule: Schedule, planner: Planner | None = None, learned: LearnedParts = NOTHING_LEARNED,
+    model: DiT,
+    labels: Tensor,
+    *,
+    noise: Tensor,
+    sigmas: Tensor,
+    cfg: float = 4.0,
+    solver: str = "ddim",
+    settings: CacheSettings,
+    schedule: Schedule,
+    planner: Planner | None = None,
+    learned: LearnedParts = NOTHING_LEARNED,
 ) -> tuple[Tensor, Report]:
     """`sample` with token caching: pictures or latents (B, C, H, W), and what the cache did."""
     run = DiTRun(model, labels, noise=noise, sigmas=sigmas, cfg=cfg, solver=solver)

@@ -8,7 +8,7 @@ from ..settings import CacheSettings
 
 
 def tokens_per_block(
-    settings: CacheSettings, n_blocks: int, n_tokens: int, shares: Sequence[float] = (),
+    settings: CacheSettings, n_blocks: int, n_tokens: int, shares: Sequence[float] = ()
 ) -> tuple[int, ...]:
     """n_l for each block: (1 - r) (L - K) N tokens in all over the cacheable blocks, N in each of the last K.
 
@@ -20,7 +20,10 @@ def tokens_per_block(
         raise ValueError(f"last_blocks is {settings.last_blocks}, but the model has only {n_blocks} blocks")
     if shares:
         if len(shares) != cacheable:
-            raise ValueError(f"there are {len(shares)} learned block shares, but the model has {cacheable} blocks before the last {settings.last_blocks}")
+            raise ValueError(
+                f"there are {len(shares)} learned block shares, but the model has {cacheable} blocks before the last "
+                f"{settings.last_blocks}"
+            )
         return (*[round(share * n_tokens) for share in shares], *[n_tokens] * settings.last_blocks)
     budget = round((1 - settings.cache_ratio) * cacheable * n_tokens)
     if settings.shares == "uniform":

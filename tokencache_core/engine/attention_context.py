@@ -1,4 +1,5 @@
-"""What the computed tokens attend to: every token's keys and values, the uncomputed ones' held or forecast (engine/keys_values.py).
+"""What the computed tokens attend to: every token's keys and values, the uncomputed ones' held or forecast
+(engine/keys_values.py).
 
 Region-adaptive sampling (RAS, arXiv 2502.10389) holds them; against attention among the computed tokens alone it
 is worth many decibels (docs/experiments.md).
@@ -15,9 +16,9 @@ from .storage import Storage
 class AttentionContext:
     """Keys, values and mask of all tokens of one block for one set of rows, one entry per self-attention call.
 
-    A call is among the block's own tokens when its keys are as many as the image tokens, or image and text tokens: cross-attention
-    has other lengths, and keeps them on P-steps. Tokens are counted by dimension 1 of k and v, or by dimension 2 where heads are split
-    off (`skip_reshape`). refreshes: as KeysValues has it.
+    A call is among the block's own tokens when its keys are as many as the image tokens, or image and text tokens:
+    cross-attention has other lengths, and keeps them on P-steps. Tokens are counted by dimension 1 of k and v, or by
+    dimension 2 where heads are split off (`skip_reshape`). refreshes: as KeysValues has it.
     """
 
     def __init__(self, storage: Storage, refreshes: int) -> None:

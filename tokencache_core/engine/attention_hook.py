@@ -19,20 +19,25 @@ class _Tap(Protocol):
 
     seconds: float
 
-    def __call__(self, attention: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, heads: int, *args: Any, **kwargs: Any) -> Tensor: ...
+    def __call__(
+        self, attention: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, heads: int, *args: Any, **kwargs: Any
+    ) -> Tensor: ...
 
 
 class Storing:
     """On an I-step: keeps the keys, values and mask of each of one block's attention calls among its own tokens.
 
-    image, joint: how many these are, without text and with it. tau: of the evaluation; spacing: refreshes no further apart count as one.
+    image, joint: how many these are, without text and with it. tau: of the evaluation; spacing: refreshes no further
+    apart count as one.
     """
 
     def __init__(self, context: AttentionContext, image: int, joint: int, tau: float, spacing: float) -> None:
         self.context, self.lengths, self.tau, self.spacing = context, (image, joint), tau, spacing
         self.calls, self.seconds = 0, 0.0
 
-    def __call__(self, attention: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, heads: int, *args: Any, **kwargs: Any) -> Tensor:
+    def __call__(
+        self, attention: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, heads: int, *args: Any, **kwargs: Any
+    ) -> Tensor:
         call, self.calls, started = self.calls, self.calls + 1, time.perf_counter()
         if k.shape[_tokens_dim(kwargs)] in self.lengths:
             self.context.store(call, k, v, kwargs.get("mask", args[0] if args else None), self.tau, self.spacing)
@@ -41,23 +46,28 @@ class Storing:
 
 
 class Extending:
-    """On a P-step: hands each of one block's attention calls the keys and values of all tokens, those computed among them.
+    """On a P-step: hands each of one block's attention calls the keys and values of all tokens, those computed among
+    them.
 
     image, joint: the tokens that are computed, without text and with it. tau, spacing: as `Storing` has them.
     """
 
-    def __init__(self, context: AttentionContext, image: ComputedKeys, joint: ComputedKeys, tau: float, spacing: float) -> None:
+    def __init__(
+        self, context: AttentionContext, image: ComputedKeys, joint: ComputedKeys, tau: float, spacing: float
+    ) -> None:
         self.context, self.indices, self.tau, self.spacing = context, (image, joint), tau, spacing
         self.calls, self.seconds = 0, 0.0
 
-    def __call__(self, attention: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, heads: int, *args: Any, **kwargs: Any) -> Tensor:
+    def __call__(
+        self, attention: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, heads: int, *args: Any, **kwargs: Any
+    ) -> Tensor:
         call, self.calls, started = self.calls, self.calls + 1, time.perf_counter()
         dim = _tokens_dim(kwargs)
         computed = next((index for index in self.indices if index.count == k.shape[dim]), None)
         if computed is not None and call in self.context.entries:
             k, v = self.context.entries[call].with_computed(k, v, computed, dim, self.tau, self.spacing)
             if (mask := self.context.mask(call, computed)) is not None:
-                if len(args) > 1:   # what comes after the mask keeps its place
+                if len(args) > 1:  # what comes after the mask keeps its place
                     args, kwargs = (mask, *args[1:]), {name: value for name, value in kwargs.items() if name != "mask"}
                 else:
                     args, kwargs = (), {**kwargs, "mask": mask}
@@ -71,12 +81,14 @@ def _tokens_dim(kwargs: dict[str, Any]) -> int:
 
 
 class AttentionHook:
-    """An `optimized_attention_override` for one call of the network: all of its blocks' attention calls go through it."""
+    """An `optimized_attention_override` for one call of the network: all of its blocks' attention calls go through
+    it.
+    """
 
     def __init__(self) -> None:
-        self.override: Callable[..., Tensor] | None = None    # of another node
+        self.override: Callable[..., Tensor] | None = None  # of another node
         self.tap: _Tap | None = None
-        self.seconds = 0.0                                    # spent in taps
+        self.seconds = 0.0  # spent in taps
 
     def __call__(self, function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """An attention call on its way to `function`."""
@@ -84,7 +96,9 @@ class AttentionHook:
             function = partial(self._overridden, function)
         return function(*args, **kwargs) if self.tap is None else self.tap(function, *args, **kwargs)
 
-    def _overridden(self, function: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def _overridden(
+        self, function: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: Any
+    ) -> Tensor:
         """Through the other node's override, which gets copies: it may write into them."""
         assert self.override is not None
         return self.override(function, q, k.clone(), v.clone(), *args, **kwargs)

@@ -1,4 +1,6 @@
-"""Which image tokens each block computed, of one evaluation: counted for the report, and kept as bits for who wants to see them."""
+"""Which image tokens each block computed, of one evaluation: counted for the report, and kept as bits for who wants to
+see them.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ class ComputedTokens:
 
 
 class DrawnTokens:
-    """What one call of the network computes, filled block by block. images, n_tokens: it has so many rows, each of so many image tokens."""
+    """What one call of the network computes, filled block by block. images, n_tokens: it has so many rows, each of so
+    many image tokens.
+    """
 
     def __init__(self, images: int, n_tokens: int, device: torch.device) -> None:
         self.images, self.n_tokens, self.device = images, n_tokens, device
@@ -42,7 +46,8 @@ class DrawnTokens:
         self.blocks[block] = compute
 
     def settle(self, most_bytes: int) -> tuple[Tensor, ComputedTokens]:
-        """(images, N) how many blocks computed each token, and which these were, unless that takes more than most_bytes.
+        """(images, N) how many blocks computed each token, and which these were, unless that takes more than
+        most_bytes.
 
         All on the device still, so that nobody waits for it.
         """

@@ -23,8 +23,8 @@ from .storage import Storage
 def slot_of(taus: Sequence[float], tau: float, spacing: float, most: int) -> int:
     """Which of the refreshes kept at `taus`, `most` at a time, one at `tau` replaces; len(taus): none.
 
-    One no further than `spacing` from `tau`: nodes that near would turn rounding into huge weights. Else, where there are as many as
-    are kept, the one furthest from `tau`.
+    One no further than `spacing` from `tau`: nodes that near would turn rounding into huge weights. Else, where there
+    are as many as are kept, the one furthest from `tau`.
     """
     distances = [abs(kept - tau) for kept in taus]
     if distances and min(distances) <= spacing:
@@ -43,7 +43,9 @@ def _as_stream(out: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def forecast_terms(taus: Sequence[float], updates: Sequence[Tensor], tau: float) -> list[Tensor]:
-    """What each refresh adds to the forecast at `tau`, the newest first: the newest update itself, then the terms of higher order."""
+    """What each refresh adds to the forecast at `tau`, the newest first: the newest update itself, then the terms of
+    higher order.
+    """
     terms, before = [], [0.0] * len(taus)
     for count in range(1, len(taus) + 1):
         weights = lagrange_weights(taus[:count], tau) + [0.0] * (len(taus) - count)
@@ -56,7 +58,9 @@ class Correction(Protocol):
     """Improves the forecast of one span."""
 
     def __call__(self, terms: Sequence[Tensor], taus: Sequence[float], tau: float) -> Tensor:
-        """What to add to the forecast at `tau`, (R, N, D) float32. terms: of the forecast (`forecast_terms`), made of refreshes at `taus`."""
+        """What to add to the forecast at `tau`, (R, N, D) float32. terms: of the forecast (`forecast_terms`), made of
+        refreshes at `taus`.
+        """
         ...
 
 
@@ -66,9 +70,9 @@ class SpanHistory:
     def __init__(self, order: int, storage: Storage | None = None, reach: float = 1.0) -> None:
         self.order, self.storage, self.reach = order, storage or Storage(), reach
         self.taus: list[float] = []
-        self.newest = 0.0                   # tau of the last refresh; the least of all but where a run has gone back up
-        self.updates: list[Tensor] = []     # each (R, N, D), float32 unless the storage has another form
-        self.device = torch.device("cpu")   # on which they are made and used
+        self.newest = 0.0  # tau of the last refresh; the least of all but where a run has gone back up
+        self.updates: list[Tensor] = []  # each (R, N, D), float32 unless the storage has another form
+        self.device = torch.device("cpu")  # on which they are made and used
 
     def refresh(self, update: Tensor, tau: float, spacing: float = 0.0) -> None:
         """Keep `update` (owned by the history from here on), in place of one that `slot_of` names."""
@@ -82,14 +86,23 @@ class SpanHistory:
         """x + the update forecast at tau, with `correction` where there is one; a fresh tensor of x's dtype."""
         out = self.onto(x, tau)
         if correction is not None:
-            (taus, updates), reached = self.newest_first(), self._reached(tau)   # by the time of a backward pass there are other refreshes
-            out = out + _checkpointed(lambda *updates: correction(forecast_terms(taus, updates, reached), taus, tau), *updates)
+            (taus, updates), reached = (
+                self.newest_first(),
+                self._reached(tau),
+            )  # by the time of a backward pass there are other refreshes
+            out = out + _checkpointed(
+                lambda *updates: correction(forecast_terms(taus, updates, reached), taus, tau), *updates
+            )
         return _as_stream(out, x.dtype)
 
     def onto(self, x: Tensor, tau: float, tokens: Tensor | None = None) -> Tensor:
-        """x + the update forecast at tau, float32 and fresh; with `tokens` (indices into R * N), x is (n, D) of those alone."""
+        """x + the update forecast at tau, float32 and fresh; with `tokens` (indices into R * N), x is (n, D) of those
+        alone.
+        """
         out = x.float()
-        for weight, update in zip(lagrange_weights(self.taus, self._reached(tau)), self.storage.in_turn(self.updates, x.device)):
+        for weight, update in zip(
+            lagrange_weights(self.taus, self._reached(tau)), self.storage.in_turn(self.updates, x.device)
+        ):
             update = update if tokens is None else update[tokens // update.shape[1], tokens % update.shape[1]]
             out = torch.add(out, update, alpha=weight) if out is x else out.add_(update, alpha=weight)
         return out
@@ -116,15 +129,15 @@ class TokenHistory:
     """Updates of a block some of whose tokens are computed at a time.
 
     The forecast goes through the refreshes of all tokens. A token computed since the last of them deviated from it, and
-    its forecasts carry that deviation until all are refreshed again: order 0 reuses the newest update, as the paper does. Its
-    own refreshes, at uneven distances, are no nodes: a parabola through them swings (docs/experiments.md).
+    its forecasts carry that deviation until all are refreshed again: order 0 reuses the newest update, as the paper
+    does. Its own refreshes, at uneven distances, are no nodes: a parabola through them swings (docs/experiments.md).
     text_first: in a joint stream, whether text tokens come before the image's.
     """
 
     def __init__(self, order: int, text_first: bool = True, storage: Storage | None = None, reach: float = 1.0) -> None:
         self.whole = SpanHistory(order, storage, reach)
         self.text_first = text_first
-        self.deviation: Tensor | None = None    # (R, N, D), kept as updates are; None: no token has been computed since
+        self.deviation: Tensor | None = None  # (R, N, D), kept as updates are; None: no token has been computed since
 
     def refresh(self, update: Tensor, tau: float, spacing: float = 0.0) -> None:
         """Keep `update` (R, N, D) of all tokens, as `SpanHistory.refresh` does."""
@@ -134,7 +147,11 @@ class TokenHistory:
     def refresh_some(self, update: Tensor, tau: float, flat: Tensor) -> None:
         """Keep how far `update` (n, D) of the tokens `flat`, indices into R * N, is from its forecast."""
         shape, width, device = self.whole.updates[0].shape, update.shape[-1], update.device
-        deviation = torch.zeros(shape, device=device) if self.deviation is None else self.whole.storage.fetch(self.deviation, device)
+        deviation = (
+            torch.zeros(shape, device=device)
+            if self.deviation is None
+            else self.whole.storage.fetch(self.deviation, device)
+        )
         forecast = self.whole.onto(torch.zeros(len(flat), width, device=device), tau, flat)
         deviation.view(-1, width)[flat] = (update.reshape(len(flat), width).float() - forecast).to(deviation.dtype)
         self.deviation = self.whole.storage.keep_update(deviation, self.deviation)
@@ -142,7 +159,9 @@ class TokenHistory:
     def add_forecast(self, x: Tensor, tau: float) -> Tensor:
         """x (R, N, D) + each token's update forecast at tau, a fresh tensor of x's dtype."""
         out = self.whole.onto(x, tau)
-        return _as_stream(out if self.deviation is None else out.add_(self.whole.storage.fetch(self.deviation, x.device)), x.dtype)
+        return _as_stream(
+            out if self.deviation is None else out.add_(self.whole.storage.fetch(self.deviation, x.device)), x.dtype
+        )
 
     def change_rate(self) -> Tensor:
         """(R, N): how fast each token's update moved between the two newest refreshes of all, norm per unit of tau."""

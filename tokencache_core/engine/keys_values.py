@@ -1,8 +1,8 @@
 """Keys and values of tokens that are not computed: held since they last were, or forecast to first order.
 
-Features of consecutive steps move nearly along a line (TaylorSeer, arXiv 2503.06923), keys and values as well as updates. A
-token's line goes through the last two I-steps or, once a P-step has computed the token, through the last I-step and that: two points of one
-token's own time. The second order swings (docs/experiments.md).
+Features of consecutive steps move nearly along a line (TaylorSeer, arXiv 2503.06923), keys and values as well as
+updates. A token's line goes through the last two I-steps or, once a P-step has computed the token, through the last
+I-step and that: two points of one token's own time. The second order swings (docs/experiments.md).
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from .storage import Storage
 
 
 def extrapolated(newest: Tensor, before: Tensor, weight: float) -> Tensor:
-    """newest + weight (newest - before), a fresh tensor of their shape and type; float16 saturates instead of overflowing."""
-    out = torch.lerp(newest, before, -weight)   # one pass over memory
+    """newest + weight (newest - before), a fresh tensor of their shape and type; float16 saturates instead of
+    overflowing.
+    """
+    out = torch.lerp(newest, before, -weight)  # one pass over memory
     return out.clamp_(-65504, 65504) if out.dtype == torch.float16 else out
 
 
@@ -55,15 +57,19 @@ class ComputedKeys(Protocol):
 class KeysValues:
     """Keys and values of all tokens of one block, as one of its attention calls is given them.
 
-    refreshes: of how many I-steps they are kept. 1: those of the last are held, and tokens computed since are written over them.
+    refreshes: of how many I-steps they are kept. 1: those of the last are held, and tokens computed since are written
+        over them.
     2: each token's line is taken at the present tau.
     """
 
     def __init__(self, storage: Storage, refreshes: int) -> None:
         self.storage, self.refreshes = storage, refreshes
-        self.taus: list[float] = []                                 # of the I-steps kept, the newest first
-        self.kept: tuple[list[Tensor], list[Tensor]] = [], []       # keys and values at each, of the block's own shape and type
-        self.device = torch.device("cpu")                           # of the block
+        self.taus: list[float] = []  # of the I-steps kept, the newest first
+        self.kept: tuple[list[Tensor], list[Tensor]] = (
+            [],
+            [],
+        )  # keys and values at each, of the block's own shape and type
+        self.device = torch.device("cpu")  # of the block
 
     def refresh(self, k: Tensor, v: Tensor, tau: float, spacing: float = 0.0) -> None:
         """Keep copies of k and v of all tokens, in place of those that `engine.forecast.slot_of` names."""
@@ -74,24 +80,26 @@ class KeysValues:
             kept.insert(0, self.storage.keep_copy(new, place))
 
     def with_computed(
-        self, k: Tensor, v: Tensor, computed: ComputedKeys, dim: int, tau: float, spacing: float = 0.0,
+        self, k: Tensor, v: Tensor, computed: ComputedKeys, dim: int, tau: float, spacing: float = 0.0
     ) -> tuple[Tensor, Tensor]:
         """Keys and values of all tokens at `tau`: the computed ones' are k and v, whose dimension `dim` counts them."""
-        keys, values = (self._with_computed(kept, new, computed, dim, tau, spacing) for kept, new in zip(self.kept, (k, v)))
+        keys, values = (
+            self._with_computed(kept, new, computed, dim, tau, spacing) for kept, new in zip(self.kept, (k, v))
+        )
         return keys, values
 
     def _with_computed(
-        self, kept: list[Tensor], new: Tensor, computed: ComputedKeys, dim: int, tau: float, spacing: float,
+        self, kept: list[Tensor], new: Tensor, computed: ComputedKeys, dim: int, tau: float, spacing: float
     ) -> Tensor:
         newest, *before = self.storage.in_turn(kept, self.device)
         if self.refreshes == 1:
             extended = computed.scatter_(newest, new, dim)
             kept[0] = self.storage.keep(newest, kept[0])
             return extended
-        if not before:      # one I-step makes no line
+        if not before:  # one I-step makes no line
             return computed.scatter_(newest.clone(), new, dim)
         now = on_line(newest, before[0], self.taus, tau)
-        if abs(tau - self.taus[0]) > spacing:   # the computed tokens' lines go through what they are now
+        if abs(tau - self.taus[0]) > spacing:  # the computed tokens' lines go through what they are now
             turned = on_line(computed.gather(newest, dim), new, (self.taus[0], tau), self.taus[1])
             computed.scatter_(before[0], turned, dim)
             kept[1] = self.storage.keep(before[0], kept[1])

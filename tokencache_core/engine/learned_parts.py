@@ -1,4 +1,6 @@
-"""What a training may add to a run, as far as the engine is concerned. `predictor/trained_parts.py` has the real ones."""
+"""What a training may add to a run, as far as the engine is concerned. `predictor/trained_parts.py` has the real
+ones.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The log of a run: its evaluations one by one, what each computed and how long it took, and what the user should be told."""
+"""The log of a run: its evaluations one by one, what each computed and how long it took, and what the user should be
+told.
+"""
 
 from __future__ import annotations
 
@@ -24,20 +26,29 @@ class Evaluation:
     index: of the step that it belongs to. spacing: refreshes no further apart in tau count as one.
     """
 
-    def __init__(self, index: int, sigma: float, tau: float, computes_all: bool, spacing: float, n_blocks: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        index: int,
+        sigma: float,
+        tau: float,
+        computes_all: bool,
+        spacing: float,
+        n_blocks: int,
+        device: torch.device,
+    ) -> None:
         self.index, self.sigma, self.tau, self.computes_all, self.spacing = index, sigma, tau, computes_all, spacing
         self.watch = Stopwatch(device)
-        self.bookkeeping = 0.0                   # seconds of the cache itself, on a CPU
+        self.bookkeeping = 0.0  # seconds of the cache itself, on a CPU
         self.rows = 0
-        self.computed = [0] * n_blocks           # tokens computed, summed over rows
-        self.block_seconds = [0.0] * n_blocks    # inside of each block, on a CPU; a GPU runs behind the clock
-        self.available = 0                       # tokens there were, summed over rows and blocks
-        self.rankings: dict[tuple[int, int, int | None], Tensor] = {}   # by images, image tokens and block
-        self.drawn: DrawnTokens | None = None    # by the call of the network that has the most image tokens
-        self.token_counts = torch.zeros(0, 0)    # of that call, once it has ended: (images, N)
+        self.computed = [0] * n_blocks  # tokens computed, summed over rows
+        self.block_seconds = [0.0] * n_blocks  # inside of each block, on a CPU; a GPU runs behind the clock
+        self.available = 0  # tokens there were, summed over rows and blocks
+        self.rankings: dict[tuple[int, int, int | None], Tensor] = {}  # by images, image tokens and block
+        self.drawn: DrawnTokens | None = None  # by the call of the network that has the most image tokens
+        self.token_counts = torch.zeros(0, 0)  # of that call, once it has ended: (images, N)
         self.tokens = ComputedTokens()
-        self.misses = 0                          # calls of the network that had nothing cached on a P-step
-        self.calls: Counter[Hashable] = Counter()    # of the network, by the rows that they name
+        self.misses = 0  # calls of the network that had nothing cached on a P-step
+        self.calls: Counter[Hashable] = Counter()  # of the network, by the rows that they name
 
     @property
     def reused(self) -> float:
@@ -46,19 +57,28 @@ class Evaluation:
 
     def record(self) -> StepRecord:
         return StepRecord(
-            index=self.index, sigma=self.sigma, kind="I" if self.computes_all else "P", seconds=self.watch.seconds(),
-            bookkeeping=self.bookkeeping, computed=sum(self.computed), available=self.available,
-            block_tokens=tuple(tokens / max(1, self.rows) for tokens in self.computed), token_counts=self.token_counts.cpu(),
-            misses=self.misses, tokens=replace(self.tokens, masks=self.tokens.masks.cpu()),
+            index=self.index,
+            sigma=self.sigma,
+            kind="I" if self.computes_all else "P",
+            seconds=self.watch.seconds(),
+            bookkeeping=self.bookkeeping,
+            computed=sum(self.computed),
+            available=self.available,
+            block_tokens=tuple(tokens / max(1, self.rows) for tokens in self.computed),
+            token_counts=self.token_counts.cpu(),
+            misses=self.misses,
+            tokens=replace(self.tokens, masks=self.tokens.masks.cpu()),
         )
 
 
 class CallCount:
-    """Counts what one call of the network computes. images: rows per conditioning. partial_latent: its tokens have no place among the report's."""
+    """Counts what one call of the network computes. images: rows per conditioning. partial_latent: its tokens have no
+    place among the report's.
+    """
 
     def __init__(self, evaluation: Evaluation, images: int, partial_latent: bool) -> None:
         self.evaluation, self.images, self.partial_latent = evaluation, images, partial_latent
-        self.drawn: DrawnTokens | None = None   # if this call draws the evaluation's tokens
+        self.drawn: DrawnTokens | None = None  # if this call draws the evaluation's tokens
         self.begun = False
 
     def add(self, block: int, call: BlockCall, compute: TokenIndex | None) -> None:
@@ -81,8 +101,8 @@ class RunLog:
 
     def __init__(self) -> None:
         self.evaluations: list[Evaluation] = []
-        self.mask_bytes = _MASK_BYTES       # that are still free
-        self._notes: dict[str, None] = {}   # in the order in which they were first made
+        self.mask_bytes = _MASK_BYTES  # that are still free
+        self._notes: dict[str, None] = {}  # in the order in which they were first made
 
     @property
     def last(self) -> Evaluation | None:

@@ -27,12 +27,18 @@ from .spans import Span
 class NetworkCall:
     """Runs the blocks of one call, and has what their spans share.
 
-    rows: what is kept for the call's batch rows, which come conditioning by conditioning, `images` in each. attention: the hook in the
-    blocks' attention calls. nothing_between_blocks: nothing but the blocks touches the tokens between them.
+    rows: what is kept for the call's batch rows, which come conditioning by conditioning, `images` in each. attention:
+    the hook in the blocks' attention calls. nothing_between_blocks: nothing but the blocks touches the tokens between
+    them.
     """
 
     def __init__(
-        self, session: Session, blocks: Sequence[tuple[nn.Module, BlockSpec]], key: Hashable, images: int, nothing_between_blocks: bool,
+        self,
+        session: Session,
+        blocks: Sequence[tuple[nn.Module, BlockSpec]],
+        key: Hashable,
+        images: int,
+        nothing_between_blocks: bool,
         partial_latent: bool = False,
     ) -> None:
         self.session, self.images, self.nothing_between_blocks = session, images, nothing_between_blocks
@@ -40,14 +46,14 @@ class NetworkCall:
         self.evaluation = session.evaluation_under_way
         self.planner, self.rows = session.planner, session.rows((key, nothing_between_blocks))
         self.rows.begin()
-        self.refreshes = self.evaluation.computes_all or not self.rows.spans    # everything is computed, and kept
+        self.refreshes = self.evaluation.computes_all or not self.rows.spans  # everything is computed, and kept
         self.evaluation.misses += self.refreshes and not self.evaluation.computes_all
         self.attention = AttentionHook()
-        self.span: Span | None = None               # through which the tokens are on their way
-        self.looked = False                         # the planner, at the first block
-        self.strayed = False                        # the features are no longer the plain model's
+        self.span: Span | None = None  # through which the tokens are on their way
+        self.looked = False  # the planner, at the first block
+        self.strayed = False  # the features are no longer the plain model's
         self.indices: dict[tuple[int, int | None, bool], TokenIndex] = {}
-        self.none: dict[tuple[int, int], TokenIndex] = {}       # by rows and image tokens
+        self.none: dict[tuple[int, int], TokenIndex] = {}  # by rows and image tokens
         self.counted = CallCount(self.evaluation, images, partial_latent)
         self.block_seconds = 0.0
 
@@ -100,7 +106,9 @@ class NetworkCall:
             self.span = None
 
     def whole(self, index: int, call: BlockCall) -> Any:
-        """The output of a block that computes all of its tokens, repaired where its input is no longer the plain model's."""
+        """The output of a block that computes all of its tokens, repaired where its input is no longer the plain
+        model's.
+        """
         self.count(index, call, None)
         if not self.strayed:
             return self.timed(call.run)
@@ -129,7 +137,11 @@ class NetworkCall:
         rankings, n_tokens = self.evaluation.rankings, self.rows.n_tokens
         key = (self.images, n_tokens, own)
         if key not in rankings:
-            most = span.tokens if own is not None else max(each.layout.tokens for each in self.rows.spans if each.layout.kind == "tokens")
+            most = (
+                span.tokens
+                if own is not None
+                else max(each.layout.tokens for each in self.rows.spans if each.layout.kind == "tokens")
+            )
             histories = self.session.store.histories(self.rows)
             rankings[key] = self.planner.ranking(index, self.images, n_tokens, most, self.tau, histories)
         return rankings[key]
@@ -155,15 +167,22 @@ class NetworkCall:
 
 @contextmanager
 def cached_blocks(
-    session: Session, blocks: Sequence[tuple[nn.Module, BlockSpec]], *, key: Hashable, images: int, nothing_between_blocks: bool,
-    compiled: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda method: method, partial_latent: bool = False,
+    session: Session,
+    blocks: Sequence[tuple[nn.Module, BlockSpec]],
+    *,
+    key: Hashable,
+    images: int,
+    nothing_between_blocks: bool,
+    compiled: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda method: method,
+    partial_latent: bool = False,
 ) -> Iterator[NetworkCall]:
     """Swap the blocks' forwards for the session's, for one call of the network, and put them back.
 
-    key: names the batch rows of this call (see `Session.rows`). images: rows per conditioning. nothing_between_blocks: nothing but
-    the blocks touches the token stream between them. compiled: from a block's own forward to what computes the same. partial_latent: the
-    call is given a part of the latent, so that its tokens have no place among the report's counts. The attention calls of the blocks
-    must reach `NetworkCall.attention` where the session `keeps_keys` (see `AttentionHook.in_options`).
+    key: names the batch rows of this call (see `Session.rows`). images: rows per conditioning. nothing_between_blocks:
+    nothing but the blocks touches the token stream between them. compiled: from a block's own forward to what computes
+    the same. partial_latent: the call is given a part of the latent, so that its tokens have no place among the
+    report's counts. The attention calls of the blocks must reach `NetworkCall.attention` where the session `keeps_keys`
+    (see `AttentionHook.in_options`).
     """
     call = NetworkCall(session, blocks, key, images, nothing_between_blocks, partial_latent)
 

@@ -17,10 +17,12 @@ from .memory_budget import in_units
 class StepRecord:
     """One evaluation of the model.
 
-    kind: "I" (everything computed) or "P". seconds: wall clock. bookkeeping: of these, seconds spent by the cache itself
-    (measured on a CPU; 0 on a GPU, which runs behind). computed, available: block-tokens, summed over rows and blocks.
+    kind: "I" (everything computed) or "P". seconds: wall clock. bookkeeping: of these, seconds spent by the cache
+    itself (measured on a CPU; 0 on a GPU, which runs behind). computed, available: block-tokens, summed over rows and
+    blocks.
     block_tokens: tokens computed per block and row. token_counts: (images, N), blocks that computed each image token.
-    misses: calls of the network that had nothing cached on a P-step and therefore ran whole. tokens: which image tokens each block computed.
+    misses: calls of the network that had nothing cached on a P-step and therefore ran whole. tokens: which image tokens
+        each block computed.
     """
 
     index: int
@@ -45,9 +47,9 @@ class StepRecord:
 class RunConditions:
     """What whoever ran it knows of a run besides; nothing of it need be known.
 
-    steps: of the sampler's schedule; 0: not known. sampler: its name. fresh_noise: whether it adds noise of its own on every step. trained_on:
-    the size of the latents, without batch and channels, that the predictor was trained on. model_size: that the model itself was, if it was
-    trained at one alone. pixels: that one place of a latent spans.
+    steps: of the sampler's schedule; 0: not known. sampler: its name. fresh_noise: whether it adds noise of its own on
+    every step. trained_on: the size of the latents, without batch and channels, that the predictor was trained on.
+    model_size: that the model itself was, if it was trained at one alone. pixels: that one place of a latent spans.
     """
 
     steps: int = 0
@@ -60,11 +62,12 @@ class RunConditions:
 
 @dataclass(frozen=True)
 class Report:
-    """A finished run. settings, learned: what it ran with, in words; nothing learned: empty. latent: that it sampled. placed: why its I-steps
-    lie where they do, in words; empty: as the user placed them. teaches: it was computed whole, so that later runs' I-steps lie better.
+    """A finished run. settings, learned: what it ran with, in words; nothing learned: empty. latent: that it sampled.
+    placed: why its I-steps lie where they do, in words; empty: as the user placed them. teaches: it was computed whole,
+    so that later runs' I-steps lie better.
 
-    memory_bytes: the most that the cache held at one time; expected_bytes: the same, as told before anything was stored. storage: in what
-    form it was held.
+    memory_bytes: the most that the cache held at one time; expected_bytes: the same, as told before anything was
+    stored. storage: in what form it was held.
     """
 
     steps: tuple[StepRecord, ...]
@@ -118,16 +121,21 @@ class Report:
             return None
         if not n_tokens:
             return "no map of the tokens: runs in context windows or areas, and uncached ones, have none"
-        return f"no map of the tokens: {n_tokens} of them are no patches of a latent of {' x '.join(map(str, self.latent.size))}"
+        return (
+            f"no map of the tokens: {n_tokens} of them are no patches of a latent of "
+            f"{' x '.join(map(str, self.latent.size))}"
+        )
 
     @property
     def frame_counts(self) -> Tensor | None:
-        """(frames,): how many of a frame's tokens P-steps computed, mean over blocks and images; None: there were no P-steps."""
+        """(frames,): how many of a frame's tokens P-steps computed, mean over blocks and images; None: there were no
+        P-steps.
+        """
         shape = self.steps[0].token_counts.shape
         counts = [step.token_counts for step in self.steps if step.kind == "P" and step.token_counts.shape == shape]
         if not counts:
             return None
-        in_frames = self.grid.places(torch.stack(counts)).sum(dim=(-2, -1))     # (P-steps, images, frames)
+        in_frames = self.grid.places(torch.stack(counts)).sum(dim=(-2, -1))  # (P-steps, images, frames)
         return in_frames.mean(dim=(0, 1)) / len(self.steps[0].block_tokens)
 
     @property
@@ -145,8 +153,10 @@ class Report:
             f"compute: {self.compute:.1%} of the block-tokens",
             f"steps: {kinds} ({len(i_seconds)} I-steps, {len(p_seconds)} P-steps)",
             *([f"I-steps: {self.placed}"] if self.placed else []),
-            f"time: I-step {median(i_seconds) * 1000:.1f} ms" + (f", P-step {median(p_seconds) * 1000:.1f} ms" if p_seconds else ""),
-            f"memory held by the cache: {in_units(self.memory_bytes)}, expected {in_units(self.expected_bytes)} ({self.storage})",
+            f"time: I-step {median(i_seconds) * 1000:.1f} ms"
+            + (f", P-step {median(p_seconds) * 1000:.1f} ms" if p_seconds else ""),
+            f"memory held by the cache: {in_units(self.memory_bytes)}, expected {in_units(self.expected_bytes)} "
+            f"({self.storage})",
             f"settings: {self.settings}",
             f"predictor: {self.learned or 'none'}",
         ]
@@ -165,7 +175,8 @@ class Report:
             return [text]
         least, most = int(counts.argmin()), int(counts.argmax())
         computed = (
-            f"{counts[least]:.1f} tokens of every frame" if least == most
+            f"{counts[least]:.1f} tokens of every frame"
+            if least == most
             else f"{counts[least]:.1f} (frame {least + 1}) to {counts[most]:.1f} (frame {most + 1}) tokens of a frame"
         )
         return [f"{text}; P-steps computed {computed}, mean over blocks"]

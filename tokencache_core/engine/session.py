@@ -25,15 +25,24 @@ from .token_choice import Planner, ScorePlanner
 
 
 class Session:
-    """Opened when sampling starts (`open_session`) and closed when it ends; closing gives the report and frees the cache.
+    """Opened when sampling starts (`open_session`) and closed when it ends; closing gives the report and frees the
+    cache.
 
-    corrector: of P-steps' errors, where the sampler is Euler's method. error_bound: finds I-steps as the run goes. latent: that the run
-    samples.
+    corrector: of P-steps' errors, where the sampler is Euler's method. error_bound: finds I-steps as the run goes.
+    latent: that the run samples.
     """
 
     def __init__(
-        self, settings: CacheSettings, timeline: Timeline, store: CacheStore, learned: LearnedParts, *, device: torch.device,
-        corrector: Corrector | None, error_bound: ErrorBound | None, latent: LatentShape,
+        self,
+        settings: CacheSettings,
+        timeline: Timeline,
+        store: CacheStore,
+        learned: LearnedParts,
+        *,
+        device: torch.device,
+        corrector: Corrector | None,
+        error_bound: ErrorBound | None,
+        latent: LatentShape,
     ) -> None:
         self.settings, self.timeline, self.store, self.learned = settings, timeline, store, learned
         self.device, self.corrector, self.error_bound, self.latent = device, corrector, error_bound, latent
@@ -57,11 +66,13 @@ class Session:
         """Around one evaluation of the model at `sigma`."""
         timeline, last = self.timeline, self.log.last
         step, tau, previous = timeline.step_of(sigma), timeline.tau(sigma), None if last is None else last.sigma
-        if self.error_bound is not None and (last is None or step != last.index):    # a step has one kind
+        if self.error_bound is not None and (last is None or step != last.index):  # a step has one kind
             if not self.error_bound.allows(tau, timeline.after(step) - sigma):
                 timeline.i_steps |= {step}
         computes_all = timeline.computes_all(sigma, previous)
-        evaluation = Evaluation(step, sigma, tau, computes_all, timeline.spacing(step), len(self.store.streams), self.device)
+        evaluation = Evaluation(
+            step, sigma, tau, computes_all, timeline.spacing(step), len(self.store.streams), self.device
+        )
         outer, self.current = self.current, evaluation
         self.store.begin()
         if computes_all:
@@ -74,7 +85,9 @@ class Session:
             self.current = outer
 
     def corrected(self, x: Tensor, clean: Tensor) -> Tensor:
-        """`clean`, predicted from x (B, ...) in the evaluation that has just ended, as the sampler is to be given it."""
+        """`clean`, predicted from x (B, ...) in the evaluation that has just ended, as the sampler is to be given
+        it.
+        """
         evaluation = self.log.evaluations[-1]
         if self.error_bound is not None and evaluation.computes_all:
             self.error_bound.computed(evaluation.tau, x, _direction(x, clean, evaluation.sigma))
@@ -92,7 +105,9 @@ class Session:
         return clean if wanted is direction else (x.float() - sigma * wanted).to(clean.dtype)
 
     def rows(self, key: Hashable) -> Rows:
-        """What is kept for the rows named by `key`; for a second call with the same key in one evaluation, something else."""
+        """What is kept for the rows named by `key`; for a second call with the same key in one evaluation, something
+        else.
+        """
         calls = self.evaluation_under_way.calls
         calls[key] += 1
         return self.store.rows((key, calls[key] - 1))
@@ -105,23 +120,39 @@ class Session:
         self.learned.release()
         memory = self.store.memory
         return Report(
-            steps=tuple(evaluation.record() for evaluation in self.log.evaluations), memory_bytes=self.store.memory_bytes,
-            expected_bytes=memory.most, storage=str(memory.form), settings=self.settings.text(), learned=self.learned.text(),
-            notes=self.log.notes, latent=self.latent,
+            steps=tuple(evaluation.record() for evaluation in self.log.evaluations),
+            memory_bytes=self.store.memory_bytes,
+            expected_bytes=memory.most,
+            storage=str(memory.form),
+            settings=self.settings.text(),
+            learned=self.learned.text(),
+            notes=self.log.notes,
+            latent=self.latent,
         )
 
 
 def open_session(
-    settings: CacheSettings, schedule: Schedule, *, sigmas: Sequence[float], tau: Callable[[float], float], streams: tuple[str, ...],
-    end: float = 0.0, euler: bool = False, device: torch.device | str = "cpu", planner: Planner | None = None,
-    learned: LearnedParts = NOTHING_LEARNED, latent: LatentShape = LatentShape(), budget: MemoryBudget = MemoryBudget(),
+    settings: CacheSettings,
+    schedule: Schedule,
+    *,
+    sigmas: Sequence[float],
+    tau: Callable[[float], float],
+    streams: tuple[str, ...],
+    end: float = 0.0,
+    euler: bool = False,
+    device: torch.device | str = "cpu",
+    planner: Planner | None = None,
+    learned: LearnedParts = NOTHING_LEARNED,
+    latent: LatentShape = LatentShape(),
+    budget: MemoryBudget = MemoryBudget(),
 ) -> Session:
     """A session for a run down `sigmas`, the noise levels at which its steps begin, to `end`.
 
-    tau: from a sigma to the model's time, scaled to [0, 1]. streams: one name a block (`BlockSpec.stream`). euler: the run's sampler is
-    Euler's method, so that its P-steps can be corrected. planner: chooses tokens in place of the learned parts' planner or the settings'
-    score. learned: whoever has the blocks checks that it fits them (`LearnedParts.check`). latent: that the run samples. budget: of the
-    cache's memory. ValueError where the settings do not fit a model of so many blocks.
+    tau: from a sigma to the model's time, scaled to [0, 1]. streams: one name a block (`BlockSpec.stream`). euler: the
+    run's sampler is Euler's method, so that its P-steps can be corrected. planner: chooses tokens in place of the
+    learned parts' planner or the settings' score. learned: whoever has the blocks checks that it fits them
+    (`LearnedParts.check`). latent: that the run samples. budget: of the cache's memory. ValueError where the settings
+    do not fit a model of so many blocks.
     """
     p_step = compute_share(settings, len(streams), learned.shares)
     learned.check_last(len(streams), settings.last_blocks)
@@ -130,11 +161,20 @@ def open_session(
     device = torch.device(device)
     learned = learned.on(device)
     store = CacheStore(
-        settings, streams, planner or learned.planner() or ScorePlanner(settings), shares=learned.shares, budget=budget,
+        settings,
+        streams,
+        planner or learned.planner() or ScorePlanner(settings),
+        shares=learned.shares,
+        budget=budget,
         i_steps=len(places.i_steps) if places.error_bound is None else len(timeline),
     )
     session = Session(
-        settings, timeline, store, learned, device=device, latent=latent,
+        settings,
+        timeline,
+        store,
+        learned,
+        device=device,
+        latent=latent,
         corrector=Corrector(settings.corrector, settings.order) if euler and settings.corrector else None,
         error_bound=None if places.error_bound is None else ErrorBound(places.error_bound, settings.order, 1 - p_step),
     )

@@ -1,7 +1,8 @@
-"""Spans: neighbouring blocks with one fate on P-steps. Here is the paper's equation, and what a block does on either kind of step.
+"""Spans: neighbouring blocks with one fate on P-steps. Here is the paper's equation, and what a block does on either
+kind of step.
 
-What a span's blocks together add to a token is one *update*: the forecast of a sum is the sum of the forecasts. So a span is gathered
-once, forecast once and scattered once, however many blocks it has, and keeps one history.
+What a span's blocks together add to a token is one *update*: the forecast of a sum is the sum of the forecasts. So a
+span is gathered once, forecast once and scattered once, however many blocks it has, and keeps one history.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def compute_or_reuse(
-    x: Tensor, add_cached_update: Callable[[Tensor], Tensor], compute: TokenIndex, computed: Tensor,
+    x: Tensor, add_cached_update: Callable[[Tensor], Tensor], compute: TokenIndex, computed: Tensor
 ) -> Tensor:
     """A block, or a span of blocks, on a P-step (TokenCache, arXiv 2409.18523, section 3):
 
@@ -36,13 +37,15 @@ def compute_or_reuse(
     compute: the tokens with a = 1. computed: (R, n, D) what the blocks made of these.
     Returns (R, N, D), in which computed tokens are the blocks' own output.
     """
-    out = add_cached_update(x)                  # a = 0: input + cached update
-    return compute.scatter_(out, computed)      # a = 1: the blocks' own output
+    out = add_cached_update(x)  # a = 0: input + cached update
+    return compute.scatter_(out, computed)  # a = 1: the blocks' own output
 
 
 @dataclass(frozen=True)
 class Keeping:
-    """How spans keep what they keep. order, reach: of forecasts. key_refreshes: I-steps whose keys and values are kept; 0: none."""
+    """How spans keep what they keep. order, reach: of forecasts. key_refreshes: I-steps whose keys and values are kept;
+    0: none.
+    """
 
     order: int
     reach: float
@@ -51,7 +54,9 @@ class Keeping:
 
 
 class WholeSpan:
-    """A block that computes all of its tokens on every step. The other kinds of span do more; they keep the same interface."""
+    """A block that computes all of its tokens on every step. The other kinds of span do more; they keep the same
+    interface.
+    """
 
     def __init__(self, layout: SpanLayout, keeping: Keeping) -> None:
         self.layout, self.keeping = layout, keeping
@@ -79,11 +84,13 @@ class WholeSpan:
 
 
 class _CachedSpan(WholeSpan):
-    """What both kinds of span with a cache do on I-steps: every block runs whole, and the sum of their updates is kept."""
+    """What both kinds of span with a cache do on I-steps: every block runs whole, and the sum of their updates is
+    kept.
+    """
 
     def __init__(self, layout: SpanLayout, keeping: Keeping) -> None:
         super().__init__(layout, keeping)
-        self.total: _Total | None = None    # of the I-step under way
+        self.total: _Total | None = None  # of the I-step under way
 
     def begin(self) -> None:
         self.total = None
@@ -116,12 +123,14 @@ class _CachedSpan(WholeSpan):
 
 
 class ReusedSpan(_CachedSpan):
-    """Blocks that compute nothing on P-steps: the first to be called adds the whole span's forecast update to all tokens."""
+    """Blocks that compute nothing on P-steps: the first to be called adds the whole span's forecast update to all
+    tokens.
+    """
 
     def __init__(self, layout: SpanLayout, keeping: Keeping) -> None:
         super().__init__(layout, keeping)
-        self.histories: list[SpanHistory] = []      # one a stream
-        self.added = False                          # the forecast, in this call of the network
+        self.histories: list[SpanHistory] = []  # one a stream
+        self.added = False  # the forecast, in this call of the network
 
     def begin(self) -> None:
         super().begin()
@@ -136,9 +145,17 @@ class ReusedSpan(_CachedSpan):
         if not self.added:
             self.added = True
             correction = network.learned.correction(self.layout.first, self.layout.last)
-            corrections = (correction, *[None] * (len(streams) - 1))    # a second stream, of text, stays as it is forecast
-            forecast = [history.add_forecast(x, network.tau, by) for history, x, by in zip(self.histories, streams, corrections)]
-            streams = [*forecast, *streams[len(forecast) :]]    # text that the last block does not return is of no use to anyone
+            corrections = (
+                correction,
+                *[None] * (len(streams) - 1),
+            )  # a second stream, of text, stays as it is forecast
+            forecast = [
+                history.add_forecast(x, network.tau, by) for history, x, by in zip(self.histories, streams, corrections)
+            ]
+            streams = [
+                *forecast,
+                *streams[len(forecast) :],
+            ]  # text that the last block does not return is of no use to anyone
         return call.as_output(streams[0], streams[1] if len(streams) > 1 else None)
 
     def kept(self) -> Iterator[SpanHistory | TokenHistory | AttentionContext]:
@@ -153,14 +170,16 @@ class ReusedSpan(_CachedSpan):
 
 
 class ComputedSpan(_CachedSpan):
-    """Blocks that compute some image tokens on P-steps, the same ones in all of them; a second stream, of text, is always computed."""
+    """Blocks that compute some image tokens on P-steps, the same ones in all of them; a second stream, of text, is
+    always computed.
+    """
 
     def __init__(self, layout: SpanLayout, keeping: Keeping) -> None:
         super().__init__(layout, keeping)
         self.history: TokenHistory | None = None
-        self.last_block = layout.last                           # the last of them that the host calls
-        self.contexts: dict[int, AttentionContext] = {}         # by block
-        self.chosen: _ChosenTokens | None = None                # of the P-step under way
+        self.last_block = layout.last  # the last of them that the host calls
+        self.contexts: dict[int, AttentionContext] = {}  # by block
+        self.chosen: _ChosenTokens | None = None  # of the P-step under way
 
     def begin(self) -> None:
         super().begin()
@@ -180,10 +199,12 @@ class ComputedSpan(_CachedSpan):
         with network.attention.through(self._extending(index, chosen.compute, call.joint(chosen.compute), network)):
             output = network.timed(call.run_on, chosen.tokens, chosen.compute)
         chosen.tokens = call.output_tokens(output)
-        if index < self.last_block:     # nothing looks at the stream before the span's end
+        if index < self.last_block:  # nothing looks at the stream before the span's end
             return call.as_output(call.tokens, call.output_text(output))
         self.chosen = None
-        out = compute_or_reuse(chosen.x, partial(history.add_forecast, tau=network.tau), chosen.in_stream, chosen.tokens)
+        out = compute_or_reuse(
+            chosen.x, partial(history.add_forecast, tau=network.tau), chosen.in_stream, chosen.tokens
+        )
         history.refresh_some(chosen.update, network.tau, chosen.in_stream.flat)
         return call.as_output(out, call.output_text(output))
 
@@ -226,7 +247,8 @@ class ComputedSpan(_CachedSpan):
 class _Total:
     """On an I-step: the sum of a span's updates, one a stream, gathered while its blocks run whole.
 
-    Where a block is given the very tensor that the one before returned, the sum needs no arithmetic until the span's end.
+    Where a block is given the very tensor that the one before returned, the sum needs no arithmetic until the span's
+    end.
     nothing_between_blocks: nothing writes into that tensor in between.
     """
 
@@ -260,14 +282,15 @@ class _Total:
 class _ChosenTokens:
     """On a P-step: the tokens that are computed, on their way through a span's blocks.
 
-    compute: the image tokens chosen. in_stream: those of the stream that are computed, the same or, in a joint stream, those and all text.
+    compute: the image tokens chosen. in_stream: those of the stream that are computed, the same or, in a joint stream,
+    those and all text.
     """
 
     def __init__(self, call: BlockCall, compute: TokenIndex) -> None:
-        self.x, self.compute = call.tokens, compute     # x: (R, N, D) the stream where the span begins
+        self.x, self.compute = call.tokens, compute  # x: (R, N, D) the stream where the span begins
         self.in_stream = compute if call.spec.text else call.joint(compute)
         self.entered = self.in_stream.gather(self.x)
-        self.tokens = self.entered.clone() if call.spec.in_place else self.entered      # as the next block is given them
+        self.tokens = self.entered.clone() if call.spec.in_place else self.entered  # as the next block is given them
 
     @property
     def update(self) -> Tensor:
@@ -281,4 +304,9 @@ Span = WholeSpan | ReusedSpan | ComputedSpan
 def make_spans(layouts: Sequence[SpanLayout], keeping: Keeping, computed: type[ComputedSpan]) -> tuple[Span, ...]:
     """One entry a block: the span that it is part of. computed: the class of those that compute some tokens."""
     kinds = {"whole": WholeSpan, "reuse": ReusedSpan, "tokens": computed}
-    return tuple(span for layout in layouts for span in [kinds[layout.kind](layout, keeping)] for _ in range(layout.first, layout.last + 1))
+    return tuple(
+        span
+        for layout in layouts
+        for span in [kinds[layout.kind](layout, keeping)]
+        for _ in range(layout.first, layout.last + 1)
+    )

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_LEAVING = 4    # tensors on their way out of a GPU at one time: the keys and values of two blocks
+_LEAVING = 4  # tensors on their way out of a GPU at one time: the keys and values of two blocks
 
 
 @dataclass(frozen=True)
 class Form:
     """How a run keeps what it keeps.
 
-    half: updates in bfloat16. off_device: updates, keys and values in main memory. computes: P-steps compute some tokens, as the settings
-    say; else their blocks reuse all, and neighbours share one update.
+    half: updates in bfloat16. off_device: updates, keys and values in main memory. computes: P-steps compute some
+    tokens, as the settings say; else their blocks reuse all, and neighbours share one update.
     """
 
     half: bool = False
@@ -31,7 +31,9 @@ class Form:
 
     def __str__(self) -> str:
         parts = ["updates in bfloat16" if self.half else "updates in float32"]
-        parts += ["all in main memory"] * self.off_device + ["no token computed on P-steps, to save memory"] * (not self.computes)
+        parts += ["all in main memory"] * self.off_device + ["no token computed on P-steps, to save memory"] * (
+            not self.computes
+        )
         return ", ".join(parts)
 
 
@@ -50,7 +52,9 @@ class Storage:
         return self.keep(update.to(torch.bfloat16) if self.form.half else update, place)
 
     def keep_copy(self, tensor: Tensor, place: Tensor | None = None) -> Tensor:
-        """Keys or values of a block, which may write into them afterwards, or into the larger tensor that they are part of."""
+        """Keys or values of a block, which may write into them afterwards, or into the larger tensor that they are part
+        of.
+        """
         return self.keep(tensor.clone(), place)
 
     def keep(self, tensor: Tensor, place: Tensor | None = None) -> Tensor:
@@ -94,19 +98,20 @@ class Storage:
 class _Lane:
     """Copies between one GPU and pinned main memory, on a stream beside that of the GPU's own work.
 
-    The GPU's tensors belong to its own stream, which waits for a copy before it may reuse their memory: so never more than a few of them are
-    there at a time, however far ahead Python runs. Copies follow one another: what is fetched has arrived first.
+    The GPU's tensors belong to its own stream, which waits for a copy before it may reuse their memory: so never more
+    than a few of them are there at a time, however far ahead Python runs. Copies follow one another: what is fetched
+    has arrived first.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device, self.stream = device, torch.cuda.Stream(device)
         self.leaving: deque[tuple[Tensor, torch.cuda.Event]] = deque()
-        self.coming: dict[int, tuple[Tensor, Tensor, torch.cuda.Event]] = {}    # by the kept tensor's id
+        self.coming: dict[int, tuple[Tensor, Tensor, torch.cuda.Event]] = {}  # by the kept tensor's id
 
     def leave(self, tensor: Tensor, place: Tensor | None) -> Tensor:
         """A copy of `tensor` in main memory, in `place` where it fits."""
         if place is not None and id(place) in self.coming:
-            self.arrive(place)      # nobody has asked for it, and it is out of date
+            self.arrive(place)  # nobody has asked for it, and it is out of date
         fits = place is not None and place.is_pinned() and (place.shape, place.dtype) == (tensor.shape, tensor.dtype)
         kept = place if fits else torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
         self._let_go()
@@ -142,7 +147,7 @@ class _Lane:
         return torch.cuda.current_stream(self.device)
 
     def _copy(self, to: Tensor, source: Tensor) -> torch.cuda.Event:
-        self.stream.wait_stream(self._own())    # until the source is made, and the memory copied to is no longer in use
+        self.stream.wait_stream(self._own())  # until the source is made, and the memory copied to is no longer in use
         with torch.cuda.stream(self.stream):
             to.copy_(source, non_blocking=True)
             return self.stream.record_event()

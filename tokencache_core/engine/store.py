@@ -13,8 +13,8 @@ from .spans import ComputedSpan, Keeping, ReusedSpan, Span, make_spans
 from .storage import Form, Storage
 from .token_choice import Planner
 
-_MANY = 1_000_000   # enough tokens that no allowed share rounds to zero
-_RATE_BLOCKS = 4    # spans whose change rates a planner looks at; looking at all of them would cost a tenth of a P-step
+_MANY = 1_000_000  # enough tokens that no allowed share rounds to zero
+_RATE_BLOCKS = 4  # spans whose change rates a planner looks at; looking at all of them would cost a tenth of a P-step
 
 
 class Rows:
@@ -22,8 +22,8 @@ class Rows:
 
     def __init__(self) -> None:
         self.shape: RowsShape | None = None
-        self.spans: tuple[Span, ...] = ()       # one entry a block; empty until the first I-step knows the token count
-        self.text_first = True                  # in joint streams
+        self.spans: tuple[Span, ...] = ()  # one entry a block; empty until the first I-step knows the token count
+        self.text_first = True  # in joint streams
 
     @property
     def n_tokens(self) -> int:
@@ -34,7 +34,11 @@ class Rows:
     def histories(self) -> dict[int, TokenHistory]:
         """Of the spans that compute some tokens, by first block."""
         spans = dict.fromkeys(self.spans)
-        return {span.layout.first: span.history for span in spans if isinstance(span, ComputedSpan) and span.history is not None}
+        return {
+            span.layout.first: span.history
+            for span in spans
+            if isinstance(span, ComputedSpan) and span.history is not None
+        }
 
     @property
     def reused(self) -> list[ReusedSpan]:
@@ -75,12 +79,18 @@ class Rows:
 class CacheStore:
     """All sets of rows of one run.
 
-    streams: `BlockSpec.stream` of every block. shares: learned ones, of its tokens that each cacheable block computes; empty: the settings
-    decide. i_steps: how many the run has at most. budget: of the cache's memory.
+    streams: `BlockSpec.stream` of every block. shares: learned ones, of its tokens that each cacheable block computes;
+    empty: the settings decide. i_steps: how many the run has at most. budget: of the cache's memory.
     """
 
     def __init__(
-        self, settings: CacheSettings, streams: tuple[str, ...], planner: Planner, *, shares: tuple[float, ...] = (), i_steps: int,
+        self,
+        settings: CacheSettings,
+        streams: tuple[str, ...],
+        planner: Planner,
+        *,
+        shares: tuple[float, ...] = (),
+        i_steps: int,
         budget: MemoryBudget = MemoryBudget(),
     ) -> None:
         self.settings, self.streams, self.planner, self.shares = settings, streams, planner, shares
@@ -88,8 +98,8 @@ class CacheStore:
         self.keeping = Keeping(settings.order, settings.reach, settings.key_refreshes, self.storage)
         self.memory = CacheMemory(budget, min(settings.order + 1, i_steps), min(settings.key_refreshes, i_steps))
         self.rows_by_key: dict[Hashable, Rows] = {}
-        self.used: set[Hashable] = set()        # in the evaluation under way, or the last one
-        self.memory_bytes = 0                   # the most that was kept at one time
+        self.used: set[Hashable] = set()  # in the evaluation under way, or the last one
+        self.memory_bytes = 0  # the most that was kept at one time
         self.evaluations = 0
         # whether some block computes some of its tokens, and these attend to keys and values of all
         self.keeps_keys = settings.key_refreshes > 0 and any(0 < count < _MANY for count in self._counts(_MANY))
@@ -122,7 +132,7 @@ class CacheStore:
         if self.evaluations == 1 and self.memory.budget.device:
             self.memory.seen(sum(rows.key_bytes for rows in self.rows_by_key.values()))
             self._fit_budget()
-        if computed_all:    # rows that no longer occur (a conditioning's range ended) free their memory
+        if computed_all:  # rows that no longer occur (a conditioning's range ended) free their memory
             for key in self.rows_by_key.keys() - self.used:
                 del self.rows_by_key[key]
 

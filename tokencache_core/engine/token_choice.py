@@ -21,7 +21,8 @@ from .spans import ComputedSpan
 class Planner(Protocol):
     """Ranks tokens; a run has one. All conditionings of an image share its rankings.
 
-    per_block: whether blocks have rankings of their own. computed_span: the class of the spans that compute some tokens.
+    per_block: whether blocks have rankings of their own. computed_span: the class of the spans that compute some
+    tokens.
     """
 
     per_block: bool
@@ -34,7 +35,7 @@ class Planner(Protocol):
         """Before the first block of a P-step runs, with what it is given. Else as `ranking`."""
 
     def ranking(
-        self, block: int, images: int, n_tokens: int, count: int, tau: float, histories: Sequence[TokenHistory],
+        self, block: int, images: int, n_tokens: int, count: int, tau: float, histories: Sequence[TokenHistory]
     ) -> Tensor:
         """(images, N) token numbers, the most urgent first; the first `count` are the most a block will compute.
 
@@ -54,8 +55,8 @@ class ScorePlanner:
         self.random = torch.Generator().manual_seed(settings.seed)
         self.cursor = 0
         self.full_tau = 1.0
-        self.last_tau: dict[tuple[int, int], Tensor] = {}    # per (images, N): when each token was last computed
-        self.rates: dict[tuple[int, int], Tensor] = {}       # change rates, measured once per I-step
+        self.last_tau: dict[tuple[int, int], Tensor] = {}  # per (images, N): when each token was last computed
+        self.rates: dict[tuple[int, int], Tensor] = {}  # change rates, measured once per I-step
 
     def computed_all(self, tau: float) -> None:
         self.full_tau = tau
@@ -66,7 +67,7 @@ class ScorePlanner:
         pass
 
     def ranking(
-        self, block: int, images: int, n_tokens: int, count: int, tau: float, histories: Sequence[TokenHistory],
+        self, block: int, images: int, n_tokens: int, count: int, tau: float, histories: Sequence[TokenHistory]
     ) -> Tensor:
         if self.score == "random":
             return random_scores(images, n_tokens, self.random).argsort(dim=1)
@@ -77,7 +78,9 @@ class ScorePlanner:
             return scores.argsort(dim=1, descending=True)
         return self._by_staleness(images, n_tokens, count, tau, histories)
 
-    def _by_staleness(self, images: int, n_tokens: int, count: int, tau: float, histories: Sequence[TokenHistory]) -> Tensor:
+    def _by_staleness(
+        self, images: int, n_tokens: int, count: int, tau: float, histories: Sequence[TokenHistory]
+    ) -> Tensor:
         key = (images, n_tokens)
         if key not in self.rates:
             rate = mean_rate(images, n_tokens, histories)

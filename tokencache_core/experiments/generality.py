@@ -1,8 +1,9 @@
-"""Do the default places of I-steps, and calibrated ones, serve other models, schedules, step counts, solvers, guidance? Condition by condition.
+"""Do the default places of I-steps, and calibrated ones, serve other models, schedules, step counts, solvers, guidance?
+Condition by condition.
 
-Each is asked on classes and noise that no calibration or search has had, beside what the same computation buys otherwise: as many whole steps
-of the same solver and of the best one, TaylorSeer (arXiv 2503.06923) at an interval that gives as many I-steps or one more, and the places that a search on
-real runs finds.
+Each is asked on classes and noise that no calibration or search has had, beside what the same computation buys
+otherwise: as many whole steps of the same solver and of the best one, TaylorSeer (arXiv 2503.06923) at an interval that
+gives as many I-steps or one more, and the places that a search on real runs finds.
 """
 
 from __future__ import annotations
@@ -59,15 +60,22 @@ class GeneralityOutcome:
     default_db: float
     calibrated_db: float
     searched_db: float
-    fewer_db: float         # as many whole steps of the same solver
-    best_fewer_db: float    # and of the best
+    fewer_db: float  # as many whole steps of the same solver
+    best_fewer_db: float  # and of the best
     taylorseer_db: float
     calibration: str
 
     @property
     def decibels(self) -> tuple[float, ...]:
         """In the order of the table's columns."""
-        return self.default_db, self.calibrated_db, self.searched_db, self.fewer_db, self.best_fewer_db, self.taylorseer_db
+        return (
+            self.default_db,
+            self.calibrated_db,
+            self.searched_db,
+            self.fewer_db,
+            self.best_fewer_db,
+            self.taylorseer_db,
+        )
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -82,19 +90,29 @@ class GeneralityOutcome:
 
 
 def conditions(
-    schedules: Iterable[SigmaSchedule], steps: Iterable[int], solvers: Iterable[str], cfgs: Iterable[float], shares: Iterable[float],
+    schedules: Iterable[SigmaSchedule],
+    steps: Iterable[int],
+    solvers: Iterable[str],
+    cfgs: Iterable[float],
+    shares: Iterable[float],
 ) -> list[GeneralityCondition]:
     """All combinations, once each; those whose I-steps would be every step, or no choice, are left out."""
     found = [
         GeneralityCondition(schedule, count, solver, cfg, share)
-        for schedule in schedules for count in steps for solver in solvers for cfg in cfgs for share in shares
+        for schedule in schedules
+        for count in steps
+        for solver in solvers
+        for cfg in cfgs
+        for share in shares
     ]
     return list({str(condition): condition for condition in found if condition.count < condition.steps}.values())
 
 
 @torch.no_grad()
 def measure(model: DiT, name: str, condition: GeneralityCondition, *, samples: int, tries: int) -> GeneralityOutcome:
-    """samples: a batch, of which one is calibrated and searched on and another measured. tries: cached runs of the search, at most."""
+    """samples: a batch, of which one is calibrated and searched on and another measured. tries: cached runs of the
+    search, at most.
+    """
     training, measuring = labels_apart(None, model.config.num_classes, None)
 
     def run(seed: int, steps: int = condition.steps, solver: str = condition.solver) -> DiTRun:
@@ -118,8 +136,15 @@ def measure(model: DiT, name: str, condition: GeneralityCondition, *, samples: i
     fewer = {solver: likeness(run(HELD_OUT_SEEDS, count, solver).sample()) for solver in SOLVERS}
     taylorseer = UniformSchedule(-(-condition.steps // count), warmup=TAYLORSEER.order + 1).i_steps(taus)
     return GeneralityOutcome(
-        name, str(condition), cached(default), cached(found.places[count]), cached(searched), fewer[condition.solver], max(fewer.values()),
-        cached(tuple(sorted(taylorseer)), TAYLORSEER), found.cost(),
+        name,
+        str(condition),
+        cached(default),
+        cached(found.places[count]),
+        cached(searched),
+        fewer[condition.solver],
+        max(fewer.values()),
+        cached(tuple(sorted(taylorseer)), TAYLORSEER),
+        found.cost(),
     )
 
 
@@ -161,7 +186,8 @@ def summary(outcomes: Sequence[GeneralityOutcome]) -> Iterator[str]:
         behind = [each.searched_db - getattr(each, name) for each in outcomes]
         below = [each for each in outcomes if getattr(each, name) < each.fewer_db]
         yield (
-            f"The {what} places are {sum(behind) / len(behind):.1f} dB behind the search on average, {max(behind):.1f} dB at most; within 1 dB of it on "
-            f"{sum(distance <= 1 for distance in behind)} of {len(outcomes)} conditions, and below as many whole steps of the same solver on {len(below)}."
+            f"The {what} places are {sum(behind) / len(behind):.1f} dB behind the search on average, "
+            f"{max(behind):.1f} dB at most; within 1 dB of it on "
+            f"{sum(distance <= 1 for distance in behind)} of {len(outcomes)} conditions, and below as many whole "
+            f"steps of the same solver on {len(below)}."
         )
-

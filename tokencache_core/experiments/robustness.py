@@ -1,4 +1,6 @@
-"""Does a setting that was found under some conditions serve others? Cached runs beside as many whole steps, condition by condition."""
+"""Does a setting that was found under some conditions serve others? Cached runs beside as many whole steps, condition
+by condition.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +38,14 @@ class Condition:
 
 USUAL = Condition()
 CONDITIONS = (
-    USUAL, replace(USUAL, steps=20), replace(USUAL, steps=100), replace(USUAL, steps=250), replace(USUAL, solver="dpmpp_2m"),
-    replace(USUAL, cfg=1.5), replace(USUAL, cfg=7.0), replace(USUAL, scale=1.5),
+    USUAL,
+    replace(USUAL, steps=20),
+    replace(USUAL, steps=100),
+    replace(USUAL, steps=250),
+    replace(USUAL, solver="dpmpp_2m"),
+    replace(USUAL, cfg=1.5),
+    replace(USUAL, cfg=7.0),
+    replace(USUAL, scale=1.5),
 )
 
 
@@ -53,7 +61,12 @@ class ConditionOutcome:
 
 
 def compare(
-    model: DiT, labels: Tensor, seed: int, settings: CacheSettings, share: float, conditions: Iterable[Condition],
+    model: DiT,
+    labels: Tensor,
+    seed: int,
+    settings: CacheSettings,
+    share: float,
+    conditions: Iterable[Condition],
     learned: TrainedParts = TrainedParts(),
 ) -> Iterator[ConditionOutcome]:
     """share: of the steps that are I-steps; the run to compare with takes so many whole steps of the same solver."""
@@ -68,10 +81,18 @@ def compare(
         schedule = CountSchedule(count)
         full, full_seconds = timed(lambda: sample(model, labels, sigmas=sigmas, **how))
         (cached, _), seconds = timed(
-            lambda: cached_sample(model, labels, sigmas=sigmas, settings=settings, schedule=schedule, learned=learned, **how)
+            lambda: cached_sample(
+                model, labels, sigmas=sigmas, settings=settings, schedule=schedule, learned=learned, **how
+            )
         )
         fewer = sample(model, labels, sigmas=condition.schedule.sigmas(count), **how)
-        yield ConditionOutcome(condition, count, full_seconds / seconds, mean_psnr(cached, full, is_pixels), mean_psnr(fewer, full, is_pixels))
+        yield ConditionOutcome(
+            condition,
+            count,
+            full_seconds / seconds,
+            mean_psnr(cached, full, is_pixels),
+            mean_psnr(fewer, full, is_pixels),
+        )
 
 
 def table(outcomes: Iterable[ConditionOutcome]) -> Iterator[str]:
@@ -79,4 +100,7 @@ def table(outcomes: Iterable[ConditionOutcome]) -> Iterator[str]:
     yield "| run | I-steps | speed-up | cached | as many whole steps |"
     yield "|---|---|---|---|---|"
     for found in outcomes:
-        yield f"| {found.condition} | {found.i_steps} | {found.speedup:.2f}x | {found.cached_db:.1f} dB | {found.fewer_steps_db:.1f} dB |"
+        yield (
+            f"| {found.condition} | {found.i_steps} | {found.speedup:.2f}x | {found.cached_db:.1f} dB | "
+            f"{found.fewer_steps_db:.1f} dB |"
+        )

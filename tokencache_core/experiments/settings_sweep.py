@@ -1,4 +1,6 @@
-"""One choice, value by value: what it gives, beside the same time spent on more I-steps that leave nothing to compute."""
+"""One choice, value by value: what it gives, beside the same time spent on more I-steps that leave nothing to
+compute.
+"""
 
 from __future__ import annotations
 
@@ -30,19 +32,23 @@ class SweepRow:
     compute: float
     speedup: float
     db: float
-    more_i_steps: int           # of a run in about the same time, whose P-steps compute nothing
+    more_i_steps: int  # of a run in about the same time, whose P-steps compute nothing
     more_i_steps_speedup: float
     more_i_steps_db: float
 
 
 def variants(setting: str, values: Iterable[str], settings: Choices) -> dict[str, Choices]:
-    """`settings` (a dataclass) with `setting` (one of its fields, - for _) at each value; ValueError for what is none."""
+    """`settings` (a dataclass) with `setting` (one of its fields, - for _) at each value; ValueError for what is
+    none.
+    """
     kinds = {field.name.replace("_", "-"): type(getattr(settings, field.name)) for field in fields(settings)}
     kinds = {name: kind for name, kind in kinds.items() if kind in PARSED}
     if setting not in kinds:
         raise ValueError(f"there is no setting {setting!r}: choose one of {', '.join(kinds)}")
     try:
-        return {value: replace(settings, **{setting.replace("-", "_"): PARSED[kinds[setting]](value)}) for value in values}
+        return {
+            value: replace(settings, **{setting.replace("-", "_"): PARSED[kinds[setting]](value)}) for value in values
+        }
     except ValueError as error:
         raise ValueError(f"{setting}: {error}") from None
 
@@ -57,7 +63,11 @@ PARSED = {bool: _yes_or_no, int: int, float: float, str: str}
 
 
 def sweep(
-    model: DiT, labels: Tensor, seed: int, tried: Iterable[tuple[str, CacheSettings, TrainedParts]], i_steps: int,
+    model: DiT,
+    labels: Tensor,
+    seed: int,
+    tried: Iterable[tuple[str, CacheSettings, TrainedParts]],
+    i_steps: int,
     schedule: SigmaSchedule = SigmaSchedule(),
 ) -> Iterator[SweepRow]:
     """Each of the settings with so many of 50 DDIM steps as I-steps, on samples of `labels` (B,) at guidance 4."""
@@ -65,13 +75,23 @@ def sweep(
     sigmas = schedule.sigmas(steps)
     noise = starting_noise(model.noise_shape(len(labels)), seed, sigmas[0]).to(labels.device)
 
-    def cached(settings: CacheSettings, count: int, learned: TrainedParts = TrainedParts()) -> tuple[float, float, float]:
+    def cached(
+        settings: CacheSettings, count: int, learned: TrainedParts = TrainedParts()
+    ) -> tuple[float, float, float]:
         (samples, report), seconds = timed(
-            lambda: cached_sample(model, labels, noise=noise, sigmas=sigmas, settings=settings, schedule=CountSchedule(count), learned=learned)
+            lambda: cached_sample(
+                model,
+                labels,
+                noise=noise,
+                sigmas=sigmas,
+                settings=settings,
+                schedule=CountSchedule(count),
+                learned=learned,
+            )
         )
         return report.compute, seconds, mean_psnr(samples, full, model.is_pixels)
 
-    sample(model, labels, noise=noise, sigmas=schedule.sigmas(2))   # first calls are slow
+    sample(model, labels, noise=noise, sigmas=schedule.sigmas(2))  # first calls are slow
     full, full_seconds = timed(lambda: sample(model, labels, noise=noise, sigmas=sigmas))
     for value, settings, learned in tried:
         compute, seconds, db = cached(settings, i_steps, learned)

@@ -35,19 +35,24 @@ class Trial:
 
 
 def trials(setting: str, values: Iterable[str], trial: Trial) -> dict[str, Trial]:
-    """`trial` with one choice at each value: its iterations, or one of the plan or its cache settings; ValueError for what is none."""
+    """`trial` with one choice at each value: its iterations, or one of the plan or its cache settings; ValueError for
+    what is none.
+    """
     if setting == ITERATIONS:
         return variants(setting, values, replace(trial, iterations=1))
     plan = trial.plan
     if setting.replace("-", "_") in {field.name for field in fields(plan)}:
         plans = variants(setting, values, plan)
     else:
-        plans = {value: replace(plan, settings=settings) for value, settings in variants(setting, values, plan.settings).items()}
+        plans = {
+            value: replace(plan, settings=settings)
+            for value, settings in variants(setting, values, plan.settings).items()
+        }
     return {value: replace(trial, plan=plan) for value, plan in plans.items()}
 
 
 def trained(
-    tried: Mapping[str, Trial], model: DiT, runs: Callable[[int], Run], tell: Callable[[str], None],
+    tried: Mapping[str, Trial], model: DiT, runs: Callable[[int], Run], tell: Callable[[str], None]
 ) -> Iterator[tuple[str, CacheSettings, TrainedParts]]:
     """Train each, `tell` in a line how it went, and give what was learned."""
     for value, trial in tried.items():

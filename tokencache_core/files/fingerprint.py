@@ -1,4 +1,5 @@
-"""Which model a trained cache, or a preset, was made for: its architecture, which must be the same, and its weights, which should be.
+"""Which model a trained cache, or a preset, was made for: its architecture, which must be the same, and its weights,
+which should be.
 
 The architecture is a line to read and to compare. The weights are told by a sample of their values in bfloat16, not by
 a hash, so that a model keeps its fingerprint when a host loads it as float32, float16 or bfloat16.
@@ -25,7 +26,12 @@ LEAST_AGREEMENT = 0.8
 FLOAT16_STEP = 2.0**-24  # below it float16 knows no differences, however large relative to the values
 # Parameters that quantisation adds to a layer. The quantised copy is still the same architecture.
 QUANTISATION_SCALES = {
-    "input_scale", "pre_quant_scale", "weight_scale", "weight_scale_2", "scale_weight", "scale_input",
+    "input_scale",
+    "pre_quant_scale",
+    "weight_scale",
+    "weight_scale_2",
+    "scale_weight",
+    "scale_input",
 }
 
 
@@ -44,7 +50,9 @@ class Fingerprint:
     weights: str
 
     def compare(self, model: Fingerprint, what: str = "predictor trained") -> str:
-        """"same", or "other weights" of the same architecture; ArchitectureError, naming `what` has this one, where `model` has another."""
+        """ "same", or "other weights" of the same architecture; ArchitectureError, naming `what` has this one, where
+        `model` has another.
+        """
         if self.architecture != model.architecture:
             raise ArchitectureError(
                 f"this is a {what} for {self.architecture}, but the model is {model.architecture}: "
@@ -53,7 +61,9 @@ class Fingerprint:
         return "same" if _agree(self.weights, model.weights) else "other weights"
 
 
-def fingerprint_of(name: str, blocks: Sequence[nn.Module], original: Callable[[Tensor], Tensor] = lambda parameter: parameter) -> Fingerprint:
+def fingerprint_of(
+    name: str, blocks: Sequence[nn.Module], original: Callable[[Tensor], Tensor] = lambda parameter: parameter
+) -> Fingerprint:
     """Of a model called `name` ("DiT") by all its blocks, in order, on any device and in any type.
 
     original: gives a parameter as the model's file has it, where a host has changed it for a while.

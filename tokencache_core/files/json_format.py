@@ -1,4 +1,6 @@
-"""A kind of small JSON file that people share: it names its format and version, and what is none of it is refused in words."""
+"""A kind of small JSON file that people share: it names its format and version, and what is none of it is refused in
+words.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ class NewerFormatError(ValueError):
 
 @dataclass(frozen=True)
 class JsonFormat:
-    """kind: for people, such as "preset". writers: what writes such files, in words. error: raised, quoting the file's name, for what is no such file."""
+    """kind: for people, such as "preset". writers: what writes such files, in words. error: raised, quoting the file's
+    name, for what is no such file.
+    """
 
     kind: str
     version: int
@@ -39,7 +43,9 @@ class JsonFormat:
         except NewerFormatError as error:
             raise self.error(f"{name}: {error}") from None
         except ValueError as error:
-            raise self.error(f"{name} is not a TokenCache {self.kind}: {error}; take a file that {self.writers} has written") from None
+            raise self.error(
+                f"{name} is not a TokenCache {self.kind}: {error}; take a file that {self.writers} has written"
+            ) from None
 
     def load(self, file: Path | str, read: Callable[[Any], T]) -> T:
         try:
@@ -55,4 +61,6 @@ class JsonFormat:
             raise ValueError(f"it does not say that its format is '{self.name}'")
         version = strict_json.whole(content.get("version"), "its version", 1)
         if version > self.version:
-            raise NewerFormatError(f"its format is {version}, newer than the {self.version} known here: update TokenCache")
+            raise NewerFormatError(
+                f"its format is {version}, newer than the {self.version} known here: update TokenCache"
+            )

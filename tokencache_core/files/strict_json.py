@@ -10,11 +10,11 @@ import math
 from collections.abc import Collection
 from typing import Any, NoReturn
 
-MAX_LENGTH = 2**23      # characters of a JSON text: far above any training log
-MAX_ITEMS = 100_000     # of one list
-MAX_TEXT = 20_000       # characters of one text
-MAX_DIGITS = 40         # of a whole number
-LARGEST = 2**63 - 1     # whole number
+MAX_LENGTH = 2**23  # characters of a JSON text: far above any training log
+MAX_ITEMS = 100_000  # of one list
+MAX_TEXT = 20_000  # characters of one text
+MAX_DIGITS = 40  # of a whole number
+LARGEST = 2**63 - 1  # whole number
 
 
 def shown(value: Any, most: int = 60) -> str:

@@ -1,7 +1,7 @@
 """Frechet distance between two sets of pictures, of Gaussians fitted to a network's features of them.
 
-With Inception's features it is the FID of Heusel et al. 2017 (arXiv 1706.08500). Here the features may be any network's;
-figures by different networks, or from different numbers of pictures, do not compare.
+With Inception's features it is the FID of Heusel et al. 2017 (arXiv 1706.08500). Here the features may be any
+network's; figures by different networks, or from different numbers of pictures, do not compare.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-DRAWS = 200     # of a bootstrap
+DRAWS = 200  # of a bootstrap
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Gaussian:
 def frechet_distance(features: Tensor, known: Gaussian) -> float:
     """Of features (N, D) from what is `known`: |m - m'|^2 + tr(C + C' - 2 (C C')^(1/2)).
 
-    With C = A^T A, C C' has the eigenvalues of A C' A^T. A is (N, D), the centred features by sqrt(N - 1), where these are
-    fewer than D, and else a (D, D) root of C; so no root of a matrix that is not symmetric is ever taken.
+    With C = A^T A, C C' has the eigenvalues of A C' A^T. A is (N, D), the centred features by sqrt(N - 1), where these
+    are fewer than D, and else a (D, D) root of C; so no root of a matrix that is not symmetric is ever taken.
     """
     if features.ndim != 2 or len(features) < 2 or features.shape[1] != len(known.mean):
         raise ValueError(f"at least 2 features of width {len(known.mean)} are compared, not {tuple(features.shape)}")
@@ -64,7 +64,9 @@ class Interval:
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """A distance, and those of samples drawn from its own with replacement (draws,); equally many samples are drawn alike."""
+    """A distance, and those of samples drawn from its own with replacement (draws,); equally many samples are drawn
+    alike.
+    """
 
     value: float
     drawn: Tensor
@@ -72,10 +74,14 @@ class Bootstrap:
     @classmethod
     def of(cls, features: Tensor, known: Gaussian, draws: int = DRAWS, seed: int = 0) -> Bootstrap:
         generator, count = torch.Generator().manual_seed(seed), len(features)
-        drawn = [frechet_distance(features[torch.randint(count, (count,), generator=generator)], known) for _ in range(draws)]
+        drawn = [
+            frechet_distance(features[torch.randint(count, (count,), generator=generator)], known) for _ in range(draws)
+        ]
         return cls(frechet_distance(features, known), torch.tensor(drawn, dtype=torch.float64))
 
     def times(self, other: Bootstrap) -> Interval:
-        """This distance as a multiple of another, of the same seeds without a cache: what both have in common cancels, draw by draw."""
+        """This distance as a multiple of another, of the same seeds without a cache: what both have in common cancels,
+        draw by draw.
+        """
         low, high = (self.drawn / other.drawn).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
         return Interval(self.value / other.value, low, high)

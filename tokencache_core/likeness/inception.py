@@ -1,7 +1,8 @@
 """Inception's features of pictures, and the Inception score, by torch-fidelity with weights from a local file.
 
-torch-fidelity's network is the TensorFlow one of 2015-12-05 that ADM's evaluator runs, its resizing included. It unpickles a
-file of weights whatever it holds; so the file is read here, as tensors alone, and the network is given a copy of these.
+torch-fidelity's network is the TensorFlow one of 2015-12-05 that ADM's evaluator runs, its resizing included. It
+unpickles a file of weights whatever it holds; so the file is read here, as tensors alone, and the network is given a
+copy of these.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from .fid import POOL_WIDTH, SPATIAL_WIDTH
 
 WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"
 WEIGHTS_URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{WEIGHTS}"
-WEIGHTS_HASH = "6726825d"       # how the SHA-256 of the published file begins
+WEIGHTS_HASH = "6726825d"  # how the SHA-256 of the published file begins
 LOGITS = 1008
 WIDTHS = {"pool": POOL_WIDTH, "spatial": SPATIAL_WIDTH, "logits": LOGITS}
-SPATIAL_CHANNELS = 7            # of the 192; on 17 x 17 places that makes 2,023 values
-SCORE_SPLIT = 5000              # samples of one split of the Inception score
+SPATIAL_CHANNELS = 7  # of the 192; on 17 x 17 places that makes 2,023 values
+SCORE_SPLIT = 5000  # samples of one split of the Inception score
 
 
 class InceptionError(ValueError):
@@ -52,8 +53,9 @@ class InceptionFeatures:
     def of(self, pictures: Tensor) -> dict[str, Tensor]:
         """pictures: (B, 3, H, W) uint8. Gives float32 on the CPU: pool (B, 2048), spatial (B, 2023), logits (B, 1008).
 
-        spatial: the tensor `mixed_6/conv` of the TensorFlow graph, here the 1 x 1 branch of Mixed_6d after its ReLU, the
-        first 7 channels, flattened rows first and channels last as the evaluator does. logits: without the bias, likewise.
+        spatial: the tensor `mixed_6/conv` of the TensorFlow graph, here the 1 x 1 branch of Mixed_6d after its ReLU,
+        the first 7 channels, flattened rows first and channels last as the evaluator does. logits: without the bias,
+        likewise.
         """
         seen: list[Tensor] = []
         hook = self.network.Mixed_6d.branch1x1.register_forward_hook(lambda module, args, output: seen.append(output))
@@ -61,8 +63,11 @@ class InceptionFeatures:
             pool, logits = self.network(pictures)
         finally:
             hook.remove()
-        spatial = seen[0][:, :SPATIAL_CHANNELS].permute(0, 2, 3, 1).flatten(1)     # (B, 7, 17, 17) -> (B, 17 * 17 * 7)
-        return {name: values.float().cpu().contiguous() for name, values in (("pool", pool), ("spatial", spatial), ("logits", logits))}
+        spatial = seen[0][:, :SPATIAL_CHANNELS].permute(0, 2, 3, 1).flatten(1)  # (B, 7, 17, 17) -> (B, 17 * 17 * 7)
+        return {
+            name: values.float().cpu().contiguous()
+            for name, values in (("pool", pool), ("spatial", spatial), ("logits", logits))
+        }
 
 
 def load_inception(path: str | Path, device: torch.device) -> InceptionFeatures:
@@ -75,19 +80,26 @@ def load_inception(path: str | Path, device: torch.device) -> InceptionFeatures:
         weights = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise InceptionError(
-            f"{path}: it holds more than plain tensors (or is damaged); it was not loaded, since such a file can run code; get {WEIGHTS_URL}"
+            f"{path}: it holds more than plain tensors (or is damaged); it was not loaded, since such a file can run "
+            f"code; get {WEIGHTS_URL}"
         ) from None
-    except Exception:   # foreign bytes: the reader fails in a dozen ways
+    except Exception:  # foreign bytes: the reader fails in a dozen ways
         raise InceptionError(f"{path}: it is truncated or no file of weights; get {WEIGHTS_URL}") from None
-    if not isinstance(weights, dict) or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in weights.items()):
+    if not isinstance(weights, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in weights.items()
+    ):
         raise InceptionError(f"{path}: it is no dictionary of tensors; get {WEIGHTS_URL}")
     copy = io.BytesIO()
     torch.save(dict(weights), copy)
     copy.seek(0)
     try:
-        network = library.FeatureExtractorInceptionV3("inception-v3-compat", ["2048", "logits_unbiased"], feature_extractor_weights_path=copy)
-    except RuntimeError:    # its message lists every key
-        raise InceptionError(f"{path}: these are not the weights of torch-fidelity's Inception network; get {WEIGHTS_URL}") from None
+        network = library.FeatureExtractorInceptionV3(
+            "inception-v3-compat", ["2048", "logits_unbiased"], feature_extractor_weights_path=copy
+        )
+    except RuntimeError:  # its message lists every key
+        raise InceptionError(
+            f"{path}: these are not the weights of torch-fidelity's Inception network; get {WEIGHTS_URL}"
+        ) from None
     return InceptionFeatures(network.to(device), hashlib.sha256(content).hexdigest())
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 DATA_RANGE = 2.0
-PSNR_CAP_DB = 100.0     # what equal pictures count as in a mean
+PSNR_CAP_DB = 100.0  # what equal pictures count as in a mean
 WINDOW, WINDOW_SIGMA = 11, 1.5
 
 

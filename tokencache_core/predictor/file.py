@@ -157,8 +157,10 @@ def _trained_cache(metadata: PredictorMetadata, tensors: Mapping[str, Tensor]) -
             forecasts.setdefault((int(match[1]), int(match[2])), {})[match[3]] = tensor
     try:
         return TrainedCache(
-            predictor=_predictor(metadata, weights), repair=_repair(metadata, halves),
-            forecasts={run: forecast_from_tensors(tensors) for run, tensors in sorted(forecasts.items())}, **metadata.fields,
+            predictor=_predictor(metadata, weights),
+            repair=_repair(metadata, halves),
+            forecasts={run: forecast_from_tensors(tensors) for run, tensors in sorted(forecasts.items())},
+            **metadata.fields,
         )
     except ValueError as error:
         raise ValueError(f"it does not fit together: {error}; {AGAIN}") from None
@@ -178,7 +180,7 @@ def _repair(metadata: PredictorMetadata, halves: Mapping[tuple[int, str], dict[s
     blocks: dict[int, dict[str, LoraPair]] = {}
     for (block, layer), pair in sorted(halves.items()):
         if len(pair) < 2:
-            missing, = {"down", "up"} - set(pair)
+            (missing,) = {"down", "up"} - set(pair)
             raise ValueError(f"the LoRA pair of block {block}, {layer}, has no '{missing}'")
         blocks.setdefault(block, {})[layer] = LoraPair(**pair)
     return LoraRepair(blocks, metadata.rank, metadata.alpha) if blocks else None

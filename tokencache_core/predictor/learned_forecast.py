@@ -1,10 +1,10 @@
 """A learned forecast: what a run of reused blocks adds, extrapolated from its last refreshes and then corrected.
 
-The polynomial through the last refreshes (engine/forecast.py) knows nothing of the model. How this model's updates go on from
-a given history can be learned from its own runs: a gain for every channel of every term of the polynomial, and a small
-network of one hidden layer over the token's last refreshes. It begins as the plain polynomial, and costs about one per cent
-of a full step's arithmetic (of its time on a CPU up to a tenth). TokenCache's own repair of a forecast is LoRA on the last
-blocks (predictor/lora.py), which costs those blocks.
+The polynomial through the last refreshes (engine/forecast.py) knows nothing of the model. How this model's updates go
+on from a given history can be learned from its own runs: a gain for every channel of every term of the polynomial, and
+a small network of one hidden layer over the token's last refreshes. It begins as the plain polynomial, and costs about
+one per cent of a full step's arithmetic (of its time on a CPU up to a tenth). TokenCache's own repair of a forecast is
+LoRA on the last blocks (predictor/lora.py), which costs those blocks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ _TIMES = 6  # what `_time_features` tells
 
 
 class LearnedForecast(nn.Module):
-    """Corrects the forecast of one run of blocks. width: D of its tokens. order: of the forecast. hidden: of the network."""
+    """Corrects the forecast of one run of blocks. width: D of its tokens. order: of the forecast. hidden: of the
+    network.
+    """
 
     def __init__(self, width: int, order: int, hidden: int) -> None:
         super().__init__()
@@ -43,7 +45,7 @@ class LearnedForecast(nn.Module):
         missing = self.order + 1 - len(terms)
         terms = [*terms, *[torch.zeros_like(terms[0])] * missing]
         moving = terms[1:] or terms
-        scale = sum(_rms(term).square() for term in moving).sqrt()       # a token that does not move needs no correction
+        scale = sum(_rms(term).square() for term in moving).sqrt()  # a token that does not move needs no correction
         known = [_normed(terms[0]), *[term / (scale + 1e-6) for term in terms[1:]]]
         times = _time_features(taus, tau, terms[0].device)
         hidden = gelu(self.into(torch.cat(known, dim=-1)) + self.time(times), approximate="tanh")
@@ -52,7 +54,7 @@ class LearnedForecast(nn.Module):
 
 
 def _rms(x: Tensor) -> Tensor:
-    return (x.square().mean(dim=-1, keepdim=True) + 1e-12).sqrt()     # at 0 a square root has no gradient
+    return (x.square().mean(dim=-1, keepdim=True) + 1e-12).sqrt()  # at 0 a square root has no gradient
 
 
 def _normed(x: Tensor) -> Tensor:
@@ -77,5 +79,7 @@ def forecast_from_tensors(tensors: Mapping[str, Tensor]) -> LearnedForecast:
             module = LearnedForecast(width, order, hidden)
         module.load_state_dict(dict(tensors), assign=True)
     except (KeyError, RuntimeError, IndexError, ZeroDivisionError) as error:
-        raise ValueError(f"a learned forecast's tensors do not fit together ({str(error).splitlines()[0][:120]})") from None
+        raise ValueError(
+            f"a learned forecast's tensors do not fit together ({str(error).splitlines()[0][:120]})"
+        ) from None
     return module.requires_grad_(False)

@@ -80,7 +80,8 @@ class LoraRepair:
             if index < n_blocks - last_blocks:
                 raise ValueError(
                     f"the LoRA repair adapts block {index} of {n_blocks}, but with last_blocks {last_blocks} only the "
-                    f"last {last_blocks} run whole on P-steps: set last_blocks to {n_blocks - index}, as the repair was "
+                    f"last {last_blocks} run whole on P-steps: set last_blocks to {n_blocks - index}, as the repair "
+                    "was "
                     "trained"
                 )
 
@@ -151,7 +152,7 @@ def repair_from_peft(blocks: Mapping[int, nn.Module], adapter: str = "default") 
             f"{', '.join(map(str, sorted(shapes))) or 'nowhere'}: use one LoraConfig without patterns, whose "
             "target_modules are linear layers"
         )
-    (rank, alpha), = shapes
+    ((rank, alpha),) = shapes
     repairs = {index: {path: pair for path, (pair, _) in pairs.items()} for index, pairs in found.items()}
     return LoraRepair(repairs, rank, alpha)
 

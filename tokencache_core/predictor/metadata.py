@@ -22,7 +22,16 @@ MAX_DIMENSIONS = 8
 MAX_CHOICE = 40  # characters of a word such as "stale"
 BEFORE = {"reach": 1.0}  # what files from before a setting was one were made with, where that is not today's default
 FIELDS = (
-    "version", "fingerprint", "settings", "interval", "shares", "predictor", "repair", "calibration", "log", "notes",
+    "version",
+    "fingerprint",
+    "settings",
+    "interval",
+    "shares",
+    "predictor",
+    "repair",
+    "calibration",
+    "log",
+    "notes",
     "tensors",
 )
 
@@ -31,7 +40,8 @@ FIELDS = (
 class PredictorMetadata:
     """A trained cache without its tensors.
 
-    fields: those arguments of TrainedCache that are whole already. kind, every_step: of the predictor, None and False without one.
+    fields: those arguments of TrainedCache that are whole already. kind, every_step: of the predictor, None and False
+        without one.
     rank, alpha: of the LoRA repair, None without one. shapes: of all tensors, by their key in the file.
     """
 
@@ -45,19 +55,21 @@ class PredictorMetadata:
 
 def to_text(trained: TrainedCache, shapes: Mapping[str, tuple[int, ...]]) -> str:
     predictor, repair, calibration = trained.predictor, trained.repair, trained.calibration
-    return json.dumps({
-        "version": VERSION,
-        "fingerprint": asdict(trained.fingerprint),
-        "settings": asdict(trained.settings),
-        "interval": trained.interval,
-        "shares": list(trained.shares),
-        "predictor": None if predictor is None else {"kind": predictor.kind, "every_step": predictor.every_step},
-        "repair": None if repair is None else {"rank": repair.rank, "alpha": repair.alpha},
-        "calibration": None if calibration is None else asdict(calibration),
-        "log": [[point.iteration, point.seconds, point.loss, point.held_out] for point in trained.log],
-        "notes": dict(trained.notes),
-        "tensors": {key: list(shape) for key, shape in sorted(shapes.items())},
-    })
+    return json.dumps(
+        {
+            "version": VERSION,
+            "fingerprint": asdict(trained.fingerprint),
+            "settings": asdict(trained.settings),
+            "interval": trained.interval,
+            "shares": list(trained.shares),
+            "predictor": None if predictor is None else {"kind": predictor.kind, "every_step": predictor.every_step},
+            "repair": None if repair is None else {"rank": repair.rank, "alpha": repair.alpha},
+            "calibration": None if calibration is None else asdict(calibration),
+            "log": [[point.iteration, point.seconds, point.loss, point.held_out] for point in trained.log],
+            "notes": dict(trained.notes),
+            "tensors": {key: list(shape) for key, shape in sorted(shapes.items())},
+        }
+    )
 
 
 def from_text(text: str) -> PredictorMetadata:
@@ -65,7 +77,11 @@ def from_text(text: str) -> PredictorMetadata:
     content = strict_json.parsed(text)
     _check_version(content)
     record = Record(content, "the record", FIELDS)
-    predictor = None if record.value["predictor"] is None else Record(record.value["predictor"], "predictor", ("kind", "every_step"))
+    predictor = (
+        None
+        if record.value["predictor"] is None
+        else Record(record.value["predictor"], "predictor", ("kind", "every_step"))
+    )
     repair = None if record.value["repair"] is None else Record(record.value["repair"], "repair", ("rank", "alpha"))
     return PredictorMetadata(
         fields={
@@ -98,7 +114,9 @@ def read_settings(value: Any) -> CacheSettings:
     defaults = {field.name: field.default for field in fields(CacheSettings)}
     record = Record(value, "settings", (), defaults)
     read = {float: record.number, int: record.whole, str: lambda key: record.text(key, MAX_CHOICE)}
-    return CacheSettings(**BEFORE | {key: read[type(default)](key) for key, default in defaults.items() if key in record})
+    return CacheSettings(
+        **BEFORE | {key: read[type(default)](key) for key, default in defaults.items() if key in record}
+    )
 
 
 def _calibration(value: Any) -> ImportanceCurve | None:

@@ -28,9 +28,9 @@ class PredictedPlanner:
     def __init__(self, predictor: CachePredictor, every_step: bool = False) -> None:
         self.predictor, self.every_step = predictor, every_step
         self.full_tau = 1.0
-        self.scores: dict[tuple[int, int], Tensor] = {}      # per (images, N): (images, N, L - K)
-        self.last_tau: dict[tuple[int, int], Tensor] = {}    # the same, when each was last computed
-        self.looked: dict[tuple[int, int], float] = {}       # tau of the last look: conditionings that come apart share it
+        self.scores: dict[tuple[int, int], Tensor] = {}  # per (images, N): (images, N, L - K)
+        self.last_tau: dict[tuple[int, int], Tensor] = {}  # the same, when each was last computed
+        self.looked: dict[tuple[int, int], float] = {}  # tau of the last look: conditionings that come apart share it
 
     def computed_all(self, tau: float) -> None:
         self.full_tau = tau
@@ -49,11 +49,11 @@ class PredictedPlanner:
         self.last_tau.setdefault(key, torch.full_like(self.scores[key], self.full_tau).detach())
 
     def ranking(
-        self, block: int, images: int, n_tokens: int, count: int, tau: float, histories: Sequence[TokenHistory],
+        self, block: int, images: int, n_tokens: int, count: int, tau: float, histories: Sequence[TokenHistory]
     ) -> Tensor:
         key = (images, n_tokens)
         last_tau = self.last_tau[key][:, :, block]
         urgency = self.scores[key][:, :, block] * (last_tau - tau).abs()
         ranking = urgency.argsort(dim=1, descending=True)
-        last_tau.scatter_(1, ranking[:, :count], tau)        # a view: the planner's own record
+        last_tau.scatter_(1, ranking[:, :count], tau)  # a view: the planner's own record
         return ranking

@@ -1,4 +1,6 @@
-"""A copy of a module that shares its frozen weights: what is trained is put into the copy, and no weight is in memory twice."""
+"""A copy of a module that shares its frozen weights: what is trained is put into the copy, and no weight is in memory
+twice.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +13,26 @@ from torch import Tensor, nn
 
 # What ComfyUI's dynamic loading keeps on modules: handles of memory that it frees, which would then be freed twice.
 HOST_STATE = (
-    "_v", "_v_signature", "_v_weight", "_v_bias", "_prefetch", "_pins", "_pin_state", "weight_lowvram_function", "bias_lowvram_function",
-    "dynamic_vbars", "dynamic_pins", "dynamic_patchers",
+    "_v",
+    "_v_signature",
+    "_v_weight",
+    "_v_bias",
+    "_prefetch",
+    "_pins",
+    "_pin_state",
+    "weight_lowvram_function",
+    "bias_lowvram_function",
+    "dynamic_vbars",
+    "dynamic_pins",
+    "dynamic_patchers",
 )
 _LEFT_OUT = object()
 
 
 def ordinary(tensor: Tensor) -> Tensor:
-    """The same memory as a tensor without gradient that a backward pass may keep, which those made in inference mode are not."""
+    """The same memory as a tensor without gradient that a backward pass may keep, which those made in inference mode
+    are not.
+    """
     tensor = tensor.detach()
     if type(tensor) in (Tensor, nn.Parameter):
         if tensor.is_meta:
@@ -27,7 +41,7 @@ def ordinary(tensor: Tensor) -> Tensor:
         return seen.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.shape, tensor.stride())
     if not hasattr(tensor, "__tensor_flatten__"):
         raise TypeError(f"weights of the kind {type(tensor).__name__} cannot be shared")
-    names, context = tensor.__tensor_flatten__()    # a quantised layout: some tensors in one
+    names, context = tensor.__tensor_flatten__()  # a quantised layout: some tensors in one
     parts = {name: ordinary(getattr(tensor, name)) for name in names}
     return type(tensor).__tensor_unflatten__(parts, context, tensor.shape, tensor.stride())
 
@@ -42,9 +56,11 @@ def ordinary_tensors(value: Any) -> Any:
 
 
 def sharing_copy(what: Any, modules: Iterable[nn.Module], kept: Iterable[Any] = ()) -> Any:
-    """A deep copy of `what` in which all `modules` and what they consist of are new, but their weights and buffers are the same memory.
+    """A deep copy of `what` in which all `modules` and what they consist of are new, but their weights and buffers are
+    the same memory.
 
-    The copy's weights are frozen, and ordinary tensors (see `ordinary`). kept: objects that are not copied, but referred to.
+    The copy's weights are frozen, and ordinary tensors (see `ordinary`). kept: objects that are not copied, but
+    referred to.
     """
     memo: dict[int, Any] = {id(each): each for each in kept}
     for part in {part for module in modules for part in module.modules()}:
@@ -52,7 +68,11 @@ def sharing_copy(what: Any, modules: Iterable[nn.Module], kept: Iterable[Any] = 
         for weight in part._parameters.values():
             if weight is not None and id(weight) not in memo:
                 memo[id(weight)] = nn.Parameter(ordinary(weight), requires_grad=False)
-        memo |= {id(buffer): ordinary(buffer) for buffer in part._buffers.values() if buffer is not None and id(buffer) not in memo}
+        memo |= {
+            id(buffer): ordinary(buffer)
+            for buffer in part._buffers.values()
+            if buffer is not None and id(buffer) not in memo
+        }
     copied = copy.deepcopy(what, memo)
     for part in [new for new in memo.values() if isinstance(new, nn.Module)]:
         for name in HOST_STATE:

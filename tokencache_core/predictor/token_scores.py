@@ -1,8 +1,8 @@
 """The Cache Predictor (TokenCache, arXiv 2409.18523, section 3): scores for every token in every cacheable block.
 
-It looks at what the model's first block is given, once for all blocks. "block" is the paper's: a copy of the first block,
-conditioned as the model is, and a linear head. "light" is a small network on each token alone, for models whose block is
-large. Both begin with equal scores.
+It looks at what the model's first block is given, once for all blocks. "block" is the paper's: a copy of the first
+block, conditioned as the model is, and a linear head. "light" is a small network on each token alone, for models whose
+block is large. Both begin with equal scores.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class BlockPredictor(CachePredictor):
     def __init__(self, first_block: nn.Module, width: int, n_scores: int) -> None:
         super().__init__(width, n_scores)
         self.block = own_copy(first_block)
-        self.block.__dict__.pop("forward", None)   # the engine's, where the model is copied in mid-run
+        self.block.__dict__.pop("forward", None)  # the engine's, where the model is copied in mid-run
 
     def features(self, call: BlockCall, tau: float, rate: Tensor) -> Tensor:
         tokens = call.of_image(call.output_tokens(call.run_in(self.block, self.head.weight.dtype)))

@@ -19,15 +19,15 @@ from .lora import LoraRepair
 from .token_scores import KINDS, predictor_from_tensors
 from .trained_parts import TrainedParts
 
-LATENT = re.compile(r"\(([1-9]\d{0,5}(?:, [1-9]\d{0,5}){2,4})\)")    # the note of a latent's shape, (B, C, ...)
+LATENT = re.compile(r"\(([1-9]\d{0,5}(?:, [1-9]\d{0,5}){2,4})\)")  # the note of a latent's shape, (B, C, ...)
 
 
 @dataclass(frozen=True, eq=False)
 class PredictorWeights:
     """A Cache Predictor without its module, which can only be built beside the model.
 
-    kind: one of `predictor.token_scores.KINDS`. tensors: its state dict. every_step: it predicts on every P-step, and not once
-    per window.
+    kind: one of `predictor.token_scores.KINDS`. tensors: its state dict. every_step: it predicts on every P-step, and
+    not once per window.
     """
 
     kind: str
@@ -70,8 +70,8 @@ class ImportanceCurve:
 class TrainingPoint:
     """One line of the training log.
 
-    seconds: since the training began. loss: how far this iteration's runs have strayed. held_out: how far a run that is never
-    trained on ends from the plain model's, where it was measured.
+    seconds: since the training began. loss: how far this iteration's runs have strayed. held_out: how far a run that is
+    never trained on ends from the plain model's, where it was measured.
     """
 
     iteration: int
@@ -96,9 +96,9 @@ class TrainingPoint:
 class TrainedCache:
     """A predictor, a repair, learned forecasts and a calibration (each may be missing), and what they were trained for.
 
-    settings, interval: how it was trained, and so how it is best used. forecasts: as in `TrainedParts`. shares: of a block's tokens computed on a
-    P-step, one for each cacheable block; empty: `settings.shares` decides. notes: whatever else is worth keeping
-    (seed, steps, prompts, versions), as text.
+    settings, interval: how it was trained, and so how it is best used. forecasts: as in `TrainedParts`. shares: of a
+    block's tokens computed on a P-step, one for each cacheable block; empty: `settings.shares` decides. notes: whatever
+    else is worth keeping (seed, steps, prompts, versions), as text.
     """
 
     settings: CacheSettings
@@ -133,18 +133,25 @@ class TrainedCache:
     def percentiles(self, count: int) -> PercentileSchedule:
         """`count` I-steps where the calibration says that they matter."""
         if self.calibration is None:
-            raise ValueError("the predictor is not calibrated: run `python -m tokencache_core calibrate` on it, or take another policy")
+            raise ValueError(
+                "the predictor is not calibrated: run `python -m tokencache_core calibrate` on it, or take another "
+                "policy"
+            )
         return PercentileSchedule(self.calibration.taus, self.calibration.importance, count)
 
     @property
     def trained_on(self) -> tuple[int, ...]:
-        """The size of the latents that it was trained on, without batch and channels; empty where the file does not say."""
+        """The size of the latents that it was trained on, without batch and channels; empty where the file does not
+        say.
+        """
         shape = LATENT.fullmatch(self.notes.get("latent", ""))
         return tuple(int(length) for length in shape[1].split(", ")[2:]) if shape else ()
 
     @property
     def p_step(self) -> float:
-        """A P-step's time as a share of a whole step's, from the speed-up that was measured on the held-out run; 0 where it was not."""
+        """A P-step's time as a share of a whole step's, from the speed-up that was measured on the held-out run; 0
+        where it was not.
+        """
         try:
             steps, speedup = int(self.notes["steps"]), float(self.notes["held_out_speedup"])
         except (KeyError, ValueError):
@@ -155,11 +162,18 @@ class TrainedCache:
         return min(1.0, max(0.0, (steps / speedup - i_steps) / (steps - i_steps))) if i_steps < steps else 0.0
 
     def apply_to(self, settings: CacheSettings) -> CacheSettings:
-        """The user's settings with those that what was learned depends on: K and reach, and r, order, shares and context where blocks were told apart."""
+        """The user's settings with those that what was learned depends on: K and reach, and r, order, shares and
+        context where blocks were told apart.
+        """
         ours = self.settings
         if self.forecasts or self.shares:
             return replace(
-                settings, last_blocks=ours.last_blocks, cache_ratio=ours.cache_ratio, order=ours.order, reach=ours.reach, shares=ours.shares,
+                settings,
+                last_blocks=ours.last_blocks,
+                cache_ratio=ours.cache_ratio,
+                order=ours.order,
+                reach=ours.reach,
+                shares=ours.shares,
                 context=ours.context,
             )
         return settings if self.repair is None else replace(settings, last_blocks=ours.last_blocks, reach=ours.reach)
@@ -168,5 +182,7 @@ class TrainedCache:
 def kept(learned: TrainedParts) -> dict[str, Any]:
     """What a training gave, as TrainedCache's arguments."""
     predictor = learned.predictor
-    weights = None if predictor is None else PredictorWeights(predictor.kind, predictor.state_dict(), learned.every_step)
+    weights = (
+        None if predictor is None else PredictorWeights(predictor.kind, predictor.state_dict(), learned.every_step)
+    )
     return {"predictor": weights, "repair": learned.repair, "forecasts": learned.forecasts, "shares": learned.shares}

@@ -1,4 +1,6 @@
-"""Trained parts: what a training gave, and a run uses besides the model (`engine/learned_parts.py` says what the engine asks of them)."""
+"""Trained parts: what a training gave, and a run uses besides the model (`engine/learned_parts.py` says what the engine
+asks of them).
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from .token_scores import CachePredictor
 
 @dataclass(frozen=True, eq=False)
 class TrainedParts:
-    """repair: what the last K blocks add on P-steps. forecasts: by the first and last block of the span that each corrects.
+    """repair: what the last K blocks add on P-steps. forecasts: by the first and last block of the span that each
+    corrects.
 
     predictor: chooses the tokens that P-steps compute; on every P-step, or once per window. shares: of its tokens that
     each cacheable block computes; empty: the settings decide.
@@ -37,7 +40,8 @@ class TrainedParts:
         for first, last in self.forecasts:
             if not 0 <= first <= last < len(blocks):
                 raise ValueError(
-                    f"a learned forecast is of the blocks {first} to {last}, but the model has {len(blocks)}; train a predictor for it"
+                    f"a learned forecast is of the blocks {first} to {last}, but the model has {len(blocks)}; train a "
+                    "predictor for it"
                 )
 
     def check_last(self, n_blocks: int, last_blocks: int) -> None:
@@ -60,17 +64,25 @@ class TrainedParts:
     def text(self) -> str:
         """What there is of it, in words; empty: nothing."""
         parts = {
-            "a learned forecast": self.forecasts, "a LoRA repair of the last blocks": self.repair is not None,
+            "a learned forecast": self.forecasts,
+            "a LoRA repair of the last blocks": self.repair is not None,
             "scores of a Cache Predictor": self.predictor is not None,
         }
         return ", ".join(part for part, there in parts.items() if there)
 
     def on(self, device: torch.device) -> TrainedParts:
         """The same on `device`: a copy where it is elsewhere."""
+
         def placed(module: nn.Module) -> nn.Module:
-            return module if all(weight.device == device for weight in module.parameters()) else copy.deepcopy(module).to(device)
+            return (
+                module
+                if all(weight.device == device for weight in module.parameters())
+                else copy.deepcopy(module).to(device)
+            )
+
         return replace(
-            self, forecasts={run: placed(module) for run, module in self.forecasts.items()},
+            self,
+            forecasts={run: placed(module) for run, module in self.forecasts.items()},
             predictor=None if self.predictor is None else placed(self.predictor),
         )
 

@@ -1,4 +1,6 @@
-"""A run's redundancy as one picture for a node: similarity and change by step and block, and the blocks' shares of tokens and of the clock."""
+"""A run's redundancy as one picture for a node: similarity and change by step and block, and the blocks' shares of
+tokens and of the clock.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,15 @@ from ..reporting.heatmap import colours
 from .block_clock import BlockClock
 from .measure import Redundancy
 
-WIDTH, PANEL, LEFT, RIGHT, TOP, BELOW = 900, 200, 70, 130, 34, 40    # pixels; of a panel: its height, and the space around it
-TOKENS, SECONDS, INK = "#0072b2", "#d55e00", "#202020"              # blue and vermilion, told apart by every kind of sight
+WIDTH, PANEL, LEFT, RIGHT, TOP, BELOW = (
+    900,
+    200,
+    70,
+    130,
+    34,
+    40,
+)  # pixels; of a panel: its height, and the space around it
+TOKENS, SECONDS, INK = "#0072b2", "#d55e00", "#202020"  # blue and vermilion, told apart by every kind of sight
 
 
 def redundancy_picture(found: Redundancy) -> Tensor:
@@ -42,7 +51,7 @@ def _grid(picture: Image.Image, draw: ImageDraw.ImageDraw, place: int, values: T
     draw.text((right + 38, top - 2), form.format(high), INK, font_size=12)
     draw.text((right + 38, bottom - 14), form.format(low), INK, font_size=12)
     steps, blocks = values.shape
-    draw.text((left, bottom + 4), "2", INK, font_size=12)     # the first step has none before it
+    draw.text((left, bottom + 4), "2", INK, font_size=12)  # the first step has none before it
     draw.text((right, bottom + 4), str(steps + 1), INK, font_size=12, anchor="ra")
     draw.text(((left + right) // 2, bottom + 4), "step", INK, font_size=12, anchor="ma")
     _depth(draw, top, bottom, blocks)

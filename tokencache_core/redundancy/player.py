@@ -1,4 +1,6 @@
-"""A run's redundancy for the player on the page: how much each token's update changed, step by step and block by block."""
+"""A run's redundancy for the player on the page: how much each token's update changed, step by step and block by
+block.
+"""
 
 from __future__ import annotations
 
@@ -11,29 +13,50 @@ from ..reporting.heatmap import frames_behind
 from ..reporting.player_data import MAP_BYTES, PlayerStep, encoded
 from .measure import Redundancy
 
-MOST = 0.98     # the share of all values that stay below the brightest
+MOST = 0.98  # the share of all values that stay below the brightest
 
 
 def redundancy_data(found: Redundancy, n_pictures: int, verdict: str = "") -> dict[str, Any]:
-    """verdict: said below. n_pictures: decoded from the run's end; 0: none, and each frame of tokens stands for itself."""
+    """verdict: said below. n_pictures: decoded from the run's end; 0: none, and each frame of tokens stands for
+    itself.
+    """
     full = scale(found.maps)
     grid, images, blocks = found.grid, found.maps.shape[2], found.change.shape[1]
     notes = [verdict] * bool(verdict)
     steps, groups = found.maps.shape[:2]
     if groups < blocks:
-        notes.append(f"Neighbouring blocks are shown together, in {groups} groups: all {blocks} would be too much to send to a page.")
+        notes.append(
+            f"Neighbouring blocks are shown together, in {groups} groups: all {blocks} would be too much to send to a "
+            "page."
+        )
     legend, measure = ("0 %", f"{100 * full:g} % or more"), ("mean change", full)
     if grid is None:
-        return encoded(_steps(found, []), None, images=images, blocks=blocks, frames=[0] * max(1, n_pictures), notes=[*notes, found.unplaced])
+        return encoded(
+            _steps(found, []),
+            None,
+            images=images,
+            blocks=blocks,
+            frames=[0] * max(1, n_pictures),
+            notes=[*notes, found.unplaced],
+        )
     frames = frames_behind(images, n_pictures, grid) if n_pictures else list(range(grid.frames))
-    maps = grid.places(found.maps / full).clamp(max=1).flatten(3)     # (steps, groups, images, places)
+    maps = grid.places(found.maps / full).clamp(max=1).flatten(3)  # (steps, groups, images, places)
     stride = max(1, -(-maps.numel() // MAP_BYTES))
     shown = list(range(0, steps, stride))
     if stride > 1:
-        notes.append(f"Only one step in {stride} has a map of its tokens, because all would be too much to send to a page.")
+        notes.append(
+            f"Only one step in {stride} has a map of its tokens, because all would be too much to send to a page."
+        )
     return encoded(
-        _steps(found, shown), grid, images=images, blocks=blocks, frames=frames, maps=maps[shown].flatten(0, 1).float(), notes=notes,
-        legend=legend, measure=measure,
+        _steps(found, shown),
+        grid,
+        images=images,
+        blocks=blocks,
+        frames=frames,
+        maps=maps[shown].flatten(0, 1).float(),
+        notes=notes,
+        legend=legend,
+        measure=measure,
     )
 
 
@@ -51,8 +74,15 @@ def _steps(found: Redundancy, shown: list[int]) -> list[PlayerStep]:
     first = {step: number * len(found.groups) for number, step in enumerate(shown)}
     return [
         PlayerStep(
-            clock.step, "I", clock.seconds, clock.sigma, 1.0,
-            tuple((*blocks, first[place] + number if place in first else None) for number, blocks in enumerate(found.groups)),
+            clock.step,
+            "I",
+            clock.seconds,
+            clock.sigma,
+            1.0,
+            tuple(
+                (*blocks, first[place] + number if place in first else None)
+                for number, blocks in enumerate(found.groups)
+            ),
         )
         for place, clock in enumerate(found.clocks[number] for number in found.compared)
     ]

@@ -1,7 +1,8 @@
-"""What forecasts would have made of a whole run's updates: a schedule replayed on them, with no further run of the model.
+"""What forecasts would have made of a whole run's updates: a schedule replayed on them, with no further run of the
+model.
 
-The blocks' inputs are those of the whole run, so that errors do not add up from block to block and from step to step. How far a picture
-goes astray is for a run with the cache to tell.
+The blocks' inputs are those of the whole run, so that errors do not add up from block to block and from step to step.
+How far a picture goes astray is for a run with the cache to tell.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ INTERVALS = (2, 3, 4, 5, 6, 8, 10)
 
 @dataclass(frozen=True)
 class Replayed:
-    """A schedule on a run. errors: by order of the forecast, how far off it is, as a share of the update's length: mean over P-steps, blocks and tokens."""
+    """A schedule on a run. errors: by order of the forecast, how far off it is, as a share of the update's length: mean
+    over P-steps, blocks and tokens.
+    """
 
     interval: int
     i_steps: int
@@ -39,18 +42,24 @@ class Replayed:
 
 
 def replays(taus: Sequence[float], updates: Tensor) -> tuple[Replayed, ...]:
-    """Of the I-Step Scheduler's uniform policy, by rising intervals. updates: (steps, blocks, tokens, D), of steps at `taus`."""
+    """Of the I-Step Scheduler's uniform policy, by rising intervals. updates: (steps, blocks, tokens, D), of steps at
+    `taus`.
+    """
     found: dict[int, Replayed] = {}
     for interval in INTERVALS:
         i_steps = UniformSchedule(interval).i_steps(taus)
         if len(i_steps) < len(taus) and len(i_steps) not in found:
-            errors = tuple(float(forecast_errors(taus, updates, i_steps, order).mean()) for order in range(MAX_ORDER + 1))
+            errors = tuple(
+                float(forecast_errors(taus, updates, i_steps, order).mean()) for order in range(MAX_ORDER + 1)
+            )
             found[len(i_steps)] = Replayed(interval, len(i_steps), len(taus), errors)
     return tuple(found.values())
 
 
 def forecast_errors(taus: Sequence[float], updates: Tensor, i_steps: frozenset[int], order: int) -> Tensor:
-    """(P-steps, blocks): mean over tokens of |forecast - update| / |update|, the forecast through the last order + 1 I-steps, `reach` 1."""
+    """(P-steps, blocks): mean over tokens of |forecast - update| / |update|, the forecast through the last order + 1
+    I-steps, `reach` 1.
+    """
     errors = []
     for step, update in enumerate(updates):
         if step in i_steps:

@@ -9,11 +9,21 @@ from torch import Tensor
 from ..blocks.token_grid import TokenGrid
 
 # anchors of the viridis colour map (van der Walt and Smith), legible with any colour vision
-_VIRIDIS = torch.tensor([
-    [0.267, 0.005, 0.329], [0.283, 0.141, 0.458], [0.254, 0.265, 0.530], [0.207, 0.372, 0.553], [0.164, 0.471, 0.558],
-    [0.128, 0.567, 0.551], [0.135, 0.659, 0.518], [0.267, 0.749, 0.441], [0.478, 0.821, 0.318], [0.741, 0.873, 0.150],
-    [0.993, 0.906, 0.144],
-])
+_VIRIDIS = torch.tensor(
+    [
+        [0.267, 0.005, 0.329],
+        [0.283, 0.141, 0.458],
+        [0.254, 0.265, 0.530],
+        [0.207, 0.372, 0.553],
+        [0.164, 0.471, 0.558],
+        [0.128, 0.567, 0.551],
+        [0.135, 0.659, 0.518],
+        [0.267, 0.749, 0.441],
+        [0.478, 0.821, 0.318],
+        [0.741, 0.873, 0.150],
+        [0.993, 0.906, 0.144],
+    ]
+)
 _SHORTEST_SIDE = 256  # pixels
 
 
@@ -27,12 +37,12 @@ def colours(values: Tensor) -> Tensor:
 def tokens_over_pictures(token_counts: Tensor, pictures: Tensor, grid: TokenGrid, opacity: float = 0.6) -> Tensor:
     """Compute counts (images, N) laid over pictures (P, H, W, 3) in [0, 1]; bright tokens were computed most.
 
-    P: images, or the frames of one video after the other's. Colours run from never computed to the most any token was. Returns
-    (P, H', W', 3), enlarged where small.
+    P: images, or the frames of one video after the other's. Colours run from never computed to the most any token was.
+    Returns (P, H', W', 3), enlarged where small.
     """
     height, width = pictures.shape[1:3]
     counts = grid.places(token_counts.cpu())
-    shown = counts[:, frames_behind(len(counts), len(pictures), grid)].flatten(0, 1)     # (P, rows, columns)
+    shown = counts[:, frames_behind(len(counts), len(pictures), grid)].flatten(0, 1)  # (P, rows, columns)
     scale = enlargement(height, width)
     heat = enlarged(colours(shown / max(1.0, float(counts.max()))), height * scale, width * scale)
     return heat.lerp_(enlarged(pictures[..., :3].cpu(), height * scale, width * scale), 1 - opacity)
@@ -40,10 +50,15 @@ def tokens_over_pictures(token_counts: Tensor, pictures: Tensor, grid: TokenGrid
 
 def frames_behind(images: int, n_pictures: int, grid: TokenGrid) -> list[int]:
     """The frame of tokens behind each picture decoded from one of `images` latents."""
-    if n_pictures % images or grid.latent_frames == 1 and n_pictures != images:
-        made = f"{images} pictures" if grid.latent_frames == 1 else f"{images} videos of {grid.latent_frames} latent frames"
+    if n_pictures % images or (grid.latent_frames == 1 and n_pictures != images):
+        made = (
+            f"{images} pictures"
+            if grid.latent_frames == 1
+            else f"{images} videos of {grid.latent_frames} latent frames"
+        )
         raise ValueError(
-            f"the last run made {made}, but {n_pictures} {'pictures' if grid.latent_frames == 1 else 'frames'} are connected: "
+            f"the last run made {made}, but {n_pictures} {'pictures' if grid.latent_frames == 1 else 'frames'} are "
+            "connected: "
             "connect the pictures decoded from that run"
         )
     return grid.frames_over(n_pictures // images)
@@ -70,7 +85,9 @@ def reduced(pictures: Tensor, longest: int = 1024) -> Tensor:
 
 
 def steps_by_blocks(block_counts: Tensor, cell: int = 12) -> Tensor:
-    """Tokens computed (steps, blocks) as one picture (1, blocks * cell, steps * cell, 3): steps run right, depth down."""
+    """Tokens computed (steps, blocks) as one picture (1, blocks * cell, steps * cell, 3): steps run right, depth
+    down.
+    """
     share = block_counts.float().cpu() / max(1.0, float(block_counts.max()))
     cells = colours(share.T).repeat_interleave(cell, dim=0).repeat_interleave(cell, dim=1)
     cells[::cell], cells[:, ::cell] = 0.0, 0.0  # grid lines

@@ -10,8 +10,9 @@ from .advice import advice, text_with_advice
 
 
 def panel_data(report: Report) -> dict[str, Any]:
-    """speedup is an estimate from the run's own whole steps. milliseconds: one a step, as long as `kinds`. placed: why I-steps lie where they do, or
-    empty. warnings: what should be known."""
+    """speedup is an estimate from the run's own whole steps. milliseconds: one a step, as long as `kinds`. placed: why
+    I-steps lie where they do, or empty. warnings: what should be known.
+    """
     return {
         "speedup": round(report.speedup_estimate, 2),
         "compute": round(report.compute, 4),

@@ -16,7 +16,12 @@ from .run import Run
 
 @torch.no_grad()
 def sample_cached(
-    run: Run, settings: CacheSettings, schedule: Schedule, *, planner: Planner | None = None, learned: LearnedParts = NOTHING_LEARNED,
+    run: Run,
+    settings: CacheSettings,
+    schedule: Schedule,
+    *,
+    planner: Planner | None = None,
+    learned: LearnedParts = NOTHING_LEARNED,
 ) -> tuple[Tensor, Report]:
     """The run's samples (B, ...) with token caching, and what the cache did."""
     session = run.open_session(settings, schedule, planner=planner, learned=learned)
@@ -26,6 +31,7 @@ def sample_cached(
             with session.evaluation(float(sigma)), run.cached(session):
                 clean = denoise(x, sigma)
             return session.corrected(x, clean)
+
         return cached_denoise
 
     return run.sample(around), session.close()

@@ -33,15 +33,17 @@ def sample_dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
 
 
 def sample_res_multistep(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
-    """RES, the second-order exponential multistep solver of Zhang et al. (arXiv 2308.02157), without noise of its own; Euler's method first and last."""
-    last: tuple[Tensor, Tensor] | None = None   # sigma and predicted clean x of the step before
+    """RES, the second-order exponential multistep solver of Zhang et al. (arXiv 2308.02157), without noise of its own;
+    Euler's method first and last.
+    """
+    last: tuple[Tensor, Tensor] | None = None  # sigma and predicted clean x of the step before
     for sigma, sigma_next in zip(sigmas[:-1], sigmas[1:]):
         clean = denoise(x, sigma)
         if last is None or sigma_next == 0:
             x = x + (x - clean) / sigma * (sigma_next - sigma)
         else:
-            h = (sigma / sigma_next).log()              # step in log-SNR
-            back = (last[0] / sigma).log() / h          # the step before, in steps
+            h = (sigma / sigma_next).log()  # step in log-SNR
+            back = (last[0] / sigma).log() / h  # the step before, in steps
             phi1 = -(-h).expm1() / h
             phi2 = (1 - phi1) / h
             x = (-h).exp() * x + h * ((phi1 + phi2 / back) * clean - phi2 / back * last[1])
@@ -49,13 +51,17 @@ def sample_res_multistep(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
     return x
 
 
-EULER = "ddim"      # of the solvers, the one that is Euler's method
+EULER = "ddim"  # of the solvers, the one that is Euler's method
 SOLVERS: dict[str, Callable[[Denoise, Tensor, Tensor], Tensor]] = {
-    EULER: sample_ddim, "dpmpp_2m": sample_dpmpp_2m, "res_multistep": sample_res_multistep,
+    EULER: sample_ddim,
+    "dpmpp_2m": sample_dpmpp_2m,
+    "res_multistep": sample_res_multistep,
 }
 
 
 def starting_noise(shape: tuple[int, ...], seed: int, sigma_max: Tensor) -> Tensor:
-    """Noise (B, C, H, W) at the schedule's start, drawn sample by sample so that a sample does not depend on its batch."""
+    """Noise (B, C, H, W) at the schedule's start, drawn sample by sample so that a sample does not depend on its
+    batch.
+    """
     draws = [torch.randn(shape[1:], generator=torch.Generator().manual_seed(seed + i)) for i in range(shape[0])]
     return torch.stack(draws) * (1 + sigma_max**2).sqrt()

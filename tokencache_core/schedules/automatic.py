@@ -27,7 +27,8 @@ class CalibratedSchedule:
 
 @dataclass(frozen=True)
 class AutomaticSchedule:
-    """`count` I-steps, or as many as make a run `speedup` times as fast, or, where both are 0, the usual number of them (schedules/usual_count.py).
+    """`count` I-steps, or as many as make a run `speedup` times as fast, or, where both are 0, the usual number of them
+    (schedules/usual_count.py).
 
     p_step: as in `SpeedupSchedule`. calibration: of the model that is run; who opens the run looks for it.
     """
@@ -41,7 +42,7 @@ class AutomaticSchedule:
         if self.count < 0:
             raise ValueError(f"the number of I-steps is 1 or more, or 0 for the usual number, not {self.count}")
         if self.speedup:
-            SpeedupSchedule(self.speedup)   # refuses one that is no speed-up
+            SpeedupSchedule(self.speedup)  # refuses one that is no speed-up
 
     def calibrated(self, calibration: PlaceCalibration | None) -> AutomaticSchedule:
         return replace(self, calibration=calibration)
@@ -49,7 +50,11 @@ class AutomaticSchedule:
     def placed(self, taus: Sequence[float]) -> Schedule:
         """What it comes to in a run at the noise times `taus`."""
         by_count = CountSchedule if self.calibration is None else partial(CalibratedSchedule, self.calibration)
-        return SpeedupSchedule(self.speedup, by_count, self.p_step) if self.speedup else by_count(self.count or usual_count(taus))
+        return (
+            SpeedupSchedule(self.speedup, by_count, self.p_step)
+            if self.speedup
+            else by_count(self.count or usual_count(taus))
+        )
 
     def i_steps(self, taus: Sequence[float]) -> frozenset[int]:
         return self.placed(taus).i_steps(taus)

@@ -18,8 +18,10 @@ from .placed import PlacedSchedule, carried, same_run
 
 SUFFIX = ".json"
 _FIELDS = ("format", "version", "fingerprint", "sampler", "cfg", "taus", "places", "decided", "notes")
-FARTHEST = 0.15         # mean distance of two runs' noise times, at the same share of the run, for one's places to serve the other
-GUIDANCE = 1.75         # so many times as much, or as little, guidance is another kind of run
+FARTHEST = (
+    0.15  # mean distance of two runs' noise times, at the same share of the run, for one's places to serve the other
+)
+GUIDANCE = 1.75  # so many times as much, or as little, guidance is another kind of run
 
 
 class CalibrationError(ValueError):
@@ -31,11 +33,11 @@ FORMAT = JsonFormat("calibration", 1, "Calibrate I-Steps or `calibrate`", Calibr
 
 @dataclass(frozen=True)
 class PlaceCalibration:
-    """taus: the noise times of the steps of the run that it was measured on, falling. places: I-steps of that run by how many they are, each list
-    rising from 0; at least one list.
+    """taus: the noise times of the steps of the run that it was measured on, falling. places: I-steps of that run by
+    how many they are, each list rising from 0; at least one list.
 
-    sampler: of the run, "euler" for Euler's method and what is built upon it. cfg: its guidance. decided: PSNR in dB to the whole run of places that
-    were tried on real runs. notes: under which conditions, and what it took, as text.
+    sampler: of the run, "euler" for Euler's method and what is built upon it. cfg: its guidance. decided: PSNR in dB to
+    the whole run of places that were tried on real runs. notes: under which conditions, and what it took, as text.
     """
 
     fingerprint: Fingerprint
@@ -52,12 +54,14 @@ class PlaceCalibration:
         if not self.places:
             raise ValueError("the calibration has no places")
         for count, places in self.places.items():
-            PlacedSchedule(places, self.taus)   # refuses what are no I-steps of the run
+            PlacedSchedule(places, self.taus)  # refuses what are no I-steps of the run
             if len(places) != count:
                 raise ValueError(f"the calibration lists {len(places)} places for {count} I-steps")
 
     def i_steps(self, count: int, taus: Sequence[float]) -> tuple[int, ...]:
-        """`count` I-steps of a run at the noise times `taus`: as found, or carried over from as large a share of the run that was measured."""
+        """`count` I-steps of a run at the noise times `taus`: as found, or carried over from as large a share of the
+        run that was measured.
+        """
         count = max(1, min(count, len(taus)))
         if count == len(taus):
             return tuple(range(count))
@@ -87,7 +91,11 @@ class PlaceCalibration:
 
 
 def best_of(
-    calibrations: Mapping[str, PlaceCalibration], fingerprint: Fingerprint, sampler: str, cfg: float, taus: Sequence[float],
+    calibrations: Mapping[str, PlaceCalibration],
+    fingerprint: Fingerprint,
+    sampler: str,
+    cfg: float,
+    taus: Sequence[float],
 ) -> str | None:
     """The name of the calibration that serves such a run and is nearest to it; None where there is none."""
     serving = [name for name, each in calibrations.items() if each.serves(fingerprint, sampler, cfg, taus)]
@@ -96,9 +104,15 @@ def best_of(
 
 def to_json(calibration: PlaceCalibration) -> str:
     content = {
-        "format": FORMAT.name, "version": FORMAT.version,
-        "fingerprint": {"architecture": calibration.fingerprint.architecture, "weights": calibration.fingerprint.weights},
-        "sampler": calibration.sampler, "cfg": calibration.cfg, "taus": [round(tau, 6) for tau in calibration.taus],
+        "format": FORMAT.name,
+        "version": FORMAT.version,
+        "fingerprint": {
+            "architecture": calibration.fingerprint.architecture,
+            "weights": calibration.fingerprint.weights,
+        },
+        "sampler": calibration.sampler,
+        "cfg": calibration.cfg,
+        "taus": [round(tau, 6) for tau in calibration.taus],
         "places": {str(count): list(places) for count, places in sorted(calibration.places.items())},
         "decided": [{"places": list(places), "psnr_db": round(db, 3)} for places, db in calibration.decided.items()],
         "notes": dict(calibration.notes),
@@ -151,9 +165,15 @@ def _read(content: Any) -> PlaceCalibration:
     if not 0 <= cfg < math.inf:
         raise ValueError(f"the calibration's cfg must be 0 or more, not {cfg:g}")
     return PlaceCalibration(
-        fingerprint=read_fingerprint(record.value["fingerprint"]), sampler=record.text("sampler", 100), cfg=cfg, taus=record.numbers("taus"), places=places,
+        fingerprint=read_fingerprint(record.value["fingerprint"]),
+        sampler=record.text("sampler", 100),
+        cfg=cfg,
+        taus=record.numbers("taus"),
+        places=places,
         decided={_steps(trial.value["places"]): trial.number("psnr_db") for trial in decided},
-        notes={strict_json.text(key, "a note's name", 100): strict_json.text(note, "a note") for key, note in notes.items()},
+        notes={
+            strict_json.text(key, "a note's name", 100): strict_json.text(note, "a note") for key, note in notes.items()
+        },
     )
 
 

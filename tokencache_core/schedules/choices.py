@@ -20,13 +20,22 @@ POLICIES = ("automatic", "uniform", "count", "two-phase", "explicit", "percentil
 
 
 def schedule_from_choices(
-    policy: str, interval: int, second_interval: int, split: float, warmup: int, steps: str, count: int, speedup: float, error_bound: float,
-    percentiles: Callable[[int], Schedule] | None = None, p_step: float = 0.0,
+    policy: str,
+    interval: int,
+    second_interval: int,
+    split: float,
+    warmup: int,
+    steps: str,
+    count: int,
+    speedup: float,
+    error_bound: float,
+    percentiles: Callable[[int], Schedule] | None = None,
+    p_step: float = 0.0,
 ) -> Schedule:
     """The schedule named by `policy`, out of POLICIES.
 
-    steps: "0, 3, 6", for the explicit one. count: 0, the usual number, is for the automatic one alone. speedup: in place of count where it is
-    not 0. percentiles, p_step: of a predictor.
+    steps: "0, 3, 6", for the explicit one. count: 0, the usual number, is for the automatic one alone. speedup: in
+    place of count where it is not 0. percentiles, p_step: of a predictor.
     """
     if policy == "automatic":
         return AutomaticSchedule(count, speedup, p_step=p_step)
@@ -43,9 +52,12 @@ def schedule_from_choices(
     if policy not in ("count", "percentile"):
         raise ValueError(f"policy must be {', '.join(POLICIES[:-1])} or {POLICIES[-1]}, not {policy!r}")
     if not count and not speedup:
-        raise ValueError(f"policy {policy} takes a number of I-steps, 1 or more: set count, or speed_up; 0, the usual number, is for the policy automatic")
+        raise ValueError(
+            f"policy {policy} takes a number of I-steps, 1 or more: set count, or speed_up; 0, the usual number, is "
+            "for the policy automatic"
+        )
     placed = percentiles if policy == "percentile" else partial(CountSchedule, warmup=warmup)
-    by_count = placed(count or 1)     # refuses a predictor that is not calibrated
+    by_count = placed(count or 1)  # refuses a predictor that is not calibrated
     return SpeedupSchedule(speedup, placed, p_step) if speedup else by_count
 
 

@@ -1,10 +1,11 @@
-"""I-steps where they are needed: on the step whose P-step would take the expected error of all since the last I-step over a bound.
+"""I-steps where they are needed: on the step whose P-step would take the expected error of all since the last I-step
+over a bound.
 
-An I-step gives the direction in which it moves x. A forecast of order m is the polynomial through the last m + 1 of them, and
-it is wrong at tau by the next divided difference times the product of tau's distances from its nodes (Newton's
-remainder; a forecast that reaches further than tau is taken to be no worse); the I-steps before tell that difference. Step
-size control of a multistep method works like this (Hairer, Norsett and Wanner, Solving Ordinary Differential Equations I,
-III.5); here the step is what goes uncomputed.
+An I-step gives the direction in which it moves x. A forecast of order m is the polynomial through the last m + 1 of
+them, and it is wrong at tau by the next divided difference times the product of tau's distances from its nodes
+(Newton's remainder; a forecast that reaches further than tau is taken to be no worse); the I-steps before tell that
+difference. Step size control of a multistep method works like this (Hairer, Norsett and Wanner, Solving Ordinary
+Differential Equations I, III.5); here the step is what goes uncomputed.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from math import prod
 
 from torch import Tensor
 
-SAME = 1e-9     # times that differ by less are one
-FARTHEST = 2.1     # a P-step is at most so many times as far from the last I-step as that is from the one before: twice, and a rounded time
+SAME = 1e-9  # times that differ by less are one
+# a P-step is at most so many times as far from the last I-step as that is from the one before: twice, and a rounded
+# time
+FARTHEST = 2.1
 
 
 class ErrorBound:
@@ -25,12 +28,14 @@ class ErrorBound:
 
     def __init__(self, bound: float, order: int, reused: float = 1.0) -> None:
         self.bound, self.nodes, self.reused = bound, order + 2, reused
-        self.i_steps: list[tuple[float, Tensor]] = []   # (tau, direction), the newest last
-        self.difference = 0.0                           # of the I-steps' directions, as a share of x
-        self.expected = 0.0                             # error since the last I-step, as a share of x
+        self.i_steps: list[tuple[float, Tensor]] = []  # (tau, direction), the newest last
+        self.difference = 0.0  # of the I-steps' directions, as a share of x
+        self.expected = 0.0  # error since the last I-step, as a share of x
 
     def allows(self, tau: float, move: float) -> bool:
-        """Whether the step at `tau`, which moves x by `move` (sigma' - sigma) times its direction, may be a P-step; if so, its error counts."""
+        """Whether the step at `tau`, which moves x by `move` (sigma' - sigma) times its direction, may be a P-step; if
+        so, its error counts.
+        """
         if len(self.i_steps) < 2:
             return False
         (before, _), (last, _) = self.i_steps[-2:]

@@ -1,7 +1,8 @@
 """Where I-steps should lie in a run of a model that nobody has calibrated: where known models would have them.
 
-The runs of models as different as we have resemble each other enough that places found on the record of one serve another (docs/experiments.md). What
-ships are the directions of a few samples of each, at many noise times; a run's own steps are read off between them, and the search is that of a calibration.
+The runs of models as different as we have resemble each other enough that places found on the record of one serve
+another (docs/experiments.md). What ships are the directions of a few samples of each, at many noise times; a run's own
+steps are read off between them, and the search is that of a calibration.
 """
 
 from __future__ import annotations
@@ -20,13 +21,17 @@ from .placed import carried
 from .run_record import RunRecord, noise_of
 from .run_simulator import RunSimulator
 
-FILE = Path(__file__).with_name("known_models.safetensors")     # times (n,) float64, rising; directions (samples, n, n) float32, each in n coordinates of its own
-MOST_STEPS = 60     # of a run in which places are searched for
-NEAREST = 4     # known times that a direction is read off from, by the polynomial through them
+FILE = Path(__file__).with_name(
+    "known_models.safetensors"
+)  # times (n,) float64, rising; directions (samples, n, n) float32, each in n coordinates of its own
+MOST_STEPS = 60  # of a run in which places are searched for
+NEAREST = 4  # known times that a direction is read off from, by the polynomial through them
 
 
 def known_places(count: int, taus: Sequence[float], warmup: int = 1) -> Places:
-    """`count` I-steps, or as many as there are steps, of a run at the noise times `taus` (falling): the first `warmup`, and the others where known models would have them."""
+    """`count` I-steps, or as many as there are steps, of a run at the noise times `taus` (falling): the first `warmup`,
+    and the others where known models would have them.
+    """
     count = min(count, len(taus))
     return _searched(count, tuple(taus), min(warmup, count))
 
@@ -39,7 +44,7 @@ def known_record(taus: Sequence[float]) -> RunRecord:
     return RunRecord(tuple(taus), moves, read_off @ read_off.transpose(0, 2, 1))
 
 
-@lru_cache(maxsize=4)   # its windows serve every number of I-steps
+@lru_cache(maxsize=4)  # its windows serve every number of I-steps
 def known_simulator(taus: tuple[float, ...]) -> RunSimulator:
     """Of runs at the noise times `taus`, with the usual settings."""
     settings = CacheSettings()
@@ -51,7 +56,7 @@ def _searched(count: int, taus: tuple[float, ...], warmup: int) -> Places:
     steps = len(taus)
     if count in (warmup, steps):
         return tuple(range(count))
-    if steps > MOST_STEPS:      # places that are found for fewer steps, at the same noise
+    if steps > MOST_STEPS:  # places that are found for fewer steps, at the same noise
         fewer = tuple(taus[step * (steps - 1) // (MOST_STEPS - 1)] for step in range(MOST_STEPS))
         return carried(_searched(max(warmup + 1, round(count * MOST_STEPS / steps)), fewer, warmup), fewer, count, taus)
     return best_places(count, taus, known_simulator(taus).errors_db, warmup)

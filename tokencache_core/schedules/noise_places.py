@@ -1,7 +1,8 @@
-"""I-steps evenly in the noise time, the denser the noisier, or evenly in the step's number: from where a search for better places sets out.
+"""I-steps evenly in the noise time, the denser the noisier, or evenly in the step's number: from where a search for
+better places sets out.
 
-A forecast is a polynomial in the noise time, whose reach beyond its nodes decides how much of their error it amplifies, so that equal gaps amplify it
-least (Hairer, Norsett and Wanner, Solving Ordinary Differential Equations I, III.5).
+A forecast is a polynomial in the noise time, whose reach beyond its nodes decides how much of their error it amplifies,
+so that equal gaps amplify it least (Hairer, Norsett and Wanner, Solving Ordinary Differential Equations I, III.5).
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from itertools import accumulate
 
 from .placed import nearest_steps
 
-TAIL = 0.5      # of a gap, between the last I-step and the last step
+TAIL = 0.5  # of a gap, between the last I-step and the last step
 
 
 def even_in_noise(count: int, taus: Sequence[float], warmup: int = 1, power: float = 1.0) -> tuple[int, ...]:
-    """`count` I-steps, or as many as there are steps, of a run at the noise times `taus` (falling): the first `warmup`, then the others evenly.
+    """`count` I-steps, or as many as there are steps, of a run at the noise times `taus` (falling): the first `warmup`,
+    then the others evenly.
 
     power: above 1 they are the denser the noisier.
     """
@@ -26,7 +28,9 @@ def even_in_noise(count: int, taus: Sequence[float], warmup: int = 1, power: flo
 
 
 def even_in_steps(count: int, steps: int) -> tuple[int, ...]:
-    """`count` I-steps of a run of `steps`, from the first to the last, as evenly as can be; the longer gaps first, so that they never grow."""
+    """`count` I-steps of a run of `steps`, from the first to the last, as evenly as can be; the longer gaps first, so
+    that they never grow.
+    """
     if count < 2:
         return (0,)
     shortest, longer = divmod(steps - 1, count - 1)

@@ -1,4 +1,6 @@
-"""The places of I-steps that a measure of error likes best: from several first places on, the best of all small moves, while one helps."""
+"""The places of I-steps that a measure of error likes best: from several first places on, the best of all small moves,
+while one helps.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +12,17 @@ import numpy as np
 from .noise_places import even_in_noise
 
 Places = tuple[int, ...]
-Errors = Callable[[Sequence[Places]], np.ndarray]   # of several lists of places at once, the less the better
-POWERS = (1.0, 1.25, 1.6)   # of the first places (schedules/noise_places.py)
-DRAWN = 3                   # more first places, at random
-ENOUGH = 1e-9               # by which the error must fall
+Errors = Callable[[Sequence[Places]], np.ndarray]  # of several lists of places at once, the less the better
+POWERS = (1.0, 1.25, 1.6)  # of the first places (schedules/noise_places.py)
+DRAWN = 3  # more first places, at random
+ENOUGH = 1e-9  # by which the error must fall
 
 
-def best_places(count: int, taus: Sequence[float], errors: Errors, fixed: int = 1, starts: Iterable[Places] = ()) -> Places:
-    """`count` I-steps, of which the first `fixed` are the run's first, that `errors` likes best of all that climbs lead to.
+def best_places(
+    count: int, taus: Sequence[float], errors: Errors, fixed: int = 1, starts: Iterable[Places] = ()
+) -> Places:
+    """`count` I-steps, of which the first `fixed` are the run's first, that `errors` likes best of all that climbs lead
+    to.
 
     taus: noise times of the run's steps. starts: first places beside the usual ones.
     """

@@ -1,6 +1,7 @@
 """I-steps at places that were found in one run, and the same places in runs of other lengths and schedules.
 
-A place is a noise time (sampling/noise_time.py), not a step's number: on another schedule the same noise lies at another step.
+A place is a noise time (sampling/noise_time.py), not a step's number: on another schedule the same noise lies at
+another step.
 """
 
 from __future__ import annotations
@@ -8,15 +9,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-SAME_TIME = 1e-3    # noise times that differ by less are one
+SAME_TIME = 1e-3  # noise times that differ by less are one
 
 
 def nearest_steps(times: Sequence[float], taus: Sequence[float]) -> tuple[int, ...]:
-    """The steps of a run at `taus` that are nearest to `times`, one each, rising, from 0. times: falling, no more than steps."""
+    """The steps of a run at `taus` that are nearest to `times`, one each, rising, from 0. times: falling, no more than
+    steps.
+    """
     found: list[int] = []
     for number, time in enumerate(times[: len(taus)]):
         wanted = min(range(len(taus)), key=lambda step: abs(taus[step] - time)) if number else 0
-        least, most = (found[-1] + 1 if found else 0), len(taus) - (min(len(times), len(taus)) - number)    # as many must still fit behind it
+        least, most = (
+            (found[-1] + 1 if found else 0),
+            len(taus) - (min(len(times), len(taus)) - number),
+        )  # as many must still fit behind it
         found.append(min(max(wanted, least), most))
     return tuple(found)
 
@@ -44,7 +50,9 @@ def carried(places: Sequence[int], taus: Sequence[float], count: int, into: Sequ
 
 @dataclass(frozen=True)
 class PlacedSchedule:
-    """The listed I-steps of a run whose steps lie at the noise times `taus`; another run has as large a share, at the same noise."""
+    """The listed I-steps of a run whose steps lie at the noise times `taus`; another run has as large a share, at the
+    same noise.
+    """
 
     places: tuple[int, ...]
     taus: tuple[float, ...]
@@ -53,7 +61,9 @@ class PlacedSchedule:
         steps = len(self.taus)
         rising = all(a < b for a, b in zip(self.places, self.places[1:]))
         if not self.places or self.places[0] != 0 or not rising or self.places[-1] >= steps:
-            raise ValueError(f"I-steps of a run of {steps} steps must rise from 0 to {steps - 1} at most; {list(self.places)} do not")
+            raise ValueError(
+                f"I-steps of a run of {steps} steps must rise from 0 to {steps - 1} at most; {list(self.places)} do not"
+            )
 
     def i_steps(self, taus: Sequence[float]) -> frozenset[int]:
         count = max(1, round(len(self.places) * len(taus) / len(self.taus)))

@@ -11,7 +11,9 @@ from .schedule import ErrorBoundSchedule, Schedule, SpeedupSchedule
 
 @dataclass(frozen=True)
 class ResolvedSchedule:
-    """i_steps: the I-steps that are known before the run. error_bound: by which it finds the others; None: there are none. note: for the report."""
+    """i_steps: the I-steps that are known before the run. error_bound: by which it finds the others; None: there are
+    none. note: for the report.
+    """
 
     i_steps: frozenset[int]
     error_bound: float | None = None

@@ -1,7 +1,8 @@
 """What one whole run of a model tells about all cached ones: how its directions resemble each other.
 
-In a step x moves by (sigma' - sigma) d, with d = (x - clean) / sigma. A cached run forecasts the d of its P-steps from those of its I-steps,
-so that all its errors are sums of the whole run's directions, and the size of any such sum follows from their inner products.
+In a step x moves by (sigma' - sigma) d, with d = (x - clean) / sigma. A cached run forecasts the d of its P-steps from
+those of its I-steps, so that all its errors are sums of the whole run's directions, and the size of any such sum
+follows from their inner products.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ from torch import Tensor
 from ..sampling.noise_time import noise_ratio
 from ..sampling.samplers import Denoise
 
-SAME_SIGMA = 1e-4     # relative: sigmas nearer than that are one
-NOISIEST = 160.0      # noise in units of the signal above which more makes no difference
+SAME_SIGMA = 1e-4  # relative: sigmas nearer than that are one
+NOISIEST = 160.0  # noise in units of the signal above which more makes no difference
 
 
 @dataclass(frozen=True, eq=False)
 class RunRecord:
     """Of one whole run. taus: (steps,), the noise times of its steps, falling.
 
-    moves: (steps,), what a direction that is wrong by 1 does to x in that step, in units of the signal. products: (B, steps, steps) float64, the
-    mean over a sample's elements of the product of two steps' directions.
+    moves: (steps,), what a direction that is wrong by 1 does to x in that step, in units of the signal. products: (B,
+    steps, steps) float64, the mean over a sample's elements of the product of two steps' directions.
     """
 
     taus: tuple[float, ...]
@@ -47,14 +48,16 @@ class RunRecorder:
 
     def __init__(self, sigmas: Sequence[float]) -> None:
         self.sigmas = tuple(map(float, sigmas))
-        self.directions: dict[int, Tensor] = {}     # (B, elements) of each step
+        self.directions: dict[int, Tensor] = {}  # (B, elements) of each step
 
     def around(self, denoise: Denoise) -> Denoise:
         """The same denoiser, watched."""
+
         def watched(x: Tensor, sigma: Tensor) -> Tensor:
             clean = denoise(x, sigma)
             self.saw(x, clean, float(sigma))
             return clean
+
         return watched
 
     def saw(self, x: Tensor, clean: Tensor, sigma: float) -> None:
@@ -69,11 +72,16 @@ class RunRecorder:
         return len(self.directions) == len(self.sigmas) - 1
 
     def record(self, tau: Callable[[float], float]) -> RunRecord:
-        """tau: the noise time of the run's own sigmas. ValueError where the run left a step out, or came to values that are not finite."""
+        """tau: the noise time of the run's own sigmas. ValueError where the run left a step out, or came to values that
+        are not finite.
+        """
         steps = range(len(self.sigmas) - 1)
         if not self.complete:
-            raise ValueError(f"the run did not evaluate the model at its steps {sorted(set(steps) - set(self.directions))}: calibrate with euler")
-        directions = torch.stack([self.directions[step] for step in steps], dim=1)     # (B, steps, elements)
+            raise ValueError(
+                f"the run did not evaluate the model at its steps {sorted(set(steps) - set(self.directions))}: "
+                "calibrate with euler"
+            )
+        directions = torch.stack([self.directions[step] for step in steps], dim=1)  # (B, steps, elements)
         products = torch.stack([each @ each.T / each.shape[1] for each in directions.double()]).numpy()
         if not np.isfinite(products).all():
             raise ValueError("what the model predicted was not finite: look at what it draws without TokenCache")

@@ -1,10 +1,11 @@
 """Any cached run of a model, simulated from the record of a whole one in a fraction of a millisecond.
 
-The error of a P-step is the difference between the forecast of its direction and the direction itself, both known from the record
-(schedules/run_record.py); an I-step takes back a share of what it shows to have been wrong (engine/corrector.py). What is not simulated is how
-the network answers to where x has strayed, and so how much of an error made at one sigma is left at the run's end: that differs from
-model to model. So errors are added up several times, each time fading above another sigma (`DAMPINGS`), and places are
-as good as they are in the mean of these, in dB.
+The error of a P-step is the difference between the forecast of its direction and the direction itself, both known from
+the record (schedules/run_record.py); an I-step takes back a share of what it shows to have been wrong
+(engine/corrector.py). What is not simulated is how the network answers to where x has strayed, and so how much of an
+error made at one sigma is left at the run's end: that differs from model to model. So errors are added up several
+times, each time fading above another sigma (`DAMPINGS`), and places are as good as they are in the mean of these, in
+dB.
 """
 
 from __future__ import annotations
@@ -16,19 +17,21 @@ import numpy as np
 from ..sampling.polynomial import lagrange_weights
 from .run_record import RunRecord, noise_of
 
-DAMPINGS = (1.0, 4.0)     # an error made at sigma counts 1 / sqrt(1 + (sigma / damping)^2)
-SMALLEST = 1e-12                # error of which a logarithm is taken
+DAMPINGS = (1.0, 4.0)  # an error made at sigma counts 1 / sqrt(1 + (sigma / damping)^2)
+SMALLEST = 1e-12  # error of which a logarithm is taken
 
 
 class RunSimulator:
-    """Of runs whose forecasts are of `order`, taken `reach` times as far, and whose corrector takes back the share `corrector`."""
+    """Of runs whose forecasts are of `order`, taken `reach` times as far, and whose corrector takes back the share
+    `corrector`.
+    """
 
     def __init__(
-        self, record: RunRecord, *, order: int, reach: float, corrector: float, dampings: Sequence[float] = DAMPINGS,
+        self, record: RunRecord, *, order: int, reach: float, corrector: float, dampings: Sequence[float] = DAMPINGS
     ) -> None:
         self.record, self.order, self.reach, self.corrector = record, order, reach, corrector
         noise = np.array([noise_of(tau) for tau in record.taus])
-        self._moves = np.stack([faded(record.moves, noise, damping) for damping in dampings])    # (D, steps)
+        self._moves = np.stack([faded(record.moves, noise, damping) for damping in dampings])  # (D, steps)
         self._windows: dict[tuple[tuple[int, ...], int], np.ndarray] = {}
 
     def error_db(self, places: Sequence[int]) -> float:
@@ -37,7 +40,7 @@ class RunSimulator:
 
     def errors_db(self, candidates: Sequence[Sequence[int]]) -> np.ndarray:
         """(candidates,) in dB, the mean over samples and dampings; each rises from 0."""
-        strayed = np.stack([self._strayed(tuple(places)) for places in candidates])     # (candidates, D, steps)
+        strayed = np.stack([self._strayed(tuple(places)) for places in candidates])  # (candidates, D, steps)
         squares = np.einsum("bcdj,cdj->bcd", strayed @ self.record.products[:, None], strayed)
         return decibels(squares).mean(axis=(0, 2))
 
@@ -50,7 +53,9 @@ class RunSimulator:
         return total
 
     def _window(self, nodes: tuple[int, ...], end: int) -> np.ndarray:
-        """(D, steps): how far the P-steps between nodes[-1] and `end` lead astray. nodes: the I-steps that they are forecast from."""
+        """(D, steps): how far the P-steps between nodes[-1] and `end` lead astray. nodes: the I-steps that they are
+        forecast from.
+        """
         if (nodes, end) not in self._windows:
             taus, steps, last = self.record.taus, self.record.steps, nodes[-1]
             strayed = np.zeros_like(self._moves)

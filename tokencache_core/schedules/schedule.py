@@ -1,7 +1,7 @@
 """Which denoise steps are I-steps (everything computed) and which are P-steps (most tokens reused).
 
-A schedule sees the run's own steps as taus, their noise times (sampling/noise_time.py), which fall, so it serves any step
-count, scheduler, second pass and denoise strength. Step 0 is always an I-step.
+A schedule sees the run's own steps as taus, their noise times (sampling/noise_time.py), which fall, so it serves any
+step count, scheduler, second pass and denoise strength. Step 0 is always an I-step.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ class UniformSchedule:
 
 @dataclass(frozen=True)
 class CountSchedule:
-    """`count` I-steps in all: the first `warmup`, then the others where known models would have them (schedules/known_models.py); every step where there are fewer."""
+    """`count` I-steps in all: the first `warmup`, then the others where known models would have them
+    (schedules/known_models.py); every step where there are fewer.
+    """
 
     count: int
     warmup: int = 1
@@ -100,7 +102,10 @@ class ExplicitSchedule:
 
     def __post_init__(self) -> None:
         if 0 not in self.steps:
-            raise ValueError(f"the first step has nothing to reuse: the list of I-steps must contain 0, and {list(self.steps)} does not")
+            raise ValueError(
+                f"the first step has nothing to reuse: the list of I-steps must contain 0, and {list(self.steps)} "
+                "does not"
+            )
         if min(self.steps) < 0:
             raise ValueError(f"I-steps are counted from 0; {min(self.steps)} is not a step")
 
@@ -145,7 +150,9 @@ class PercentileSchedule:
 
 @dataclass(frozen=True)
 class ErrorBoundSchedule:
-    """I-steps where the expected error of the P-steps since the last one would cross `bound`, found as the run goes (schedules/error_bound.py)."""
+    """I-steps where the expected error of the P-steps since the last one would cross `bound`, found as the run goes
+    (schedules/error_bound.py).
+    """
 
     bound: float
 
@@ -171,7 +178,9 @@ class SpeedupSchedule:
 
     def __post_init__(self) -> None:
         if not self.speedup >= 1:
-            raise ValueError(f"the speed-up must be at least 1, not {self.speedup}; on the node 0 takes the count instead")
+            raise ValueError(
+                f"the speed-up must be at least 1, not {self.speedup}; on the node 0 takes the count instead"
+            )
 
     def costing(self, p_step: float) -> SpeedupSchedule:
         """The same where P-steps take `p_step` or more."""
@@ -183,7 +192,8 @@ class SpeedupSchedule:
         if self.speedup <= most:
             return ""
         return (
-            f"a speed-up of {self.speedup:g} is out of reach: with P-steps that take {self.p_step:.0%} of a whole step, {steps} steps are at "
+            f"a speed-up of {self.speedup:g} is out of reach: with P-steps that take {self.p_step:.0%} of a whole "
+            f"step, {steps} steps are at "
             f"most {most:.1f} times as fast; ask for less, or let P-steps compute less"
         )
 

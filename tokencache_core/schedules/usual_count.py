@@ -1,8 +1,9 @@
 """How many I-steps a run has where nobody says: about a third of its steps, and more where there are few.
 
-As many whole steps of the same schedule cost the same. A cache is worth having where it comes nearer to the run than these do, which known models
-tell for every schedule: a run of fewer whole steps holds each direction for longer, and errs as a forecast of order 0 does. Where P-steps do not gain
-`LEAST_GAIN`, there are more I-steps; where no number of them does, as on eight DDIM steps, every step is one.
+As many whole steps of the same schedule cost the same. A cache is worth having where it comes nearer to the run than
+these do, which known models tell for every schedule: a run of fewer whole steps holds each direction for longer, and
+errs as a forecast of order 0 does. Where P-steps do not gain `LEAST_GAIN`, there are more I-steps; where no number of
+them does, as on eight DDIM steps, every step is one.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from .known_models import MOST_STEPS, known_places, known_record, known_simulato
 from .run_record import noise_of
 from .run_simulator import DAMPINGS, decibels, faded
 
-SHARE, MORE = 0.32, 2       # of the steps, and beside them
-LEAST_GAIN = 7.0            # dB by which P-steps must be nearer in simulation, which promises more than real runs keep (docs/experiments.md)
+SHARE, MORE = 0.32, 2  # of the steps, and beside them
+# dB by which P-steps must be nearer in simulation, which promises more than real runs keep (docs/experiments.md)
+LEAST_GAIN = 7.0
 
 
 def usual_count(taus: Sequence[float]) -> int:
@@ -31,12 +33,15 @@ def usual_count(taus: Sequence[float]) -> int:
 
 @lru_cache(maxsize=256)
 def gain_db(count: int, taus: tuple[float, ...]) -> float:
-    """By how much `count` I-steps at their usual places come nearer to a run at `taus` than `count` whole steps, simulated on known models."""
+    """By how much `count` I-steps at their usual places come nearer to a run at `taus` than `count` whole steps,
+    simulated on known models.
+    """
     return whole_steps_error_db(count, taus) - known_simulator(taus).error_db(known_places(count, taus))
 
 
 def whole_steps_error_db(count: int, taus: Sequence[float]) -> float:
-    """How far `count` whole steps along the curve of `taus` end from all of them: in the measure of `RunSimulator.errors_db`.
+    """How far `count` whole steps along the curve of `taus` end from all of them: in the measure of
+    `RunSimulator.errors_db`.
 
     Between two noises that either run steps to, each holds the direction of its last step.
     """

@@ -33,12 +33,19 @@ def save_state(training: Training, path: Path) -> None:
     if best is not None:
         tensors |= {f"{index}.best": weight for index, weight in enumerate(best.weights)}
     about = {
-        "plan": asdict(training.plan), "iteration": training.iteration, "seconds": training.seconds,
-        "shares": training.shares, "best": None if best is None else {"held_out": best.held_out, "shares": best.shares},
+        "plan": asdict(training.plan),
+        "iteration": training.iteration,
+        "seconds": training.seconds,
+        "shares": training.shares,
+        "best": None if best is None else {"held_out": best.held_out, "shares": best.shares},
         "log": [asdict(point) for point in training.log],
     }
     with whole_file(path) as part:
-        save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, part, metadata={"training": json.dumps(about)})
+        save_file(
+            {name: tensor.cpu().contiguous() for name, tensor in tensors.items()},
+            part,
+            metadata={"training": json.dumps(about)},
+        )
 
 
 @torch.no_grad()
@@ -49,13 +56,17 @@ def load_state(training: Training, path: Path) -> None:
             tensors = {key: file.get_tensor(key) for key in file.keys()}
             about = json.loads((file.metadata() or {})["training"])
         if about["plan"] != json.loads(json.dumps(asdict(training.plan))):
-            raise TrainingStateError(f"{path}: it was begun with other choices; give the same ones, or remove it to begin anew")
+            raise TrainingStateError(
+                f"{path}: it was begun with other choices; give the same ones, or remove it to begin anew"
+            )
         weights = training.parameters
         for index, (weight, average) in enumerate(zip(weights, training.average)):
             weight.copy_(tensors[f"{index}.weight"])
             average.copy_(tensors[f"{index}.average"])
         moments = [
-            {name: tensors[f"{index}.{name}"] for name in _MOMENTS} for index in range(len(weights)) if f"{index}.step" in tensors
+            {name: tensors[f"{index}.{name}"] for name in _MOMENTS}
+            for index in range(len(weights))
+            if f"{index}.step" in tensors
         ]
         if moments:
             state = training.optimizer.state_dict()
@@ -70,4 +81,6 @@ def load_state(training: Training, path: Path) -> None:
         raise
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         text = f"{type(error).__name__}: {error}".split("\n")[0][:120]
-        raise TrainingStateError(f"{path}: it is damaged or of another model ({text}); remove it to begin anew") from None
+        raise TrainingStateError(
+            f"{path}: it is damaged or of another model ({text}); remove it to begin anew"
+        ) from None

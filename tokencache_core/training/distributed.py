@@ -1,6 +1,7 @@
 """Processes that train together, each on its own part of every batch.
 
-`accelerate launch --multi_gpu --num_processes 2 -m tokencache_core train ...` starts them, on CPUs as well (its --cpu alone wants an MPI).
+`accelerate launch --multi_gpu --num_processes 2 -m tokencache_core train ...` starts them, on CPUs as well (its --cpu
+alone wants an MPI).
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ class Processes:
         return values
 
     def close(self) -> None:
-        """End the threads that talk to the others: one that is still letting go of a tensor when Python ends aborts the process."""
+        """End the threads that talk to the others: one that is still letting go of a tensor when Python ends aborts the
+        process.
+        """
 
 
 class LaunchedProcesses(Processes):

@@ -15,10 +15,13 @@ from .activation_checkpointing import checkpointed
 class Adapters:
     """peft's LoRA layers in place of all linear layers of `blocks` (by index) until `remove`.
 
-    They begin as the plain blocks (`up` is zero) and do nothing outside `on`. checkpointing: they are checkpointed while they are on.
+    They begin as the plain blocks (`up` is zero) and do nothing outside `on`. checkpointing: they are checkpointed
+    while they are on.
     """
 
-    def __init__(self, blocks: Mapping[int, nn.Module], rank: int, alpha: float, seed: int, checkpointing: bool = False) -> None:
+    def __init__(
+        self, blocks: Mapping[int, nn.Module], rank: int, alpha: float, seed: int, checkpointing: bool = False
+    ) -> None:
         from peft import LoraConfig, inject_adapter_in_model  # seconds to import, and needed by training alone
 
         self.blocks, self.checkpointing = dict(blocks), checkpointing
@@ -28,14 +31,17 @@ class Adapters:
                 linear = [path for path, layer in block.named_modules() if isinstance(layer, nn.Linear)]
                 if not linear:
                     raise ValueError(
-                        f"block {index}, a {type(block).__name__}, has no plain linear layers to put LoRA on, because the model's weights "
+                        f"block {index}, a {type(block).__name__}, has no plain linear layers to put LoRA on, because "
+                        "the model's weights "
                         "are quantised: set last_blocks to 0, or load the model in another weight_dtype"
                     )
                 inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules=linear), block)
         self.layers = [layer for block in self.blocks.values() for layer in block.modules() if hasattr(layer, "lora_A")]
-        for layer in self.layers:   # peft takes the type of the layer's own weights, which may be too coarse to learn in
+        for layer in self.layers:  # peft takes the type of the layer's own weights, which may be too coarse to learn in
             layer.lora_A.float(), layer.lora_B.float()
-        self.parameters = [weight for layer in self.layers for part in (layer.lora_A, layer.lora_B) for weight in part.parameters()]
+        self.parameters = [
+            weight for layer in self.layers for part in (layer.lora_A, layer.lora_B) for weight in part.parameters()
+        ]
         self._switch(False)
 
     @contextmanager

@@ -1,4 +1,6 @@
-"""What a training takes of memory: weights shared or copied, what learns with its optimiser, and, by a rough rule, activations."""
+"""What a training takes of memory: weights shared or copied, what learns with its optimiser, and, by a rough rule,
+activations.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,16 @@ from ..runs.run import Run
 from .plan import TrainingPlan
 from .reused_spans import first_step
 
-KEPT_IN_A_BLOCK = 20    # token streams that the gradient of one block needs: normed and modulated inputs, q, k, v, an MLP four times as wide
-STATES = 8              # of what learns: gradient, Adam's two moments, running average, best average, and a copy to go back to
+# token streams that the gradient of one block needs: normed and modulated inputs, q, k, v, an MLP four times as wide
+KEPT_IN_A_BLOCK = 20
+STATES = 8  # of what learns: gradient, Adam's two moments, running average, best average, and a copy to go back to
 
 
 @dataclass(frozen=True)
 class TrainingMemory:
-    """Bytes. shared, copied: of the model's weights. learning: what learns. activations: the most that is kept at a time."""
+    """Bytes. shared, copied: of the model's weights. learning: what learns. activations: the most that is kept at a
+    time.
+    """
 
     shared: int
     copied: int
@@ -34,12 +39,15 @@ class TrainingMemory:
         return self.copied + (1 + STATES) * self.learning + self.activations
 
     def __str__(self) -> str:
-        weights = f"{_gb(self.copied)} for weights that were copied, {_gb(self.shared)} of weights are shared" if self.copied else (
-            f"none for weights ({_gb(self.shared)} are shared with the loaded model)"
+        weights = (
+            f"{_gb(self.copied)} for weights that were copied, {_gb(self.shared)} of weights are shared"
+            if self.copied
+            else (f"none for weights ({_gb(self.shared)} are shared with the loaded model)")
         )
         return (
             f"memory besides the model's own: {_gb(self.added)}: {weights}, {_gb(self.learning)} for what learns, "
-            f"{_gb(STATES * self.learning)} for its gradients, optimiser and averages, roughly {_gb(self.activations)} for activations"
+            f"{_gb(STATES * self.learning)} for its gradients, optimiser and averages, roughly "
+            f"{_gb(self.activations)} for activations"
         )
 
 
@@ -50,8 +58,8 @@ def _gb(size: float) -> str:
 def activation_bytes(plan: TrainingPlan, n_blocks: int, steps: int, stream: int) -> int:
     """A rough rule: how many token streams of `stream` bytes the loss's gradient keeps until it is taken.
 
-    A checkpointed block keeps its input, another KEPT_IN_A_BLOCK streams; the loss "run" goes through all of a run's steps, "drift" through
-    the P-steps of a window, "step" through one.
+    A checkpointed block keeps its input, another KEPT_IN_A_BLOCK streams; the loss "run" goes through all of a run's
+    steps, "drift" through the P-steps of a window, "step" through one.
     """
     settings = plan.settings
     i_steps = len(plan.schedule.i_steps([1.0 - step / steps for step in range(steps)]))
@@ -59,7 +67,9 @@ def activation_bytes(plan: TrainingPlan, n_blocks: int, steps: int, stream: int)
     checkpointing = plan.checkpointing or plan.loss == "run"
     cacheable = n_blocks - settings.last_blocks
     computed = (1.0 if plan.predictor else 1 - settings.cache_ratio) * cacheable
-    streams = p_steps * (settings.last_blocks * (1 if checkpointing else KEPT_IN_A_BLOCK) + computed * KEPT_IN_A_BLOCK + 1)
+    streams = p_steps * (
+        settings.last_blocks * (1 if checkpointing else KEPT_IN_A_BLOCK) + computed * KEPT_IN_A_BLOCK + 1
+    )
     if plan.loss == "run":
         streams += i_steps * n_blocks
     return round((streams + KEPT_IN_A_BLOCK) * stream)

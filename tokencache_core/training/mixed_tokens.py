@@ -7,9 +7,11 @@ from torch import Tensor
 
 
 class MixedTokens:
-    """weights: (R, N), with their gradient. chosen: (R, N), the tokens whose computed values are kept for later steps."""
+    """weights: (R, N), with their gradient. chosen: (R, N), the tokens whose computed values are kept for later
+    steps.
+    """
 
-    alike = True    # all rows compute the same tokens: all
+    alike = True  # all rows compute the same tokens: all
 
     def __init__(self, weights: Tensor, chosen: Tensor) -> None:
         self.weights, self.chosen = weights, chosen

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..predictor.trained_cache import TrainingPoint
 
-SHOWN = 300     # points of a line, at most
+SHOWN = 300  # points of a line, at most
 
 
 class TrainingProgress:
@@ -23,7 +23,7 @@ class TrainingProgress:
         self.minutes, self.predicted, self.node, self.workflow = minutes, predicted, node, workflow
         self._lock = threading.Lock()
         self._phase = "preparing"
-        self._started: float | None = None      # the clock's, when the first iteration began
+        self._started: float | None = None  # the clock's, when the first iteration began
         self._ended: float | None = None
         self._stopping = False
         self._iteration = 0
@@ -37,7 +37,9 @@ class TrainingProgress:
             self._phase, self._started = "training", time.monotonic()
 
     def add(self, log: Sequence[TrainingPoint], speedup: float | None) -> None:
-        """What is known after another iteration. speedup: on the held-out run by the clock, None while it has not been measured."""
+        """What is known after another iteration. speedup: on the held-out run by the clock, None while it has not been
+        measured.
+        """
         loss = thinned([(point.seconds, point.loss) for point in log])
         held_out = thinned([(point.seconds, point.held_out) for point in log if point.held_out is not None])
         with self._lock:
@@ -81,10 +83,17 @@ class TrainingProgress:
         with self._lock:
             running, seconds = self._phase != "over", self.seconds
             return {
-                "running": running, "phase": self._phase, "stopping": self._stopping, "node": self.node, "workflow": self.workflow,
-                "iteration": self._iteration, "seconds": round(seconds, 1),
+                "running": running,
+                "phase": self._phase,
+                "stopping": self._stopping,
+                "node": self.node,
+                "workflow": self.workflow,
+                "iteration": self._iteration,
+                "seconds": round(seconds, 1),
                 "seconds_left": round(max(0.0, 60 * self.minutes - seconds), 1) if running else 0.0,
-                "loss": self._loss, "held_out": self._held_out, "predicted": round(self.predicted, 2),
+                "loss": self._loss,
+                "held_out": self._held_out,
+                "predicted": round(self.predicted, 2),
                 "speedup": None if self._speedup is None else round(self._speedup, 2),
             }
 

@@ -1,4 +1,6 @@
-"""Training's token choice: every block computes all of its tokens, and weights say which of them count, so that scores can be learned."""
+"""Training's token choice: every block computes all of its tokens, and weights say which of them count, so that scores
+can be learned.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,11 @@ from .mixed_tokens import MixedTokens
 
 
 def compute_and_mix(
-    call: BlockCall, add_cached_update: Callable[[Tensor], Tensor], mix: MixedTokens,
+    call: BlockCall, add_cached_update: Callable[[Tensor], Tensor], mix: MixedTokens
 ) -> tuple[object, Tensor]:
-    """`engine.spans.compute_or_reuse` with every token computed: the block's output, and the chosen tokens' updates (n, D)."""
+    """`engine.spans.compute_or_reuse` with every token computed: the block's output, and the chosen tokens' updates (n,
+    D).
+    """
     before = call.tokens.clone() if call.spec.in_place else call.tokens
     reused = add_cached_update(before)
     output = call.run()
@@ -31,7 +35,9 @@ def compute_and_mix(
 
 
 class MixedSpan(ComputedSpan):
-    """A span whose blocks run whole on P-steps: their own outputs and the reused ones are mixed by a `RelaxedPlanner`'s weights."""
+    """A span whose blocks run whole on P-steps: their own outputs and the reused ones are mixed by a `RelaxedPlanner`'s
+    weights.
+    """
 
     def _compute_some(self, index: int, call: BlockCall, network: NetworkCall, history: TokenHistory) -> Any:
         planner = network.planner
@@ -51,24 +57,26 @@ class RelaxedPlanner(PredictedPlanner):
     """For training: every block runs whole, and what is computed is a weight, 0 or 1 forward, the score backward.
 
     Blocks compete: the (1 - r) (L - K) N most urgent block-tokens of an image are computed (the paper's quantisation).
-    The weights are straight-through (arXiv 1308.3432), so a score learns both from what was computed and what was not. What
-    learns is each score less their mean: it is nearly always better to compute a token than not to, so the scores alone would all
-    rise together, which the budget makes meaningless, until none differs from another.
+    The weights are straight-through (arXiv 1308.3432), so a score learns both from what was computed and what was not.
+    What learns is each score less their mean: it is nearly always better to compute a token than not to, so the scores
+    alone would all rise together, which the budget makes meaningless, until none differs from another.
     soft: the weights are the scores themselves, as in the paper's training.
     """
 
     computed_span = MixedSpan
 
-    def __init__(self, predictor: CachePredictor, compute_ratio: float, soft: bool = False, every_step: bool = False) -> None:
+    def __init__(
+        self, predictor: CachePredictor, compute_ratio: float, soft: bool = False, every_step: bool = False
+    ) -> None:
         super().__init__(predictor, every_step)
         self.compute_ratio, self.soft = compute_ratio, soft
-        self.chosen: dict[tuple[int, int], Tensor] = {}      # of the evaluation under way: 0 or 1
-        self.chosen_at: dict[tuple[int, int], float] = {}    # its tau
-        self.relative: dict[tuple[int, int], Tensor] = {}    # scores less their mean
-        self.marked = torch.zeros(predictor.head.out_features)   # block-tokens chosen so far, by block
+        self.chosen: dict[tuple[int, int], Tensor] = {}  # of the evaluation under way: 0 or 1
+        self.chosen_at: dict[tuple[int, int], float] = {}  # its tau
+        self.relative: dict[tuple[int, int], Tensor] = {}  # scores less their mean
+        self.marked = torch.zeros(predictor.head.out_features)  # block-tokens chosen so far, by block
         self.evaluations = 0
-        self.mean_scores: list[Tensor] = []                  # of each look since they were last taken, with their graphs
-        self.spread = 0.0                                    # of the last window's scores: the greatest less the least
+        self.mean_scores: list[Tensor] = []  # of each look since they were last taken, with their graphs
+        self.spread = 0.0  # of the last window's scores: the greatest less the least
 
     def look(self, call: BlockCall, images: int, tau: float, histories: Sequence[TokenHistory]) -> None:
         key = (images, call.n_image)

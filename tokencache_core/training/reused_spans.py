@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import torch
 from torch import Tensor
 
@@ -16,13 +18,19 @@ class _Seen(Exception):
     """The first step is done; the others are not needed."""
 
 
-def reused_spans(run: Run, settings: CacheSettings, schedule: Schedule) -> dict[tuple[int, int], tuple[int, torch.device]]:
+def reused_spans(
+    run: Run, settings: CacheSettings, schedule: Schedule
+) -> dict[tuple[int, int], tuple[int, torch.device]]:
     """By the first and last block of each: the width D of its (image) tokens, and where they are."""
     session = run.open_session(settings, schedule)
     first_step(run, session)
     found = {
-        (span.layout.first, span.layout.last): (span.histories[0].updates[0].shape[-1], span.histories[0].updates[0].device)
-        for rows in session.store.rows_by_key.values() for span in rows.reused
+        (span.layout.first, span.layout.last): (
+            span.histories[0].updates[0].shape[-1],
+            span.histories[0].updates[0].device,
+        )
+        for rows in session.store.rows_by_key.values()
+        for span in rows.reused
     }
     session.close()
     return found
@@ -36,10 +44,8 @@ def first_step(run: Run, session: Session) -> None:
             with session.evaluation(float(sigma)), run.cached(session):
                 denoise(x, sigma)
             raise _Seen
+
         return stopped
 
-    with torch.no_grad():
-        try:
-            run.sample(around)
-        except _Seen:
-            pass
+    with torch.no_grad(), suppress(_Seen):
+        run.sample(around)

@@ -1,9 +1,9 @@
 """The gradient of a whole cached run: what every P-step adds is judged by where the run ends.
 
 The error of a single step or window says little: errors of neighbouring windows largely cancel, and making each smaller
-makes their sum larger (docs/experiments.md). Here the gradient goes back through all steps of the run, I-steps among them, so that what
-is learned in one place knows what the rest of the run makes of it (end-to-end distillation of a solver, as in
-arXiv 2502.17423).
+makes their sum larger (docs/experiments.md). Here the gradient goes back through all steps of the run, I-steps among
+them, so that what is learned in one place knows what the rest of the run makes of it (end-to-end distillation of a
+solver, as in arXiv 2502.17423).
 """
 
 from __future__ import annotations
@@ -20,20 +20,25 @@ from ..sampling.samplers import Denoise
 
 
 def follow_to_the_end(
-    run: Run, session: Session, plain: PlainRun, learn: Callable[[Tensor], None] | None = None,
-    student: Callable[[], AbstractContextManager] = nullcontext, whole: Callable[[], AbstractContextManager] = nullcontext,
+    run: Run,
+    session: Session,
+    plain: PlainRun,
+    learn: Callable[[Tensor], None] | None = None,
+    student: Callable[[], AbstractContextManager] = nullcontext,
+    whole: Callable[[], AbstractContextManager] = nullcontext,
 ) -> list[float]:
-    """Sample `run` under `session`; returns how far its end is from `plain`'s, the root mean square of each sample, averaged.
+    """Sample `run` under `session`; returns how far its end is from `plain`'s, the root mean square of each sample,
+    averaged.
 
     learn: is given the loss with its graph, a scalar: the mean over samples of the logarithm of that, so that no sample
     outweighs the others. student: opened around the model's passes on P-steps; whole: around those on I-steps.
 
-    Samplers take no gradient. From one evaluation to the next x has the sampler's values and the gradient of Euler's method, which for
-    `euler` and DDIM is exact.
+    Samplers take no gradient. From one evaluation to the next x has the sampler's values and the gradient of Euler's
+    method, which for `euler` and DDIM is exact.
     """
     sigmas: list[float] = run.sigmas.tolist()
-    moved: Tensor | None = None     # x at the next evaluation, with its graph
-    end: Tensor | None = None       # the last clean x that was predicted
+    moved: Tensor | None = None  # x at the next evaluation, with its graph
+    end: Tensor | None = None  # the last clean x that was predicted
 
     def around(denoise: Denoise) -> Denoise:
         @torch.set_grad_enabled(learn is not None)
@@ -47,6 +52,7 @@ def follow_to_the_end(
             end = session.corrected(x, clean)
             moved = x + (sigma_after(float(sigma), sigmas) / float(sigma) - 1) * (x - end)
             return end.detach()
+
         return followed
 
     with torch.no_grad():

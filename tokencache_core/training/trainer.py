@@ -1,8 +1,8 @@
 """Training what P-steps add: LoRA on the last K blocks (TokenCache, arXiv 2409.18523, section 3) and learned forecasts.
 
 No data set: each iteration samples a batch of its own noise once whole and others with caching, the way inference will,
-and corrects the weights after every such run (`training.run_loss.follow_to_the_end`) or every window of P-steps (`training.window_loss.follow`). What is kept is their running average, so that
-training can be stopped at any time.
+and corrects the weights after every such run (`training.run_loss.follow_to_the_end`) or every window of P-steps
+(`training.window_loss.follow`). What is kept is their running average, so that training can be stopped at any time.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from .reused_spans import reused_spans
 from .run_loss import follow_to_the_end
 from .window_loss import follow
 
-TURNS = 4          # cached runs in an iteration
-COLLAPSED = 0.01   # scores, which lie in (0, 1), that differ by less choose no better than chance
+TURNS = 4  # cached runs in an iteration
+COLLAPSED = 0.01  # scores, which lie in (0, 1), that differ by less choose no better than chance
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,9 @@ class Best:
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """Of a training, on the held-out run: how far it strays with and without what was learned, and the speed-up by the clock."""
+    """Of a training, on the held-out run: how far it strays with and without what was learned, and the speed-up by the
+    clock.
+    """
 
     drift: float
     without: float
@@ -59,7 +61,11 @@ class TrainingOutcome:
     @property
     def notes(self) -> dict[str, str]:
         """For the file."""
-        return {"held_out_drift": f"{self.drift:.4g}", "held_out_drift_untrained": f"{self.without:.4g}", "held_out_speedup": f"{self.speedup:.2f}"}
+        return {
+            "held_out_drift": f"{self.drift:.4g}",
+            "held_out_drift_untrained": f"{self.without:.4g}",
+            "held_out_speedup": f"{self.speedup:.2f}",
+        }
 
 
 class TrainingDiverged(ArithmeticError):
@@ -70,12 +76,16 @@ class Training:
     """The state of one training: the weights, their average, the optimiser and what was measured.
 
     network: the model, which takes no gradient until `close`. blocks: its blocks in order; the last K hold the adapters
-    until then. start: from a seed to a run of one batch, or of this process's part of it. Seeds from HELD_OUT_SEEDS on are
-    for measuring alone. processes: those that train together; all of them hold the same state.
+    until then. start: from a seed to a run of one batch, or of this process's part of it. Seeds from HELD_OUT_SEEDS on
+    are for measuring alone. processes: those that train together; all of them hold the same state.
     """
 
     def __init__(
-        self, plan: TrainingPlan, network: nn.Module, blocks: Sequence[nn.Module], start: Callable[[int], Run],
+        self,
+        plan: TrainingPlan,
+        network: nn.Module,
+        blocks: Sequence[nn.Module],
+        start: Callable[[int], Run],
         processes: Processes = Processes(),
     ) -> None:
         self.plan, self.blocks, self.start, self.processes = plan, blocks, start, processes
@@ -83,7 +93,10 @@ class Training:
         if first < 0:
             raise ValueError(f"last_blocks is {plan.settings.last_blocks}, but the model has only {len(blocks)} blocks")
         if plan.predictor and first == 0:
-            raise ValueError(f"last_blocks is {plan.settings.last_blocks}, all of the model's blocks: none is left whose tokens a predictor could choose")
+            raise ValueError(
+                f"last_blocks is {plan.settings.last_blocks}, all of the model's blocks: none is left whose tokens a "
+                "predictor could choose"
+            )
         self.took_gradients = [weight for weight in network.parameters() if weight.requires_grad]
         _set_requires_grad(self.took_gradients, False)
         self.predictor = self._predictor(blocks[0], first) if plan.predictor else None
@@ -91,7 +104,11 @@ class Training:
         self.shares: tuple[float, ...] = ()
         self.forecasts = self._forecasts() if plan.forecast_hidden and not plan.predictor else {}
         last = dict(list(enumerate(blocks))[first:])
-        self.adapters = Adapters(last, plan.rank, float(plan.rank), plan.seed, plan.checkpointing or plan.loss == "run") if last else None
+        self.adapters = (
+            Adapters(last, plan.rank, float(plan.rank), plan.seed, plan.checkpointing or plan.loss == "run")
+            if last
+            else None
+        )
         modules = [*([self.predictor] if self.predictor else []), *self.forecasts.values()]
         self.parameters = [weight for module in modules for weight in module.parameters()]
         self.parameters += self.adapters.parameters if self.adapters else []
@@ -100,11 +117,11 @@ class Training:
         self.average = [weight.detach().clone() for weight in self.parameters]
         self.optimizer = torch.optim.Adam(self.parameters, lr=plan.learning_rate, betas=(0.9, 0.95))
         self.held_out_run: tuple[Run, PlainRun] | None = None
-        self.plain_seconds = math.inf           # of the quickest plain run: the first are slowed by warming up
-        self.speedup: float | None = None       # of the cached run beside it, by the clock, when it was last measured
+        self.plain_seconds = math.inf  # of the quickest plain run: the first are slowed by warming up
+        self.speedup: float | None = None  # of the cached run beside it, by the clock, when it was last measured
         self.iteration, self.seconds = 0, 0.0
         self.best: Best | None = None
-        self.pending = 0    # losses whose gradients wait for an update
+        self.pending = 0  # losses whose gradients wait for an update
         self.log: list[TrainingPoint] = []
 
     def step(self) -> TrainingPoint:
@@ -129,17 +146,24 @@ class Training:
         return self.log[-1]
 
     def is_over(self, minutes: float, elapsed: float | None = None) -> bool:
-        """Whether to stop now comes nearer to `minutes` than one more iteration would. elapsed: seconds, where not the iterations' alone."""
+        """Whether to stop now comes nearer to `minutes` than one more iteration would. elapsed: seconds, where not the
+        iterations' alone.
+        """
         elapsed = self.seconds if elapsed is None else elapsed
         return elapsed + 0.5 * self.seconds / max(1, self.iteration) >= 60 * minutes
 
     def _followed(self, run: Run, plain: PlainRun, schedule_seed: int) -> list[float]:
         settings = self.plan.settings
         if self.predictor is not None:
-            settings = replace(settings, shares="uniform")    # every block takes part in the competition
-            self.planner = RelaxedPlanner(self.predictor, 1 - settings.cache_ratio, self.plan.soft, self.plan.every_step)
+            settings = replace(settings, shares="uniform")  # every block takes part in the competition
+            self.planner = RelaxedPlanner(
+                self.predictor, 1 - settings.cache_ratio, self.plan.soft, self.plan.every_step
+            )
         session = run.open_session(
-            settings, self.plan.drawn_schedule(schedule_seed), planner=self.planner, learned=TrainedParts(forecasts=self.forecasts),
+            settings,
+            self.plan.drawn_schedule(schedule_seed),
+            planner=self.planner,
+            learned=TrainedParts(forecasts=self.forecasts),
         )
         student = self.adapters.on if self.adapters else nullcontext
         if self.plan.loss == "run":
@@ -165,7 +189,9 @@ class Training:
         return drift
 
     def finish(self) -> TrainingOutcome:
-        """Measure the last weights, too, which may be the best, and what has come of it. To resume exactly, save the state before."""
+        """Measure the last weights, too, which may be the best, and what has come of it. To resume exactly, save the
+        state before.
+        """
         if self.log and self.log[-1].held_out is None:
             self.log[-1] = replace(self.log[-1], held_out=self._measure())
         without = self.held_out(TrainedParts())
@@ -182,7 +208,9 @@ class Training:
         return held_out
 
     def learned(self) -> TrainedParts:
-        """The best averaged weights that were measured on the held-out run, or the last ones before it was, for inference."""
+        """The best averaged weights that were measured on the held-out run, or the last ones before it was, for
+        inference.
+        """
         if self.best is not None:
             return self._learned(self.best.weights, self.best.shares)
         return self._learned(self.average, self.shares)
@@ -203,7 +231,8 @@ class Training:
             return TrainedParts(forecasts=forecasts, **scoring)
         template = self.adapters.repair()
         blocks = {
-            index: {path: LoraPair(next(weights), next(weights)) for path in pairs} for index, pairs in template.blocks.items()
+            index: {path: LoraPair(next(weights), next(weights)) for path in pairs}
+            for index, pairs in template.blocks.items()
         }
         return TrainedParts(replace(template, blocks=blocks), forecasts, **scoring)
 
@@ -212,7 +241,8 @@ class Training:
         if self.planner is None or self.planner.spread >= COLLAPSED:
             return ""
         return (
-            f"all scores lie within {self.planner.spread:.2g} of each other, so the predictor tells no token from another: train longer, "
+            f"all scores lie within {self.planner.spread:.2g} of each other, so the predictor tells no token from "
+            "another: train longer, "
             f"raise the learning rate ({self.plan.learning_rate:g})"
             + (f", or raise sparsity ({self.plan.sparsity:g})" if self.plan.soft else "")
         )
@@ -228,7 +258,11 @@ class Training:
         (width, device), *_ = reused_spans(self.start(self.plan.seed), settings, self.plan.schedule).values()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.plan.seed)
-            return new_predictor(self.plan.predictor, first_block, width, n_scores).to(device, torch.float32).requires_grad_(True)
+            return (
+                new_predictor(self.plan.predictor, first_block, width, n_scores)
+                .to(device, torch.float32)
+                .requires_grad_(True)
+            )
 
     def _forecasts(self) -> dict[tuple[int, int], LearnedForecast]:
         """A learned forecast for each run of blocks that reuses all its tokens, as the plain forecast to begin with."""
@@ -242,11 +276,15 @@ class Training:
 
     def _mixed_precision(self) -> torch.autocast:
         """Without its cache, which would hold on to weights of before an update."""
-        return torch.autocast(self.parameters[0].device.type, torch.bfloat16, enabled=self.plan.precision == "bf16", cache_enabled=False)
+        return torch.autocast(
+            self.parameters[0].device.type, torch.bfloat16, enabled=self.plan.precision == "bf16", cache_enabled=False
+        )
 
     @contextmanager
     def _whole_or_not_at_all(self) -> Iterator[None]:
-        """An iteration that an interrupt or an error breaks off leaves the state of before, so that resuming is exact."""
+        """An iteration that an interrupt or an error breaks off leaves the state of before, so that resuming is
+        exact.
+        """
         weights = [weight.detach().clone() for weight in self.parameters]
         optimizer = copy.deepcopy(self.optimizer.state_dict())
         try:
@@ -264,7 +302,8 @@ class Training:
             raise self._diverged()
         if not loss.requires_grad:
             raise ValueError(
-                "nothing to learn from: what is trained had no part in this run, because the model ran whole on its P-steps; "
+                "nothing to learn from: what is trained had no part in this run, because the model ran whole on its "
+                "P-steps; "
                 "a report of Apply TokenCache says why"
             )
         if self.planner is not None:
@@ -295,7 +334,9 @@ class Training:
     def _share_gradients(self) -> None:
         if self.processes.count == 1:
             return
-        ours = torch.cat([(torch.zeros_like(weight) if weight.grad is None else weight.grad).flatten() for weight in self.parameters])
+        ours = torch.cat(
+            [(torch.zeros_like(weight) if weight.grad is None else weight.grad).flatten() for weight in self.parameters]
+        )
         shared = self.processes.mean(ours).split([weight.numel() for weight in self.parameters])
         for weight, gradient in zip(self.parameters, shared):
             weight.grad = gradient.view_as(weight)
@@ -304,7 +345,9 @@ class Training:
         """Of all processes."""
         if self.processes.count == 1:
             return tuple(values)
-        return tuple(self.processes.mean(torch.tensor(values, dtype=torch.float64, device=self.processes.device)).tolist())
+        return tuple(
+            self.processes.mean(torch.tensor(values, dtype=torch.float64, device=self.processes.device)).tolist()
+        )
 
     @torch.no_grad()
     def _average(self) -> None:

@@ -1,11 +1,11 @@
 """Follow a cached run and, after every window of P-steps, see how far it has come from the plain model's run.
 
-The run is the student's own: its states, its histories, its I-steps. So whatever is learned from its deviation is learned
-on what inference will meet, forecast updates, keys and values included (on-policy distillation; the same reason as in
-DAgger, arXiv 1011.0686). And it is the deviation of the whole run so far that counts. The error of single steps, or of
-single windows, is a poor guide: a correction that halves it by leaning one way adds up over the run (docs/experiments.md). The paper's
-loss, which is that error, can be chosen all the same. What it cannot say is what the rest of the run will make of a deviation: that
-takes the gradient of the whole run (training/run_loss.py).
+The run is the student's own: its states, its histories, its I-steps. So whatever is learned from its deviation is
+learned on what inference will meet, forecast updates, keys and values included (on-policy distillation; the same reason
+as in DAgger, arXiv 1011.0686). And it is the deviation of the whole run so far that counts. The error of single steps,
+or of single windows, is a poor guide: a correction that halves it by leaning one way adds up over the run
+(docs/experiments.md). The paper's loss, which is that error, can be chosen all the same. What it cannot say is what the
+rest of the run will make of a deviation: that takes the gradient of the whole run (training/run_loss.py).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from ..sampling.samplers import Denoise
 class Window:
     """What the P-steps since the last I-step have predicted, as far as it has moved x.
 
-    A change d of the predicted clean x moves the next x by (1 - sigma' / sigma) d (one step of DDIM), and what x has been
-    moved by, the next steps of the window carry along.
+    A change d of the predicted clean x moves the next x by (1 - sigma' / sigma) d (one step of DDIM), and what x has
+    been moved by, the next steps of the window carry along.
     """
 
     def __init__(self, sigmas: Tensor) -> None:
@@ -41,7 +41,8 @@ class Window:
     def settle(self, deviation: Tensor, sigma: float) -> Tensor | None:
         """The loss, a scalar, of being off by `deviation` (B, ...) at `sigma`, and begin anew; None after no P-step.
 
-        In units of the noisy x's own scale, sqrt(1 + sigma^2), in which the model takes it; the root mean square of each
+        In units of the noisy x's own scale, sqrt(1 + sigma^2), in which the model takes it; the root mean square of
+        each
         sample, averaged: with squares, the few samples that stray far would teach alone.
         """
         moved, self.moved = self.moved, None
@@ -54,20 +55,25 @@ class Window:
 def step_error(clean: Tensor, wanted: Tensor, sigma: float) -> Tensor:
     """The paper's loss (arXiv 2409.18523, section 3) of one P-step, a scalar: the mean square of its output's error.
 
-    clean, wanted: (B, ...), predicted with the cache and by the plain model at the same x. It is measured in the noise that the
-    model predicts, to which one linear layer leads from the last block's tokens, in which the paper has it.
+    clean, wanted: (B, ...), predicted with the cache and by the plain model at the same x. It is measured in the noise
+    that the model predicts, to which one linear layer leads from the last block's tokens, in which the paper has it.
     """
     return ((clean - wanted) / sigma).square().mean()
 
 
 def follow(
-    run: Run, session: Session, plain: PlainRun, learn: Callable[[Tensor], None] | None = None,
-    student: Callable[[], AbstractContextManager] = nullcontext, step_by_step: bool = False,
+    run: Run,
+    session: Session,
+    plain: PlainRun,
+    learn: Callable[[Tensor], None] | None = None,
+    student: Callable[[], AbstractContextManager] = nullcontext,
+    step_by_step: bool = False,
 ) -> list[float]:
     """Sample `run` under `session`; returns how far it is from `plain` after each window, the last one at the end.
 
-    learn: is given each window's loss, with its graph. student: opened around the model's passes on P-steps. step_by_step: learn
-    from each P-step's own error (`step_error`) instead; the plain model then runs on every P-step as well.
+    learn: is given each window's loss, with its graph. student: opened around the model's passes on P-steps.
+    step_by_step: learn from each P-step's own error (`step_error`) instead; the plain model then runs on every P-step
+        as well.
     """
     window, losses, states, end = Window(run.sigmas), [], iter(plain.states), None
     learns_windows = learn is not None and not step_by_step
@@ -101,6 +107,7 @@ def follow(
                         window.add(float(sigma), clean)
             end = session.corrected(x, clean.detach())
             return end
+
         return followed
 
     with torch.no_grad():

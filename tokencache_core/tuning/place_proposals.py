@@ -1,7 +1,8 @@
 """Ways to place the I-steps of a model's runs, once one whole run of it is recorded.
 
-What is left at a run's end of an error made at one sigma differs from model to model (schedules/run_simulator.py), so each way of fading proposes
-places of its own; real runs may decide between them (tuning/calibrate_places.py). A record is of a few samples: known models' are asked as well.
+What is left at a run's end of an error made at one sigma differs from model to model (schedules/run_simulator.py), so
+each way of fading proposes places of its own; real runs may decide between them (tuning/calibrate_places.py). A record
+is of a few samples: known models' are asked as well.
 """
 
 from __future__ import annotations
@@ -19,24 +20,33 @@ from ..schedules.run_record import RunRecord
 from ..schedules.run_simulator import DAMPINGS, RunSimulator
 from ..settings import CacheSettings
 
-SIMULATED = "simulated"         # the name of the way that is taken where no real run decides
+SIMULATED = "simulated"  # the name of the way that is taken where no real run decides
 KNOWN, EVEN = "as known models have them", "even in the step's number"
-FADINGS = (3.0, 10.0, 0.7)      # dampings of which each proposes places of its own
-FEW_STEPS, MOST_COUNTS = 30, 12     # up to so many steps a calibration lists every number of I-steps, beyond them so many; others lie between them
-Way = Callable[[int], Places]   # from a number of I-steps to their places
+FADINGS = (3.0, 10.0, 0.7)  # dampings of which each proposes places of its own
+FEW_STEPS, MOST_COUNTS = (
+    30,
+    12,
+)  # up to so many steps a calibration lists every number of I-steps, beyond them so many; others lie between them
+Way = Callable[[int], Places]  # from a number of I-steps to their places
 
 
 def ways(record: RunRecord, settings: CacheSettings, corrected: bool) -> dict[str, Way]:
     """By name, the most promising first. corrected: by the settings' corrector."""
     found: dict[str, Way] = {
-        SIMULATED: _searching(simulator_beside_known(record, settings, corrected)), EVEN: partial(even_in_steps, steps=record.steps),
+        SIMULATED: _searching(simulator_beside_known(record, settings, corrected)),
+        EVEN: partial(even_in_steps, steps=record.steps),
         KNOWN: partial(known_places, taus=record.taus),
     }
-    return found | {f"errors fading above sigma {damping:g}": _searching(_simulator(record, settings, corrected, damping)) for damping in FADINGS}
+    return found | {
+        f"errors fading above sigma {damping:g}": _searching(_simulator(record, settings, corrected, damping))
+        for damping in FADINGS
+    }
 
 
 def simulated_places(record: RunRecord, settings: CacheSettings, corrected: bool) -> dict[int, Places]:
-    """Those that simulation alone proposes, by how many they are: for the run and known models together, with errors fading in the mean of all ways."""
+    """Those that simulation alone proposes, by how many they are: for the run and known models together, with errors
+    fading in the mean of all ways.
+    """
     way = _searching(simulator_beside_known(record, settings, corrected))
     return {count: way(count) for count in listed_counts(record.steps)}
 

@@ -1,8 +1,9 @@
 """Where in a run its I-steps should lie, found by trial on real runs: small moves, kept where they help.
 
-Known models' places (schedules/known_models.py) serve any model. One model's own run, though, has stretches over which it is easily forecast and others where
-it turns, and the errors of neighbouring windows cancel or add up; trying finds what no rule does (docs/experiments.md). A hill climb over
-as many I-steps as before, so that no run takes longer than another. Simulation, where there is one, says which move to try next.
+Known models' places (schedules/known_models.py) serve any model. One model's own run, though, has stretches over which
+it is easily forecast and others where it turns, and the errors of neighbouring windows cancel or add up; trying finds
+what no rule does (docs/experiments.md). A hill climb over as many I-steps as before, so that no run takes longer than
+another. Simulation, where there is one, says which move to try next.
 """
 
 from __future__ import annotations
@@ -11,13 +12,21 @@ from random import Random
 
 from ..schedules.place_climb import Errors, neighbours
 
-PATIENCE = 40       # moves in a row that did not help, after which the search ends
-ELSEWHERE = 0.2     # of the moves take one I-step to any other place
-NEIGHBOURS = (1, 1, 1, 2, 3)    # I-steps next to each other that other moves shift together; beside these, all that follow
+PATIENCE = 40  # moves in a row that did not help, after which the search ends
+ELSEWHERE = 0.2  # of the moves take one I-step to any other place
+NEIGHBOURS = (
+    1,
+    1,
+    1,
+    2,
+    3,
+)  # I-steps next to each other that other moves shift together; beside these, all that follow
 
 
 def moved(places: tuple[int, ...], steps: int, random: Random) -> tuple[int, ...]:
-    """As many I-steps of a run of `steps`, a little differently: not always a list that rises, or that is new. Step 0 stays."""
+    """As many I-steps of a run of `steps`, a little differently: not always a list that rises, or that is new. Step 0
+    stays.
+    """
     if random.random() < ELSEWHERE:
         kept = set(places) - {random.choice(places[1:])}
         return tuple(sorted(kept | {random.choice([step for step in range(1, steps) if step not in places])}))
@@ -33,7 +42,14 @@ class PlaceSearch:
     errors: of simulated runs, the promising ones first; None: moves are drawn at random.
     """
 
-    def __init__(self, places: tuple[int, ...], steps: int, value: float | None = None, seed: int = 0, errors: Errors | None = None) -> None:
+    def __init__(
+        self,
+        places: tuple[int, ...],
+        steps: int,
+        value: float | None = None,
+        seed: int = 0,
+        errors: Errors | None = None,
+    ) -> None:
         self.places, self.steps, self.value, self.errors = places, steps, value, errors
         self.random = Random(seed)
         self.seen = {places}
@@ -65,7 +81,7 @@ class PlaceSearch:
 
     def learn(self, places: tuple[int, ...], value: float) -> bool:
         """That `places`, which were proposed, have `value`; whether it is the most so far."""
-        if self.value is None or value > self.value:    # no number is more than another that is none
+        if self.value is None or value > self.value:  # no number is more than another that is none
             self.places, self.value, self.in_vain = places, value, 0
             return True
         self.in_vain += 1

@@ -1,4 +1,6 @@
-"""Places that are tried in real cached runs: what was proposed first, then what simulation likes best of all that lies beside the likest so far."""
+"""Places that are tried in real cached runs: what was proposed first, then what simulation likes best of all that lies
+beside the likest so far.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from ..schedules.schedule import ExplicitSchedule
 from ..settings import CacheSettings
 from .probe import Likeness
 
-P_STEP = 0.05           # of a whole step, about
+P_STEP = 0.05  # of a whole step, about
 
 
 class PlaceTrials:
@@ -24,8 +26,8 @@ class PlaceTrials:
     def __init__(self, run: Run, settings: CacheSettings, full: Tensor, log: Callable[[str], None]) -> None:
         self.run, self.settings, self.full, self.log = run, settings, full, log
         self.steps = len(run.sigmas) - 1
-        self.decided: dict[Places, float] = {}      # PSNR in dB of each that was tried
-        self.spent = 0.0                            # computation, in whole runs
+        self.decided: dict[Places, float] = {}  # PSNR in dB of each that was tried
+        self.spent = 0.0  # computation, in whole runs
         self.seconds = 0.0
 
     def affords(self, count: int, budget: float) -> bool:
@@ -33,7 +35,9 @@ class PlaceTrials:
         return 2 * self._cost(count) <= budget
 
     def best(self, proposed: Mapping[str, Places], simulator: RunSimulator, budget: float) -> tuple[str, Places]:
-        """The name of the likest proposal, and the likest places of all that `budget` lets try: the proposals in their order, then others."""
+        """The name of the likest proposal, and the likest places of all that `budget` lets try: the proposals in their
+        order, then others.
+        """
         end = self.spent + budget
         tried = {name: places for name, places in proposed.items() if self._try(places, end)}
         winner = max(tried, key=lambda name: self.decided[tried[name]])

@@ -1,4 +1,6 @@
-"""A preset: the settings that a tuning found for one model, with what they promise and what they gave; a small JSON file."""
+"""A preset: the settings that a tuning found for one model, with what they promise and what they gave; a small JSON
+file.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,9 @@ class Goal:
 
 @dataclass(frozen=True)
 class Result:
-    """Speed-up by the clock and likeness to the full run. psnr_error: standard error of the mean over `samples`. ssim: None for latents."""
+    """Speed-up by the clock and likeness to the full run. psnr_error: standard error of the mean over `samples`. ssim:
+    None for latents.
+    """
 
     speedup: float
     psnr_db: float
@@ -75,8 +79,8 @@ class Result:
 class Preset:
     """i_steps: counted from 0, of a run whose steps lie at the noise times `taus` (sampling/noise_time.py).
 
-    predicted: from the samples that the settings were chosen on. measured: on others, seen by no choice; None where the tuning was
-    stopped before. notes: under which conditions, as text.
+    predicted: from the samples that the settings were chosen on. measured: on others, seen by no choice; None where the
+    tuning was stopped before. notes: under which conditions, as text.
     """
 
     settings: CacheSettings
@@ -89,14 +93,16 @@ class Preset:
     notes: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.schedule()     # refuses I-steps that are none of the run
+        self.schedule()  # refuses I-steps that are none of the run
 
     def schedule(self) -> PlacedSchedule:
         return PlacedSchedule(self.i_steps, self.taus)
 
     def text(self) -> str:
         lines = [
-            f"goal: {self.goal}", f"{len(self.i_steps)} of {len(self.taus)} steps are I-steps ({', '.join(map(str, self.i_steps))}); {self.settings.text()}",
+            f"goal: {self.goal}",
+            f"{len(self.i_steps)} of {len(self.taus)} steps are I-steps ({', '.join(map(str, self.i_steps))}); "
+            f"{self.settings.text()}",
             f"predicted: {self.predicted.text()}",
             f"measured on other samples: {'not yet' if self.measured is None else self.measured.text()}",
             *(f"{name}: {text}" for name, text in self.notes.items()),
@@ -128,15 +134,26 @@ def _read(content: Any) -> Preset:
     goal = Record(record.value["goal"], "the goal", ("kind", "value"))
     notes = strict_json.mapping(record.value["notes"], "the notes")
     return Preset(
-        settings=read_settings(record.value["settings"]), taus=record.numbers("taus"),
-        i_steps=tuple(strict_json.whole(step, "an I-step") for step in record.list("i_steps")), fingerprint=read_fingerprint(record.value["fingerprint"]),
-        goal=Goal(goal.text("kind", 40), goal.number("value")), predicted=_result(record.value["predicted"]),
+        settings=read_settings(record.value["settings"]),
+        taus=record.numbers("taus"),
+        i_steps=tuple(strict_json.whole(step, "an I-step") for step in record.list("i_steps")),
+        fingerprint=read_fingerprint(record.value["fingerprint"]),
+        goal=Goal(goal.text("kind", 40), goal.number("value")),
+        predicted=_result(record.value["predicted"]),
         measured=None if record.value["measured"] is None else _result(record.value["measured"]),
-        notes={strict_json.text(key, "a note's name", 100): strict_json.text(note, "a note") for key, note in notes.items()},
+        notes={
+            strict_json.text(key, "a note's name", 100): strict_json.text(note, "a note") for key, note in notes.items()
+        },
     )
 
 
 def _result(value: Any) -> Result:
     record = Record(value, "a result", ("speedup", "psnr_db", "psnr_error", "ssim", "samples"))
     ssim = None if record.value["ssim"] is None else record.number("ssim")
-    return Result(record.number("speedup"), record.number("psnr_db"), record.number("psnr_error"), ssim, record.whole("samples", 1))
+    return Result(
+        record.number("speedup"),
+        record.number("psnr_db"),
+        record.number("psnr_error"),
+        ssim,
+        record.whole("samples", 1),
+    )

@@ -52,7 +52,10 @@ class Likeness:
 
     @classmethod
     def of_all(cls, parts: Sequence[Likeness]) -> Likeness:
-        return cls(torch.cat([part.db for part in parts]), None if parts[0].ssim is None else torch.cat([part.ssim for part in parts]))
+        return cls(
+            torch.cat([part.db for part in parts]),
+            None if parts[0].ssim is None else torch.cat([part.ssim for part in parts]),
+        )
 
     def by(self, kind: str) -> Tensor:
         """(B,) of what a goal of this kind is about."""
@@ -60,13 +63,19 @@ class Likeness:
 
     def result(self, speedup: float) -> Result:
         return Result(
-            speedup, float(self.db.mean()), standard_error(self.db), None if self.ssim is None else float(self.ssim.mean()), len(self.db),
+            speedup,
+            float(self.db.mean()),
+            standard_error(self.db),
+            None if self.ssim is None else float(self.ssim.mean()),
+            len(self.db),
         )
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One short run of a choice. i_steps: of `steps`. whole: seconds of an unpatched step, estimated from the I-steps."""
+    """One short run of a choice. i_steps: of `steps`. whole: seconds of an unpatched step, estimated from the
+    I-steps.
+    """
 
     choice: Choice
     i_steps: tuple[int, ...]

@@ -1,10 +1,12 @@
-"""The tuner: which settings, and how many I-steps, reach a goal on a model; found by a few short runs (the paper's open question 3).
+"""The tuner: which settings, and how many I-steps, reach a goal on a model; found by a few short runs (the paper's open
+question 3).
 
-For a speed-up, every choice (tuning/search_space.py) is given the I-steps that its own step times allow, and the likest wins. For a
-floor of likeness, the first choice is bisected to its fewest I-steps; every other is tried once in a little less time than the
-best so far takes, and bisected only where it meets the floor. All that with evenly spread I-steps; what wins is then given better
-places for them (tuning/place_search.py), or fewer of them at places that meet the floor as well. In the end it is measured on samples that no
-choice has seen. The full run that all are compared with is recorded, so that moves of I-steps are tried in simulation first and on the clock last.
+For a speed-up, every choice (tuning/search_space.py) is given the I-steps that its own step times allow, and the likest
+wins. For a floor of likeness, the first choice is bisected to its fewest I-steps; every other is tried once in a little
+less time than the best so far takes, and bisected only where it meets the floor. All that with evenly spread I-steps;
+what wins is then given better places for them (tuning/place_search.py), or fewer of them at places that meet the floor
+as well. In the end it is measured on samples that no choice has seen. The full run that all are compared with is
+recorded, so that moves of I-steps are tried in simulation first and on the clock last.
 """
 
 from __future__ import annotations
@@ -32,9 +34,9 @@ from .preset import Goal, Preset, Result
 from .probe import Likeness, Probe, standard_error
 from .search_space import Choice
 
-MOST_HELD_OUT = 6       # batches to measure the winner on
-FASTER = 0.97           # of the best time so far, for another choice to try
-FITS = 0.98             # of the speed-up asked for: what the clock's noise may take
+MOST_HELD_OUT = 6  # batches to measure the winner on
+FASTER = 0.97  # of the best time so far, for another choice to try
+FITS = 0.98  # of the speed-up asked for: what the clock's noise may take
 
 
 class GoalOutOfReach(ValueError):
@@ -42,15 +44,23 @@ class GoalOutOfReach(ValueError):
 
 
 class Tuner:
-    """start: from a seed to a run of one batch; seeds from HELD_OUT_SEEDS on are for measuring alone. is_pixels: samples are pictures.
+    """start: from a seed to a run of one batch; seeds from HELD_OUT_SEEDS on are for measuring alone. is_pixels:
+    samples are pictures.
 
-    log: takes a line for the user. progress: takes the share of `minutes` that is gone; what it raises stops the tuning, and
-    `preset` is of what has been found until then.
+    log: takes a line for the user. progress: takes the share of `minutes` that is gone; what it raises stops the
+    tuning, and `preset` is of what has been found until then.
     """
 
     def __init__(
-        self, start: Callable[[int], Run], goal: Goal, choices: Sequence[Choice], *, minutes: float, is_pixels: bool,
-        log: Callable[[str], None] = lambda line: None, progress: Callable[[float], None] = lambda share: None,
+        self,
+        start: Callable[[int], Run],
+        goal: Goal,
+        choices: Sequence[Choice],
+        *,
+        minutes: float,
+        is_pixels: bool,
+        log: Callable[[str], None] = lambda line: None,
+        progress: Callable[[float], None] = lambda share: None,
     ) -> None:
         if goal.kind == "ssim" and not is_pixels:
             raise ValueError("SSIM is of pictures, and this model samples latents: give the floor as PSNR")
@@ -69,7 +79,7 @@ class Tuner:
 
     def tune(self) -> None:
         """Find the best, and measure it; GoalOutOfReach where there is none."""
-        sample_cached(self.run, self.choices[0].settings, ExplicitSchedule((0,)))   # the first call is slow
+        sample_cached(self.run, self.choices[0].settings, ExplicitSchedule((0,)))  # the first call is slow
         recorder = RunRecorder(self.run.sigmas.tolist())
         self.full, self.full_seconds = timed(lambda: _plain(self.run, recorder.around))
         self.record = recorder.record(self.run.noise_time) if recorder.complete else None
@@ -86,15 +96,28 @@ class Tuner:
             raise GoalOutOfReach(self._why())
         self.log(f"best: {self.best.choice.name}, {self.best.count} I-steps; looking for better places for them")
         self._place()
-        self.log(f"best: {self.best.choice.name}, I-steps {', '.join(map(str, self.best.i_steps))}; measuring it on other samples")
+        self.log(
+            f"best: {self.best.choice.name}, I-steps {', '.join(map(str, self.best.i_steps))}; measuring it on other "
+            "samples"
+        )
         self.measured = self._held_out(self.best)
 
     def preset(self, fingerprint: Fingerprint, notes: Mapping[str, str]) -> Preset | None:
         """Of the best so far, if there is one."""
         best = self.best
-        return None if best is None else Preset(
-            settings=best.choice.settings, i_steps=best.i_steps, taus=self.taus, fingerprint=fingerprint, goal=self.goal,
-            predicted=best.result(), measured=self.measured, notes={"choice": best.choice.name, **notes},
+        return (
+            None
+            if best is None
+            else Preset(
+                settings=best.choice.settings,
+                i_steps=best.i_steps,
+                taus=self.taus,
+                fingerprint=fingerprint,
+                goal=self.goal,
+                predicted=best.result(),
+                measured=self.measured,
+                notes={"choice": best.choice.name, **notes},
+            )
         )
 
     def _search(self, choice: Choice) -> None:
@@ -107,8 +130,12 @@ class Tuner:
 
     def _search_likest(self, choice: Choice) -> None:
         """With as many I-steps as the goal's time allows."""
-        count = self.tried[0].as_if(choice).fitting(self.goal.value) if self.tried else max(1, round(self.steps / self.goal.value))
-        for _ in range(3):      # the first count is a guess: by another choice's times, or by none at all
+        count = (
+            self.tried[0].as_if(choice).fitting(self.goal.value)
+            if self.tried
+            else max(1, round(self.steps / self.goal.value))
+        )
+        for _ in range(3):  # the first count is a guess: by another choice's times, or by none at all
             if count == 0:
                 self.log(f"{choice.name}: {self.goal} is out of its reach")
                 return
@@ -116,8 +143,10 @@ class Tuner:
             if probe.speedup() >= FITS * self.goal.value and (self.best is None or _likelier(probe, self.best)):
                 self.best = probe
             count = probe.fitting(self.goal.value)
-            if count == probe.count or count < probe.count and self.best is not None and not _likelier(probe, self.best):
-                return          # fewer I-steps would be no better
+            if count == probe.count or (
+                count < probe.count and self.best is not None and not _likelier(probe, self.best)
+            ):
+                return  # fewer I-steps would be no better
 
     def _search_fewest(self, choice: Choice) -> None:
         """The fewest I-steps that meet the floor; GoalOutOfReach where all but one do not."""
@@ -150,7 +179,9 @@ class Tuner:
             self._bisect(choice, choice.warmup - 1, probe.count)
 
     def _bisect(self, choice: Choice, misses: int, meets: int) -> None:
-        """Down from the best, of this choice, to its fewest I-steps, above `misses` and below `meets`, that meet the floor."""
+        """Down from the best, of this choice, to its fewest I-steps, above `misses` and below `meets`, that meet the
+        floor.
+        """
         while meets - misses > 1:
             tried = (misses + meets) // 2
             if not self._has_time_for(self.full_seconds * tried / self.steps):
@@ -164,11 +195,17 @@ class Tuner:
     def _place(self) -> None:
         """Better places for the I-steps of the best; under a floor, fewer of them at places that meet it as well."""
         if self.goal.kind == "speed-up":
-            for better in self._climb(PlaceSearch(self.best.i_steps, self.steps, self._value(self.best), errors=self._simulated())):
+            for better in self._climb(
+                PlaceSearch(self.best.i_steps, self.steps, self._value(self.best), errors=self._simulated())
+            ):
                 self.best = better
             return
         while self.best.count > 1:
-            fewer = PlaceSearch(carried(self.best.i_steps, self.taus, self.best.count - 1, self.taus), self.steps, errors=self._simulated())
+            fewer = PlaceSearch(
+                carried(self.best.i_steps, self.taus, self.best.count - 1, self.taus),
+                self.steps,
+                errors=self._simulated(),
+            )
             found = next(filter(self._meets, self._climb(fewer)), None)
             if found is None:
                 return
@@ -180,10 +217,14 @@ class Tuner:
         return None if self.record is None else simulator_beside_known(self.record, settings, self.run.euler).errors_db
 
     def _climb(self, search: PlaceSearch) -> Iterator[Probe]:
-        """The best with its I-steps at other places, each better than the one before, while there is time and trying helps."""
+        """The best with its I-steps at other places, each better than the one before, while there is time and trying
+        helps.
+        """
         best = self.best
         while self._has_time_for(self.full_seconds / best.speedup()) and (places := search.propose()) is not None:
-            probe = replace(self._tried(best.choice, places), times=best.times, whole=best.whole)   # where they lie takes no time
+            probe = replace(
+                self._tried(best.choice, places), times=best.times, whole=best.whole
+            )  # where they lie takes no time
             if search.learn(places, self._value(probe)):
                 self.log(f"I-steps {', '.join(map(str, places))}: {probe.result().text()}")
                 yield probe
@@ -216,7 +257,9 @@ class Tuner:
             self.progress(min(1.0, self._elapsed() / (60 * self.minutes)))
             run = self.start(HELD_OUT_SEEDS + batch)
             full, seconds = timed(lambda: _plain(run))
-            (samples, _), cached_seconds = timed(lambda: sample_cached(run, best.choice.settings, ExplicitSchedule(best.i_steps)))
+            (samples, _), cached_seconds = timed(
+                lambda: sample_cached(run, best.choice.settings, ExplicitSchedule(best.i_steps))
+            )
             ratios.append(seconds / cached_seconds)
             found.append(Likeness.of(samples, full, self.is_pixels))
         return Likeness.of_all(found).result(median(ratios))
@@ -230,13 +273,20 @@ class Tuner:
 
     def _why(self) -> str:
         if not self.tried:
-            return f"{self.minutes:g} minutes are too short a time for a full run of {self.full_seconds:.0f} s and some others: give it more"
+            return (
+                f"{self.minutes:g} minutes are too short a time for a full run of {self.full_seconds:.0f} s and some "
+                "others: give it more"
+            )
         if self.goal.kind == "speed-up":
             most = max(probe.speedup(1) for probe in self.tried)
-            return f"{self.goal} is out of reach: {self.steps} steps are at most {most:.1f} times as fast; ask for less, or sample more steps"
+            return (
+                f"{self.goal} is out of reach: {self.steps} steps are at most {most:.1f} times as fast; ask for less, "
+                "or sample more steps"
+            )
         best = max(self.tried, key=lambda probe: probe.likeness.db.mean())
         return (
-            f"{self.goal} cannot be met by any cache: with {best.count} of {self.steps} steps computed whole the runs came to "
+            f"{self.goal} cannot be met by any cache: with {best.count} of {self.steps} steps computed whole the runs "
+            "came to "
             f"{best.result().text()}; ask for less"
         )
 

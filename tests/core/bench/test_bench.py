@@ -43,24 +43,35 @@ def test_a_margin_counts_only_beyond_the_spread():
 
 
 def test_a_sweep_that_ends_early_is_named():
-    rows = [row("tokencache", 2.0, 45.0), row("tokencache", 4.0, 35.0), row("reuse", 2.0, 30.0), row("reuse", 2.5, 29.0)]
+    rows = [
+        row("tokencache", 2.0, 45.0),
+        row("tokencache", 4.0, 35.0),
+        row("reuse", 2.0, 30.0),
+        row("reuse", 2.5, 29.0),
+    ]
     (duel,) = duels(rows, speedups=[3.0])
     assert duel.verdict == "outside of the sweep of reuse" and duel.margin_db is None and duel.ours_db == 40.0
     assert duels(rows[2:]) == []  # without one of ours there is no duel
 
 
 def test_the_two_orders_of_forecast_are_two_sweeps():
-    rows = [row("forecast", 3.0, 30.0, order=1), row("forecast", 2.0, 35.0, order=1), row("forecast", 2.0, 40.0, order=2)]
+    rows = [
+        row("forecast", 3.0, 30.0, order=1),
+        row("forecast", 2.0, 35.0, order=1),
+        row("forecast", 2.0, 40.0, order=2),
+    ]
     found = sweeps([row("full", 1.0, None), *rows])
-    assert {name: [r.speedup for r in sweep] for name, sweep in found.items()} == \
-        {"forecast order 1": [2.0, 3.0], "forecast order 2": [2.0]}
+    assert {name: [r.speedup for r in sweep] for name, sweep in found.items()} == {
+        "forecast order 1": [2.0, 3.0],
+        "forecast order 2": [2.0],
+    }
 
 
 def test_i_steps_are_found_for_given_seconds():
     times = StepTimes(i_step=1.0, p_step=0.2)
     assert times.run_seconds(10, 50) == pytest.approx(10 + 40 * 0.2)
     assert times.i_steps_for(18.0, 50) == 10
-    assert times.i_steps_for(18.3, 50) == 10 and times.i_steps_for(18.5, 50) == 11   # one I-step more is 0.8 s
+    assert times.i_steps_for(18.3, 50) == 10 and times.i_steps_for(18.5, 50) == 11  # one I-step more is 0.8 s
     assert times.i_steps_for(1000.0, 50) == 50 and times.i_steps_for(0.0, 50) == 1
 
 
@@ -74,7 +85,9 @@ class Clock:
         return self.now
 
 
-def candidate(clock: Clock, method: str, costs: list[float], level: float, calls: list[str], **settings: object) -> Candidate:
+def candidate(
+    clock: Clock, method: str, costs: list[float], level: float, calls: list[str], **settings: object
+) -> Candidate:
     durations = iter(costs)
 
     def run() -> tuple[torch.Tensor, float]:
@@ -114,7 +127,7 @@ def test_candidates_run_in_turn_and_the_full_run_whenever_it_is_due():
 
 def test_a_machine_that_slows_down_favours_no_row():
     clock, calls = Clock(), []
-    slower = [2.0 * 1.02**n for n in range(100)]    # every candidate at half of the full run's seconds of the moment
+    slower = [2.0 * 1.02**n for n in range(100)]  # every candidate at half of the full run's seconds of the moment
     rows = [candidate(clock, f"row {n}", [slower[n]], 0.0, calls) for n in range(100)]
 
     def full() -> tuple[torch.Tensor, float]:
@@ -123,14 +136,16 @@ def test_a_machine_that_slows_down_favours_no_row():
 
     found = measured_rows(clock, [Candidate("full", {}, full, 4.0), *rows], 1)
     assert slower[-1] > 7 * slower[0] and all(row.speedup == pytest.approx(2.0, rel=0.5) for row in found[1:])
-    assert all(row.speedup == pytest.approx(2.0, rel=0.15) for row in found[16:-16])     # with full runs on either side
+    assert all(row.speedup == pytest.approx(2.0, rel=0.15) for row in found[16:-16])  # with full runs on either side
 
 
 def test_each_row_is_beside_its_own_baseline():
     clock, calls = Clock(), []
     candidates = [
-        candidate(clock, "full", [8.0], 0.0, calls), candidate(clock, "reuse", [4.0], 0.0, calls),
-        candidate(clock, "full-host", [10.0], 0.0, calls), candidate(clock, "easycache", [2.0], 0.0, calls),
+        candidate(clock, "full", [8.0], 0.0, calls),
+        candidate(clock, "reuse", [4.0], 0.0, calls),
+        candidate(clock, "full-host", [10.0], 0.0, calls),
+        candidate(clock, "easycache", [2.0], 0.0, calls),
     ]
     candidates[2:] = [replace(each, baseline="full-host") for each in candidates[2:]]
     found = measured_rows(clock, candidates, 1)
@@ -174,7 +189,10 @@ def test_a_measured_match_ends_up_in_the_note(plan):
     (matched,) = [c for c in METHODS["random-tokens"].candidates(plan) if c.matched_to == ours.settings]
     full = METHODS["full"].candidates(plan)[0]
     clock, calls = Clock(), []
-    fakes = [candidate(clock, name, [seconds, seconds], 0.0, calls) for name, seconds in (("full", 9.0), ("x", 3.0), ("y", 3.03))]
+    fakes = [
+        candidate(clock, name, [seconds, seconds], 0.0, calls)
+        for name, seconds in (("full", 9.0), ("x", 3.0), ("y", 3.03))
+    ]
     measured = measure_interleaved(fakes, 1, synchronize=lambda: None, clock=clock)
     rows = rows_of([full, ours, matched], measured, torch.zeros(2, 3, 16, 16), plan.workload)
     assert rows[2].note.endswith(f"time +1.0% of tokencache with {len(ours.settings['i_steps'])} I-steps")
@@ -203,4 +221,6 @@ def test_the_overhead_of_a_small_shape_is_measured():
         assert isinstance(measured, ShapeRow)
         # K = 4 blocks whole and a tenth of the other 8: (4 + 0.8) / 12, in whole tokens
         assert measured.compute == pytest.approx(0.4, abs=0.02)
-        assert measured.overhead == pytest.approx(measured.p_step_seconds / (measured.compute * measured.i_step_seconds))
+        assert measured.overhead == pytest.approx(
+            measured.p_step_seconds / (measured.compute * measured.i_step_seconds)
+        )

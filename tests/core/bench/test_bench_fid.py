@@ -1,4 +1,6 @@
-"""FID, sFID and the Inception score of a tiny DiT, end to end: torch-fidelity's real network, with random weights in a file."""
+"""FID, sFID and the Inception score of a tiny DiT, end to end: torch-fidelity's real network, with random weights in a
+file.
+"""
 
 from __future__ import annotations
 
@@ -51,8 +53,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def command(place: Path, stats: Path | None = None, **changed: object) -> list[object]:
     options = {
-        "model": place / "pixels.safetensors", "fid-stats": stats or place / "none.npz", "inception": place / "inception.pth",
-        "fid-out": place / "out", "samples": SAMPLES, "fid-batch": 2, "steps": STEPS, "methods": METHOD,
+        "model": place / "pixels.safetensors",
+        "fid-stats": stats or place / "none.npz",
+        "inception": place / "inception.pth",
+        "fid-out": place / "out",
+        "samples": SAMPLES,
+        "fid-batch": 2,
+        "steps": STEPS,
+        "methods": METHOD,
     } | {name.replace("_", "-"): value for name, value in changed.items()}
     return ["bench", *(part for name, value in options.items() if value is not None for part in (f"--{name}", value))]
 
@@ -73,7 +81,13 @@ def test_the_full_run_is_at_no_distance_from_its_own_statistics_and_a_cached_one
 
 
 def test_the_reference_models_pictures_are_the_farther_the_fewer_i_steps_there_are(place, tmp_path):
-    reference = {"model": REFERENCE, "fid_out": tmp_path / "out", "steps": 10, "samples": 4, "methods": "tokencache-3,tokencache-6"}
+    reference = {
+        "model": REFERENCE,
+        "fid_out": tmp_path / "out",
+        "steps": 10,
+        "samples": 4,
+        "methods": "tokencache-3,tokencache-6",
+    }
     table(*command(place, **reference))
     found = table(*command(place, statistics_of(tmp_path / "out" / "full", tmp_path / "own.npz"), **reference))
     assert abs(float(found["full"][1])) < 1e-3 < float(found["tokencache-6"][1]) < float(found["tokencache-3"][1])
@@ -113,7 +127,10 @@ def test_samples_and_methods_are_added_to_what_is_there(place, stats, tmp_path):
     table(*command(place, stats, fid_out=out, samples=SAMPLES + 1, methods="full"))
     new = set(out.rglob("*.safetensors")) - set(kept)
     assert new == {out / "full" / "00003.safetensors"} and kept == {file: os.stat(file).st_mtime_ns for file in kept}
-    model, sigmas = tiny_dit(in_channels=3), simple_sigmas(STEPS)   # the last batch, without the command: whole, though 1 is asked for
+    model, sigmas = (
+        tiny_dit(in_channels=3),
+        simple_sigmas(STEPS),
+    )  # the last batch, without the command: whole, though 1 is asked for
     noise, labels = starting_noise((2, 3, 8, 8), 6, sigmas[0]), FidProtocol(8, 2, 0, STEPS, 4.0, "ddim").labels(5)[6:]
     pictures = to_uint8(sample(model, labels, noise=noise, sigmas=sigmas))
     direct = load_inception(place / "inception.pth", CPU).of(pictures)
@@ -128,7 +145,9 @@ def test_classes_are_drawn_evenly_and_more_begin_with_the_same():
 
 
 def test_spatial_features_are_the_evaluators(place):
-    """The first 7 channels of the block that the TensorFlow graph calls mixed_6: rows, columns, channels, in this order."""
+    """The first 7 channels of the block that the TensorFlow graph calls mixed_6: rows, columns, channels, in this
+    order.
+    """
     inception = load_inception(place / "inception.pth", CPU)
     pictures = torch.randint(256, (2, 3, 20, 20), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     seen = []
@@ -136,7 +155,9 @@ def test_spatial_features_are_the_evaluators(place):
     found = inception.of(pictures)
     hook.remove()
     assert seen[0].shape == (2, 768, 17, 17) and found["spatial"].shape == (2, 2023) and found["spatial"].std() > 0.01
-    expected = np.stack([[block[c, y, x] for y in range(17) for x in range(17) for c in range(7)] for block in seen[0].numpy()])
+    expected = np.stack(
+        [[block[c, y, x] for y in range(17) for x in range(17) for c in range(7)] for block in seen[0].numpy()]
+    )
     assert np.array_equal(found["spatial"].numpy(), expected)
     assert found["logits"].allclose(found["pool"] @ inception.network.fc.weight.T, atol=1e-4)
     assert not inception.published and not inception.network.training
@@ -150,7 +171,9 @@ def test_the_distance_is_torch_fidelitys(count):
     known = Gaussian.of(data)
     ours = features.double().numpy()
     theirs = fid_statistics_to_metric(
-        {"mu": ours.mean(0), "sigma": np.cov(ours, rowvar=False)}, {"mu": known.mean.numpy(), "sigma": known.covariance.numpy()}, verbose=False,
+        {"mu": ours.mean(0), "sigma": np.cov(ours, rowvar=False)},
+        {"mu": known.mean.numpy(), "sigma": known.covariance.numpy()},
+        verbose=False,
     )["frechet_inception_distance"]
     assert frechet_distance(features, known) == pytest.approx(theirs, rel=1e-6)
     with pytest.raises(ValueError, match="at least 2 features of width 12"):
@@ -174,8 +197,12 @@ def vae(place: Path) -> Path:
 
     torch.manual_seed(0)
     AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, block_out_channels=(8, 8),
-        latent_channels=4, norm_num_groups=4, scaling_factor=0.5,
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 8),
+        latent_channels=4,
+        norm_num_groups=4,
+        scaling_factor=0.5,
     ).save_pretrained(place / "vae")
     tiny_dit_file(place / "latents.safetensors")
     return place / "vae"
@@ -204,7 +231,12 @@ def test_a_model_of_latents_end_to_end(place, vae, tmp_path):
     table(*command(place, vae=vae, **own))
     stored = load_file(tmp_path / "out" / "full" / "00000.safetensors")
     sigmas = simple_sigmas(STEPS)
-    latents = sample(tiny_dit(), FidProtocol(2, 2, 0, STEPS, 4.0, "ddim").labels(5), noise=starting_noise((2, 4, 8, 8), 0, sigmas[0]), sigmas=sigmas)
+    latents = sample(
+        tiny_dit(),
+        FidProtocol(2, 2, 0, STEPS, 4.0, "ddim").labels(5),
+        noise=starting_noise((2, 4, 8, 8), 0, sigmas[0]),
+        sigmas=sigmas,
+    )
     with torch.no_grad():
         pixels = AutoencoderKL.from_pretrained(vae).decode(latents / 0.5).sample
     assert pixels.shape == (2, 3, 16, 16)
@@ -217,19 +249,35 @@ def test_a_vae_of_a_file_has_the_shape_of_stable_diffusions_and_the_hosts_names(
     from comfy.ldm.models.autoencoder import AutoencoderKL
 
     torch.manual_seed(0)
-    shape = {"double_z": True, "z_channels": 4, "resolution": 16, "in_channels": 3, "out_ch": 3, "ch": 32, "ch_mult": [1, 2],
-             "num_res_blocks": 2, "attn_resolutions": [], "dropout": 0.0}
+    shape = {
+        "double_z": True,
+        "z_channels": 4,
+        "resolution": 16,
+        "in_channels": 3,
+        "out_ch": 3,
+        "ch": 32,
+        "ch_mult": [1, 2],
+        "num_res_blocks": 2,
+        "attn_resolutions": [],
+        "dropout": 0.0,
+    }
     host = AutoencoderKL(ddconfig=shape, embed_dim=4).eval()
     for weight in host.parameters():
         torch.nn.init.normal_(weight, std=0.1)
     save_file({name: weight.contiguous() for name, weight in host.state_dict().items()}, tmp_path / "vae.safetensors")
     assert len(vae_module.VAE_OF_DIT["block_out_channels"]) == 4
-    smaller = {"down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2, "block_out_channels": [32, 64]}
+    smaller = {
+        "down_block_types": ["DownEncoderBlock2D"] * 2,
+        "up_block_types": ["UpDecoderBlock2D"] * 2,
+        "block_out_channels": [32, 64],
+    }
     monkeypatch.setattr(vae_module, "VAE_OF_DIT", vae_module.VAE_OF_DIT | smaller)
     latents = torch.randn(2, 4, 4, 4, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = host.decode(latents / 0.18215)
-    torch.testing.assert_close(vae_decoder(tmp_path / "vae.safetensors", 4, CPU)(latents), expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        vae_decoder(tmp_path / "vae.safetensors", 4, CPU)(latents), expected, rtol=1e-3, atol=1e-3
+    )
     save_file({"decoder.conv_in.weight": torch.ones(1)}, tmp_path / "vae.safetensors")
     with pytest.raises(ValueError, match="no whole AutoencoderKL"):
         vae_decoder(tmp_path / "vae.safetensors", 4, CPU)
@@ -244,7 +292,10 @@ def test_a_vae_that_does_not_do_is_refused(place, vae, tmp_path):
     assert "no such .safetensors" in refusal(*command(place, vae=place / "inception.pth", **latents))
     part = shutil.copytree(vae, tmp_path / "part")
     weights = load_file(vae / "diffusion_pytorch_model.safetensors")
-    save_file({name: weight for name, weight in weights.items() if "decoder.conv_out" not in name}, part / "diffusion_pytorch_model.safetensors")
+    save_file(
+        {name: weight for name, weight in weights.items() if "decoder.conv_out" not in name},
+        part / "diffusion_pytorch_model.safetensors",
+    )
     assert "no whole AutoencoderKL" in refusal(*command(place, vae=part, **latents))
     (part / "diffusion_pytorch_model.safetensors").write_bytes(b"hello")
     assert "no whole AutoencoderKL" in refusal(*command(place, vae=part, **latents))
@@ -273,7 +324,9 @@ def test_damaged_features_are_named(place, stats, tmp_path):
     file.write_bytes(file.read_bytes()[:-10])
     assert f"{file}: it is damaged" in refusal_after_progress(*command(place, stats, fid_out=out))
     save_file(whole | {"pool": whole["pool"][:1]}, file, {"seconds": "1.0", "full_seconds": "1.0"})
-    assert f"{file}: it is damaged (features of shape (1, 2048))" in refusal_after_progress(*command(place, stats, fid_out=out))
+    assert f"{file}: it is damaged (features of shape (1, 2048))" in refusal_after_progress(
+        *command(place, stats, fid_out=out)
+    )
 
 
 def refusal_after_progress(*args: object) -> str:
@@ -297,7 +350,10 @@ def test_weights_that_could_run_code_are_not_loaded(place, tmp_path):
     torch.save({"fc.weight": Hostile(trace)}, file)
     assert "can run code; get https://" in refusal(*command(place, inception=file))
     assert not trace.exists()
-    for content, reason in (({"fc.weight": torch.ones(2)}, "not the weights"), ([torch.ones(2)], "no dictionary of tensors")):
+    for content, reason in (
+        ({"fc.weight": torch.ones(2)}, "not the weights"),
+        ([torch.ones(2)], "no dictionary of tensors"),
+    ):
         torch.save(content, file)
         assert reason in refusal(*command(place, inception=file))
     file.write_bytes((place / "inception.pth").read_bytes()[:1000])
@@ -306,13 +362,19 @@ def test_weights_that_could_run_code_are_not_loaded(place, tmp_path):
     assert "weights-inception-2015-12-05-6726825d.pth" in refusal(*command(place, inception=None))
 
 
-@pytest.mark.parametrize("changed, expected", [
-    ({"sigma_s": None, "mu_s": None}, "it lacks mu_s, sigma_s; a file of ADM's evaluator holds mu, sigma, mu_s, sigma_s"),
-    ({"mu": np.zeros(5)}, "its mu is float64 of shape (5,)"),
-    ({"mu": np.full(2048, np.nan)}, "no finite numbers"),
-    ({"sigma_s": np.arange(2023**2, dtype=np.float64).reshape(2023, 2023)}, "is no covariance"),
-    ({"sigma": np.zeros((2100, 2100))}, "too many"),
-])
+@pytest.mark.parametrize(
+    "changed, expected",
+    [
+        (
+            {"sigma_s": None, "mu_s": None},
+            "it lacks mu_s, sigma_s; a file of ADM's evaluator holds mu, sigma, mu_s, sigma_s",
+        ),
+        ({"mu": np.zeros(5)}, "its mu is float64 of shape (5,)"),
+        ({"mu": np.full(2048, np.nan)}, "no finite numbers"),
+        ({"sigma_s": np.arange(2023**2, dtype=np.float64).reshape(2023, 2023)}, "is no covariance"),
+        ({"sigma": np.zeros((2100, 2100))}, "too many"),
+    ],
+)
 def test_statistics_that_do_not_do(tmp_path, changed, expected):
     file = save_statistics(tmp_path / "stats.npz", torch.zeros(2, 2048), torch.zeros(2, 2023), **changed)
     with pytest.raises(ValueError) as refused:
@@ -329,13 +391,21 @@ def test_statistics_from_strangers_are_never_unpickled(place, tmp_path):
     assert "no such file" in refusal(*command(place, tmp_path / "absent.npz"))
 
 
-@pytest.mark.parametrize("changed, expected", [
-    ({"methods": "tokencache"}, "such as tokencache-20"), ({"methods": "ddim-7"}, "a count of 2 to 6"),
-    ({"methods": "predictor-3"}, "neither full"),
-    ({"samples": 1}, "--samples"), ({"fid_out": None}, "--fid-out"), ({"fid_stats": None}, "--inception goes with --fid-stats"),
-    ({"json": "a.json"}, "--json does not go with --fid-stats"), ({"peers": "all"}, "--peers does not go"), ({"speedups": "2"}, "--speedups does not"),
-    ({"model": None, "shape": "DiT-S/8-256"}, "--fid-stats goes with --model"),
-])
+@pytest.mark.parametrize(
+    "changed, expected",
+    [
+        ({"methods": "tokencache"}, "such as tokencache-20"),
+        ({"methods": "ddim-7"}, "a count of 2 to 6"),
+        ({"methods": "predictor-3"}, "neither full"),
+        ({"samples": 1}, "--samples"),
+        ({"fid_out": None}, "--fid-out"),
+        ({"fid_stats": None}, "--inception goes with --fid-stats"),
+        ({"json": "a.json"}, "--json does not go with --fid-stats"),
+        ({"peers": "all"}, "--peers does not go"),
+        ({"speedups": "2"}, "--speedups does not"),
+        ({"model": None, "shape": "DiT-S/8-256"}, "--fid-stats goes with --model"),
+    ],
+)
 def test_options_that_do_not_do(place, changed, expected):
     assert expected in refusal(*command(place, **changed))
 
@@ -344,6 +414,8 @@ def test_nothing_is_fetched(place, monkeypatch):
     """With the file there, torch-fidelity's own way of getting weights is never taken."""
     from torch_fidelity import feature_extractor_inceptionv3 as library
 
-    monkeypatch.setattr(library, "load_state_dict_from_url", lambda *args, **options: pytest.fail("it went to the network"))
+    monkeypatch.setattr(
+        library, "load_state_dict_from_url", lambda *args, **options: pytest.fail("it went to the network")
+    )
     assert load_inception(place / "inception.pth", CPU).network is not None
     assert cli_bench_fid.WEIGHTS_URL == library.URL_INCEPTION_V3

@@ -8,7 +8,7 @@ from bench_rows import of_rows, ours
 def test_frontiers_are_read_off_by_the_clock_and_by_the_share_of_the_compute():
     lines = of_rows(ours(1.0, 1.0, 60.0), ours(3.0, 0.5, 40.0), ours(5.0, 0.25, 20.0))
     by_clock, by_compute = (line for line in lines if line.startswith("| **tokencache** |"))
-    assert by_clock == "| **tokencache** | 50.0 | 50.0 | 40.0 | 40.0 | 30.0 | 30.0 |"       # PSNR and exact at 2x, 3x and 4x
+    assert by_clock == "| **tokencache** | 50.0 | 50.0 | 40.0 | 40.0 | 30.0 | 30.0 |"  # PSNR and exact at 2x, 3x and 4x
     assert by_compute == "| **tokencache** | 40.0 | 40.0 | 30.0 | 30.0 | 20.0 | 20.0 |"
 
 

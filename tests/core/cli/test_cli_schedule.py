@@ -40,7 +40,22 @@ def test_sample_samples_on_it(model, tmp_path):
 
 def test_bench_measures_on_it_and_its_protocol_and_page_say_so(model, tmp_path):
     out, page = tmp_path / "flow.json", tmp_path / "page.md"
-    run("bench", "--model", model, "--steps", 8, "--samples", 2, "--repeats", 1, "--methods", "fewer-steps,tokencache", "--json", out, *FLOW)
+    run(
+        "bench",
+        "--model",
+        model,
+        "--steps",
+        8,
+        "--samples",
+        2,
+        "--repeats",
+        1,
+        "--methods",
+        "fewer-steps,tokencache",
+        "--json",
+        out,
+        *FLOW,
+    )
     content = json.loads(out.read_text())
     assert (content["protocol"]["schedule"], content["protocol"]["shift"]) == ("flow", 3.0)
     run("bench", "--read", out, "--page", page)
@@ -67,8 +82,20 @@ def test_experiments_ask_their_questions_on_it(model, capsys, monkeypatch):
     assert "6 steps of ddim on flow, shift 3, guidance 4" in capsys.readouterr().out
     tables = []
     for options in ((), FLOW):
-        run("experiment", "settings", "--model", model, "--samples", 1, "--i-steps", 2, "--vary", "last-blocks=0", *options)
-        tables.append(capsys.readouterr().out.splitlines()[-1].split("|")[4])      # PSNR of the cached run
+        run(
+            "experiment",
+            "settings",
+            "--model",
+            model,
+            "--samples",
+            1,
+            "--i-steps",
+            2,
+            "--vary",
+            "last-blocks=0",
+            *options,
+        )
+        tables.append(capsys.readouterr().out.splitlines()[-1].split("|")[4])  # PSNR of the cached run
     assert tables[0] != tables[1]
     run("experiment", "quantisation", "--model", model, "--samples", 1, "--steps", 4, "--variants", "bf16", *FLOW)
 
@@ -76,13 +103,22 @@ def test_experiments_ask_their_questions_on_it(model, capsys, monkeypatch):
 @pytest.mark.parametrize("name", ["sample", "bench", "tune", "train", "calibrate"])
 def test_a_shift_without_flow_is_refused(model, tmp_path, name):
     needed = {
-        "sample": ("--out", tmp_path / "a.safetensors"), "bench": (), "tune": ("--out", tmp_path / "a.json", "--psnr", 10),
-        "train": ("--out", tmp_path / "a.safetensors"), "calibrate": ("--predictor", tmp_path / "a.safetensors"),
+        "sample": ("--out", tmp_path / "a.safetensors"),
+        "bench": (),
+        "tune": ("--out", tmp_path / "a.json", "--psnr", 10),
+        "train": ("--out", tmp_path / "a.safetensors"),
+        "calibrate": ("--predictor", tmp_path / "a.safetensors"),
     }[name]
-    assert "--shift 3: a shift goes with the schedule flow, not with ddpm" in refusal(name, "--model", model, *needed, "--shift", 3)
-    assert "--shift -1: the shift must be above 0" in refusal(name, "--model", model, *needed, "--schedule", "flow", "--shift", -1)
+    assert "--shift 3: a shift goes with the schedule flow, not with ddpm" in refusal(
+        name, "--model", model, *needed, "--shift", 3
+    )
+    assert "--shift -1: the shift must be above 0" in refusal(
+        name, "--model", model, *needed, "--schedule", "flow", "--shift", -1
+    )
     assert "invalid choice: 'magic'" in refusal(name, "--model", model, *needed, "--schedule", "magic")
 
 
 def test_more_steps_than_a_schedule_has_are_refused(model):
-    assert "--schedule beta: the schedule beta has no 200 different timesteps" in refusal("bench", "--model", model, "--steps", 200, "--schedule", "beta")
+    assert "--schedule beta: the schedule beta has no 200 different timesteps" in refusal(
+        "bench", "--model", model, "--steps", 200, "--schedule", "beta"
+    )

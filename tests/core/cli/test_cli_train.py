@@ -56,56 +56,171 @@ def test_stopping_and_resuming_gives_the_same_file(model, predictor, tmp_path):
 def test_a_predictor_is_trained_kept_and_used(model, tmp_path, capsys):
     file, out = tmp_path / "p.safetensors", tmp_path / "s.safetensors"
     arguments = ["train", "--model", str(model), "--out", str(file), "--iterations", "2", *SMALL]
-    assert main([*arguments, "--cache-ratio", "0.5", "--predictor", "light", "--sparsity", "1e-4", "--soft", "--every-step", "--reach", "1.2"]) == 0
+    assert (
+        main(
+            [
+                *arguments,
+                "--cache-ratio",
+                "0.5",
+                "--predictor",
+                "light",
+                "--sparsity",
+                "1e-4",
+                "--soft",
+                "--every-step",
+                "--reach",
+                "1.2",
+            ]
+        )
+        == 0
+    )
     assert main(["info", str(file)]) == 0
     told = capsys.readouterr().out
     assert "kind: predictor (light) + LoRA repair" in told and "block shares: " in told
-    assert main(["sample", "--model", str(model), "--predictor", str(file), "--out", str(out), "--labels", "1", "--steps", "8"]) == 0
+    assert (
+        main(
+            [
+                "sample",
+                "--model",
+                str(model),
+                "--predictor",
+                str(file),
+                "--out",
+                str(out),
+                "--labels",
+                "1",
+                "--steps",
+                "8",
+            ]
+        )
+        == 0
+    )
     told = capsys.readouterr().out
-    assert "compute" in told and "forecast_reach 1.2" in told     # what it was trained with
+    assert "compute" in told and "forecast_reach 1.2" in told  # what it was trained with
 
 
 @pytest.mark.parametrize("kind", ["light", "block"])
-@pytest.mark.parametrize("shape", [
-    {"width": 96, "depth": 5, "heads": 3, "num_classes": 12},
-    {"width": 32, "depth": 2, "heads": 1, "num_classes": 2, "in_channels": 3, "input_size": 16, "learn_sigma": False},
-], ids=["wider and deeper", "small, on pixels"])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"width": 96, "depth": 5, "heads": 3, "num_classes": 12},
+        {
+            "width": 32,
+            "depth": 2,
+            "heads": 1,
+            "num_classes": 2,
+            "in_channels": 3,
+            "input_size": 16,
+            "learn_sigma": False,
+        },
+    ],
+    ids=["wider and deeper", "small, on pixels"],
+)
 def test_another_dit_is_trained_and_served_likewise(model, shape, kind, tmp_path, capsys):
-    other, file, out = tiny_dit_file(tmp_path / "other.safetensors", **shape), tmp_path / "p.safetensors", tmp_path / "s.safetensors"
-    assert main(["train", "--model", str(other), "--out", str(file), "--iterations", "1", *SMALL, "--cache-ratio", "0.5", "--predictor", kind]) == 0
-    assert main(["sample", "--model", str(other), "--predictor", str(file), "--out", str(out), "--labels", "1", "--steps", "8"]) == 0
+    other, file, out = (
+        tiny_dit_file(tmp_path / "other.safetensors", **shape),
+        tmp_path / "p.safetensors",
+        tmp_path / "s.safetensors",
+    )
+    assert (
+        main(
+            [
+                "train",
+                "--model",
+                str(other),
+                "--out",
+                str(file),
+                "--iterations",
+                "1",
+                *SMALL,
+                "--cache-ratio",
+                "0.5",
+                "--predictor",
+                kind,
+            ]
+        )
+        == 0
+    )
+    assert (
+        main(
+            [
+                "sample",
+                "--model",
+                str(other),
+                "--predictor",
+                str(file),
+                "--out",
+                str(out),
+                "--labels",
+                "1",
+                "--steps",
+                "8",
+            ]
+        )
+        == 0
+    )
     assert load_file(out)["cached"].isfinite().all()
     capsys.readouterr()
-    fails(capsys, ["sample", "--model", str(model), "--predictor", str(file), "--out", str(out), "--labels", "1"], "a predictor trained for this one")
+    fails(
+        capsys,
+        ["sample", "--model", str(model), "--predictor", str(file), "--out", str(out), "--labels", "1"],
+        "a predictor trained for this one",
+    )
 
 
 def test_an_unfinished_training_is_not_overwritten(model, predictor, capsys):
-    fails(capsys, ["train", "--model", str(model), "--out", str(predictor), *SMALL], "add --resume to go on, or remove it")
+    fails(
+        capsys, ["train", "--model", str(model), "--out", str(predictor), *SMALL], "add --resume to go on, or remove it"
+    )
 
 
-@pytest.mark.parametrize(("extra", "words"), [
-    (["--last-blocks", "9"], "the model has only 3 blocks"),
-    (["--labels", "77"], "class 77 is out of range"),
-    (["--predictor", "block"], "there is no choice: set it between 0 and 1"),
-])
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        (["--last-blocks", "9"], "the model has only 3 blocks"),
+        (["--labels", "77"], "class 77 is out of range"),
+        (["--predictor", "block"], "there is no choice: set it between 0 and 1"),
+    ],
+)
 def test_bad_choices_are_refused_before_training(model, tmp_path, capsys, extra, words):
     fails(capsys, ["train", "--model", str(model), "--out", str(tmp_path / "p.safetensors"), *SMALL, *extra], words)
     assert not list(tmp_path.iterdir())
 
 
 def test_the_file_must_end_in_safetensors(model, tmp_path, capsys):
-    fails(capsys, ["train", "--model", str(model), "--out", str(tmp_path / "p.pt")], "a predictor is a .safetensors file")
+    fails(
+        capsys, ["train", "--model", str(model), "--out", str(tmp_path / "p.pt")], "a predictor is a .safetensors file"
+    )
 
 
 def test_bench_adds_its_rows(model, predictor, tmp_path):
     out = tmp_path / "bench.json"
-    arguments = ["bench", "--model", str(model), "--predictor", str(predictor), "--methods", "predictor,predictor-no-lora,untrained-random,untrained-staleness",
-                 "--steps", "8", "--samples", "2", "--repeats", "1", "--speedups", "1.5", "--json", str(out)]
+    arguments = [
+        "bench",
+        "--model",
+        str(model),
+        "--predictor",
+        str(predictor),
+        "--methods",
+        "predictor,predictor-no-lora,untrained-random,untrained-staleness",
+        "--steps",
+        "8",
+        "--samples",
+        "2",
+        "--repeats",
+        "1",
+        "--speedups",
+        "1.5",
+        "--json",
+        str(out),
+    ]
     assert main(arguments) == 0
     content = json.loads(out.read_text())
     rows, others = content["rows"], {"predictor-no-lora", "untrained-random", "untrained-staleness"}
     assert {row["method"] for row in rows} == {"full", "predictor", *others}
-    assert {(duel["method"], duel["against"]) for duel in content["beats"]} == {("predictor", other) for other in others}
+    assert {(duel["method"], duel["against"]) for duel in content["beats"]} == {
+        ("predictor", other) for other in others
+    }
     assert all(row["settings"]["last_blocks"] == 1 for row in rows if row["method"] != "full")
 
 
@@ -120,7 +235,15 @@ def test_sample_applies_the_repair(model, predictor, tmp_path):
 
 def test_a_predictor_of_another_model_is_refused(predictor, tmp_path, capsys):
     other = tiny_dit_file(tmp_path / "other.safetensors", depth=4)
-    arguments = ["sample", "--model", str(other), "--predictor", str(predictor), "--out", str(tmp_path / "s.safetensors")]
+    arguments = [
+        "sample",
+        "--model",
+        str(other),
+        "--predictor",
+        str(predictor),
+        "--out",
+        str(tmp_path / "s.safetensors"),
+    ]
     fails(capsys, arguments, "a predictor trained for this one")
 
 
@@ -132,8 +255,19 @@ def in_two_processes(folder: Path, *arguments: str) -> subprocess.CompletedProce
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     launch = [
-        "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
-        "--main_process_ip", "127.0.0.1", "--main_process_port", str(port),
+        "--multi_gpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+        "--main_process_ip",
+        "127.0.0.1",
+        "--main_process_port",
+        str(port),
     ]
     command = [sys.executable, "-m", "accelerate.commands.launch", *launch, *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
@@ -154,7 +288,9 @@ def two_processes(tmp_path_factory) -> None:
         pytest.skip(f"torch.distributed does not work on this machine: {done.stderr}")
 
 
-@pytest.mark.parametrize("extra", [[], ["--cache-ratio", "0.5", "--predictor", "light"]], ids=["forecast and LoRA", "predictor and LoRA"])
+@pytest.mark.parametrize(
+    "extra", [[], ["--cache-ratio", "0.5", "--predictor", "light"]], ids=["forecast and LoRA", "predictor and LoRA"]
+)
 def test_two_processes_learn_as_one_with_twice_the_batch(two_processes, model, tmp_path, extra):
     one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
     rest = ["--model", str(model), "--iterations", "3", *SMALL, *extra]

@@ -28,9 +28,15 @@ def test_a_floor_out_of_reach_writes_nothing(file, tmp_path):
     assert line.returncode == 2 and "cannot be met" in line.stderr and not (tmp_path / "no.json").exists()
 
 
-@pytest.mark.parametrize(("arguments", "says"), [
-    (("--speed-up", 0.5), "--speed-up"), (("--ssim", 2), "--ssim"), (("--speed-up", 2, "--psnr", 3), "not allowed with"), ((), "required"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--speed-up", 0.5), "--speed-up"),
+        (("--ssim", 2), "--ssim"),
+        (("--speed-up", 2, "--psnr", 3), "not allowed with"),
+        ((), "required"),
+    ],
+)
 def test_bad_goals_are_refused(file, tmp_path, arguments, says):
     assert says in refusal("tune", "--model", file, "--out", tmp_path / "a.json", *arguments)
 

@@ -11,31 +11,40 @@ from tokencache_core.dit.class_labels import class_names, parse_labels
 NAMES = ("tench", "goldfish, Carassius auratus", "great white shark", "Smileys & Emotion", "cardigan", "Cardigan")
 
 
-@pytest.mark.parametrize(("text", "labels"), [
-    ("3", [3]),
-    (" 3 , 0,3", [3, 0, 3]),
-    ("Great  White SHARK", [2]),
-    ("tench, 2, smileys & emotion", [0, 2, 3]),
-    ("goldfish, Carassius auratus", [1]),                # a name with a comma of its own
-    ("tench,goldfish,carassius auratus,tench", [0, 1, 0]),
-    ("cardigan, Cardigan", [4, 5]),                      # told apart by their case alone
-    ("", [6]),
-    ("   ", [6]),
-])
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("3", [3]),
+        (" 3 , 0,3", [3, 0, 3]),
+        ("Great  White SHARK", [2]),
+        ("tench, 2, smileys & emotion", [0, 2, 3]),
+        ("goldfish, Carassius auratus", [1]),  # a name with a comma of its own
+        ("tench,goldfish,carassius auratus,tench", [0, 1, 0]),
+        ("cardigan, Cardigan", [4, 5]),  # told apart by their case alone
+        ("", [6]),
+        ("   ", [6]),
+    ],
+)
 def test_labels_are_indices_or_names(text, labels):
     assert parse_labels(text, 6, NAMES) == labels
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("6", "class 6 is out of range: this DiT has classes 0 to 5"),
-    ("1, -1", "class -1 is out of range"),
-    ("tensh", "no class named 'tensh': give one of its 6 class names or an index from 0 to 5; did you mean 'tench'"),
-    ("goldfish", "did you mean 'goldfish, Carassius auratus'"),
-    ("CARDIGAN", "'CARDIGAN' is that of classes 4, 5: give the index"),
-    ("1,,2", "a class label is empty"),
-    ("1,", "a class label is empty"),
-    ("zebra crossing", "no class named 'zebra crossing': give one of its 6 class names or an index from 0 to 5$"),
-])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("6", "class 6 is out of range: this DiT has classes 0 to 5"),
+        ("1, -1", "class -1 is out of range"),
+        (
+            "tensh",
+            "no class named 'tensh': give one of its 6 class names or an index from 0 to 5; did you mean 'tench'",
+        ),
+        ("goldfish", "did you mean 'goldfish, Carassius auratus'"),
+        ("CARDIGAN", "'CARDIGAN' is that of classes 4, 5: give the index"),
+        ("1,,2", "a class label is empty"),
+        ("1,", "a class label is empty"),
+        ("zebra crossing", "no class named 'zebra crossing': give one of its 6 class names or an index from 0 to 5$"),
+    ],
+)
 def test_a_label_that_is_none_says_what_would_be(text, message):
     with pytest.raises(ValueError, match=message):
         parse_labels(text, 6, NAMES)

@@ -35,7 +35,7 @@ def test_the_learned_sigma_does_not_reach_the_output():
     given = random_input(model)
     before = model(*given)
     features = model.final_layer.linear.bias.data.view(-1, model.config.out_channels)  # (p * p, C_out)
-    features[:, model.config.in_channels:] += 100
+    features[:, model.config.in_channels :] += 100
     assert torch.equal(model(*given), before)
 
 
@@ -85,9 +85,15 @@ def as_diffusers(model: DiT) -> DiTTransformer2DModel:
     """The same weights in diffusers, which repeats the embedders in every block and makes its own sin-cos grid."""
     config = model.config
     theirs = DiTTransformer2DModel(
-        num_attention_heads=config.heads, attention_head_dim=config.width // config.heads, num_layers=config.depth,
-        in_channels=config.in_channels, out_channels=config.out_channels, sample_size=config.input_size,
-        patch_size=config.patch_size, num_embeds_ada_norm=config.num_classes, norm_eps=1e-6,
+        num_attention_heads=config.heads,
+        attention_head_dim=config.width // config.heads,
+        num_layers=config.depth,
+        in_channels=config.in_channels,
+        out_channels=config.out_channels,
+        sample_size=config.input_size,
+        patch_size=config.patch_size,
+        num_embeds_ada_norm=config.num_classes,
+        norm_eps=1e-6,
     )
     theirs.load_state_dict(diffusers_keys(model.state_dict(), config.depth), strict=False)
     ours = set(diffusers_keys(model.state_dict(), config.depth))

@@ -66,14 +66,25 @@ def test_a_learned_position_embedding_is_recognised(tmp_path):
     assert not load_dit(tmp_path / "a.safetensors").use_sincos_grid
 
 
-@pytest.mark.parametrize("shape", [
-    {"width": 384, "depth": 12, "heads": 6},
-    {"width": 768, "depth": 12, "heads": 12, "patch_size": 4},
-    {"width": 1024, "depth": 24, "heads": 16, "patch_size": 8},
-    {"width": 1152, "depth": 28, "heads": 16, "input_size": 64},
-    {"width": 128, "depth": 1, "heads": 2, "in_channels": 3, "num_classes": 9, "learn_sigma": False, "mlp_ratio": 2.5},
-    {"width": 192, "depth": 11, "heads": 3, "in_channels": 16, "num_classes": 1, "mlp_ratio": 8 / 3},
-])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"width": 384, "depth": 12, "heads": 6},
+        {"width": 768, "depth": 12, "heads": 12, "patch_size": 4},
+        {"width": 1024, "depth": 24, "heads": 16, "patch_size": 8},
+        {"width": 1152, "depth": 28, "heads": 16, "input_size": 64},
+        {
+            "width": 128,
+            "depth": 1,
+            "heads": 2,
+            "in_channels": 3,
+            "num_classes": 9,
+            "learn_sigma": False,
+            "mlp_ratio": 2.5,
+        },
+        {"width": 192, "depth": 11, "heads": 3, "in_channels": 16, "num_classes": 1, "mlp_ratio": 8 / 3},
+    ],
+)
 def test_every_shape_is_inferred(shape):
     config = DiTConfig(**shape)
     inferred = infer_config(DiT(config, device="meta").state_dict(), {})
@@ -157,12 +168,15 @@ def test_a_malicious_pickle_is_refused_and_not_run(tmp_path, old_format):
     assert trace.exists()  # so that the payload is live
 
 
-@pytest.mark.parametrize(("content", "message"), [
-    ({"ema": {}, "args": argparse.Namespace(lr=1)}, "more than plain tensors"),
-    (torch.zeros(3), "holds a Tensor, not a state dict"),
-    ({"x_embedder.proj.weight": torch.zeros(3), "epoch": 7}, "more than plain tensors: 'epoch' is a int"),
-    ({0: torch.zeros(3)}, "more than plain tensors"),
-])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"ema": {}, "args": argparse.Namespace(lr=1)}, "more than plain tensors"),
+        (torch.zeros(3), "holds a Tensor, not a state dict"),
+        ({"x_embedder.proj.weight": torch.zeros(3), "epoch": 7}, "more than plain tensors: 'epoch' is a int"),
+        ({0: torch.zeros(3)}, "more than plain tensors"),
+    ],
+)
 def test_a_pt_file_of_anything_else(tmp_path, content, message):
     torch.save(content, tmp_path / "a.pt")
     fails(tmp_path / "a.pt", message)
@@ -174,23 +188,32 @@ def changed(state_dict: dict[str, Tensor], **changes: Tensor | None) -> dict[str
     return {key: value for key, value in merged.items() if value is not None}
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"blocks__1__attn__qkv__bias": None}, "'blocks.1.attn.qkv.bias' is missing"),
-    ({f"blocks__{i}__attn__qkv__bias": None for i in range(3)} | {"final_layer__linear__bias": None},
-     "'blocks.0.attn.qkv.bias', 'blocks.1.attn.qkv.bias', 'blocks.2.attn.qkv.bias' and 1 more are missing"),
-    ({"blocks__7__attn__qkv__bias": torch.zeros(3)}, "'blocks.3' is missing"),
-    ({"guidance__weight": torch.zeros(3)}, "'guidance.weight' is unknown"),
-    ({"blocks__2__mlp__fc2__weight": torch.zeros(64, 128)},
-     r"'blocks.2.mlp.fc2.weight' has shape \(64, 128\) where .*\(64, 256\)"),
-    ({"t_embedder__mlp__0__weight": torch.zeros(64, 128)}, r"'t_embedder.mlp.0.weight' has shape"),
-    ({"x_embedder__proj__weight": torch.zeros(64, 16)}, "not a DiT: 'x_embedder.proj.weight' has shape"),
-    ({"x_embedder__proj__weight": torch.zeros(64, 4, 2, 4)}, "'x_embedder.proj.weight' has shape"),
-    ({"pos_embed": torch.zeros(1, 12, 64)}, "pos_embed has 12 tokens, which is no square"),
-    ({"final_layer__linear__weight": torch.zeros(48, 64)},
-     "gives 48 features; 4 channels in 2x2 patches need 16, or twice"),
-    ({"y_embedder__embedding_table__weight": torch.zeros(1, 64)}, "no row for the null class"),
-    ({"blocks__0__mlp__fc1__weight": torch.zeros(256, 64, dtype=torch.int8)}, "holds torch.int8.*unquantised"),
-])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"blocks__1__attn__qkv__bias": None}, "'blocks.1.attn.qkv.bias' is missing"),
+        (
+            {f"blocks__{i}__attn__qkv__bias": None for i in range(3)} | {"final_layer__linear__bias": None},
+            "'blocks.0.attn.qkv.bias', 'blocks.1.attn.qkv.bias', 'blocks.2.attn.qkv.bias' and 1 more are missing",
+        ),
+        ({"blocks__7__attn__qkv__bias": torch.zeros(3)}, "'blocks.3' is missing"),
+        ({"guidance__weight": torch.zeros(3)}, "'guidance.weight' is unknown"),
+        (
+            {"blocks__2__mlp__fc2__weight": torch.zeros(64, 128)},
+            r"'blocks.2.mlp.fc2.weight' has shape \(64, 128\) where .*\(64, 256\)",
+        ),
+        ({"t_embedder__mlp__0__weight": torch.zeros(64, 128)}, r"'t_embedder.mlp.0.weight' has shape"),
+        ({"x_embedder__proj__weight": torch.zeros(64, 16)}, "not a DiT: 'x_embedder.proj.weight' has shape"),
+        ({"x_embedder__proj__weight": torch.zeros(64, 4, 2, 4)}, "'x_embedder.proj.weight' has shape"),
+        ({"pos_embed": torch.zeros(1, 12, 64)}, "pos_embed has 12 tokens, which is no square"),
+        (
+            {"final_layer__linear__weight": torch.zeros(48, 64)},
+            "gives 48 features; 4 channels in 2x2 patches need 16, or twice",
+        ),
+        ({"y_embedder__embedding_table__weight": torch.zeros(1, 64)}, "no row for the null class"),
+        ({"blocks__0__mlp__fc1__weight": torch.zeros(256, 64, dtype=torch.int8)}, "holds torch.int8.*unquantised"),
+    ],
+)
 def test_a_dit_that_is_not_whole(tmp_path, changes, message):
     save_file(changed(tiny_dit().state_dict(), **changes), tmp_path / "a.safetensors", {"num_heads": "2"})
     fails(tmp_path / "a.safetensors", message)

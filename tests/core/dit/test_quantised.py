@@ -10,7 +10,14 @@ import torch
 from tiny_dit import random_input, tiny_dit, tiny_dit_file
 
 from tokencache_core.__main__ import main
-from tokencache_core.dit.quantised import TORCHAO, VARIANTS, compressed, has_sparse_kernels, keep_two_of_four, weight_bytes
+from tokencache_core.dit.quantised import (
+    TORCHAO,
+    VARIANTS,
+    compressed,
+    has_sparse_kernels,
+    keep_two_of_four,
+    weight_bytes,
+)
 from tokencache_core.dit.sampling import cached_sample, sample
 from tokencache_core.experiments.quantisation import Pair, db_of_both, measure, table
 from tokencache_core.sampling.noise_schedule import simple_sigmas
@@ -19,8 +26,15 @@ from tokencache_core.schedules.schedule import CountSchedule
 from tokencache_core.settings import DEFAULTS, CacheSettings
 
 LABELS = torch.tensor([0, 3])
-# the least and most of |difference| / |plain output|: 8 bits of a mantissa, 7 of 127 steps, 3 of a mantissa, half of the weights
-ERRORS = {"bf16": (1e-3, 0.02), "int8": (1e-3, 0.02), "int8-dynamic": (1e-3, 0.03), "fp8": (5e-3, 0.06), "2:4": (0.02, 0.2)}
+# the least and most of |difference| / |plain output|: 8 bits of a mantissa, 7 of 127 steps, 3 of a mantissa, half of
+# the weights
+ERRORS = {
+    "bf16": (1e-3, 0.02),
+    "int8": (1e-3, 0.02),
+    "int8-dynamic": (1e-3, 0.03),
+    "fp8": (5e-3, 0.06),
+    "2:4": (0.02, 0.2),
+}
 
 
 def noise_and_sigmas(steps: int = 6) -> dict[str, torch.Tensor]:
@@ -39,11 +53,14 @@ def test_a_copy_is_smaller_and_near_and_the_plain_model_stays_as_it_is(variant):
     output = copied(x.to(copied.dtype), t, y).float()
     least, most = ERRORS[variant]
     assert least < (output - plain).norm() / plain.norm() < most
-    if variant == "2:4":   # dense zeros on a CPU
+    if variant == "2:4":  # dense zeros on a CPU
         assert weight_bytes(copied) == weight_bytes(model)
     else:
         assert weight_bytes(copied) < 0.6 * weight_bytes(model)
-    assert all(torch.equal(weight, before[name]) and weight.dtype == torch.float32 for name, weight in model.state_dict().items())
+    assert all(
+        torch.equal(weight, before[name]) and weight.dtype == torch.float32
+        for name, weight in model.state_dict().items()
+    )
     assert torch.equal(model(*inputs), plain) and model.dtype == torch.float32
     assert torch.get_float32_matmul_precision() == "highest"
 
@@ -64,7 +81,7 @@ def test_weight_bytes_are_those_that_are_stored():
     values = sum(weight.numel() for weight in model.parameters())
     assert weight_bytes(model) == 4 * values and weight_bytes(compressed(model, "bf16")) == 2 * values
     in_blocks = sum(layer.weight.numel() for layer in model.blocks.modules() if isinstance(layer, torch.nn.Linear))
-    for variant in ("int8", "int8-dynamic", "fp8"):   # a byte a value, and not 2 % of scales
+    for variant in ("int8", "int8-dynamic", "fp8"):  # a byte a value, and not 2 % of scales
         saved = weight_bytes(model) - weight_bytes(compressed(model, variant))
         assert 0.97 * 3 * in_blocks < saved < 3 * in_blocks
 
@@ -86,7 +103,9 @@ def test_pruning_keeps_the_larger_two_of_every_four():
 
 def test_sparse_kernels_are_a_gpus(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 6))
-    assert has_sparse_kernels(torch.device("cuda"), torch.bfloat16) and not has_sparse_kernels(torch.device("cuda"), torch.float32)
+    assert has_sparse_kernels(torch.device("cuda"), torch.bfloat16) and not has_sparse_kernels(
+        torch.device("cuda"), torch.float32
+    )
     assert not has_sparse_kernels(torch.device("cpu"), torch.bfloat16)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     assert not has_sparse_kernels(torch.device("cuda"), torch.bfloat16)
@@ -98,14 +117,14 @@ def test_what_is_missing_or_unknown_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchao", None)
     with pytest.raises(ValueError, match=f"torchao, which is missing: pip install {TORCHAO}"):
         compressed(tiny_dit(), "int8")
-    assert compressed(tiny_dit(), "bf16").dtype == torch.bfloat16   # needs nothing
+    assert compressed(tiny_dit(), "bf16").dtype == torch.bfloat16  # needs nothing
     assert f'"{TORCHAO}"' in (Path(__file__).resolve().parents[3] / "pyproject.toml").read_text()
 
 
 def test_every_pair_is_compared_with_the_plain_whole_run_and_with_its_own():
     runs = []
     plain, int8, pruned = measure(
-        tiny_dit(), ("int8", "2:4"), LABELS, 3, steps=8, i_steps=3, settings=DEFAULTS, on_run=lambda: runs.append(1),
+        tiny_dit(), ("int8", "2:4"), LABELS, 3, steps=8, i_steps=3, settings=DEFAULTS, on_run=lambda: runs.append(1)
     )
     assert len(runs) == 18 and [pair.weights for pair in (plain, int8, pruned)] == ["plain", "int8", "2:4"]
     assert plain.whole_db == 100 and set(plain.whole_speedups) == {1.0} and plain.cached_db == plain.cached_own_db < 100
@@ -115,7 +134,9 @@ def test_every_pair_is_compared_with_the_plain_whole_run_and_with_its_own():
 
 
 def test_the_table_says_what_gains_and_errors_would_be_together():
-    assert db_of_both(40.0, 40.0) == pytest.approx(37.0, abs=0.02) and db_of_both(40.0, 80.0) == pytest.approx(40.0, abs=0.01)
+    assert db_of_both(40.0, 40.0) == pytest.approx(37.0, abs=0.02) and db_of_both(40.0, 80.0) == pytest.approx(
+        40.0, abs=0.01
+    )
     plain = Pair("plain", 40.0, (1.0, 1.0, 1.0), (2.0, 2.2, 2.1), 100.0, 40.0, 40.0)
     pruned = Pair("2:4", 20.0, (1.5, 1.4, 1.6), (3.0, 3.1, 2.9), 40.0, 36.5, 41.0, is_dense=True)
     lines = list(table([plain, pruned]))
@@ -126,8 +147,8 @@ def test_the_table_says_what_gains_and_errors_would_be_together():
         "| 2:4, as dense zeros | 20.0 | cached | 3.00x (2.90 to 3.10) | 3.15x | 36.5 dB | 37.0 dB | 41.0 dB |",
     ]
     assert "Its error counts" in lines[-1] and len({line.count("|") for line in lines[:6]}) == 1
-    assert list(table([plain], errors=False))[0] == "| weights | MiB | run | speed-up | if they multiply |"
-    assert len(list(table([plain]))) == 4   # nothing dense to explain
+    assert next(iter(table([plain], errors=False))) == "| weights | MiB | run | speed-up | if they multiply |"
+    assert len(list(table([plain]))) == 4  # nothing dense to explain
 
 
 def test_the_command_prints_the_table(tmp_path, capsys):
@@ -137,7 +158,7 @@ def test_the_command_prints_the_table(tmp_path, capsys):
     assert "| fp8 |" in told and "| bf16 |" in told and "cached against whole" in told
     assert main([*command, "--shape", "DiT-S/8-64", "--dtype", "bf16", "--steps", "3", "--variants", "bf16"]) == 0
     told = capsys.readouterr().out
-    assert "| plain |" in told and "| bf16 |" not in told and "PSNR" not in told   # bf16 is the plain model's own
+    assert "| plain |" in told and "| bf16 |" not in told and "PSNR" not in told  # bf16 is the plain model's own
     assert main([*command, "--shape", "DiT-Z/2-64"]) == 2 and "unknown shape" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(command)

@@ -32,9 +32,15 @@ def test_more_last_blocks_than_blocks_is_refused():
 
 
 def test_neighbours_that_reuse_everything_are_one_unit_on_one_stream():
-    units = span_layouts((0, 0, 0, 20, 0, 100), 100, ("img", "img", "joint", "joint", "joint", "joint"), same_tokens=True)
+    units = span_layouts(
+        (0, 0, 0, 20, 0, 100), 100, ("img", "img", "joint", "joint", "joint", "joint"), same_tokens=True
+    )
     assert units == (
-        SpanLayout("reuse", 0, 1, 0), SpanLayout("reuse", 2, 2, 0), SpanLayout("tokens", 3, 3, 20), SpanLayout("reuse", 4, 4, 0), SpanLayout("whole", 5, 5, 100),
+        SpanLayout("reuse", 0, 1, 0),
+        SpanLayout("reuse", 2, 2, 0),
+        SpanLayout("tokens", 3, 3, 20),
+        SpanLayout("reuse", 4, 4, 0),
+        SpanLayout("whole", 5, 5, 100),
     )
 
 
@@ -46,11 +52,18 @@ def test_neighbours_that_compute_the_same_tokens_are_one_unit():
     assert [(unit.first, unit.last) for unit in apart] == [(block, block) for block in range(6)]
 
 
-@pytest.mark.parametrize(("choice", "says"), [
-    ({"cache_ratio": 1.1}, "between 0"), ({"cache_ratio": -0.1}, "between 0"), ({"order": 3}, "order must be"),
-    ({"last_blocks": -1}, "cannot be negative"), ({"context": "none"}, "forecast, stale, computed"),
-    ({"score": "best"}, "staleness, random"), ({"shares": "late"}, "early, uniform"),
-])
+@pytest.mark.parametrize(
+    ("choice", "says"),
+    [
+        ({"cache_ratio": 1.1}, "between 0"),
+        ({"cache_ratio": -0.1}, "between 0"),
+        ({"order": 3}, "order must be"),
+        ({"last_blocks": -1}, "cannot be negative"),
+        ({"context": "none"}, "forecast, stale, computed"),
+        ({"score": "best"}, "staleness, random"),
+        ({"shares": "late"}, "early, uniform"),
+    ],
+)
 def test_bad_settings_say_what_is_allowed(choice, says):
     with pytest.raises(ValueError, match=says):
         CacheSettings(**choice)

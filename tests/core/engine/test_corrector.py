@@ -66,11 +66,15 @@ def test_what_is_forgotten_is_not_made_good():
 def run(settings: CacheSettings, solver: str = "ddim") -> Tensor:
     model = tiny_dit()
     noise = starting_noise((2, 4, 8, 8), 5, SIGMAS[0])
-    return cached_sample(model, LABELS, noise=noise, sigmas=SIGMAS, cfg=2.0, solver=solver, settings=settings, schedule=I_STEPS)[0]
+    return cached_sample(
+        model, LABELS, noise=noise, sigmas=SIGMAS, cfg=2.0, solver=solver, settings=settings, schedule=I_STEPS
+    )[0]
 
 
 def corrected(solver: str = "ddim", **settings: object) -> bool:
-    return not torch.equal(run(CacheSettings(**settings), solver), run(CacheSettings(corrector=0.0, **settings), solver))
+    return not torch.equal(
+        run(CacheSettings(**settings), solver), run(CacheSettings(corrector=0.0, **settings), solver)
+    )
 
 
 def test_it_works_where_p_steps_reuse_and_the_sampler_is_eulers():
@@ -80,7 +84,10 @@ def test_it_works_where_p_steps_reuse_and_the_sampler_is_eulers():
 
 def test_nothing_changes_at_ratio_0():
     noise = starting_noise((2, 4, 8, 8), 5, SIGMAS[0])
-    assert torch.equal(run(CacheSettings(cache_ratio=0.0, corrector=1.0)), sample(tiny_dit(), LABELS, noise=noise, sigmas=SIGMAS, cfg=2.0))
+    assert torch.equal(
+        run(CacheSettings(cache_ratio=0.0, corrector=1.0)),
+        sample(tiny_dit(), LABELS, noise=noise, sigmas=SIGMAS, cfg=2.0),
+    )
 
 
 def test_an_evaluation_between_steps_or_going_back_is_no_step_of_eulers():
@@ -103,7 +110,7 @@ def test_an_evaluation_between_steps_or_going_back_is_no_step_of_eulers():
     assert not evaluate(SIGMAS[7])
     evaluate(SIGMAS[8])
     evaluate(SIGMAS[8])
-    assert not session.corrector.p_steps   # twice at one sigma: not Euler's
+    assert not session.corrector.p_steps  # twice at one sigma: not Euler's
     evaluate(SIGMAS[9])
     evaluate(SIGMAS[2])
     assert not session.corrector.p_steps

@@ -34,7 +34,7 @@ def test_a_forecast_reaches_so_many_times_as_far_as_its_step(make):
 
 def test_it_is_the_distance_from_the_last_refresh_where_a_run_has_gone_back_up():
     history = SpanHistory(1, reach=1.5)
-    for tau, value in ((0.2, 2.0), (0.1, 1.0), (1.0, 10.0)):     # the line 10 tau; two are kept
+    for tau, value in ((0.2, 2.0), (0.1, 1.0), (1.0, 10.0)):  # the line 10 tau; two are kept
         history.refresh(torch.full((1, 1, 1), value), tau)
     assert history.add_forecast(torch.zeros(1, 1, 1), 0.8).item() == pytest.approx(10 * (1.0 - 1.5 * 0.2), abs=1e-4)
 
@@ -63,10 +63,12 @@ def test_a_token_computed_in_between_carries_its_deviation_from_the_forecast(ord
     history.refresh_some(polynomial(torch.full((1, 1), 0.6)) + 5, 0.6, torch.tensor([1]))
     history.refresh_some(polynomial(torch.full((2, 1), 0.5)) + torch.tensor([[2.0], [-1.0]]), 0.5, torch.tensor([1, 2]))
     forecast = history.add_forecast(torch.zeros(1, 3, 1), 0.4).flatten()
-    expected = polynomial(torch.tensor(0.4)) + torch.tensor([0.0, 2.0, -1.0])    # each token's newest deviation
+    expected = polynomial(torch.tensor(0.4)) + torch.tensor([0.0, 2.0, -1.0])  # each token's newest deviation
     assert torch.allclose(forecast, expected, atol=1e-4)
     history.refresh(torch.full((1, 3, 1), polynomial(torch.tensor(0.3)).item()), 0.3)
-    assert torch.allclose(history.add_forecast(torch.zeros(1, 3, 1), 0.2).flatten(), polynomial(torch.tensor(0.2)).expand(3), atol=1e-4)
+    assert torch.allclose(
+        history.add_forecast(torch.zeros(1, 3, 1), 0.2).flatten(), polynomial(torch.tensor(0.2)).expand(3), atol=1e-4
+    )
 
 
 def test_order_0_reuses_each_tokens_newest_update():

@@ -21,7 +21,7 @@ from tokencache_core.sampling.samplers import starting_noise
 from tokencache_core.schedules.schedule import ExplicitSchedule
 from tokencache_core.settings import CONTEXTS, CacheSettings
 
-SECOND = TokenIndex(torch.tensor([[1]]), 3)     # of three tokens
+SECOND = TokenIndex(torch.tensor([[1]]), 3)  # of three tokens
 NONE = TokenIndex(torch.empty(1, 0, dtype=torch.long), 3)
 
 
@@ -46,7 +46,9 @@ def now(kept: KeysValues, tau: float) -> tuple[Tensor, Tensor]:
     return kept.with_computed(tokens(), tokens(), NONE, 1, tau)
 
 
-@pytest.mark.parametrize(("weight", "expected"), [(0.0, [3.0, -2.0]), (1.0, [5.0, -3.0]), (0.25, [3.5, -2.25]), (3.0, [9.0, -5.0])])
+@pytest.mark.parametrize(
+    ("weight", "expected"), [(0.0, [3.0, -2.0]), (1.0, [5.0, -3.0]), (0.25, [3.5, -2.25]), (3.0, [9.0, -5.0])]
+)
 def test_newest_and_so_many_times_the_way_there_from_before(weight, expected):
     newest = tokens(3, -2)
     assert extrapolated(newest, tokens(1, -1), weight).flatten().tolist() == expected
@@ -56,12 +58,15 @@ def test_newest_and_so_many_times_the_way_there_from_before(weight, expected):
 def test_float16_saturates_and_bfloat16_keeps_its_type():
     large = torch.tensor([60000.0, -60000.0], dtype=torch.float16)
     assert extrapolated(large, large / 2, 1.0).tolist() == [65504.0, -65504.0]
-    assert extrapolated(torch.ones(2, dtype=torch.bfloat16), torch.zeros(2, dtype=torch.bfloat16), 1.0).dtype == torch.bfloat16
+    assert (
+        extrapolated(torch.ones(2, dtype=torch.bfloat16), torch.zeros(2, dtype=torch.bfloat16), 1.0).dtype
+        == torch.bfloat16
+    )
 
 
 def test_the_line_through_two_i_steps_is_taken_at_the_present_time():
     kept = refreshed(2, (0.9, tokens(1, 1, 1)), (0.7, tokens(2, 0, 1)))
-    keys, values = now(kept, 0.6)    # half as far again
+    keys, values = now(kept, 0.6)  # half as far again
     assert listed(keys, -values) == [[2.5, -0.5, 1.0]] * 2
 
 
@@ -76,28 +81,34 @@ def test_a_third_i_step_takes_the_place_of_the_first_and_one_nearby_that_of_its_
 def test_a_computed_token_goes_on_along_the_line_from_the_last_i_step():
     kept = refreshed(2, (0.9, tokens(1, 1, 1)), (0.7, tokens(2, 0, 1)))
     assert listed(*kept.with_computed(tokens(9), tokens(5), SECOND, 1, 0.6)) == [[2.5, 9.0, 1.0], [-2.5, 5.0, -1.0]]
-    assert listed(*now(kept, 0.5)) == [[3.0, 18.0, 1.0], [-3.0, 10.0, -1.0]]       # 9 and 5 more a step, from 0
-    kept.refresh(tokens(4, 2, 1), tokens(0, 0, 0), 0.5)     # whatever was computed in between is forgotten
+    assert listed(*now(kept, 0.5)) == [[3.0, 18.0, 1.0], [-3.0, 10.0, -1.0]]  # 9 and 5 more a step, from 0
+    kept.refresh(tokens(4, 2, 1), tokens(0, 0, 0), 0.5)  # whatever was computed in between is forgotten
     assert listed(kept.with_computed(tokens(6), tokens(6), SECOND, 1, 0.4)[0]) == [[5.0, 6.0, 1.0]]
 
 
 def test_a_token_computed_next_to_the_i_step_turns_no_line():
     kept = refreshed(2, (0.9, tokens(1, 1, 1)), (0.7, tokens(2, 0, 1)))
     assert listed(kept.with_computed(tokens(9), tokens(9), SECOND, 1, 0.68, spacing=0.05)[0]) == [[2.1, 9.0, 1.0]]
-    assert listed(kept.with_computed(tokens(9), tokens(9), TokenIndex(torch.tensor([[0]]), 3), 1, 0.6)[0]) == [[9.0, -0.5, 1.0]]
+    assert listed(kept.with_computed(tokens(9), tokens(9), TokenIndex(torch.tensor([[0]]), 3), 1, 0.6)[0]) == [
+        [9.0, -0.5, 1.0]
+    ]
 
 
 def test_after_one_i_step_they_are_held_as_they_were_then():
     kept = refreshed(2, (0.9, tokens(1, 2, 3)))
     for computed in (7.0, 8.0):
-        assert listed(kept.with_computed(tokens(computed), tokens(computed), SECOND, 1, 0.8)[0]) == [[1.0, computed, 3.0]]
+        assert listed(kept.with_computed(tokens(computed), tokens(computed), SECOND, 1, 0.8)[0]) == [
+            [1.0, computed, 3.0]
+        ]
     assert listed(*kept.kept[0]) == [[1.0, 2.0, 3.0]]
 
 
 def test_held_ones_are_written_over_by_those_computed_since():
     kept = refreshed(1, (0.9, tokens(7, 7, 7)), (0.7, tokens(1, 2, 3)))
     assert listed(*kept.with_computed(tokens(9), tokens(5), SECOND, 1, 0.6)) == [[1.0, 9.0, 3.0], [-1.0, 5.0, -3.0]]
-    assert listed(kept.with_computed(tokens(4), tokens(4), TokenIndex(torch.tensor([[0]]), 3), 1, 0.5)[0]) == [[4.0, 9.0, 3.0]]
+    assert listed(kept.with_computed(tokens(4), tokens(4), TokenIndex(torch.tensor([[0]]), 3), 1, 0.5)[0]) == [
+        [4.0, 9.0, 3.0]
+    ]
     assert kept.memory_bytes == 2 * 3 * 4
 
 
@@ -118,16 +129,22 @@ def run_of(model, settings: CacheSettings, i_steps: tuple[int, ...]) -> tuple[Te
     sigmas = simple_sigmas(8)
     noise = starting_noise((2, 4, 8, 8), 3, sigmas[0])
     labels = torch.tensor([0, 3])
-    pictures, report = cached_sample(model, labels, noise=noise, sigmas=sigmas, cfg=2.0, settings=settings, schedule=ExplicitSchedule(i_steps))
+    pictures, report = cached_sample(
+        model, labels, noise=noise, sigmas=sigmas, cfg=2.0, settings=settings, schedule=ExplicitSchedule(i_steps)
+    )
     return pictures, report, sample(model, labels, noise=noise, sigmas=sigmas, cfg=2.0)
 
 
 @pytest.mark.parametrize("context", CONTEXTS)
-def test_where_nothing_or_everything_is_computed_the_context_changes_nothing(context: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(KeysValues, "refresh", None)    # nothing may be kept
+def test_where_nothing_or_everything_is_computed_the_context_changes_nothing(
+    context: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(KeysValues, "refresh", None)  # nothing may be kept
     model = tiny_dit()
     nothing = CacheSettings(cache_ratio=1.0, context=context, last_blocks=1)
-    assert torch.equal(run_of(model, nothing, (0, 2, 5))[0], run_of(model, replace(nothing, context="computed"), (0, 2, 5))[0])
+    assert torch.equal(
+        run_of(model, nothing, (0, 2, 5))[0], run_of(model, replace(nothing, context="computed"), (0, 2, 5))[0]
+    )
     cached, report, full = run_of(model, CacheSettings(cache_ratio=0.0, context=context), (0, 2, 5))
     assert torch.equal(cached, full) and [step.kind for step in report.steps] == list("IPIPPIPP")
 
@@ -150,10 +167,12 @@ def test_a_run_forecasts_them_from_its_own_i_steps_at_its_own_times(monkeypatch:
     _, report, _ = run_of(model, settings, (0, 2, 5))
     first, second, third = sorted(set(times), reverse=True)
     blocks = len(model.blocks)
-    assert [taus for taus, _ in lines] == [(first,)] * blocks + [(second, first)] * 2 * blocks + [(third, second)] * 2 * blocks
+    assert [taus for taus, _ in lines] == [(first,)] * blocks + [(second, first)] * 2 * blocks + [
+        (third, second)
+    ] * 2 * blocks
     assert all(tau < taus[0] for taus, tau in lines) and len({tau for _, tau in lines}) == 5
     _, held, _ = run_of(model, replace(settings, context="stale"), (0, 2, 5))
-    one = 4 * 16 * 64 * 4      # rows, tokens, width, bytes
+    one = 4 * 16 * 64 * 4  # rows, tokens, width, bytes
     assert report.memory_bytes - held.memory_bytes == 2 * blocks * one and report.memory_bytes == report.expected_bytes
 
 

@@ -12,7 +12,13 @@ TAUS = [1.0, 0.8, 0.6, 0.4, 0.2]
 
 
 def session_of(model, schedule=ExplicitSchedule((0, 1)), **settings):
-    return open_session(CacheSettings(**{"reach": 1.0, **settings}), schedule, sigmas=TAUS, tau=lambda sigma: sigma, streams=model.streams)
+    return open_session(
+        CacheSettings(**{"reach": 1.0, **settings}),
+        schedule,
+        sigmas=TAUS,
+        tau=lambda sigma: sigma,
+        streams=model.streams,
+    )
 
 
 def run_all(model, session, **how):
@@ -20,13 +26,13 @@ def run_all(model, session, **how):
 
 
 def test_reuse_repeats_the_last_i_step_and_a_line_is_forecast_exactly():
-    model = ToyModel((1.0, 2.0))                     # the blocks add 3 tau in all
+    model = ToyModel((1.0, 2.0))  # the blocks add 3 tau in all
     assert run_all(model, session_of(model, order=0)) == pytest.approx([3.0, 2.4, 2.4, 2.4, 2.4])
     assert run_all(model, session_of(model, order=1)) == pytest.approx([3.0, 2.4, 1.8, 1.2, 0.6])
 
 
 def test_a_line_forecast_further_than_its_step_overshoots_by_as_much():
-    model = ToyModel((1.0, 2.0))                     # 2.4 at the last I-step, falling by 0.6 a step
+    model = ToyModel((1.0, 2.0))  # 2.4 at the last I-step, falling by 0.6 a step
     assert run_all(model, session_of(model, order=1, reach=1.5)) == pytest.approx([3.0, 2.4, 1.5, 0.6, -0.3], abs=1e-5)
 
 
@@ -34,14 +40,18 @@ def test_a_parabola_needs_order_two():
     model = ToyModel((1.0, 2.0), power=2)
     exact = [3 * tau**2 for tau in TAUS]
     assert run_all(model, session_of(model, ExplicitSchedule((0, 1, 2)), order=2)) == pytest.approx(exact, abs=1e-5)
-    assert run_all(model, session_of(model, ExplicitSchedule((0, 1, 2)), order=1))[3] != pytest.approx(exact[3], abs=1e-3)
+    assert run_all(model, session_of(model, ExplicitSchedule((0, 1, 2)), order=1))[3] != pytest.approx(
+        exact[3], abs=1e-3
+    )
 
 
 @pytest.mark.parametrize("nothing_between_blocks", [True, False])
 def test_blocks_that_reuse_everything_are_never_called(nothing_between_blocks):
     model = ToyModel((1.0, 2.0, 4.0))
     session = session_of(model, order=1, last_blocks=1)
-    assert run_all(model, session, nothing_between_blocks=nothing_between_blocks) == pytest.approx([7 * tau for tau in TAUS])
+    assert run_all(model, session, nothing_between_blocks=nothing_between_blocks) == pytest.approx(
+        [7 * tau for tau in TAUS]
+    )
     assert [len(block.calls) for block in model.blocks] == [2, 2, 5]
 
 
@@ -52,7 +62,7 @@ def test_some_tokens_are_computed_and_the_others_follow(score):
     outputs = torch.stack([model.run(session, tau) for tau in TAUS])[:, 0, :, 0]
     assert [block.calls for block in model.blocks] == [[4, 4, 1, 1, 1]] * 2
     fresh = outputs[2].eq(torch.tensor(1.8)) | (outputs[2] - 1.8).abs().lt(1e-6)
-    assert fresh.sum() == 1                          # one token computed, the others repeat 2.4
+    assert fresh.sum() == 1  # one token computed, the others repeat 2.4
     assert outputs[2][~fresh].tolist() == pytest.approx([2.4] * 3)
 
 
@@ -61,7 +71,7 @@ def test_every_token_has_its_turn(score):
     model = ToyModel((1.0,))
     session = session_of(model, ExplicitSchedule((0,)), order=0, cache_ratio=0.75, score=score)
     outputs = torch.stack([model.run(session, tau) for tau in TAUS])[:, 0, :, 0]
-    assert sorted(outputs[-1].tolist()) == pytest.approx([0.2, 0.4, 0.6, 0.8])   # each was computed at another step
+    assert sorted(outputs[-1].tolist()) == pytest.approx([0.2, 0.4, 0.6, 0.8])  # each was computed at another step
 
 
 def test_ratio_zero_computes_every_token_on_p_steps_through_the_blocks_own_forward():

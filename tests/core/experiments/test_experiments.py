@@ -29,7 +29,9 @@ def test_redundancy_is_that_of_the_blocks_own_updates():
     run = run_of(model)
     for index, block in enumerate(model.blocks):
         block.register_forward_hook(
-            lambda module, args, kwargs, output, index=index: updates.setdefault(index, []).append(output - (args[0] if args else kwargs["x"])),
+            lambda module, args, kwargs, output, index=index: updates.setdefault(index, []).append(
+                output - (args[0] if args else kwargs["x"])
+            ),
             with_kwargs=True,
         )
     run.sample()
@@ -55,7 +57,9 @@ def test_robustness_compares_with_as_many_whole_steps():
     outcomes = list(compare(model, labels, 7, DEFAULTS, 0.5, conditions))
     assert [found.condition for found in outcomes] == list(conditions)
     assert all(found.i_steps == 4 and found.speedup > 0 for found in outcomes)
-    assert len({found.cached_db for found in outcomes}) == 3 and all(found.cached_db != found.fewer_steps_db for found in outcomes)
+    assert len({found.cached_db for found in outcomes}) == 3 and all(
+        found.cached_db != found.fewer_steps_db for found in outcomes
+    )
     with pytest.raises(ValueError, match="between 0 and 1"):
         next(compare(model, labels, 7, DEFAULTS, 1.0, (SHORT,)))
 
@@ -64,8 +68,8 @@ def test_settings_are_swept_beside_more_i_steps_in_the_same_time():
     model, labels = tiny_dit(), torch.tensor([0, 3])
     tried = variants("cache-ratio", ["0", "0.5", "1"], replace(DEFAULTS, shares="uniform"))
     everything, half, nothing = sweep(model, labels, 7, [(*each, TrainedParts()) for each in tried.items()], i_steps=12)
-    assert everything.compute == 1 and everything.db == 100    # no difference at all
-    assert 12 / 50 == pytest.approx(nothing.compute) and nothing.compute < half.compute < 1
+    assert everything.compute == 1 and everything.db == 100  # no difference at all
+    assert pytest.approx(nothing.compute) == 12 / 50 and nothing.compute < half.compute < 1
     assert all(2 <= row.more_i_steps <= 50 and row.speedup > 0 for row in (half, nothing))
 
 
@@ -73,22 +77,33 @@ def test_contexts_are_set_beside_the_first():
     model, labels, contexts = tiny_dit(), torch.tensor([0, 3]), ("stale", "forecast", "computed")
     tried = context_table.combinations((0.5, 1.0), ("random",), (1,))
     some, none = context_table.compare(model, labels, 7, tried, contexts, steps=12, i_steps=4)
-    assert [row.settings.cache_ratio for row in (some, none)] == [0.5, 1.0] and some.compute > none.compute == pytest.approx(4 / 12)
+    assert [row.settings.cache_ratio for row in (some, none)] == [
+        0.5,
+        1.0,
+    ] and some.compute > none.compute == pytest.approx(4 / 12)
     assert len(set(some.db.values())) == 3 and len(set(none.db.values())) == 1
-    assert some.gain_db["forecast"] == pytest.approx(some.db["forecast"] - some.db["stale"], abs=1e-4) and some.gain_db["stale"] == 0
+    assert (
+        some.gain_db["forecast"] == pytest.approx(some.db["forecast"] - some.db["stale"], abs=1e-4)
+        and some.gain_db["stale"] == 0
+    )
     kept = {context: some.memory_bytes[context] - some.memory_bytes["computed"] for context in contexts}
     assert kept["forecast"] == 2 * kept["stale"] > 0 and len(set(none.memory_bytes.values())) == 1
     heading, _, first, second = context_table.table((some, none), contexts)
-    assert heading.count("|") == first.count("|") == second.count("|") == 14 and first.startswith("| 0.5 | random | 1 |")
+    assert heading.count("|") == first.count("|") == second.count("|") == 14 and first.startswith(
+        "| 0.5 | random | 1 |"
+    )
     with pytest.raises(ValueError, match="context must be one of forecast, stale, computed"):
         next(context_table.compare(model, labels, 7, tried, ("held",), steps=12, i_steps=4))
 
 
-@pytest.mark.parametrize(("setting", "values", "words"), [
-    ("ratio", ["1"], "no setting 'ratio': choose one of cache-ratio,"),
-    ("cache-ratio", ["2"], "cache-ratio: cache_ratio must lie between"),
-    ("last-blocks", ["x"], "last-blocks: invalid literal"),
-])
+@pytest.mark.parametrize(
+    ("setting", "values", "words"),
+    [
+        ("ratio", ["1"], "no setting 'ratio': choose one of cache-ratio,"),
+        ("cache-ratio", ["2"], "cache-ratio: cache_ratio must lie between"),
+        ("last-blocks", ["x"], "last-blocks: invalid literal"),
+    ],
+)
 def test_settings_that_are_none(setting, values, words):
     with pytest.raises(ValueError, match=words):
         variants(setting, values, DEFAULTS)
@@ -120,12 +135,21 @@ def test_a_trial_that_diverges_does_not_end_the_sweep():
         return run
 
     found = list(trained({"bad": Trial(bad, 1, 0.0), "good": Trial(plan, 1, 0.0)}, model, runs, told.append))
-    assert [value for value, *_ in found] == ["good"] and "bad: training diverged" in told[0] and "good: 1 iterations" in told[1]
+    assert (
+        [value for value, *_ in found] == ["good"]
+        and "bad: training diverged" in told[0]
+        and "good: 1 iterations" in told[1]
+    )
 
 
 def test_the_commands_print_tables_and_draw(tmp_path, capsys, monkeypatch):
     model, picture = tiny_dit_file(tmp_path / "tiny.safetensors"), tmp_path / "redundancy.png"
-    assert main(["experiment", "redundancy", "--model", str(model), "--samples", "2", "--steps", "8", "--out", str(picture)]) == 0
+    assert (
+        main(
+            ["experiment", "redundancy", "--model", str(model), "--samples", "2", "--steps", "8", "--out", str(picture)]
+        )
+        == 0
+    )
     assert "| 1 to 2 |" in capsys.readouterr().out
     with Image.open(picture) as drawn:
         assert drawn.width > 800 and len(drawn.convert("RGB").getcolors(1 << 24)) > 50
@@ -134,11 +158,39 @@ def test_the_commands_print_tables_and_draw(tmp_path, capsys, monkeypatch):
     assert "| 8 steps of ddim, guidance 2 | 3 |" in capsys.readouterr().out
     assert main(["experiment", "settings", "--model", str(model), "--samples", "2", "--vary", "last-blocks=0,1"]) == 0
     assert "| last-blocks |" in (told := capsys.readouterr().out) and "| 1 |" in told
-    context = ["experiment", "context", "--model", str(model), "--samples", "2", "--steps", "6", "--i-steps", "3", "--cache-ratios", "0.5", "--orders", "1"]
+    context = [
+        "experiment",
+        "context",
+        "--model",
+        str(model),
+        "--samples",
+        "2",
+        "--steps",
+        "6",
+        "--i-steps",
+        "3",
+        "--cache-ratios",
+        "0.5",
+        "--orders",
+        "1",
+    ]
     assert main([*context, "--scores", "random,round-robin"]) == 0
     assert "| stale | forecast | gain |" in (told := capsys.readouterr().out) and "| 0.5 | round-robin | 1 |" in told
     assert main([*context, "--scores", "luck"]) == 2 and "score must be one of" in capsys.readouterr().err
-    training = ["experiment", "training", "--model", str(model), "--samples", "2", "--batch", "1", "--steps", "8", "--last-blocks", "1"]
+    training = [
+        "experiment",
+        "training",
+        "--model",
+        str(model),
+        "--samples",
+        "2",
+        "--batch",
+        "1",
+        "--steps",
+        "8",
+        "--last-blocks",
+        "1",
+    ]
     assert main([*training, "--vary", "iterations=1,2"]) == 0
     printed = capsys.readouterr()
     assert "| iterations |" in printed.out and "2: 2 iterations in" in printed.err and "held-out drift" in printed.err

@@ -73,13 +73,17 @@ def test_a_cast_of_weights_below_float16s_steps_is_the_same():
     assert of(model).compare(of(copy.deepcopy(model).half())) == "same"
 
 
-@pytest.mark.parametrize("other", [
-    lambda model: tiny_dit(seed=1),
-    lambda model: nudged(model, 0.01),
-    lambda model: nudged(model, 0.01, slice(-1, None)),  # its last block alone
-    lambda model: copy.deepcopy(model).to(torch.float8_e4m3fn),
-    quantised,
-], ids=["trained afresh", "fine-tuned", "its last block", "fp8", "quantised"])
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda model: tiny_dit(seed=1),
+        lambda model: nudged(model, 0.01),
+        lambda model: nudged(model, 0.01, slice(-1, None)),  # its last block alone
+        lambda model: copy.deepcopy(model).to(torch.float8_e4m3fn),
+        quantised,
+    ],
+    ids=["trained afresh", "fine-tuned", "its last block", "fp8", "quantised"],
+)
 def test_other_weights_of_the_same_architecture(other):
     model = tiny_dit()
     assert of(model).compare(of(other(model))) == "other weights"

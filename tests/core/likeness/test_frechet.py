@@ -61,7 +61,11 @@ def test_features_that_do_not_compare(a, b):
 
 def test_the_reference_models_figures_grow_batch_by_batch(tmp_path, monkeypatch):
     """On a tiny DiT: what is there is not sampled again, and the full run is its own equal."""
-    model, classifier, methods = tiny_dit(in_channels=3), EmojiClassifier().eval(), [command.FULL, command.Method("tokencache", 25)]
+    model, classifier, methods = (
+        tiny_dit(in_channels=3),
+        EmojiClassifier().eval(),
+        [command.FULL, command.Method("tokencache", 25)],
+    )
     labels = torch.arange(8) % 5
     command.measure(model, classifier, labels[:4], methods, tmp_path, size=4)
     first = command.read(tmp_path, methods[1], 1)
@@ -70,7 +74,10 @@ def test_the_reference_models_figures_grow_batch_by_batch(tmp_path, monkeypatch)
     assert cached.features.shape == (8, 128) and len(cached.seconds) == 2 and cached.full_seconds == full.seconds
     assert cached.features[:4].equal(first.features) and cached.seconds[0] == first.seconds[0]
     for changed in ({"cfg": 1.5}, {}):
-        with monkeypatch.context() as patch, pytest.raises(ValueError, match="measured with other settings: give another --out"):
+        with (
+            monkeypatch.context() as patch,
+            pytest.raises(ValueError, match="measured with other settings: give another --out"),
+        ):
             if not changed:
                 patch.setattr(command, "DEFAULTS", CacheSettings(reach=1.0))
             command.measure(model, classifier, labels, methods, tmp_path, size=4, **changed)
@@ -78,7 +85,9 @@ def test_the_reference_models_figures_grow_batch_by_batch(tmp_path, monkeypatch)
     command.measure(model, classifier, labels, [command.FULL, later], tmp_path, size=4)
     assert command.read(tmp_path, command.FULL, 2).seconds == full.seconds
     timed = set(command.read(tmp_path, later, 2).full_seconds)
-    assert len(timed) == 1 and min(timed) > 0 and not timed & set(full.seconds)    # timed once more, beside the method that is new
+    assert (
+        len(timed) == 1 and min(timed) > 0 and not timed & set(full.seconds)
+    )  # timed once more, beside the method that is new
     data = Gaussian.of(torch.randn(50, 128, generator=torch.Generator().manual_seed(3)))
     of_full, of_cached = (command.Distances.of(each, full, data) for each in (full, cached))
     assert of_full.from_full == pytest.approx(0.0, abs=1e-9) and of_cached.from_full > 0
@@ -88,7 +97,10 @@ def test_the_reference_models_figures_grow_batch_by_batch(tmp_path, monkeypatch)
 
 
 def test_two_methods_are_compared_sample_by_sample():
-    """Errors of 0.2 and 0.02 against ones of 0.02 and 0.2: 20 dB better on one sample, 20 worse on the other; then 20 better on both."""
+    """Errors of 0.2 and 0.02 against ones of 0.02 and 0.2: 20 dB better on one sample, 20 worse on the other; then 20
+    better on both.
+    """
+
     def off_by(*errors: float) -> command.Measured:
         samples = torch.tensor(errors).view(-1, 1, 1, 1).expand(-1, 3, 8, 8)
         return command.Measured(torch.zeros(len(errors), 1), samples, (), ())
@@ -96,8 +108,13 @@ def test_two_methods_are_compared_sample_by_sample():
     full = off_by(0.0, 0.0)
     none, first = torch.tensor([False, False]), torch.tensor([True, False])
     assert command.paired(off_by(0.02, 0.2), off_by(0.2, 0.02), full, none).endswith("better on 50% of the samples")
-    assert command.paired(off_by(0.02, 0.02), off_by(0.2, 0.2), full, none) == "+20.00 +- 0.00 dB, better on 100% of the samples"
-    assert "; on the 1 of classes kept from training +20.00" in command.paired(off_by(0.02, 0.2), off_by(0.2, 0.02), full, first)
+    assert (
+        command.paired(off_by(0.02, 0.02), off_by(0.2, 0.2), full, none)
+        == "+20.00 +- 0.00 dB, better on 100% of the samples"
+    )
+    assert "; on the 1 of classes kept from training +20.00" in command.paired(
+        off_by(0.02, 0.2), off_by(0.2, 0.02), full, first
+    )
 
 
 @pytest.mark.parametrize("text", ["tokencache", "tokencache-1", "tokencache-51", "euler-20", "-20"])

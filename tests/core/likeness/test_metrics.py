@@ -16,7 +16,9 @@ def flat(value: float, size: int = 16, channels: int = 3) -> torch.Tensor:
 
 def test_psnr_of_a_constant_difference():
     # a difference of 0.2 everywhere: 10 log10(4 / 0.04) = 20 dB
-    torch.testing.assert_close(psnr(flat(0.1), flat(-0.1)), torch.tensor([20.0], dtype=torch.float64), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        psnr(flat(0.1), flat(-0.1)), torch.tensor([20.0], dtype=torch.float64), atol=1e-5, rtol=0
+    )
 
 
 def test_psnr_is_per_sample_and_infinite_for_equal_pictures():
@@ -55,7 +57,9 @@ def test_ssim_of_one_window_by_hand():
     assert ssim(a, b).item() == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize("height, width, size", [(32, 32, 11), (11, 40, 11), (10, 40, 9), (8, 8, 7), (2, 5, 1), (1, 1, 1)])
+@pytest.mark.parametrize(
+    "height, width, size", [(32, 32, 11), (11, 40, 11), (10, 40, 9), (8, 8, 7), (2, 5, 1), (1, 1, 1)]
+)
 def test_the_window_is_the_largest_odd_size_that_fits(height, width, size):
     assert _window_size(height, width) == size
     assert ssim(torch.zeros(1, 1, height, width), torch.zeros(1, 1, height, width)).item() == pytest.approx(1.0)

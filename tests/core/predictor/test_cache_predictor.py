@@ -39,6 +39,7 @@ def starter(model):
     def start(seed: int) -> DiTRun:
         noise = starting_noise((2, 4, 8, 8), 2 * seed, SIGMAS[0])
         return DiTRun(model, torch.arange(2), noise=noise, sigmas=SIGMAS, cfg=2.0, solver="ddim")
+
     return start
 
 
@@ -91,8 +92,12 @@ def run_toy(planner, taus=(1.0, 0.9, 0.8, 0.7), gains=(1.0, 2.0), **settings):
     """The toy under `planner`, I-steps 0 and 1; tokens computed at each step."""
     toy, counts = ToyModel(gains, n_tokens=4), []
     session = open_session(
-        CacheSettings(**{"cache_ratio": 0.5, "order": 0, "shares": "uniform", **settings}), ExplicitSchedule((0, 1)), sigmas=list(taus),
-        tau=lambda sigma: sigma, streams=toy.streams, planner=planner,
+        CacheSettings(**{"cache_ratio": 0.5, "order": 0, "shares": "uniform", **settings}),
+        ExplicitSchedule((0, 1)),
+        sigmas=list(taus),
+        tau=lambda sigma: sigma,
+        streams=toy.streams,
+        planner=planner,
     )
     outputs = [toy.run(session, tau) for tau in taus]
     counts = [step.token_counts[0].tolist() for step in session.close().steps]
@@ -102,11 +107,11 @@ def run_toy(planner, taus=(1.0, 0.9, 0.8, 0.7), gains=(1.0, 2.0), **settings):
 def test_each_block_computes_the_tokens_it_is_told_and_waiting_counts():
     scores = Scores([[0.9, 0.1], [0.4, 0.2], [0.2, 0.4], [0.1, 0.9]])
     outputs, counts = run_toy(PredictedPlanner(scores))
-    assert counts[2] == [1, 1, 1, 1]                        # the best two of each block
+    assert counts[2] == [1, 1, 1, 1]  # the best two of each block
     assert outputs[2][0, :, 0].tolist() == pytest.approx([0.8 + 1.8, 0.8 + 1.8, 0.9 + 1.6, 0.9 + 1.6])
     # at 0.7 block 0's tokens have waited 0.1, 0.1, 0.2, 0.2: urgencies 0.09, 0.04, 0.04, 0.02
     assert outputs[3][0, 0, 0].item() == pytest.approx(0.7 + 1.8)
-    assert scores.calls == 1                                # once per window
+    assert scores.calls == 1  # once per window
 
 
 def test_every_step_predicts_anew():
@@ -116,7 +121,7 @@ def test_every_step_predicts_anew():
 
 
 def test_in_the_relaxed_pass_blocks_compete_and_values_are_those_of_the_hard_choice():
-    scores = Scores([[0.9, 0.8], [0.7, 0.1], [0.6, 0.2], [0.3, 0.4]])    # the best four: three of block 0, one of block 1
+    scores = Scores([[0.9, 0.8], [0.7, 0.1], [0.6, 0.2], [0.3, 0.4]])  # the best four: three of block 0, one of block 1
     planner = RelaxedPlanner(scores, compute_ratio=0.5)
     outputs, _ = run_toy(planner, taus=(1.0, 0.9, 0.8))
     assert outputs[2][0, :, 0].tolist() == pytest.approx([0.8 + 1.6, 0.8 + 1.8, 0.8 + 1.8, 0.9 + 1.8])
@@ -127,7 +132,8 @@ def test_scores_have_the_gradient_of_computing_instead_of_reusing_less_its_mean(
     scores = Scores([[0.9, 0.8], [0.7, 0.1], [0.6, 0.2], [0.3, 0.4]])
     outputs, _ = run_toy(RelaxedPlanner(scores, compute_ratio=0.5), taus=(1.0, 0.9, 0.8))
     outputs[2][0, :, 0].sum().backward()
-    # d out / d a = computed - reused: 0.8 - 0.9 in block 0, 1.6 - 1.8 in block 1, whether it was computed or not; the mean is -0.15
+    # d out / d a = computed - reused: 0.8 - 0.9 in block 0, 1.6 - 1.8 in block 1, whether it was computed or not; the
+    # mean is -0.15
     assert torch.allclose(scores.scores.grad, torch.tensor([[0.05, -0.05]] * 4), atol=1e-6)
 
 
@@ -141,7 +147,7 @@ def test_the_mean_score_is_that_of_every_look_since_it_was_taken():
     scores = Scores([[0.9, 0.8], [0.7, 0.1], [0.6, 0.2], [0.3, 0.4]])
     planner = RelaxedPlanner(scores, compute_ratio=0.5, every_step=True)
     run_toy(planner)
-    assert len(planner.mean_scores) == 2                   # two P-steps
+    assert len(planner.mean_scores) == 2  # two P-steps
     taken = planner.take_mean_score()
     assert taken.item() == pytest.approx(0.5)
     taken.backward()
@@ -155,7 +161,11 @@ def test_keys_and_values_are_mixed_and_only_chosen_ones_kept():
     assert mix.scatter_(old, new)[0, :, 0].tolist() == [1.0, 0.25, 0.0]
     assert old[0, :, 0].tolist() == [1.0, 0.0, 0.0]
     heads_first = torch.zeros(1, 5, 3, 2)
-    assert mix.with_text(0).scatter_(heads_first, torch.ones(1, 5, 3, 2), dim=2)[0, 4, :, 1].tolist() == [1.0, 0.25, 0.0]
+    assert mix.with_text(0).scatter_(heads_first, torch.ones(1, 5, 3, 2), dim=2)[0, 4, :, 1].tolist() == [
+        1.0,
+        0.25,
+        0.0,
+    ]
 
 
 def test_shares_on_the_ladder_keep_the_budget():
@@ -163,7 +173,9 @@ def test_shares_on_the_ladder_keep_the_budget():
     assert on_ladder((0.1,) * 10) == pytest.approx((1 / 3,) * 3 + (0.0,) * 7)
     settings = CacheSettings(cache_ratio=0.5, last_blocks=1)
     assert tokens_per_block(settings, 4, 9, (1.0, 1 / 3, 0.0)) == (9, 3, 0, 9)
-    with pytest.raises(ValueError, match="there are 2 learned block shares, but the model has 3 blocks before the last 1"):
+    with pytest.raises(
+        ValueError, match="there are 2 learned block shares, but the model has 3 blocks before the last 1"
+    ):
         tokens_per_block(settings, 4, 9, (1.0, 0.0))
 
 
@@ -185,7 +197,7 @@ def test_it_learns_and_its_file_gives_the_same_run(kind, last_blocks, tmp_path):
     save_trained_cache(tiny_predictor(settings=plan.settings, **kept(learned)), tmp_path / "p.safetensors")
     loaded = read_trained_cache(tmp_path / "p.safetensors").learned(model.blocks)
     assert loaded.shares == learned.shares
-    assert training.held_out(loaded) == pytest.approx(drift, rel=0.05)     # float16
+    assert training.held_out(loaded) == pytest.approx(drift, rel=0.05)  # float16
 
 
 def test_scores_beat_equal_ones_where_one_token_matters():
@@ -215,7 +227,9 @@ def test_resuming_is_exact(tmp_path):
         training.step()
         runs.append(training)
     assert runs[0].shares == runs[1].shares
-    assert all(torch.equal(a, b) for a, b in zip(runs[0].parameters + runs[0].average, runs[1].parameters + runs[1].average))
+    assert all(
+        torch.equal(a, b) for a, b in zip(runs[0].parameters + runs[0].average, runs[1].parameters + runs[1].average)
+    )
 
 
 def test_no_choice_no_predictor():
@@ -235,12 +249,11 @@ def test_ratio_zero_with_a_predictor_is_bit_identical():
         def cached(x, sigma):
             with session.evaluation(float(sigma)), run.cached(session):
                 return denoise(x, sigma)
+
         return cached
 
     with torch.no_grad():
         assert torch.equal(run.sample(around), starter(model)(0).sample())
-
-
 
 
 @pytest.mark.parametrize("relaxed", [False, True])
@@ -249,8 +262,12 @@ def test_conditionings_that_come_apart_share_a_plan(relaxed):
     planner = RelaxedPlanner(scores, 0.5) if relaxed else PredictedPlanner(scores, every_step=True)
     toy = ToyModel((1.0, 2.0), n_tokens=4)
     session = open_session(
-        CacheSettings(cache_ratio=0.5, order=0, shares="uniform"), ExplicitSchedule((0,)), sigmas=[1.0, 0.9, 0.8], tau=lambda sigma: sigma,
-        streams=toy.streams, planner=planner,
+        CacheSettings(cache_ratio=0.5, order=0, shares="uniform"),
+        ExplicitSchedule((0,)),
+        sigmas=[1.0, 0.9, 0.8],
+        tau=lambda sigma: sigma,
+        streams=toy.streams,
+        planner=planner,
     )
     for tau in (1.0, 0.9, 0.8):
         with session.evaluation(tau):

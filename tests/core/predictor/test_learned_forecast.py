@@ -39,12 +39,12 @@ def gains_of(module: LearnedForecast, *gains: float) -> LearnedForecast:
 
 
 def test_terms_add_up_to_the_forecast_whatever_slot_they_are_kept_in():
-    history = history_of([7.0, 1.0, 4.0, 9.0], [1.0, 0.8, 0.6, 0.4], order=2)   # the fourth has replaced the first
+    history = history_of([7.0, 1.0, 4.0, 9.0], [1.0, 0.8, 0.6, 0.4], order=2)  # the fourth has replaced the first
     taus, updates = history.newest_first()
     terms = forecast_terms(taus, updates, 0.3)
     assert taus == [0.4, 0.6, 0.8]
     assert terms[0].unique().item() == 9.0
-    assert terms[1].unique().item() == pytest.approx(2.5)                        # (9 - 4) / 0.2 * 0.1
+    assert terms[1].unique().item() == pytest.approx(2.5)  # (9 - 4) / 0.2 * 0.1
     plain = history.add_forecast(torch.zeros(1, 2, 3), 0.3)
     assert torch.allclose(sum(terms), plain)
 
@@ -53,7 +53,9 @@ def test_terms_are_of_where_the_forecast_reaches():
     history = history_of([4.0, 9.0], [0.6, 0.4], order=1)
     history.reach = 2.0
     out = history.add_forecast(torch.zeros(1, 2, 3), 0.3, gains_of(LearnedForecast(3, 1, hidden=5), 0.0, 1.0))
-    assert torch.allclose(out, torch.full_like(out, 9.0 + 2 * 2.5 + 2 * 2.5))     # the forecast, and its linear term once more
+    assert torch.allclose(
+        out, torch.full_like(out, 9.0 + 2 * 2.5 + 2 * 2.5)
+    )  # the forecast, and its linear term once more
 
 
 def test_it_begins_as_the_plain_forecast():
@@ -77,7 +79,10 @@ def test_a_term_that_is_not_there_yet_counts_as_zero():
 def test_what_does_not_move_is_not_corrected_by_the_network():
     module = LearnedForecast(3, 2, hidden=5)
     torch.nn.init.ones_(module.out.weight)
-    still, moving = history_of([4.0, 4.0, 4.0], [0.8, 0.6, 0.4], order=2), history_of([4.0, 5.0, 7.0], [0.8, 0.6, 0.4], order=2)
+    still, moving = (
+        history_of([4.0, 4.0, 4.0], [0.8, 0.6, 0.4], order=2),
+        history_of([4.0, 5.0, 7.0], [0.8, 0.6, 0.4], order=2),
+    )
     for history, corrected in ((still, False), (moving, True)):
         out = history.add_forecast(torch.ones(1, 2, 3), 0.3, module)
         assert (not torch.allclose(out, history.add_forecast(torch.ones(1, 2, 3), 0.3), atol=1e-4)) == corrected
@@ -88,11 +93,16 @@ def test_the_engine_applies_it_to_its_own_run_on_p_steps_alone(run, applies):
     toy = ToyModel(gains=(1.0, 2.0), power=1)
     learned = TrainedParts(forecasts={run: gains_of(LearnedForecast(2, 1, hidden=2), 1.0, 0.0)})
     session = open_session(
-        CacheSettings(order=1, reach=1.0), ExplicitSchedule((0, 1)), sigmas=[0.8, 0.6, 0.4], tau=lambda sigma: sigma, streams=toy.streams, learned=learned,
+        CacheSettings(order=1, reach=1.0),
+        ExplicitSchedule((0, 1)),
+        sigmas=[0.8, 0.6, 0.4],
+        tau=lambda sigma: sigma,
+        streams=toy.streams,
+        learned=learned,
     )
     outputs = [toy.run(session, tau).unique().item() for tau in (0.8, 0.6, 0.4)]
     assert outputs[:2] == pytest.approx([2.4, 1.8])
-    assert outputs[2] == pytest.approx(1.2 + 1.8 if applies else 1.2)          # the gain adds the newest update once more
+    assert outputs[2] == pytest.approx(1.2 + 1.8 if applies else 1.2)  # the gain adds the newest update once more
 
 
 def test_it_is_kept_in_the_file(tmp_path):
@@ -110,11 +120,21 @@ def test_it_is_kept_in_the_file(tmp_path):
     assert loaded.apply_to(user) == replace(settings, seed=9)
 
 
-@pytest.mark.parametrize("change", [
-    {"gains.weight": torch.zeros(10_000_000, 6)}, {"into.bias": torch.zeros(4)}, {"time.weight": None}, {"more": torch.zeros(1)},
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"gains.weight": torch.zeros(10_000_000, 6)},
+        {"into.bias": torch.zeros(4)},
+        {"time.weight": None},
+        {"more": torch.zeros(1)},
+    ],
+)
 def test_tensors_that_do_not_fit_together_are_refused(change):
-    tensors = {name: tensor for name, tensor in {**LearnedForecast(6, 2, 5).state_dict(), **change}.items() if tensor is not None}
+    tensors = {
+        name: tensor
+        for name, tensor in {**LearnedForecast(6, 2, 5).state_dict(), **change}.items()
+        if tensor is not None
+    }
     with pytest.raises(ValueError, match="learned forecast"):
         forecast_from_tensors(tensors)
 

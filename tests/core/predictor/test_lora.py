@@ -55,9 +55,9 @@ def random_repair(model: nn.Module, indices: list[int], rank: int = 4, alpha: fl
 def test_a_pair_adds_its_share_by_hand():
     block, x = ToyBlock(), torch.tensor([[1.0, 2.0]])
     with toy_repair().added_to(1, block):
-        assert block(x).tolist() == [[2.0 + 1.5, 4.0 + 3.0]]    # 0.5 (1 + 2) (1, 2)
+        assert block(x).tolist() == [[2.0 + 1.5, 4.0 + 3.0]]  # 0.5 (1 + 2) (1, 2)
     assert block(x).tolist() == [[2.0, 4.0]]
-    with toy_repair().added_to(0, block):                       # another block's
+    with toy_repair().added_to(0, block):  # another block's
         assert block(x).tolist() == [[2.0, 4.0]]
 
 
@@ -67,7 +67,7 @@ def test_nothing_is_left_on_a_block_that_failed():
     with pytest.raises(RuntimeError), repair.added_to(1, block):
         block(torch.zeros(1, 3))
     assert "forward" not in layer.__dict__
-    layer.forward = own = lambda x: 3 * x                       # somebody else's patch
+    layer.forward = own = lambda x: 3 * x  # somebody else's patch
     with pytest.raises(KeyError), repair.added_to(1, block):
         assert block(torch.tensor([[1.0, 2.0]])).tolist() == [[4.0 + 1.5, 8.0 + 3.0]]
         raise KeyError
@@ -96,7 +96,7 @@ def test_a_copy_made_while_the_host_samples_serves_a_training_too():
     x, trained = torch.ones(1, 2, requires_grad=True), ToyBlock()
     with repair.added_to(1, trained):
         trained(x).sum().backward()
-    assert x.grad.tolist() == [[2.0 + 1.5, 2.0 + 1.5]]          # the sum adds 0.5 * 3 (x_1 + x_2)
+    assert x.grad.tolist() == [[2.0 + 1.5, 2.0 + 1.5]]  # the sum adds 0.5 * 3 (x_1 + x_2)
 
 
 def test_a_compiled_block_notices():
@@ -114,8 +114,12 @@ def test_a_compiled_block_notices():
 def outputs(model, repair, *, last_blocks=2, keys=("rows",) * len(SIGMAS), i_steps=(0, 1, 3), **settings):
     """The network's output at every evaluation, always for the same input, what entered the last blocks, the report."""
     session = open_session(
-        CacheSettings(last_blocks=last_blocks, **settings), ExplicitSchedule(i_steps), sigmas=SIGMAS,
-        tau=lambda sigma: sigma / 4, streams=(DIT_BLOCK.stream,) * len(model.blocks), learned=TrainedParts(repair),
+        CacheSettings(last_blocks=last_blocks, **settings),
+        ExplicitSchedule(i_steps),
+        sigmas=SIGMAS,
+        tau=lambda sigma: sigma / 4,
+        streams=(DIT_BLOCK.stream,) * len(model.blocks),
+        learned=TrainedParts(repair),
     )
     x, t, y = random_input(model)
     blocks, entered, seen = [(block, DIT_BLOCK) for block in model.blocks], [], []
@@ -135,7 +139,7 @@ def test_p_steps_and_they_alone_run_the_last_blocks_with_the_adapters(settings: 
     plain, entered, _ = outputs(model, None, **settings)
     repaired, entered_repaired, report = outputs(model, repair, **settings)
     assert [step.kind for step in report.steps] == list("IIPIP")
-    assert not repair._placed                                   # the session is closed
+    assert not repair._placed  # the session is closed
     x, t, y = random_input(model)
     for step, sigma in enumerate(SIGMAS):
         assert torch.equal(entered[step], entered_repaired[step])
@@ -171,10 +175,19 @@ def test_rows_that_miss_run_the_plain_blocks():
 def sampled(model, repair=None, **settings):
     sigmas = simple_sigmas(6)
     noise = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1)) * sigmas[0]
-    return noise, sigmas, cached_sample(
-        model, torch.tensor([0, 3]), noise=noise, sigmas=sigmas, settings=CacheSettings(last_blocks=1, **settings),
-        schedule=ExplicitSchedule((0, 1, 3)), learned=TrainedParts(repair),
-    )[0]
+    return (
+        noise,
+        sigmas,
+        cached_sample(
+            model,
+            torch.tensor([0, 3]),
+            noise=noise,
+            sigmas=sigmas,
+            settings=CacheSettings(last_blocks=1, **settings),
+            schedule=ExplicitSchedule((0, 1, 3)),
+            learned=TrainedParts(repair),
+        )[0],
+    )
 
 
 def test_cached_sample_takes_a_repair_and_ratio_zero_stays_bit_identical():
@@ -198,7 +211,7 @@ def test_a_repair_outside_the_last_blocks_is_refused():
 def test_check_names_the_block_and_the_layer():
     model = tiny_dit()
     random_repair(model, [1, 2]).check(model.blocks)
-    pair = random_repair(model, [2]).blocks[2]["attn.qkv"]      # 64 -> 192
+    pair = random_repair(model, [2]).blocks[2]["attn.qkv"]  # 64 -> 192
 
     def refused(index: int, path: str, message: str) -> None:
         with pytest.raises(ValueError, match=message):
@@ -222,7 +235,9 @@ def test_a_plain_lora_names_the_networks_own_weights():
     tensors = plain_lora(toy_repair(5))
     base = "diffusion_model.blocks.5.mlp.fc1"
     assert {name: tuple(tensor.shape) for name, tensor in tensors.items()} == {
-        f"{base}.lora_down.weight": (1, 2), f"{base}.lora_up.weight": (2, 1), f"{base}.alpha": (),
+        f"{base}.lora_down.weight": (1, 2),
+        f"{base}.lora_up.weight": (2, 1),
+        f"{base}.alpha": (),
     }
     assert "diffusion_model.single.3.mlp.fc1.alpha" in plain_lora(toy_repair(5), lambda index: f"single.{index - 2}.")
 
@@ -252,7 +267,7 @@ def test_what_peft_trains_is_what_the_engine_adds():
         ours = block(x, c, {})
     assert (ours - injected(x, c, {})).abs().max() <= 1e-6 * ours.abs().max()
     assert (ours - block(x, c, {})).abs().max() > 1e-2
-    injected.get_submodule("mlp.fc1.lora_B.default").weight.data.zero_()    # training goes on
+    injected.get_submodule("mlp.fc1.lora_B.default").weight.data.zero_()  # training goes on
     assert repair.blocks[2]["mlp.fc1"].up.any()
 
 

@@ -52,9 +52,9 @@ def test_saving_what_was_read_changes_no_byte(tmp_path):
     assert first.read_bytes() == (tmp_path / "b.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("missing", [
-    ("predictor",), ("repair",), ("calibration",), ("predictor", "repair", "calibration"),
-])
+@pytest.mark.parametrize(
+    "missing", [("predictor",), ("repair",), ("calibration",), ("predictor", "repair", "calibration")]
+)
 def test_every_part_may_be_missing(tmp_path, missing):
     path = tiny_predictor_file(tmp_path / "a.safetensors", shares=(), log=(), notes={}, **dict.fromkeys(missing))
     loaded = read_trained_cache(path)
@@ -158,9 +158,9 @@ def test_a_truncated_file(tmp_path, kept):
     fails(path, "truncated or damaged.*download it again, or train and save it again")
 
 
-@pytest.mark.parametrize("content", [
-    b"<html>404 Not Found</html>", b"version https://git-lfs.github.com\n" * 9, b"\xff" * 100,
-])
+@pytest.mark.parametrize(
+    "content", [b"<html>404 Not Found</html>", b"version https://git-lfs.github.com\n" * 9, b"\xff" * 100]
+)
 def test_a_web_page_by_the_name_of_a_predictor(tmp_path, content):
     (tmp_path / "a.safetensors").write_bytes(content)
     fails(tmp_path / "a.safetensors", "truncated or damaged")
@@ -196,20 +196,23 @@ def repair(*blocks: int) -> dict[str, object]:
     return {"repair": LoraRepair({block: {"mlp": pair} for block in blocks}, 1, 1.0)}
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    (predictor(torch.tensor([float("nan")])), "'predictor.a' holds NaN"),
-    (predictor(torch.tensor([1e300], dtype=torch.float64)), "'predictor.a' holds NaN or inf"),
-    (predictor(torch.tensor([1])), "'predictor.a' holds torch.int64"),
-    (predictor(torch.ones(1), "a b"), "'predictor.a b' is unknown"),
-    (predictor(torch.ones(0)), "shape of 'predictor.a' must be a whole number from 1"),
-    (repair(-1), "'lora.-1.mlp.down' is unknown"),
-    (repair(), "either its LoRA tensors"),
-    ({"fingerprint": Fingerprint("two\nlines", "")}, "architecture is no line"),
-    ({"interval": 2.5}, "interval must be a whole number"),
-    ({"interval": torch.tensor(3)}, "not JSON serializable"),
-    ({"notes": {"text": "x" * 20_001}}, "at most 20,000 characters"),
-    ({"log": (TrainingPoint(0, 0.0, 0.0),) * 100_001}, "at most 100,000"),
-])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (predictor(torch.tensor([float("nan")])), "'predictor.a' holds NaN"),
+        (predictor(torch.tensor([1e300], dtype=torch.float64)), "'predictor.a' holds NaN or inf"),
+        (predictor(torch.tensor([1])), "'predictor.a' holds torch.int64"),
+        (predictor(torch.ones(1), "a b"), "'predictor.a b' is unknown"),
+        (predictor(torch.ones(0)), "shape of 'predictor.a' must be a whole number from 1"),
+        (repair(-1), "'lora.-1.mlp.down' is unknown"),
+        (repair(), "either its LoRA tensors"),
+        ({"fingerprint": Fingerprint("two\nlines", "")}, "architecture is no line"),
+        ({"interval": 2.5}, "interval must be a whole number"),
+        ({"interval": torch.tensor(3)}, "not JSON serializable"),
+        ({"notes": {"text": "x" * 20_001}}, "at most 20,000 characters"),
+        ({"log": (TrainingPoint(0, 0.0, 0.0),) * 100_001}, "at most 100,000"),
+    ],
+)
 def test_what_could_not_be_read_back_is_not_saved(tmp_path, changes, message):
     path = tiny_predictor_file(tmp_path / "a.safetensors")
     before = path.read_bytes()
@@ -230,17 +233,23 @@ def test_a_place_that_cannot_be_written(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]
 
 
-@pytest.mark.parametrize(("make", "message"), [
-    (lambda: tiny_predictor(interval=0), "interval"),
-    (lambda: tiny_predictor(shares=(float("nan"),)), "share of block 0"),
-    (lambda: tiny_predictor(notes={"seed": 7}), "notes must be texts"),
-    (lambda: PredictorWeights("magic", {"a": torch.ones(1)}), "kind must be one of"),
-    (lambda: ImportanceCurve((0.0, float("nan")), (1.0, 1.0), 1), "times must lie between 0 and 1"),
-    (lambda: ImportanceCurve((0.0, 1.0), (1.0, float("inf")), 1), "importance must be finite"),
-    (lambda: ImportanceCurve((0.0, 1.0), (1.0, 1.0), 0), "samples must be at least 1"),
-    (lambda: TrainingPoint(3, 1.0, float("nan")), "diverged: at iteration 3 an error is nan; train again at a lower"),
-    (lambda: TrainingPoint(3, 1.0, 1.0, float("inf")), "diverged"),
-])
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: tiny_predictor(interval=0), "interval"),
+        (lambda: tiny_predictor(shares=(float("nan"),)), "share of block 0"),
+        (lambda: tiny_predictor(notes={"seed": 7}), "notes must be texts"),
+        (lambda: PredictorWeights("magic", {"a": torch.ones(1)}), "kind must be one of"),
+        (lambda: ImportanceCurve((0.0, float("nan")), (1.0, 1.0), 1), "times must lie between 0 and 1"),
+        (lambda: ImportanceCurve((0.0, 1.0), (1.0, float("inf")), 1), "importance must be finite"),
+        (lambda: ImportanceCurve((0.0, 1.0), (1.0, 1.0), 0), "samples must be at least 1"),
+        (
+            lambda: TrainingPoint(3, 1.0, float("nan")),
+            "diverged: at iteration 3 an error is nan; train again at a lower",
+        ),
+        (lambda: TrainingPoint(3, 1.0, 1.0, float("inf")), "diverged"),
+    ],
+)
 def test_a_trained_cache_that_cannot_be(make, message):
     with pytest.raises(ValueError, match=message):
         make()

@@ -26,7 +26,9 @@ def test_a_tensor_of_inference_mode_as_an_ordinary_one(dtype: torch.dtype):
 
 def test_tensors_within_lists_and_dictionaries():
     with torch.inference_mode():
-        conditioning = [[torch.zeros(1), {"pooled_output": torch.ones(1), "guidance": 3.5, "latents": (torch.zeros(2),)}]]
+        conditioning = [
+            [torch.zeros(1), {"pooled_output": torch.ones(1), "guidance": 3.5, "latents": (torch.zeros(2),)}]
+        ]
     context, values = ordinary_tensors(conditioning)[0]
     assert not any(tensor.is_inference() for tensor in (context, values["pooled_output"], values["latents"][0]))
     assert values["guidance"] == 3.5
@@ -35,8 +37,8 @@ def test_tensors_within_lists_and_dictionaries():
 def network() -> nn.Module:
     with torch.inference_mode():
         made = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 4))
-    made[2].weight = made[0].weight     # tied
-    made[0]._v = (threading.Lock(),)    # a handle as a host keeps it, which cannot be copied
+    made[2].weight = made[0].weight  # tied
+    made[0]._v = (threading.Lock(),)  # a handle as a host keeps it, which cannot be copied
     return made
 
 
@@ -72,11 +74,17 @@ def test_activations_by_the_rule():
     assert whole == 100 * (6 * 12 + 14 * (2 + 1) + KEPT_IN_A_BLOCK)
     window = activation_bytes(TrainingPlan(settings, interval=4, loss="drift"), 12, 20, 100)
     assert window == 100 * (3 * (2 * KEPT_IN_A_BLOCK + 1) + KEPT_IN_A_BLOCK)
-    assert activation_bytes(TrainingPlan(settings, interval=4, loss="drift", checkpointing=True), 12, 20, 100) < window < whole * 2
+    assert (
+        activation_bytes(TrainingPlan(settings, interval=4, loss="drift", checkpointing=True), 12, 20, 100)
+        < window
+        < whole * 2
+    )
 
 
 def test_what_the_user_is_told():
     told = str(TrainingMemory(shared=24_000_000_000, copied=0, learning=10_000_000, activations=3_000_000_000))
-    assert told.startswith("memory besides the model's own: 3.09 GB: none for weights (24.00 GB are shared with the loaded model)")
+    assert told.startswith(
+        "memory besides the model's own: 3.09 GB: none for weights (24.00 GB are shared with the loaded model)"
+    )
     told = str(TrainingMemory(shared=0, copied=24_000_000_000, learning=10_000_000, activations=0))
     assert "24.09 GB: 24.00 GB for weights that were copied" in told

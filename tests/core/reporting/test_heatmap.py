@@ -30,14 +30,16 @@ def test_small_pictures_are_enlarged():
 def test_tokens_of_reference_images_are_not_drawn():
     counts = torch.tensor([[0.0, 0.0, 0.0, 2.0, 9.0, 9.0]])
     overlay = tokens_over_pictures(counts, torch.zeros(1, 256, 256, 3), picture(2, 2), opacity=1.0)
-    assert torch.allclose(overlay[0, 200, 200], colours(torch.tensor(1.0)))     # of the picture's own tokens, the most computed
+    assert torch.allclose(
+        overlay[0, 200, 200], colours(torch.tensor(1.0))
+    )  # of the picture's own tokens, the most computed
 
 
 def test_a_videos_frames_lie_under_the_tokens_they_were_decoded_from():
     """Two videos of 3 latent frames, of 2 tokens each, decoded to 9 frames: 1, 4 and 4."""
     counts = torch.zeros(2, 6)
-    counts[0, 3] = 4.0      # video 1, frame 2, right half
-    counts[1, 0] = 4.0      # video 2, frame 1, left half
+    counts[0, 3] = 4.0  # video 1, frame 2, right half
+    counts[1, 0] = 4.0  # video 2, frame 1, left half
     grid = TokenGrid(frames=3, rows=1, columns=2, latent_frames=3, patch_frames=1)
     overlay = tokens_over_pictures(counts, torch.zeros(18, 256, 256, 3), grid, opacity=1.0)
     bright = (overlay == colours(torch.tensor(1.0))).all(dim=-1)

@@ -26,10 +26,18 @@ from tokencache_core.settings import CacheSettings
 TAUS = [1.0, 0.8, 0.6, 0.4, 0.2]
 
 
-def run(rows: int = 2, images: int = 2, latent: LatentShape = LatentShape((2, 2), (1, 1, 1)), schedule=UniformSchedule(2, 1), **settings) -> Report:
+def run(
+    rows: int = 2,
+    images: int = 2,
+    latent: LatentShape = LatentShape((2, 2), (1, 1, 1)),
+    schedule=UniformSchedule(2, 1),
+    **settings,
+) -> Report:
     """Of 3 blocks and 4 tokens; the last block is whole, the others compute one token on P-steps."""
     model = ToyModel((1.0, 2.0, 4.0))
-    chosen = CacheSettings(**{"cache_ratio": 0.75, "shares": "uniform", "last_blocks": 1, "score": "round-robin", **settings})
+    chosen = CacheSettings(
+        **{"cache_ratio": 0.75, "shares": "uniform", "last_blocks": 1, "score": "round-robin", **settings}
+    )
     session = open_session(chosen, schedule, sigmas=TAUS, tau=lambda sigma: sigma, streams=model.streams, latent=latent)
     for tau in TAUS:
         model.run(session, tau, rows=rows, images=images)
@@ -54,11 +62,18 @@ def test_bits_are_numpys():
 
 def test_neighbours_that_compute_the_same_are_one_group():
     drawn, some = DrawnTokens(1, 4, torch.device("cpu")), TokenIndex(torch.tensor([[1, 3]]), 4)
-    for block, computed in enumerate([None, None, some, some, TokenIndex(torch.empty(1, 0, dtype=torch.long), 4), some]):
+    for block, computed in enumerate(
+        [None, None, some, some, TokenIndex(torch.empty(1, 0, dtype=torch.long), 4), some]
+    ):
         drawn.add(block, computed)
     counts, tokens = drawn.settle(most_bytes=1)
     assert counts.tolist() == [[2, 5, 2, 5]]
-    assert [(group.first, group.last, group.computed) for group in tokens.groups] == [(0, 1, "all"), (2, 3, 0), (4, 4, "none"), (5, 5, 0)]
+    assert [(group.first, group.last, group.computed) for group in tokens.groups] == [
+        (0, 1, "all"),
+        (2, 3, 0),
+        (4, 4, "none"),
+        (5, 5, 0),
+    ]
     assert tokens.masks.tolist() == [[[0b01010000]]]
 
 
@@ -74,9 +89,15 @@ def test_a_run_as_json():
     data = json.loads(json.dumps(player_data(report, 2)))
     assert (data["version"], data["blocks"], data["images"], data["grid"], data["frames"]) == (1, 3, 2, [1, 2, 2], [0])
     assert [step["kind"] for step in data["steps"]] == list("IPIPI")
-    assert [step["groups"] for step in data["steps"]] == [[[0, 2, "all"]], [[0, 1, 0], [2, 2, "all"]], [[0, 2, "all"]], [[0, 1, 1], [2, 2, "all"]], [[0, 2, "all"]]]
+    assert [step["groups"] for step in data["steps"]] == [
+        [[0, 2, "all"]],
+        [[0, 1, 0], [2, 2, "all"]],
+        [[0, 2, "all"]],
+        [[0, 1, 1], [2, 2, "all"]],
+        [[0, 2, "all"]],
+    ]
     maps = decoded(data)
-    assert maps.shape == (2, 2, 4) and maps.sum(axis=2).tolist() == [[1, 1], [1, 1]]     # one token of each image
+    assert maps.shape == (2, 2, 4) and maps.sum(axis=2).tolist() == [[1, 1], [1, 1]]  # one token of each image
     assert (2 * maps[0] + 1).tolist() == report.steps[1].token_counts.tolist()
     assert [step["sigma"] for step in data["steps"]] == TAUS and all(step["seconds"] > 0 for step in data["steps"])
 
@@ -97,9 +118,11 @@ def test_a_videos_frames():
 
 
 def test_maps_are_thinned_where_all_would_be_too_much(monkeypatch):
-    monkeypatch.setattr(module, "MAP_BYTES", 2)      # of the 4 masks that the two images of 4 tokens take a byte each for
+    monkeypatch.setattr(module, "MAP_BYTES", 2)  # of the 4 masks that the two images of 4 tokens take a byte each for
     data = player_data(run(schedule=ExplicitSchedule((0,))), 2)
-    assert [step["groups"][0][2] for step in data["steps"]] == ["all", 0, None, None, None] and data["maps"]["count"] == 1
+    assert [step["groups"][0][2] for step in data["steps"]] == ["all", 0, None, None, None] and data["maps"][
+        "count"
+    ] == 1
     assert data["notes"] == ["Of 4 maps of tokens every 4th is here, because all would be too much to send to a page."]
 
 
@@ -111,8 +134,14 @@ def test_a_run_whose_tokens_have_no_places_still_has_its_steps():
 
 def test_finer_values_travel_as_bytes():
     grid = TokenGrid(frames=1, rows=1, columns=3, latent_frames=1, patch_frames=1)
-    data = encoded([], grid, images=1, blocks=1, frames=[0], maps=torch.tensor([[[0.0, 0.5, 2.0]]]), legend=("still", "moving"))
-    assert data["maps"]["form"] == "bytes" and decoded(data).tolist() == [[[0, 128, 255]]] and data["legend"] == ["still", "moving"]
+    data = encoded(
+        [], grid, images=1, blocks=1, frames=[0], maps=torch.tensor([[[0.0, 0.5, 2.0]]]), legend=("still", "moving")
+    )
+    assert (
+        data["maps"]["form"] == "bytes"
+        and decoded(data).tolist() == [[[0, 128, 255]]]
+        and data["legend"] == ["still", "moving"]
+    )
 
 
 def test_pictures_of_the_steps():
@@ -124,12 +153,16 @@ def test_pictures_of_the_steps():
     assert len(p_steps) == 4 and torch.equal(p_steps[0], every[1]) and torch.equal(p_steps[2], every[6])
     place = (report.steps[1].token_counts[1] == 3).nonzero().item()
     corner = p_steps[2][128 * (place // 2), 128 * (place % 2)]
-    assert torch.allclose(corner, COMPUTED) and (p_steps[2] - FORECAST).abs().sum(dim=-1).lt(1e-5).float().mean() == 0.75
+    assert (
+        torch.allclose(corner, COMPUTED) and (p_steps[2] - FORECAST).abs().sum(dim=-1).lt(1e-5).float().mean() == 0.75
+    )
     share = steps_over_pictures(report, pictures, "P-steps", opacity=1.0)[2][128 * (1 - place // 2), 0]
-    assert torch.allclose(share, torch.lerp(FORECAST, COMPUTED, 1 / 3))      # of three blocks the last one computed it
+    assert torch.allclose(share, torch.lerp(FORECAST, COMPUTED, 1 / 3))  # of three blocks the last one computed it
 
 
-@pytest.mark.parametrize(("kinds", "block", "says"), [("all steps", 4, "no block 4: the model has 3"), ("P-steps", 0, "no P-steps")])
+@pytest.mark.parametrize(
+    ("kinds", "block", "says"), [("all steps", 4, "no block 4: the model has 3"), ("P-steps", 0, "no P-steps")]
+)
 def test_steps_that_are_not_there(kinds, block, says):
     with pytest.raises(ValueError, match=says):
         steps_over_pictures(run(schedule=UniformSchedule(1, 1)), torch.zeros(2, 8, 8, 3), kinds, block)

@@ -26,7 +26,7 @@ EVERY = [SigmaSchedule(name) for name in SCHEDULES] + [SigmaSchedule("flow", shi
 
 
 @pytest.mark.parametrize("name", HOST_NAMES)
-def test_curves_are_those_of_the_host(folder, name):  # noqa: F811
+def test_curves_are_those_of_the_host(folder, name):
     sampling = load("pixels.safetensors").get_model_object("model_sampling")
     for steps in COUNTS:
         theirs = comfy.samplers.calculate_sigmas(sampling, HOST_NAMES[name], steps)
@@ -46,8 +46,10 @@ def test_a_flow_schedule_is_that_of_the_hosts_flow_models_below_its_first_sigma(
 
 
 def test_a_flow_schedule_worked_out_by_hand():
-    torch.testing.assert_close(flow_sigmas(4, 3.0)[1:], torch.tensor([9.0, 3.0, 1.0], dtype=torch.float64))     # s = 3/4, 1/2, 1/4
-    crowded = flow_sigmas(200, 3.0)     # s of 0.995, 0.99 and 0.985 lie above the largest sigma, whose s is 0.98129
+    torch.testing.assert_close(
+        flow_sigmas(4, 3.0)[1:], torch.tensor([9.0, 3.0, 1.0], dtype=torch.float64)
+    )  # s = 3/4, 1/2, 1/4
+    crowded = flow_sigmas(200, 3.0)  # s of 0.995, 0.99 and 0.985 lie above the largest sigma, whose s is 0.98129
     s = crowded / (3 + crowded)
     assert float(s[4]) == pytest.approx(0.98)
     torch.testing.assert_close(s[:5].diff(), ((s[4] - s[0]) / 4).expand(4))
@@ -67,30 +69,51 @@ def test_no_two_steps_share_a_time(schedule):
     assert bool((taus.diff() < 0).all()) and 0.9 < float(taus[0]) < 1
 
 
-@pytest.mark.parametrize(("name", "shift", "why"), [
-    ("simple", None, "there is no schedule 'simple': choose one of ddpm, flow"),
-    ("karras", 3.0, "a shift goes with the schedule flow, not with karras"),
-    ("flow", 0.0, "must be above 0, not 0"), ("flow", -1.0, "must be above 0"), ("flow", float("nan"), "must be above 0"), ("flow", float("inf"), "must be above 0"),
-])
+@pytest.mark.parametrize(
+    ("name", "shift", "why"),
+    [
+        ("simple", None, "there is no schedule 'simple': choose one of ddpm, flow"),
+        ("karras", 3.0, "a shift goes with the schedule flow, not with karras"),
+        ("flow", 0.0, "must be above 0, not 0"),
+        ("flow", -1.0, "must be above 0"),
+        ("flow", float("nan"), "must be above 0"),
+        ("flow", float("inf"), "must be above 0"),
+    ],
+)
 def test_what_there_is_not_is_refused(name, shift, why):
     with pytest.raises(ValueError, match=why):
         SigmaSchedule(name, shift)
 
 
-@pytest.mark.parametrize(("name", "steps", "why"), [
-    ("beta", 200, "no 200 different timesteps"), ("karras", 0, "between 1 and 1000, not 0"), ("flow", 1001, "between 1 and 1000, not 1001"),
-])
+@pytest.mark.parametrize(
+    ("name", "steps", "why"),
+    [
+        ("beta", 200, "no 200 different timesteps"),
+        ("karras", 0, "between 1 and 1000, not 0"),
+        ("flow", 1001, "between 1 and 1000, not 1001"),
+    ],
+)
 def test_step_counts_that_a_curve_does_not_have_are_refused(name, steps, why):
     with pytest.raises(ValueError, match=why):
         SigmaSchedule(name).sigmas(steps)
 
 
 @pytest.mark.parametrize("name", ["karras", "beta"])
-def test_ksampler_agrees_with_the_core_on_other_schedules(folder, name):  # noqa: F811
+def test_ksampler_agrees_with_the_core_on_other_schedules(folder, name):
     model, steps = load("pixels.safetensors"), 6
     noise = noise_for(model)
     latent = comfy.sample.sample(
-        model, noise, steps, CFG, "ddim", name, label(model, "0, 3"), label(model), torch.zeros_like(noise), disable_pbar=True, seed=0,
+        model,
+        noise,
+        steps,
+        CFG,
+        "ddim",
+        name,
+        label(model, "0, 3"),
+        label(model),
+        torch.zeros_like(noise),
+        disable_pbar=True,
+        seed=0,
     )
     sigmas = SigmaSchedule(name).sigmas(steps)
     start = noise * (1 + sigmas[0] ** 2).sqrt()
@@ -111,4 +134,6 @@ def test_a_workload_runs_on_its_schedule_and_says_so():
 
 def test_the_benchmarks_page_names_the_schedule():
     assert (PROTOCOL["schedule"], PROTOCOL["shift"]) == ("flow", 3.0)
-    assert any("50 steps of ddim on the schedule flow, shift 3, guidance 4" in line for line in of_rows(ours(2.0, 0.5, 40.0)))
+    assert any(
+        "50 steps of ddim on the schedule flow, shift 3, guidance 4" in line for line in of_rows(ours(2.0, 0.5, 40.0))
+    )

@@ -15,7 +15,7 @@ from tokencache_core.schedules.error_bound import ErrorBound
 from tokencache_core.schedules.schedule import ErrorBoundSchedule
 from tokencache_core.settings import CacheSettings
 
-X = torch.full((1, 1, 1, 2), 2.0)     # root mean square 2
+X = torch.full((1, 1, 1, 2), 2.0)  # root mean square 2
 
 
 def direction(value: float) -> Tensor:
@@ -37,11 +37,13 @@ def test_two_i_steps_come_before_any_p_step():
 
 
 def test_what_is_held_is_wrong_by_the_slope_times_the_time():
-    """The line 5 (1 - tau), held from 0.9 on: wrong by 0.5 at 0.8 and 1.0 at 0.7; x is 2, and moves by 0.4 and 0.2 of that."""
+    """The line 5 (1 - tau), held from 0.9 on: wrong by 0.5 at 0.8 and 1.0 at 0.7; x is 2, and moves by 0.4 and 0.2 of
+    that.
+    """
     error = after((1.0, 0.0), (0.9, 0.5), bound=0.16)
     assert error.allows(0.8, -0.4) and error.expected == pytest.approx(0.5 * 0.4 / 2)
-    assert not error.allows(0.7, -0.2)              # 0.1 + 0.1
-    assert error.allows(0.7, -0.1)                  # 0.1 + 0.05
+    assert not error.allows(0.7, -0.2)  # 0.1 + 0.1
+    assert error.allows(0.7, -0.1)  # 0.1 + 0.05
 
 
 def test_p_steps_reach_twice_as_far_as_the_last_gap():
@@ -71,7 +73,13 @@ def cached(bound: float, solver: str = "ddim", **settings: object) -> tuple[Tens
     sigmas = simple_sigmas(16)
     noise = starting_noise((2, 4, 8, 8), 5, sigmas[0])
     return cached_sample(
-        tiny_dit(), torch.tensor([0, 3]), noise=noise, sigmas=sigmas, cfg=2.0, solver=solver, settings=CacheSettings(**settings),
+        tiny_dit(),
+        torch.tensor([0, 3]),
+        noise=noise,
+        sigmas=sigmas,
+        cfg=2.0,
+        solver=solver,
+        settings=CacheSettings(**settings),
         schedule=ErrorBoundSchedule(bound),
     )
 
@@ -79,7 +87,7 @@ def cached(bound: float, solver: str = "ddim", **settings: object) -> tuple[Tens
 @pytest.mark.parametrize("solver", ["ddim", "dpmpp_2m"])
 def test_a_lower_bound_costs_more_i_steps(solver):
     counts = [sum(step.kind == "I" for step in cached(bound, solver)[1].steps) for bound in (1e-9, 0.003, 10.0)]
-    assert counts[0] == 16 and counts[0] > counts[1] > counts[2] == 4   # 0, 1, 4, 11
+    assert counts[0] == 16 and counts[0] > counts[1] > counts[2] == 4  # 0, 1, 4, 11
 
 
 def test_a_run_of_i_steps_alone_is_the_plain_run():

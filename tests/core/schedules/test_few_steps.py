@@ -13,7 +13,11 @@ from tokencache_core.schedules.automatic import AutomaticSchedule
 from tokencache_core.settings import CacheSettings
 
 FLOW = SigmaSchedule("flow", 3.0)
-RUNS = [(schedule, steps) for steps in (4, 6, 8, 10, 12, 20) for schedule in (SigmaSchedule(), FLOW, SigmaSchedule("karras"))] + [(FLOW, 50)]
+RUNS = [
+    (schedule, steps)
+    for steps in (4, 6, 8, 10, 12, 20)
+    for schedule in (SigmaSchedule(), FLOW, SigmaSchedule("karras"))
+] + [(FLOW, 50)]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +37,7 @@ def test_the_default_is_no_worse_than_as_many_whole_steps(model, schedule: Sigma
     full = run(steps).sample()
     cached, report = sample_cached(run(steps), CacheSettings(), AutomaticSchedule())
     whole = sum(step.kind == "I" for step in report.steps)
-    if whole == steps:      # nothing is forecast, and nothing can be lost
+    if whole == steps:  # nothing is forecast, and nothing can be lost
         assert torch.equal(cached, full)
         return
     assert report.compute == pytest.approx(whole / steps)

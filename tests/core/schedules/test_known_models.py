@@ -36,7 +36,12 @@ def test_there_are_as_many_as_asked_for(steps, warmup):
     for count in {1, 2, steps // 3 + 1, max(1, steps - 1), steps, steps + 5}:
         places = known_places(count, taus(steps), warmup)
         first = min(warmup, count, steps)
-        assert len(places) == min(count, steps) and places[:first] == tuple(range(first)) and places[-1] < steps and min(gaps(places), default=1) > 0
+        assert (
+            len(places) == min(count, steps)
+            and places[:first] == tuple(range(first))
+            and places[-1] < steps
+            and min(gaps(places), default=1) > 0
+        )
 
 
 def test_they_do_not_depend_on_what_was_asked_before():
@@ -55,9 +60,15 @@ def test_between_known_times_directions_are_read_off_smoothly():
     assert np.allclose(products, products.transpose(0, 2, 1)) and (np.linalg.eigvalsh(products) > -1e-6).all()
 
 
-@pytest.mark.parametrize("schedule, count", [
-    (AutomaticSchedule(), 8), (AutomaticSchedule(count=5), 5), (AutomaticSchedule(speedup=2.0), 10), (AutomaticSchedule(speedup=1.0), 20),
-])
+@pytest.mark.parametrize(
+    "schedule, count",
+    [
+        (AutomaticSchedule(), 8),
+        (AutomaticSchedule(count=5), 5),
+        (AutomaticSchedule(speedup=2.0), 10),
+        (AutomaticSchedule(speedup=1.0), 20),
+    ],
+)
 def test_the_automatic_schedule_takes_a_count_a_speed_up_or_the_usual_number(schedule, count):
     assert len(schedule.i_steps(taus(20))) == count
 

@@ -10,7 +10,7 @@ def even(steps: int) -> list[float]:
     return [1 - step / steps for step in range(steps)]
 
 
-DENSE_FIRST = (0, 2, 4, 6, 8, 16, 24)       # of 25: every other step, then every eighth
+DENSE_FIRST = (0, 2, 4, 6, 8, 16, 24)  # of 25: every other step, then every eighth
 
 
 def test_the_same_run_has_the_same_places():
@@ -23,7 +23,7 @@ def test_a_run_of_twice_the_steps_has_as_dense_places_at_each_noise():
 
 def test_a_run_whose_steps_lie_elsewhere_has_its_places_at_the_same_noise():
     noisy = [1.0, 0.98, 0.95, 0.9, 0.85, 0.8, 0.7, 0.5, 0.3, 0.1]
-    assert carried((0, 5, 9), even(10), 3, noisy) == (0, 7, 9)      # times 1, 0.5 and 0.1
+    assert carried((0, 5, 9), even(10), 3, noisy) == (0, 7, 9)  # times 1, 0.5 and 0.1
 
 
 def test_fewer_places_lie_along_the_same_curve():
@@ -49,7 +49,10 @@ def test_places_that_are_none_are_refused(places):
         PlacedSchedule(places, tuple(even(50)))
 
 
-@pytest.mark.parametrize("count, warmup, places", [(4, 1, (0, 3, 5, 8)), (3, 2, (0, 1, 6)), (1, 1, (0,)), (10, 1, tuple(range(10))), (99, 3, tuple(range(10)))])
+@pytest.mark.parametrize(
+    "count, warmup, places",
+    [(4, 1, (0, 3, 5, 8)), (3, 2, (0, 1, 6)), (1, 1, (0,)), (10, 1, tuple(range(10))), (99, 3, tuple(range(10)))],
+)
 def test_even_places_leave_half_a_gap_behind_them(count, warmup, places):
     assert even_in_noise(count, even(10), warmup) == places
 
@@ -58,6 +61,9 @@ def test_a_higher_power_is_denser_where_the_noise_is():
     assert even_in_noise(4, even(40), power=2.0) < even_in_noise(4, even(40))
 
 
-@pytest.mark.parametrize("count, steps, places", [(1, 5, (0,)), (8, 20, (0, 3, 6, 9, 12, 15, 17, 19)), (5, 5, (0, 1, 2, 3, 4)), (2, 9, (0, 8))])
+@pytest.mark.parametrize(
+    "count, steps, places",
+    [(1, 5, (0,)), (8, 20, (0, 3, 6, 9, 12, 15, 17, 19)), (5, 5, (0, 1, 2, 3, 4)), (2, 9, (0, 8))],
+)
 def test_gaps_that_are_even_in_the_steps_number_never_grow(count, steps, places):
     assert even_in_steps(count, steps) == places

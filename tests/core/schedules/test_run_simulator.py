@@ -30,13 +30,16 @@ def record(directions: list[float], moves: list[float], taus: tuple[float, ...])
 BENT = record([4.0, 3.0, 1.0], [-1.0, -1.0, -1.0], (0.75, 0.5, 0.25))
 
 
-@pytest.mark.parametrize("order, reach, places, error", [
-    (0, 1.0, (0, 1), 2.0),      # step 2 holds 3 where it is 1, and moves x by -1
-    (1, 1.0, (0, 1), 1.0),      # the line through 4 and 3 is 2 there
-    (1, 2.0, (0, 1), 0.0),      # and, taken twice as far, 1
-    (1, 1.0, (0,), 4.0),        # 4 for 3, and 4 for 1: both lead astray the same way
-    (0, 1.0, (0, 2), 1.0),      # 4 for 3
-])
+@pytest.mark.parametrize(
+    "order, reach, places, error",
+    [
+        (0, 1.0, (0, 1), 2.0),  # step 2 holds 3 where it is 1, and moves x by -1
+        (1, 1.0, (0, 1), 1.0),  # the line through 4 and 3 is 2 there
+        (1, 2.0, (0, 1), 0.0),  # and, taken twice as far, 1
+        (1, 1.0, (0,), 4.0),  # 4 for 3, and 4 for 1: both lead astray the same way
+        (0, 1.0, (0, 2), 1.0),  # 4 for 3
+    ],
+)
 def test_the_error_of_p_steps_is_what_forecasts_miss_times_the_move(order, reach, places, error):
     simulator = RunSimulator(BENT, order=order, reach=reach, corrector=0.0, dampings=(inf,))
     assert simulator.error_db(places) == pytest.approx(20 * log10(max(error, 1e-6)))
@@ -50,7 +53,10 @@ def test_an_i_step_takes_back_its_share_of_what_it_shows_to_have_been_wrong():
 
 def test_errors_made_where_the_noise_is_strong_fade():
     noisy = record([1.0, 2.0], [-1.0, -3.0], (0.9, 0.5))
-    lasting, fading = (RunSimulator(noisy, order=0, reach=1.0, corrector=0.0, dampings=(damping,)).error_db((0,)) for damping in (inf, 0.1))
+    lasting, fading = (
+        RunSimulator(noisy, order=0, reach=1.0, corrector=0.0, dampings=(damping,)).error_db((0,))
+        for damping in (inf, 0.1)
+    )
     assert fading < lasting - 20
 
 
@@ -75,14 +81,15 @@ def test_a_climb_ends_where_no_move_helps():
 def test_the_recorder_keeps_each_step_once_and_tells_what_is_missing():
     recorder = RunRecorder((2.0, 1.0, 0.0))
     recorder.saw(torch.tensor([[4.0, 0.0]]), torch.tensor([[0.0, 0.0]]), 2.0)
-    recorder.saw(torch.zeros(1, 2), torch.ones(1, 2), 1.5)      # between the steps
+    recorder.saw(torch.zeros(1, 2), torch.ones(1, 2), 1.5)  # between the steps
     assert not recorder.complete
     with pytest.raises(ValueError, match=r"steps \[1\]"):
         recorder.record(lambda sigma: sigma / 4)
     recorder.saw(torch.tensor([[0.0, 3.0]]), torch.tensor([[1.0, 0.0]]), 1.0)
     found = recorder.record(lambda sigma: sigma / 4)
     assert found.taus == (0.5, 0.25) and found.products.tolist() == [[[2.0, -1.0], [-1.0, 5.0]]]
-    # after the first step x = signal + sigma * noise has sigma 1, and the noise is noise_of(0.25) times as strong as the signal
+    # after the first step x = signal + sigma * noise has sigma 1, and the noise is noise_of(0.25) times as strong as
+    # the signal
     assert found.moves.tolist() == [pytest.approx(-noise_of(0.25)), -1.0]
 
 
@@ -97,9 +104,13 @@ def test_simulated_and_real_runs_rank_places_alike():
     run = DiTRun(model, torch.tensor([3, 500]), noise=noise, sigmas=sigmas, cfg=4.0, solver="ddim")
     recorder, settings = RunRecorder(sigmas.tolist()), CacheSettings()
     full = run.sample(recorder.around)
-    simulator = RunSimulator(recorder.record(run.noise_time), order=2, reach=settings.reach, corrector=settings.corrector)
+    simulator = RunSimulator(
+        recorder.record(run.noise_time), order=2, reach=settings.reach, corrector=settings.corrector
+    )
     random = Random(0)
     tried = [(0, *sorted(random.sample(range(1, 10), 4))) for _ in range(14)]
-    real = [float(capped_psnr(sample_cached(run, settings, ExplicitSchedule(places))[0], full).mean()) for places in tried]
+    real = [
+        float(capped_psnr(sample_cached(run, settings, ExplicitSchedule(places))[0], full).mean()) for places in tried
+    ]
     ranks = [np.argsort(np.argsort(values)) for values in (real, -simulator.errors_db(tried))]
     assert np.corrcoef(*ranks)[0, 1] > 0.6

@@ -23,7 +23,16 @@ TEN = [1 - i / 10 for i in range(10)]
 
 
 def chosen(policy: str, **choices: object) -> Schedule:
-    usual = {"interval": 3, "second_interval": 4, "split": 0.5, "warmup": 1, "steps": "0", "count": 4, "speedup": 0.0, "error_bound": 0.02}
+    usual = {
+        "interval": 3,
+        "second_interval": 4,
+        "split": 0.5,
+        "warmup": 1,
+        "steps": "0",
+        "count": 4,
+        "speedup": 0.0,
+        "error_bound": 0.02,
+    }
     return schedule_from_choices(policy, **{**usual, **choices})
 
 
@@ -81,20 +90,31 @@ def test_p_steps_cost_what_was_measured_and_no_less_than_their_tokens():
 
 def test_a_speed_up_out_of_reach_is_said_and_comes_as_near_as_can_be():
     wanted = SpeedupSchedule(4.0).costing(0.5)
-    assert re.match("a speed-up of 4 is out of reach: with P-steps that take 50% .* 10 steps .* at most 1.8 times", wanted.out_of_reach(10))
+    assert re.match(
+        "a speed-up of 4 is out of reach: with P-steps that take 50% .* 10 steps .* at most 1.8 times",
+        wanted.out_of_reach(10),
+    )
     assert wanted.i_steps(TEN) == {0} and wanted.i_steps(TEN[:1]) == {0}
     assert "at most 1.0 times" in SpeedupSchedule(2.0).costing(1.0).out_of_reach(10)
     assert SpeedupSchedule(2.0).costing(1.0).i_steps(TEN) == {0}
     assert not SpeedupSchedule(1.8).costing(0.5).out_of_reach(10)
 
 
-@pytest.mark.parametrize(("notes", "p_step"), [
-    ({"steps": "10", "held_out_speedup": "2.0"}, 1 / 6),     # every 4th step and the first two: 4 whole ones, 6 in the time of one
-    ({"steps": "10", "held_out_speedup": "5.0"}, 0.0),
-    ({"steps": "10", "held_out_speedup": "0.5"}, 1.0),
-    ({"steps": "10"}, 0.0), ({"steps": "many", "held_out_speedup": "2.0"}, 0.0), ({"steps": "10", "held_out_speedup": "nan"}, 0.0),
-    ({"steps": "1000000000000", "held_out_speedup": "2.0"}, 0.0),
-])
+@pytest.mark.parametrize(
+    ("notes", "p_step"),
+    [
+        (
+            {"steps": "10", "held_out_speedup": "2.0"},
+            1 / 6,
+        ),  # every 4th step and the first two: 4 whole ones, 6 in the time of one
+        ({"steps": "10", "held_out_speedup": "5.0"}, 0.0),
+        ({"steps": "10", "held_out_speedup": "0.5"}, 1.0),
+        ({"steps": "10"}, 0.0),
+        ({"steps": "many", "held_out_speedup": "2.0"}, 0.0),
+        ({"steps": "10", "held_out_speedup": "nan"}, 0.0),
+        ({"steps": "1000000000000", "held_out_speedup": "2.0"}, 0.0),
+    ],
+)
 def test_a_predictor_knows_what_its_p_steps_cost(notes, p_step):
     assert tiny_predictor(interval=4, notes=notes).p_step == pytest.approx(p_step)
 
@@ -105,21 +125,24 @@ def test_a_speed_up_is_placed_by_warmup_or_percentiles():
     assert chosen("count", speedup=2.5, warmup=2).i_steps(TEN) == CountSchedule(4, warmup=2).i_steps(TEN)
 
 
-@pytest.mark.parametrize(("make", "says"), [
-    (lambda: ExplicitSchedule((1, 2)), "must contain 0"),
-    (lambda: ExplicitSchedule((0, -2)), "-2 is not a step"),
-    (lambda: UniformSchedule(0, 1), "interval must be at least 1"),
-    (lambda: UniformSchedule(1, 0), "warmup must be at least 1"),
-    (lambda: CountSchedule(0), "number of I-steps must be at least 1"),
-    (lambda: TwoPhaseSchedule(1, 1, 1.5), "between 0 and 1"),
-    (lambda: PercentileSchedule((0.0, 1.0), (0.0, 0.0), 3), "not zero everywhere"),
-    (lambda: PercentileSchedule((0.0,), (1.0,), 3), "at least two points"),
-    (lambda: parse_steps("0, x"), "separated by commas"),
-    (lambda: chosen("weekly"), "policy must be"),
-    (lambda: chosen("percentile"), "connect Load Cache Predictor"),
-    (lambda: chosen("count", speedup=0.5), "speed-up must be at least 1"),
-    (lambda: ErrorBoundSchedule(0.0), "above 0"),
-])
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: ExplicitSchedule((1, 2)), "must contain 0"),
+        (lambda: ExplicitSchedule((0, -2)), "-2 is not a step"),
+        (lambda: UniformSchedule(0, 1), "interval must be at least 1"),
+        (lambda: UniformSchedule(1, 0), "warmup must be at least 1"),
+        (lambda: CountSchedule(0), "number of I-steps must be at least 1"),
+        (lambda: TwoPhaseSchedule(1, 1, 1.5), "between 0 and 1"),
+        (lambda: PercentileSchedule((0.0, 1.0), (0.0, 0.0), 3), "not zero everywhere"),
+        (lambda: PercentileSchedule((0.0,), (1.0,), 3), "at least two points"),
+        (lambda: parse_steps("0, x"), "separated by commas"),
+        (lambda: chosen("weekly"), "policy must be"),
+        (lambda: chosen("percentile"), "connect Load Cache Predictor"),
+        (lambda: chosen("count", speedup=0.5), "speed-up must be at least 1"),
+        (lambda: ErrorBoundSchedule(0.0), "above 0"),
+    ],
+)
 def test_bad_schedules_say_what_to_do(make, says):
     with pytest.raises(ValueError, match=says):
         make()

@@ -48,12 +48,19 @@ def test_the_loss_is_how_far_the_inference_run_ends_from_the_plain_one(parts):
     (off,) = followed(model, run, plain, forecast, losses.append)
     learned = TrainedParts(forecasts={(0, 2): forecast})
     samples, _ = cached_sample(
-        model, torch.arange(2), noise=run.noise, sigmas=run.sigmas, cfg=2.0, settings=REUSES_ALL, schedule=UniformSchedule(4), learned=learned,
+        model,
+        torch.arange(2),
+        noise=run.noise,
+        sigmas=run.sigmas,
+        cfg=2.0,
+        settings=REUSES_ALL,
+        schedule=UniformSchedule(4),
+        learned=learned,
     )
     apart = (samples - plain.end).flatten(1).square().mean(dim=1)
     assert off == pytest.approx(apart.sqrt().mean().item(), rel=1e-5)
     assert losses[0].item() == pytest.approx(0.5 * apart.log().mean().item(), rel=1e-5)
-    assert torch.equal(plain.end, run.sample())             # the last step goes all the way
+    assert torch.equal(plain.end, run.sample())  # the last step goes all the way
 
 
 def test_its_gradient_is_that_of_the_whole_run(parts):
@@ -81,7 +88,9 @@ def test_a_forecast_at_the_very_time_of_a_refresh_has_a_gradient():
     """Solvers come back to a time, and coarse schedules round to it: the terms of higher order are 0 there."""
     forecast, update = LearnedForecast(8, 2, 4).requires_grad_(True), torch.randn(1, 3, 8, requires_grad=True)
     forecast([update, 0 * update, 0 * update], [0.5, 0.6, 0.7], 0.5).sum().backward()
-    assert torch.isfinite(update.grad).all() and all(torch.isfinite(weight.grad).all() for weight in forecast.parameters())
+    assert torch.isfinite(update.grad).all() and all(
+        torch.isfinite(weight.grad).all() for weight in forecast.parameters()
+    )
 
 
 def test_checkpointed_i_steps_have_the_same_gradient_and_keep_less(parts):
@@ -95,17 +104,34 @@ def test_checkpointed_i_steps_have_the_same_gradient_and_keep_less(parts):
     for whole in (nullcontext, partial(checkpointed, model.blocks)):
         kept.append(0)
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            followed(model, run, plain, forecast, lambda loss: gradients.append(torch.autograd.grad(loss, list(forecast.parameters()))), whole)
+            followed(
+                model,
+                run,
+                plain,
+                forecast,
+                lambda loss: gradients.append(torch.autograd.grad(loss, list(forecast.parameters()))),
+                whole,
+            )
     assert all(torch.allclose(a, b, rtol=1e-6) for a, b in zip(*gradients))
     assert kept[1] < 0.5 * kept[0]
     assert all("forward" not in block.__dict__ for block in model.blocks)
 
 
-@pytest.mark.parametrize("choices", [
-    {"forecast_hidden": 8}, {"forecast_hidden": 0, "settings": replace(SETTINGS, last_blocks=1)},
-    {"settings": CacheSettings(cache_ratio=0.5, order=1, last_blocks=1), "predictor": "light"},
-    {"settings": CacheSettings(cache_ratio=0.5, order=1, last_blocks=1), "predictor": "block", "soft": True, "every_step": True},
-], ids=["forecast", "LoRA", "light predictor and LoRA", "block predictor and LoRA"])
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"forecast_hidden": 8},
+        {"forecast_hidden": 0, "settings": replace(SETTINGS, last_blocks=1)},
+        {"settings": CacheSettings(cache_ratio=0.5, order=1, last_blocks=1), "predictor": "light"},
+        {
+            "settings": CacheSettings(cache_ratio=0.5, order=1, last_blocks=1),
+            "predictor": "block",
+            "soft": True,
+            "every_step": True,
+        },
+    ],
+    ids=["forecast", "LoRA", "light predictor and LoRA", "block predictor and LoRA"],
+)
 def test_every_part_learns_from_whole_runs(choices):
     model = tiny_dit()
     state = Training(replace(PLAN, loss="run", **choices), model, model.blocks, starter(model))

@@ -31,7 +31,15 @@ SIGMAS = simple_sigmas(10)
 def starter(model):
     def start(seed: int) -> DiTRun:
         labels = torch.arange(2) % model.config.num_classes
-        return DiTRun(model, labels, noise=starting_noise((2, 4, 8, 8), 2 * seed, SIGMAS[0]), sigmas=SIGMAS, cfg=2.0, solver="ddim")
+        return DiTRun(
+            model,
+            labels,
+            noise=starting_noise((2, 4, 8, 8), 2 * seed, SIGMAS[0]),
+            sigmas=SIGMAS,
+            cfg=2.0,
+            solver="ddim",
+        )
+
     return start
 
 
@@ -45,16 +53,16 @@ def training():
 
 def test_a_window_is_what_its_predictions_have_moved():
     window, clean = Window(torch.tensor([8.0, 4.0, 2.0, 0.0])), torch.tensor([[3.0, 3.0]], requires_grad=True)
-    assert window.settle(torch.ones(1, 2), 2.0) is None    # no P-step yet
-    window.add(8.0, clean)                                 # moves x by (1 - 4/8) of it
-    window.add(4.0, clean)                                 # and by (1 - 2/4)
+    assert window.settle(torch.ones(1, 2), 2.0) is None  # no P-step yet
+    window.add(8.0, clean)  # moves x by (1 - 4/8) of it
+    window.add(4.0, clean)  # and by (1 - 2/4)
     loss = window.settle(torch.tensor([[2.0, 2.0]]), 2.0)
-    assert loss.item() == pytest.approx(2.0 / 5.0**0.5)     # only how far off x is counts, in its scale sqrt(1 + 2^2)
+    assert loss.item() == pytest.approx(2.0 / 5.0**0.5)  # only how far off x is counts, in its scale sqrt(1 + 2^2)
     loss.backward()
     assert clean.grad.tolist() == [pytest.approx([0.5 / 5.0**0.5] * 2)]
-    assert window.settle(torch.ones(1, 2), 2.0) is None    # begun anew
+    assert window.settle(torch.ones(1, 2), 2.0) is None  # begun anew
     window.add(2.0, torch.zeros(2, 2))
-    assert window.settle(torch.tensor([[1.0, 1.0], [3.0, 3.0]]), 0.0).item() == pytest.approx(2.0)   # the samples' mean
+    assert window.settle(torch.tensor([[1.0, 1.0], [3.0, 3.0]]), 0.0).item() == pytest.approx(2.0)  # the samples' mean
 
 
 def test_following_is_the_cached_run_itself_and_measures_how_far_it_strays():
@@ -63,10 +71,10 @@ def test_following_is_the_cached_run_itself_and_measures_how_far_it_strays():
     plain = sample_plain(run)
     assert len(plain.states) == 10 and torch.equal(plain.end, run.sample())
     off = follow(run, run.open_session(SETTINGS, UniformSchedule(4)), plain)
-    assert len(off) == 2 and min(off) > 0                  # I-steps 0, 1, 5, 9: windows 2-4, 6-8
+    assert len(off) == 2 and min(off) > 0  # I-steps 0, 1, 5, 9: windows 2-4, 6-8
     off = follow(run, run.open_session(SETTINGS, UniformSchedule(5)), plain)
     cached, _ = cached_sample(
-        model, torch.arange(2), noise=run.noise, sigmas=SIGMAS, cfg=2.0, settings=SETTINGS, schedule=UniformSchedule(5),
+        model, torch.arange(2), noise=run.noise, sigmas=SIGMAS, cfg=2.0, settings=SETTINGS, schedule=UniformSchedule(5)
     )
     ends_in_p_steps = (cached - plain.end).flatten(1).square().mean(dim=1).sqrt().mean().item()
     assert off[-1] == pytest.approx(ends_in_p_steps, rel=1e-5)
@@ -78,8 +86,8 @@ def test_the_papers_loss_is_each_p_steps_own_error():
     run = starter(model)(0)
     plain = sample_plain(run)
     off = follow(run, run.open_session(SETTINGS, UniformSchedule(4)), plain, learned.append, step_by_step=True)
-    assert off == follow(run, run.open_session(SETTINGS, UniformSchedule(4)), plain)    # the run itself is the same
-    assert len(learned) == 6 and all(loss > 0 for loss in learned)                      # I-steps 0, 1, 5, 9
+    assert off == follow(run, run.open_session(SETTINGS, UniformSchedule(4)), plain)  # the run itself is the same
+    assert len(learned) == 6 and all(loss > 0 for loss in learned)  # I-steps 0, 1, 5, 9
     state = Training(replace(PLAN, loss="step"), model, model.blocks, starter(model))
     before = [weight.clone() for weight in state.parameters]
     state.step()
@@ -104,7 +112,10 @@ def test_accumulated_windows_make_one_update_of_their_mean():
     model, updates = tiny_dit(), []
     state = Training(replace(PLAN, accumulate=1000), model, model.blocks, starter(model))
     step = state.optimizer.step
-    state.optimizer.step = lambda: (updates.append([weight.grad.clone() for weight in state.parameters if weight.grad is not None]), step())
+    state.optimizer.step = lambda: (
+        updates.append([weight.grad.clone() for weight in state.parameters if weight.grad is not None]),
+        step(),
+    )
     windows, learn = [], state._learn
 
     def watched(loss):
@@ -114,8 +125,12 @@ def test_accumulated_windows_make_one_update_of_their_mean():
     state._learn = watched
     state.step()
     assert len(updates) == 1 and len(windows) > 4
-    means = [sum(grad for grad in grads if grad is not None) / len(windows) for grads in zip(*windows) if any(g is not None for g in grads)]
-    norm = torch.cat([mean.flatten() for mean in means]).norm().clamp(min=1.0)      # clipped at 1
+    means = [
+        sum(grad for grad in grads if grad is not None) / len(windows)
+        for grads in zip(*windows)
+        if any(g is not None for g in grads)
+    ]
+    norm = torch.cat([mean.flatten() for mean in means]).norm().clamp(min=1.0)  # clipped at 1
     assert all(torch.allclose(ours, mean / norm, atol=1e-6) for ours, mean in zip(updates[0], means))
     state.close()
 
@@ -132,7 +147,11 @@ def test_divergence_keeps_the_average_of_before(training):
 def test_a_gradient_that_is_no_number_leaves_the_weights_alone(training):
     training.step()
     before = [weight.clone() for weight in training.average + training.parameters]
-    training._learn = lambda loss: (loss.backward(), training.parameters[0].grad.fill_(float("nan")), training._update())
+    training._learn = lambda loss: (
+        loss.backward(),
+        training.parameters[0].grad.fill_(float("nan")),
+        training._update(),
+    )
     with pytest.raises(TrainingDiverged, match="diverged in iteration 2"):
         training.step()
     assert all(torch.equal(a, b) for a, b in zip(before, training.average + training.parameters))
@@ -235,12 +254,14 @@ def test_resuming_is_exact(training, tmp_path):
     other.step()
     for a, b in zip(training.parameters + training.average, other.parameters + other.average):
         assert torch.equal(a, b)
-    assert [(p.iteration, p.loss, p.held_out) for p in training.log] == [(p.iteration, p.loss, p.held_out) for p in other.log]
+    assert [(p.iteration, p.loss, p.held_out) for p in training.log] == [
+        (p.iteration, p.loss, p.held_out) for p in other.log
+    ]
 
 
 def test_the_best_measured_weights_are_kept_and_saved(training, tmp_path, monkeypatch):
     measured = iter([0.5, 0.3, 0.2, 0.4])
-    monkeypatch.setattr(training, "held_out", lambda learned: next(measured))     # after iterations 1, 2, 4 and 6
+    monkeypatch.setattr(training, "held_out", lambda learned: next(measured))  # after iterations 1, 2, 4 and 6
     averages = []
     for _ in range(6):
         training.step()
@@ -252,7 +273,9 @@ def test_the_best_measured_weights_are_kept_and_saved(training, tmp_path, monkey
     model = tiny_dit()
     other = Training(PLAN, model, model.blocks, starter(model))
     load_state(other, tmp_path / "state.training")
-    assert other.best.held_out == 0.2 and all(torch.equal(a, b) for a, b in zip(other.best.weights, training.best.weights))
+    assert other.best.held_out == 0.2 and all(
+        torch.equal(a, b) for a, b in zip(other.best.weights, training.best.weights)
+    )
 
 
 def test_the_last_weights_are_measured_at_the_end(training):
@@ -265,7 +288,7 @@ def test_the_last_weights_are_measured_at_the_end(training):
     assert measured[-1] == training.held_out(training._learned(training.average, training.shares))
     assert outcome.without == training.held_out(TrainedParts()) and outcome.speedup > 0
     assert outcome.notes["held_out_drift"] == f"{outcome.drift:.4g}"
-    training.step()                                        # measured in the step itself
+    training.step()  # measured in the step itself
     measured.append(training.log[-1].held_out)
     assert measured[-1] is not None and training.finish().drift == min(measured)
 
@@ -305,18 +328,27 @@ def test_a_state_of_another_training_is_refused(training, tmp_path):
         load_state(training, file)
 
 
-@pytest.mark.parametrize(("choices", "words"), [
-    ({"settings": CacheSettings(), "forecast_hidden": 0}, "last_blocks is 0; set it to 1 or more, or let the forecast be learned"),
-    ({"forecast_hidden": -1}, "forecast_hidden is a width, or 0 for no learned forecast, not -1"),
-    ({"interval": 1}, "no P-steps to learn from: set it to 2 or more"),
-    ({"rank": 0}, "rank must be at least 1"),
-    ({"learning_rate": 0.0}, "learning rate must lie between 0 and 1"),
-    ({"held_out_every": 0}, "at least 1, not 0"),
-    ({"loss": "mse"}, "loss must be one of run, drift, step, not 'mse'"),
-    ({"precision": "fp8"}, "precision must be one of fp32, bf16, not 'fp8'"),
-    ({"predictor": "light", "settings": CacheSettings(cache_ratio=0.5), "loss": "step"}, "choose every_step, too, or another loss"),
-    ({"accumulate": 0}, "accumulate counts losses: at least 1, not 0"),
-])
+@pytest.mark.parametrize(
+    ("choices", "words"),
+    [
+        (
+            {"settings": CacheSettings(), "forecast_hidden": 0},
+            "last_blocks is 0; set it to 1 or more, or let the forecast be learned",
+        ),
+        ({"forecast_hidden": -1}, "forecast_hidden is a width, or 0 for no learned forecast, not -1"),
+        ({"interval": 1}, "no P-steps to learn from: set it to 2 or more"),
+        ({"rank": 0}, "rank must be at least 1"),
+        ({"learning_rate": 0.0}, "learning rate must lie between 0 and 1"),
+        ({"held_out_every": 0}, "at least 1, not 0"),
+        ({"loss": "mse"}, "loss must be one of run, drift, step, not 'mse'"),
+        ({"precision": "fp8"}, "precision must be one of fp32, bf16, not 'fp8'"),
+        (
+            {"predictor": "light", "settings": CacheSettings(cache_ratio=0.5), "loss": "step"},
+            "choose every_step, too, or another loss",
+        ),
+        ({"accumulate": 0}, "accumulate counts losses: at least 1, not 0"),
+    ],
+)
 def test_choices_that_cannot_be_trained_are_refused(choices, words):
     with pytest.raises(ValueError, match=words):
         TrainingPlan(**{"settings": SETTINGS, **choices})
@@ -332,9 +364,9 @@ def test_more_last_blocks_than_blocks(training):
 def test_a_training_ends_at_the_iteration_nearest_to_its_minutes():
     model = tiny_dit()
     state = Training(PLAN, model, model.blocks, starter(model))
-    assert not state.is_over(0.01)                    # one iteration always runs
-    state.iteration, state.seconds = 3, 60.0          # 20 seconds each
-    assert not state.is_over(1.2) and state.is_over(1.1)   # a fourth would end 8 seconds late, 14 seconds late
+    assert not state.is_over(0.01)  # one iteration always runs
+    state.iteration, state.seconds = 3, 60.0  # 20 seconds each
+    assert not state.is_over(1.2) and state.is_over(1.1)  # a fourth would end 8 seconds late, 14 seconds late
     assert state.is_over(1.2, elapsed=63.0)
     state.close()
 
@@ -345,13 +377,15 @@ def test_intervals_are_drawn_around_the_plans():
     assert {replace(PLAN, interval=2).drawn_schedule(seed).interval for seed in range(100)} == {2, 3}
 
 
-@pytest.mark.parametrize(("soft", "words"), [(False, "train longer, raise the learning rate (1e-09)"), (True, "or raise sparsity (0.5)")])
+@pytest.mark.parametrize(
+    ("soft", "words"), [(False, "train longer, raise the learning rate (1e-09)"), (True, "or raise sparsity (0.5)")]
+)
 def test_scores_that_are_all_alike_are_reported(soft, words):
     model = tiny_dit()
     settings = CacheSettings(cache_ratio=0.5, order=1)
     plan = replace(PLAN, settings=settings, predictor="light", learning_rate=1e-9, sparsity=0.5, soft=soft)
     state = Training(plan, model, model.blocks, starter(model))
-    assert state.remark() == ""          # nothing has been learned yet
+    assert state.remark() == ""  # nothing has been learned yet
     state.step()
     assert words in state.remark()
     state.planner.spread = 0.5
@@ -359,7 +393,11 @@ def test_scores_that_are_all_alike_are_reported(soft, words):
     state.close()
 
 
-@pytest.mark.parametrize("choices", [{}, {"settings": CacheSettings(cache_ratio=0.5, order=1), "predictor": "block"}], ids=["LoRA", "predictor"])
+@pytest.mark.parametrize(
+    "choices",
+    [{}, {"settings": CacheSettings(cache_ratio=0.5, order=1), "predictor": "block"}],
+    ids=["LoRA", "predictor"],
+)
 def test_mixed_precision_trains_float32_weights_in_bf16_passes(choices):
     model = tiny_dit()
     state = Training(replace(PLAN, precision="bf16", **choices), model, model.blocks, starter(model))

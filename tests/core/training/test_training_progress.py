@@ -14,15 +14,28 @@ from tokencache_core.training.progress import SHOWN, TrainingProgress
 
 
 def log(points: int) -> list[TrainingPoint]:
-    return [TrainingPoint(index, 2.0 * index, 1 / index, 0.5 / index if index % 5 == 0 else None) for index in range(1, points + 1)]
+    return [
+        TrainingPoint(index, 2.0 * index, 1 / index, 0.5 / index if index % 5 == 0 else None)
+        for index in range(1, points + 1)
+    ]
 
 
 def test_the_numbers_from_beginning_to_end():
     progress = TrainingProgress(2.0, 2.875, "7", "a workflow")
     before = progress.numbers()
     assert before == {
-        "running": True, "phase": "preparing", "stopping": False, "node": "7", "workflow": "a workflow", "iteration": 0, "seconds": 0.0,
-        "seconds_left": 120.0, "loss": [], "held_out": [], "predicted": 2.88, "speedup": None,
+        "running": True,
+        "phase": "preparing",
+        "stopping": False,
+        "node": "7",
+        "workflow": "a workflow",
+        "iteration": 0,
+        "seconds": 0.0,
+        "seconds_left": 120.0,
+        "loss": [],
+        "held_out": [],
+        "predicted": 2.88,
+        "speedup": None,
     }
     progress.begin()
     progress.add(log(12), 2.71828)
@@ -34,7 +47,12 @@ def test_the_numbers_from_beginning_to_end():
     assert progress.numbers()["phase"] == "measuring"
     progress.end()
     after = progress.numbers()
-    assert not after["running"] and after["seconds_left"] == 0 and after["iteration"] == 12 and json.dumps(after, allow_nan=False)
+    assert (
+        not after["running"]
+        and after["seconds_left"] == 0
+        and after["iteration"] == 12
+        and json.dumps(after, allow_nan=False)
+    )
     ended = progress.seconds
     time.sleep(0.002)
     assert progress.seconds == ended
@@ -51,7 +69,7 @@ def test_long_logs_are_thinned_and_the_newest_point_stays(points: int):
 
 def test_it_can_be_asked_to_stop_while_there_is_an_iteration_to_come():
     progress = TrainingProgress(1.0, 2.0)
-    assert progress.stop() and progress.stopping     # before the first one too, which still runs
+    assert progress.stop() and progress.stopping  # before the first one too, which still runs
     other = TrainingProgress(1.0, 2.0)
     other.begin()
     other.measure()

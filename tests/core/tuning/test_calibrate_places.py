@@ -65,7 +65,22 @@ def test_a_run_too_short_to_choose_in_is_refused():
 
 
 def command(model, out, *more: str) -> list[str]:
-    return ["calibrate", "--model", str(model), "--out", str(out), "--schedule", "flow", "--shift", "3", "--steps", "8", "--samples", "2", *more]
+    return [
+        "calibrate",
+        "--model",
+        str(model),
+        "--out",
+        str(out),
+        "--schedule",
+        "flow",
+        "--shift",
+        "3",
+        "--steps",
+        "8",
+        "--samples",
+        "2",
+        *more,
+    ]
 
 
 def test_the_command_writes_what_bench_reads(tmp_path, capsys):
@@ -75,16 +90,37 @@ def test_the_command_writes_what_bench_reads(tmp_path, capsys):
     assert calibration.sampler == "euler" and len(calibration.taus) == 8 and calibration.decided
     assert "whole run" in calibration.notes["cost"] and "flow, shift 3" in calibration.notes["schedule"]
     assert f"wrote {out}" in capsys.readouterr().out
-    bench = ["bench", "--model", str(model), "--schedule", "flow", "--shift", "3", "--steps", "8", "--samples", "1", "--repeats", "1", "--methods", "tokencache"]
+    bench = [
+        "bench",
+        "--model",
+        str(model),
+        "--schedule",
+        "flow",
+        "--shift",
+        "3",
+        "--steps",
+        "8",
+        "--samples",
+        "1",
+        "--repeats",
+        "1",
+        "--methods",
+        "tokencache",
+    ]
     assert main([*bench, "--speedups", "2", "--calibration", str(out), "--json", str(tmp_path / "bench.json")]) == 0
     rows = {row["method"]: row for row in json.loads((tmp_path / "bench.json").read_text())["rows"]}
     count = len(rows["calibrated"]["settings"]["i_steps"])
     assert tuple(rows["calibrated"]["settings"]["i_steps"]) == calibration.i_steps(count, calibration.taus)
 
 
-@pytest.mark.parametrize(("more", "says"), [
-    (["--i-steps", "1"], "from 2 to 7"), (["--i-steps", "8"], "from 2 to 7"), (["--i-steps", "three"], "whole numbers"),
-])
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--i-steps", "1"], "from 2 to 7"),
+        (["--i-steps", "8"], "from 2 to 7"),
+        (["--i-steps", "three"], "whole numbers"),
+    ],
+)
 def test_wrong_numbers_are_refused_before_any_work(tmp_path, capsys, more, says):
     assert main(command(tmp_path / "none.safetensors", tmp_path / "places.json", *more)) != 0
     assert says in capsys.readouterr().err

@@ -26,7 +26,11 @@ class PolynomialRun:
         self.sigmas = torch.linspace(8.0, 0.0, steps + 1)
 
     def sample(self, around):
-        denoise = around(lambda x, sigma: torch.full_like(x, sum(c * (float(sigma) / 8) ** k for k, c in enumerate(self.coefficients))))
+        denoise = around(
+            lambda x, sigma: torch.full_like(
+                x, sum(c * (float(sigma) / 8) ** k for k, c in enumerate(self.coefficients))
+            )
+        )
         x = torch.zeros(self.images, 3)
         for sigma in self.sigmas[:-1]:
             denoise(x, sigma)
@@ -38,9 +42,12 @@ def tau(sigma: float) -> float:
 
 
 def test_a_parabola_forecast_by_a_line_is_wrong_by_its_second_difference():
-    calibration = calibrate([PolynomialRun(0.0, 0.0, 64.0)], tau, order=1)  # 64 tau^2 in steps of 1/8: second difference 2
+    calibration = calibrate(
+        [PolynomialRun(0.0, 0.0, 64.0)], tau, order=1
+    )  # 64 tau^2 in steps of 1/8: second difference 2
     assert calibration.samples == 2 and calibration.taus[0] == 1.0
-    # at step 2 sigma goes from 6 to 5: x moves by (1 - 5/6) 2 = 1/3, in units of sqrt(26); its square root is the importance
+    # at step 2 sigma goes from 6 to 5: x moves by (1 - 5/6) 2 = 1/3, in units of sqrt(26); its square root is the
+    # importance
     assert calibration.importance[2] == pytest.approx((1 / 3 / 26**0.5) ** 0.5, rel=1e-5)
     assert calibration.importance[:2] == (calibration.importance[2],) * 2
     # at the last step sigma goes from 1 to 0: x moves by the whole error
@@ -58,7 +65,11 @@ def test_too_few_steps_are_refused():
 
 
 def test_the_command_writes_a_file_that_sample_places_i_steps_by(tmp_path, capsys):
-    model, file, out = tiny_dit_file(tmp_path / "tiny.safetensors"), tmp_path / "p.safetensors", tmp_path / "s.safetensors"
+    model, file, out = (
+        tiny_dit_file(tmp_path / "tiny.safetensors"),
+        tmp_path / "p.safetensors",
+        tmp_path / "s.safetensors",
+    )
     arguments = ["--model", str(model), "--predictor", str(file)]
     assert main(["calibrate", *arguments, "--samples", "3", "--batch", "2", "--steps", "8"]) == 0
     calibration = read_trained_cache(file).calibration

@@ -13,7 +13,7 @@ def test_a_move_keeps_the_first_step_and_the_number_of_i_steps():
     random, places = Random(1), (0, 3, 6, 9)
     tried = {moved(places, 12, random) for _ in range(300)}
     assert all(len(each) == 4 and each[0] == 0 for each in tried)
-    assert {(0, 2, 6, 9), (0, 4, 7, 10), (0, 3, 6, 11), (0, 1, 3, 9)} <= tried   # one, all that follow, elsewhere
+    assert {(0, 2, 6, 9), (0, 4, 7, 10), (0, 3, 6, 11), (0, 1, 3, 9)} <= tried  # one, all that follow, elsewhere
 
 
 def climb(value, places=(0, 3, 6, 9), steps=12, known=True):

@@ -1,4 +1,6 @@
-"""The tuner on a tiny DiT: it lands on its goal, prefers what is likest, stops where the goal is out of reach or the time over."""
+"""The tuner on a tiny DiT: it lands on its goal, prefers what is likest, stops where the goal is out of reach or the
+time over.
+"""
 
 from __future__ import annotations
 
@@ -47,6 +49,7 @@ def start(model, seeds):
         seeds.append(seed)
         noise = starting_noise((3, 3, 16, 16), 10 * seed, SIGMAS[0])
         return DiTRun(model, torch.arange(3), noise=noise, sigmas=SIGMAS, cfg=2.0, solver="ddim")
+
     return run
 
 
@@ -66,7 +69,9 @@ def test_a_speed_up_is_met_by_the_likest_choice(start):
     likest = max(fast, key=lambda probe: probe.likeness.db.mean())
     assert tuner.best.choice is likest.choice and tuner.best.count == likest.count
     assert tuner.best.i_steps == likest.i_steps or tuner.best.likeness.db.mean() > likest.likeness.db.mean()
-    assert tuner.best.likeness.db.mean().item() == pytest.approx(likeness(start(0), tuner.best.choice, tuner.best.i_steps), abs=1e-4)
+    assert tuner.best.likeness.db.mean().item() == pytest.approx(
+        likeness(start(0), tuner.best.choice, tuner.best.i_steps), abs=1e-4
+    )
 
 
 @torch.no_grad()
@@ -78,7 +83,7 @@ def test_a_floor_is_met_by_the_fewest_i_steps(start):
     assert best.likeness.db.mean() - error >= 30.0
     met = [probe.count for probe in tuner.tried if probe.likeness.db.mean() - probe.likeness.db.std() / 3**0.5 >= 30.0]
     missed = [probe.count for probe in tuner.tried if probe.count not in met]
-    assert max(missed) + 1 == min(met) >= best.count     # better places may meet it with fewer
+    assert max(missed) + 1 == min(met) >= best.count  # better places may meet it with fewer
 
 
 def test_another_choice_takes_over_only_where_it_is_faster_and_near_enough(start):
@@ -95,12 +100,17 @@ def test_what_wins_is_measured_on_seeds_that_nothing_was_chosen_by(start, seeds)
     assert seeds[0] == 0 and seeds[1:] and all(seed >= HELD_OUT_SEEDS for seed in seeds[1:])
     assert tuner.measured.samples == 3 * len(seeds[1:])
     preset = tuner.preset(Fingerprint("a", "b"), {"sampler": "ddim"})
-    assert preset.measured == tuner.measured and preset.i_steps == tuner.best.i_steps and preset.notes["choice"] == DEFAULT_CHOICE.name
+    assert (
+        preset.measured == tuner.measured
+        and preset.i_steps == tuner.best.i_steps
+        and preset.notes["choice"] == DEFAULT_CHOICE.name
+    )
 
 
-@pytest.mark.parametrize(("goal", "choices", "says"), [
-    (Goal("speed-up", 500.0), [DEFAULT_CHOICE], "out of reach"), (Goal("psnr", 100.0), [CORNERS[2]], "cannot be met"),
-])
+@pytest.mark.parametrize(
+    ("goal", "choices", "says"),
+    [(Goal("speed-up", 500.0), [DEFAULT_CHOICE], "out of reach"), (Goal("psnr", 100.0), [CORNERS[2]], "cannot be met")],
+)
 def test_what_is_out_of_reach_is_said_soon(start, goal, choices, says):
     tuner = Tuner(start, goal, choices, minutes=2, is_pixels=True)
     with pytest.raises(GoalOutOfReach, match=says):
@@ -110,7 +120,9 @@ def test_what_is_out_of_reach_is_said_soon(start, goal, choices, says):
 
 def test_when_the_time_is_over_the_rest_is_not_tried(start):
     lines = []
-    tuner = Tuner(start, Goal("speed-up", 1.5), [DEFAULT_CHOICE, *CORNERS], minutes=1e-4, is_pixels=True, log=lines.append)
+    tuner = Tuner(
+        start, Goal("speed-up", 1.5), [DEFAULT_CHOICE, *CORNERS], minutes=1e-4, is_pixels=True, log=lines.append
+    )
     with pytest.raises(GoalOutOfReach, match="time"):
         tuner.tune()
     assert any("time is over" in line for line in lines) and not tuner.tried
@@ -124,7 +136,9 @@ def test_an_interrupt_leaves_the_best_so_far(start):
         if len(calls) == 4:
             raise KeyboardInterrupt
 
-    tuner = Tuner(start, Goal("speed-up", 1.5), [DEFAULT_CHOICE, *CORNERS], minutes=2, is_pixels=True, progress=progress)
+    tuner = Tuner(
+        start, Goal("speed-up", 1.5), [DEFAULT_CHOICE, *CORNERS], minutes=2, is_pixels=True, progress=progress
+    )
     with pytest.raises(KeyboardInterrupt):
         tuner.tune()
     preset = tuner.preset(Fingerprint("a", "b"), {})
@@ -132,7 +146,9 @@ def test_an_interrupt_leaves_the_best_so_far(start):
 
 
 def test_better_places_are_looked_for_while_there_is_time(start, monkeypatch):
-    """A choice whose first I-steps follow one another, which is no good place for them, has as many elsewhere in the end."""
+    """A choice whose first I-steps follow one another, which is no good place for them, has as many elsewhere in the
+    end.
+    """
     lines, choice = [], replace(DEFAULT_CHOICE, warmup=4)
     tuner = Tuner(start, Goal("speed-up", 2.0), [choice], minutes=2, is_pixels=True, log=lines.append)
     monkeypatch.setattr(place_search, "PATIENCE", 30)
@@ -140,7 +156,9 @@ def test_better_places_are_looked_for_while_there_is_time(start, monkeypatch):
     (first, *_) = [probe for probe in tuner.tried if probe.count == tuner.best.count]
     found = [line for line in lines if line.startswith("I-steps")]
     assert found and tuner.best.likeness.db.mean() > first.likeness.db.mean() and tuner.best.i_steps != first.i_steps
-    assert tuner.best.likeness.db.mean().item() == pytest.approx(likeness(start(0), choice, tuner.best.i_steps), abs=1e-4)
+    assert tuner.best.likeness.db.mean().item() == pytest.approx(
+        likeness(start(0), choice, tuner.best.i_steps), abs=1e-4
+    )
 
 
 def test_ssim_of_latents_is_refused(start):
@@ -160,6 +178,23 @@ def test_how_many_i_steps_fit():
 def test_the_space_holds_the_known_caches():
     for corrects in (True, False):
         choices = space(12, corrects)
-        assert choices[0] is DEFAULT_CHOICE and set(CORNERS) < set(choices) and len({choice.name for choice in choices}) == len(choices)
-        kinds = {(choice.settings.order, choice.settings.cache_ratio, choice.settings.last_blocks > 0, choice.settings.context) for choice in choices}
-        assert {(0, 1.0, False, "forecast"), (2, 0.9, False, "computed"), (2, 0.9, True, "forecast"), (2, 1.0, True, "forecast")} <= kinds
+        assert (
+            choices[0] is DEFAULT_CHOICE
+            and set(CORNERS) < set(choices)
+            and len({choice.name for choice in choices}) == len(choices)
+        )
+        kinds = {
+            (
+                choice.settings.order,
+                choice.settings.cache_ratio,
+                choice.settings.last_blocks > 0,
+                choice.settings.context,
+            )
+            for choice in choices
+        }
+        assert {
+            (0, 1.0, False, "forecast"),
+            (2, 0.9, False, "computed"),
+            (2, 0.9, True, "forecast"),
+            (2, 1.0, True, "forecast"),
+        } <= kinds

@@ -30,7 +30,23 @@ from . import (
 from .tiny_model import TinyModel
 
 _FILES = (
-    auraflow, chroma, cosmos, dit, flux, hidream, hunyuan_dit, hunyuan_video, kandinsky5, ltxv,
-    lumina, mochi, omnigen2, pixart, qwen_image, sd3, stable_audio, wan,
+    auraflow,
+    chroma,
+    cosmos,
+    dit,
+    flux,
+    hidream,
+    hunyuan_dit,
+    hunyuan_video,
+    kandinsky5,
+    ltxv,
+    lumina,
+    mochi,
+    omnigen2,
+    pixart,
+    qwen_image,
+    sd3,
+    stable_audio,
+    wan,
 )
 TINY: dict[str, Callable[[], TinyModel]] = {name: make for file in _FILES for name, make in file.TINY.items()}

@@ -11,17 +11,39 @@ from comfy.ldm.chroma_radiance.model import ChromaRadianceParams
 from .tiny_model import TinyModel, from_config, text
 
 _CHROMA = dict(
-    context_in_dim=24, hidden_size=128, mlp_ratio=4.0, num_heads=2, depth=2, depth_single_blocks=2, axes_dim=[16, 24, 24], theta=10000,
-    qkv_bias=True, in_dim=64, out_dim=128, hidden_dim=64, n_layers=2, txt_ids_dims=[], vec_in_dim=None,
+    context_in_dim=24,
+    hidden_size=128,
+    mlp_ratio=4.0,
+    num_heads=2,
+    depth=2,
+    depth_single_blocks=2,
+    axes_dim=[16, 24, 24],
+    theta=10000,
+    qkv_bias=True,
+    in_dim=64,
+    out_dim=128,
+    hidden_dim=64,
+    n_layers=2,
+    txt_ids_dims=[],
+    vec_in_dim=None,
 )
 _PIXELS = dict(
-    nerf_hidden_size=16, nerf_mlp_ratio=2, nerf_depth=1, nerf_max_freqs=4, nerf_tile_size=512, nerf_final_head_type="conv",
-    nerf_embedder_dtype=None, use_x0=True, use_sequential_txt_ids=True,
+    nerf_hidden_size=16,
+    nerf_mlp_ratio=2,
+    nerf_depth=1,
+    nerf_max_freqs=4,
+    nerf_tile_size=512,
+    nerf_final_head_type="conv",
+    nerf_embedder_dtype=None,
+    use_x0=True,
+    use_sequential_txt_ids=True,
 )
 
 
 def chroma() -> TinyModel:
-    config = supported_models.Chroma({"image_model": "chroma", "in_channels": 64, "out_channels": 64, "patch_size": 2, **_CHROMA})
+    config = supported_models.Chroma(
+        {"image_model": "chroma", "in_channels": 64, "out_channels": 64, "patch_size": 2, **_CHROMA}
+    )
     return _tiny("Chroma", config, (16, 20, 14))
 
 
@@ -30,7 +52,7 @@ def chroma_radiance() -> TinyModel:
     known = {field.name for field in fields(ChromaRadianceParams)}
     pixels = {name: value for name, value in _PIXELS.items() if name in known}
     config = supported_models.ChromaRadiance(
-        {"image_model": "chroma_radiance", "in_channels": 3, "out_channels": 3, "patch_size": 8, **_CHROMA, **pixels},
+        {"image_model": "chroma_radiance", "in_channels": 3, "out_channels": 3, "patch_size": 8, **_CHROMA, **pixels}
     )
     return _tiny("Chroma Radiance", config, (3, 80, 56))
 

@@ -10,13 +10,28 @@ from .tiny_model import TinyModel, from_state_dict, text
 
 # num_blocks, num_heads: what the host takes a model of unknown width to have.
 _SHAPE = dict(
-    max_img_h=240, max_img_w=240, max_frames=128, out_channels=16, patch_spatial=2, patch_temporal=1, model_channels=192, num_blocks=10,
-    num_heads=16, crossattn_emb_channels=1024, pos_emb_cls="rope3d", use_adaln_lora=True, adaln_lora_dim=256,
+    max_img_h=240,
+    max_img_w=240,
+    max_frames=128,
+    out_channels=16,
+    patch_spatial=2,
+    patch_temporal=1,
+    model_channels=192,
+    num_blocks=10,
+    num_heads=16,
+    crossattn_emb_channels=1024,
+    pos_emb_cls="rope3d",
+    use_adaln_lora=True,
+    adaln_lora_dim=256,
 )
 
 
 def _cosmos(
-    name: str, network: type[MiniTrainDIT], latent: tuple[int, ...], in_channels: int = 16, noise_mask: torch.Tensor | None = None,
+    name: str,
+    network: type[MiniTrainDIT],
+    latent: tuple[int, ...],
+    in_channels: int = 16,
+    noise_mask: torch.Tensor | None = None,
 ) -> TinyModel:
     model = from_state_dict(network, std=0.06, in_channels=in_channels, **_SHAPE)
     return TinyModel(name, model, text(1024, 1), text(1024, 2), latent, detected=True, noise_mask=noise_mask)

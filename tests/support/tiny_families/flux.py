@@ -8,13 +8,41 @@ from comfy.ldm.flux.model import Flux
 from .tiny_model import TinyModel, from_state_dict, text
 
 _FLUX1 = dict(
-    guidance_embed=True, in_channels=16, out_channels=16, patch_size=2, vec_in_dim=32, context_in_dim=24, hidden_size=256, mlp_ratio=4.0,
-    num_heads=2, depth=2, depth_single_blocks=2, axes_dim=[16, 56, 56], theta=10000, qkv_bias=True, txt_ids_dims=[],
+    guidance_embed=True,
+    in_channels=16,
+    out_channels=16,
+    patch_size=2,
+    vec_in_dim=32,
+    context_in_dim=24,
+    hidden_size=256,
+    mlp_ratio=4.0,
+    num_heads=2,
+    depth=2,
+    depth_single_blocks=2,
+    axes_dim=[16, 56, 56],
+    theta=10000,
+    qkv_bias=True,
+    txt_ids_dims=[],
 )
 _FLUX2 = dict(
-    guidance_embed=True, in_channels=128, out_channels=128, patch_size=1, vec_in_dim=None, context_in_dim=24, hidden_size=128,
-    mlp_ratio=3.0, num_heads=1, depth=1, depth_single_blocks=2, axes_dim=[32, 32, 32, 32], theta=2000, qkv_bias=False,
-    txt_ids_dims=[3], global_modulation=True, mlp_silu_act=True, ops_bias=False,
+    guidance_embed=True,
+    in_channels=128,
+    out_channels=128,
+    patch_size=1,
+    vec_in_dim=None,
+    context_in_dim=24,
+    hidden_size=128,
+    mlp_ratio=3.0,
+    num_heads=1,
+    depth=1,
+    depth_single_blocks=2,
+    axes_dim=[32, 32, 32, 32],
+    theta=2000,
+    qkv_bias=False,
+    txt_ids_dims=[3],
+    global_modulation=True,
+    mlp_silu_act=True,
+    ops_bias=False,
 )
 _N_TEXT = 11
 
@@ -31,10 +59,16 @@ def flux1_kontext() -> TinyModel:
 
 
 def flux1_masked() -> TinyModel:
-    """A mask made for another image size, which the host scales to this one's tokens: (1, text + image, text + image)."""
+    """A mask made for another image size, which the host scales to this one's tokens: (1, text + image, text +
+    image).
+    """
     height, width = 4, 3
     n_tokens = _N_TEXT + height * width
-    return flux1("Flux 1, attention mask", attention_mask=_random(1, n_tokens, n_tokens), attention_mask_img_shape=(height, width))
+    return flux1(
+        "Flux 1, attention mask",
+        attention_mask=_random(1, n_tokens, n_tokens),
+        attention_mask_img_shape=(height, width),
+    )
 
 
 def flux2(name: str = "Flux 2", guidance_embed: bool = True, **conditioning: object) -> TinyModel:
@@ -44,7 +78,9 @@ def flux2(name: str = "Flux 2", guidance_embed: bool = True, **conditioning: obj
 
 
 def flux2_timestep_zero() -> TinyModel:
-    """Reference tokens are modulated for time zero. The host can do so only with global modulation and, in a batch, without guidance."""
+    """Reference tokens are modulated for time zero. The host can do so only with global modulation and, in a batch,
+    without guidance.
+    """
     conditioning = dict(reference_latents=[_random(1, 128, 4, 5)], reference_latents_method="index_timestep_zero")
     return flux2("Flux 2, timestep zero", guidance_embed=False, **conditioning)
 
@@ -54,6 +90,9 @@ def _random(*shape: int) -> torch.Tensor:
 
 
 TINY = {
-    "Flux 1": flux1, "Flux 1 Kontext": flux1_kontext, "Flux 1, attention mask": flux1_masked,
-    "Flux 2": flux2, "Flux 2, timestep zero": flux2_timestep_zero,
+    "Flux 1": flux1,
+    "Flux 1 Kontext": flux1_kontext,
+    "Flux 1, attention mask": flux1_masked,
+    "Flux 2": flux2,
+    "Flux 2, timestep zero": flux2_timestep_zero,
 }

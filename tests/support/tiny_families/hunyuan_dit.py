@@ -9,7 +9,14 @@ from torch import Tensor
 from .tiny_model import TinyModel, from_config, text
 
 _CONFIG = dict(
-    image_model="hydit", depth=4, hidden_size=64, num_heads=4, text_states_dim=24, text_states_dim_t5=32, text_len=7, text_len_t5=9,
+    image_model="hydit",
+    depth=4,
+    hidden_size=64,
+    num_heads=4,
+    text_states_dim=24,
+    text_states_dim_t5=32,
+    text_len=7,
+    text_len_t5=9,
 )
 
 

@@ -8,7 +8,13 @@ from comfy.supported_models import Kandinsky5Image
 from .tiny_model import TinyModel, from_config, from_state_dict, text
 
 _SHAPE = dict(time_dim=64, ff_dim=256, num_text_blocks=1, num_visual_blocks=3)
-_IMAGE = dict(image_model="kandinsky5", model_dim=256, visual_embed_dim=64, axes_dims=(32, 48, 48), rope_scale_factor=(1.0, 1.0, 1.0))
+_IMAGE = dict(
+    image_model="kandinsky5",
+    model_dim=256,
+    visual_embed_dim=64,
+    axes_dims=(32, 48, 48),
+    rope_scale_factor=(1.0, 1.0, 1.0),
+)
 
 
 def video() -> TinyModel:

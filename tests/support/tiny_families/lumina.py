@@ -10,12 +10,30 @@ from comfy.supported_models import Lumina2, ZImage, ZImagePixelSpace
 from .tiny_model import TinyModel, from_config, text
 
 _SHAPE = dict(
-    image_model="lumina2", patch_size=2, in_channels=16, dim=64, n_layers=3, n_refiner_layers=1, n_heads=4, n_kv_heads=2, multiple_of=8,
-    ffn_dim_multiplier=2.0, qk_norm=True, cap_feat_dim=24, axes_dims=[4, 6, 6], axes_lens=[300, 64, 64],
+    image_model="lumina2",
+    patch_size=2,
+    in_channels=16,
+    dim=64,
+    n_layers=3,
+    n_refiner_layers=1,
+    n_heads=4,
+    n_kv_heads=2,
+    multiple_of=8,
+    ffn_dim_multiplier=2.0,
+    qk_norm=True,
+    cap_feat_dim=24,
+    axes_dims=[4, 6, 6],
+    axes_lens=[300, 64, 64],
 )
 _Z_IMAGE = {
-    **_SHAPE, "dim": 256, "n_kv_heads": 4, "axes_dims": [16, 24, 24], "z_image_modulation": True, "time_scale": 1000.0,
-    "pad_tokens_multiple": 32, "ffn_dim_multiplier": 0.5,
+    **_SHAPE,
+    "dim": 256,
+    "n_kv_heads": 4,
+    "axes_dims": [16, 24, 24],
+    "z_image_modulation": True,
+    "time_scale": 1000.0,
+    "pad_tokens_multiple": 32,
+    "ffn_dim_multiplier": 0.5,
 }
 
 
@@ -36,8 +54,15 @@ def z_image_omni() -> TinyModel:
 
 def z_image_pixels() -> TinyModel:
     shape = {**_Z_IMAGE, "image_model": "zimage_pixel", "in_channels": 3, "patch_size": 4, "n_layers": 2}
-    decoder = {"decoder_in_channels": 48, "decoder_hidden_size": 16, "decoder_num_res_blocks": 1, "decoder_max_freqs": 2}
-    return TinyModel("Z-Image, pixels", from_config(ZImagePixelSpace({**shape, **decoder})), text(24, 1), text(24, 2), (3, 24, 20))
+    decoder = {
+        "decoder_in_channels": 48,
+        "decoder_hidden_size": 16,
+        "decoder_num_res_blocks": 1,
+        "decoder_max_freqs": 2,
+    }
+    return TinyModel(
+        "Z-Image, pixels", from_config(ZImagePixelSpace({**shape, **decoder})), text(24, 1), text(24, 2), (3, 24, 20)
+    )
 
 
 def _reference(seed: int) -> dict[str, Any]:

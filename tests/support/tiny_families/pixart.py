@@ -1,4 +1,6 @@
-"""PixArt alpha, of one block of the released width, which is the only one that the host detects, and sigma, narrow and deeper."""
+"""PixArt alpha, of one block of the released width, which is the only one that the host detects, and sigma, narrow and
+deeper.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +10,30 @@ from comfy.supported_models import PixArtSigma
 from .tiny_model import TinyModel, from_config, from_state_dict, text
 
 _ALPHA = dict(
-    input_size=64, patch_size=2, in_channels=4, hidden_size=1152, depth=1, num_heads=16, caption_channels=4096, model_max_length=5,
-    micro_condition=True, pe_interpolation=1,
+    input_size=64,
+    patch_size=2,
+    in_channels=4,
+    hidden_size=1152,
+    depth=1,
+    num_heads=16,
+    caption_channels=4096,
+    model_max_length=5,
+    micro_condition=True,
+    pe_interpolation=1,
 )
 _SIGMA = dict(
-    image_model="pixart_sigma", input_size=64, patch_size=2, in_channels=4, hidden_size=96, depth=3, num_heads=4, caption_channels=24,
-    model_max_length=11, micro_condition=False,
+    image_model="pixart_sigma",
+    input_size=64,
+    patch_size=2,
+    in_channels=4,
+    hidden_size=96,
+    depth=3,
+    num_heads=4,
+    caption_channels=24,
+    model_max_length=11,
+    micro_condition=False,
 )
-_LATENT = (4, 2, 64)    # the smallest that the position code can scale: it divides by zero at a mean side of 32
+_LATENT = (4, 2, 64)  # the smallest that the position code can scale: it divides by zero at a mean side of 32
 
 
 def pixart_alpha() -> TinyModel:

@@ -10,14 +10,23 @@ from comfy.supported_models import QwenImage
 from .tiny_model import TinyModel, from_config, text
 
 _SHAPE = dict(
-    image_model="qwen_image", in_channels=64, out_channels=16, num_layers=3, attention_head_dim=16, num_attention_heads=4,
-    joint_attention_dim=24, pooled_projection_dim=32, axes_dims_rope=(4, 6, 6),
+    image_model="qwen_image",
+    in_channels=64,
+    out_channels=16,
+    num_layers=3,
+    attention_head_dim=16,
+    num_attention_heads=4,
+    joint_attention_dim=24,
+    pooled_projection_dim=32,
+    axes_dims_rope=(4, 6, 6),
 )
 
 
-def _qwen_image(name: str, positive: dict[str, Any] = {}, negative: dict[str, Any] = {}, **shape: Any) -> TinyModel:
+def _qwen_image(
+    name: str, positive: dict[str, Any] | None = None, negative: dict[str, Any] | None = None, **shape: Any
+) -> TinyModel:
     model = from_config(QwenImage({**_SHAPE, **shape}))
-    return TinyModel(name, model, text(24, 1, **positive), text(24, 2, **negative), (16, 1, 18, 14))
+    return TinyModel(name, model, text(24, 1, **(positive or {})), text(24, 2, **(negative or {})), (16, 1, 18, 14))
 
 
 def qwen_image() -> TinyModel:
@@ -38,7 +47,9 @@ def edit() -> TinyModel:
 
 
 def edit_timestep_zero() -> TinyModel:
-    return _qwen_image("Qwen-Image-Edit, timestep zero", _reference(3), _reference(3), default_ref_method="index_timestep_zero")
+    return _qwen_image(
+        "Qwen-Image-Edit, timestep zero", _reference(3), _reference(3), default_ref_method="index_timestep_zero"
+    )
 
 
 def _reference(seed: int) -> dict[str, Any]:
@@ -46,6 +57,8 @@ def _reference(seed: int) -> dict[str, Any]:
 
 
 TINY = {
-    "Qwen-Image": qwen_image, "Qwen-Image with text mask": with_text_mask, "Qwen-Image-Edit": edit,
+    "Qwen-Image": qwen_image,
+    "Qwen-Image with text mask": with_text_mask,
+    "Qwen-Image-Edit": edit,
     "Qwen-Image-Edit, timestep zero": edit_timestep_zero,
 }

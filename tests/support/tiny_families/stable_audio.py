@@ -1,4 +1,5 @@
-"""Stable Audio 1, which prepends one token of global conditioning, and 3: memory tokens, differential attention, an inpainting input.
+"""Stable Audio 1, which prepends one token of global conditioning, and 3: memory tokens, differential attention, an
+inpainting input.
 
 The host detects Stable Audio 1 only with its 24 heads.
 """
@@ -16,12 +17,29 @@ from torch import Tensor
 from .tiny_model import NotInThisHost, TinyModel, from_config, from_state_dict, random_weights, text
 
 _SHAPE_1 = dict(
-    audio_model="dit1.0", embed_dim=64, cond_token_dim=768, project_cond_tokens=True, global_cond_dim=1536, depth=3, num_heads=2,
+    audio_model="dit1.0",
+    embed_dim=64,
+    cond_token_dim=768,
+    project_cond_tokens=True,
+    global_cond_dim=1536,
+    depth=3,
+    num_heads=2,
 )
 _SHAPE_3 = dict(
-    io_channels=256, embed_dim=64, cond_token_dim=768, project_cond_tokens=True, global_cond_dim=768, depth=3, num_heads=2,
-    timestep_features_type="learned", global_cond_type="adaLN", global_cond_shared_embed=True, local_add_cond_dim=257, num_memory_tokens=6,
-    norm_type="rms_norm", attn_kwargs={"qk_norm": "rms", "differential": True},
+    io_channels=256,
+    embed_dim=64,
+    cond_token_dim=768,
+    project_cond_tokens=True,
+    global_cond_dim=768,
+    depth=3,
+    num_heads=2,
+    timestep_features_type="learned",
+    global_cond_type="adaLN",
+    global_cond_shared_embed=True,
+    local_add_cond_dim=257,
+    num_memory_tokens=6,
+    norm_type="rms_norm",
+    attn_kwargs={"qk_norm": "rms", "differential": True},
 )
 _ROTARY_FREQUENCIES = 10000 ** -(torch.arange(0, 32, 2) / 32)
 
@@ -56,7 +74,9 @@ def _embedders(*numbers: str) -> dict[str, Tensor]:
     for number in numbers:
         conditioner = NumberConditioner(768)
         random_weights(conditioner)
-        weights |= {f"conditioner.conditioners.{number}.{name}": value for name, value in conditioner.state_dict().items()}
+        weights |= {
+            f"conditioner.conditioners.{number}.{name}": value for name, value in conditioner.state_dict().items()
+        }
     return weights
 
 

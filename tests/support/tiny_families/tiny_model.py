@@ -26,7 +26,8 @@ class TinyModel:
     """A MODEL, what to condition it on (two seeds: positive, negative), and a latent shape without the batch.
 
     detected: the host recognised the model by its state dict, as it does with a user's file; else its config was given.
-    noise_mask: of the latent, as Set Latent Noise Mask gives it: some video models then have a time for every frame or token.
+    noise_mask: of the latent, as Set Latent Noise Mask gives it: some video models then have a time for every frame or
+        token.
     """
 
     name: str
@@ -41,14 +42,33 @@ class TinyModel:
         return torch.randn((batch, *(latent or self.latent)), generator=torch.Generator().manual_seed(seed))
 
     def sample(
-        self, model: Any = None, *, batch: int = 1, steps: int = 6, cfg: float = 3.0, sampler: str = "euler", scheduler: str = "simple",
-        seed: int = 1, latent: tuple[int, ...] | None = None, positive: list | None = None,
+        self,
+        model: Any = None,
+        *,
+        batch: int = 1,
+        steps: int = 6,
+        cfg: float = 3.0,
+        sampler: str = "euler",
+        scheduler: str = "simple",
+        seed: int = 1,
+        latent: tuple[int, ...] | None = None,
+        positive: list | None = None,
     ) -> Tensor:
         """KSampler's own call."""
         noise = self.noise(batch, seed, latent)
         return comfy.sample.sample(
-            model or self.model, noise, steps, cfg, sampler, scheduler, positive or self.positive, self.negative,
-            torch.zeros_like(noise), noise_mask=self.noise_mask, disable_pbar=True, seed=seed,
+            model or self.model,
+            noise,
+            steps,
+            cfg,
+            sampler,
+            scheduler,
+            positive or self.positive,
+            self.negative,
+            torch.zeros_like(noise),
+            noise_mask=self.noise_mask,
+            disable_pbar=True,
+            seed=seed,
         )
 
 
@@ -71,7 +91,9 @@ def from_config(config: Any, std: float = 0.15, others: Mapping[str, Tensor] = M
     return comfy.model_patcher.ModelPatcher(model.eval(), load_device=CPU, offload_device=CPU)
 
 
-def from_state_dict(network: type[nn.Module], std: float = 0.15, others: Mapping[str, Tensor] = MappingProxyType({}), **shape: Any) -> Any:
+def from_state_dict(
+    network: type[nn.Module], std: float = 0.15, others: Mapping[str, Tensor] = MappingProxyType({}), **shape: Any
+) -> Any:
     """The MODEL that the host's own loader makes of the state dict of a `network` of this shape, with random weights.
 
     others: what else is in the file, or there instead of random values.
@@ -80,9 +102,13 @@ def from_state_dict(network: type[nn.Module], std: float = 0.15, others: Mapping
 
     module = network(**shape, dtype=torch.float32, device=CPU, operations=comfy.ops.disable_weight_init)
     random_weights(module, std)
-    model = comfy.sd.load_diffusion_model_state_dict({**module.state_dict(), **others}, model_options={"dtype": torch.float32})
+    model = comfy.sd.load_diffusion_model_state_dict(
+        {**module.state_dict(), **others}, model_options={"dtype": torch.float32}
+    )
     assert model is not None, "the host did not recognise the model"
-    assert isinstance(model.model.diffusion_model, network), f"the host took it for a {type(model.model.diffusion_model).__name__}"
+    assert isinstance(model.model.diffusion_model, network), (
+        f"the host took it for a {type(model.model.diffusion_model).__name__}"
+    )
     return model
 
 

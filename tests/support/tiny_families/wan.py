@@ -21,8 +21,14 @@ def _random(*shape: int, seed: int = 3) -> Tensor:
 
 
 def _tiny(
-    name: str, network: type[nn.Module], *, extra: dict[str, Any] | None = None, latent: tuple[int, ...] = _LATENT,
-    noise_mask: Tensor | None = None, std: float = 0.06, **shape: Any,
+    name: str,
+    network: type[nn.Module],
+    *,
+    extra: dict[str, Any] | None = None,
+    latent: tuple[int, ...] = _LATENT,
+    noise_mask: Tensor | None = None,
+    std: float = 0.06,
+    **shape: Any,
 ) -> TinyModel:
     """extra: what the model's own conditioning node adds."""
     model = from_state_dict(network, std=std, **{**_SHAPE, **shape})
@@ -48,29 +54,46 @@ def t2v() -> TinyModel:
 
 
 def i2v() -> TinyModel:
-    return _tiny("Wan 2.1 I2V", WanModel, model_type="i2v", in_dim=36, extra={**_first_frame(), "clip_vision_output": _clip_vision()})
+    return _tiny(
+        "Wan 2.1 I2V",
+        WanModel,
+        model_type="i2v",
+        in_dim=36,
+        extra={**_first_frame(), "clip_vision_output": _clip_vision()},
+    )
 
 
 def ti2v() -> TinyModel:
     """The noise mask gives each frame its time: the first is the given image."""
     mask = torch.tensor([0.0, 0.5, 1.0]).view(1, 1, 3, 1, 1)
-    return _tiny("Wan 2.2 TI2V", WanModel, model_type="t2v", in_dim=48, out_dim=48, latent=(48, 3, 8, 8), noise_mask=mask)
+    return _tiny(
+        "Wan 2.2 TI2V", WanModel, model_type="t2v", in_dim=48, out_dim=48, latent=(48, 3, 8, 8), noise_mask=mask
+    )
 
 
 def vace() -> TinyModel:
-    extra = {"vace_frames": [_random(1, 32, *_LATENT[1:])], "vace_mask": [torch.ones(1, 64, *_LATENT[1:])], "vace_strength": [0.8]}
+    extra = {
+        "vace_frames": [_random(1, 32, *_LATENT[1:])],
+        "vace_mask": [torch.ones(1, 64, *_LATENT[1:])],
+        "vace_strength": [0.8],
+    }
     return _tiny("Wan VACE", VaceWanModel, extra=extra, vace_layers=1, vace_in_dim=96)
 
 
 def camera() -> TinyModel:
-    extra = {**_first_frame(), "concat_latent_image": _random(1, *_LATENT), "camera_conditions": 0.02 * _random(1, 24, 3, 64, 64)}
+    extra = {
+        **_first_frame(),
+        "concat_latent_image": _random(1, *_LATENT),
+        "camera_conditions": 0.02 * _random(1, 24, 3, 64, 64),
+    }
     return _tiny("Wan Camera", CameraWanModel, extra=extra, model_type="camera_2.2", in_dim=36)
 
 
 def scail() -> TinyModel:
     """A reference image before, and a pose video of half the size after the tokens of the video."""
     extra = {
-        "clip_vision_output": _clip_vision(), "reference_latents": [_random(1, 16, 1, *_LATENT[2:])],
+        "clip_vision_output": _clip_vision(),
+        "reference_latents": [_random(1, 16, 1, *_LATENT[2:])],
         "pose_video_latent": _random(1, 16, 3, 4, 4, seed=4),
     }
     return _tiny("Wan SCAIL", SCAILWanModel, extra=extra)
@@ -78,15 +101,21 @@ def scail() -> TinyModel:
 
 def s2v() -> TinyModel:
     extra = {
-        "audio_embed": _random(1, 25, 1024, 12), "reference_latents": [_random(1, 16, 1, *_LATENT[2:])],
-        "reference_motion": _random(1, 16, 19, *_LATENT[2:]), "control_video": _random(1, *_LATENT, seed=4),
+        "audio_embed": _random(1, 25, 1024, 12),
+        "reference_latents": [_random(1, 16, 1, *_LATENT[2:])],
+        "reference_motion": _random(1, 16, 19, *_LATENT[2:]),
+        "control_video": _random(1, *_LATENT, seed=4),
     }
     return _tiny("Wan S2V", WanModel_S2V, extra=extra, std=0.08)
 
 
 def animate() -> TinyModel:
     """Every fifth block has a face adapter. No face video: its encoder takes nothing below 512 x 512 pixels."""
-    extra = {**_first_frame(), "clip_vision_output": _clip_vision(), "pose_video_latent": _random(1, 16, 2, *_LATENT[2:])}
+    extra = {
+        **_first_frame(),
+        "clip_vision_output": _clip_vision(),
+        "pose_video_latent": _random(1, 16, 2, *_LATENT[2:]),
+    }
     return _tiny("Wan Animate", AnimateWanModel, extra=extra, in_dim=36, num_layers=5)
 
 
@@ -100,6 +129,13 @@ def dancer() -> TinyModel:
 
 
 TINY = {
-    "Wan 2.1 T2V": t2v, "Wan 2.1 I2V": i2v, "Wan 2.2 TI2V": ti2v, "Wan VACE": vace, "Wan Camera": camera, "Wan SCAIL": scail,
-    "Wan S2V": s2v, "Wan Animate": animate, "Wan Dancer": dancer,
+    "Wan 2.1 T2V": t2v,
+    "Wan 2.1 I2V": i2v,
+    "Wan 2.2 TI2V": ti2v,
+    "Wan VACE": vace,
+    "Wan Camera": camera,
+    "Wan SCAIL": scail,
+    "Wan S2V": s2v,
+    "Wan Animate": animate,
+    "Wan Dancer": dancer,
 }
