@@ -184,6 +184,7 @@ class FixedPlan:
     """Recomputes the same random tokens whatever happens; each image has its own, unless they are set to be alike."""
 
     per_block = alike = False
+    computed_span = ComputedSpan
 
     def computed_all(self, tau: float) -> None:
         pass
