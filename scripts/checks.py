@@ -1,4 +1,7 @@
-"""What `make check` does: style, types, and the tests of the core, which need no server. Each check runs, whatever the others say."""
+"""What `make check` does: style, types and the tests of the core, which need no server.
+
+Each check runs, whatever the others say.
+"""
 
 from __future__ import annotations
 
