@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from tiny_dit import tiny_dit, tiny_dit_file
 from torch_fidelity.metric_fid import fid_statistics_to_metric
 
-from tokencache_core.bench import fid_run as bench_fid
+from tokencache_core.bench import sample_batches
 from tokencache_core.bench.fid_run import FidProtocol, to_uint8
 from tokencache_core.cli import bench_fid as cli_bench_fid
 from tokencache_core.dit import vae as vae_module
@@ -100,7 +100,7 @@ def test_an_interrupted_run_goes_on_to_the_same_figures(place, stats, tmp_path, 
     for lost in ("full/00001", f"{METHOD}/00001", f"{METHOD}/00002"):
         (out / f"{lost}.safetensors").unlink()
     kept = {file: os.stat(file).st_mtime_ns for file in out.rglob("*.safetensors")}
-    real, calls = bench_fid.save_file, []
+    real, calls = sample_batches.save_file, []
 
     def stopped(*args):
         calls.append(args)
@@ -109,7 +109,7 @@ def test_an_interrupted_run_goes_on_to_the_same_figures(place, stats, tmp_path, 
         real(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(bench_fid, "save_file", stopped)
+        patch.setattr(sample_batches, "save_file", stopped)
         code, printed, err = call(*command(place, stats, fid_out=out))
     assert code == 130 and printed == "" and "the same command goes on" in err
     assert len(list(out.rglob("*.safetensors"))) == 4 and not list(out.rglob("*.part"))
