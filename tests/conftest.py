@@ -43,6 +43,7 @@ def _load_pack() -> None:
 _load_pack()
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Side by side (`-n`) the tests of one file stay together, and those that use the server, which begin."""
     for item in items:

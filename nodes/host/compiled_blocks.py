@@ -6,7 +6,7 @@ call. Blocks whose forwards are swapped cannot be inside of such a module. So th
 the blocks' own forwards are compiled in its stead, with its own arguments: one compilation serves all blocks of a
 class, all runs, and the few token counts that P-steps have.
 
-Where the cache reaches into attention (`Session.taps_attention`) blocks are not compiled: the host's guards do not look
+Where the cache reaches into attention (`Session.keeps_keys`) blocks are not compiled: the host's guards do not look
 at transformer_options, so what has been compiled with a tap could serve a run without one, and the other way round.
 """
 

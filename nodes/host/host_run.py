@@ -1,4 +1,4 @@
-"""A sampling run through the host's own guider and sampler, to learn from or to tune on (`distill.Run`)."""
+"""A sampling run through the host's own guider and sampler, to learn from or to tune on (a `runs.run.Run`)."""
 
 from __future__ import annotations
 
