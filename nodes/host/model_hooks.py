@@ -40,6 +40,7 @@ from .model_fingerprint import model_fingerprint, readable_fingerprint
 from .report_handle import ReportHandle
 from .run_conditions import run_conditions
 from .sampler_kind import is_euler, sampler_kind
+from .sampler_noise import adds_noise
 
 KEY = "tokencache"
 SESSION = "tokencache_session"
@@ -210,11 +211,11 @@ class _Hooks:
     ) -> Any:
         options = model_options.get("transformer_options", {})
         session, lesson = options.get(SESSION), options.get(LESSON)
-        if session is None:
+        if session is None or torch.is_grad_enabled():  # what is kept would lead gradients into earlier evaluations
             return executor(x, timestep, model_options, seed)
-        with session.evaluation(float(timestep.max())):
+        with session.evaluation(float(timestep.max()), x):
             clean = executor(x, timestep, model_options, seed)
-        if lesson is not None:
+        if lesson is not None and isinstance(clean, torch.Tensor):
             lesson.saw(x, clean, session)
         return session.corrected(x, clean)
 
@@ -250,6 +251,8 @@ def around_network(
         session,
         blocks,
         key=_row_key(network, x, transformer_options),
+        conditionings=_conditionings(transformer_options),
+        latent=x,
         images=images,
         nothing_between_blocks=not touched,
         compiled=transformer_options.get(COMPILED, lambda method: method),
@@ -290,6 +293,7 @@ def open_host_session(
         learned=learned,
         end=float(sigmas[-1]),
         euler=is_euler(sampler),
+        fresh_noise=adds_noise(sampler) is True,
         budget=budget,
         latent=LatentShape.of(latent, getattr(network, "patch_size", None)),  # most networks tell
     )
@@ -319,16 +323,21 @@ def _cacheable_blocks(session: Session, network: torch.nn.Module, transformer_op
 
 
 def _row_key(network: torch.nn.Module, x: torch.Tensor, transformer_options: dict) -> tuple:
-    """Names the rows of one call: conditionings, what replaces blocks, context window, shape, type and device."""
+    """Tells apart calls of the same conditionings: what replaces blocks, context window, size, type and device."""
     replaced = transformer_options.get("patches_replace", {}).get("dit", {})
     window = transformer_options.get("context_window")
     return (
         id(network),
-        tuple(transformer_options["uuids"]),
-        tuple(transformer_options["cond_or_uncond"]),
         tuple(sorted(map(str, replaced))),
         None if window is None else str(window.index_list),
-        tuple(x.shape),
+        x.shape[0] // len(transformer_options["cond_or_uncond"]),
+        tuple(x.shape[1:]),
         x.dtype,
         x.device,
     )
+
+
+def _conditionings(transformer_options: dict) -> list[tuple]:
+    """Names the conditionings of one call, in the order of their rows; one that comes twice has two names."""
+    named = list(zip(transformer_options["uuids"], transformer_options["cond_or_uncond"]))
+    return [(*name, named[:index].count(name)) for index, name in enumerate(named)]
