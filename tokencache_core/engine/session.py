@@ -23,8 +23,11 @@ from .store import CacheStore, Rows
 from .timeline import Timeline
 from .token_choice import Planner, ScorePlanner
 
-MOVED = 0.02  # x has been moved where it differs from before by more than this share of its norm
-SEVERAL_AT_ONE_SIGMA = "the sampler called the model several times at one sigma, with x moved in between: from the second time on, all was computed"
+MOVED = 0.04  # x has been moved where it differs from before by more than this share of its norm
+SEVERAL_AT_ONE_SIGMA = (
+    "the sampler called the model several times at one sigma, with x moved in between: from the second time on all was "
+    "computed"
+)
 
 
 class Session:
