@@ -46,6 +46,7 @@ KEY = "tokencache"
 SESSION = "tokencache_session"
 LESSON = "tokencache_lesson"  # of a run that calibrates
 REHEARSAL = "tokencache_rehearsal"  # in the options of a run that is only for its time: it calibrates nothing
+UNCACHED_GRADIENTS = "evaluations that record gradients, as in training, ran uncached"
 _OURS = (SESSION, LESSON, REHEARSAL, COMPILED)
 _WRAPPED = (
     WrappersMP.OUTER_SAMPLE,
@@ -180,7 +181,9 @@ class _Hooks:
         finally:
             guider.model_options = own_options
             report = session.close()
-        if report.steps:
+        if not report.steps:
+            logging.info(" ".join(f"TokenCache: {note}." for note in report.notes))
+        else:
             conditions = run_conditions(guider.model_patcher, sampler, len(sigmas) - 1, self.trained_on)
             report = replace(report, conditions=conditions, placed=places.words)
             if places.lesson is not None:
@@ -211,7 +214,10 @@ class _Hooks:
     ) -> Any:
         options = model_options.get("transformer_options", {})
         session, lesson = options.get(SESSION), options.get(LESSON)
-        if session is None or torch.is_grad_enabled():  # what is kept would lead gradients into earlier evaluations
+        if session is None:
+            return executor(x, timestep, model_options, seed)
+        if torch.is_grad_enabled():  # what is kept would lead gradients into earlier evaluations
+            session.log.note(UNCACHED_GRADIENTS)
             return executor(x, timestep, model_options, seed)
         with session.evaluation(float(timestep.max()), x):
             clean = executor(x, timestep, model_options, seed)
