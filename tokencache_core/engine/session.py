@@ -79,7 +79,7 @@ class Session:
             if not self.error_bound.allows(tau, timeline.after(step) - sigma):
                 timeline.i_steps |= {step}
         computes_all = timeline.computes_all(sigma, previous) or self._moved_in_place(sigma, x)
-        if computes_all and previous is not None and timeline.rises(sigma, previous) and step not in timeline.i_steps:
+        if previous is not None and timeline.rises(sigma, previous):
             self.log.note(GOES_BACK)
         evaluation = Evaluation(
             step, sigma, tau, computes_all, timeline.spacing(step), len(self.store.streams), self.device
