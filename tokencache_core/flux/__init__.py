@@ -1,0 +1,1 @@
+"""A text-to-image rectified-flow transformer of the Flux architecture: network, prompts and file."""
