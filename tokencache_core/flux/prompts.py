@@ -27,7 +27,7 @@ class PromptTable(nn.Module):
     """`words`, and for each of them and for EMPTY a learned text token (width,) and a learned vector for the pooled text (width,)."""
 
     def __init__(
-        self, words: Sequence[str], width: int, length: int = 12, *, dtype: torch.dtype | None = None,
+        self, words: Sequence[str], width: int, length: int = 16, *, dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
