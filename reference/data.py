@@ -28,11 +28,26 @@ SHA256 = {
 }
 CACHE = Path(__file__).resolve().parent.parent / ".cache" / "emoji"
 CATEGORIES = (
-    "Smileys & Emotion", "People & Body", "Animals & Nature", "Food & Drink", "Travel & Places",
-    "Activities", "Objects", "Symbols", "Flags",
+    "Smileys & Emotion",
+    "People & Body",
+    "Animals & Nature",
+    "Food & Drink",
+    "Travel & Places",
+    "Activities",
+    "Objects",
+    "Symbols",
+    "Flags",
 )
 SHOWN = (  # one emoji of each category, for sample grids
-    "grinning", "firefighter", "panda_face", "watermelon", "taxi", "trophy", "gift", "no_entry", "gb",
+    "grinning",
+    "firefighter",
+    "panda_face",
+    "watermelon",
+    "taxi",
+    "trophy",
+    "gift",
+    "no_entry",
+    "gb",
 )
 MIRRORED = {"Smileys & Emotion", "People & Body", "Animals & Nature", "Food & Drink"}  # a mirror image is as good
 
@@ -58,14 +73,19 @@ class EmojiData:
 
         A category is drawn evenly, then an emoji in it, then a skin tone, then a mirror side.
         """
-        emoji, counts = self.emoji.unique_consecutive(return_counts=True)
+        _, counts = self.emoji.unique_consecutive(return_counts=True)
         first = counts.cumsum(0) - counts
         per_category = torch.bincount(self.category[first], minlength=len(CATEGORIES)).float()
         weight = 1 / per_category[self.category[first]]
         drawn = torch.multinomial(weight, size, replacement=True, generator=generator)
         index = first[drawn] + (torch.rand(size, generator=generator) * counts[drawn]).long()
-        x, labels = self.pictures[index].float() / 127.5 - 1, torch.stack([self.category, self.subcategory, self.emoji], dim=1)[index]
-        mirrored = torch.tensor([name in MIRRORED for name in CATEGORIES])[labels[:, 0]] & (torch.rand(size, generator=generator) < 0.5)
+        x, labels = (
+            self.pictures[index].float() / 127.5 - 1,
+            torch.stack([self.category, self.subcategory, self.emoji], dim=1)[index],
+        )
+        mirrored = torch.tensor([name in MIRRORED for name in CATEGORIES])[labels[:, 0]] & (
+            torch.rand(size, generator=generator) < 0.5
+        )
         return torch.where(mirrored[:, None, None, None], x.flip(-1), x), labels
 
 
@@ -98,7 +118,14 @@ def _prepare(file: Path, size: int) -> None:
     category, subcategory, emoji = np.array(labels).T
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(".part.npz")
-    np.savez(part, pictures=np.stack(pictures), category=category, subcategory=subcategory, emoji=emoji, classes=np.array(classes))
+    np.savez(
+        part,
+        pictures=np.stack(pictures),
+        category=category,
+        subcategory=subcategory,
+        emoji=emoji,
+        classes=np.array(classes),
+    )
     part.replace(file)
 
 
@@ -117,7 +144,9 @@ def fetch(package: str) -> Path:
     if not archive.exists():
         npm = shutil.which("npm")
         if npm is None:
-            raise SystemExit(f"npm is needed to fetch {package}: install Node.js, or put the package's .tgz at {archive}")
+            raise SystemExit(
+                f"npm is needed to fetch {package}: install Node.js, or put the package's .tgz at {archive}"
+            )
         subprocess.run([npm, "pack", "--silent", package], cwd=CACHE, check=True, stdout=subprocess.DEVNULL)
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     if digest != SHA256[package]:

@@ -79,6 +79,17 @@ def prompt_of(pairs: EmojiPairs, picture: int, style: str) -> str:
     return " ".join(words)
 
 
+def examples(pairs: EmojiPairs) -> list[str]:
+    """A prompt for every emoji that training sees, without skin tones, one style and category after another."""
+    first = torch.cat([torch.ones(1, dtype=torch.bool), pairs.emoji.diff() != 0]) & ~pairs.kept_back
+    queues = [(first & (pairs.category == category)).nonzero()[:, 0].tolist() for category in range(len(CATEGORIES))]
+    longest = max(map(len, queues))
+    # evenly interleaved: a category of half as many emoji comes half as often
+    order = sorted((place * longest / len(queue), picture) for queue in queues for place, picture in enumerate(queue))
+    styles = list(STYLES)
+    return [prompt_of(pairs, picture, styles[turn % len(styles)]) for turn, (_, picture) in enumerate(order)]
+
+
 def _rows(pairs: EmojiPairs, table: PromptTable, picture: int) -> dict[str, list[int]]:
     texts = {
         "name": pairs.name[picture], "short_name": pairs.short_name[picture], "skin": pairs.skin[picture],

@@ -24,13 +24,14 @@ from torchvision.utils import make_grid, save_image  # noqa: E402
 from tokencache_core.flux.file import load_flux, save_flux  # noqa: E402
 from tokencache_core.flux.model import Flux  # noqa: E402
 from tokencache_core.flux.prompts import PromptTable  # noqa: E402
-from tokencache_core.flux.sampling import flow_times, guided_velocity, unit_noise  # noqa: E402
+from tokencache_core.flux.sampling import flow_times, guided_velocity  # noqa: E402
 from tokencache_core.flux.text_to_image import TextToImage  # noqa: E402
+from tokencache_core.sampling.samplers import starting_noise  # noqa: E402
 
 from .classifier import load_classifier  # noqa: E402
 from .data import CATEGORIES  # noqa: E402
 from .emoji_pairs import STYLES, EmojiPairs, load_pairs  # noqa: E402
-from .flow_batches import prompt_of, vocabulary  # noqa: E402
+from .flow_batches import examples, prompt_of, vocabulary  # noqa: E402
 from .train_flow import Recipe, network_config  # noqa: E402
 
 STEPS, SHIFT, GUIDANCE = 20, 3.0, 3.5
@@ -61,7 +62,7 @@ class Drawer:
         )
         told = flow_times(self.steps, SHIFT)
         times = told / (2 - told) if self.halved else told      # see train_flow
-        x = unit_noise((len(prompts), 3, self.size, self.size), seed)
+        x = starting_noise((len(prompts), 3, self.size, self.size), seed, torch.zeros(()))
         for index, (t, following) in enumerate(zip(times[:-1], times[1:])):
             x = x + (following - t) * velocity(x, told[index])
         return x.clamp(-1, 1)
@@ -81,7 +82,7 @@ def load_run(run: Path, pairs: EmojiPairs, averaged: bool = True) -> tuple[TextT
     """The run's model, whether it is in the first phase, its losses and how many pictures it has seen."""
     state = torch.load(run / "last.pt", weights_only=True)
     recipe = Recipe(**{name: tuple(value) if isinstance(value, list) else value for name, value in state["recipe"].items()})
-    model = TextToImage(Flux(network_config(recipe)), PromptTable(vocabulary(pairs), recipe.text_width))
+    model = TextToImage(Flux(network_config(recipe)), PromptTable(vocabulary(pairs), recipe.text_width, examples=examples(pairs)))
     model.load_state_dict(state["average" if averaged else "model"])
     return model.eval(), recipe.halved(state["seen"] - 1), state["losses"], state["seen"]
 

@@ -22,8 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tokencache_core.blocks.attention import OVERRIDE_KEY
 from tokencache_core.flux.config import FluxConfig
-from tokencache_core.flux.layers import OVERRIDE_KEY
 from tokencache_core.flux.model import Flux
 from tokencache_core.flux.prompts import PromptTable
 from tokencache_core.flux.text_to_image import TextToImage

@@ -18,12 +18,13 @@ class CacheSettings:
     cache_ratio: r, the share of block-tokens of the cacheable blocks that a P-step does *not* compute, 0..1.
     order: reused updates are held (0) or extrapolated through the last 2 or 3 I-steps (1 or 2).
     last_blocks: K, the number of final blocks that are computed whole on every step and never cached.
-    context: computed tokens attend to every token's keys and values, the others' forecast to first order ("forecast") or as they were last
-        ("stale"), or to each other ("computed").
+    context: computed tokens attend to every token's keys and values, the others' forecast to first order ("forecast")
+        or as they were last ("stale"), or to each other ("computed").
     score: how the computed tokens are chosen when no predictor is connected.
     shares: where in depth they are computed: "early" fills the first blocks whole, "uniform" gives each block as many.
     corrector: the share of what P-steps got wrong that the next I-step takes back, 0..1; with Euler's method.
-    reach: forecasts are taken so many times as far from the last I-step as the P-step is from it, 0..2; 1 is the polynomial itself.
+    reach: forecasts are taken so many times as far from the last I-step as the P-step is from it, 0..2; 1 is the
+        polynomial itself.
     seed: of the random score.
     """
 
@@ -39,7 +40,9 @@ class CacheSettings:
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.cache_ratio <= 1.0:
-            raise ValueError(f"cache_ratio must lie between 0 (compute everything) and 1 (reuse everything), not {self.cache_ratio}")
+            raise ValueError(
+                f"cache_ratio must lie between 0 (compute everything) and 1 (reuse everything), not {self.cache_ratio}"
+            )
         if self.order not in range(MAX_ORDER + 1):
             raise ValueError(f"order must be 0 (reuse), 1 or 2 (forecast), not {self.order}")
         if self.last_blocks < 0:
@@ -60,8 +63,16 @@ class CacheSettings:
     def text(self) -> str:
         """In words, by the names that Apply TokenCache gives them."""
         values = {
-            "cache_ratio": f"{self.cache_ratio:g}", "forecast_order": self.order, "last_blocks": self.last_blocks, "context": self.context,
-            "score": self.score + (f" (seed {self.seed})" if self.score == "random" else ""), "shares": self.shares,
-            "corrector": f"{self.corrector:g}", "forecast_reach": f"{self.reach:g}",
+            "cache_ratio": f"{self.cache_ratio:g}",
+            "forecast_order": self.order,
+            "last_blocks": self.last_blocks,
+            "context": self.context,
+            "score": self.score + (f" (seed {self.seed})" if self.score == "random" else ""),
+            "shares": self.shares,
+            "corrector": f"{self.corrector:g}",
+            "forecast_reach": f"{self.reach:g}",
         }
         return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+DEFAULTS = CacheSettings()

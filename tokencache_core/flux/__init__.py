@@ -1,1 +1,4 @@
-"""A text-to-image rectified-flow transformer of the Flux architecture: network, prompts and file."""
+"""The text-to-image transformer of the Flux architecture, a rectified flow, sampled without a host.
+
+Uses runs and what is below it, and files.
+"""

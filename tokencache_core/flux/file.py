@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ..files.whole_file import whole_file
 from .config import FluxConfig
 from .model import Flux
 from .prompts import PromptTable, words_of
@@ -26,7 +27,7 @@ METADATA_KEY = "tokencache_text_to_image"
 FORMAT = "tokencache text-to-image"
 VERSION = 1
 TABLE = "prompt_table."
-MOST_WORDS = 100_000
+MOST_WORDS, MOST_EXAMPLES = 100_000, 100_000
 MOST_JSON = 2**22       # characters of the metadata
 _LIMITS = {             # of whole numbers in the configuration
     "hidden_size": 16_384, "num_heads": 256, "depth": 200, "depth_single_blocks": 200, "context_in_dim": 16_384, "vec_in_dim": 16_384,
@@ -56,40 +57,36 @@ def save_flux(model: TextToImage, path: str | Path, *, licence: str, dtype: torc
     tensors = {key: tensor.detach().to("cpu", dtype).contiguous() for key, tensor in (model.network.state_dict() | table).items()}
     said = {
         "format": FORMAT, "version": VERSION, "licence": licence, "network": asdict(model.network.config),
-        "prompts": {"words": model.prompts.words, "length": model.prompts.length},
+        "prompts": {"words": model.prompts.words, "length": model.prompts.length, "examples": model.prompts.examples},
     }
-    part = path.with_name(f".{path.name}.part")
-    try:
+    with whole_file(path) as part:
         save_file(tensors, part, metadata={"format": "pt", METADATA_KEY: json.dumps(said)})
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def load_flux(
     path: str | Path, *, operations: Any = nn, dtype: torch.dtype | None = None, device: torch.device | str | None = None,
 ) -> TextToImage:
     """The model of a file, in eval mode, in float32 unless `dtype` says otherwise."""
-    tensors, config, words, length = read_flux(path)
+    tensors, config, said = read_flux(path)
     dtype = dtype or torch.float32
     network = Flux(config, operations=operations, dtype=dtype, device="meta")
-    model = TextToImage(network, PromptTable(words, config.context_in_dim, length, dtype=dtype, device="meta"))
+    model = TextToImage(network, PromptTable(**said, width=config.context_in_dim, dtype=dtype, device="meta"))
     weights = {key: tensor.to(device=device, dtype=dtype) for key, tensor in tensors.items()}
     network.load_state_dict({key: tensor for key, tensor in weights.items() if not key.startswith(TABLE)}, assign=True)
     model.prompts.load_state_dict({key[len(TABLE) :]: tensor for key, tensor in weights.items() if key.startswith(TABLE)}, assign=True)
     return model.eval().requires_grad_(False)
 
 
-def read_flux(path: str | Path) -> tuple[dict[str, Tensor], FluxConfig, tuple[str, ...], int]:
-    """A file's tensors as stored, the network's sizes, the words of its prompts and how many of them a prompt may have."""
+def read_flux(path: str | Path) -> tuple[dict[str, Tensor], FluxConfig, dict[str, Any]]:
+    """A file's tensors as stored, the network's sizes, and of its prompts what `PromptTable` is made of."""
     path = Path(path)
     try:
         tensors, metadata = _read_tensors(path)
-        config, words, length = _read_metadata(metadata)
-        _check_tensors(tensors, config, words, length)
+        config, said = _read_metadata(metadata)
+        _check_tensors(tensors, config, said)
     except ValueError as error:
         raise FluxFileError(f"{path}: {error}") from None
-    return tensors, config, words, length
+    return tensors, config, said
 
 
 def _read_tensors(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
@@ -107,7 +104,7 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
     return tensors, metadata
 
 
-def _read_metadata(metadata: Mapping[str, str]) -> tuple[FluxConfig, tuple[str, ...], int]:
+def _read_metadata(metadata: Mapping[str, str]) -> tuple[FluxConfig, dict[str, Any]]:
     text = metadata.get(METADATA_KEY)
     if text is None:
         raise ValueError(f"it is not a text-to-image model of this kind: its metadata has no '{METADATA_KEY}'")
@@ -127,7 +124,14 @@ def _read_metadata(metadata: Mapping[str, str]) -> tuple[FluxConfig, tuple[str, 
         raise ValueError(f"its words are not a list of 1 to {MOST_WORDS:,} words of small letters and digits")
     if len(set(words)) != len(words):
         raise ValueError("one of its words is there twice")
-    return _config(_object(said, "network")), tuple(words), _whole(prompts, "length", 1024)
+    length, examples = _whole(prompts, "length", 1024), prompts.get("examples")
+    if not isinstance(examples, list) or not 0 < len(examples) <= MOST_EXAMPLES or not all(isinstance(each, str) for each in examples):
+        raise ValueError(f"its examples are not a list of 1 to {MOST_EXAMPLES:,} prompts")
+    known = set(words)
+    for example in examples:
+        if "," in example or not 0 < len(known.intersection(words_of(example))) <= length:
+            raise ValueError(f"one of its examples, {ascii(example)[:60]}, is no prompt for it")
+    return _config(_object(said, "network")), {"words": tuple(words), "length": length, "examples": tuple(examples)}
 
 
 def _config(said: dict[str, Any]) -> FluxConfig:
@@ -156,8 +160,8 @@ def _whole(said: dict[str, Any], name: str, most: int) -> int:
     return value
 
 
-def _check_tensors(tensors: Mapping[str, Tensor], config: FluxConfig, words: tuple[str, ...], length: int) -> None:
-    table = PromptTable(words, config.context_in_dim, length, device="meta").state_dict()
+def _check_tensors(tensors: Mapping[str, Tensor], config: FluxConfig, said: Mapping[str, Any]) -> None:
+    table = PromptTable(**said, width=config.context_in_dim, device="meta").state_dict()
     if config.vec_in_dim != config.context_in_dim:
         raise ValueError("its text tokens and its pooled text are not of one width")
     expected = Flux(config, device="meta").state_dict() | {TABLE + key: tensor for key, tensor in table.items()}

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-OVERRIDE_KEY = "optimized_attention_override"   # the host's name for a replacement of the attention
+from ..blocks.attention import OVERRIDE_KEY
+
 
 
 def plain_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = None, **_: Any) -> Tensor:

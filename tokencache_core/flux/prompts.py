@@ -24,14 +24,18 @@ def words_of(text: str) -> list[str]:
 
 
 class PromptTable(nn.Module):
-    """`words`, and for each of them and for EMPTY a learned text token (width,) and a learned vector for the pooled text (width,)."""
+    """`words`, and for each of them and for EMPTY a learned text token (width,) and a learned vector for the pooled text
+    (width,).
+
+    length: words that a prompt may have. examples: prompts that the model was trained on.
+    """
 
     def __init__(
-        self, words: Sequence[str], width: int, length: int = 16, *, dtype: torch.dtype | None = None,
+        self, words: Sequence[str], width: int, length: int = 16, examples: Sequence[str] = (), *, dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
-        self.words, self.width, self.length = tuple(words), width, length
+        self.words, self.width, self.length, self.examples = tuple(words), width, length, tuple(examples)
         self.row = {word: row for row, word in enumerate(self.words, start=EMPTY + 1)}
         self.tokens = nn.Embedding(len(self.words) + 1, width, dtype=dtype, device=device)
         self.pooled = nn.Embedding(len(self.words) + 1, width, dtype=dtype, device=device)

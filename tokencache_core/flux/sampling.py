@@ -1,4 +1,4 @@
-"""Sampling of a text-to-image flow model: Euler's method from noise (t = 1) to a picture (t = 0), under guidance."""
+"""A flow's times, from noise (1) to a picture (0), and its velocity under guidance."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import torch
 from torch import Tensor
 
 from .model import Flux
-from .text_to_image import TextToImage
 
 Velocity = Callable[[Tensor, Tensor], Tensor]   # (x, t) -> dx/dt
 
 
 def flow_times(steps: int, shift: float = 3.0) -> Tensor:
-    """(steps + 1,) times from 1 to 0: equal steps s, moved towards noise by t = shift s / (1 + (shift - 1) s) (arXiv 2403.03206, equation 23)."""
-    s = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
+    """(steps + 1,) times from 1 to 0: equal steps s, moved towards noise by t = shift s / (1 + (shift - 1) s) (Esser et
+    al., arXiv 2403.03206, equation 23). s is in whole thousandths, as the host's `simple` scheduler takes it.
+    """
+    s = torch.tensor([*(1 - int(step * 1000 / steps) / 1000 for step in range(steps)), 0.0], dtype=torch.float64)
     return (shift * s / (1 + (shift - 1) * s)).float()
 
 
@@ -41,24 +42,3 @@ def guided_velocity(
         return away + guidance * (towards - away)
 
     return velocity
-
-
-def sample_euler(velocity: Velocity, x: Tensor, times: Tensor) -> Tensor:
-    for t, following in zip(times[:-1], times[1:]):
-        x = x + (following - t) * velocity(x, t)
-    return x
-
-
-@torch.no_grad()
-def sample_flow(
-    model: TextToImage, prompts: Sequence[str], *, noise: Tensor, steps: int = 20, shift: float = 3.0, guidance: float = 3.5,
-    references: Sequence[Tensor] = (),
-) -> Tensor:
-    """Pictures (B, C, H, W) of `prompts` from noise of that shape; the empty prompt is the negative one."""
-    positive, negative = model.prompts.encode(prompts), model.prompts.encode([""] * len(prompts))
-    return sample_euler(guided_velocity(model.network, positive, negative, guidance, references), noise, flow_times(steps, shift))
-
-
-def unit_noise(shape: tuple[int, ...], seed: int) -> Tensor:
-    """Noise (B, C, H, W) of unit variance, drawn sample by sample so that a sample does not depend on its batch."""
-    return torch.stack([torch.randn(shape[1:], generator=torch.Generator().manual_seed(seed + row)) for row in range(shape[0])])

@@ -1,0 +1,59 @@
+"""A DiT as a model that is asked for samples by their classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..blocks.spec import BlockSpec
+from ..runs.sampled_model import kept_apart
+from ..sampling.samplers import starting_noise
+from ..sampling.sigma_schedule import SigmaSchedule
+from .class_labels import parse_labels
+from .model import DiT, DiTBlock
+from .run import DIT_BLOCK, DiTRun
+
+EXAMPLES = 10
+
+
+class SampledDiT:
+    """The seam `runs.sampled_model.SampledModel` for a DiT; names: of its classes, where it has any."""
+
+    architecture = "DiT"
+
+    def __init__(self, network: DiT, names: tuple[str, ...] | None = None) -> None:
+        self.network, self.names, self.is_pixels = network, names, network.is_pixels
+
+    @property
+    def blocks(self) -> list[tuple[DiTBlock, BlockSpec]]:
+        return [(block, DIT_BLOCK) for block in self.network.blocks]
+
+    @property
+    def device(self) -> torch.device:
+        return self.network.pos_embed.device
+
+    def noise_shape(self, samples: int) -> tuple[int, ...]:
+        return self.network.noise_shape(samples)
+
+    def conditions(self, text: str | None) -> list[int]:
+        """Classes by index or name; the first ten."""
+        classes = self.network.config.num_classes
+        return list(range(min(EXAMPLES, classes))) if text is None else parse_labels(text, classes, self.names)
+
+    def conditions_apart(self, text: str | None) -> tuple[list[int], list[int]]:
+        if text is None:
+            return kept_apart(range(self.network.config.num_classes))
+        chosen = self.conditions(text)
+        return chosen, chosen
+
+    def sigmas(self, schedule: SigmaSchedule, steps: int) -> Tensor:
+        return schedule.sigmas(steps)
+
+    def starting_noise(self, samples: int, seed: int, sigmas: Tensor) -> Tensor:
+        return starting_noise(self.noise_shape(samples), seed, sigmas[0]).to(self.device)
+
+    def run(self, conditions: Sequence[int], *, noise: Tensor, sigmas: Tensor, cfg: float, solver: str) -> DiTRun:
+        labels = torch.tensor(conditions, device=self.device)
+        return DiTRun(self.network, labels, noise=noise, sigmas=sigmas, cfg=cfg, solver=solver)

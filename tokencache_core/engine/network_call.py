@@ -1,0 +1,194 @@
+"""One call of the network under a session: every block's forward is swapped for one that its span runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..blocks.call import BlockCall
+from ..blocks.spec import BlockSpec
+from ..blocks.swapped_forwards import Forward, swapped_forwards
+from ..blocks.token_index import TokenIndex
+from .attention_hook import AttentionHook
+from .learned_parts import LearnedParts
+from .log import CallCount
+from .memory_budget import RowsShape
+from .session import Session
+from .span_layout import SpanLayout
+from .spans import Span
+
+
+class NetworkCall:
+    """Runs the blocks of one call, and has what their spans share.
+
+    rows: what is kept for the call's batch rows, which come conditioning by conditioning, `images` in each. attention:
+    the hook in the blocks' attention calls. nothing_between_blocks: nothing but the blocks touches the tokens between
+    them.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        blocks: Sequence[tuple[nn.Module, BlockSpec]],
+        key: Hashable,
+        images: int,
+        nothing_between_blocks: bool,
+        partial_latent: bool = False,
+    ) -> None:
+        self.session, self.images, self.nothing_between_blocks = session, images, nothing_between_blocks
+        self.modules, self.specs = zip(*blocks)
+        self.evaluation = session.evaluation_under_way
+        self.planner, self.rows = session.planner, session.rows((key, nothing_between_blocks))
+        self.rows.begin()
+        self.refreshes = self.evaluation.computes_all or not self.rows.spans  # everything is computed, and kept
+        self.evaluation.misses += self.refreshes and not self.evaluation.computes_all
+        self.attention = AttentionHook()
+        self.span: Span | None = None  # through which the tokens are on their way
+        self.looked = False  # the planner, at the first block
+        self.strayed = False  # the features are no longer the plain model's
+        self.indices: dict[tuple[int, int | None, bool], TokenIndex] = {}
+        self.none: dict[tuple[int, int], TokenIndex] = {}  # by rows and image tokens
+        self.counted = CallCount(self.evaluation, images, partial_latent)
+        self.block_seconds = 0.0
+
+    @property
+    def tau(self) -> float:
+        return self.evaluation.tau
+
+    @property
+    def spacing(self) -> float:
+        """Refreshes no further apart in tau count as one."""
+        return self.evaluation.spacing
+
+    @property
+    def learned(self) -> LearnedParts:
+        return self.session.learned
+
+    def run_block(self, index: int, spec: BlockSpec, method: Any, compiled: Any, *args: Any, **kwargs: Any) -> Any:
+        """In place of the forward of block number `index`: `method`, which `compiled` computes."""
+        started, inside = time.perf_counter(), self.block_seconds - self.attention.seconds
+        call = BlockCall(spec, method, args, kwargs, compiled)
+        if why := call.why_whole:
+            self.session.log.note(f"some blocks ran whole, because {why}")
+            return self.whole(index, call)
+        span = self._enter(index, call)
+        output = span.on_i_step(index, call, self) if self.refreshes else span.on_p_step(index, call, self)
+        if self.session.device.type == "cpu":
+            spent = self.block_seconds - self.attention.seconds - inside
+            self.evaluation.block_seconds[index] += spent
+            self.evaluation.bookkeeping += time.perf_counter() - started - spent
+        return output
+
+    def _enter(self, index: int, call: BlockCall) -> Span:
+        """The span that the block is part of; the one before it is left."""
+        if not self.rows.spans:
+            self.session.store.lay_out(self.rows, RowsShape.of(call, self.specs, together=self.nothing_between_blocks))
+        self.rows.text_first &= call.spec.text_first
+        if not self.refreshes and not self.looked:
+            self.looked = True
+            self.planner.look(call, self.images, self.tau, self.session.store.histories(self.rows))
+        span = self.rows.spans[index]
+        if self.span is not span:
+            self.end()
+            self.span = span
+        return span
+
+    def end(self) -> None:
+        """The tokens have left the span that they were in."""
+        if self.span is not None:
+            self.span.leave(self)
+            self.span = None
+
+    def whole(self, index: int, call: BlockCall) -> Any:
+        """The output of a block that computes all of its tokens, repaired where its input is no longer the plain
+        model's.
+        """
+        self.count(index, call, None)
+        if not self.strayed:
+            return self.timed(call.run)
+        with self.learned.repaired(index, self.modules[index]):
+            return self.timed(call.run)
+
+    def strays(self) -> None:
+        """From here on the features are not the plain model's: something is reused."""
+        self.strayed = True
+
+    def chosen_tokens(self, span: SpanLayout, index: int, call: BlockCall) -> TokenIndex:
+        """The image tokens that block number `index` computes; all rows of an image have the same."""
+        own = index if self.planner.per_block else None
+        alike = call.wants_rows_alike
+        key = (span.tokens, own, alike)
+        if key not in self.indices:
+            chosen = self._ranking(span, index, own)[:, : span.tokens].to(call.tokens.device).sort(dim=1).values
+            if alike:
+                chosen = chosen[:1].expand(self.images, -1)
+            repeated = chosen.repeat(call.tokens.shape[0] // self.images, 1)
+            self.indices[key] = TokenIndex(repeated, self.rows.n_tokens, alike or self.images == 1)
+        return self.indices[key]
+
+    def _ranking(self, span: SpanLayout, index: int, own: int | None) -> torch.Tensor:
+        """(images, N) by the planner, once an evaluation, or once a block where blocks have their `own`."""
+        rankings, n_tokens = self.evaluation.rankings, self.rows.n_tokens
+        key = (self.images, n_tokens, own)
+        if key not in rankings:
+            most = (
+                span.tokens
+                if own is not None
+                else max(each.layout.tokens for each in self.rows.spans if each.layout.kind == "tokens")
+            )
+            histories = self.session.store.histories(self.rows)
+            rankings[key] = self.planner.ranking(index, self.images, n_tokens, most, self.tau, histories)
+        return rankings[key]
+
+    def no_token(self, call: BlockCall) -> TokenIndex:
+        """The index of a block that computes none; the same one for all blocks alike."""
+        rows, n_image = call.tokens.shape[0], call.n_image
+        if (rows, n_image) not in self.none:
+            self.none[rows, n_image] = TokenIndex(torch.empty(rows, 0, dtype=torch.long), n_image)
+        return self.none[rows, n_image]
+
+    def count(self, index: int, call: BlockCall, compute: TokenIndex | None) -> None:
+        """For the report; as `CallCount.add`."""
+        self.counted.add(index, call, compute)
+
+    def timed(self, function: Callable[..., Any], *args: Any) -> Any:
+        """What `function` returns; its time is the block's own."""
+        started = time.perf_counter()
+        output = function(*args)
+        self.block_seconds += time.perf_counter() - started
+        return output
+
+
+@contextmanager
+def cached_blocks(
+    session: Session,
+    blocks: Sequence[tuple[nn.Module, BlockSpec]],
+    *,
+    key: Hashable,
+    images: int,
+    nothing_between_blocks: bool,
+    compiled: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda method: method,
+    partial_latent: bool = False,
+) -> Iterator[NetworkCall]:
+    """Swap the blocks' forwards for the session's, for one call of the network, and put them back.
+
+    key: names the batch rows of this call (see `Session.rows`). images: rows per conditioning. nothing_between_blocks:
+    nothing but the blocks touches the token stream between them. compiled: from a block's own forward to what computes
+    the same. partial_latent: the call is given a part of the latent, so that its tokens have no place among the
+    report's counts. The attention calls of the blocks must reach `NetworkCall.attention` where the session `keeps_keys`
+    (see `AttentionHook.in_options`).
+    """
+    call = NetworkCall(session, blocks, key, images, nothing_between_blocks, partial_latent)
+
+    def swap(index: int, block: nn.Module, forward: Forward) -> Forward:
+        return partial(call.run_block, index, call.specs[index], forward, compiled(forward))
+
+    with swapped_forwards(call.modules, swap):
+        yield call
+        call.end()

@@ -1,0 +1,188 @@
+"""What lives during one sampling run: its timeline, its cache, its log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from ..blocks.token_grid import LatentShape
+from ..schedules.error_bound import ErrorBound
+from ..schedules.resolved import resolved
+from ..schedules.schedule import Schedule
+from ..settings import CacheSettings
+from .allocation import compute_share
+from .corrector import Corrector
+from .learned_parts import NOTHING_LEARNED, LearnedParts
+from .log import Evaluation, RunLog
+from .memory_budget import MemoryBudget
+from .record import Report
+from .store import CacheStore, Rows
+from .timeline import Timeline
+from .token_choice import Planner, ScorePlanner
+
+
+class Session:
+    """Opened when sampling starts (`open_session`) and closed when it ends; closing gives the report and frees the
+    cache.
+
+    corrector: of P-steps' errors, where the sampler is Euler's method. error_bound: finds I-steps as the run goes.
+    latent: that the run samples.
+    """
+
+    def __init__(
+        self,
+        settings: CacheSettings,
+        timeline: Timeline,
+        store: CacheStore,
+        learned: LearnedParts,
+        *,
+        device: torch.device,
+        corrector: Corrector | None,
+        error_bound: ErrorBound | None,
+        latent: LatentShape,
+    ) -> None:
+        self.settings, self.timeline, self.store, self.learned = settings, timeline, store, learned
+        self.device, self.corrector, self.error_bound, self.latent = device, corrector, error_bound, latent
+        self.planner = store.planner
+        self.log = RunLog()
+        self.current: Evaluation | None = None
+
+    @property
+    def keeps_keys(self) -> bool:
+        """Whether blocks' attention calls must reach `NetworkCall.attention`."""
+        return self.store.keeps_keys
+
+    @property
+    def evaluation_under_way(self) -> Evaluation:
+        if self.current is None:
+            raise RuntimeError("the network was called under a session outside of an evaluation")
+        return self.current
+
+    @contextmanager
+    def evaluation(self, sigma: float) -> Iterator[Evaluation]:
+        """Around one evaluation of the model at `sigma`."""
+        timeline, last = self.timeline, self.log.last
+        step, tau, previous = timeline.step_of(sigma), timeline.tau(sigma), None if last is None else last.sigma
+        if self.error_bound is not None and (last is None or step != last.index):  # a step has one kind
+            if not self.error_bound.allows(tau, timeline.after(step) - sigma):
+                timeline.i_steps |= {step}
+        computes_all = timeline.computes_all(sigma, previous)
+        evaluation = Evaluation(
+            step, sigma, tau, computes_all, timeline.spacing(step), len(self.store.streams), self.device
+        )
+        outer, self.current = self.current, evaluation
+        self.store.begin()
+        if computes_all:
+            self.planner.computed_all(tau)
+        try:
+            yield evaluation
+        finally:
+            self.log.add(evaluation)
+            self.store.end(computes_all)
+            self.current = outer
+
+    def corrected(self, x: Tensor, clean: Tensor) -> Tensor:
+        """`clean`, predicted from x (B, ...) in the evaluation that has just ended, as the sampler is to be given
+        it.
+        """
+        evaluation = self.log.evaluations[-1]
+        if self.error_bound is not None and evaluation.computes_all:
+            self.error_bound.computed(evaluation.tau, x, _direction(x, clean, evaluation.sigma))
+        if self.corrector is None:
+            return clean
+        move, sigma = self.timeline.move(evaluation.sigma, self.log.previous_sigma), evaluation.sigma
+        if move is None or not evaluation.available:
+            self.corrector.forget()
+            return clean
+        direction = _direction(x, clean, sigma)
+        if evaluation.reused:
+            self.corrector.forecast(evaluation.tau, move, direction, evaluation.reused)
+            return clean
+        wanted = self.corrector.computed(evaluation.tau, move, direction)
+        return clean if wanted is direction else (x.float() - sigma * wanted).to(clean.dtype)
+
+    def rows(self, key: Hashable) -> Rows:
+        """What is kept for the rows named by `key`; for a second call with the same key in one evaluation, something
+        else.
+        """
+        calls = self.evaluation_under_way.calls
+        calls[key] += 1
+        return self.store.rows((key, calls[key] - 1))
+
+    def close(self) -> Report:
+        """Free the cache and report."""
+        if short := self.store.close():
+            self.log.note(short)
+        self.corrector = self.error_bound = None
+        self.learned.release()
+        memory = self.store.memory
+        return Report(
+            steps=tuple(evaluation.record() for evaluation in self.log.evaluations),
+            memory_bytes=self.store.memory_bytes,
+            expected_bytes=memory.most,
+            storage=str(memory.form),
+            settings=self.settings.text(),
+            learned=self.learned.text(),
+            notes=self.log.notes,
+            latent=self.latent,
+        )
+
+
+def open_session(
+    settings: CacheSettings,
+    schedule: Schedule,
+    *,
+    sigmas: Sequence[float],
+    tau: Callable[[float], float],
+    streams: tuple[str, ...],
+    end: float = 0.0,
+    euler: bool = False,
+    device: torch.device | str = "cpu",
+    planner: Planner | None = None,
+    learned: LearnedParts = NOTHING_LEARNED,
+    latent: LatentShape = LatentShape(),
+    budget: MemoryBudget = MemoryBudget(),
+) -> Session:
+    """A session for a run down `sigmas`, the noise levels at which its steps begin, to `end`.
+
+    tau: from a sigma to the model's time, scaled to [0, 1]. streams: one name a block (`BlockSpec.stream`). euler: the
+    run's sampler is Euler's method, so that its P-steps can be corrected. planner: chooses tokens in place of the
+    learned parts' planner or the settings' score. learned: whoever has the blocks checks that it fits them
+    (`LearnedParts.check`). latent: that the run samples. budget: of the cache's memory. ValueError where the settings
+    do not fit a model of so many blocks.
+    """
+    p_step = compute_share(settings, len(streams), learned.shares)
+    learned.check_last(len(streams), settings.last_blocks)
+    places = resolved(schedule, [tau(sigma) for sigma in sigmas], p_step)
+    timeline = Timeline(sigmas, places.i_steps, tau, end)
+    device = torch.device(device)
+    learned = learned.on(device)
+    store = CacheStore(
+        settings,
+        streams,
+        planner or learned.planner() or ScorePlanner(settings),
+        shares=learned.shares,
+        budget=budget,
+        i_steps=len(places.i_steps) if places.error_bound is None else len(timeline),
+    )
+    session = Session(
+        settings,
+        timeline,
+        store,
+        learned,
+        device=device,
+        latent=latent,
+        corrector=Corrector(settings.corrector, settings.order) if euler and settings.corrector else None,
+        error_bound=None if places.error_bound is None else ErrorBound(places.error_bound, settings.order, 1 - p_step),
+    )
+    if places.note:
+        session.log.note(places.note)
+    return session
+
+
+def _direction(x: Tensor, clean: Tensor, sigma: float) -> Tensor:
+    """In which Euler's method moves x (B, ...), per unit of sigma."""
+    return (x.float() - clean.float()) / sigma

@@ -1,0 +1,165 @@
+"""The cache store: what a run keeps between its steps, by sets of batch rows, within a memory budget."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+from ..settings import CacheSettings
+from .allocation import tokens_per_block
+from .forecast import TokenHistory
+from .memory_budget import CacheMemory, MemoryBudget, RowsShape
+from .span_layout import SpanLayout, span_layouts
+from .spans import ComputedSpan, Keeping, ReusedSpan, Span, make_spans
+from .storage import Form, Storage
+from .token_choice import Planner
+
+_MANY = 1_000_000  # enough tokens that no allowed share rounds to zero
+_RATE_BLOCKS = 4  # spans whose change rates a planner looks at; looking at all of them would cost a tenth of a P-step
+
+
+class Rows:
+    """What one set of batch rows keeps between the steps of a run."""
+
+    def __init__(self) -> None:
+        self.shape: RowsShape | None = None
+        self.spans: tuple[Span, ...] = ()  # one entry a block; empty until the first I-step knows the token count
+        self.text_first = True  # in joint streams
+
+    @property
+    def n_tokens(self) -> int:
+        """Image tokens a row; 0: not known yet."""
+        return 0 if self.shape is None else self.shape.image
+
+    @property
+    def histories(self) -> dict[int, TokenHistory]:
+        """Of the spans that compute some tokens, by first block."""
+        spans = dict.fromkeys(self.spans)
+        return {
+            span.layout.first: span.history
+            for span in spans
+            if isinstance(span, ComputedSpan) and span.history is not None
+        }
+
+    @property
+    def reused(self) -> list[ReusedSpan]:
+        """The spans that compute nothing on P-steps and have an update to reuse."""
+        return [span for span in dict.fromkeys(self.spans) if isinstance(span, ReusedSpan) and span.histories]
+
+    @property
+    def memory_bytes(self) -> int:
+        return sum(kept.memory_bytes for span in dict.fromkeys(self.spans) for kept in span.kept())
+
+    @property
+    def key_bytes(self) -> int:
+        """Of memory_bytes, those of keys and values."""
+        spans = (span for span in dict.fromkeys(self.spans) if isinstance(span, ComputedSpan))
+        return sum(context.memory_bytes for span in spans for context in span.contexts.values())
+
+    def begin(self) -> None:
+        """A new call of the network begins."""
+        for span in dict.fromkeys(self.spans):
+            span.begin()
+
+    def send_for(self, block: int) -> None:
+        """Block number `block`, if there is one, will soon be called."""
+        if block < len(self.spans):
+            self.spans[block].send_for(block)
+
+    def keep_again(self) -> None:
+        """In the storage's present form."""
+        for span in dict.fromkeys(self.spans):
+            for kept in span.kept():
+                kept.keep_again()
+
+    def forget(self) -> None:
+        """All but its shape: the next evaluation computes everything, whatever its kind."""
+        self.spans = ()
+
+
+class CacheStore:
+    """All sets of rows of one run.
+
+    streams: `BlockSpec.stream` of every block. shares: learned ones, of its tokens that each cacheable block computes;
+    empty: the settings decide. i_steps: how many the run has at most. budget: of the cache's memory.
+    """
+
+    def __init__(
+        self,
+        settings: CacheSettings,
+        streams: tuple[str, ...],
+        planner: Planner,
+        *,
+        shares: tuple[float, ...] = (),
+        i_steps: int,
+        budget: MemoryBudget = MemoryBudget(),
+    ) -> None:
+        self.settings, self.streams, self.planner, self.shares = settings, streams, planner, shares
+        self.storage = Storage()
+        self.keeping = Keeping(settings.order, settings.reach, settings.key_refreshes, self.storage)
+        self.memory = CacheMemory(budget, min(settings.order + 1, i_steps), min(settings.key_refreshes, i_steps))
+        self.rows_by_key: dict[Hashable, Rows] = {}
+        self.used: set[Hashable] = set()  # in the evaluation under way, or the last one
+        self.memory_bytes = 0  # the most that was kept at one time
+        self.evaluations = 0
+        # whether some block computes some of its tokens, and these attend to keys and values of all
+        self.keeps_keys = settings.key_refreshes > 0 and any(0 < count < _MANY for count in self._counts(_MANY))
+
+    def begin(self) -> None:
+        """An evaluation begins."""
+        self.used = set()
+
+    def rows(self, key: Hashable) -> Rows:
+        """Those named by `key`."""
+        self.used.add(key)
+        return self.rows_by_key.setdefault(key, Rows())
+
+    def lay_out(self, rows: Rows, shape: RowsShape) -> None:
+        """Divide the blocks into spans for rows of this shape, in a form in which they fit the memory budget."""
+        rows.shape = shape
+        self._fit_budget()
+        rows.spans = make_spans(self._layouts(shape, self.storage.form), self.keeping, self.planner.computed_span)
+
+    def histories(self, rows: Rows) -> list[TokenHistory]:
+        """Of some of the spans that compute some tokens, of all rows like these."""
+        some = sorted(rows.histories)[:: max(1, len(rows.histories) // _RATE_BLOCKS)]
+        alike = [other.histories for other in self.rows_by_key.values() if other.n_tokens == rows.n_tokens]
+        return [histories[block] for block in some for histories in alike if block in histories]
+
+    def end(self, computed_all: bool) -> None:
+        """An evaluation has ended. computed_all: it was an I-step."""
+        self.evaluations += 1
+        self.memory_bytes = max(self.memory_bytes, sum(rows.memory_bytes for rows in self.rows_by_key.values()))
+        if self.evaluations == 1 and self.memory.budget.device:
+            self.memory.seen(sum(rows.key_bytes for rows in self.rows_by_key.values()))
+            self._fit_budget()
+        if computed_all:  # rows that no longer occur (a conditioning's range ended) free their memory
+            for key in self.rows_by_key.keys() - self.used:
+                del self.rows_by_key[key]
+
+    def close(self) -> str | None:
+        """Free everything; returns what to tell the user of a budget that was not kept."""
+        self.rows_by_key.clear()
+        self.storage.release()
+        return self.memory.shortfall(self.memory_bytes)
+
+    def _fit_budget(self) -> None:
+        """Where the rows there are would not fit, all are kept in a smaller form from here on."""
+        known = [(rows, rows.shape) for rows in self.rows_by_key.values() if rows.shape is not None]
+        before = self.storage.form
+        form = self.memory.choose(lambda form: [(shape, self._layouts(shape, form)) for _, shape in known])
+        self.storage.form = form
+        for rows, _ in known:
+            if form.computes != before.computes:
+                rows.forget()
+            elif form != before:
+                rows.keep_again()
+
+    def _layouts(self, shape: RowsShape, form: Form) -> tuple[SpanLayout, ...]:
+        """Neighbours that compute as many tokens are one span where they compute the same ones."""
+        counts = self._counts(shape.image)
+        if not form.computes:
+            counts = tuple(count if count == shape.image else 0 for count in counts)
+        return span_layouts(counts, shape.image, self.streams, shape.together and not self.planner.per_block)
+
+    def _counts(self, n_tokens: int) -> Sequence[int]:
+        return tokens_per_block(self.settings, len(self.streams), n_tokens, self.shares)

@@ -1,0 +1,57 @@
+"""The timeline of one sampling run: which step an evaluation belongs to, and which steps are I-steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+SAME_STEP = 1e-4  # sigmas that differ by a smaller share are one
+RISES = 1e-6  # a sigma that is larger by this share has gone back up
+
+
+class Timeline:
+    """The steps of a run.
+
+    sigmas: (steps,) the noise levels at which the steps begin, falling. end: the one at which the run ends. tau: from a
+    sigma to the model's time, scaled to [0, 1]. i_steps: the steps, counted from 0, that compute everything.
+    """
+
+    def __init__(
+        self, sigmas: Sequence[float], i_steps: Collection[int], tau: Callable[[float], float], end: float = 0.0
+    ) -> None:
+        self.sigmas, self.tau, self.end = list(sigmas), tau, end
+        self.taus = [tau(sigma) for sigma in self.sigmas]
+        self.i_steps = frozenset(i_steps)
+
+    def __len__(self) -> int:
+        return len(self.sigmas)
+
+    def step_of(self, sigma: float) -> int:
+        """The last step whose sigma is not below `sigma`: solvers also evaluate between steps."""
+        return max((step for step, known in enumerate(self.sigmas) if known >= sigma * (1 - SAME_STEP)), default=0)
+
+    def computes_all(self, sigma: float, previous: float | None) -> bool:
+        """Whether an evaluation at `sigma` computes everything. previous: sigma of the evaluation before it, if there
+        was one.
+        """
+        return previous is None or sigma > previous * (1 + RISES) or self.step_of(sigma) in self.i_steps
+
+    def move(self, sigma: float, previous: float | None = None) -> float | None:
+        """How far Euler's method takes sigma from here; None where `sigma` begins no step, or does not lie below the
+        evaluation before it.
+        """
+        step = self.step_of(sigma)
+        falls = previous is None or sigma < previous * (1 - RISES)
+        if not falls or abs(self.sigmas[step] - sigma) > SAME_STEP * sigma:
+            return None
+        return self.after(step) - sigma or None
+
+    def after(self, step: int) -> float:
+        """The sigma at which `step` ends."""
+        return self.sigmas[step + 1] if step + 1 < len(self.sigmas) else self.end
+
+    def spacing(self, step: int) -> float:
+        """A little over half of the step in tau: what a solver evaluates between steps adds no node to a forecast."""
+        here, then = (
+            (self.taus[step], self.taus[step + 1]) if step + 1 < len(self) else (self.taus[step - 1], self.taus[step])
+        )
+        return 0.6 * abs(here - then)

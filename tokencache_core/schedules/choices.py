@@ -1,0 +1,69 @@
+"""The schedule that a node's widgets, or a command's options, ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from .automatic import AutomaticSchedule
+from .schedule import (
+    CountSchedule,
+    ErrorBoundSchedule,
+    ExplicitSchedule,
+    Schedule,
+    SpeedupSchedule,
+    TwoPhaseSchedule,
+    UniformSchedule,
+)
+
+POLICIES = ("automatic", "uniform", "count", "two-phase", "explicit", "percentile", "error-bound")
+
+
+def schedule_from_choices(
+    policy: str,
+    interval: int,
+    second_interval: int,
+    split: float,
+    warmup: int,
+    steps: str,
+    count: int,
+    speedup: float,
+    error_bound: float,
+    percentiles: Callable[[int], Schedule] | None = None,
+    p_step: float = 0.0,
+) -> Schedule:
+    """The schedule named by `policy`, out of POLICIES.
+
+    steps: "0, 3, 6", for the explicit one. count: 0, the usual number, is for the automatic one alone. speedup: in
+    place of count where it is not 0. percentiles, p_step: of a predictor.
+    """
+    if policy == "automatic":
+        return AutomaticSchedule(count, speedup, p_step=p_step)
+    if policy == "uniform":
+        return UniformSchedule(interval, warmup)
+    if policy == "two-phase":
+        return TwoPhaseSchedule(interval, second_interval, split, warmup)
+    if policy == "explicit":
+        return ExplicitSchedule(parse_steps(steps))
+    if policy == "error-bound":
+        return ErrorBoundSchedule(error_bound)
+    if policy == "percentile" and percentiles is None:
+        raise ValueError("policy percentile places I-steps as a predictor is calibrated: connect Load Cache Predictor")
+    if policy not in ("count", "percentile"):
+        raise ValueError(f"policy must be {', '.join(POLICIES[:-1])} or {POLICIES[-1]}, not {policy!r}")
+    if not count and not speedup:
+        raise ValueError(
+            f"policy {policy} takes a number of I-steps, 1 or more: set count, or speed_up; 0, the usual number, is "
+            "for the policy automatic"
+        )
+    placed = percentiles if policy == "percentile" else partial(CountSchedule, warmup=warmup)
+    by_count = placed(count or 1)  # refuses a predictor that is not calibrated
+    return SpeedupSchedule(speedup, placed, p_step) if speedup else by_count
+
+
+def parse_steps(text: str) -> tuple[int, ...]:
+    """Step numbers from "0, 3, 6"."""
+    try:
+        return tuple(int(part) for part in text.replace(",", " ").split())
+    except ValueError:
+        raise ValueError(f"I-steps are whole numbers separated by commas, such as 0, 3, 6; {text!r} is not") from None
