@@ -151,5 +151,7 @@ def fetch(package: str) -> Path:
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     if digest != SHA256[package]:
         archive.unlink()
-        raise SystemExit(f"{archive.name} has sha256 {digest}, not {SHA256[package]}; it was removed: run the command again")
+        raise SystemExit(
+            f"{archive.name} has sha256 {digest}, not {SHA256[package]}; it was removed: run the command again"
+        )
     return archive

@@ -12,14 +12,16 @@ from tokencache_core.flux.prompts import PromptTable, words_of
 from .data import CATEGORIES
 from .emoji_pairs import STYLES, EmojiPairs
 
-SAID = {"style": 0.9, "name": 0.85, "subcategory": 0.4, "category": 0.4}   # how often a prompt says each
+SAID = {"style": 0.9, "name": 0.85, "subcategory": 0.4, "category": 0.4}  # how often a prompt says each
 SAID_OF_EDITS = {"style": 1.0, "name": 0.5, "subcategory": 0.2, "category": 0.2}
-UNCONDITIONAL = 0.1     # prompts left empty, for classifier-free guidance (arXiv 2207.12598)
+UNCONDITIONAL = 0.1  # prompts left empty, for classifier-free guidance (arXiv 2207.12598)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures (B, 3, S, S) in [-1, 1], the same emoji in another style or None, and prompts as (B, words) rows of a table."""
+    """Pictures (B, 3, S, S) in [-1, 1], the same emoji in another style or None, and prompts as (B, words) rows of a
+    table.
+    """
 
     pictures: Tensor
     references: Tensor | None
@@ -27,7 +29,9 @@ class Batch:
 
 
 class Batches:
-    """Draws batches of those pairs that are not kept back: a category evenly, an emoji in it, a skin tone, a style, a mirror side."""
+    """Draws batches of those pairs that are not kept back: a category evenly, an emoji in it, a skin tone, a style, a
+    mirror side.
+    """
 
     def __init__(self, pairs: EmojiPairs, table: PromptTable) -> None:
         self.table, self.styles = table, list(STYLES)
@@ -59,8 +63,10 @@ class Batches:
             return []
         rows = self.rows[picture]
         known = {
-            "style": [self.table.row[self.styles[style]]], "name": rows["name" if which < 0.5 else "short_name"] + rows["skin"],
-            "subcategory": rows["subcategory"], "category": rows["category"],
+            "style": [self.table.row[self.styles[style]]],
+            "name": rows["name" if which < 0.5 else "short_name"] + rows["skin"],
+            "subcategory": rows["subcategory"],
+            "category": rows["category"],
         }
         chosen = [row for (part, share), draw in zip(said.items(), parts) if draw < share for row in known[part]]
         return list(dict.fromkeys(chosen))[: self.table.length]
@@ -92,7 +98,10 @@ def examples(pairs: EmojiPairs) -> list[str]:
 
 def _rows(pairs: EmojiPairs, table: PromptTable, picture: int) -> dict[str, list[int]]:
     texts = {
-        "name": pairs.name[picture], "short_name": pairs.short_name[picture], "skin": pairs.skin[picture],
-        "subcategory": pairs.subcategory[picture], "category": CATEGORIES[pairs.category[picture]],
+        "name": pairs.name[picture],
+        "short_name": pairs.short_name[picture],
+        "skin": pairs.skin[picture],
+        "subcategory": pairs.subcategory[picture],
+        "category": CATEGORIES[pairs.category[picture]],
     }
     return {part: [table.row[word] for word in words_of(text)] for part, text in texts.items()}

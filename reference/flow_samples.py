@@ -1,8 +1,8 @@
 """Look at and measure the reference text-to-image model: `python -m reference.flow_samples --run reference/runs/flow`.
 
-Writes a sample grid, the loss curve, samples with their nearest training pictures and edits of the pairs that training did not see, and
-prints how often the classifier takes a sample for its category and how near edits come to the true drawing. `--export FILE` writes
-the averaged weights as a model file.
+Writes a sample grid, the loss curve, samples with their nearest training pictures and edits of the pairs that training
+did not see, and prints how often the classifier takes a sample for its category and how near edits come to the true
+drawing. `--export FILE` writes the averaged weights as a model file.
 """
 
 from __future__ import annotations
@@ -15,31 +15,44 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
-import torch  # noqa: E402
-import torch.nn.functional as F  # noqa: E402
-from torch import Tensor  # noqa: E402
-from torchvision.utils import make_grid, save_image  # noqa: E402
+import matplotlib.pyplot as plt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.utils import make_grid, save_image
 
-from tokencache_core.flux.file import load_flux, save_flux  # noqa: E402
-from tokencache_core.flux.model import Flux  # noqa: E402
-from tokencache_core.flux.prompts import PromptTable  # noqa: E402
-from tokencache_core.flux.sampling import flow_times, guided_velocity  # noqa: E402
-from tokencache_core.flux.text_to_image import TextToImage  # noqa: E402
-from tokencache_core.sampling.samplers import starting_noise  # noqa: E402
+from tokencache_core.flux.file import load_flux, save_flux
+from tokencache_core.flux.model import Flux
+from tokencache_core.flux.prompts import PromptTable
+from tokencache_core.flux.sampling import flow_times, guided_velocity
+from tokencache_core.flux.text_to_image import TextToImage
+from tokencache_core.sampling.samplers import starting_noise
 
-from .classifier import load_classifier  # noqa: E402
-from .data import CATEGORIES  # noqa: E402
-from .emoji_pairs import STYLES, EmojiPairs, load_pairs  # noqa: E402
-from .flow_batches import examples, prompt_of, vocabulary  # noqa: E402
-from .train_flow import Recipe, network_config  # noqa: E402
+from .classifier import load_classifier
+from .data import CATEGORIES
+from .emoji_pairs import STYLES, EmojiPairs, load_pairs
+from .flow_batches import examples, prompt_of, vocabulary
+from .train_flow import Recipe, network_config
 
 STEPS, SHIFT, GUIDANCE = 20, 3.0, 3.5
 SHOWN = (
-    "grinning face", "firefighter", "panda face", "watermelon", "taxi", "trophy", "gift", "no entry", "france flag", "red heart",
-    "cat face", "soccer ball",
+    "grinning face",
+    "firefighter",
+    "panda face",
+    "watermelon",
+    "taxi",
+    "trophy",
+    "gift",
+    "no entry",
+    "france flag",
+    "red heart",
+    "cat face",
+    "soccer ball",
 )
-LICENCE = "weights Apache-2.0; trained on Noto Emoji (Apache-2.0) and Twemoji (graphics CC-BY 4.0, Twitter, Inc and other contributors)"
+LICENCE = (
+    "weights Apache-2.0; trained on Noto Emoji (Apache-2.0) and Twemoji (graphics CC-BY 4.0, Twitter, Inc and other "
+    "contributors)"
+)
 
 
 class Drawer:
@@ -57,11 +70,14 @@ class Drawer:
         """(B, 3, size, size) in [-1, 1] by Euler's method; references (B, 3, size, size)."""
         positive, negative = self.model.prompts.encode(prompts), self.model.prompts.encode([""] * len(prompts))
         velocity = guided_velocity(
-            _Coarse(self.model.network) if self.halved else self.model.network, positive, negative, self.guidance,
+            _Coarse(self.model.network) if self.halved else self.model.network,
+            positive,
+            negative,
+            self.guidance,
             () if references is None else (references,),
         )
         told = flow_times(self.steps, SHIFT)
-        times = told / (2 - told) if self.halved else told      # see train_flow
+        times = told / (2 - told) if self.halved else told  # see train_flow
         x = starting_noise((len(prompts), 3, self.size, self.size), seed, torch.zeros(()))
         for index, (t, following) in enumerate(zip(times[:-1], times[1:])):
             x = x + (following - t) * velocity(x, told[index])
@@ -81,8 +97,12 @@ class _Coarse:
 def load_run(run: Path, pairs: EmojiPairs, averaged: bool = True) -> tuple[TextToImage, bool, list, int]:
     """The run's model, whether it is in the first phase, its losses and how many pictures it has seen."""
     state = torch.load(run / "last.pt", weights_only=True)
-    recipe = Recipe(**{name: tuple(value) if isinstance(value, list) else value for name, value in state["recipe"].items()})
-    model = TextToImage(Flux(network_config(recipe)), PromptTable(vocabulary(pairs), recipe.text_width, examples=examples(pairs)))
+    recipe = Recipe(
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in state["recipe"].items()}
+    )
+    model = TextToImage(
+        Flux(network_config(recipe)), PromptTable(vocabulary(pairs), recipe.text_width, examples=examples(pairs))
+    )
     model.load_state_dict(state["average" if averaged else "model"])
     return model.eval(), recipe.halved(state["seen"] - 1), state["losses"], state["seen"]
 
@@ -107,8 +127,9 @@ def nearest(drawn: Tensor, pairs: EmojiPairs) -> Tensor:
 
 
 def edits(draw: Drawer, pairs: EmojiPairs, file: Path, count: int) -> tuple[float, float]:
-    """Pairs that training did not see: Noto's drawing, the edit into Twemoji's style, Twemoji's drawing, in rows. Returns
-    the mean PSNR of edits to the true drawing, and of the reference pictures to it."""
+    """Pairs that training did not see: Noto's drawing, the edit into Twemoji's style, Twemoji's drawing, in rows.
+    Returns the mean PSNR of edits to the true drawing, and of the reference pictures to it.
+    """
     chosen = pairs.kept_back.nonzero()[:, 0]
     chosen = chosen[torch.linspace(0, len(chosen) - 1, count).long()]
     given, true = (pictures(pairs, style, chosen, draw.size) for style in (0, 1))
@@ -118,7 +139,9 @@ def edits(draw: Drawer, pairs: EmojiPairs, file: Path, count: int) -> tuple[floa
 
 
 def accuracy(draw: Drawer, pairs: EmojiPairs, count: int, batch: int = 32) -> tuple[float, list[float]]:
-    """How often the classifier takes a sample asked for by style and name for its category: all, and by category in turn."""
+    """How often the classifier takes a sample asked for by style and name for its category: all, and by category in
+    turn.
+    """
     classifier, random = load_classifier(), torch.Generator().manual_seed(0)
     wanted = torch.arange(count) % len(CATEGORIES)
     seen, right = ~pairs.kept_back, []
@@ -160,7 +183,9 @@ def main() -> None:
     source.add_argument("--run", type=Path, help="folder of a training run")
     source.add_argument("--model", type=Path, help="model file")
     parser.add_argument("--out", type=Path, help="folder for the pictures; by default the run's")
-    parser.add_argument("--export", type=Path, metavar="FILE", help="write the averaged weights to this .safetensors file")
+    parser.add_argument(
+        "--export", type=Path, metavar="FILE", help="write the averaged weights to this .safetensors file"
+    )
     parser.add_argument("--count", type=int, default=0, help="samples for the classifier's verdict; 0 skips it")
     parser.add_argument("--edits", type=int, default=12, help="pairs kept back that are edited; 0 skips them")
     parser.add_argument("--nearest", action="store_true", help="show samples with their nearest training pictures")
@@ -184,11 +209,16 @@ def main() -> None:
     sample_grid(draw, out / f"samples{name}.png")
     if args.nearest:
         drawn = draw([f"{style} {each}" for style in STYLES for each in SHOWN], 0)
-        rows = [make_grid((_shown(half) + 1) / 2, nrow=len(SHOWN), pad_value=0.5) for half in (drawn, nearest(drawn, pairs))]
+        rows = [
+            make_grid((_shown(half) + 1) / 2, nrow=len(SHOWN), pad_value=0.5) for half in (drawn, nearest(drawn, pairs))
+        ]
         save_image(torch.cat(rows, dim=1), out / f"nearest{name}.png")
     if args.edits:
         edited, unedited = edits(draw, pairs, out / f"edits{name}.png", args.edits)
-        print(f"{args.edits} edits of unseen pairs: {edited:.1f} dB to the true drawing (the reference picture itself: {unedited:.1f} dB)")
+        print(
+            f"{args.edits} edits of unseen pairs: {edited:.1f} dB to the true drawing "
+            f"(the reference picture itself: {unedited:.1f} dB)"
+        )
     if args.count:
         share, shares = accuracy(draw, pairs, args.count)
         print(f"{args.count} samples, taken for their category: {share:.1%}")

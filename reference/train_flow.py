@@ -1,10 +1,12 @@
-"""Train the reference text-to-image model: `python -m reference.train_flow --out reference/runs/flow`. Run it again to resume.
+"""Train the reference text-to-image model: `python -m reference.train_flow --out reference/runs/flow`. Run it again to
+resume.
 
-A rectified flow (Liu et al., arXiv 2209.03003): the network predicts noise - picture on the straight line between them, at logit-normal
-times (Esser et al., arXiv 2403.03206, section 3.1). The first phase has pictures of half the side, a quarter of the tokens. It tells
-the network the time at which pictures of the full side have as much noise over their large shapes (Hoogeboom et al., arXiv 2301.11093,
-section 2.1) and places its tokens twice as far apart, so that the second phase only has fine detail to add. Matrices of the blocks are
-stepped by Muon (Jordan et al. 2024; scaled as in Liu et al., arXiv 2502.16982, equation 4), all else by AdamW.
+A rectified flow (Liu et al., arXiv 2209.03003): the network predicts noise - picture on the straight line between them,
+at logit-normal times (Esser et al., arXiv 2403.03206, section 3.1). The first phase has pictures of half the side, a
+quarter of the tokens. It tells the network the time at which pictures of the full side have as much noise over their
+large shapes (Hoogeboom et al., arXiv 2301.11093, section 2.1) and places its tokens twice as far apart, so that the
+second phase only has fine detail to add. Matrices of the blocks are stepped by Muon (Jordan et al. 2024; scaled as in
+Liu et al., arXiv 2502.16982, equation 4), all else by AdamW.
 """
 
 from __future__ import annotations
@@ -31,8 +33,8 @@ from tokencache_core.flux.text_to_image import TextToImage
 from .emoji_pairs import EmojiPairs, load_pairs
 from .flow_batches import Batch, Batches, vocabulary
 
-SAVE_EVERY = 300    # seconds
-TOLD_EVERY = 20     # seconds
+SAVE_EVERY = 300  # seconds
+TOLD_EVERY = 20  # seconds
 STEPPED_BY_MUON = ("qkv.weight", "proj.weight", "mlp.0.weight", "mlp.2.weight", "linear1.weight", "linear2.weight")
 
 
@@ -49,16 +51,16 @@ class Recipe:
     size: int = 64
     half_batch: int = 64
     full_batch: int = 32
-    half_resolution: int = 400_000   # pictures in the first phase
-    full_resolution: int = 200_000   # pictures in the second
-    edits: float = 0.25              # share of batches with reference pictures
+    half_resolution: int = 400_000  # pictures in the first phase
+    full_resolution: int = 200_000  # pictures in the second
+    edits: float = 0.25  # share of batches with reference pictures
     warmup: int = 5_000
-    decay: int = 60_000              # the last pictures, over which the learning rate falls to zero
+    decay: int = 60_000  # the last pictures, over which the learning rate falls to zero
     lr: float = 1e-3
-    full_lr: float = 0.5             # of the learning rate, in the second phase: its batches are smaller
-    table_scale: float = 5.0         # of the learning rate of the words' table, whose rows are seldom seen
-    ema_pictures: float = 15_000.0   # time constant of the weight average
-    time_mean: float = math.log(3)   # of the logit of the time: sampling is best with shift 3
+    full_lr: float = 0.5  # of the learning rate, in the second phase: its batches are smaller
+    table_scale: float = 5.0  # of the learning rate of the words' table, whose rows are seldom seen
+    ema_pictures: float = 15_000.0  # time constant of the weight average
+    time_mean: float = math.log(3)  # of the logit of the time: sampling is best with shift 3
     time_spread: float = 1.3
     seed: int = 0
 
@@ -74,21 +76,33 @@ class Recipe:
 
     def learning_rate(self, seen: int) -> float:
         phase = 1.0 if self.halved(seen) else self.full_lr
-        return self.lr * phase * min(1.0, (seen + self.batch(seen)) / self.warmup, max(0.0, (self.total - seen) / self.decay))
+        return (
+            self.lr
+            * phase
+            * min(1.0, (seen + self.batch(seen)) / self.warmup, max(0.0, (self.total - seen) / self.decay))
+        )
 
 
 def network_config(recipe: Recipe) -> FluxConfig:
     return FluxConfig(
-        hidden_size=recipe.width, num_heads=recipe.heads, depth=recipe.double_blocks, depth_single_blocks=recipe.single_blocks,
-        context_in_dim=recipe.text_width, vec_in_dim=recipe.text_width, axes_dim=recipe.axes, input_size=recipe.size,
+        hidden_size=recipe.width,
+        num_heads=recipe.heads,
+        depth=recipe.double_blocks,
+        depth_single_blocks=recipe.single_blocks,
+        context_in_dim=recipe.text_width,
+        vec_in_dim=recipe.text_width,
+        axes_dim=recipe.axes,
+        input_size=recipe.size,
     )
 
 
 def explicit_attention(
-    plain: Callable, q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = None, **_: Any,
+    plain: Callable, q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = None, **_: Any
 ) -> Tensor:
-    """What `plain` computes, as matrix products: on CPUs, in bfloat16, several times as fast there and back as the fused kernel."""
-    with torch.autocast("cpu", enabled=False):      # which would take the softmax to float32
+    """What `plain` computes, as matrix products: on CPUs, in bfloat16, several times as fast there and back as the
+    fused kernel.
+    """
+    with torch.autocast("cpu", enabled=False):  # which would take the softmax to float32
         weights = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(dim=-1)
         return (weights @ v).transpose(1, 2).flatten(2)
 
@@ -113,9 +127,15 @@ class Trainer:
         others = [p for p in self.model.network.parameters() if id(p) not in chosen]
         self.optimizers = [
             torch.optim.Muon([{"params": by_muon, "scale": 1.0}], weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-            torch.optim.AdamW([
-                {"params": others, "scale": 1.0}, {"params": list(self.model.prompts.parameters()), "scale": recipe.table_scale},
-            ], betas=(0.9, 0.99), weight_decay=0.01, fused=True),
+            torch.optim.AdamW(
+                [
+                    {"params": others, "scale": 1.0},
+                    {"params": list(self.model.prompts.parameters()), "scale": recipe.table_scale},
+                ],
+                betas=(0.9, 0.99),
+                weight_decay=0.01,
+                fused=True,
+            ),
         ]
         self.rotations: dict[tuple, Tensor] = {}
         self.velocity = self.model.network.velocity_tokens
@@ -146,7 +166,7 @@ class Trainer:
         told = t = logit.sigmoid()
         if recipe.halved(self.seen):
             x, references = F.avg_pool2d(x, 2), None if references is None else F.avg_pool2d(references, 2)
-            t, stride = t / (2 - t), 2      # half the noise to a picture: t / (1 - t) is halved
+            t, stride = t / (2 - t), 2  # half the noise to a picture: t / (1 - t) is halved
         t = t[:, None, None, None]
         noise = torch.randn(x.shape, generator=self.random)
         pictures = [torch.lerp(x, noise, t)] if references is None else [torch.lerp(x, noise, t), references]
@@ -168,16 +188,25 @@ class Trainer:
     def _average(self, pictures: int) -> None:
         # the window opens with training, so that early samples show the model and not its first weights
         window = min(self.recipe.ema_pictures, 0.1 * self.seen + 1)
-        torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), min(1.0, pictures / window))
+        torch._foreach_lerp_(
+            list(self.average.parameters()), list(self.model.parameters()), min(1.0, pictures / window)
+        )
 
     def save(self, file: Path) -> None:
         """Whole or not at all."""
         part = file.with_suffix(".part")
-        torch.save({
-            "model": self.model.state_dict(), "average": self.average.state_dict(), "seen": self.seen, "losses": self.losses,
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers], "random": self.random.get_state(),
-            "recipe": asdict(self.recipe),
-        }, part)
+        torch.save(
+            {
+                "model": self.model.state_dict(),
+                "average": self.average.state_dict(),
+                "seen": self.seen,
+                "losses": self.losses,
+                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+                "random": self.random.get_state(),
+                "recipe": asdict(self.recipe),
+            },
+            part,
+        )
         part.replace(file)
 
     def load(self, file: Path) -> None:
@@ -193,9 +222,15 @@ class Trainer:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint and the loss log")
-    parser.add_argument("--half-resolution", type=int, default=Recipe.half_resolution, help="pictures in the first phase")
-    parser.add_argument("--full-resolution", type=int, default=Recipe.full_resolution, help="pictures in the second phase")
-    parser.add_argument("--decay", type=int, default=Recipe.decay, help="the last pictures, over which the learning rate falls to zero")
+    parser.add_argument(
+        "--half-resolution", type=int, default=Recipe.half_resolution, help="pictures in the first phase"
+    )
+    parser.add_argument(
+        "--full-resolution", type=int, default=Recipe.full_resolution, help="pictures in the second phase"
+    )
+    parser.add_argument(
+        "--decay", type=int, default=Recipe.decay, help="the last pictures, over which the learning rate falls to zero"
+    )
     parser.add_argument("--edits", type=float, default=Recipe.edits, help="share of batches with reference pictures")
     parser.add_argument("--lr", type=float, default=Recipe.lr, help="learning rate")
     parser.add_argument("--no-compile", action="store_true", help="skip torch.compile (no C++ compiler at hand)")
@@ -223,7 +258,8 @@ def train(recipe: Recipe, pairs: EmojiPairs, out: Path, compiled: bool = False) 
             trainer.losses.append([trainer.seen, mean])
             print(
                 f"{trainer.seen} of {recipe.total} pictures, {speed:.1f} a second, loss {mean:.4f}, "
-                f"{(recipe.total - trainer.seen) / speed:.0f} s left", flush=True,
+                f"{(recipe.total - trainer.seen) / speed:.0f} s left",
+                flush=True,
             )
             told, told_at = now, trainer.seen
             recent.clear()

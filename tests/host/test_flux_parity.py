@@ -6,8 +6,8 @@ import comfy.ops
 import pytest
 import torch
 from comfy.ldm.flux.model import Flux as HostFlux
-
 from tiny_flux_model import tiny_text_to_image
+
 from tokencache_core.flux.config import FluxConfig
 
 CLOSE = 1e-4
@@ -15,10 +15,23 @@ CLOSE = 1e-4
 
 def host_flux(config: FluxConfig) -> HostFlux:
     return HostFlux(
-        image_model="flux", in_channels=config.in_channels, out_channels=config.in_channels, vec_in_dim=config.vec_in_dim,
-        context_in_dim=config.context_in_dim, hidden_size=config.hidden_size, mlp_ratio=config.mlp_ratio, num_heads=config.num_heads,
-        depth=config.depth, depth_single_blocks=config.depth_single_blocks, axes_dim=list(config.axes_dim), theta=config.theta,
-        patch_size=config.patch_size, qkv_bias=True, guidance_embed=False, txt_ids_dims=[], operations=comfy.ops.disable_weight_init,
+        image_model="flux",
+        in_channels=config.in_channels,
+        out_channels=config.in_channels,
+        vec_in_dim=config.vec_in_dim,
+        context_in_dim=config.context_in_dim,
+        hidden_size=config.hidden_size,
+        mlp_ratio=config.mlp_ratio,
+        num_heads=config.num_heads,
+        depth=config.depth,
+        depth_single_blocks=config.depth_single_blocks,
+        axes_dim=list(config.axes_dim),
+        theta=config.theta,
+        patch_size=config.patch_size,
+        qkv_bias=True,
+        guidance_embed=False,
+        txt_ids_dims=[],
+        operations=comfy.ops.disable_weight_init,
     )
 
 
@@ -26,7 +39,7 @@ def host_flux(config: FluxConfig) -> HostFlux:
 def both():
     ours = tiny_text_to_image().network
     hosts = host_flux(ours.config)
-    hosts.load_state_dict(ours.state_dict())     # strict: the same keys and shapes
+    hosts.load_state_dict(ours.state_dict())  # strict: the same keys and shapes
     return ours, hosts.requires_grad_(False)
 
 

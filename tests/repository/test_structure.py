@@ -40,7 +40,8 @@ MAY_IMPORT = {
     "redundancy": _RUNS | {"runs", "reporting"},
     "bench": _LEARNED | {"dit", "likeness", "tuning"},
     "experiments": _LEARNED | {"bench", "dit", "likeness", "training", "tuning"},
-    "cli": _LEARNED | {"bench", "dit", "experiments", "flux", "likeness", "redundancy", "reporting", "training", "tuning"},
+    "cli": _LEARNED
+    | {"bench", "dit", "experiments", "flux", "likeness", "redundancy", "reporting", "training", "tuning"},
     "__main__": {"cli"},
 }
 

@@ -20,10 +20,19 @@ EXAMPLES = ("red cat", "green cat", "red dog", "green dog", "google dog")
 
 
 def tiny_config(**changes: object) -> FluxConfig:
-    return FluxConfig(**{
-        "hidden_size": 64, "num_heads": 2, "depth": 2, "depth_single_blocks": 2, "context_in_dim": 24, "vec_in_dim": 24,
-        "axes_dim": (8, 12, 12), "input_size": 16, **changes,
-    })
+    return FluxConfig(
+        **{
+            "hidden_size": 64,
+            "num_heads": 2,
+            "depth": 2,
+            "depth_single_blocks": 2,
+            "context_in_dim": 24,
+            "vec_in_dim": 24,
+            "axes_dim": (8, 12, 12),
+            "input_size": 16,
+            **changes,
+        }
+    )
 
 
 def tiny_text_to_image(**changes: object) -> TextToImage:

@@ -23,6 +23,7 @@ from ..bench.rows import Row
 from ..bench.shape import DTYPES, measure_shape, parse_shape, runs_per_shape
 from ..bench.workload import Protocol
 from ..dit.model import DiT
+from ..dit.sampled import SampledDiT
 from ..files.fingerprint import fingerprint_of
 from ..sampling.noise_schedule import TRAIN_STEPS
 from ..sampling.samplers import SOLVERS
@@ -180,7 +181,7 @@ def _run_model(args: argparse.Namespace, device: torch.device) -> None:
     except ValueError:
         raise CommandError(f"--speedups {args.speedups}: write numbers of 1 or more, separated by commas") from None
     model, _ = model_and_names(args.model, device)
-    trained = None if args.predictor is None else predictor_for(args.predictor, model)
+    trained = None if args.predictor is None else predictor_for(args.predictor, SampledDiT(model))
     presets = tuple(_preset_for(file, model) for file in args.preset)
     places = tuple(_calibration_for(file, model) for file in args.calibration)
     sources, peers = ({}, lambda workload, full_step: []) if args.peers is None else peers_asked(args.peers)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..blocks.spec import BlockSpec
 from ..runs.sampled_model import kept_apart
+from ..sampling.noise_time import noise_time
 from ..sampling.samplers import starting_noise
 from ..sampling.sigma_schedule import SigmaSchedule
 from .class_labels import parse_labels
@@ -53,6 +54,12 @@ class SampledDiT:
 
     def starting_noise(self, samples: int, seed: int, sigmas: Tensor) -> Tensor:
         return starting_noise(self.noise_shape(samples), seed, sigmas[0]).to(self.device)
+
+    def noise_time(self, sigma: float) -> float:
+        return noise_time(sigma)
+
+    def scale(self, sigma: float) -> float:
+        return (1 + sigma**2) ** -0.5
 
     def run(self, conditions: Sequence[int], *, noise: Tensor, sigmas: Tensor, cfg: float, solver: str) -> DiTRun:
         labels = torch.tensor(conditions, device=self.device)

@@ -39,7 +39,9 @@ def _norm(config: FluxConfig, operations: Any, **factory: Any) -> nn.Module:
 def _mlp(config: FluxConfig, operations: Any, **factory: Any) -> nn.Sequential:
     width, hidden = config.hidden_size, config.mlp_hidden
     return nn.Sequential(
-        operations.Linear(width, hidden, **factory), nn.GELU(approximate="tanh"), operations.Linear(hidden, width, **factory),
+        operations.Linear(width, hidden, **factory),
+        nn.GELU(approximate="tanh"),
+        operations.Linear(hidden, width, **factory),
     )
 
 
@@ -56,7 +58,12 @@ class DoubleStreamBlock(nn.Module):
         self.img_mlp, self.txt_mlp = (_mlp(config, operations, **factory) for _ in range(2))
 
     def forward(
-        self, img: Tensor, txt: Tensor, vec: Tensor, pe: Tensor, attn_mask: Tensor | None = None,
+        self,
+        img: Tensor,
+        txt: Tensor,
+        vec: Tensor,
+        pe: Tensor,
+        attn_mask: Tensor | None = None,
         transformer_options: dict | None = None,
     ) -> tuple[Tensor, Tensor]:
         img_shift1, img_scale1, img_gate1, img_shift2, img_scale2, img_gate2 = self.img_mod(vec)
@@ -64,7 +71,9 @@ class DoubleStreamBlock(nn.Module):
         of_text = self.txt_attn(modulated(self.txt_norm1(txt), txt_shift1, txt_scale1))
         of_image = self.img_attn(modulated(self.img_norm1(img), img_shift1, img_scale1))
         q, k, v = (torch.cat(both, dim=2) for both in zip(of_text, of_image))
-        mixed = attention(rotate(q, pe), rotate(k, pe), v, self.heads, attn_mask, transformer_options=transformer_options)
+        mixed = attention(
+            rotate(q, pe), rotate(k, pe), v, self.heads, attn_mask, transformer_options=transformer_options
+        )
         from_text, from_image = mixed[:, : txt.shape[1]], mixed[:, txt.shape[1] :]
         img = img + img_gate1 * self.img_attn.proj(from_image)
         img = img + img_gate2 * self.img_mlp(modulated(self.img_norm2(img), img_shift2, img_scale2))
@@ -78,7 +87,11 @@ class SingleStreamBlock(nn.Module):
 
     def __init__(self, config: FluxConfig, operations: Any, **factory: Any) -> None:
         super().__init__()
-        width, self.heads, self.split = config.hidden_size, config.num_heads, (3 * config.hidden_size, config.mlp_hidden)
+        width, self.heads, self.split = (
+            config.hidden_size,
+            config.num_heads,
+            (3 * config.hidden_size, config.mlp_hidden),
+        )
         self.modulation = Modulation(width, 1, operations, **factory)
         self.pre_norm = _norm(config, operations, **factory)
         self.linear1 = operations.Linear(width, sum(self.split), **factory)
@@ -86,11 +99,18 @@ class SingleStreamBlock(nn.Module):
         self.norm = QueryKeyNorm(width // self.heads, **factory)
 
     def forward(
-        self, x: Tensor, vec: Tensor, pe: Tensor, attn_mask: Tensor | None = None, transformer_options: dict | None = None,
+        self,
+        x: Tensor,
+        vec: Tensor,
+        pe: Tensor,
+        attn_mask: Tensor | None = None,
+        transformer_options: dict | None = None,
     ) -> Tensor:
         shift, scale, gate = self.modulation(vec)
         qkv, hidden = self.linear1(modulated(self.pre_norm(x), shift, scale)).split(self.split, dim=-1)
         q, k, v = split_heads(qkv, self.heads)
         q, k = self.norm(q, k)
-        mixed = attention(rotate(q, pe), rotate(k, pe), v, self.heads, attn_mask, transformer_options=transformer_options)
+        mixed = attention(
+            rotate(q, pe), rotate(k, pe), v, self.heads, attn_mask, transformer_options=transformer_options
+        )
         return x + gate * self.linear2(torch.cat([mixed, nn.functional.gelu(hidden, approximate="tanh")], dim=-1))

@@ -1,7 +1,7 @@
 """Files of text-to-image models: read and checked, and written.
 
-A `.safetensors` file with the host's keys for the network, the words' table under `prompt_table.` and, in the metadata, one JSON text of the
-sizes, the words and the licence. Weights are stored in bfloat16 unless told otherwise.
+A `.safetensors` file with the host's keys for the network, the words' table under `prompt_table.` and, in the metadata,
+one JSON text of the sizes, the words and the licence. Weights are stored in bfloat16 unless told otherwise.
 """
 
 from __future__ import annotations
@@ -28,10 +28,18 @@ FORMAT = "tokencache text-to-image"
 VERSION = 1
 TABLE = "prompt_table."
 MOST_WORDS, MOST_EXAMPLES = 100_000, 100_000
-MOST_JSON = 2**22       # characters of the metadata
-_LIMITS = {             # of whole numbers in the configuration
-    "hidden_size": 16_384, "num_heads": 256, "depth": 200, "depth_single_blocks": 200, "context_in_dim": 16_384, "vec_in_dim": 16_384,
-    "in_channels": 256, "patch_size": 64, "input_size": 16_384, "theta": 10**9,
+MOST_JSON = 2**22  # characters of the metadata
+_LIMITS = {  # of whole numbers in the configuration
+    "hidden_size": 16_384,
+    "num_heads": 256,
+    "depth": 200,
+    "depth_single_blocks": 200,
+    "context_in_dim": 16_384,
+    "vec_in_dim": 16_384,
+    "in_channels": 256,
+    "patch_size": 64,
+    "input_size": 16_384,
+    "theta": 10**9,
 }
 
 
@@ -54,9 +62,15 @@ def save_flux(model: TextToImage, path: str | Path, *, licence: str, dtype: torc
     if path.suffix != ".safetensors":
         raise FluxFileError(f"{path}: a text-to-image model is saved as .safetensors; change the name's ending")
     table = {TABLE + key: tensor for key, tensor in model.prompts.state_dict().items()}
-    tensors = {key: tensor.detach().to("cpu", dtype).contiguous() for key, tensor in (model.network.state_dict() | table).items()}
+    tensors = {
+        key: tensor.detach().to("cpu", dtype).contiguous()
+        for key, tensor in (model.network.state_dict() | table).items()
+    }
     said = {
-        "format": FORMAT, "version": VERSION, "licence": licence, "network": asdict(model.network.config),
+        "format": FORMAT,
+        "version": VERSION,
+        "licence": licence,
+        "network": asdict(model.network.config),
         "prompts": {"words": model.prompts.words, "length": model.prompts.length, "examples": model.prompts.examples},
     }
     with whole_file(path) as part:
@@ -64,7 +78,11 @@ def save_flux(model: TextToImage, path: str | Path, *, licence: str, dtype: torc
 
 
 def load_flux(
-    path: str | Path, *, operations: Any = nn, dtype: torch.dtype | None = None, device: torch.device | str | None = None,
+    path: str | Path,
+    *,
+    operations: Any = nn,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
 ) -> TextToImage:
     """The model of a file, in eval mode, in float32 unless `dtype` says otherwise."""
     tensors, config, said = read_flux(path)
@@ -73,7 +91,9 @@ def load_flux(
     model = TextToImage(network, PromptTable(**said, width=config.context_in_dim, dtype=dtype, device="meta"))
     weights = {key: tensor.to(device=device, dtype=dtype) for key, tensor in tensors.items()}
     network.load_state_dict({key: tensor for key, tensor in weights.items() if not key.startswith(TABLE)}, assign=True)
-    model.prompts.load_state_dict({key[len(TABLE) :]: tensor for key, tensor in weights.items() if key.startswith(TABLE)}, assign=True)
+    model.prompts.load_state_dict(
+        {key[len(TABLE) :]: tensor for key, tensor in weights.items() if key.startswith(TABLE)}, assign=True
+    )
     return model.eval().requires_grad_(False)
 
 
@@ -120,12 +140,20 @@ def _read_metadata(metadata: Mapping[str, str]) -> tuple[FluxConfig, dict[str, A
         raise ValueError(f"its format is not {VERSION}, the one known here: update TokenCache")
     prompts = _object(said, "prompts")
     words = prompts.get("words")
-    if not isinstance(words, list) or not 0 < len(words) <= MOST_WORDS or not all(isinstance(w, str) and words_of(w) == [w] for w in words):
+    if (
+        not isinstance(words, list)
+        or not 0 < len(words) <= MOST_WORDS
+        or not all(isinstance(w, str) and words_of(w) == [w] for w in words)
+    ):
         raise ValueError(f"its words are not a list of 1 to {MOST_WORDS:,} words of small letters and digits")
     if len(set(words)) != len(words):
         raise ValueError("one of its words is there twice")
     length, examples = _whole(prompts, "length", 1024), prompts.get("examples")
-    if not isinstance(examples, list) or not 0 < len(examples) <= MOST_EXAMPLES or not all(isinstance(each, str) for each in examples):
+    if (
+        not isinstance(examples, list)
+        or not 0 < len(examples) <= MOST_EXAMPLES
+        or not all(isinstance(each, str) for each in examples)
+    ):
         raise ValueError(f"its examples are not a list of 1 to {MOST_EXAMPLES:,} prompts")
     known = set(words)
     for example in examples:
@@ -137,7 +165,9 @@ def _read_metadata(metadata: Mapping[str, str]) -> tuple[FluxConfig, dict[str, A
 def _config(said: dict[str, Any]) -> FluxConfig:
     known = {field.name for field in fields(FluxConfig)}
     if set(said) != known:
-        raise ValueError(f"its sizes of the network are not the known ones; they lack or have too much: {sorted(set(said) ^ known)[:3]}")
+        raise ValueError(
+            f"its sizes of the network lack, or have too much: {', '.join(sorted(set(said) ^ known)[:3])[:100]}"
+        )
     whole = {name: _whole(said, name, most) for name, most in _LIMITS.items()}
     ratio, axes = said["mlp_ratio"], said["axes_dim"]
     if type(ratio) not in (int, float) or not 0 < ratio <= 64:
@@ -166,13 +196,20 @@ def _check_tensors(tensors: Mapping[str, Tensor], config: FluxConfig, said: Mapp
         raise ValueError("its text tokens and its pooled text are not of one width")
     expected = Flux(config, device="meta").state_dict() | {TABLE + key: tensor for key, tensor in table.items()}
     _refuse([key for key in expected if key not in tensors], "it is not whole: {} missing; download or save it again")
-    _refuse([key for key in tensors if key not in expected], "it holds more than such a model: {} unknown; save it again")
+    _refuse(
+        [key for key in tensors if key not in expected], "it holds more than such a model: {} unknown; save it again"
+    )
     for key, tensor in expected.items():
         if tensors[key].shape != tensor.shape:
-            raise ValueError(f"'{key}' has shape {tuple(tensors[key].shape)} where its sizes ask for {tuple(tensor.shape)}; save it again")
+            raise ValueError(
+                f"'{key}' has shape {tuple(tensors[key].shape)} where its sizes ask for {tuple(tensor.shape)}; "
+                "save it again"
+            )
 
 
 def _refuse(keys: list[str], message: str) -> None:
     if keys:
         more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-        raise ValueError(message.format(", ".join(f"'{key}'" for key in keys[:3]) + more + (" is" if len(keys) == 1 else " are")))
+        raise ValueError(
+            message.format(", ".join(f"'{key}'" for key in keys[:3]) + more + (" is" if len(keys) == 1 else " are"))
+        )

@@ -12,21 +12,29 @@ from torch import Tensor, nn
 from ..blocks.attention import OVERRIDE_KEY
 
 
-
 def plain_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = None, **_: Any) -> Tensor:
     """Scaled dot-product attention of q, k and v (B, H, N, d) -> (B, N, H*d)."""
     return nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
 
 
 def attention(
-    q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = None, skip_reshape: bool = True,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    heads: int,
+    mask: Tensor | None = None,
+    skip_reshape: bool = True,
     transformer_options: dict | None = None,
 ) -> Tensor:
-    """Attention of heads that already stand apart, (B, H, N, d) -> (B, N, H*d), or what `transformer_options` has in its place."""
+    """Attention of heads that already stand apart, (B, H, N, d) -> (B, N, H*d), or what `transformer_options` has in
+    its place.
+    """
     override: Callable | None = (transformer_options or {}).get(OVERRIDE_KEY)
     if override is None:
         return plain_attention(q, k, v, heads, mask)
-    return override(plain_attention, q, k, v, heads, mask=mask, skip_reshape=True, transformer_options=transformer_options)
+    return override(
+        plain_attention, q, k, v, heads, mask=mask, skip_reshape=True, transformer_options=transformer_options
+    )
 
 
 def timestep_features(t: Tensor, dim: int = 256, max_period: float = 10000.0) -> Tensor:
@@ -56,7 +64,9 @@ class Embedder(nn.Module):
 class RMSNorm(nn.Module):
     """Root-mean-square norm (Zhang and Sennrich, arXiv 1910.07467) with a learned gain, computed in float32."""
 
-    def __init__(self, features: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self, features: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(features, device=device, dtype=dtype))
 

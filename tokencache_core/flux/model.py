@@ -1,8 +1,8 @@
 """Flux: a transformer that predicts the velocity of a rectified flow from image and text tokens.
 
-The architecture is that of FLUX.1 (Black Forest Labs 2024) without the embedded guidance, which "FLUX.1 schnell" has not either:
-MMDiT blocks (Esser et al., arXiv 2403.03206) with rotary positions. Parameter names are the host's, so that its own class loads the
-state dict; layers come from `operations`, as in `dit.py`.
+The architecture is that of FLUX.1 (Black Forest Labs 2024) without the embedded guidance, which "FLUX.1 schnell" has
+not either: MMDiT blocks (Esser et al., arXiv 2403.03206) with rotary positions. Parameter names are the host's, so that
+its own class loads the state dict; layers come from `operations`, as in `dit/model.py`.
 """
 
 from __future__ import annotations
@@ -36,14 +36,20 @@ class LastLayer(nn.Module):
 
 
 class Flux(nn.Module):
-    """The velocity dx/dt = noise - picture at x = (1 - t) picture + t noise (Liu et al., arXiv 2209.03003, equation 1, with t turned round).
+    """The velocity dx/dt = noise - picture at x = (1 - t) picture + t noise (Liu et al., arXiv 2209.03003, equation 1,
+    with t turned round).
 
     x (B, C, H, W), t (B,) in [0, 1], context (B, M, context_in_dim) text tokens, y (B, vec_in_dim) the pooled text;
     references: pictures (B, C, h, w) to go by, without noise. H and W must be multiples of the patch size.
     """
 
     def __init__(
-        self, config: FluxConfig, *, operations: Any = nn, dtype: torch.dtype | None = None, device: torch.device | str | None = None,
+        self,
+        config: FluxConfig,
+        *,
+        operations: Any = nn,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
         self.config, self.dtype = config, dtype or torch.get_default_dtype()
@@ -52,18 +58,32 @@ class Flux(nn.Module):
         self.time_in = Embedder(256, width, operations, **factory)
         self.vector_in = Embedder(config.vec_in_dim, width, operations, **factory)
         self.txt_in = operations.Linear(config.context_in_dim, width, **factory)
-        self.double_blocks = nn.ModuleList(DoubleStreamBlock(config, operations, **factory) for _ in range(config.depth))
-        self.single_blocks = nn.ModuleList(SingleStreamBlock(config, operations, **factory) for _ in range(config.depth_single_blocks))
+        self.double_blocks = nn.ModuleList(
+            DoubleStreamBlock(config, operations, **factory) for _ in range(config.depth)
+        )
+        self.single_blocks = nn.ModuleList(
+            SingleStreamBlock(config, operations, **factory) for _ in range(config.depth_single_blocks)
+        )
         self.final_layer = LastLayer(config, operations, **factory)
 
     def forward(
-        self, x: Tensor, t: Tensor, context: Tensor, y: Tensor, references: Sequence[Tensor] = (),
-        transformer_options: dict | None = None, stride: float = 1,
+        self,
+        x: Tensor,
+        t: Tensor,
+        context: Tensor,
+        y: Tensor,
+        references: Sequence[Tensor] = (),
+        transformer_options: dict | None = None,
+        stride: float = 1,
     ) -> Tensor:
-        """The velocity (B, C, H, W). stride: how far apart neighbouring tokens lie, for training at a fraction of the resolution."""
+        """The velocity (B, C, H, W). stride: how far apart neighbouring tokens lie, for training at a fraction of the
+        resolution.
+        """
         img = torch.cat([self.patchify(picture) for picture in (x, *references)], dim=1)
         pe = self.rotations(context.shape[1], [picture.shape[-2:] for picture in (x, *references)], stride, x.device)
-        tokens = self.velocity_tokens(img, t, context, y, pe, {} if transformer_options is None else transformer_options)
+        tokens = self.velocity_tokens(
+            img, t, context, y, pe, {} if transformer_options is None else transformer_options
+        )
         rows, columns = (side // self.config.patch_size for side in x.shape[-2:])
         return self.unpatchify(tokens[:, : rows * columns], rows, columns)
 
@@ -90,9 +110,11 @@ class Flux(nn.Module):
         return nn.functional.pixel_shuffle(tokens.transpose(1, 2).unflatten(2, (rows, columns)), self.config.patch_size)
 
     def rotations(
-        self, n_text: int, sizes: Sequence[tuple[int, int]], stride: float = 1, device: torch.device | str | None = None,
+        self, n_text: int, sizes: Sequence[tuple[int, int]], stride: float = 1, device: torch.device | str | None = None
     ) -> Tensor:
-        """Rotations (1, 1, M + N, d/2, 2, 2) of text tokens, all at the origin, and of the pictures of `sizes`, the made one first."""
+        """Rotations (1, 1, M + N, d/2, 2, 2) of text tokens, all at the origin, and of the pictures of `sizes`, the
+        made one first.
+        """
         patch, centre = self.config.patch_size, (stride - 1) / 2
         grids = [(height // patch, width // patch) for height, width in sizes]
         positions = [torch.zeros(n_text, 3, device=device)]
@@ -111,11 +133,14 @@ class Flux(nn.Module):
         patch = self.config.patch_size
         if height % patch or width % patch:
             raise ValueError(
-                f"this model works on patches of {patch}x{patch}, and {height}x{width} is no multiple of {patch}; change height or width"
+                f"this model works on patches of {patch}x{patch}, and {height}x{width} is no multiple of {patch}; "
+                "change height or width"
             )
 
     def initialise(self) -> None:
-        """Random weights for training from scratch; gates and the last layer at zero, as DiT's (arXiv 2212.09748, section 3.2)."""
+        """Random weights for training from scratch; gates and the last layer at zero, as DiT's (arXiv 2212.09748,
+        section 3.2).
+        """
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)

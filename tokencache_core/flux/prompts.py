@@ -1,4 +1,5 @@
-"""Prompts of a small text-to-image model: words out of its own table, each with a text token and a share in the pooled vector.
+"""Prompts of a small text-to-image model: words out of its own table, each with a text token and a share in the pooled
+vector.
 
 Flux gives all text tokens one position, so a prompt is a set of words: neither order nor repetition counts.
 """
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-EMPTY = 0   # the row that stands where a prompt has no more words
+EMPTY = 0  # the row that stands where a prompt has no more words
 
 
 class PromptError(ValueError):
@@ -24,14 +25,20 @@ def words_of(text: str) -> list[str]:
 
 
 class PromptTable(nn.Module):
-    """`words`, and for each of them and for EMPTY a learned text token (width,) and a learned vector for the pooled text
-    (width,).
+    """`words`, and for each of them and for EMPTY a learned text token (width,) and a learned vector for the pooled
+    text (width,).
 
     length: words that a prompt may have. examples: prompts that the model was trained on.
     """
 
     def __init__(
-        self, words: Sequence[str], width: int, length: int = 16, examples: Sequence[str] = (), *, dtype: torch.dtype | None = None,
+        self,
+        words: Sequence[str],
+        width: int,
+        length: int = 16,
+        examples: Sequence[str] = (),
+        *,
+        dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
@@ -47,7 +54,9 @@ class PromptTable(nn.Module):
         if prompt.strip() and not known:
             raise PromptError(f"this model knows no word of the prompt '{prompt.strip()}'; {self.hint()}")
         if len(known) > self.length:
-            raise PromptError(f"this model reads {self.length} words and the prompt has {len(known)} that it knows; leave some out")
+            raise PromptError(
+                f"this model reads {self.length} words and the prompt has {len(known)} that it knows; leave some out"
+            )
         return [self.row[word] for word in known]
 
     def hint(self) -> str:
@@ -59,9 +68,11 @@ class PromptTable(nn.Module):
         return torch.tensor([[*each, *[EMPTY] * (self.length - len(each))] for each in rows], dtype=torch.long)
 
     def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, length) rows -> text tokens (B, length, width) and pooled text (B, width), of as large a variance for any number of words."""
+        """(B, length) rows -> text tokens (B, length, width) and pooled text (B, width), of as large a variance for any
+        number of words.
+        """
         given = rows != EMPTY
-        given[:, 0] |= ~given.any(dim=1)      # of the empty prompt, one EMPTY
+        given[:, 0] |= ~given.any(dim=1)  # of the empty prompt, one EMPTY
         shares = given.to(self.pooled.weight.dtype)
         pooled = (self.pooled(rows) * shares[..., None]).sum(dim=1) / shares.sum(dim=1, keepdim=True).sqrt()
         return self.tokens(rows), pooled

@@ -9,23 +9,24 @@ from torch import Tensor
 
 
 def rotations(positions: Tensor, axes_dim: Sequence[int], theta: float) -> Tensor:
-    """The rotation of each feature pair at positions (B, N, axes): (B, 1, N, d/2, 2, 2) in float32, for all heads alike.
+    """The rotation of each feature pair at positions (B, N, axes): (B, 1, N, d/2, 2, 2) in float32, for all heads
+    alike.
 
     An axis turns its own share of the features, the pair i of n by its position / theta^(2i/n).
     """
-    angles = torch.cat([_angles(positions[..., axis], dim, theta) for axis, dim in enumerate(axes_dim)], dim=-1)
+    exact = positions.cpu().double()  # some devices have no float64
+    angles = torch.cat([_angles(exact[..., axis], dim, theta) for axis, dim in enumerate(axes_dim)], dim=-1)
     cos, sin = angles.cos(), angles.sin()
     matrix = torch.stack([cos, -sin, sin, cos], dim=-1).unflatten(-1, (2, 2))
-    return matrix.float().unsqueeze(1)
+    return matrix.float().unsqueeze(1).to(positions.device)
 
 
 def rotate(x: Tensor, matrix: Tensor) -> Tensor:
     """x (B, H, N, d), its neighbouring features turned pair by pair; computed in float32."""
-    pairs = x.float().unflatten(-1, (-1, 1, 2))         # (B, H, N, d/2, 1, 2)
+    pairs = x.float().unflatten(-1, (-1, 1, 2))  # (B, H, N, d/2, 1, 2)
     turned = matrix[..., 0] * pairs[..., 0] + matrix[..., 1] * pairs[..., 1]
     return turned.flatten(-2).to(x.dtype)
 
 
 def _angles(position: Tensor, dim: int, theta: float) -> Tensor:
-    frequency = theta ** -(torch.arange(0, dim, 2, dtype=torch.float64) / dim)     # some devices have no float64: made on the CPU
-    return (position.double().cpu()[..., None] * frequency).to(position.device, torch.float32 if position.is_mps else torch.float64)
+    return position[..., None] * theta ** -(torch.arange(0, dim, 2, dtype=torch.float64) / dim)

@@ -28,7 +28,7 @@ SINGLE_BLOCK = BlockSpec(
 
 
 class FluxRun:
-    """Prompts under guidance `cfg`, from `noise` (B, C, H, W) down `sigmas` (steps + 1,), the flow's times, by `solver`.
+    """Prompts under guidance `cfg`, from `noise` (B, C, H, W) down the flow's times `sigmas` (steps + 1,) by `solver`.
 
     references: pictures (B, C, h, w) to go by.
     """

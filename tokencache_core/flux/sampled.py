@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..blocks.spec import BlockSpec
 from ..runs.sampled_model import kept_apart
+from ..sampling.noise_time import flow_ratio, noise_time
 from ..sampling.samplers import starting_noise
 from ..sampling.sigma_schedule import FLOW, SigmaSchedule
 from .run import DOUBLE_BLOCK, SINGLE_BLOCK, FluxRun
@@ -66,6 +67,13 @@ class SampledFlux:
     def starting_noise(self, samples: int, seed: int, sigmas: Tensor) -> Tensor:
         """Of unit variance: at time 1, x is noise alone."""
         return starting_noise(self.noise_shape(samples), seed, torch.zeros(())).to(self.device)
+
+    def noise_time(self, sigma: float) -> float:
+        return noise_time(flow_ratio(sigma))
+
+    def scale(self, sigma: float) -> float:
+        """1: x keeps its size."""
+        return 1.0
 
     def run(self, conditions: Sequence[str], *, noise: Tensor, sigmas: Tensor, cfg: float, solver: str) -> FluxRun:
         return FluxRun(self.model, conditions, noise=noise, sigmas=sigmas, cfg=cfg, solver=solver)

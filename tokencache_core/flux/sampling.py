@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .model import Flux
 
-Velocity = Callable[[Tensor, Tensor], Tensor]   # (x, t) -> dx/dt
+Velocity = Callable[[Tensor, Tensor], Tensor]  # (x, t) -> dx/dt
 
 
 def flow_times(steps: int, shift: float = 3.0) -> Tensor:
@@ -21,8 +21,12 @@ def flow_times(steps: int, shift: float = 3.0) -> Tensor:
 
 
 def guided_velocity(
-    network: Flux, positive: tuple[Tensor, Tensor], negative: tuple[Tensor, Tensor], guidance: float,
-    references: Sequence[Tensor] = (), transformer_options: dict | None = None,
+    network: Flux,
+    positive: tuple[Tensor, Tensor],
+    negative: tuple[Tensor, Tensor],
+    guidance: float,
+    references: Sequence[Tensor] = (),
+    transformer_options: dict | None = None,
 ) -> Velocity:
     """The velocity under classifier-free guidance (arXiv 2207.12598): negative + guidance (positive - negative).
 

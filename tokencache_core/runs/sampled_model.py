@@ -48,6 +48,10 @@ class SampledModel(Protocol):
         """(B, ...) on the model's device; sample i has the noise of seed + i."""
         ...
 
+    def noise_time(self, sigma: float) -> float: ...  # sampling/noise_time.py
+
+    def scale(self, sigma: float) -> float: ...  # of x at sigma, so that its variance is one (tuning/importance.py)
+
     def run(self, conditions: Sequence[Any], *, noise: Tensor, sigmas: Tensor, cfg: float, solver: str) -> Run: ...
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-
 from tiny_flux_model import EXAMPLES, WORDS, draw, tiny_text_to_image
+
 from tokencache_core.flux.file import METADATA_KEY, FluxFileError, is_flux_file, load_flux, save_flux
 
 
@@ -37,7 +37,9 @@ def test_it_is_told_from_other_files(file, tmp_path):
     save_file({"weight": torch.zeros(1)}, tmp_path / "other.safetensors")
     (tmp_path / "cut.safetensors").write_bytes(file.read_bytes()[:1000])
     assert is_flux_file(file)
-    assert not any(is_flux_file(tmp_path / name) for name in ("other.safetensors", "cut.safetensors", "missing.safetensors"))
+    assert not any(
+        is_flux_file(tmp_path / name) for name in ("other.safetensors", "cut.safetensors", "missing.safetensors")
+    )
 
 
 def changed(file, out, tensors=None, **said):
@@ -55,37 +57,43 @@ def network(file, **sizes):
         return {**json.loads(stored.metadata()[METADATA_KEY])["network"], **sizes}
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"format": "other"}, "does not say that its format is"),
-    ({"version": 2}, "update TokenCache"),
-    ({"prompts": [1]}, "no object 'prompts'"),
-    ({"prompts": {"words": ["Red cat"], "length": 4}}, "not a list of 1 to"),
-    ({"prompts": {"words": ["red", "red"], "length": 4}}, "there twice"),
-    ({"prompts": {"words": list(WORDS), "length": 0}}, "its length is not a whole number"),
-    ({"prompts": {"words": ["red"], "length": 4, "examples": ["red"]}}, "'prompt_table.*has shape"),
-    ({"prompts": {"words": list(WORDS), "length": 4, "examples": []}}, "not a list of 1 to"),
-    ({"prompts": {"words": list(WORDS), "length": 4, "examples": ["red", "blue"]}}, "'blue', is no prompt for it"),
-    ({"prompts": {"words": list(WORDS), "length": 1, "examples": ["red cat"]}}, "'red cat', is no prompt for it"),
-    ({"prompts": {"words": list(WORDS), "length": 4, "examples": ["red, cat"]}}, "is no prompt for it"),
-    ({"tensors": {"img_in.weight": None}}, "not whole: 'img_in.weight' is missing"),
-    ({"tensors": {"extra": torch.zeros(1)}}, "'extra' is unknown"),
-    ({"tensors": {"img_in.bias": torch.zeros(3)}}, r"'img_in.bias' has shape \(3,\)"),
-    ({"tensors": {"img_in.bias": torch.zeros(64, dtype=torch.int8)}}, "not floating-point"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": "other"}, "does not say that its format is"),
+        ({"version": 2}, "update TokenCache"),
+        ({"prompts": [1]}, "no object 'prompts'"),
+        ({"prompts": {"words": ["Red cat"], "length": 4}}, "not a list of 1 to"),
+        ({"prompts": {"words": ["red", "red"], "length": 4}}, "there twice"),
+        ({"prompts": {"words": list(WORDS), "length": 0}}, "its length is not a whole number"),
+        ({"prompts": {"words": ["red"], "length": 4, "examples": ["red"]}}, "'prompt_table.*has shape"),
+        ({"prompts": {"words": list(WORDS), "length": 4, "examples": []}}, "not a list of 1 to"),
+        ({"prompts": {"words": list(WORDS), "length": 4, "examples": ["red", "blue"]}}, "'blue', is no prompt for it"),
+        ({"prompts": {"words": list(WORDS), "length": 1, "examples": ["red cat"]}}, "'red cat', is no prompt for it"),
+        ({"prompts": {"words": list(WORDS), "length": 4, "examples": ["red, cat"]}}, "is no prompt for it"),
+        ({"tensors": {"img_in.weight": None}}, "not whole: 'img_in.weight' is missing"),
+        ({"tensors": {"extra": torch.zeros(1)}}, "'extra' is unknown"),
+        ({"tensors": {"img_in.bias": torch.zeros(3)}}, r"'img_in.bias' has shape \(3,\)"),
+        ({"tensors": {"img_in.bias": torch.zeros(64, dtype=torch.int8)}}, "not floating-point"),
+    ],
+)
 def test_bad_files_are_refused(file, tmp_path, change, message):
     with pytest.raises(FluxFileError, match=f"bad.safetensors: .*{message}"):
         load_flux(changed(file, tmp_path / "bad.safetensors", **change))
 
 
-@pytest.mark.parametrize(("sizes", "message"), [
-    ({"hidden_size": 0}, "its hidden_size is not a whole number from 1"),
-    ({"depth": 10**9}, "its depth is not a whole number from 1 to 200"),
-    ({"depth": True}, "its depth is not"),
-    ({"surplus": 1}, "surplus"),
-    ({"mlp_ratio": "4"}, "its mlp_ratio is not"),
-    ({"axes_dim": [8, 8, 8]}, "the sum 32"),
-    ({"axes_dim": "x"}, "its axes_dim is not"),
-])
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"hidden_size": 0}, "its hidden_size is not a whole number from 1"),
+        ({"depth": 10**9}, "its depth is not a whole number from 1 to 200"),
+        ({"depth": True}, "its depth is not"),
+        ({"surplus": 1}, "surplus"),
+        ({"mlp_ratio": "4"}, "its mlp_ratio is not"),
+        ({"axes_dim": [8, 8, 8]}, "the sum 32"),
+        ({"axes_dim": "x"}, "its axes_dim is not"),
+    ],
+)
 def test_bad_sizes_are_refused(file, tmp_path, sizes, message):
     with pytest.raises(FluxFileError, match=message):
         load_flux(changed(file, tmp_path / "bad.safetensors", network=network(file, **sizes)))

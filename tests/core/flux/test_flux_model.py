@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-
 from tiny_flux_model import draw, tiny_config, tiny_text_to_image
+
 from tokencache_core.flux.model import Flux
 from tokencache_core.flux.positions import reference_offsets
 from tokencache_core.flux.sampling import flow_times
@@ -17,7 +17,7 @@ def test_patches_come_back_as_they_went():
     patches = network.patchify(x)
     assert patches.shape == (2, 8, 48)
     assert torch.equal(network.unpatchify(patches, 2, 4), x)
-    assert patches[0, 1].tolist() == x[0, :, :4, 4:8].flatten().tolist()    # row by row; channel, row, column within
+    assert patches[0, 1].tolist() == x[0, :, :4, 4:8].flatten().tolist()  # row by row; channel, row, column within
 
 
 def test_a_size_that_is_no_whole_number_of_patches_is_refused():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-
 from tiny_flux_model import WORDS
+
 from tokencache_core.flux.prompts import EMPTY, PromptError, PromptTable, words_of
 
 
@@ -25,7 +25,9 @@ def test_unknown_words_are_dropped_and_known_ones_count_once(table):
 
 
 def test_a_prompt_without_a_known_word_is_refused(table):
-    with pytest.raises(PromptError, match="knows no word of the prompt 'purple rain'; it knows 6 words, such as google, twitter"):
+    with pytest.raises(
+        PromptError, match="knows no word of the prompt 'purple rain'; it knows 6 words, such as google, twitter"
+    ):
         table.rows(" purple rain ")
 
 

@@ -1,4 +1,6 @@
-"""Runs of a text-to-image model under a session: exact where all is computed, near where a part is forecast, and asked for by prompts."""
+"""Runs of a text-to-image model under a session: exact where all is computed, near where a part is forecast, and asked
+for by prompts.
+"""
 
 from __future__ import annotations
 

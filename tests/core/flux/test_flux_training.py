@@ -1,4 +1,6 @@
-"""Training of the reference text-to-image model on a toy set: data by code point, a loss that falls, and a resumed run like an unbroken one."""
+"""Training of the reference text-to-image model on a toy set: data by code point, a loss that falls, and a resumed run
+like an unbroken one.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +16,41 @@ from tokencache_core.flux.layers import plain_attention
 from tokencache_core.flux.prompts import PromptTable
 
 TOY = Recipe(
-    width=32, heads=1, axes=(8, 12, 12), double_blocks=1, single_blocks=1, text_width=16, size=16, half_batch=8, full_batch=4,
-    half_resolution=64, full_resolution=1_000_000, warmup=8, decay=1, edits=0.5,
+    width=32,
+    heads=1,
+    axes=(8, 12, 12),
+    double_blocks=1,
+    single_blocks=1,
+    text_width=16,
+    size=16,
+    half_batch=8,
+    full_batch=4,
+    half_resolution=64,
+    full_resolution=1_000_000,
+    warmup=8,
+    decay=1,
+    edits=0.5,
 )
 
 
 def entry(name: str, code: str, order: int, **changes: object) -> dict:
     shown = {"has_img_google": True, "has_img_twitter": True}
-    tones = {"1F3FB": {"image": f"{code}-1f3fb.png", "unified": f"{code}-1F3FB", **shown}} if changes.pop("tones", False) else {}
+    tones = (
+        {"1F3FB": {"image": f"{code}-1f3fb.png", "unified": f"{code}-1F3FB", **shown}}
+        if changes.pop("tones", False)
+        else {}
+    )
     return {
-        "name": name, "short_name": name.lower(), "image": f"{code}.png", "unified": code.upper(), "category": "Objects", "subcategory": "office",
-        "sort_order": order, "skin_variations": tones, **shown, **changes,
+        "name": name,
+        "short_name": name.lower(),
+        "image": f"{code}.png",
+        "unified": code.upper(),
+        "category": "Objects",
+        "subcategory": "office",
+        "sort_order": order,
+        "skin_variations": tones,
+        **shown,
+        **changes,
     }
 
 
@@ -33,16 +59,24 @@ def pairs() -> EmojiPairs:
     random = torch.Generator().manual_seed(0)
     numbers = torch.tensor([0, 0, *range(1, 22)])
     colours = torch.randint(0, 200, (len(numbers), 3, 1, 1), generator=random, dtype=torch.uint8).expand(-1, -1, 16, 16)
-    texts = {name: tuple(f"{name} {number}" for number in numbers.tolist()) for name in ("subcategory", "name", "short_name")}
+    texts = {
+        name: tuple(f"{name} {number}" for number in numbers.tolist()) for name in ("subcategory", "name", "short_name")
+    }
     return EmojiPairs(
-        torch.stack([colours, colours + 50]), numbers, numbers % 9, tuple(str(n) for n in range(len(numbers))),
-        **texts, skin=("", "dark skin", *[""] * 21),
+        torch.stack([colours, colours + 50]),
+        numbers,
+        numbers % 9,
+        tuple(str(n) for n in range(len(numbers))),
+        **texts,
+        skin=("", "dark skin", *[""] * 21),
     )
 
 
 def test_pairs_are_those_pictures_that_both_styles_have():
     index = [
-        entry("SECOND", "2b", 2, tones=True), entry("FIRST", "1a", 1), entry("MISSING", "3c", 3, has_img_twitter=False),
+        entry("SECOND", "2b", 2, tones=True),
+        entry("FIRST", "1a", 1),
+        entry("MISSING", "3c", 3, has_img_twitter=False),
         entry("COMPONENT", "4d", 4, category="Component"),
     ]
     rows = listed(index)
@@ -58,9 +92,14 @@ def test_batches_leave_out_what_is_kept_back_and_pair_the_styles():
     batch = batches.draw(200, True, torch.Generator().manual_seed(0))
     kept = data.pictures[:, data.kept_back, :, 0, 0].float() / 127.5 - 1
     assert not any(torch.equal(picture[:, 0, 0], colour) for picture in batch.pictures for colour in kept[:, 0])
-    assert torch.allclose((batch.pictures - batch.references).abs(), torch.full_like(batch.pictures, 50 / 127.5), atol=1e-5)
+    assert torch.allclose(
+        (batch.pictures - batch.references).abs(), torch.full_like(batch.pictures, 50 / 127.5), atol=1e-5
+    )
     lighter = (batch.pictures > batch.references)[:, 0, 0, 0]
-    style = {row: lighter[(batch.prompts == row).any(dim=1)] for row in (batches.table.row["google"], batches.table.row["twitter"])}
+    style = {
+        row: lighter[(batch.prompts == row).any(dim=1)]
+        for row in (batches.table.row["google"], batches.table.row["twitter"])
+    }
     assert not style[batches.table.row["google"]].any() and style[batches.table.row["twitter"]].all()
     assert 0.03 < (batch.prompts == 0).all(dim=1).float().mean() < 0.2
     assert batches.draw(3, False, torch.Generator().manual_seed(0)).references is None
@@ -80,7 +119,7 @@ def test_the_loss_falls():
 
 def test_a_resumed_run_is_the_unbroken_one(tmp_path):
     unbroken, broken = Trainer(TOY, pairs()), Trainer(TOY, pairs())
-    expected = [unbroken.step() for _ in range(12)]      # the second phase begins after eight
+    expected = [unbroken.step() for _ in range(12)]  # the second phase begins after eight
     for _ in range(5):
         broken.step()
     broken.save(tmp_path / "last.pt")
