@@ -152,7 +152,7 @@ def _at_our_seconds(plan: Plan, method: str, settings: CacheSettings, warmup: in
 
 def _trained(plan: Plan, method: str) -> list[Candidate]:
     settings = trained_settings(method, plan.trained)
-    learned = trained_parts(method, plan.trained, plan.workload.model.blocks)
+    learned = trained_parts(method, plan.trained, plan.workload.blocks)
     note = "" if method.startswith(UNTRAINED) else f"trained with an I-step every {plan.trained.interval} steps"
     return [
         plan.cached(method, settings, plan.usual(count), note, learned) for count in plan.counts(settings, plan.targets)

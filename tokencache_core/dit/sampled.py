@@ -22,7 +22,7 @@ EXAMPLES = 10
 class SampledDiT:
     """The seam `runs.sampled_model.SampledModel` for a DiT; names: of its classes, where it has any."""
 
-    architecture = "DiT"
+    architecture, exact_schedule = "DiT", SigmaSchedule()
 
     def __init__(self, network: DiT, names: tuple[str, ...] | None = None) -> None:
         self.network, self.names, self.is_pixels = network, names, network.is_pixels
@@ -38,14 +38,19 @@ class SampledDiT:
     def noise_shape(self, samples: int) -> tuple[int, ...]:
         return self.network.noise_shape(samples)
 
+    @property
+    def every(self) -> range:
+        return range(self.network.config.num_classes)
+
     def conditions(self, text: str | None) -> list[int]:
         """Classes by index or name; the first ten."""
-        classes = self.network.config.num_classes
-        return list(range(min(EXAMPLES, classes))) if text is None else parse_labels(text, classes, self.names)
+        if text is None:
+            return list(self.every[:EXAMPLES])
+        return parse_labels(text, self.network.config.num_classes, self.names)
 
     def conditions_apart(self, text: str | None) -> tuple[list[int], list[int]]:
         if text is None:
-            return kept_apart(range(self.network.config.num_classes))
+            return kept_apart(self.every)
         chosen = self.conditions(text)
         return chosen, chosen
 

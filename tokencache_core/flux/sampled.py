@@ -22,7 +22,7 @@ EXAMPLES = 10
 class SampledFlux:
     """The seam `runs.sampled_model.SampledModel` for a text-to-image model."""
 
-    architecture = "Flux"
+    architecture, exact_schedule = "Flux", SigmaSchedule(FLOW, 3.0)
 
     def __init__(self, model: TextToImage) -> None:
         self.model, self.network = model, model.network
@@ -41,19 +41,23 @@ class SampledFlux:
         config = self.network.config
         return (samples, config.in_channels, config.input_size, config.input_size)
 
+    @property
+    def every(self) -> tuple[str, ...]:
+        """The file's examples of prompts."""
+        return self.model.prompts.examples
+
     def conditions(self, text: str | None) -> list[str]:
         """Prompts, between commas; the first ten of the file's examples."""
-        prompts = self.model.prompts
         if text is None:
-            return list(prompts.examples[:EXAMPLES])
+            return list(self.every[:EXAMPLES])
         asked = [each.strip() for each in text.split(",")]
         for prompt in asked:
-            prompts.rows(prompt)
+            self.model.prompts.rows(prompt)
         return asked
 
     def conditions_apart(self, text: str | None) -> tuple[list[str], list[str]]:
         if text is None:
-            return kept_apart(self.model.prompts.examples)
+            return kept_apart(self.every)
         asked = self.conditions(text)
         return asked, asked
 

@@ -20,6 +20,7 @@ class SampledModel(Protocol):
 
     architecture: str  # as fingerprints name it
     is_pixels: bool  # samples are pictures themselves, not latents of a VAE
+    exact_schedule: SigmaSchedule  # of runs so fine that the schedule hardly matters
 
     @property
     def network(self) -> nn.Module: ...  # called once at each evaluation
@@ -31,6 +32,9 @@ class SampledModel(Protocol):
     def device(self) -> torch.device: ...
 
     def noise_shape(self, samples: int) -> tuple[int, ...]: ...
+
+    @property
+    def every(self) -> Sequence[Any]: ...  # all that it can be asked for, or examples
 
     def conditions(self, text: str | None) -> list[Any]:
         """What `text` asks for, sample by sample; None: examples. ValueError for what the model does not know."""

@@ -75,3 +75,26 @@ def test_bad_input_is_refused(file, tmp_path):
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes(file.read_bytes()[:-10])
     assert "truncated or damaged" in refusal("sample", "--model", cut, *out, *FLOW)
+
+
+def test_bench(file, tmp_path, capsys):
+    out = tmp_path / "rows.json"
+    arguments = [
+        "--steps",
+        "6",
+        "--samples",
+        "2",
+        "--repeats",
+        "1",
+        "--methods",
+        "fewer-steps,tokencache",
+        "--cfg",
+        "3.5",
+    ]
+    assert not main(["bench", "--model", str(file), "--json", str(out), *FLOW, *arguments, "--speedups", "1.5"])
+    content = json.loads(out.read_text())
+    assert {row["method"] for row in content["rows"]} == {"full", "fewer-steps", "tokencache"}
+    assert "empty prompt" in content["protocol"]["classes"] and "flow, shift 3" in content["protocol"]["exact"]
+    assert "others' methods are for DiTs" in refusal("bench", "--model", file, *FLOW, "--peers", "toca")
+    assert "this is a flow model" in refusal("bench", "--model", file)
+    assert "on DiTs alone" in refusal("bench", "--model", file, *FLOW, "--methods", "fewer-steps-uni_pc")
