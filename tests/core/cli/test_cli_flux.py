@@ -98,3 +98,10 @@ def test_bench(file, tmp_path, capsys):
     assert "others' methods are for DiTs" in refusal("bench", "--model", file, *FLOW, "--peers", "toca")
     assert "this is a flow model" in refusal("bench", "--model", file)
     assert "on DiTs alone" in refusal("bench", "--model", file, *FLOW, "--methods", "fewer-steps-uni_pc")
+
+
+def test_info(file, capsys):
+    assert not main(["info", str(file)])
+    said = capsys.readouterr().out
+    assert "tokens: 16 (4x4) of 16x16 inputs in pixels" in said and "licence: Apache-2.0" in said
+    assert "prompts: of up to 4 words out of 6, 5 examples\n  red cat\n" in said
