@@ -22,8 +22,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "info",
         help="print what a model or predictor file holds",
-        description="Print a model file's shape, parameters, classes or prompts, and metadata, or what a predictor file "
-        "was trained for, how, and with what result.",
+        description="Print a model file's shape, parameters, classes or prompts, and metadata, or what a predictor "
+        "file was trained for, how, and with what result.",
     )
     parser.add_argument(
         "file",
