@@ -10,6 +10,7 @@ import json
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,12 +76,10 @@ def load_pairs(size: int = 64) -> EmojiPairs:
     if not file.exists():
         _prepare(file, size)
     arrays = np.load(file, allow_pickle=False)
-    return EmojiPairs(
-        **{
-            name: tuple(arrays[name].tolist()) if arrays[name].dtype.kind == "U" else torch.from_numpy(arrays[name])
-            for name in arrays.files
-        }
-    )
+    fields: dict[str, Any] = {name: arrays[name] for name in arrays.files}
+    for name, values in fields.items():
+        fields[name] = tuple(values.tolist()) if values.dtype.kind == "U" else torch.from_numpy(values)
+    return EmojiPairs(**fields)
 
 
 def listed(index: list[dict]) -> list[dict]:
@@ -114,16 +113,18 @@ def _prepare(file: Path, size: int) -> None:
     pictures, rows = [], []
     for style, package in STYLES.items():
         with tarfile.open(fetch(package)) as tar:
-            rows = rows or listed(json.load(tar.extractfile("package/emoji.json")))
-            folder = f"package/img/{style}/64"
-            pictures.append(
-                np.stack([on_white(tar.extractfile(f"{folder}/{row['image']}").read(), size) for row in rows])
-            )
+            rows = rows or listed(json.loads(_read(tar, "package/emoji.json")))
+            names = [f"package/img/{style}/64/{row['image']}" for row in rows]
+            pictures.append(np.stack([on_white(_read(tar, name), size) for name in names]))
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(".part.npz")
-    np.savez(
-        part,
-        pictures=np.stack(pictures),
-        **{name: np.array([row[name] for row in rows]) for name in rows[0] if name != "image"},
-    )
+    arrays: dict[str, Any] = {name: np.array([row[name] for row in rows]) for name in rows[0] if name != "image"}
+    np.savez(part, pictures=np.stack(pictures), **arrays)
     part.replace(file)
+
+
+def _read(tar: tarfile.TarFile, name: str) -> bytes:
+    member = tar.extractfile(name)
+    if member is None:
+        raise SystemExit(f"{tar.name}: {name} is no file")
+    return member.read()

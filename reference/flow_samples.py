@@ -70,11 +70,12 @@ class Drawer:
         """(B, 3, size, size) in [-1, 1] by Euler's method; references (B, 3, size, size)."""
         positive, negative = self.model.prompts.encode(prompts), self.model.prompts.encode([""] * len(prompts))
         velocity = guided_velocity(
-            _Coarse(self.model.network) if self.halved else self.model.network,
+            self.model.network,
             positive,
             negative,
             self.guidance,
             () if references is None else (references,),
+            stride=2 if self.halved else 1,
         )
         told = flow_times(self.steps, SHIFT)
         times = told / (2 - told) if self.halved else told  # see train_flow
@@ -84,22 +85,10 @@ class Drawer:
         return x.clamp(-1, 1)
 
 
-class _Coarse:
-    """A network whose tokens lie twice as far apart."""
-
-    def __init__(self, network: Flux) -> None:
-        self.network, self.dtype = network, network.dtype
-
-    def __call__(self, *args: object) -> Tensor:
-        return self.network(*args, stride=2)
-
-
 def load_run(run: Path, pairs: EmojiPairs, averaged: bool = True) -> tuple[TextToImage, bool, list, int]:
     """The run's model, whether it is in the first phase, its losses and how many pictures it has seen."""
     state = torch.load(run / "last.pt", weights_only=True)
-    recipe = Recipe(
-        **{name: tuple(value) if isinstance(value, list) else value for name, value in state["recipe"].items()}
-    )
+    recipe = Recipe(**state["recipe"])
     model = TextToImage(
         Flux(network_config(recipe)), PromptTable(vocabulary(pairs), recipe.text_width, examples=examples(pairs))
     )

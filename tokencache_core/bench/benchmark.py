@@ -35,9 +35,9 @@ def run_bench(
     methods: Sequence[str],
     trained: TrainedCache | None = None,
     presets: tuple[Preset, ...] = (),
-    peers: Callable[[Workload, float], list[Candidate]] = lambda workload, full_step: [],
+    peers: Callable[[Any, float], list[Candidate]] = lambda workload, full_step: [],
     places: tuple[PlaceCalibration, ...] = (),
-    host_solvers: Mapping[str, Callable[[Workload, int], Tensor]] = {},
+    host_solvers: Mapping[str, Callable[[Any, int], Tensor]] = {},
 ) -> BenchResult:
     """methods: names out of METHODS and, where `trained` is given, TRAINED_METHODS; `full` is measured in any case.
 

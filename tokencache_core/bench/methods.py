@@ -21,7 +21,7 @@ from ..tuning.preset import Preset
 from .duels import CALIBRATED, FEWER_STEPS, TUNED
 from .match import StepSeconds
 from .turns import Candidate
-from .workload import Workload
+from .workload import SampledWorkload
 
 BETTER_SOLVERS = ("dpmpp_2m", "res_multistep")  # of ours
 HOST_SOLVERS = ("uni_pc", "deis")  # ComfyUI's; all evaluate once a step
@@ -39,12 +39,12 @@ class Plan:
     host_solvers: of HOST_SOLVERS those that there are; each samples a workload in so many whole steps.
     """
 
-    workload: Workload
+    workload: SampledWorkload
     calibration: StepSeconds
     trained: TrainedCache | None = None
     presets: tuple[Preset, ...] = ()
     places: tuple[PlaceCalibration, ...] = ()
-    host_solvers: Mapping[str, Callable[[Workload, int], Tensor]] = field(default_factory=dict)
+    host_solvers: Mapping[str, Callable[[Any, int], Tensor]] = field(default_factory=dict)
 
     @property
     def full_seconds(self) -> float:

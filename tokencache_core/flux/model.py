@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .blocks import DoubleStreamBlock, SingleStreamBlock
 from .config import FluxConfig
-from .layers import Embedder, modulated, timestep_features
+from .layers import Embedder, Modulation, modulated, timestep_features
 from .positions import grid_positions, reference_offsets
 from .rotary import rotations
 
@@ -80,7 +80,9 @@ class Flux(nn.Module):
         resolution.
         """
         img = torch.cat([self.patchify(picture) for picture in (x, *references)], dim=1)
-        pe = self.rotations(context.shape[1], [picture.shape[-2:] for picture in (x, *references)], stride, x.device)
+        pe = self.rotations(
+            context.shape[1], [_side_lengths(picture) for picture in (x, *references)], stride, x.device
+        )
         tokens = self.velocity_tokens(
             img, t, context, y, pe, {} if transformer_options is None else transformer_options
         )
@@ -145,7 +147,11 @@ class Flux(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
-        modulations = [module.lin for module in self.modules() if hasattr(module, "lin")]
-        for linear in (*modulations, self.final_layer.adaLN_modulation[1], self.final_layer.linear):
-            nn.init.zeros_(linear.weight)
-            nn.init.zeros_(linear.bias)
+        zeroed = [module.lin for module in self.modules() if isinstance(module, Modulation)]
+        for layer in (*zeroed, self.final_layer.adaLN_modulation, self.final_layer.linear):
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
+
+
+def _side_lengths(picture: Tensor) -> tuple[int, int]:
+    return picture.shape[-2], picture.shape[-1]

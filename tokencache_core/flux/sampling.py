@@ -27,11 +27,12 @@ def guided_velocity(
     guidance: float,
     references: Sequence[Tensor] = (),
     transformer_options: dict | None = None,
+    stride: float = 1,
 ) -> Velocity:
     """The velocity under classifier-free guidance (arXiv 2207.12598): negative + guidance (positive - negative).
 
     positive, negative: text tokens (B, M, C) and pooled text (B, C). Rows of a call: the positive prompts' first, then,
-    unless guidance is 1, the negative ones'.
+    unless guidance is 1, the negative ones'. stride: as `Flux.forward` has it.
     """
     copies = 1 if guidance == 1.0 else 2
     context, y = (torch.cat([kind, *[other] * (copies - 1)]) for kind, other in zip(positive, negative))
@@ -39,10 +40,10 @@ def guided_velocity(
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
         rows = x.to(network.dtype).repeat(copies, 1, 1, 1)
-        v = network(rows, t.to(x.device).expand(len(rows)), context, y, given, transformer_options).to(x.dtype)
+        v = network(rows, t.to(x.device).expand(len(rows)), context, y, given, transformer_options, stride)
         if copies == 1:
-            return v
-        towards, away = v.chunk(2)
+            return v.to(x.dtype)
+        towards, away = v.to(x.dtype).chunk(2)
         return away + guidance * (towards - away)
 
     return velocity
