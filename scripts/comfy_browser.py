@@ -13,6 +13,8 @@ from comfy_server import ComfyServer
 from playwright.sync_api import Page, sync_playwright
 
 CHROMIUM = chromium()
+LOADS = 5
+SETTLING = 100  # milliseconds
 
 
 class BrowserError(RuntimeError):
@@ -26,9 +28,20 @@ class ComfyPage:
         self.page, self.errors = page, []
         page.on("pageerror", lambda error: self.errors.append(str(error)))
 
+    def _load(self, workflow: dict[str, Any]) -> None:
+        """A page that is still busy restoring what it showed last puts that in the workflow's place: then once more."""
+        shown = "wanted => wanted.every(id => app.graph.nodes.some(node => String(node.id) === id))"
+        wanted = [str(node["id"]) for node in workflow["nodes"]]
+        for _ in range(LOADS):
+            self.page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
+            self.page.wait_for_timeout(SETTLING)
+            if self.page.evaluate(shown, wanted):
+                return
+        raise BrowserError("The page does not show the workflow that it was given: look at its nodes' ids.")
+
     def open(self, workflow: dict[str, Any], values: dict[str, dict[str, Any]]) -> None:
         """Show the workflow, with the widgets named in `values` (node title -> widget -> value) set."""
-        self.page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
+        self._load(workflow)
         for title, widgets in values.items():
             for name, value in widgets.items():
                 found = self.page.evaluate(

@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...tokencache_core.blocks.spec import WHOLE, BlockSpec
+from ...tokencache_core.blocks.swapped_forwards import uncompiled
 
 IMAGE_TOKENS = (
     "tokencache_image_tokens"  # in the transformer_options that blocks are given, where `Family.image_tokens` is set
@@ -45,7 +46,11 @@ class Family:
 
     def blocks(self, diffusion_model: nn.Module) -> list[tuple[nn.Module, BlockSpec]]:
         """The blocks of this very module object (a host may hold several copies of one network)."""
-        return [(block, self.spec(block)) for name in self.block_lists for block in attrgetter(name)(diffusion_model)]
+        return [
+            (block, self.spec(uncompiled(block)))
+            for name in self.block_lists
+            for block in attrgetter(name)(diffusion_model)
+        ]
 
     def streams(self, diffusion_model: nn.Module) -> tuple[str, ...]:
         """A name a block: neighbours of the same name may share a cached update."""
@@ -56,7 +61,9 @@ class Family:
 
     def unknown_blocks(self, diffusion_model: nn.Module) -> list[str]:
         """Names of the block classes that run whole because nobody has written their spec."""
-        return sorted({type(block).__name__ for block, spec in self.blocks(diffusion_model) if spec is WHOLE})
+        return sorted(
+            {type(uncompiled(block)).__name__ for block, spec in self.blocks(diffusion_model) if spec is WHOLE}
+        )
 
     def block_paths(self, diffusion_model: nn.Module) -> list[str]:
         """The blocks' names in the network's state dict, in the same order."""

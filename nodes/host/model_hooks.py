@@ -40,11 +40,13 @@ from .model_fingerprint import model_fingerprint, readable_fingerprint
 from .report_handle import ReportHandle
 from .run_conditions import run_conditions
 from .sampler_kind import is_euler, sampler_kind
+from .sampler_noise import adds_noise
 
 KEY = "tokencache"
 SESSION = "tokencache_session"
 LESSON = "tokencache_lesson"  # of a run that calibrates
 REHEARSAL = "tokencache_rehearsal"  # in the options of a run that is only for its time: it calibrates nothing
+UNCACHED_GRADIENTS = "evaluations that record gradients, as in training, ran uncached"
 _OURS = (SESSION, LESSON, REHEARSAL, COMPILED)
 _WRAPPED = (
     WrappersMP.OUTER_SAMPLE,
@@ -179,7 +181,9 @@ class _Hooks:
         finally:
             guider.model_options = own_options
             report = session.close()
-        if report.steps:
+        if not report.steps:
+            logging.info(" ".join(f"TokenCache: {note}." for note in report.notes))
+        else:
             conditions = run_conditions(guider.model_patcher, sampler, len(sigmas) - 1, self.trained_on)
             report = replace(report, conditions=conditions, placed=places.words)
             if places.lesson is not None:
@@ -212,9 +216,12 @@ class _Hooks:
         session, lesson = options.get(SESSION), options.get(LESSON)
         if session is None:
             return executor(x, timestep, model_options, seed)
-        with session.evaluation(float(timestep.max())):
+        if torch.is_grad_enabled():  # what is kept would lead gradients into earlier evaluations
+            session.log.note(UNCACHED_GRADIENTS)
+            return executor(x, timestep, model_options, seed)
+        with session.evaluation(float(timestep.max()), x):
             clean = executor(x, timestep, model_options, seed)
-        if lesson is not None:
+        if lesson is not None and isinstance(clean, torch.Tensor):
             lesson.saw(x, clean, session)
         return session.corrected(x, clean)
 
@@ -250,6 +257,8 @@ def around_network(
         session,
         blocks,
         key=_row_key(network, x, transformer_options),
+        conditionings=_conditionings(transformer_options),
+        latent=x,
         images=images,
         nothing_between_blocks=not touched,
         compiled=transformer_options.get(COMPILED, lambda method: method),
@@ -290,6 +299,7 @@ def open_host_session(
         learned=learned,
         end=float(sigmas[-1]),
         euler=is_euler(sampler),
+        fresh_noise=adds_noise(sampler) is True,
         budget=budget,
         latent=LatentShape.of(latent, getattr(network, "patch_size", None)),  # most networks tell
     )
@@ -319,16 +329,21 @@ def _cacheable_blocks(session: Session, network: torch.nn.Module, transformer_op
 
 
 def _row_key(network: torch.nn.Module, x: torch.Tensor, transformer_options: dict) -> tuple:
-    """Names the rows of one call: conditionings, what replaces blocks, context window, shape, type and device."""
+    """Tells apart calls of the same conditionings: what replaces blocks, context window, size, type and device."""
     replaced = transformer_options.get("patches_replace", {}).get("dit", {})
     window = transformer_options.get("context_window")
     return (
         id(network),
-        tuple(transformer_options["uuids"]),
-        tuple(transformer_options["cond_or_uncond"]),
         tuple(sorted(map(str, replaced))),
         None if window is None else str(window.index_list),
-        tuple(x.shape),
+        x.shape[0] // len(transformer_options["cond_or_uncond"]),
+        tuple(x.shape[1:]),
         x.dtype,
         x.device,
     )
+
+
+def _conditionings(transformer_options: dict) -> list[tuple]:
+    """Names the conditionings of one call, in the order of their rows; one that comes twice has two names."""
+    named = list(zip(transformer_options["uuids"], transformer_options["cond_or_uncond"]))
+    return [(*name, named[:index].count(name)) for index, name in enumerate(named)]

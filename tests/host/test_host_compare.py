@@ -79,6 +79,7 @@ def k_sampled(model, asked: KSamplerInputs) -> torch.Tensor:
     )
 
 
+@torch.inference_mode()  # as the host runs nodes
 @pytest.mark.parametrize("changes", [{}, {"denoise": 0.5}, {"steps": 1}, {"steps": 3, "sampler_name": "uni_pc"}])
 def test_both_pictures_are_those_of_k_sampler(tiny, changes):
     model, handle = ApplyTokenCache.execute(tiny.model, **APPLY).result

@@ -58,6 +58,7 @@ class TinyModel:
     negative: list
     latent: tuple[int, ...]
 
+    @torch.inference_mode()
     def sample(
         self,
         model: Any = None,
@@ -71,7 +72,7 @@ class TinyModel:
         latent: tuple[int, ...] | None = None,
         positive: list | None = None,
     ) -> Tensor:
-        """KSampler's own call."""
+        """KSampler's own call, as the host makes it."""
         shape = (batch, *(latent or self.latent))
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
         return comfy.sample.sample(

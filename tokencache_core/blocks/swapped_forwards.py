@@ -11,6 +11,11 @@ from torch import nn
 Forward = Callable[..., Any]
 
 
+def uncompiled(block: nn.Module) -> nn.Module:
+    """The block itself, where torch.compile has wrapped it."""
+    return getattr(block, "_orig_mod", block)
+
+
 @contextmanager
 def swapped_forwards(blocks: Iterable[nn.Module], swap: Callable[[int, nn.Module, Forward], Forward]) -> Iterator[None]:
     """While open, every block runs what `swap` makes of its number, itself and the forward that it had."""

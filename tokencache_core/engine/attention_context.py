@@ -7,9 +7,12 @@ is worth many decibels (docs/experiments.md).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from .keys_values import ComputedKeys, KeysValues
+from .pieces import Piece, joined, same
 from .storage import Storage
 
 
@@ -29,6 +32,25 @@ class AttentionContext:
     def store(self, call: int, k: Tensor, v: Tensor, mask: Tensor | None, tau: float, spacing: float = 0.0) -> None:
         self.entries.setdefault(call, KeysValues(self.storage, self.refreshes)).refresh(k, v, tau, spacing)
         self.masks[call] = mask
+
+    @classmethod
+    def assembled(cls, pieces: Sequence[Piece[AttentionContext]]) -> AttentionContext:
+        """Of the rows of one conditioning in each of others."""
+        first = pieces[0].source
+        same([list(piece.source.entries) for piece in pieces])
+        context = cls(first.storage, first.refreshes)
+        for call in first.entries:
+            context.entries[call] = KeysValues.assembled(
+                [piece.with_source(piece.source.entries[call]) for piece in pieces]
+            )
+            masks = [piece.source.masks[call] for piece in pieces]
+            same([mask is None for mask in masks])
+            some = [mask for mask in masks if mask is not None]
+            by_row = some and some[0].ndim > 2 and some[0].shape[0] > 1
+            if by_row or (len(some) > 1 and any(mask is not some[0] for mask in some)):
+                some = [joined([piece.rows(mask) for piece, mask in zip(pieces, some)])]
+            context.masks[call] = some[0] if some else None
+        return context
 
     def send_for(self) -> None:
         """The block will soon be called: let keys and values that lie elsewhere come."""

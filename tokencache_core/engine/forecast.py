@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from ..sampling.polynomial import lagrange_weights
+from .pieces import Piece, joined, same
 from .storage import Storage
 
 
@@ -82,6 +83,18 @@ class SpanHistory:
         self.taus[slot : slot + 1] = [tau]
         self.updates[slot : slot + 1] = [self.storage.keep_update(update, replaced)]
 
+    @classmethod
+    def assembled(cls, pieces: Sequence[Piece[SpanHistory]]) -> SpanHistory:
+        """Of the rows of one conditioning in each of other histories."""
+        first = pieces[0].source
+        same([(piece.source.taus, piece.source.newest) for piece in pieces])
+        history = cls(first.order, first.storage, first.reach)
+        history.taus, history.newest, history.device = list(first.taus), first.newest, first.device
+        history.updates = [
+            joined([piece.rows(piece.source.updates[slot]) for piece in pieces]) for slot in range(len(first.taus))
+        ]
+        return history
+
     def add_forecast(self, x: Tensor, tau: float, correction: Correction | None = None) -> Tensor:
         """x + the update forecast at tau, with `correction` where there is one; a fresh tensor of x's dtype."""
         out = self.onto(x, tau)
@@ -143,6 +156,22 @@ class TokenHistory:
         """Keep `update` (R, N, D) of all tokens, as `SpanHistory.refresh` does."""
         self.whole.refresh(update, tau, spacing)
         self.deviation = None
+
+    @classmethod
+    def assembled(cls, pieces: Sequence[Piece[TokenHistory]]) -> TokenHistory:
+        """Of the rows of one conditioning in each of other histories."""
+        first = pieces[0].source
+        history = cls(first.whole.order, first.text_first, first.whole.storage, first.whole.reach)
+        history.whole = SpanHistory.assembled([piece.with_source(piece.source.whole) for piece in pieces])
+        deviations = [piece.source.deviation for piece in pieces]
+        if any(deviation is not None for deviation in deviations):
+            history.deviation = joined(
+                [
+                    piece.rows(torch.zeros_like(piece.source.whole.updates[0]) if deviation is None else deviation)
+                    for piece, deviation in zip(pieces, deviations)
+                ]
+            )
+        return history
 
     def refresh_some(self, update: Tensor, tau: float, flat: Tensor) -> None:
         """Keep how far `update` (n, D) of the tokens `flat`, indices into R * N, is from its forecast."""

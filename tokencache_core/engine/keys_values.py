@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..sampling.polynomial import lagrange_weights
 from .forecast import slot_of
+from .pieces import Piece, joined, same
 from .storage import Storage
 
 
@@ -78,6 +79,18 @@ class KeysValues:
         for kept, new in zip(self.kept, (k, v)):
             place = kept.pop(slot) if slot < len(kept) else None
             kept.insert(0, self.storage.keep_copy(new, place))
+
+    @classmethod
+    def assembled(cls, pieces: Sequence[Piece[KeysValues]]) -> KeysValues:
+        """Of the rows of one conditioning in each of others."""
+        first = pieces[0].source
+        same([piece.source.taus for piece in pieces])
+        entry = cls(first.storage, first.refreshes)
+        entry.taus, entry.device = list(first.taus), first.device
+        for which, kept in enumerate(entry.kept):
+            for slot in range(len(first.taus)):
+                kept.append(joined([piece.rows(piece.source.kept[which][slot]) for piece in pieces]))
+        return entry
 
     def with_computed(
         self, k: Tensor, v: Tensor, computed: ComputedKeys, dim: int, tau: float, spacing: float = 0.0

@@ -9,11 +9,11 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..blocks.call import BlockCall
 from ..blocks.spec import BlockSpec
-from ..blocks.swapped_forwards import Forward, swapped_forwards
+from ..blocks.swapped_forwards import Forward, swapped_forwards, uncompiled
 from ..blocks.token_index import TokenIndex
 from .attention_hook import AttentionHook
 from .learned_parts import LearnedParts
@@ -22,6 +22,10 @@ from .memory_budget import RowsShape
 from .session import Session
 from .span_layout import SpanLayout
 from .spans import Span
+
+ELSEWHERE = (
+    "the model was called on parts of the latent that changed their place from step to step: there all was computed"
+)
 
 
 class NetworkCall:
@@ -39,13 +43,19 @@ class NetworkCall:
         key: Hashable,
         images: int,
         nothing_between_blocks: bool,
+        *,
+        conditionings: Sequence[Hashable] = (None,),
         partial_latent: bool = False,
+        latent: Tensor | None = None,
     ) -> None:
         self.session, self.images, self.nothing_between_blocks = session, images, nothing_between_blocks
         self.modules, self.specs = zip(*blocks)
         self.evaluation = session.evaluation_under_way
-        self.planner, self.rows = session.planner, session.rows((key, nothing_between_blocks))
+        self.planner, self.rows = session.planner, session.rows((key, nothing_between_blocks), tuple(conditionings))
         self.rows.begin()
+        if partial_latent and latent is not None and self.rows.is_elsewhere(latent, session.last_x):
+            session.log.note(ELSEWHERE)
+            self.rows.forget()
         self.refreshes = self.evaluation.computes_all or not self.rows.spans  # everything is computed, and kept
         self.evaluation.misses += self.refreshes and not self.evaluation.computes_all
         self.attention = AttentionHook()
@@ -174,20 +184,43 @@ def cached_blocks(
     images: int,
     nothing_between_blocks: bool,
     compiled: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda method: method,
+    conditionings: Sequence[Hashable] = (None,),
     partial_latent: bool = False,
+    latent: Tensor | None = None,
 ) -> Iterator[NetworkCall]:
     """Swap the blocks' forwards for the session's, for one call of the network, and put them back.
 
-    key: names the batch rows of this call (see `Session.rows`). images: rows per conditioning. nothing_between_blocks:
-    nothing but the blocks touches the token stream between them. compiled: from a block's own forward to what computes
-    the same. partial_latent: the call is given a part of the latent, so that its tokens have no place among the
-    report's counts. The attention calls of the blocks must reach `NetworkCall.attention` where the session `keeps_keys`
+    key, conditionings: name the batch rows of this call (see `Session.rows`), a conditioning after the other.
+    images: rows per conditioning.
+    nothing_between_blocks: nothing but the blocks touches the token stream between them.
+    compiled: from a block's own forward to what computes the same.
+    partial_latent: the call is given a part of the latent, so that its tokens have no place among the report's counts.
+    latent: (R, C, ...) that the call is given, to see whether that is the part that it was before.
+
+    The attention calls of the blocks must reach `NetworkCall.attention` where the session `keeps_keys`
     (see `AttentionHook.in_options`).
     """
-    call = NetworkCall(session, blocks, key, images, nothing_between_blocks, partial_latent)
+    call = NetworkCall(
+        session,
+        blocks,
+        key,
+        images,
+        nothing_between_blocks,
+        conditionings=conditionings,
+        partial_latent=partial_latent,
+        latent=latent,
+    )
 
     def swap(index: int, block: nn.Module, forward: Forward) -> Forward:
-        return partial(call.run_block, index, call.specs[index], forward, compiled(forward))
+        plain = uncompiled(block)
+        if plain is block:
+            return partial(call.run_block, index, call.specs[index], forward, compiled(forward))
+        if session.keeps_keys:  # what has been compiled would not ask for the attention hook
+            session.log.note(
+                "blocks that torch.compile had wrapped ran as they were before, since computed tokens attend to all"
+            )
+            forward = plain.forward
+        return partial(call.run_block, index, call.specs[index], plain.forward, forward)
 
     with swapped_forwards(call.modules, swap):
         yield call

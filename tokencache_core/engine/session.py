@@ -23,6 +23,12 @@ from .store import CacheStore, Rows
 from .timeline import Timeline
 from .token_choice import Planner, ScorePlanner
 
+MOVED = 0.04  # x has been moved where it differs from before by more than this share of its norm
+SEVERAL_AT_ONE_SIGMA = (
+    "the sampler called the model several times at one sigma, with x moved in between: from the second time on all was "
+    "computed"
+)
+
 
 class Session:
     """Opened when sampling starts (`open_session`) and closed when it ends; closing gives the report and frees the
@@ -42,13 +48,15 @@ class Session:
         device: torch.device,
         corrector: Corrector | None,
         error_bound: ErrorBound | None,
+        fresh_noise: bool,
         latent: LatentShape,
     ) -> None:
         self.settings, self.timeline, self.store, self.learned = settings, timeline, store, learned
         self.device, self.corrector, self.error_bound, self.latent = device, corrector, error_bound, latent
-        self.planner = store.planner
+        self.planner, self.fresh_noise = store.planner, fresh_noise
         self.log = RunLog()
         self.current: Evaluation | None = None
+        self.last_x: Tensor | None = None  # (B, ...) of the last evaluation, or the one under way
 
     @property
     def keeps_keys(self) -> bool:
@@ -62,17 +70,21 @@ class Session:
         return self.current
 
     @contextmanager
-    def evaluation(self, sigma: float) -> Iterator[Evaluation]:
-        """Around one evaluation of the model at `sigma`."""
+    def evaluation(self, sigma: float, x: Tensor | None = None) -> Iterator[Evaluation]:
+        """Around one evaluation of the model at `sigma`. x: (B, ...) that it evaluates; None: nothing depends on it."""
         timeline, last = self.timeline, self.log.last
         step, tau, previous = timeline.step_of(sigma), timeline.tau(sigma), None if last is None else last.sigma
         if self.error_bound is not None and (last is None or step != last.index):  # a step has one kind
             if not self.error_bound.allows(tau, timeline.after(step) - sigma):
                 timeline.i_steps |= {step}
-        computes_all = timeline.computes_all(sigma, previous)
+        computes_all = timeline.computes_all(sigma, previous) or self._moved_in_place(sigma, x)
         evaluation = Evaluation(
             step, sigma, tau, computes_all, timeline.spacing(step), len(self.store.streams), self.device
         )
+        if x is not None:
+            if self.corrector is not None:
+                self.corrector.arrived(x)
+            self.last_x = x
         outer, self.current = self.current, evaluation
         self.store.begin()
         if computes_all:
@@ -84,11 +96,34 @@ class Session:
             self.store.end(computes_all)
             self.current = outer
 
+    def _moved_in_place(self, sigma: float, x: Tensor | None) -> bool:
+        """Whether x has been moved since the last evaluation, though not to another sigma.
+
+        A forecast knows an evaluation by its time alone, and would give the same answer again.
+        """
+        last = self.log.last
+        if (
+            self.fresh_noise
+            or last is None
+            or x is None
+            or self.last_x is None
+            or not self.timeline.same(sigma, last.sigma)
+        ):
+            return False
+        moved = self.last_x.shape != x.shape or bool((x - self.last_x).norm() > MOVED * x.norm())
+        if moved:
+            self.log.note(SEVERAL_AT_ONE_SIGMA)
+        return moved
+
     def corrected(self, x: Tensor, clean: Tensor) -> Tensor:
         """`clean`, predicted from x (B, ...) in the evaluation that has just ended, as the sampler is to be given
         it.
         """
         evaluation = self.log.evaluations[-1]
+        if not isinstance(clean, Tensor) or clean.shape != x.shape:  # another node's guider gives something of its own
+            if self.corrector is not None:
+                self.corrector.forget()
+            return clean
         if self.error_bound is not None and evaluation.computes_all:
             self.error_bound.computed(evaluation.tau, x, _direction(x, clean, evaluation.sigma))
         if self.corrector is None:
@@ -100,17 +135,19 @@ class Session:
         direction = _direction(x, clean, sigma)
         if evaluation.reused:
             self.corrector.forecast(evaluation.tau, move, direction, evaluation.reused)
+            self.corrector.leads(x, move, direction)
             return clean
         wanted = self.corrector.computed(evaluation.tau, move, direction)
+        self.corrector.leads(x, move, wanted)
         return clean if wanted is direction else (x.float() - sigma * wanted).to(clean.dtype)
 
-    def rows(self, key: Hashable) -> Rows:
-        """What is kept for the rows named by `key`; for a second call with the same key in one evaluation, something
-        else.
+    def rows(self, key: Hashable, conditionings: tuple[Hashable, ...]) -> Rows:
+        """What is kept for the rows of these conditionings, of calls named by `key`; for a second such call in one
+        evaluation, something else.
         """
         calls = self.evaluation_under_way.calls
-        calls[key] += 1
-        return self.store.rows((key, calls[key] - 1))
+        calls[key, conditionings] += 1
+        return self.store.rows((key, calls[key, conditionings]), conditionings)
 
     def close(self) -> Report:
         """Free the cache and report."""
@@ -140,6 +177,7 @@ def open_session(
     streams: tuple[str, ...],
     end: float = 0.0,
     euler: bool = False,
+    fresh_noise: bool = False,
     device: torch.device | str = "cpu",
     planner: Planner | None = None,
     learned: LearnedParts = NOTHING_LEARNED,
@@ -176,6 +214,7 @@ def open_session(
         device=device,
         latent=latent,
         corrector=Corrector(settings.corrector, settings.order) if euler and settings.corrector else None,
+        fresh_noise=fresh_noise,
         error_bound=None if places.error_bound is None else ErrorBound(places.error_bound, settings.order, 1 - p_step),
     )
     if places.note:

@@ -19,6 +19,7 @@ from ..blocks.token_index import TokenIndex
 from .attention_context import AttentionContext
 from .attention_hook import Extending, Storing
 from .forecast import SpanHistory, TokenHistory
+from .pieces import Piece, same
 from .span_layout import SpanLayout
 from .storage import Storage
 
@@ -63,6 +64,9 @@ class WholeSpan:
 
     def begin(self) -> None:
         """A new call of the network begins; what one that failed has left half done is forgotten."""
+
+    def take(self, pieces: Sequence[Piece[Any]]) -> None:
+        """Keep what spans of other rows keep of a conditioning each; `Unlike` where that does not go together."""
 
     def on_i_step(self, index: int, call: BlockCall, network: NetworkCall) -> Any:
         """The output of block number `index`, all of its tokens computed."""
@@ -136,6 +140,13 @@ class ReusedSpan(_CachedSpan):
         super().begin()
         self.added = False
 
+    def take(self, pieces: Sequence[Piece[ReusedSpan]]) -> None:
+        same([len(piece.source.histories) for piece in pieces])
+        for stream in range(len(pieces[0].source.histories)):
+            self.histories.append(
+                SpanHistory.assembled([piece.with_source(piece.source.histories[stream]) for piece in pieces])
+            )
+
     def on_p_step(self, index: int, call: BlockCall, network: NetworkCall) -> Any:
         if not self.histories:
             return network.whole(index, call)
@@ -184,6 +195,18 @@ class ComputedSpan(_CachedSpan):
     def begin(self) -> None:
         super().begin()
         self.chosen = None
+
+    def take(self, pieces: Sequence[Piece[ComputedSpan]]) -> None:
+        histories = [piece.source.history for piece in pieces]
+        same([history is None for history in histories])
+        same([list(piece.source.contexts) for piece in pieces])
+        if histories[0] is not None:
+            self.history = TokenHistory.assembled([piece.with_source(piece.source.history) for piece in pieces])
+        self.last_block = pieces[0].source.last_block
+        for block in pieces[0].source.contexts:
+            self.contexts[block] = AttentionContext.assembled(
+                [piece.with_source(piece.source.contexts[block]) for piece in pieces]
+            )
 
     def on_p_step(self, index: int, call: BlockCall, network: NetworkCall) -> Any:
         if self.history is None:

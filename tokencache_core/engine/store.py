@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
+
+from torch import Tensor
 
 from ..settings import CacheSettings
 from .allocation import tokens_per_block
 from .forecast import TokenHistory
 from .memory_budget import CacheMemory, MemoryBudget, RowsShape
+from .pieces import Piece, Unlike
 from .span_layout import SpanLayout, span_layouts
 from .spans import ComputedSpan, Keeping, ReusedSpan, Span, make_spans
 from .storage import Form, Storage
@@ -15,6 +19,8 @@ from .token_choice import Planner
 
 _MANY = 1_000_000  # enough tokens that no allowed share rounds to zero
 _RATE_BLOCKS = 4  # spans whose change rates a planner looks at; looking at all of them would cost a tenth of a P-step
+
+MOST_CHANGE = 3.0  # a part of the latent changes by no more than so many times what the whole one does
 
 
 class Rows:
@@ -24,6 +30,10 @@ class Rows:
         self.shape: RowsShape | None = None
         self.spans: tuple[Span, ...] = ()  # one entry a block; empty until the first I-step knows the token count
         self.text_first = True  # in joint streams
+        self.seen: tuple[Tensor | None, Tensor | None] = (
+            None,
+            None,
+        )  # the part of the latent, and the whole, last seen
 
     @property
     def n_tokens(self) -> int:
@@ -71,6 +81,41 @@ class Rows:
             for kept in span.kept():
                 kept.keep_again()
 
+    def is_elsewhere(self, latent: Tensor, whole: Tensor | None) -> bool:
+        """Whether `latent` (R, C, ...), a part of `whole` (B, C, ...), is of another place than when these rows were
+        last seen.
+
+        It is, if it has changed by far more than the whole latent since then.
+        """
+        (before, whole_before), self.seen = self.seen, (latent, whole)
+        if before is None or whole is None or whole_before is None or not self.spans:
+            return False
+        if before.shape != latent.shape or whole.shape != whole_before.shape:
+            return True
+        change = (latent - before).flatten(1).square().mean(dim=1).max().sqrt()
+        return bool(change > MOST_CHANGE * (whole - whole_before).square().mean().sqrt())
+
+    @classmethod
+    def assembled(cls, pieces: Sequence[Piece[Rows]], computed: type[ComputedSpan]) -> Rows | None:
+        """Of a conditioning of each of other rows; None where they do not go together."""
+        first = pieces[0].source
+        layouts = list(dict.fromkeys(span.layout for span in first.spans))
+        if any(list(dict.fromkeys(span.layout for span in piece.source.spans)) != layouts for piece in pieces):
+            return None
+        rows = cls()
+        assert first.shape is not None
+        rows.shape = replace(
+            first.shape, rows=sum(piece.count(piece.source.shape.rows) for piece in pieces if piece.source.shape)
+        )
+        rows.text_first = all(piece.source.text_first for piece in pieces)
+        rows.spans = make_spans(layouts, first.spans[0].keeping, computed)
+        try:
+            for index, span in {id(span): (index, span) for index, span in enumerate(rows.spans)}.values():
+                span.take([piece.with_source(piece.source.spans[index]) for piece in pieces])
+        except Unlike:
+            return None
+        return rows
+
     def forget(self) -> None:
         """All but its shape: the next evaluation computes everything, whatever its kind."""
         self.spans = ()
@@ -97,7 +142,7 @@ class CacheStore:
         self.storage = Storage()
         self.keeping = Keeping(settings.order, settings.reach, settings.key_refreshes, self.storage)
         self.memory = CacheMemory(budget, min(settings.order + 1, i_steps), min(settings.key_refreshes, i_steps))
-        self.rows_by_key: dict[Hashable, Rows] = {}
+        self.rows_by_key: dict[tuple[Hashable, tuple[Hashable, ...]], Rows] = {}
         self.used: set[Hashable] = set()  # in the evaluation under way, or the last one
         self.memory_bytes = 0  # the most that was kept at one time
         self.evaluations = 0
@@ -108,10 +153,35 @@ class CacheStore:
         """An evaluation begins."""
         self.used = set()
 
-    def rows(self, key: Hashable) -> Rows:
-        """Those named by `key`."""
-        self.used.add(key)
-        return self.rows_by_key.setdefault(key, Rows())
+    def rows(self, key: Hashable, conditionings: tuple[Hashable, ...]) -> Rows:
+        """Those of these conditionings, of calls named by `key`.
+
+        The host joins conditionings in one call of the network, or takes them apart, as its memory allows. What is kept
+        of a conditioning goes with it.
+        """
+        name = (key, conditionings)
+        self.used.add(name)
+        if name not in self.rows_by_key:
+            self.rows_by_key[name] = self._assembled(key, conditionings) or Rows()
+        return self.rows_by_key[name]
+
+    def _assembled(self, key: Hashable, conditionings: tuple[Hashable, ...]) -> Rows | None:
+        """Out of rows of which other calls had these conditionings; None where there are none, or they do not go
+        together.
+        """
+        alike = {name[1]: rows for name, rows in self.rows_by_key.items() if name[0] == key and rows.spans}
+        pieces: list[Piece[Rows]] = []
+        for conditioning in conditionings:
+            source = next((names for names in alike if conditioning in names), None)
+            if source is None:
+                return None
+            pieces.append(Piece(alike[source], source.index(conditioning), len(source)))
+        assembled = Rows.assembled(pieces, self.planner.computed_span)
+        taken = {*conditionings}.union(*(names for names in alike if (key, names) in self.used))
+        for names in alike:
+            if assembled is not None and (key, names) not in self.used and set(names) <= taken:
+                del self.rows_by_key[key, names]
+        return assembled
 
     def lay_out(self, rows: Rows, shape: RowsShape) -> None:
         """Divide the blocks into spans for rows of this shape, in a form in which they fit the memory budget."""

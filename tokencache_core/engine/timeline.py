@@ -29,6 +29,11 @@ class Timeline:
         """The last step whose sigma is not below `sigma`: solvers also evaluate between steps."""
         return max((step for step, known in enumerate(self.sigmas) if known >= sigma * (1 - SAME_STEP)), default=0)
 
+    @staticmethod
+    def same(sigma: float, other: float) -> bool:
+        """Whether both sigmas are one."""
+        return abs(sigma - other) <= SAME_STEP * max(sigma, other)
+
     def computes_all(self, sigma: float, previous: float | None) -> bool:
         """Whether an evaluation at `sigma` computes everything. previous: sigma of the evaluation before it, if there
         was one.

@@ -28,7 +28,7 @@ def sample_cached(
 
     def around(denoise: Denoise) -> Denoise:
         def cached_denoise(x: Tensor, sigma: Tensor) -> Tensor:
-            with session.evaluation(float(sigma)), run.cached(session):
+            with session.evaluation(float(sigma), x), run.cached(session):
                 clean = denoise(x, sigma)
             return session.corrected(x, clean)
 

@@ -46,7 +46,7 @@ def follow_to_the_end(
             nonlocal moved, end
             if moved is not None:
                 x = x.detach() + (moved - moved.detach())
-            with session.evaluation(float(sigma)) as evaluation:
+            with session.evaluation(float(sigma), x.detach()) as evaluation:
                 with whole() if evaluation.computes_all else student(), run.cached(session):
                     clean = denoise(x, sigma)
             end = session.corrected(x, clean)

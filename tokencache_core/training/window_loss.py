@@ -90,7 +90,7 @@ def follow(
         def followed(x: Tensor, sigma: Tensor) -> Tensor:
             nonlocal end
             there = next(states)
-            with session.evaluation(float(sigma)) as evaluation:
+            with session.evaluation(float(sigma), x.detach()) as evaluation:
                 if evaluation.computes_all:
                     settle(x - there.to(x.device), float(sigma))
                     with run.cached(session):

@@ -41,6 +41,7 @@ class TinyModel:
     def noise(self, batch: int = 1, seed: int = 1, latent: tuple[int, ...] | None = None) -> Tensor:
         return torch.randn((batch, *(latent or self.latent)), generator=torch.Generator().manual_seed(seed))
 
+    @torch.inference_mode()
     def sample(
         self,
         model: Any = None,
@@ -54,7 +55,7 @@ class TinyModel:
         latent: tuple[int, ...] | None = None,
         positive: list | None = None,
     ) -> Tensor:
-        """KSampler's own call."""
+        """KSampler's own call, as the host makes it."""
         noise = self.noise(batch, seed, latent)
         return comfy.sample.sample(
             model or self.model,
