@@ -188,9 +188,8 @@ class Trainer:
     def _average(self, pictures: int) -> None:
         # the window opens with training, so that early samples show the model and not its first weights
         window = min(self.recipe.ema_pictures, 0.1 * self.seen + 1)
-        torch._foreach_lerp_(
-            list(self.average.parameters()), list(self.model.parameters()), min(1.0, pictures / window)
-        )
+        for average, present in zip(self.average.parameters(), self.model.parameters()):
+            average.lerp_(present, min(1.0, pictures / window))
 
     def save(self, file: Path) -> None:
         """Whole or not at all."""
