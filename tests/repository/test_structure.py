@@ -34,12 +34,14 @@ MAY_IMPORT = {
     "predictor": _RUNS | {"files"},
     "runs": _RUNS,
     "dit": _RUNS | {"files", "runs"},
+    "flux": _RUNS | {"files", "runs"},
     "training": _LEARNED,
     "tuning": _LEARNED | {"likeness"},
     "redundancy": _RUNS | {"runs", "reporting"},
     "bench": _LEARNED | {"dit", "likeness", "tuning"},
     "experiments": _LEARNED | {"bench", "dit", "likeness", "training", "tuning"},
-    "cli": _LEARNED | {"bench", "dit", "experiments", "likeness", "redundancy", "reporting", "training", "tuning"},
+    "cli": _LEARNED
+    | {"bench", "dit", "experiments", "flux", "likeness", "redundancy", "reporting", "training", "tuning"},
     "__main__": {"cli"},
 }
 

@@ -10,17 +10,16 @@ from typing import Any
 from torch import Tensor
 from tqdm import tqdm
 
-from ..dit.model import DiT
 from ..predictor.trained_cache import TrainedCache
 from ..schedules.calibration import PlaceCalibration
 from ..tuning.preset import Preset
 from .duels import CALIBRATED, TUNED, Duel, duels
 from .match import calibrate
 from .methods import Plan, candidates_of, settings_to_calibrate
-from .output import describe_model, describe_protocol, document
+from .output import CLASSES, PROMPTS, describe_model, describe_protocol, document
 from .rows import Row, rows_of
 from .turns import Candidate, measure_interleaved, planned_seconds
-from .workload import EXACT_STEPS, Protocol, Workload
+from .workload import EXACT_STEPS, SampledWorkload, Workload
 
 
 @dataclass(frozen=True)
@@ -31,15 +30,14 @@ class BenchResult:
 
 
 def run_bench(
-    model: DiT,
+    workload: SampledWorkload,
     file: str,
-    protocol: Protocol,
     methods: Sequence[str],
     trained: TrainedCache | None = None,
     presets: tuple[Preset, ...] = (),
-    peers: Callable[[Workload, float], list[Candidate]] = lambda workload, full_step: [],
+    peers: Callable[[Any, float], list[Candidate]] = lambda workload, full_step: [],
     places: tuple[PlaceCalibration, ...] = (),
-    host_solvers: Mapping[str, Callable[[Workload, int], Tensor]] = {},
+    host_solvers: Mapping[str, Callable[[Any, int], Tensor]] = {},
 ) -> BenchResult:
     """methods: names out of METHODS and, where `trained` is given, TRAINED_METHODS; `full` is measured in any case.
 
@@ -53,7 +51,7 @@ def run_bench(
         *([TUNED] if presets else []),
         *([CALIBRATED] if places else []),
     ]
-    workload = Workload(model, protocol)
+    protocol = workload.protocol
     print("calibrating I-steps and P-steps ...", file=sys.stderr)
     plan = Plan(
         workload,
@@ -83,8 +81,13 @@ def run_bench(
     beaten = tuple(duels(rows))
     content = document(
         device=workload.device,
-        model=describe_model(model, file),
-        protocol=describe_protocol(protocol, workload.is_pixels),
+        model=describe_model(workload.sampled, file),
+        protocol=describe_protocol(
+            protocol,
+            workload.is_pixels,
+            workload.sampled.exact_schedule,
+            CLASSES if isinstance(workload, Workload) else PROMPTS,
+        ),
         rows=rows,
         duels=beaten,
     )

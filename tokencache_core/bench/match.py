@@ -10,7 +10,7 @@ from statistics import median
 
 from ..settings import CacheSettings
 from ..tuning.probe import StepTimes
-from .workload import Workload
+from .workload import SampledWorkload
 
 CALIBRATION_STEPS, CALIBRATION_I_STEPS = 10, (0, 1, 2, 6)
 ROUNDS = 2
@@ -24,7 +24,7 @@ class StepSeconds:
     times: dict[CacheSettings, StepTimes]
 
 
-def calibrate(workload: Workload, wanted: list[CacheSettings]) -> StepSeconds:
+def calibrate(workload: SampledWorkload, wanted: list[CacheSettings]) -> StepSeconds:
     """Time a few steps of each kind, in turn; the first round of three also warms everything up."""
     full: list[float] = []
     seen: dict[CacheSettings, dict[str, list[float]]] = {settings: {"I": [], "P": []} for settings in wanted}

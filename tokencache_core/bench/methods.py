@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -21,7 +22,7 @@ from ..tuning.preset import Preset
 from .duels import CALIBRATED, FEWER_STEPS, TUNED
 from .match import StepSeconds
 from .turns import Candidate
-from .workload import Workload
+from .workload import SampledWorkload
 
 BETTER_SOLVERS = ("dpmpp_2m", "res_multistep")  # of ours
 HOST_SOLVERS = ("uni_pc", "deis")  # ComfyUI's; all evaluate once a step
@@ -39,12 +40,12 @@ class Plan:
     host_solvers: of HOST_SOLVERS those that there are; each samples a workload in so many whole steps.
     """
 
-    workload: Workload
+    workload: SampledWorkload
     calibration: StepSeconds
     trained: TrainedCache | None = None
     presets: tuple[Preset, ...] = ()
     places: tuple[PlaceCalibration, ...] = ()
-    host_solvers: Mapping[str, Callable[[Workload, int], Tensor]] = field(default_factory=dict)
+    host_solvers: Mapping[str, Callable[[Any, int], Tensor]] = field(default_factory=dict)
 
     @property
     def full_seconds(self) -> float:
@@ -152,7 +153,7 @@ def _at_our_seconds(plan: Plan, method: str, settings: CacheSettings, warmup: in
 
 def _trained(plan: Plan, method: str) -> list[Candidate]:
     settings = trained_settings(method, plan.trained)
-    learned = trained_parts(method, plan.trained, plan.workload.model.blocks)
+    learned = trained_parts(method, plan.trained, plan.workload.blocks)
     note = "" if method.startswith(UNTRAINED) else f"trained with an I-step every {plan.trained.interval} steps"
     return [
         plan.cached(method, settings, plan.usual(count), note, learned) for count in plan.counts(settings, plan.targets)

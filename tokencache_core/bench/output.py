@@ -11,12 +11,16 @@ from typing import Any
 
 import torch
 
-from ..dit.model import DiT
 from ..files.whole_file import whole_file
+from ..runs.sampled_model import SampledModel
+from ..sampling.sigma_schedule import SigmaSchedule
 from .duels import Duel
 from .rows import Row
 from .turns import NEAREST
-from .workload import EXACT_SCHEDULE, EXACT_SOLVER, EXACT_STEPS, Protocol
+from .workload import EXACT_SOLVER, EXACT_STEPS, Protocol
+
+CLASSES = "sample i has class i mod C, null class as negative"
+PROMPTS = "sample i has example i mod C, the empty prompt as negative"
 
 
 def describe_device(device: torch.device) -> str:
@@ -28,22 +32,25 @@ def describe_device(device: torch.device) -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def describe_model(model: DiT, file: str) -> dict[str, Any]:
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    dtype = str(model.dtype).removeprefix("torch.")
-    return {"file": file, "parameters": parameters, "dtype": dtype, **asdict(model.config)}
+def describe_model(model: SampledModel, file: str) -> dict[str, Any]:
+    network = model.network
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    dtype = str(network.dtype).removeprefix("torch.")
+    return {"file": file, "parameters": parameters, "dtype": dtype, **asdict(network.config)}
 
 
-def describe_protocol(protocol: Protocol, is_pixels: bool) -> dict[str, Any]:
+def describe_protocol(
+    protocol: Protocol, is_pixels: bool, exact: SigmaSchedule = SigmaSchedule(), conditions: str = CLASSES
+) -> dict[str, Any]:
     return {
         **asdict(protocol),
         "speedups": list(protocol.speedups),
         "schedule": protocol.schedule.name,
         "shift": protocol.schedule.shift,
-        "classes": "sample i has class i mod C, null class as negative",
+        "classes": conditions,
         "quality": "PSNR of clamped pixels, range 2" if is_pixels else "PSNR of latents, peak 2",
         "clock": f"each run's against the median of the {NEAREST} full runs nearest to it in time",
-        "exact": f"{EXACT_STEPS} steps of {EXACT_SOLVER} on {EXACT_SCHEDULE}, same noise",
+        "exact": f"{EXACT_STEPS} steps of {EXACT_SOLVER} on {exact}, same noise",
     }
 
 

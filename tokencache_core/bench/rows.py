@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..likeness.metrics import capped_psnr, ssim
 from .turns import Candidate, Measurement, baselines_of
-from .workload import Workload
+from .workload import SampledWorkload
 
 MATCH_TOLERANCE = 0.03
 
@@ -43,7 +43,7 @@ class Row:
 
 
 def rows_of(
-    candidates: Sequence[Candidate], measured: Sequence[Measurement], exact: Tensor, workload: Workload
+    candidates: Sequence[Candidate], measured: Sequence[Measurement], exact: Tensor, workload: SampledWorkload
 ) -> list[Row]:
     """The table's rows. Exactly one candidate must be `full`, or another's baseline: those that name it are compared
     with it.

@@ -21,9 +21,8 @@ from ..bench.output import document, table, write_json
 from ..bench.page import page
 from ..bench.rows import Row
 from ..bench.shape import DTYPES, measure_shape, parse_shape, runs_per_shape
-from ..bench.workload import Protocol
-from ..dit.model import DiT
-from ..files.fingerprint import fingerprint_of
+from ..bench.workload import Protocol, Workload, workload_of
+from ..runs.sampled_model import SampledModel
 from ..sampling.noise_schedule import TRAIN_STEPS
 from ..sampling.samplers import SOLVERS
 from ..schedules.calibration import PlaceCalibration, load_calibration
@@ -36,9 +35,10 @@ from .options import (
     add_sigma_arguments,
     check_writable,
     device_named,
-    model_and_names,
+    fingerprint_for,
     number_in,
     predictor_for,
+    sampled_model,
     sigma_schedule_of,
     whole_number,
 )
@@ -179,13 +179,19 @@ def _run_model(args: argparse.Namespace, device: torch.device) -> None:
         )
     except ValueError:
         raise CommandError(f"--speedups {args.speedups}: write numbers of 1 or more, separated by commas") from None
-    model, _ = model_and_names(args.model, device)
+    model = sampled_model(args.model, device)
+    try:
+        workload = workload_of(model, protocol)
+    except ValueError as error:
+        raise CommandError(f"--schedule {schedule.name}: {error}") from None
     trained = None if args.predictor is None else predictor_for(args.predictor, model)
     presets = tuple(_preset_for(file, model) for file in args.preset)
     places = tuple(_calibration_for(file, model) for file in args.calibration)
+    if not isinstance(workload, Workload) and args.peers is not None:
+        raise CommandError("--peers: others' methods are for DiTs, and this is none; leave it out")
     sources, peers = ({}, lambda workload, full_step: []) if args.peers is None else peers_asked(args.peers)
-    methods, host_solvers = with_host(methods, device, asked=args.methods)
-    result = run_bench(model, Path(args.model).name, protocol, methods, trained, presets, peers, places, host_solvers)
+    methods, host_solvers = with_host(methods, device, asked=args.methods, is_dit=isinstance(workload, Workload))
+    result = run_bench(workload, Path(args.model).name, methods, trained, presets, peers, places, host_solvers)
     if args.json is not None:
         result.content["protocol"] |= {"command": _own_command(), "peers": sources}
         write_json(args.json, result.content)
@@ -198,23 +204,20 @@ def _run_model(args: argparse.Namespace, device: torch.device) -> None:
         print(known)
 
 
-def _preset_for(file: str, model: DiT) -> Preset:
+def _preset_for(file: str, model: SampledModel) -> Preset:
     try:
         preset = load_preset(file)
-        if preset.fingerprint.compare(fingerprint_of("DiT", model.blocks), "preset tuned") == "other weights":
+        if preset.fingerprint.compare(fingerprint_for(model), "preset tuned") == "other weights":
             print(f"warning: {file} was tuned on other weights of this architecture", file=sys.stderr)
     except ValueError as error:
         raise CommandError(f"--preset {file}: {error}") from None
     return preset
 
 
-def _calibration_for(file: str, model: DiT) -> PlaceCalibration:
+def _calibration_for(file: str, model: SampledModel) -> PlaceCalibration:
     try:
         calibration = load_calibration(file)
-        if (
-            calibration.fingerprint.compare(fingerprint_of("DiT", model.blocks), "calibration measured")
-            == "other weights"
-        ):
+        if calibration.fingerprint.compare(fingerprint_for(model), "calibration measured") == "other weights":
             print(f"warning: {file} was measured on other weights of this architecture", file=sys.stderr)
     except ValueError as error:
         raise CommandError(f"--calibration {file}: {error}") from None

@@ -39,15 +39,17 @@ def peers_asked(text: str) -> tuple[dict[str, str], Callable[[Workload, float], 
 
 
 def with_host(
-    methods: list[str], device: torch.device, asked: str | None
+    methods: list[str], device: torch.device, asked: str | None, is_dit: bool
 ) -> tuple[list[str], Mapping[str, Callable[[Workload, int], Tensor]]]:
-    """The methods, and the host's solvers for those that need them; without a host they are left out, or refused where
-    they were asked for.
+    """The methods, and the host's solvers for those that need them; without a host, or a DiT, they are left out, or
+    refused where they were asked for.
     """
     needing = [name for name in methods if name in HOST_METHODS]
     if not needing:
         return methods, {}
     try:
+        if not is_dit:
+            raise RuntimeError("they are run on DiTs alone")
         return methods, importlib.import_module("peers.host_solvers").host_solvers(device)
     except (ImportError, RuntimeError) as error:
         why = f"{', '.join(needing)}: ComfyUI's solvers are not to be had here ({error})"

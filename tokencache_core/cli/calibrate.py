@@ -9,11 +9,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..dit.model import DiT
-from ..files.fingerprint import fingerprint_of
 from ..predictor.file import PredictorFileError, save_trained_cache
 from ..predictor.trained_cache import TrainedCache
-from ..sampling.noise_time import noise_time
+from ..runs.sampled_model import SampledModel
 from ..schedules.calibration import SUFFIX, PlaceCalibration, save_calibration
 from ..schedules.choices import parse_steps
 from ..schedules.schedule import UniformSchedule
@@ -26,10 +24,11 @@ from .options import (
     add_run_arguments,
     check_writable,
     device_named,
-    model_and_names,
+    fingerprint_for,
     number_in,
     predictor_for,
     runs_of,
+    sampled_model,
     sigma_schedule_of,
     whole_number,
 )
@@ -91,26 +90,26 @@ def run(args: argparse.Namespace) -> None:
     if args.out is not None and args.out.suffix != SUFFIX:
         raise CommandError(f"--out {args.out}: a calibration is a {SUFFIX} file; change the name's ending")
     counts = _counts(args)
-    model, names = model_and_names(args.model, device_named(args.device))
+    model = sampled_model(args.model, device_named(args.device))
     try:
         if args.out is not None:
-            _places(args, model, names, counts)
+            _places(args, model, counts)
         else:
-            _importance(args, model, names)
+            _importance(args, model)
     except PredictorFileError as error:
         raise CommandError(f"--predictor {error}") from None
     except ValueError as error:
         raise CommandError(str(error)) from None
 
 
-def _places(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None, counts: tuple[int, ...]) -> None:
+def _places(args: argparse.Namespace, model: SampledModel, counts: tuple[int, ...]) -> None:
     settings, samples = CacheSettings(order=args.order), args.samples or 8
-    run = runs_of(args, model, names, samples)(args.seed)
+    run = runs_of(args, model, samples)(args.seed)
     record, found = calibrate_places(
         run, settings, counts=counts, budget=args.budget, log=lambda line: tqdm.write(line, file=sys.stderr)
     )
     calibration = PlaceCalibration(
-        fingerprint=fingerprint_of("DiT", model.blocks),
+        fingerprint=fingerprint_for(model),
         sampler="euler" if run.euler else args.solver,
         cfg=args.cfg,
         taus=record.taus,
@@ -130,20 +129,20 @@ def _places(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None,
     print(f"wrote {args.out}")
 
 
-def _importance(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None) -> None:
+def _importance(args: argparse.Namespace, model: SampledModel) -> None:
     if args.predictor.exists():
         trained = predictor_for(str(args.predictor), model)
     else:
         trained = TrainedCache(
             settings=CacheSettings(order=args.order),
             interval=UniformSchedule().interval,
-            fingerprint=fingerprint_of("DiT", model.blocks),
+            fingerprint=fingerprint_for(model),
         )
     samples = args.samples or 256
     batch = min(args.batch, samples)
-    start = runs_of(args, model, names, batch)
+    start = runs_of(args, model, batch)
     runs = (start(seed) for seed in tqdm(range(-(-samples // batch)), desc="calibrate", unit="run"))
-    calibration = calibrate(runs, noise_time, trained.settings.order)
+    calibration = calibrate(runs, model.noise_time, trained.settings.order, model.scale)
     notes = {
         **trained.notes,
         "calibrated on": f"{args.steps} steps of {args.solver} on {sigma_schedule_of(args, args.steps)}",

@@ -17,6 +17,7 @@ from ..bench.shape import parse_shape, random_dit
 from ..dit.model import DiT
 from ..dit.quantised import VARIANTS, compressed
 from ..dit.random_runs import labels_apart
+from ..dit.sampled import SampledDiT
 from ..experiments import context as context_table
 from ..experiments import quantisation as quantisation_table
 from ..experiments import robustness, settings_sweep, training_sweep
@@ -212,7 +213,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _redundancy(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None) -> None:
     check_writable("--out", args.out)
-    found = measure_redundancy(runs_of(args, model, names, args.samples)(HELD_OUT_SEEDS))
+    found = measure_redundancy(runs_of(args, SampledDiT(model, names), args.samples)(HELD_OUT_SEEDS))
     print(
         f"{args.samples} samples, means over tokens; similarity (cosine) and change of each block's update from the "
         "step before"
@@ -272,7 +273,11 @@ def _training(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | Non
     tried = training_sweep.trials(setting, values, training_sweep.Trial(plan_of(args), None, args.minutes))
     told = partial(print, file=sys.stderr, flush=True)
     _print_sweep(
-        args, model, names, setting, training_sweep.trained(tried, model, runs_of(args, model, names, args.batch), told)
+        args,
+        model,
+        names,
+        setting,
+        training_sweep.trained(tried, model, runs_of(args, SampledDiT(model, names), args.batch), told),
     )
 
 
@@ -327,7 +332,7 @@ def _list_of(parsed: Callable[[str], Any]) -> Callable[[str], tuple]:
 def _of_predictor(args: argparse.Namespace, model: DiT, otherwise: CacheSettings) -> tuple[CacheSettings, TrainedParts]:
     if args.predictor is None:
         return otherwise, TrainedParts()
-    trained = predictor_for(args.predictor, model)
+    trained = predictor_for(args.predictor, SampledDiT(model))
     return trained.settings, trained.learned(model.blocks)
 
 

@@ -16,7 +16,7 @@ from ..experiments.generality import GeneralityCondition, GeneralityOutcome, con
 from ..sampling.noise_schedule import TRAIN_STEPS
 from ..sampling.samplers import SOLVERS
 from ..sampling.sigma_schedule import SigmaSchedule
-from .options import CommandError, Help, check_writable, device_named, model_and_names, whole_number
+from .options import CommandError, Help, check_writable, device_named, sampled_model, whole_number
 
 LISTS = {  # option -> default
     "schedules": "ddpm,flow:1,flow:3,flow:6,karras",
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> None:
         check_writable("--page", args.page)
     wanted, found = _conditions(args), _known(args.json)
     device = device_named(args.device)
-    models = {Path(file).name: model_and_names(file, device)[0] for file in args.model}
+    models = {Path(file).name: sampled_model(file, device) for file in args.model}
     if len(models) < len(args.model):
         raise CommandError("--model: rows are named after their model's file; rename those that have one name")
     measured = {(each.model, each.condition) for each in found}

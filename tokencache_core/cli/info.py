@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+
+from torch import Tensor
 
 from ..dit.checkpoint import ModelFileError, read_dit
 from ..dit.class_labels import class_names
+from ..dit.model import DiTConfig
+from ..flux.config import FluxConfig
+from ..flux.file import FluxFileError, is_flux_file, read_flux
 from ..predictor.file import PredictorFileError, holds_predictor, read_trained_cache
 from ..predictor.trained_cache import TrainedCache
 from .options import CommandError
@@ -17,13 +22,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "info",
         help="print what a model or predictor file holds",
-        description="Print a DiT file's shape, parameters, classes and metadata, or what a predictor file was trained "
-        "for, how, and with what result.",
+        description="Print a model file's shape, parameters, classes or prompts, and metadata, or what a predictor "
+        "file was trained for, how, and with what result.",
     )
     parser.add_argument(
         "file",
         metavar="FILE",
-        help="a DiT as .safetensors or .pt, in the original release's key layout, or a predictor as .safetensors",
+        help="a DiT as .safetensors or .pt, in the original release's key layout, or a text-to-image model or a "
+        "predictor as .safetensors",
     )
 
 
@@ -31,9 +37,11 @@ def run(args: argparse.Namespace) -> None:
     try:
         if holds_predictor(args.file):
             lines = list(_predictor_lines(read_trained_cache(args.file)))
+        elif is_flux_file(args.file):
+            lines = list(_flux_lines(args.file))
         else:
             lines = list(_dit_lines(args.file))
-    except (ModelFileError, PredictorFileError) as error:
+    except (FluxFileError, ModelFileError, PredictorFileError) as error:
         raise CommandError(str(error)) from None
     print(f"file: {args.file}")
     for line in lines:
@@ -43,6 +51,24 @@ def run(args: argparse.Namespace) -> None:
 def _dit_lines(file: str) -> Iterator[str]:
     state_dict, config, metadata = read_dit(file)
     names = class_names(metadata, config.num_classes)
+    yield from _size_lines(state_dict, config)
+    yield f"classes: {config.num_classes}, null class {config.num_classes}"
+    for index, name in enumerate(names or ()):
+        yield f"  {index} {name}"
+    for key, value in sorted(metadata.items()):
+        if key != "class_names":
+            yield f"metadata {key}: {value}"
+
+
+def _flux_lines(file: str) -> Iterator[str]:
+    tensors, said = read_flux(file)
+    yield from _size_lines(tensors, said.config)
+    yield f"prompts: of up to {said.length} words out of {len(said.words):,}, {len(said.examples):,} examples"
+    yield from (_printable(f"  {example}") for example in said.examples[:10])
+    yield _printable(f"licence: {said.licence}")
+
+
+def _size_lines(state_dict: Mapping[str, Tensor], config: DiTConfig | FluxConfig) -> Iterator[str]:
     grid = config.input_size // config.patch_size
     dtypes = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in state_dict.values()})
     space = "pixels" if config.in_channels == 3 else "VAE latents" if config.in_channels == 4 else "unknown space"
@@ -50,12 +76,6 @@ def _dit_lines(file: str) -> Iterator[str]:
     yield f"tokens: {grid * grid} ({grid}x{grid}) of {config.input_size}x{config.input_size} inputs in {space}"
     for name, value in asdict(config).items():
         yield f"{name}: {value}"
-    yield f"classes: {config.num_classes}, null class {config.num_classes}"
-    for index, name in enumerate(names or ()):
-        yield f"  {index} {name}"
-    for key, value in sorted(metadata.items()):
-        if key != "class_names":
-            yield f"metadata {key}: {value}"
 
 
 def _predictor_lines(trained: TrainedCache) -> Iterator[str]:

@@ -13,12 +13,15 @@ import torch
 from ..dit.checkpoint import ModelFileError, load_dit, read_dit
 from ..dit.class_labels import class_names
 from ..dit.model import DiT
-from ..dit.random_runs import DrawnRuns, labels_apart
-from ..files.fingerprint import fingerprint_of
+from ..dit.sampled import SampledDiT
+from ..files.fingerprint import Fingerprint, fingerprint_of
+from ..flux.file import FluxFileError, is_flux_file, load_flux
+from ..flux.sampled import SampledFlux
 from ..predictor.file import PredictorFileError, read_trained_cache
 from ..predictor.token_scores import KINDS
 from ..predictor.trained_cache import TrainedCache
 from ..runs.run import HELD_OUT_SEEDS
+from ..runs.sampled_model import RandomRuns, SampledModel
 from ..sampling.noise_schedule import TRAIN_STEPS
 from ..sampling.samplers import SOLVERS
 from ..sampling.sigma_schedule import FLOW, SCHEDULES, SigmaSchedule
@@ -91,13 +94,27 @@ def model_and_names(file: str, device: torch.device) -> tuple[DiT, tuple[str, ..
         raise CommandError(f"--model {error}") from None
 
 
-def predictor_for(file: str, model: DiT) -> TrainedCache:
+def sampled_model(file: str, device: torch.device) -> SampledModel:
+    """The model of `--model FILE` in fp32, whichever kind it is."""
+    if not is_flux_file(file):
+        return SampledDiT(*model_and_names(file, device))
+    try:
+        return SampledFlux(load_flux(file, device=device))
+    except FluxFileError as error:
+        raise CommandError(f"--model {error}") from None
+
+
+def fingerprint_for(model: SampledModel) -> Fingerprint:
+    return fingerprint_of(model.architecture, [block for block, _ in model.blocks])
+
+
+def predictor_for(file: str, model: SampledModel) -> TrainedCache:
     """The trained cache of `--predictor FILE`, refused where it belongs to another architecture."""
     try:
         trained = read_trained_cache(file)
-        if trained.fingerprint.compare(fingerprint_of("DiT", model.blocks)) == "other weights":
+        if trained.fingerprint.compare(fingerprint_for(model)) == "other weights":
             print(f"warning: {file} was trained on other weights of this architecture", file=sys.stderr)
-        trained.learned(model.blocks)
+        trained.learned([block for block, _ in model.blocks])
     except PredictorFileError as error:
         raise CommandError(f"--predictor {error}") from None
     except ValueError as error:
@@ -133,8 +150,17 @@ def sigma_schedule_of(args: argparse.Namespace, steps: int) -> SigmaSchedule:
     return schedule
 
 
+def add_conditions_argument(parser: argparse._ActionsContainer, default: str) -> None:
+    parser.add_argument(
+        "--labels",
+        "--prompts",
+        metavar="LIST",
+        help=f"class indices or names of a DiT, prompts of a text-to-image model, comma-separated (default: {default})",
+    )
+
+
 def add_run_arguments(parser: argparse._ActionsContainer, least_steps: int) -> None:
-    parser.add_argument("--labels", metavar="LIST", help="class indices or names (default: all but every fourth)")
+    add_conditions_argument(parser, "all but every fourth")
     parser.add_argument(
         "--steps", type=whole_number(least_steps, TRAIN_STEPS), default=50, metavar="N", help="denoise steps"
     )
@@ -144,14 +170,14 @@ def add_run_arguments(parser: argparse._ActionsContainer, least_steps: int) -> N
 
 
 def runs_of(
-    args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None, batch: int, processes: Processes = Processes()
-) -> DrawnRuns:
-    """The runs that the options describe, `batch` samples of each; ValueError for classes that the model does not have,
-    and CommandError for sigmas that there are not.
+    args: argparse.Namespace, model: SampledModel, batch: int, processes: Processes = Processes()
+) -> RandomRuns:
+    """The runs that the options describe, `batch` samples of each; ValueError for classes or prompts that the model
+    does not know, and CommandError for sigmas that there are not.
     """
-    training, measuring = labels_apart(args.labels, model.config.num_classes, names)
+    training, measuring = model.conditions_apart(args.labels)
     part = (processes.rank, processes.count)
-    return DrawnRuns(
+    return RandomRuns(
         model,
         training,
         measuring,

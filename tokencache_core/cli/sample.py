@@ -13,17 +13,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from ..dit.class_labels import parse_labels
-from ..dit.model import DiT
-from ..dit.sampling import cached_sample, sample
 from ..engine.allocation import compute_share
 from ..engine.record import Report
 from ..likeness.metrics import psnr, ssim
 from ..predictor.trained_cache import TrainedCache
 from ..predictor.trained_parts import TrainedParts
 from ..reporting.picture_grid import picture_grid, save_png
+from ..runs.cached_sampling import sample_cached
+from ..runs.sampled_model import SampledModel
 from ..sampling.noise_schedule import TRAIN_STEPS
-from ..sampling.samplers import SOLVERS, starting_noise
+from ..sampling.samplers import SOLVERS
 from ..schedules.automatic import AutomaticSchedule
 from ..schedules.choices import parse_steps
 from ..schedules.schedule import (
@@ -38,12 +37,13 @@ from ..settings import CONTEXTS, MAX_REACH, SCORES, SHARES, CacheSettings
 from .options import (
     CommandError,
     Help,
+    add_conditions_argument,
     add_sigma_arguments,
     check_writable,
     device_named,
-    model_and_names,
     number_in,
     predictor_for,
+    sampled_model,
     sigma_schedule_of,
     whole_number,
 )
@@ -55,17 +55,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "sample",
         help="sample a grid of pictures with and without the cache",
-        description="Sample a DiT through TokenCache, print the cache's report and write a PNG of all samples "
-        "(or their latents, for a model that works on VAE latents).",
+        description="Sample a DiT or a text-to-image model through TokenCache, print the cache's report and write a "
+        "PNG of all samples (or their latents, for a model that works on VAE latents).",
         formatter_class=Help,
     )
     parser.add_argument("--model", required=True, metavar="FILE", help="a DiT as .safetensors or .pt (see `info`)")
     parser.add_argument(
         "--out", required=True, type=Path, metavar="FILE", help=".png, or .safetensors for the raw samples"
     )
-    parser.add_argument(
-        "--labels", metavar="LIST", help="class indices or names, comma-separated (default: the first 10 classes)"
-    )
+    add_conditions_argument(parser, "the first 10")
     parser.add_argument(
         "--samples", type=whole_number(1), metavar="N", help="how many; labels are repeated (default: one a label)"
     )
@@ -203,66 +201,65 @@ def run(args: argparse.Namespace) -> None:
     if args.out.suffix not in (".png", ".safetensors"):
         raise CommandError(f"--out {args.out}: write a .png of the samples, or a .safetensors of their raw values")
     schedule_of(args)  # what can be refused without the model
-    sigmas = sigma_schedule_of(args, args.steps).sigmas(args.steps)
-    device = device_named(args.device)
-    model, names = model_and_names(args.model, device)
-    config = model.config
-    is_pixels = model.is_pixels
+    sigma_schedule = sigma_schedule_of(args, args.steps)
+    model = sampled_model(args.model, device_named(args.device))
+    blocks, is_pixels = [block for block, _ in model.blocks], model.is_pixels
     if args.out.suffix == ".png" and not is_pixels:
         raise CommandError(
-            f"--out {args.out}: this model makes {config.in_channels}-channel latents, not pictures; name a "
+            f"--out {args.out}: this model makes {model.noise_shape(1)[1]}-channel latents, not pictures; name a "
             ".safetensors"
         )
-    if args.last_blocks > config.depth:
+    if args.last_blocks > len(blocks):
         raise CommandError(
-            f"--last-blocks {args.last_blocks}: the model has only {config.depth} blocks; take at most as many"
+            f"--last-blocks {args.last_blocks}: the model has only {len(blocks)} blocks; take at most as many"
         )
-    labels = _labels(args, config.num_classes, names).to(device)
-    shape = model.noise_shape(len(labels))
-    noise = starting_noise(shape, args.seed, sigmas[0]).to(device)
-    inputs = {"noise": noise, "sigmas": sigmas, "cfg": args.cfg, "solver": args.solver}
+    conditions = _conditions(args, model)
+    try:
+        sigmas = model.sigmas(sigma_schedule, args.steps)
+    except ValueError as error:
+        raise CommandError(f"--schedule {sigma_schedule.name}: {error}") from None
+    noise = model.starting_noise(len(conditions), args.seed, sigmas)
+    sampling = model.run(conditions, noise=noise, sigmas=sigmas, cfg=args.cfg, solver=args.solver)
 
     settings, learned, trained = cache_settings(args), TrainedParts(), None
     if args.predictor is not None:
         trained = predictor_for(args.predictor, model)
-        settings, learned = trained.apply_to(settings), trained.learned(model.blocks)
-    schedule = schedule_of(args, trained, compute_share(settings, config.depth, learned.shares))
+        settings, learned = trained.apply_to(settings), trained.learned(blocks)
+    schedule = schedule_of(args, trained, compute_share(settings, len(blocks), learned.shares))
 
     results: dict[str, Tensor] = {}
     if args.cache != "on":
         with _progress(model, args.steps, "full"):
             started = time.perf_counter()
-            results["full"] = sample(model, labels, **inputs).cpu()
+            with torch.no_grad():
+                results["full"] = sampling.sample().cpu()
             full_seconds = time.perf_counter() - started
         print(f"full run: {full_seconds:.2f} s")
     if args.cache != "off":
         with _progress(model, args.steps, "cached"):
-            pictures, report = cached_sample(
-                model, labels, **inputs, settings=settings, schedule=schedule, learned=learned
-            )
+            pictures, report = sample_cached(sampling, settings, schedule, learned=learned)
         results["cached"] = pictures.cpu()
         print(report.text())
     if args.cache == "both":
         _print_distance(results, full_seconds, report, is_pixels)
-    _write(args.out, results, min(MOST_COLUMNS, len(labels)))
+    _write(args.out, results, min(MOST_COLUMNS, len(conditions)))
     print(f"wrote {args.out}")
 
 
-def _labels(args: argparse.Namespace, num_classes: int, names: tuple[str, ...] | None) -> Tensor:
+def _conditions(args: argparse.Namespace, model: SampledModel) -> list:
     try:
-        default = list(range(min(MOST_COLUMNS, num_classes)))
-        chosen = default if args.labels is None else parse_labels(args.labels, num_classes, names)
+        chosen = model.conditions(args.labels)
     except ValueError as error:
         raise CommandError(f"--labels {args.labels}: {error}") from None
     count = args.samples or len(chosen)
-    return torch.tensor([chosen[i % len(chosen)] for i in range(count)])
+    return [chosen[i % len(chosen)] for i in range(count)]
 
 
 @contextmanager
-def _progress(model: DiT, steps: int, name: str) -> Iterator[None]:
+def _progress(model: SampledModel, steps: int, name: str) -> Iterator[None]:
     """A bar on stderr that moves with every call of the model."""
     with tqdm(total=steps, desc=name, unit="step") as bar:
-        handle = model.register_forward_hook(lambda *_: bar.update() and None)
+        handle = model.network.register_forward_hook(lambda *_: bar.update() and None)
         try:
             yield
         finally:

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from ..dit.sampled import SampledDiT
 from ..files.fingerprint import fingerprint_of
 from ..predictor.file import PredictorFileError, save_trained_cache
 from ..predictor.trained_cache import TrainedCache, kept
@@ -80,7 +81,9 @@ def _train_and_save(args: argparse.Namespace, state: Path, device: torch.device,
     try:
         plan = plan_of(args)
         fingerprint = fingerprint_of("DiT", model.blocks)
-        training = Training(plan, model, model.blocks, runs_of(args, model, names, args.batch, processes), processes)
+        training = Training(
+            plan, model, model.blocks, runs_of(args, SampledDiT(model, names), args.batch, processes), processes
+        )
     except ValueError as error:
         raise CommandError(str(error)) from None
     try:

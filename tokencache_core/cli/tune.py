@@ -11,7 +11,6 @@ import torch
 from tqdm import tqdm
 
 from ..bench.output import describe_device
-from ..files.fingerprint import fingerprint_of
 from ..tuning.preset import SUFFIX, Goal, save_preset
 from ..tuning.search_space import space
 from ..tuning.tuner import GoalOutOfReach, Tuner
@@ -21,9 +20,10 @@ from .options import (
     add_run_arguments,
     check_writable,
     device_named,
-    model_and_names,
+    fingerprint_for,
     number_in,
     runs_of,
+    sampled_model,
     sigma_schedule_of,
     whole_number,
 )
@@ -68,14 +68,14 @@ def run(args: argparse.Namespace) -> None:
     except ValueError as error:
         raise CommandError(f"--{kind.replace('_', '-')}: {error}") from None
     device = device_named(args.device)
-    model, names = model_and_names(args.model, device)
+    model = sampled_model(args.model, device)
     try:
-        start = runs_of(args, model, names, args.samples)
+        start = runs_of(args, model, args.samples)
         with tqdm(total=1.0, desc=f"tune, at most {args.minutes:g} min", bar_format=BAR) as bar:
             tuner = Tuner(
                 start,
                 goal,
-                space(model.config.depth, args.solver == "ddim"),
+                space(len(model.blocks), args.solver == "ddim"),
                 minutes=args.minutes,
                 is_pixels=model.is_pixels,
                 log=partial(tqdm.write, file=sys.stderr),
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> None:
         "device": describe_device(device),
         "torch": torch.__version__,
     }
-    preset = tuner.preset(fingerprint_of("DiT", model.blocks), notes)
+    preset = tuner.preset(fingerprint_for(model), notes)
     save_preset(preset, args.out)
     print(preset.text())
     print(f"wrote {args.out}")

@@ -2,56 +2,19 @@
 
 from __future__ import annotations
 
-import torch
+from typing import Any
 
-from ..runs.run import HELD_OUT_SEEDS
-from ..sampling.samplers import starting_noise
-from ..sampling.sigma_schedule import SigmaSchedule
+from ..runs.sampled_model import RandomRuns, kept_apart
 from .class_labels import parse_labels
 from .model import DiT
-from .run import DiTRun
+from .sampled import SampledDiT
 
 
-class DrawnRuns:
-    """From a seed to a run of one batch: of `training` classes, or of `measuring` ones from HELD_OUT_SEEDS on.
+class DrawnRuns(RandomRuns):
+    """`RandomRuns` of a DiT's classes."""
 
-    part: which of how many processes draws; the batches of all together are one of so many times the samples.
-    """
-
-    def __init__(
-        self,
-        model: DiT,
-        training: list[int],
-        measuring: list[int],
-        *,
-        batch: int,
-        steps: int,
-        cfg: float,
-        solver: str,
-        schedule: SigmaSchedule = SigmaSchedule(),
-        part: tuple[int, int] = (0, 1),
-    ) -> None:
-        self.model, self.batch, self.cfg, self.solver, self.part = model, batch, cfg, solver, part
-        self.training, self.measuring = torch.tensor(training), torch.tensor(measuring)
-        self.sigmas = schedule.sigmas(steps)
-
-    def __call__(self, seed: int) -> DiTRun:
-        device = self.model.pos_embed.device
-        labels = self.training if seed < HELD_OUT_SEEDS else self.measuring
-        rank, processes = self.part
-        drawn = torch.randint(len(labels), (processes * self.batch,), generator=torch.Generator().manual_seed(seed))
-        drawn = drawn[rank * self.batch : (rank + 1) * self.batch]
-        noise = starting_noise(
-            self.model.noise_shape(self.batch), (seed * processes + rank) * self.batch, self.sigmas[0]
-        )
-        return DiTRun(
-            self.model,
-            labels[drawn].to(device),
-            noise=noise.to(device),
-            sigmas=self.sigmas,
-            cfg=self.cfg,
-            solver=self.solver,
-        )
+    def __init__(self, model: DiT, training: list[int], measuring: list[int], **how: Any) -> None:
+        super().__init__(SampledDiT(model), training, measuring, **how)
 
 
 def labels_apart(text: str | None, num_classes: int, names: tuple[str, ...] | None) -> tuple[list[int], list[int]]:
@@ -59,6 +22,4 @@ def labels_apart(text: str | None, num_classes: int, names: tuple[str, ...] | No
     if text is not None:
         chosen = parse_labels(text, num_classes, names)
         return chosen, chosen
-    every = range(num_classes)
-    kept = [label for label in every if label % 4 == 3]
-    return ([label for label in every if label % 4 != 3], kept) if kept else (list(every), list(every))
+    return kept_apart(range(num_classes))

@@ -16,11 +16,9 @@ import torch
 from torch import Tensor
 
 from ..bench.rows import mean_psnr
-from ..dit.model import DiT
-from ..dit.random_runs import DrawnRuns, labels_apart
-from ..dit.run import DiTRun
 from ..runs.cached_sampling import sample_cached
-from ..runs.run import HELD_OUT_SEEDS
+from ..runs.run import HELD_OUT_SEEDS, Run
+from ..runs.sampled_model import RandomRuns, SampledModel
 from ..sampling.samplers import SOLVERS
 from ..sampling.sigma_schedule import SigmaSchedule
 from ..schedules.known_models import known_places
@@ -109,15 +107,17 @@ def conditions(
 
 
 @torch.no_grad()
-def measure(model: DiT, name: str, condition: GeneralityCondition, *, samples: int, tries: int) -> GeneralityOutcome:
+def measure(
+    model: SampledModel, name: str, condition: GeneralityCondition, *, samples: int, tries: int
+) -> GeneralityOutcome:
     """samples: a batch, of which one is calibrated and searched on and another measured. tries: cached runs of the
     search, at most.
     """
-    training, measuring = labels_apart(None, model.config.num_classes, None)
+    training, measuring = model.conditions_apart(None)
 
-    def run(seed: int, steps: int = condition.steps, solver: str = condition.solver) -> DiTRun:
+    def run(seed: int, steps: int = condition.steps, solver: str = condition.solver) -> Run:
         how = {"batch": samples, "steps": steps, "cfg": condition.cfg, "solver": solver, "schedule": condition.schedule}
-        return DrawnRuns(model, training, measuring, **how)(seed)
+        return RandomRuns(model, training, measuring, **how)(seed)
 
     seen, kept = run(0), run(HELD_OUT_SEEDS)
     is_pixels = model.is_pixels
@@ -148,7 +148,7 @@ def measure(model: DiT, name: str, condition: GeneralityCondition, *, samples: i
     )
 
 
-def _searched(run: DiTRun, starts: Sequence[Places], steps: int, tries: int, is_pixels: bool) -> Places:
+def _searched(run: Run, starts: Sequence[Places], steps: int, tries: int, is_pixels: bool) -> Places:
     """The best of `tries` places on real runs, from the best of `starts` on."""
     full = run.sample()
 
