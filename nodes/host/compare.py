@@ -48,8 +48,6 @@ def compare(model: ModelPatcher, vae: Any, inputs: KSamplerInputs) -> tuple[Tens
     handle = handle_of(model)
     if handle is None:
         raise ValueError("there is nothing to compare: connect the MODEL that comes from Apply TokenCache")
-    if handle.notice:
-        raise ValueError(f"there is nothing to compare: {handle.notice}")
     plain = without_tokencache(model)
     progress = _Progress(plain, _steps(plain, inputs))
     plain_latent, plain_seconds = _timed_run(plain, inputs, progress, handle)

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from comfy.patcher_extension import WrappersMP
 
+from ...tokencache_core.engine import output_forecast
 from ...tokencache_core.engine.session import Session
 
 COMPILED = "tokencache_compiled"  # in transformer_options
@@ -35,6 +36,8 @@ class CompiledBlocks:
     def take_over(self, model_options: dict[str, Any], session: Session) -> None:
         """Leave the host's compiling out of the run's own options, and do it here."""
         options = model_options["transformer_options"]
+        if session.store.streams == output_forecast.STREAMS:  # nothing is swapped inside the network
+            return
         if not options.get("wrappers", {}).get(WrappersMP.APPLY_MODEL, {}).pop(_HOSTS_KEY, None):
             return
         if session.keeps_keys:

@@ -19,6 +19,7 @@ from comfy.model_patcher import ModelPatcher, create_model_options_clone
 from comfy.patcher_extension import WrappersMP
 
 from ...tokencache_core.blocks.token_grid import LatentShape
+from ...tokencache_core.engine import output_forecast
 from ...tokencache_core.engine.allocation import tokens_per_block
 from ...tokencache_core.engine.learned_parts import NOTHING_LEARNED, LearnedParts
 from ...tokencache_core.engine.memory_budget import MemoryBudget
@@ -79,8 +80,7 @@ def apply_tokencache(
     family = family_of(network)
     hooks, patched = _Hooks(settings, schedule, MemoryBudget(round(memory_budget_gb * 2**30))), model.clone()
     if family is None:
-        hooks.handle.notice = f"TokenCache does not know {type(network).__name__} yet: this model runs uncached."
-        logging.warning(hooks.handle.notice)
+        hooks.forecasts_output(type(network).__name__, trained is not None)
     else:
         blocks = [block for block, _ in family.blocks(network)]
         tokens_per_block(settings, len(blocks), 1)  # refuses a K beyond the model's depth
@@ -141,6 +141,17 @@ class _Hooks:
         self.compiled = CompiledBlocks()
         self.warnings: list[str] = []  # for the report of every run
 
+    def forecasts_output(self, network: str, trained: bool) -> None:
+        """The network's blocks are not known: its output is forecast as a whole."""
+        self.warn(
+            f"TokenCache does not know the blocks of {network}: on P-steps its whole output is forecast, and no token "
+            "is computed"
+        )
+        if trained:
+            self.warn("the predictor has no part in such runs")
+        if self.settings.cache_ratio:  # at 0 every step computes everything
+            self.settings = replace(self.settings, cache_ratio=1.0, last_blocks=0)
+
     def warn(self, text: str) -> None:
         self.warnings.append(text)
         logging.warning(f"TokenCache: {text}")
@@ -156,8 +167,7 @@ class _Hooks:
         **kwargs: Any,
     ) -> Any:
         guider = executor.class_obj
-        family = family_of(guider.model_patcher.model.diffusion_model)
-        if family is None or len(sigmas) < 2:
+        if len(sigmas) < 2:
             return executor(noise, latent, sampler, sigmas, *args, **kwargs)
         shape = (kwargs.get("latent_shapes") or [noise.shape])[0]  # a video's, where its sound is packed with it
         places = self._places(guider, sampler, sigmas)
@@ -240,12 +250,23 @@ def around_network(
 ) -> Any:
     """The APPLY_MODEL wrapper: a call of the network under the session in its options, or whole without one."""
     session, network = transformer_options.get(SESSION), executor.class_obj.diffusion_model
-    blocks = (
-        None if session is None or session.current is None else _cacheable_blocks(session, network, transformer_options)
-    )
-    if blocks is None:
-        return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
     family = family_of(network)
+    if session is None or session.current is None:
+        return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
+    calls = {
+        "key": _row_key(network, x, transformer_options),
+        "conditionings": _conditionings(transformer_options),
+        "partial_latent": "context_window" in transformer_options
+        or not session.latent.is_of(kwargs.get("latent_shapes", [x.shape])[0]),
+    }
+    if family is None and session.store.streams == output_forecast.STREAMS:
+        options = {name: value for name, value in transformer_options.items() if name not in _OURS}
+        return output_forecast.forecast_output(
+            session, x, t, lambda: executor(x, t, c_concat, c_crossattn, control, options, **kwargs), **calls
+        )
+    blocks = _cacheable_blocks(session, network, transformer_options)
+    if family is None or blocks is None:
+        return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
     touched = (
         control is not None
         or bool(transformer_options.get("patches_replace"))
@@ -258,14 +279,11 @@ def around_network(
     with cached_blocks(
         session,
         blocks,
-        key=_row_key(network, x, transformer_options),
-        conditionings=_conditionings(transformer_options),
         latent=x,
         images=images,
         nothing_between_blocks=not touched,
         compiled=transformer_options.get(COMPILED, lambda method: method),
-        partial_latent="context_window" in transformer_options
-        or not session.latent.is_of(kwargs.get("latent_shapes", [x.shape])[0]),
+        **calls,
     ) as call:
         if not session.keeps_keys:
             return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
@@ -285,11 +303,12 @@ def open_host_session(
     learned: LearnedParts = NOTHING_LEARNED,
     budget: MemoryBudget = MemoryBudget(),
 ) -> Session:
-    """A session for a run of this MODEL, of a family that is known, down `sigmas` (steps + 1,) by a SAMPLER. latent:
+    """A session for a run of this MODEL down `sigmas` (steps + 1,) by a SAMPLER. latent:
     (B, C, ...).
     """
     network = patcher.model.diffusion_model
-    streams = family_of(network).streams(network)
+    family = family_of(network)
+    streams = output_forecast.STREAMS if family is None else family.streams(network)
     return open_session(
         settings,
         schedule,

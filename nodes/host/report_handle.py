@@ -17,18 +17,15 @@ FOLLOWED = "this is an earlier run: another Apply TokenCache comes after this on
 class ReportHandle:
     """Leaves Apply TokenCache before any sampling happens and collects the last finished runs' reports.
 
-    notice: why there will be none. followed: another Apply TokenCache has taken this one's place on a model after it.
+    followed: another Apply TokenCache has taken this one's place on a model after it.
     """
 
     def __init__(self) -> None:
         self.reports: deque[Report] = deque(maxlen=MOST)
-        self.notice = ""
         self.followed = False
 
     def latest(self) -> Report:
         """The last finished run."""
-        if not self.reports and self.notice:
-            raise ValueError(self.notice)
         if not self.reports and self.followed:
             raise ValueError(
                 "Another Apply TokenCache comes after this one, and its settings count: connect its report."

@@ -128,7 +128,10 @@ class Report:
         if self.grid is not None:
             return None
         if not n_tokens:
-            return "no map of the tokens: runs in context windows or areas, and uncached ones, have none"
+            return (
+                "no map of the tokens: runs in context windows or areas have none, nor has a model of whose tokens "
+                "nothing is known"
+            )
         return (
             f"no map of the tokens: {n_tokens} of them are no patches of a latent of "
             f"{' x '.join(map(str, self.latent.size))}"

@@ -172,12 +172,16 @@ class ReusedSpan(_CachedSpan):
     def kept(self) -> Iterator[SpanHistory | TokenHistory | AttentionContext]:
         yield from self.histories
 
-    def _keep(self, updates: list[Tensor], last_block: int, network: NetworkCall) -> None:
+    def refresh(self, updates: list[Tensor], tau: float, spacing: float) -> None:
+        """Keep the updates (R, N, D) float32, one a stream. spacing: refreshes no further apart in tau count as one."""
         keeping = self.keeping
         if not self.histories:
             self.histories = [SpanHistory(keeping.order, keeping.storage, keeping.reach) for _ in updates]
         for history, update in zip(self.histories, updates):
-            history.refresh(update, network.tau, network.spacing)
+            history.refresh(update, tau, spacing)
+
+    def _keep(self, updates: list[Tensor], last_block: int, network: NetworkCall) -> None:
+        self.refresh(updates, network.tau, network.spacing)
 
 
 class ComputedSpan(_CachedSpan):
