@@ -1,10 +1,10 @@
-"""The corrector: what P-steps got wrong, taken back by the I-step that shows it.
+"""The corrector: each I-step corrects part of the error that the P-steps before it made.
 
-An I-step gives the polynomial through the I-steps one node more, and so tells afterwards in which directions the
-P-steps before it should have led. The difference, as far as it has moved x, is made good along with the I-step's own
-move. It costs no evaluation: it is the corrector of a predictor-corrector multistep method (as UniC in UniPC, arXiv
-2302.04867). Only a part of it is taken back, since the I-step, computed where the run has strayed to, leads some of the
-way back by itself (docs/experiments.md); of a P-step that computed some tokens, less by their share.
+An I-step adds a node to the polynomial through the I-steps, and so shows in hindsight the directions that the P-steps
+before it should have taken. The resulting error in x is corrected together with the I-step's own move. This costs no
+evaluation: it is the corrector of a predictor-corrector multistep method (like UniC in UniPC, arXiv 2302.04867). Only
+part of the error is corrected, because the I-step is computed at the erroneous x and leads some of the way back by
+itself (docs/experiments.md). Of a P-step that computed some tokens, correspondingly less is corrected.
 
 For Euler's method (DDIM, ComfyUI's `euler` and `ddim`): x moves by (sigma' - sigma) d, with d = (x - clean) / sigma.
 """
@@ -13,38 +13,44 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..sampling.polynomial import lagrange_weights
+from ..sampling.polynomial import lagrange_weights, weighted_sum
 
 
 class Corrector:
-    """Of one run. strength: the share of an error that is taken back. order: of the forecast whose error it is."""
+    """The corrector of one run.
+
+    strength: the share of the error that is corrected, 0..1.
+    order: the order of the forecast whose error it corrects.
+    """
 
     def __init__(self, strength: float, order: int) -> None:
         self.strength, self.nodes = strength, order + 2
         self.i_steps: list[tuple[float, Tensor]] = []  # (tau, direction)
-        self.p_steps: list[
-            tuple[float, float, Tensor]
-        ] = []  # (tau, reused share of the move, direction) since the last I-step
+        # since the last I-step: (tau, move times the share that was forecast, direction)
+        self.p_steps: list[tuple[float, float, Tensor]] = []
 
     def forget(self) -> None:
-        """What comes next does not go on from what has been."""
+        """Discard the history: the trajectory was interrupted."""
         self.i_steps, self.p_steps = [], []
 
-    def forecast(self, tau: float, move: float, direction: Tensor, reused: float = 1.0) -> None:
-        """A P-step moved x by `move` (sigma' - sigma) times `direction` (B, ...), of which the share `reused` was
-        forecast.
+    def add_p_step(self, tau: float, move: float, direction: Tensor, reused: float = 1.0) -> None:
+        """Record a P-step.
+
+        move, direction: it moved x by `move` (sigma' - sigma) times `direction` (B, ...).
+        reused: the share of the block-tokens that was forecast, 0..1.
         """
         self.p_steps.append((tau, reused * move, direction))
 
-    def computed(self, tau: float, move: float, direction: Tensor) -> Tensor:
-        """The direction in which an I-step that computed `direction` (B, ...) is to move x by `move`."""
+    def corrected_i_step(self, tau: float, move: float, direction: Tensor) -> Tensor:
+        """The corrected direction of an I-step that computed `direction` (B, ...) and moves x by `move`."""
         self.i_steps = [*self.i_steps, (tau, direction)][-self.nodes :]
         p_steps, self.p_steps = self.p_steps, []
         if not p_steps:
             return direction
-        missed = sum(moved * (self._interpolated(then) - forecast) for then, moved, forecast in p_steps)
-        return direction + (self.strength / move) * missed
+        errors = [self._interpolated(then) - forecast for then, _, forecast in p_steps]
+        return direction + (self.strength / move) * weighted_sum([moved for _, moved, _ in p_steps], errors)
 
     def _interpolated(self, tau: float) -> Tensor:
+        """The direction (B, ...) at `tau`, on the polynomial through the I-steps."""
         weights = lagrange_weights([node for node, _ in self.i_steps], tau)
-        return sum(weight * direction for weight, (_, direction) in zip(weights, self.i_steps))
+        return weighted_sum(weights, [direction for _, direction in self.i_steps])
