@@ -49,19 +49,21 @@ def forecast_output(
     if not rows.spans:
         session.store.lay_out(rows, RowsShape(len(x), x[0].numel(), 0, 1, 4, (_OUTPUT,), together=True))
     span = rows.spans[0]
-    reuses = not evaluation.computes_all and isinstance(span, ReusedSpan)
+    reused = span if isinstance(span, ReusedSpan) else None  # at cache ratio 0 nothing is
     evaluation.rows += len(x)
     evaluation.available += len(x)
     level = sigma.reshape(-1, *[1] * (x.ndim - 1)).float()
-    if reuses and span.histories:
-        direction = span.histories[0].onto(torch.zeros(len(x), x[0].numel(), 1, device=x.device), evaluation.tau)
+    forecasts = reused is not None and not evaluation.computes_all
+    if reused is not None and forecasts and reused.histories:
+        nothing = torch.zeros(len(x), x[0].numel(), 1, device=x.device)
+        direction = reused.histories[0].add_forecast_float(nothing, evaluation.tau)
         return (x.float() - level * direction.view(x.shape)).to(x.dtype)
-    evaluation.misses += reuses
+    evaluation.misses += forecasts
     evaluation.computed[0] += len(x)
     clean = compute()
     if not isinstance(clean, Tensor) or clean.shape != x.shape:
         session.log.note(OTHER_OUTPUT)
-    elif isinstance(span, ReusedSpan):
+    elif reused is not None:
         direction = (x.float() - clean.float()) / level
-        span.refresh([direction.flatten(1)[..., None]], evaluation.tau, evaluation.spacing)
+        reused.refresh([direction.flatten(1)[..., None]], evaluation.tau, evaluation.spacing)
     return clean

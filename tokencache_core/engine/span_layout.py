@@ -1,4 +1,4 @@
-"""Which neighbouring blocks share one fate on P-steps."""
+"""The layout of spans: which neighbouring blocks do the same on P-steps."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ Kind = Literal["whole", "tokens", "reuse"]
 
 @dataclass(frozen=True)
 class SpanLayout:
-    """Blocks first..last and their fate: to run whole, to compute `tokens` image tokens, or to reuse their update for
-    all.
+    """Blocks first..last, and what they do on P-steps.
+
+    kind: "whole": compute all tokens; "tokens": compute `tokens` image tokens; "reuse": reuse the update of all tokens.
     """
 
     kind: Kind
@@ -26,8 +27,11 @@ def span_layouts(
 ) -> tuple[SpanLayout, ...]:
     """The spans of a model whose blocks compute `counts` of `n_tokens` image tokens on P-steps.
 
-    Neighbours on the same stream are one span if they reuse everything, or, where blocks that compute as many tokens
-    compute the same ones (`same_tokens`), if they compute as many. streams: `BlockSpec.stream` of every block.
+    Neighbouring blocks on the same stream form one span if they reuse everything, or if they compute equally many
+    tokens and `same_tokens` holds.
+
+    streams: `BlockSpec.stream` of every block.
+    same_tokens: whether blocks that compute equally many tokens compute the same ones.
     """
     spans: list[SpanLayout] = []
     for index, (count, stream) in enumerate(zip(counts, streams, strict=True)):

@@ -109,7 +109,7 @@ def test_a_shift_without_flow_is_refused(model, tmp_path, name):
         "train": ("--out", tmp_path / "a.safetensors"),
         "calibrate": ("--predictor", tmp_path / "a.safetensors"),
     }[name]
-    assert "--shift 3: a shift goes with the schedule flow, not with ddpm" in refusal(
+    assert "--shift 3: a shift is only for the schedule flow, not for ddpm" in refusal(
         name, "--model", model, *needed, "--shift", 3
     )
     assert "--shift -1: the shift must be above 0" in refusal(
@@ -119,6 +119,6 @@ def test_a_shift_without_flow_is_refused(model, tmp_path, name):
 
 
 def test_more_steps_than_a_schedule_has_are_refused(model):
-    assert "--schedule beta: the schedule beta has no 200 different timesteps" in refusal(
+    assert "--schedule beta: the schedule beta does not have 200 different timesteps" in refusal(
         "bench", "--model", model, "--steps", 200, "--schedule", "beta"
     )

@@ -55,7 +55,7 @@ def test_the_interval_is_of_the_ratio_and_pairs_the_samples():
 
 @pytest.mark.parametrize(("a", "b"), [((4, 3), (4, 2)), ((1, 3), (4, 3)), ((4,), (4, 3)), ((4, 3), (1, 3))])
 def test_features_that_do_not_compare(a, b):
-    with pytest.raises(ValueError, match="at least 2 features"):
+    with pytest.raises(ValueError, match="N of at least 2"):
         distance(torch.ones(a), torch.ones(b))
 
 

@@ -206,7 +206,7 @@ def repair(*blocks: int) -> dict[str, object]:
         (predictor(torch.ones(0)), "shape of 'predictor.a' must be a whole number from 1"),
         (repair(-1), "'lora.-1.mlp.down' is unknown"),
         (repair(), "either its LoRA tensors"),
-        ({"fingerprint": Fingerprint("two\nlines", "")}, "architecture is no line"),
+        ({"fingerprint": Fingerprint("two\nlines", "")}, "architecture is not a line"),
         ({"interval": 2.5}, "interval must be a whole number"),
         ({"interval": torch.tensor(3)}, "not JSON serializable"),
         ({"notes": {"text": "x" * 20_001}}, "at most 20,000 characters"),

@@ -123,8 +123,8 @@ def test_a_predictor_of_another_size():
 def test_a_model_of_one_size_alone():
     conditions = RunConditions(model_size=(32, 32), pixels=1)
     text = only(run(conditions=conditions, latent=LatentShape((512, 512))))
-    assert text.startswith("this model was trained at 32 x 32 px alone, you run 512 x 512 px") and text.endswith(
-        "Take an empty latent of 32 x 32 px."
+    assert text.startswith("this model was trained at 32 x 32 px only, you run 512 x 512 px") and text.endswith(
+        "Use an empty latent of 32 x 32 px."
     )
     assert advice(run(conditions=conditions, latent=LatentShape((36, 32)))) == ()  # an eighth more tokens
     assert only(run(conditions=conditions, latent=LatentShape((16, 32))))

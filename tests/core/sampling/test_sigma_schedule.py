@@ -73,7 +73,7 @@ def test_no_two_steps_share_a_time(schedule):
     ("name", "shift", "why"),
     [
         ("simple", None, "there is no schedule 'simple': choose one of ddpm, flow"),
-        ("karras", 3.0, "a shift goes with the schedule flow, not with karras"),
+        ("karras", 3.0, "a shift is only for the schedule flow, not for karras"),
         ("flow", 0.0, "must be above 0, not 0"),
         ("flow", -1.0, "must be above 0"),
         ("flow", float("nan"), "must be above 0"),
@@ -88,7 +88,7 @@ def test_what_there_is_not_is_refused(name, shift, why):
 @pytest.mark.parametrize(
     ("name", "steps", "why"),
     [
-        ("beta", 200, "no 200 different timesteps"),
+        ("beta", 200, "not have 200 different timesteps"),
         ("karras", 0, "between 1 and 1000, not 0"),
         ("flow", 1001, "between 1 and 1000, not 1001"),
     ],
