@@ -11,9 +11,13 @@ from .model import DiT
 
 
 def guided_denoiser(model: DiT, labels: Tensor, cfg: float, transformer_options: dict | None = None) -> Denoise:
-    """Denoise by the DiT under classifier-free guidance (arXiv 2207.12598) at scale `cfg` on every channel.
+    """A denoiser: the DiT under classifier-free guidance (arXiv 2207.12598) on all channels.
 
-    Rows of a call: the labels' predictions first, then, unless cfg is 1, the null class's. labels: (B,) long.
+    The rows of a network call are those of the labels, followed, unless cfg is 1, by those of the null class.
+
+    labels: (B,) long.
+    cfg: the guidance scale.
+    transformer_options: passed to the network.
     """
     null = torch.full_like(labels, model.config.num_classes)
     rows = labels if cfg == 1.0 else torch.cat([labels, null])

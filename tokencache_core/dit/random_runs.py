@@ -1,4 +1,4 @@
-"""Runs of a DiT to learn from: classes and noise drawn from a seed."""
+"""Random runs of a DiT, for training and measuring: classes and noise are drawn from a seed."""
 
 from __future__ import annotations
 
@@ -13,9 +13,15 @@ from .run import DiTRun
 
 
 class DrawnRuns:
-    """From a seed to a run of one batch: of `training` classes, or of `measuring` ones from HELD_OUT_SEEDS on.
+    """A function from a seed to a run of one batch.
 
-    part: which of how many processes draws; the batches of all together are one of so many times the samples.
+    model: the DiT.
+    training: the classes of seeds below HELD_OUT_SEEDS.
+    measuring: the classes of seeds from HELD_OUT_SEEDS on.
+    batch: samples of one run.
+    steps, cfg, solver, schedule: of the runs.
+    part: this process's index, and the number of processes that train together, each on its own part of a batch that is
+        so many times as large.
     """
 
     def __init__(
@@ -55,10 +61,12 @@ class DrawnRuns:
 
 
 def labels_apart(text: str | None, num_classes: int, names: tuple[str, ...] | None) -> tuple[list[int], list[int]]:
-    """Classes to train on and to measure on: those of `text` for both, or every fourth kept for measuring."""
+    """The classes to train on and to measure on: those in `text` for both, or every fourth only for measuring."""
     if text is not None:
         chosen = parse_labels(text, num_classes, names)
         return chosen, chosen
     every = range(num_classes)
-    kept = [label for label in every if label % 4 == 3]
-    return ([label for label in every if label % 4 != 3], kept) if kept else (list(every), list(every))
+    held_out = [label for label in every if label % 4 == 3]
+    if not held_out:
+        return list(every), list(every)
+    return [label for label in every if label % 4 != 3], held_out
