@@ -1,5 +1,5 @@
-"""A short calibration: seconds of an unpatched step, and of I-steps and P-steps under each of the settings to be
-swept.
+"""A short calibration of times: seconds of an unpatched step, and of I-steps and P-steps under each of the settings to
+be swept.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ ROUNDS = 2
 
 @dataclass(frozen=True)
 class StepSeconds:
-    """Seconds of an unpatched step, and of the steps under each of some settings."""
+    """Seconds of an unpatched step, and of I-steps and P-steps by settings."""
 
     full_step: float
     times: dict[CacheSettings, StepTimes]
 
 
 def calibrate(workload: Workload, wanted: list[CacheSettings]) -> StepSeconds:
-    """Time a few steps of each kind, in turn; the first round of three also warms everything up."""
+    """Time a few steps of each kind, in turn, in three rounds; the first one only warms up."""
     full: list[float] = []
     seen: dict[CacheSettings, dict[str, list[float]]] = {settings: {"I": [], "P": []} for settings in wanted}
     steps = len(CALIBRATION_I_STEPS)

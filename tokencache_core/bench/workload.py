@@ -1,4 +1,4 @@
-"""What one benchmark run samples: a model, labels, noise and steps, whole or through the cache."""
+"""The workload of a benchmark: a model, labels and noise, sampled whole or with the cache."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ..schedules.schedule import ExplicitSchedule
 from ..settings import CacheSettings
 
 EXACT_STEPS, EXACT_SOLVER = 200, "dpmpp_2m"
-EXACT_SCHEDULE = SigmaSchedule()  # the same for all: whichever way a run goes, the solution is one
+EXACT_SCHEDULE = SigmaSchedule()  # always the same, because the exact solution does not depend on the schedule
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """What the user chose to measure."""
+    """The user's choices of what to measure."""
 
     steps: int = 50
     samples: int = 6
@@ -31,7 +31,7 @@ class Protocol:
     solver: str = "ddim"
     cfg: float = 4.0
     repeats: int = 3
-    speedups: tuple[float, ...] = (1.5, 2.0, 3.0, 4.0, 5.0, 6.0)  # what every method's sweep aims at
+    speedups: tuple[float, ...] = (1.5, 2.0, 3.0, 4.0, 5.0, 6.0)  # that every method's sweep aims at
     schedule: SigmaSchedule = SigmaSchedule()  # of every run but the exact one
 
     def __post_init__(self) -> None:
@@ -39,36 +39,36 @@ class Protocol:
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
         if not self.speedups or min(self.speedups) < 1:
-            raise ValueError("speed-ups to aim at must be 1 or more")
+            raise ValueError("the speed-ups to aim at must be 1 or more")
 
 
 class Workload:
-    """Sample i has class i mod C and its own noise from seed + i; all samples go through in one batch."""
+    """The samples of a benchmark: sample i has class i mod C and the noise of seed + i; all are one batch."""
 
     def __init__(self, model: DiT, protocol: Protocol) -> None:
         self.model, self.protocol = model, protocol
         self.device = model.pos_embed.device
         self.is_pixels = model.is_pixels
         self.labels = (torch.arange(protocol.samples) % model.config.num_classes).to(self.device)
-        # every step count starts at the same sigma, so one noise serves them all
+        # runs of any number of steps start at the same sigma, and so from the same noise
         self.noise = starting_noise(model.noise_shape(protocol.samples), protocol.seed, self.sigmas()[0]).to(
             self.device
         )
 
     def sigmas(self, steps: int | None = None) -> Tensor:
-        """(steps + 1,) of the protocol's schedule, by default for the steps of the full run."""
+        """The sigmas (steps + 1,) of the protocol's schedule, by default for the steps of the full run."""
         return self.protocol.schedule.sigmas(steps or self.protocol.steps)
 
     def taus(self) -> list[float]:
-        """Noise times of the full run's steps."""
+        """The noise times of the full run's steps."""
         return [noise_time(sigma) for sigma in self.sigmas()[:-1].tolist()]
 
     def full(self, steps: int, solver: str) -> Tensor:
-        """Every block and token, on the unpatched model: (B, C, H, W)."""
+        """The samples (B, C, H, W) of the unpatched model."""
         return self._whole(self.sigmas(steps), solver)
 
     def exact(self) -> Tensor:
-        """The same noise followed so finely that the solver's own error is small."""
+        """The samples (B, C, H, W) from the same noise in steps so fine that the solver's own error is small."""
         return self._whole(EXACT_SCHEDULE.sigmas(EXACT_STEPS), EXACT_SOLVER)
 
     def cached(
@@ -94,6 +94,6 @@ class Workload:
         return sample(self.model, self.labels, noise=self.noise, sigmas=sigmas, cfg=self.protocol.cfg, solver=solver)
 
     def synchronize(self) -> None:
-        """Wait for the device, so that a clock read now has seen the work done."""
+        """Wait for the device to finish, so that the clock can be read."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
