@@ -1,4 +1,4 @@
-"""`info FILE`: what a model file or a predictor file holds."""
+"""`info FILE`: prints the contents of a model file or a predictor file."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from .options import CommandError
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "info",
-        help="print what a model or predictor file holds",
+        help="print the contents of a model or predictor file",
         description="Print a DiT file's shape, parameters, classes and metadata, or what a predictor file was trained "
-        "for, how, and with what result.",
+        "for, how, and with which result.",
     )
     parser.add_argument(
         "file",
@@ -102,5 +102,5 @@ def _kind(trained: TrainedCache) -> str:
 
 
 def _printable(text: str) -> str:
-    """On one line, without the control characters that a stranger's file may hold."""
+    """`text` on one line, without control characters, which a file from elsewhere may contain."""
     return "".join(char if char.isprintable() else " " for char in text)

@@ -1,4 +1,4 @@
-"""`sample`: a grid of pictures through the cache, and beside it the same without."""
+"""`sample`: a grid of pictures, sampled with the cache and, for comparison, without it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -56,7 +57,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "sample",
         help="sample a grid of pictures with and without the cache",
         description="Sample a DiT through TokenCache, print the cache's report and write a PNG of all samples "
-        "(or their latents, for a model that works on VAE latents).",
+        "(or their latents, for a model of VAE latents).",
         formatter_class=Help,
     )
     parser.add_argument("--model", required=True, metavar="FILE", help="a DiT as .safetensors or .pt (see `info`)")
@@ -67,14 +68,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--labels", metavar="LIST", help="class indices or names, comma-separated (default: the first 10 classes)"
     )
     parser.add_argument(
-        "--samples", type=whole_number(1), metavar="N", help="how many; labels are repeated (default: one a label)"
+        "--samples", type=whole_number(1), metavar="N", help="how many; labels are repeated (default: one per label)"
     )
     parser.add_argument(
         "--seed", type=whole_number(0), default=0, metavar="N", help="sample i has the noise of seed N + i"
     )
     parser.add_argument("--steps", type=whole_number(1, TRAIN_STEPS), default=50, metavar="N", help="denoise steps")
     parser.add_argument(
-        "--cfg", type=number_in(0, 100), default=4.0, metavar="SCALE", help="classifier-free guidance; 1 is without"
+        "--cfg", type=number_in(0, 100), default=4.0, metavar="SCALE", help="classifier-free guidance; 1: none"
     )
     parser.add_argument("--solver", choices=SOLVERS, default="ddim", help="sampler")
     add_sigma_arguments(parser)
@@ -82,7 +83,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--cache",
         choices=("on", "off", "both"),
         default="on",
-        help="both: the whole run above, the cached below, and their distance",
+        help="both: the whole run above, the cached one below, and their distance",
     )
     add_cache_arguments(parser)
     parser.add_argument("--predictor", metavar="FILE", help="trained for this model; brings its own K")
@@ -109,20 +110,20 @@ def add_cache_arguments(parser: argparse.ArgumentParser) -> None:
         "--interval",
         type=whole_number(1),
         metavar="N",
-        help="every N-th step is an I-step (default: as many as known models would have, where they would have them)",
+        help="every N-th step is an I-step (default: as many as usual, where they lie on known models)",
     )
     instead.add_argument("--i-steps", metavar="LIST", help="these I-steps, counted from 0, comma-separated")
     instead.add_argument(
         "--i-step-count",
         type=whole_number(1),
         metavar="N",
-        help="so many I-steps, evenly, or where the calibration of --predictor has them",
+        help="N I-steps where they lie on known models, or by the calibration of --predictor",
     )
     instead.add_argument(
         "--speed-up",
         type=number_in(1, 100),
         metavar="X",
-        help="as many I-steps as a run X times as fast has, placed likewise",
+        help="as many I-steps as a run that is X times as fast has, placed likewise",
     )
     instead.add_argument(
         "--error-bound",
@@ -171,13 +172,17 @@ def cache_settings(args: argparse.Namespace) -> CacheSettings:
 
 
 def schedule_of(args: argparse.Namespace, trained: TrainedCache | None = None, p_step: float = 0.0) -> Schedule:
-    """p_step: what a P-step computes of all block-tokens."""
+    """The schedule that the options describe.
+
+    trained: the predictor, which may bring a schedule.
+    p_step: the share of all block-tokens that a P-step computes.
+    """
     placed = CountSchedule if trained is None or trained.calibration is None else trained.percentiles
     named = ("interval", "i_steps", "i_step_count", "speed_up", "error_bound")
     option = next((name for name in named if getattr(args, name) is not None), None)
+    if option is None:
+        return AutomaticSchedule() if trained is None else UniformSchedule(trained.interval)
     try:
-        if option is None:
-            return AutomaticSchedule() if trained is None else UniformSchedule(trained.interval)
         if option == "i_steps":
             return ExplicitSchedule(parse_steps(args.i_steps))
         if option == "i_step_count":
@@ -202,7 +207,7 @@ def run(args: argparse.Namespace) -> None:
     check_writable("--out", args.out)
     if args.out.suffix not in (".png", ".safetensors"):
         raise CommandError(f"--out {args.out}: write a .png of the samples, or a .safetensors of their raw values")
-    schedule_of(args)  # what can be refused without the model
+    schedule_of(args)  # refuse what can be refused without the model
     sigmas = sigma_schedule_of(args, args.steps).sigmas(args.steps)
     device = device_named(args.device)
     model, names = model_and_names(args.model, device)
@@ -210,22 +215,22 @@ def run(args: argparse.Namespace) -> None:
     is_pixels = model.is_pixels
     if args.out.suffix == ".png" and not is_pixels:
         raise CommandError(
-            f"--out {args.out}: this model makes {config.in_channels}-channel latents, not pictures; name a "
+            f"--out {args.out}: this model makes {config.in_channels}-channel latents, not pictures; give a "
             ".safetensors"
         )
     if args.last_blocks > config.depth:
         raise CommandError(
-            f"--last-blocks {args.last_blocks}: the model has only {config.depth} blocks; take at most as many"
+            f"--last-blocks {args.last_blocks}: the model has only {config.depth} blocks; use at most as many"
         )
     labels = _labels(args, config.num_classes, names).to(device)
     shape = model.noise_shape(len(labels))
     noise = starting_noise(shape, args.seed, sigmas[0]).to(device)
-    inputs = {"noise": noise, "sigmas": sigmas, "cfg": args.cfg, "solver": args.solver}
+    inputs: dict[str, Any] = {"noise": noise, "sigmas": sigmas, "cfg": args.cfg, "solver": args.solver}
 
     settings, learned, trained = cache_settings(args), TrainedParts(), None
     if args.predictor is not None:
         trained = predictor_for(args.predictor, model)
-        settings, learned = trained.apply_to(settings), trained.learned(model.blocks)
+        settings, learned = trained.apply_to(settings), trained.learned(list(model.blocks))
     schedule = schedule_of(args, trained, compute_share(settings, config.depth, learned.shares))
 
     results: dict[str, Tensor] = {}
@@ -260,7 +265,7 @@ def _labels(args: argparse.Namespace, num_classes: int, names: tuple[str, ...] |
 
 @contextmanager
 def _progress(model: DiT, steps: int, name: str) -> Iterator[None]:
-    """A bar on stderr that moves with every call of the model."""
+    """While open, a progress bar on stderr that moves with every call of the model."""
     with tqdm(total=steps, desc=name, unit="step") as bar:
         handle = model.register_forward_hook(lambda *_: bar.update() and None)
         try:
