@@ -124,7 +124,9 @@ def test_a_deleted_file_is_gone_and_comes_back_only_with_the_switch(tiny: TinyMo
     assert (
         i_steps(quiet) == known_places(usual_count(taus_of(tiny, STEPS)), taus_of(tiny, STEPS)) and files(folder) == []
     )
-    assert "where known models have them" in quiet.latest().text() and "calibrate_on_first_run" in quiet.latest().text()
+    assert (
+        "where they lie on known models" in quiet.latest().text() and "calibrate_on_first_run" in quiet.latest().text()
+    )
     assert torch.equal(tiny.sample(model, steps=STEPS), first)
     assert load_calibration(file).places == from_json(content.decode(), "before").places
     tiny.sample(off, steps=STEPS)
@@ -180,7 +182,7 @@ def test_a_file_that_cannot_be_read_never_breaks_a_run(tiny: TinyModel, folder: 
         ("heun", STEPS, "several times a step"),
         ("dpm_2", STEPS, "several times a step"),
         ("euler", 2, "at least 3 steps are needed"),
-        ("euler", 1, "run of 1 step there"),
+        ("euler", 1, "run of 1 step leaves"),
     ],
 )
 def test_a_run_that_cannot_teach_is_cached_as_by_default_and_says_why(

@@ -12,14 +12,14 @@ from ..runs.cached_sampling import sample_cached
 from ..sampling.samplers import SOLVERS
 from ..schedules.schedule import Schedule
 from ..settings import CacheSettings
-from .guidance import guided_denoiser
+from .guidance import NoisePredictor, guided_denoiser
 from .model import DiT
 from .run import DiTRun
 
 
 @torch.no_grad()
 def sample(
-    model: DiT,
+    model: NoisePredictor,
     labels: Tensor,
     *,
     noise: Tensor,

@@ -20,9 +20,8 @@ from .trained_cache import ImportanceCurve, TrainedCache, TrainingPoint
 VERSION = 1
 MAX_DIMENSIONS = 8
 MAX_CHOICE = 40  # characters of a word such as "stale"
-OLD_VALUES: dict[str, Any] = {
-    "reach": 1.0
-}  # used where a file predates a setting and today's default would be wrong for it
+# used where a file predates a setting and today's default would be wrong for it
+OLD_VALUES: dict[str, Any] = {"reach": 1.0}
 FIELDS = (
     "version",
     "fingerprint",

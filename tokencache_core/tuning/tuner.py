@@ -65,7 +65,7 @@ class Tuner:
         minutes: float,
         is_pixels: bool,
         log: Callable[[str], None] = lambda line: None,
-        progress: Callable[[float], None] = lambda share: None,
+        progress: Callable[[float], object] = lambda share: None,
     ) -> None:
         if goal.kind == "ssim" and not is_pixels:
             raise ValueError("SSIM is defined for pictures, but this model samples latents: give the floor as PSNR")
