@@ -291,7 +291,7 @@ def test_the_host_runs_in_a_process_of_its_own_arguments():
     """Without this suite's own preparations: from a plain `python -m`, with the repository first on the path."""
     code = """
 import sys, torch
-sys.path.append("tests")
+sys.path.append("tests/support")
 from tiny_dit import tiny_dit
 from tokencache_core.bench.workload import Protocol, Workload
 from tokencache_core.likeness.metrics import psnr
