@@ -231,7 +231,9 @@ class CacheStore:
         counts = self._counts(shape.image)
         if not form.computes:
             counts = tuple(count if count == shape.image else 0 for count in counts)
-        return span_layouts(counts, shape.image, self.streams, shape.together and not self.planner.per_block)
+        return span_layouts(
+            counts, shape.image, self.streams, shape.nothing_between_blocks and not self.planner.per_block
+        )
 
     def _counts(self, n_tokens: int) -> Sequence[int]:
         return tokens_per_block(self.settings, len(self.streams), n_tokens, self.shares)

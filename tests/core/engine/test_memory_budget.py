@@ -27,7 +27,7 @@ GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 def shape_of(*specs: BlockSpec) -> RowsShape:
     """2 rows of 5 image and 3 text tokens, 10 wide, keys in two bytes."""
-    return RowsShape(rows=2, image=5, text=3, width=10, number_bytes=2, specs=specs, together=True)
+    return RowsShape(rows=2, image=5, text=3, width=10, number_bytes=2, specs=specs, nothing_between_blocks=True)
 
 
 @pytest.mark.parametrize(
