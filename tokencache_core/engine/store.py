@@ -30,10 +30,8 @@ class Rows:
         self.shape: RowsShape | None = None
         self.spans: tuple[Span, ...] = ()  # one entry per block; empty until the first I-step shows the token count
         self.text_first = True  # in joint streams
-        self.seen: tuple[Tensor | None, Tensor | None] = (
-            None,
-            None,
-        )  # the part of the latent, and the whole, last seen
+        # the part of the latent, and the whole, last seen
+        self.seen: tuple[Tensor | None, Tensor | None] = (None, None)
 
     @property
     def n_tokens(self) -> int:

@@ -117,12 +117,8 @@ def test_a_run_whose_i_steps_are_not_known_beforehand_may_keep_all():
     assert session.store.memory.expected.updates == 3 * 32
 
 
-SOME = {
-    "order": 2,
-    "cache_ratio": 0.75,
-    "shares": "uniform",
-    "context": "stale",
-}  # the toy has no attention: its keys and values are only told
+# the toy has no attention: its keys and values are only told
+SOME = {"order": 2, "cache_ratio": 0.75, "shares": "uniform", "context": "stale"}
 
 
 # Eight blocks: four updates of 64 bytes, keys and values of 128 bytes a block. In main memory there work two updates of
