@@ -102,7 +102,9 @@ def apply_tokencache(
                     "the predictor was trained on other weights of this architecture: it may repair less than it should"
                 )
             hooks.learned, hooks.trained_on = trained.learned(blocks), trained.trained_on
-    remove_tokencache(patched)  # applied twice: the later one counts
+    if (earlier := handle_of(patched)) is not None:  # applied twice: the later one counts
+        earlier.followed = True
+    remove_tokencache(patched)
     for kind, wrapper in zip(_WRAPPED, (hooks.around_run, hooks.around_evaluation, around_network)):
         patched.add_wrapper_with_key(kind, KEY, wrapper)
     return patched, hooks.handle

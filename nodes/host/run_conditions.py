@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from comfy.model_patcher import ModelPatcher
+from comfy_execution.utils import get_executing_context
 
 from ...tokencache_core.engine.record import RunConditions
 from .sampler_kind import sampler_name
@@ -13,6 +14,7 @@ from .sampler_noise import adds_noise
 
 def run_conditions(patcher: ModelPatcher, sampler: Any, steps: int, trained_on: tuple[int, ...]) -> RunConditions:
     """trained_on: the size of the latents that the run's predictor was trained on; empty without one."""
+    context = get_executing_context()
     return RunConditions(
         steps=steps,
         sampler=sampler_name(sampler),
@@ -20,4 +22,7 @@ def run_conditions(patcher: ModelPatcher, sampler: Any, steps: int, trained_on: 
         trained_on=trained_on,
         model_size=getattr(patcher.model.diffusion_model, "trained_size", ()),
         pixels=patcher.model.latent_format.spacial_downscale_ratio,
+        prompt="" if context is None else context.prompt_id,
+        node="" if context is None else context.node_id,
+        item=0 if context is None else context.list_index or 0,
     )

@@ -13,11 +13,13 @@ import pytest
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
+from comfy_execution.utils import CurrentNodeContext
 from tiny_families import TINY
 from tiny_families.tiny_model import TinyModel
 from tokencache_pack.nodes.dit import DiTClassLabel
 from tokencache_pack.nodes.host.dit_model import load_dit_model
 from tokencache_pack.nodes.host.model_hooks import apply_tokencache
+from tokencache_pack.nodes.report import TokenCacheReport
 from tokencache_pack.tokencache_core.schedules.schedule import UniformSchedule
 from tokencache_pack.tokencache_core.settings import CacheSettings
 from torch import Tensor
@@ -226,3 +228,37 @@ def test_gradients_through_a_run_are_those_of_the_plain_model(dit: TinyModel):
         guided(dit, each, comfy.samplers.KSAMPLER(learning))
     assert len(gradients) == 10 and not handle.reports
     assert all(torch.equal(plain, got) for plain, got in zip(gradients[:5], gradients[5:]))
+
+
+def shown(handle: Any, prompt: str, item: int | None = None) -> str:
+    with CurrentNodeContext(prompt, "report", item):
+        return TokenCacheReport.execute({}, handle).result[0]
+
+
+def test_a_report_is_of_this_prompts_run_or_says_that_it_is_of_another(dit: TinyModel):
+    model, handle = cached(dit)
+    with CurrentNodeContext("first", "sampler", 0):
+        dit.sample(model)
+    assert "an earlier run" not in shown(handle, "first") and "an earlier run" not in shown(handle, "first")
+    assert "this time nothing was sampled" in shown(handle, "second")
+
+
+def test_each_latent_of_a_list_has_its_own_report(dit: TinyModel):
+    model, handle = cached(dit)
+    for item, steps in enumerate((6, 8, 10)):
+        with CurrentNodeContext("prompt", "sampler", item):
+            dit.sample(model, steps=steps)
+    counts = [int(shown(handle, "prompt", item).split("TokenCache: ")[1].split()[0]) for item in range(3)]
+    assert counts == [6, 8, 10]
+
+
+def test_of_two_apply_nodes_in_a_row_the_first_says_that_the_second_counts(dit: TinyModel):
+    first, handle = cached(dit)
+    second, last = apply_tokencache(first, CacheSettings(), EVERY_THIRD)
+    assert "its settings count" in shown(handle, "first")
+    with CurrentNodeContext("first", "sampler", 0):
+        dit.sample(first)
+    with CurrentNodeContext("second", "sampler", 0):
+        dit.sample(second)
+    assert "another Apply TokenCache comes after this one" in shown(handle, "second")
+    assert "an earlier run" not in shown(last, "second")

@@ -45,11 +45,16 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class RunConditions:
-    """What whoever ran it knows of a run besides; nothing of it need be known.
+    """Optional facts about a run that only the host knows.
 
-    steps: of the sampler's schedule; 0: not known. sampler: its name. fresh_noise: whether it adds noise of its own on
-    every step. trained_on: the size of the latents, without batch and channels, that the predictor was trained on.
-    model_size: that the model itself was, if it was trained at one alone. pixels: that one place of a latent spans.
+    steps: of the sampler's schedule; 0: not known.
+    sampler: its name.
+    fresh_noise: whether it adds noise of its own on every step.
+    trained_on: size of the latents, without batch and channels, that the predictor was trained on.
+    model_size: size that the model itself was trained on, if it was trained on one alone.
+    pixels: side of the picture that one place of a latent spans.
+    prompt, node, item: where the host ran it: the queued prompt, the sampler's node, and its place in a list of
+        latents.
     """
 
     steps: int = 0
@@ -58,6 +63,9 @@ class RunConditions:
     trained_on: tuple[int, ...] = ()
     model_size: tuple[int, ...] = ()
     pixels: int = 0
+    prompt: str = ""
+    node: str = ""
+    item: int = 0
 
 
 @dataclass(frozen=True)

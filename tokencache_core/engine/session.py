@@ -24,6 +24,7 @@ from .timeline import Timeline
 from .token_choice import Planner, ScorePlanner
 
 MOVED = 0.04  # x has been moved where it differs from before by more than this share of its norm
+GOES_BACK = "where sigma rises, as in unsampling and with samplers that go back, all was computed"
 SEVERAL_AT_ONE_SIGMA = (
     "the sampler called the model several times at one sigma, with x moved in between: from the second time on all was "
     "computed"
@@ -78,6 +79,8 @@ class Session:
             if not self.error_bound.allows(tau, timeline.after(step) - sigma):
                 timeline.i_steps |= {step}
         computes_all = timeline.computes_all(sigma, previous) or self._moved_in_place(sigma, x)
+        if previous is not None and timeline.rises(sigma, previous):
+            self.log.note(GOES_BACK)
         evaluation = Evaluation(
             step, sigma, tau, computes_all, timeline.spacing(step), len(self.store.streams), self.device
         )

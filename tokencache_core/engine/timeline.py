@@ -34,11 +34,16 @@ class Timeline:
         """Whether both sigmas are one."""
         return abs(sigma - other) <= SAME_STEP * max(sigma, other)
 
+    @staticmethod
+    def rises(sigma: float, previous: float) -> bool:
+        """Whether an evaluation at `sigma` goes back up from the one before it."""
+        return sigma > previous * (1 + RISES)
+
     def computes_all(self, sigma: float, previous: float | None) -> bool:
         """Whether an evaluation at `sigma` computes everything. previous: sigma of the evaluation before it, if there
         was one.
         """
-        return previous is None or sigma > previous * (1 + RISES) or self.step_of(sigma) in self.i_steps
+        return previous is None or self.rises(sigma, previous) or self.step_of(sigma) in self.i_steps
 
     def move(self, sigma: float, previous: float | None = None) -> float | None:
         """How far Euler's method takes sigma from here; None where `sigma` begins no step, or does not lie below the

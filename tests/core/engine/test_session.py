@@ -88,6 +88,7 @@ def test_a_rising_sigma_is_an_i_step():
         model.run(session, tau)
         kinds.append(session.log.evaluations[-1].computes_all)
     assert kinds == [True, False, True, False]
+    assert any("sigma rises" in note for note in session.close().notes)
 
 
 def test_evaluations_between_steps_belong_to_the_step_before():
