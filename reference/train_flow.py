@@ -52,11 +52,11 @@ class Recipe:
     size: int = 64
     half_batch: int = 64
     full_batch: int = 32
-    half_resolution: int = 400_000  # pictures in the first phase
-    full_resolution: int = 200_000  # pictures in the second
-    edits: float = 0.25  # share of batches with reference pictures
+    half_resolution: int = 160_000  # pictures in the first phase
+    full_resolution: int = 80_000  # pictures in the second
+    edits: float = 0.4  # share of batches with reference pictures
     warmup: int = 5_000
-    decay: int = 60_000  # the last pictures, over which the learning rate falls to zero
+    decay: int = 30_000  # the last pictures, over which the learning rate falls to zero
     lr: float = 1e-3
     full_lr: float = 0.5  # of the learning rate, in the second phase: its batches are smaller
     table_scale: float = 5.0  # of the learning rate of the words' table, whose rows are seldom seen
