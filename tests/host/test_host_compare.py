@@ -218,4 +218,4 @@ def test_a_report_knows_that_the_predictor_was_trained_at_another_size(tiny):
 def test_a_report_knows_at_what_size_a_dit_was_trained(tiny):
     model, handle = ApplyTokenCache.execute(tiny.model, **APPLY).result
     tiny.sample(model, latent=(3, 16, 32), steps=20)
-    assert "trained at 16 x 16 px alone, you run 32 x 16 px" in TokenCacheReport.execute({}, handle).result[0]
+    assert "trained at 16 x 16 px only, you run 32 x 16 px" in TokenCacheReport.execute({}, handle).result[0]

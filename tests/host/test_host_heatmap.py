@@ -54,9 +54,8 @@ def test_the_page_gets_small_data_and_pictures_from_the_hosts_temporary_folder(h
     assert [step["kind"] for step in data["steps"]] == [step.kind for step in steps]
     chosen = [group[2] for group in data["steps"][2]["groups"]]
     assert isinstance(chosen[0], int) and chosen[-1] == "all"  # the last block is whole
-    assert data["maps"]["count"] == sum(
-        step.kind == "P" for step in steps
-    )  # blocks that compute the same tokens share a map
+    # blocks that compute the same tokens share a map
+    assert data["maps"]["count"] == sum(step.kind == "P" for step in steps)
 
 
 def test_the_steps_as_a_batch(handle: ReportHandle):
@@ -69,13 +68,9 @@ def test_the_steps_as_a_batch(handle: ReportHandle):
 
 def test_nothing_sampled_is_a_sentence_and_the_picture_passes():
     picture = torch.rand(1, 16, 16, 3)
-    unknown = ReportHandle()
-    unknown.notice = "TokenCache does not know this model"
-    for handle, says in ((ReportHandle(), "No sampling run has finished yet"), (unknown, unknown.notice)):
-        shown = CacheHeatmapPreview.execute(picture, handle)
-        assert all(output is picture for output in shown.result) and shown.ui["tokencache_player"][0]["notes"][
-            0
-        ].startswith(says)
+    shown = CacheHeatmapPreview.execute(picture, ReportHandle())
+    (note,) = shown.ui["tokencache_player"][0]["notes"]
+    assert all(output is picture for output in shown.result) and note.startswith("No sampling run has finished yet")
 
 
 @pytest.mark.parametrize(

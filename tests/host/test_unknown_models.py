@@ -1,12 +1,11 @@
-"""What the pack does not know runs whole, to the plain model's very bits, and says so: networks, and blocks of networks
-that it knows.
-"""
+"""What the pack does not know: the output of whole networks is forecast, blocks of networks that it knows run whole."""
 
 from __future__ import annotations
 
 import comfy.supported_models
 import pytest
 import torch
+from comfy.patcher_extension import WrappersMP
 from tiny_families import TINY
 from tiny_families.stable_audio import stable_audio_small
 from tiny_families.tiny_model import TinyModel, from_config, text
@@ -57,16 +56,49 @@ def unet() -> TinyModel:
     )
 
 
-@pytest.mark.parametrize(("make", "name"), [(ace_step, "ACEStepTransformer2DModel"), (unet, "UNetModel")])
-def test_an_unknown_network_runs_whole_and_one_line_says_so(make, name: str, caplog: pytest.LogCaptureFixture):
+UNKNOWN = pytest.mark.parametrize(("make", "name"), [(ace_step, "ACEStepTransformer2DModel"), (unet, "UNetModel")])
+
+
+@UNKNOWN
+def test_an_unknown_networks_output_is_forecast_and_the_report_says_so(make, name: str):
     tiny = make()
     model, handle = apply_tokencache(tiny.model, CacheSettings(cache_ratio=0.9), EVERY_THIRD)
-    sampled = tiny.sample(model, steps=4)
-    assert sampled.isfinite().all() and torch.equal(sampled, tiny.sample(steps=4))
-    notice = f"TokenCache does not know {name} yet: this model runs uncached."
-    assert [record.message for record in caplog.records if "TokenCache" in record.message] == [notice]
-    with pytest.raises(ValueError, match=name):
-        handle.latest()
+    calls = []
+    model.add_wrapper_with_key(
+        WrappersMP.APPLY_MODEL, "count", lambda executor, *args, **kwargs: calls.append(1) or executor(*args, **kwargs)
+    )
+    plain, got, fewer = tiny.sample(steps=20), tiny.sample(model, steps=20), tiny.sample(steps=8)
+    report = handle.latest()
+    assert got.isfinite().all() and "".join(step.kind for step in report.steps) == "II" + "PPI" * 6
+    assert report.compute == pytest.approx(8 / 20) and len(calls) == 8
+    assert (got - plain).norm() < (fewer - plain).norm()
+    assert f"does not know the blocks of {name}: on P-steps its whole output is forecast" in report.text()
+
+
+@UNKNOWN
+def test_at_ratio_zero_an_unknown_network_gives_the_plain_models_bits(make, name: str):
+    tiny = make()
+    model, handle = apply_tokencache(tiny.model, CacheSettings(cache_ratio=0.0), EVERY_THIRD)
+    assert torch.equal(tiny.sample(model, batch=2), tiny.sample(batch=2)) and handle.latest().compute == 1.0
+
+
+@UNKNOWN
+def test_what_is_kept_of_an_output_is_told_and_goes_with_its_conditioning(make, name: str):
+    tiny = make()
+    model, handle = apply_tokencache(tiny.model, CacheSettings(), EVERY_THIRD)
+    apart: list[bool] = []
+    tiny.model.model.memory_required = lambda *args, **kwargs: 1e18 if apart else 0.0
+
+    def now_and_then(executor, *args):
+        apart[:] = [] if apart else [True]
+        return executor(*args)
+
+    usual = tiny.sample(model, batch=2, steps=12)
+    changing = model.clone()
+    changing.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, "memory", now_and_then)
+    got, report = tiny.sample(changing, batch=2, steps=12), handle.latest()
+    assert (got - usual).norm() < 1e-4 * usual.norm() and not any(step.misses for step in report.steps)
+    assert report.expected_bytes == handle.reports[0].memory_bytes == 3 * 4 * usual.numel() * 2  # both conditionings
 
 
 @pytest.fixture

@@ -127,9 +127,8 @@ def check_slider(page: Page) -> None:
     slider.press("Home")
     left = frame.screenshot()
     assert len({middle, right, left}) == 3
-    assert (
-        page.evaluate("() => [...app.graph.nodes.find(node => node.type === 'TokenCacheCompare').pos]") == node
-    )  # the node stayed
+    # the node stayed
+    assert page.evaluate("() => [...app.graph.nodes.find(node => node.type === 'TokenCacheCompare').pos]") == node
 
 
 @needs_chromium
@@ -165,7 +164,7 @@ def test_the_first_run_calibrates_and_the_second_says_by_what(comfy_server: Comf
             comfy.run_to_the_end(comfy_server, SECONDS / 1000)
             (file,) = set(folder.glob("*.json")) - before
             expect(panel).to_contain_text(
-                f"I-steps: every step, to calibrate: the next runs have theirs by tokencache/{file.name}",
+                f"I-steps: every step, to calibrate: the next runs take theirs from tokencache/{file.name}",
                 timeout=SECONDS,
             )
             expect(panel).to_contain_text("14 I-steps, 0 P-steps")

@@ -156,9 +156,8 @@ def test_at_its_fastest_it_computes_less(model, peer):
     for settings in fast_settings(peer):
         with watched(Computed()) as computed:
             pictures, share = peer.run(work, settings)
-        assert share == pytest.approx(
-            computed.rows / (2 * 4 * STEPS * model.config.depth)
-        )  # halves, rows, steps, blocks
+        # halves, rows, steps, blocks
+        assert share == pytest.approx(computed.rows / (2 * 4 * STEPS * model.config.depth))
         assert 0 < share < 0.7
         assert pictures.shape == work.noise.shape and pictures.isfinite().all()
         assert float(psnr(pictures, full(work), clamp=False).max()) < HOST_DB
@@ -229,7 +228,7 @@ def test_the_library_of_dbcache_forgets_its_mark(model):
 
 
 def test_unknown_names_are_told():
-    with pytest.raises(ValueError, match="no peer 'teacache': choose among first-block-cache, taylorseer"):
+    with pytest.raises(ValueError, match="no peer 'teacache': choose from first-block-cache, taylorseer"):
         peers_named(["teacache"])
 
 

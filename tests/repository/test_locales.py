@@ -22,9 +22,8 @@ SCRIPTS = sorted((locales.ROOT / "web" / "js").rglob("*.js"))
 HAN = re.compile(r"[\u4e00-\u9fff]")
 KEPT = re.compile(r"\d+(?:\.\d+)?|models/\w+|(?<!\w)\.\w+")  # numbers, folders, suffixes
 VALUE = re.compile(r"\{\w+\}")  # in the panels' words, what stands there
-SYNTAX = re.compile(
-    r"[{}@|]"
-)  # the page reads these as instructions: https://vue-i18n.intlify.dev/guide/essentials/syntax
+# the page reads these as instructions: https://vue-i18n.intlify.dev/guide/essentials/syntax
+SYNTAX = re.compile(r"[{}@|]")
 NODES = """() => Object.fromEntries(Object.keys(LiteGraph.registered_node_types).filter(type => type.startsWith('TokenCache')).map(type => {
     const node = LiteGraph.createNode(type)
     const shown = {display_name: node.title, category: node.constructor.category, inputs: {}, outputs: {}}
@@ -115,7 +114,7 @@ def test_what_is_missing_or_superfluous_is_named(tmp_path: Path):
     wanted = {"nodeDefs.A.display_name": "A", "nodeDefs.A.inputs.new.name": "new"}
     assert locales.complaints(tmp_path, wanted) == [
         f"locales/{tmp_path.name} lacks nodeDefs.A.inputs.new.name: 'new'",
-        f"locales/{tmp_path.name} has nodeDefs.A.inputs.old.name, which English has not",
+        f"locales/{tmp_path.name} has nodeDefs.A.inputs.old.name, which English does not have",
     ]
 
 

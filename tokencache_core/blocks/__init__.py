@@ -1,5 +1,5 @@
-"""What the engine must know of any model: where the tokens of a block are, how to call it on some of them, how its
-attention is reached.
+"""What the engine must know about any model: where a block's tokens are, how to call it on some of them, and how to
+reach its attention.
 
 Uses no other room.
 """

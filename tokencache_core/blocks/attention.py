@@ -1,7 +1,7 @@
-"""Scaled dot-product attention with one place to reach its keys and values.
+"""Scaled dot-product attention with one hook for access to its keys and values.
 
-The signature is the one ComfyUI's `optimized_attention` has, so that a module written against
-it runs unchanged in the host (which passes its own function in) and on the command line.
+It has the signature of ComfyUI's `optimized_attention`, so that a module written for it runs unchanged in the host
+(which passes in its own function) and on the command line.
 """
 
 from __future__ import annotations
@@ -26,12 +26,17 @@ def _plain_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor |
 
 
 def attention(
-    q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = None, transformer_options: dict | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    heads: int,
+    mask: Tensor | None = None,
+    transformer_options: dict[str, Any] | None = None,
 ) -> Tensor:
-    """Multi-head attention of q (B, N, H*d) over k, v (B, M, H*d), returning (B, N, H*d).
+    """Multi-head attention of q (B, N, H*d) over k, v (B, M, H*d); returns (B, N, H*d).
 
-    A callable under `transformer_options["optimized_attention_override"]` is called instead, with the
-    plain function first, exactly as ComfyUI does: this is where the engine puts the other tokens' keys and values in.
+    As in ComfyUI, a callable under `transformer_options["optimized_attention_override"]` is called instead, with the
+    plain function as its first argument. There the engine adds the other tokens' keys and values.
     """
     override = (transformer_options or {}).get(OVERRIDE_KEY)
     if override is None:

@@ -1,4 +1,4 @@
-"""One call of one block, its arguments sorted out by the block's spec."""
+"""One call of one block, with its arguments interpreted by the block's spec."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ from .token_index import TokenIndex
 def _names(
     function: Callable[..., Any], skipped: int, count: int, keywords: tuple[str, ...], positional: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """What `function` calls the first `count` of its arguments after `skipped` others, given these keywords with them.
+    """The parameter names of positional arguments. TypeError if `function` cannot be called in this way.
 
-    TypeError where it could not be called so. positional: names for those that it takes as *args.
+    skipped: number of leading arguments to leave out (self).
+    count: number of positional arguments after these.
+    keywords: names of the keyword arguments in the same call.
+    positional: names for arguments that the function takes as *args.
     """
     bound = inspect.signature(function).bind(*[None] * (skipped + count), **dict.fromkeys(keywords))
     names: list[str] = []
@@ -34,10 +37,11 @@ def _names(
 
 
 def _bind(
-    method: Callable[..., Any], args: tuple, kwargs: dict[str, Any], positional: tuple[str, ...]
+    method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], positional: tuple[str, ...]
 ) -> dict[str, Any]:
-    """The arguments of a call by name. A method's names are kept by its class's function, so that no module is kept
-    alive.
+    """The arguments of a call by name.
+
+    A method's names are cached under its class's function, so that the cache keeps no module alive.
     """
     function = getattr(method, "__func__", None)
     if function is None:
@@ -48,17 +52,21 @@ def _bind(
 
 
 class BlockCall:
-    """compiled: computes what `method`, the block's own forward, does.
+    """One call of one block.
 
-    tokens: (R, N, D), also where the block has them as a grid. n_text: text tokens that take part in the
-    self-attention.
+    method: the block's own forward.
+    args, kwargs: the arguments of the call.
+    compiled: computes the same as `method`.
+
+    Its `tokens` are (R, N, D), even if the block has them as a grid; `n_text` counts the text tokens that take part in
+    the self-attention.
     """
 
     def __init__(
         self,
         spec: BlockSpec,
         method: Callable[..., Any],
-        args: tuple,
+        args: tuple[Any, ...],
         kwargs: dict[str, Any],
         compiled: Callable[..., Any] | None = None,
     ) -> None:
@@ -77,35 +85,36 @@ class BlockCall:
 
     @property
     def text(self) -> Tensor | None:
+        """The second stream, of text tokens, if there is one."""
         return self.arguments[self.spec.text] if self.spec.text else None
 
     @property
     def n_image(self) -> int:
-        """Image tokens, without the text tokens of a joint stream."""
+        """Number of image tokens, without the text tokens of a joint stream."""
         return self.tokens.shape[1] - (0 if self.spec.text else self.n_text)
 
     @property
     def image_tokens(self) -> Tensor:
-        """(R, N, D) without the text tokens of a joint stream."""
+        """(R, N, D): the tokens without the text tokens of a joint stream."""
         return self.of_image(self.tokens)
 
     def of_image(self, tokens: Tensor) -> Tensor:
-        """What the block's stream (R, N, D) has of the image."""
+        """The image tokens of the block's stream (R, N, D)."""
         return tokens[:, -self.n_image :] if self.spec.text_first else tokens[:, : self.n_image]
 
     @property
     def why_whole(self) -> str | None:
-        """Why the block must be given all of its tokens, if it must."""
+        """Why the block must compute all its tokens (the end of a sentence); None if it need not."""
         if self.spec.whole:
-            return "it is not known how to compute some of their tokens"
+            return "it is not known how to compute only some of their tokens"
         given = [name for name in self.spec.whole_if if self.arguments.get(name) is not None]
         if given:
             return f"they were given {' and '.join(given)}"
         odd = [name for name, where in self.spec.per_token.items() if not self._fits(self.arguments.get(name), where)]
-        return f"{' and '.join(odd)} did not count their tokens" if odd else None
+        return f"the length of {' and '.join(odd)} does not match their tokens" if odd else None
 
     def _fits(self, value: Any, where: TokenArgument) -> bool:
-        """Whether every tensor in `value` can be cut."""
+        """Whether every tensor in `value` can be reduced to the chosen tokens."""
         full = self.n_image + (self.n_text if where.joint else 0)
         counts = [
             tensor.shape[dim] for tensor in _tensors([value]) for dim in where.dims if -tensor.ndim <= dim < tensor.ndim
@@ -114,7 +123,7 @@ class BlockCall:
 
     @property
     def wants_rows_alike(self) -> bool:
-        """Whether some argument can only be cut where all rows compute the same tokens."""
+        """Whether some argument can only be reduced to the chosen tokens if all rows compute the same tokens."""
         if any(self.arguments.get(name) is not None for name in self.spec.bounds):
             return True
         rows = self.tokens.shape[0]
@@ -126,15 +135,15 @@ class BlockCall:
         )
 
     def joint(self, index: TokenIndex) -> TokenIndex:
-        """Chosen image tokens, and all text tokens, as the self-attention counts them."""
+        """The chosen image tokens and all text tokens, as indices into the tokens of the self-attention."""
         return index.with_text(self.n_text, self.spec.text_first)
 
     def run(self) -> Any:
-        """The block itself on its own arguments."""
+        """Run the block on its own arguments."""
         return self.function(*self.args, **self.kwargs) if self.spec.whole else self._call(self.arguments)
 
     def run_on(self, tokens: Tensor, compute: TokenIndex) -> Any:
-        """The block on `tokens` (R, n, D), its per-token arguments cut to the image tokens `compute`."""
+        """Run the block on `tokens` (R, n, D), with per-token arguments reduced to the image tokens `compute`."""
         arguments = dict(self.arguments)
         arguments[self.spec.tokens] = tokens if self.grid is None else tokens[:, :, None, None]
         for name, where in self.spec.per_token.items():
@@ -146,7 +155,7 @@ class BlockCall:
         return self._call(arguments)
 
     def run_in(self, block: Callable[..., Any], dtype: torch.dtype) -> Any:
-        """Another block of this one's class, with weights of `dtype`, on copies of the arguments."""
+        """Run another block of the same class, with weights of `dtype`, on copies of the arguments."""
 
         def copied(value: Any) -> Any:
             return (
@@ -162,27 +171,28 @@ class BlockCall:
         return (function or self.function)(*[named.pop(name) for name in self.spec.positional], **named)
 
     def output_tokens(self, output: Any) -> Tensor:
-        """(R, N or n, D)"""
+        """The tokens in the block's output, (R, N or n, D)."""
         tokens = output if self.spec.output is None else output[self.spec.output]
         return tokens if self.grid is None else tokens.flatten(1, -2)
 
     def output_text(self, output: Any) -> Tensor | None:
+        """The text stream in the block's output, if it returns one."""
         return None if self.spec.text_output is None else output[self.spec.text_output]
 
     def as_output(self, tokens: Tensor, text: Tensor | None) -> Any:
-        """Tokens (R, N, D) (and text) in the form in which the block returns them."""
+        """Tokens (R, N, D), and text, in the form in which the block returns them."""
         if self.grid is not None:
             tokens = tokens.unflatten(1, self.grid)
         if self.spec.output is None:
             return tokens
-        parts = {self.spec.output: tokens}
+        parts: dict[int, Tensor | None] = {self.spec.output: tokens}
         if self.spec.text_output is not None:
             parts[self.spec.text_output] = text
         return tuple(parts[i] for i in range(len(parts)))
 
 
 def _tensors(values: list[Any] | tuple[Any, ...]) -> Iterator[Tensor]:
-    """The tensors among values, and in their tuples and lists."""
+    """The tensors among `values`, and in tuples and lists among them."""
     for value in values:
         if isinstance(value, Tensor):
             yield value
@@ -191,6 +201,7 @@ def _tensors(values: list[Any] | tuple[Any, ...]) -> Iterator[Tensor]:
 
 
 def _cut(value: Any, where: TokenArgument, index: TokenIndex) -> Any:
+    """A per-token argument, reduced to the chosen tokens."""
     if isinstance(value, (tuple, list)):
         return type(value)(_cut(part, where, index) for part in value)
     if isinstance(value, Tensor):
@@ -201,7 +212,7 @@ def _cut(value: Any, where: TokenArgument, index: TokenIndex) -> Any:
 
 
 def _moved(bounds: Any, index: TokenIndex) -> Any:
-    """Bounds of ranges of tokens among the chosen ones."""
+    """Bounds of ranges of tokens, as bounds among the chosen tokens."""
     if isinstance(bounds, int):
         return index.chosen_before(bounds)
     return [

@@ -1,4 +1,4 @@
-"""What the engine must know of a block class: where its tokens are. A new model costs a `BlockSpec`, nothing else."""
+"""Block specs: where a block class has its tokens. To support a new model, the engine needs only `BlockSpec`s."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class TokenArgument:
-    """An argument that holds something per token (positions, say): a tensor, or tensors in a tuple or list.
+    """An argument with one entry per token (positions, for example): a tensor, or tensors in a tuple or list.
 
-    dim: the dimension that counts the tokens, or several (a mask's queries and keys). One that is 1 long broadcasts and
-        stays.
-    joint: counts text + image tokens, also where the block keeps them in two streams.
-    frames: may count frames instead, each of as many consecutive tokens.
+    dim: the dimension of the tokens, or several (a mask's queries and keys). A dimension of length 1 is broadcast and
+        stays as it is.
+    joint: the entries are for text and image tokens, even if the block keeps these in two streams.
+    frames: the entries may be for frames instead, each of equally many consecutive tokens.
     """
 
     dim: int | tuple[int, ...]
@@ -28,8 +28,11 @@ class TokenArgument:
 
 @dataclass(frozen=True)
 class TokenBounds:
-    """An argument that says where ranges of tokens begin and end: a number, or (begin, end, anything ...) in a list;
-    None is the end.
+    """An argument with the bounds of token ranges: a number, or a list of (begin, end, anything ...).
+
+    None as a bound is the end of the tokens.
+
+    joint: as in `TokenArgument`.
     """
 
     joint: bool = False
@@ -39,18 +42,18 @@ class TokenBounds:
 class BlockSpec:
     """How to call a block on some of its tokens.
 
-    tokens: name of the argument holding the image tokens (rows, N, D), or, in a joint stream, text and image tokens.
-    output: index of the new tokens in the returned tuple; None when the block returns the tensor itself.
-    text, text_output: the same for a second stream of text tokens that the block updates as well.
-    text_length: in a joint stream, from the block's arguments to its number of text tokens; None: it has none.
-    text_first: text tokens come before the image's, in a joint stream and in the attention over both.
-    per_token: other arguments to be cut along with the tokens.
-    bounds: arguments that count tokens (see TokenBounds); where they are given, all images of a batch compute the same
+    tokens: name of the argument with the image tokens (rows, N, D), or, in a joint stream, text and image tokens.
+    output: index of the new tokens in the returned tuple; None if the block returns the tensor itself.
+    text, text_output: the same for a second stream, of text tokens, which the block updates as well.
+    text_length: in a joint stream, from the block's arguments to the number of text tokens; None: there are none.
+    text_first: text tokens come before image tokens, in a joint stream and in the attention over both.
+    per_token: other arguments that are reduced along with the tokens.
+    bounds: arguments that count tokens (see `TokenBounds`); if they are given, all images of a batch compute the same
         tokens.
     positional: names for the arguments of a block whose forward takes *args.
-    grid: tokens come as (rows, T, H, W, D) and are cut to (rows, n, 1, 1, D), each a frame of its own.
+    grid: tokens come as (rows, T, H, W, D) and are reduced to (rows, n, 1, 1, D), each token a frame of its own.
     in_place: the block writes into its inputs.
-    whole_if: arguments that, when given, make the block run whole, since cutting them is not known to be exact.
+    whole_if: arguments that, if given, make the block run whole, since reducing them is not known to be exact.
     whole: the block always runs whole.
     """
 
@@ -70,7 +73,7 @@ class BlockSpec:
 
     @property
     def stream(self) -> str:
-        """Blocks on different streams never share a cached update."""
+        """The name of the block's token stream. Blocks on different streams never share a cached update."""
         return f"{self.tokens}:{self.text}:{self.text_length is not None}:{','.join(self.whole_if)}:{self.whole}"
 
 

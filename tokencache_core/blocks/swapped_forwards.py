@@ -1,4 +1,4 @@
-"""Blocks whose forwards are swapped for others for a while, whatever happens in between."""
+"""Temporary replacement of blocks' forwards, undone even after an exception."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ def uncompiled(block: nn.Module) -> nn.Module:
 
 @contextmanager
 def swapped_forwards(blocks: Iterable[nn.Module], swap: Callable[[int, nn.Module, Forward], Forward]) -> Iterator[None]:
-    """While open, every block runs what `swap` makes of its number, itself and the forward that it had."""
-    before = {block: block.__dict__.get("forward") for block in blocks}  # of its own, not its class's
+    """While active, every block runs the forward that `swap` returns.
+
+    swap: called with the block's number, the block and its forward so far.
+    """
+    before = {block: block.__dict__.get("forward") for block in blocks}  # the instance's own, not its class's
     try:
         for index, block in enumerate(before):
-            # past torch's own __setattr__, which takes a tenth of a small model's P-step
+            # bypasses torch's own __setattr__, which would take a tenth of a small model's P-step
             block.__dict__["forward"] = swap(index, block, block.forward)
         yield
     finally:

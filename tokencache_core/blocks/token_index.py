@@ -1,4 +1,4 @@
-"""Gathering and scattering chosen tokens of a batch, each row with tokens of its own."""
+"""Gathering and scattering of chosen tokens in a batch, with different tokens in each row."""
 
 from __future__ import annotations
 
@@ -7,22 +7,29 @@ from torch import Tensor
 
 
 class TokenIndex:
-    """The tokens (R, n) chosen in each of R rows of N tokens. alike: every row has the same ones, in the same order."""
+    """The tokens chosen in each row of a batch.
+
+    tokens: (R, n), indices of the chosen tokens.
+    n_tokens: N, the number of tokens per row.
+    alike: every row has the same tokens, in the same order.
+    """
 
     def __init__(self, tokens: Tensor, n_tokens: int, alike: bool = False) -> None:
         self.tokens, self.n_tokens, self.alike = tokens, n_tokens, alike
         self.joint: dict[tuple[int, bool], TokenIndex] = {}
         rows = tokens.shape[0]
         starts = torch.arange(rows, device=tokens.device)[:, None] * n_tokens
-        self.flat = (tokens + starts).reshape(-1)  # (R*n,) into a batch flattened over rows and tokens
+        self.flat = (tokens + starts).reshape(-1)  # (R*n,), indices into a batch flattened over rows and tokens
 
     @property
     def count(self) -> int:
         return self.tokens.shape[1]
 
     def with_text(self, n_text: int, text_first: bool = True) -> TokenIndex:
-        """The same tokens in a joint stream that has n_text text tokens, all chosen, before or after the image's; made
-        once.
+        """The same tokens, and all text tokens, in a joint stream. The result is cached.
+
+        n_text: number of text tokens.
+        text_first: whether they come before the image tokens.
         """
         if n_text == 0:
             return self
@@ -37,15 +44,17 @@ class TokenIndex:
         return TokenIndex(torch.cat(parts, dim=1), n_text + self.n_tokens, self.alike)
 
     def gather(self, x: Tensor, dim: int = 1, frames: bool = False) -> Tensor:
-        """The chosen tokens of x, whose dimension `dim` counts tokens.
+        """The chosen tokens of x, whose tokens lie along dimension `dim`.
 
-        Unless the rows are alike, dimension 0 of x counts them (or is 1). frames: `dim` may count frames instead, each
-        of as many consecutive tokens, and every chosen token is given its frame's entry.
+        Unless the rows are alike, dimension 0 of x is that of the rows, or has length 1.
+
+        frames: the entries along `dim` may be for frames instead, each of equally many consecutive tokens; every chosen
+            token then gets its frame's entry.
         """
         dim = dim % x.ndim
         per_entry = -(-self.n_tokens // x.shape[dim]) if frames else 1
         if per_entry == 1 and x.shape[dim] != self.n_tokens:
-            raise ValueError(f"dimension {dim} of shape {tuple(x.shape)} should count {self.n_tokens} tokens")
+            raise ValueError(f"dimension {dim} of shape {tuple(x.shape)} should have {self.n_tokens} tokens")
         if self.alike:
             return x.index_select(dim, self.tokens[0] // per_entry)
         rows = self.tokens.shape[0]
@@ -64,9 +73,9 @@ class TokenIndex:
         return (self.tokens // per_entry + starts).reshape(-1)
 
     def chosen_before(self, bound: int) -> int:
-        """How many of the chosen tokens, of rows that are alike, come before token `bound`."""
+        """How many of the chosen tokens come before token `bound`; the rows must be alike."""
         if not self.alike:
-            raise ValueError("rows with tokens of their own have no common bounds")
+            raise ValueError("rows with different tokens have no common bounds")
         return int((self.tokens[0] < bound).sum())
 
     def scatter_(self, x: Tensor, values: Tensor, dim: int = 1) -> Tensor:

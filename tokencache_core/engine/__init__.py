@@ -1,5 +1,5 @@
-"""Cached sampling itself: what a run keeps between its steps, and what every block does on an I-step and on a P-step.
-Begin at spans.py.
+"""The engine of cached sampling: what a run keeps between steps, and what each block does on I-steps and P-steps.
+Start reading at spans.py.
 
 Uses blocks, sampling and schedules.
 """

@@ -10,10 +10,11 @@ from ..settings import CacheSettings
 def tokens_per_block(
     settings: CacheSettings, n_blocks: int, n_tokens: int, shares: Sequence[float] = ()
 ) -> tuple[int, ...]:
-    """n_l for each block: (1 - r) (L - K) N tokens in all over the cacheable blocks, N in each of the last K.
+    """The token counts n_l, one per block: (1 - r) (L - K) N in total for the cacheable blocks, N in the last K each.
 
-    shares: learned ones, one a cacheable block, in place of the settings'. Without them at most four different counts
-    appear ({0, one partial count, N}), so that shapes repeat from step to step.
+    n_blocks, n_tokens: L and N.
+    shares: learned shares of tokens, one per cacheable block, which replace the settings' allocation. Without them
+        there are at most three different counts (0, one partial count, N), so that tensor shapes repeat.
     """
     cacheable = n_blocks - settings.last_blocks
     if cacheable < 0:
@@ -35,13 +36,15 @@ def tokens_per_block(
 
 
 def compute_share(settings: CacheSettings, n_blocks: int, shares: Sequence[float] = ()) -> float:
-    """What a P-step computes of all block-tokens, 0..1, however many tokens there are."""
-    many = 1000
-    return sum(tokens_per_block(settings, n_blocks, many, shares)) / (n_blocks * many)
+    """The share of all block-tokens that a P-step computes, 0..1, independent of the number of tokens."""
+    n_tokens = 1000
+    return sum(tokens_per_block(settings, n_blocks, n_tokens, shares)) / (n_blocks * n_tokens)
 
 
 def on_ladder(shares: Sequence[float]) -> tuple[float, ...]:
-    """Shares rounded to 0, 1/3, 2/3 or 1, with the sum of all as near as thirds allow (largest remainders first)."""
+    """The shares rounded to 0, 1/3, 2/3 or 1 by the largest-remainder method, which keeps their sum to the nearest
+    third.
+    """
     thirds = [3 * min(1.0, share) for share in shares]
     rounded = [int(third) for third in thirds]
     by_remainder = sorted(range(len(thirds)), key=lambda block: rounded[block] - thirds[block])

@@ -1,8 +1,8 @@
-"""What the computed tokens attend to: every token's keys and values, the uncomputed ones' held or forecast
-(engine/keys_values.py).
+"""The attention context of computed tokens: the keys and values of all tokens, held or forecast where they are not
+computed (engine/keys_values.py).
 
-Region-adaptive sampling (RAS, arXiv 2502.10389) holds them; against attention among the computed tokens alone it
-is worth many decibels (docs/experiments.md).
+Region-adaptive sampling (RAS, arXiv 2502.10389) holds them. Compared with attention among the computed tokens only,
+this gains many decibels (docs/experiments.md).
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from .storage import Storage
 
 
 class AttentionContext:
-    """Keys, values and mask of all tokens of one block for one set of rows, one entry per self-attention call.
+    """Keys, values and masks of all tokens of one block, for one set of rows: one entry per self-attention call.
 
-    A call is among the block's own tokens when its keys are as many as the image tokens, or image and text tokens:
-    cross-attention has other lengths, and keeps them on P-steps. Tokens are counted by dimension 1 of k and v, or by
-    dimension 2 where heads are split off (`skip_reshape`). refreshes: as KeysValues has it.
+    A call counts as self-attention if it has as many keys as there are image tokens, or image and text tokens.
+    Cross-attention has other lengths, which do not change on P-steps. Tokens lie along dimension 1 of k and v, or along
+    dimension 2 if the heads are already split (`skip_reshape`).
+
+    refreshes: as in `KeysValues`.
     """
 
     def __init__(self, storage: Storage, refreshes: int) -> None:
@@ -52,18 +54,18 @@ class AttentionContext:
             context.masks[call] = some[0] if some else None
         return context
 
-    def send_for(self) -> None:
-        """The block will soon be called: let keys and values that lie elsewhere come."""
+    def prefetch(self) -> None:
+        """Start copying keys and values to the block's device, since the block will be called soon."""
         for entry in self.entries.values():
-            entry.send_for()
+            entry.prefetch()
 
-    def keep_again(self) -> None:
-        """In the storage's present form."""
+    def to_current_form(self) -> None:
+        """Convert everything to the storage's current form."""
         for entry in self.entries.values():
-            entry.keep_again()
+            entry.to_current_form()
 
     def mask(self, call: int, computed: ComputedKeys) -> Tensor | None:
-        """The mask (..., queries or 1, keys) of all keys, its queries cut to those of the computed tokens."""
+        """The mask (..., queries or 1, keys) over all keys, with its queries reduced to the computed tokens."""
         mask = self.masks[call]
         if mask is None or mask.ndim < 2 or mask.shape[-2] != computed.n_tokens:
             return mask

@@ -1,9 +1,9 @@
-"""The hook in the blocks' attention calls: through it, computed tokens attend to the keys and values of all tokens."""
+"""The hook in the blocks' attention calls, through which computed tokens attend to keys and values of all tokens."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol
@@ -15,7 +15,7 @@ from .attention_context import AttentionContext, ComputedKeys
 
 
 class _Tap(Protocol):
-    """What a block's attention calls go through, one after the other."""
+    """A wrapper around the attention calls of one block. seconds: time spent in the wrapper itself."""
 
     seconds: float
 
@@ -25,10 +25,11 @@ class _Tap(Protocol):
 
 
 class Storing:
-    """On an I-step: keeps the keys, values and mask of each of one block's attention calls among its own tokens.
+    """The tap for I-steps: keeps the keys, values and mask of each self-attention call of one block.
 
-    image, joint: how many these are, without text and with it. tau: of the evaluation; spacing: refreshes no further
-    apart count as one.
+    image, joint: number of tokens without and with text.
+    tau: the evaluation's time.
+    spacing: refreshes closer than this in tau count as one.
     """
 
     def __init__(self, context: AttentionContext, image: int, joint: int, tau: float, spacing: float) -> None:
@@ -46,10 +47,11 @@ class Storing:
 
 
 class Extending:
-    """On a P-step: hands each of one block's attention calls the keys and values of all tokens, those computed among
-    them.
+    """The tap for P-steps: gives each self-attention call of one block the keys and values of all tokens, including
+    those just computed.
 
-    image, joint: the tokens that are computed, without text and with it. tau, spacing: as `Storing` has them.
+    image, joint: the tokens that are computed, without and with text.
+    tau, spacing: as in `Storing`.
     """
 
     def __init__(
@@ -67,7 +69,7 @@ class Extending:
         if computed is not None and call in self.context.entries:
             k, v = self.context.entries[call].with_computed(k, v, computed, dim, self.tau, self.spacing)
             if (mask := self.context.mask(call, computed)) is not None:
-                if len(args) > 1:  # what comes after the mask keeps its place
+                if len(args) > 1:  # arguments after the mask stay positional
                     args, kwargs = (mask, *args[1:]), {name: value for name, value in kwargs.items() if name != "mask"}
                 else:
                     args, kwargs = (), {**kwargs, "mask": mask}
@@ -76,22 +78,20 @@ class Extending:
 
 
 def _tokens_dim(kwargs: dict[str, Any]) -> int:
-    """The dimension of keys that counts tokens: 1 of (B, N, D), or 2 where heads are split off."""
+    """The dimension of keys along which tokens lie: 1 of (B, N, D), or 2 of (B, H, N, d) if the heads are split."""
     return 2 if kwargs.get("skip_reshape") else 1
 
 
 class AttentionHook:
-    """An `optimized_attention_override` for one call of the network: all of its blocks' attention calls go through
-    it.
-    """
+    """An `optimized_attention_override` for one call of the network: it receives all of the blocks' attention calls."""
 
     def __init__(self) -> None:
-        self.override: Callable[..., Tensor] | None = None  # of another node
+        self.override: Callable[..., Tensor] | None = None  # set by another node
         self.tap: _Tap | None = None
         self.seconds = 0.0  # spent in taps
 
     def __call__(self, function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        """An attention call on its way to `function`."""
+        """Run an attention call, computed by `function`, through the tap."""
         if self.override is not None:
             function = partial(self._overridden, function)
         return function(*args, **kwargs) if self.tap is None else self.tap(function, *args, **kwargs)
@@ -99,18 +99,18 @@ class AttentionHook:
     def _overridden(
         self, function: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: Any
     ) -> Tensor:
-        """Through the other node's override, which gets copies: it may write into them."""
+        """Run an attention call through the other node's override, on copies of k and v, since it may modify them."""
         assert self.override is not None
         return self.override(function, q, k.clone(), v.clone(), *args, **kwargs)
 
     def in_options(self, transformer_options: dict[str, Any]) -> dict[str, Any]:
-        """The options under which the blocks' attention calls reach this hook."""
+        """A copy of `transformer_options` with which the blocks' attention calls reach this hook."""
         self.override = transformer_options.get(OVERRIDE_KEY)
         return {**transformer_options, OVERRIDE_KEY: self}
 
     @contextmanager
-    def through(self, tap: _Tap | None) -> Iterator[None]:
-        """While open, attention calls go through `tap`."""
+    def through(self, tap: _Tap | None) -> Generator[None, None, None]:
+        """While active, attention calls go through `tap`."""
         self.tap = tap
         try:
             yield

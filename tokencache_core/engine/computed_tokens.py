@@ -1,6 +1,4 @@
-"""Which image tokens each block computed, of one evaluation: counted for the report, and kept as bits for who wants to
-see them.
-"""
+"""Which image tokens each block computed in one evaluation: counts for the report, and bit masks for display."""
 
 from __future__ import annotations
 
@@ -17,7 +15,10 @@ ALL, NONE, NOT_KEPT = "all", "none", "not kept"
 
 @dataclass(frozen=True)
 class BlockGroup:
-    """Neighbours first..last that computed the same tokens. computed: ALL, NONE, NOT_KEPT or the number of a mask."""
+    """Neighbouring blocks first..last that computed the same tokens.
+
+    computed: ALL, NONE, NOT_KEPT or the index of a mask.
+    """
 
     first: int
     last: int
@@ -26,15 +27,20 @@ class BlockGroup:
 
 @dataclass(frozen=True)
 class ComputedTokens:
-    """groups: of all blocks that ran. masks: (masks, images, ceil(N / 8)) uint8, bits in numpy.packbits' order."""
+    """The tokens that each block computed.
+
+    groups: all blocks that ran.
+    masks: (masks, images, ceil(N / 8)) uint8, bits in numpy.packbits' order.
+    """
 
     groups: tuple[BlockGroup, ...] = ()
     masks: Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0, dtype=torch.uint8), repr=False)
 
 
 class DrawnTokens:
-    """What one call of the network computes, filled block by block. images, n_tokens: it has so many rows, each of so
-    many image tokens.
+    """Collects, block by block, the tokens that one call of the network computes.
+
+    images, n_tokens: number of rows, and of image tokens per row.
     """
 
     def __init__(self, images: int, n_tokens: int, device: torch.device) -> None:
@@ -42,14 +48,13 @@ class DrawnTokens:
         self.blocks: dict[int, TokenIndex | None] = {}
 
     def add(self, block: int, compute: TokenIndex | None) -> None:
-        """compute: None for all tokens. Blocks that compute the same ones must share one index."""
+        """Add a block. compute: None for all tokens. Blocks that compute the same tokens must share one index."""
         self.blocks[block] = compute
 
-    def settle(self, most_bytes: int) -> tuple[Tensor, ComputedTokens]:
-        """(images, N) how many blocks computed each token, and which these were, unless that takes more than
-        most_bytes.
+    def result(self, max_bytes: int) -> tuple[Tensor, ComputedTokens]:
+        """How many blocks computed each token, (images, N), and which blocks, unless the masks exceed `max_bytes`.
 
-        All on the device still, so that nobody waits for it.
+        Everything stays on the device, so that nothing waits for it.
         """
         chosen = {id(index): index for index in self.blocks.values() if index is not None and index.count}
         masks = [self._mask(index) for index in chosen.values()]
@@ -59,11 +64,11 @@ class DrawnTokens:
         counts = torch.full((self.images, self.n_tokens), float(each.count(ALL)), device=self.device)
         for number, mask in enumerate(masks):
             counts += mask * each.count(number)
-        kept = len(masks) * self.images * -(-self.n_tokens // 8) <= most_bytes
-        if not kept:
-            masks, marks = [], {block: NOT_KEPT if isinstance(mark, int) else mark for block, mark in marks.items()}
-        packed = {"masks": pack_bits(torch.stack(masks))} if masks else {}
-        return counts, ComputedTokens(_grouped(marks), **packed)
+        if len(masks) * self.images * -(-self.n_tokens // 8) > max_bytes:
+            masks.clear()
+            marks.update({block: NOT_KEPT for block, mark in marks.items() if isinstance(mark, int)})
+        groups = _grouped(marks)
+        return counts, ComputedTokens(groups, pack_bits(torch.stack(masks))) if masks else ComputedTokens(groups)
 
     def _mask(self, index: TokenIndex) -> Tensor:
         mask = torch.zeros(self.images, self.n_tokens, dtype=torch.uint8, device=self.device)
@@ -87,13 +92,14 @@ def _grouped(marks: dict[int, str | int]) -> tuple[BlockGroup, ...]:
 
 
 def pack_bits(mask: Tensor) -> Tensor:
-    """(..., N) of 0 and 1, uint8 -> (..., ceil(N / 8)) uint8, as numpy.packbits has it, on any device."""
-    eights = F.pad(mask, (0, -mask.shape[-1] % 8)).unflatten(-1, (-1, 8))
+    """Pack (..., N) uint8 zeros and ones into (..., ceil(N / 8)) uint8, in numpy.packbits' order, on any device."""
+    padded = F.pad(mask, (0, -mask.shape[-1] % 8))
+    eights = padded.reshape(*padded.shape[:-1], padded.shape[-1] // 8, 8)
     places = torch.arange(7, -1, -1, dtype=torch.uint8, device=mask.device)
     return (eights << places).sum(dim=-1, dtype=torch.uint8)
 
 
 def unpack_bits(packed: Tensor, n: int) -> Tensor:
-    """The inverse: (..., n) uint8 of 0 and 1."""
+    """The inverse of `pack_bits`: (..., n) uint8 zeros and ones."""
     places = torch.arange(7, -1, -1, dtype=torch.uint8, device=packed.device)
     return ((packed[..., None] >> places) & 1).flatten(-2)[..., :n]

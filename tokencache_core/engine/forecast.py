@@ -1,10 +1,10 @@
 """Cached updates and their forecast.
 
 An *update* is what a block (or a span of blocks) adds to a token, gates included. Its last `order + 1` refreshes are
-kept with the tau of each, and a reused update is the polynomial through them at the present tau: order 0 is plain
-reuse, as in the paper; orders 1 and 2 are what TaylorSeer (arXiv 2503.06923) does with finite differences, here for
-refresh times of any spacing. What the next order would add mostly has the sign of what these add, so the polynomial is
-taken a little beyond tau: `reach` times as far from the newest refresh (docs/experiments.md).
+kept with their taus, and a reused update is the polynomial through them at the current tau. Order 0 is plain reuse, as
+in the paper; orders 1 and 2 do what TaylorSeer (arXiv 2503.06923) does with finite differences, but for refresh times
+of any spacing. The term of the next order mostly has the same sign as these, so the polynomial is evaluated slightly
+beyond tau: at `reach` times the distance from the newest refresh (docs/experiments.md).
 """
 
 from __future__ import annotations
@@ -14,69 +14,81 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVariableType]
 
-from ..sampling.polynomial import lagrange_weights
+from ..sampling.polynomial import lagrange_weights, weighted_sum
 from .pieces import Piece, joined, same
 from .storage import Storage
 
 
-def slot_of(taus: Sequence[float], tau: float, spacing: float, most: int) -> int:
-    """Which of the refreshes kept at `taus`, `most` at a time, one at `tau` replaces; len(taus): none.
+def slot_of(taus: Sequence[float], tau: float, spacing: float, max_count: int) -> int:
+    """The slot of a new refresh at `tau` among those kept at `taus`: the one it replaces, or len(taus) for a new one.
 
-    One no further than `spacing` from `tau`: nodes that near would turn rounding into huge weights. Else, where there
-    are as many as are kept, the one furthest from `tau`.
+    It replaces a refresh no further than `spacing` from `tau`, because interpolation nodes that close together would
+    amplify rounding errors. Otherwise, if `max_count` refreshes are kept already, it replaces the one furthest from
+    `tau`.
     """
     distances = [abs(kept - tau) for kept in taus]
     if distances and min(distances) <= spacing:
         return distances.index(min(distances))
-    return len(taus) if len(taus) < most else distances.index(max(distances))
+    return len(taus) if len(taus) < max_count else distances.index(max(distances))
 
 
 def _checkpointed(function: Callable[..., Tensor], *args: Tensor) -> Tensor:
-    """In training a history's updates are kept anyhow; what is made of them on every P-step need not be."""
-    return checkpoint(function, *args, use_reentrant=False) if torch.is_grad_enabled() else function(*args)
+    """function(*args), recomputed in the backward pass of a training instead of keeping its intermediate tensors."""
+    if not torch.is_grad_enabled():
+        return function(*args)
+    result: object = checkpoint(function, *args, use_reentrant=False)  # pyright: ignore[reportUnknownVariableType]
+    assert isinstance(result, Tensor)
+    return result
 
 
 def _as_stream(out: Tensor, dtype: torch.dtype) -> Tensor:
-    """float32 sums in the stream's dtype; float16 saturates instead of overflowing, as the hosts' blocks do."""
+    """A float32 sum in the stream's dtype; float16 saturates instead of overflowing, as in the hosts' blocks."""
     return out.clamp(-65504, 65504).to(dtype) if dtype == torch.float16 else out.to(dtype)
 
 
 def forecast_terms(taus: Sequence[float], updates: Sequence[Tensor], tau: float) -> list[Tensor]:
-    """What each refresh adds to the forecast at `tau`, the newest first: the newest update itself, then the terms of
-    higher order.
+    """The terms of the forecast at `tau`, one per refresh: the newest update itself, then the terms of higher order.
+
+    taus, updates: of the refreshes, the newest first.
     """
-    terms, before = [], [0.0] * len(taus)
+    terms: list[Tensor] = []
+    before = [0.0] * len(taus)
     for count in range(1, len(taus) + 1):
         weights = lagrange_weights(taus[:count], tau) + [0.0] * (len(taus) - count)
-        terms.append(sum((now - then) * update for now, then, update in zip(weights[:count], before, updates)))
+        terms.append(weighted_sum([now - then for now, then in zip(weights[:count], before)], updates[:count]))
         before = weights
     return terms
 
 
 class Correction(Protocol):
-    """Improves the forecast of one span."""
+    """A correction of one span's forecast."""
 
     def __call__(self, terms: Sequence[Tensor], taus: Sequence[float], tau: float) -> Tensor:
-        """What to add to the forecast at `tau`, (R, N, D) float32. terms: of the forecast (`forecast_terms`), made of
-        refreshes at `taus`.
+        """The tensor to add to the forecast at `tau`, (R, N, D) float32.
+
+        terms: the forecast's terms (`forecast_terms`), made from refreshes at `taus`.
         """
         ...
 
 
 class SpanHistory:
-    """Updates of a span whose tokens are always refreshed together: one time for all of them."""
+    """Updates of a span whose tokens are always refreshed together, so that each refresh has one time.
+
+    order: of the forecast; order + 1 refreshes are kept.
+    reach: how far forecasts extrapolate, as in `CacheSettings`.
+    """
 
     def __init__(self, order: int, storage: Storage | None = None, reach: float = 1.0) -> None:
         self.order, self.storage, self.reach = order, storage or Storage(), reach
         self.taus: list[float] = []
-        self.newest = 0.0  # tau of the last refresh; the least of all but where a run has gone back up
+        self.newest = 0.0  # tau of the last refresh; usually the smallest, unless the run's noise rose again
         self.updates: list[Tensor] = []  # each (R, N, D), float32 unless the storage has another form
-        self.device = torch.device("cpu")  # on which they are made and used
+        self.device = torch.device("cpu")  # where they are made and used
 
     def refresh(self, update: Tensor, tau: float, spacing: float = 0.0) -> None:
-        """Keep `update` (owned by the history from here on), in place of one that `slot_of` names."""
+        """Keep `update` (owned by the history from now on), in the slot that `slot_of` gives."""
         slot = slot_of(self.taus, tau, spacing, self.order + 1)
         self.device, self.newest = update.device, tau
         replaced = self.updates[slot] if slot < len(self.updates) else None
@@ -96,41 +108,43 @@ class SpanHistory:
         return history
 
     def add_forecast(self, x: Tensor, tau: float, correction: Correction | None = None) -> Tensor:
-        """x + the update forecast at tau, with `correction` where there is one; a fresh tensor of x's dtype."""
-        out = self.onto(x, tau)
+        """x + the forecast update at `tau`, improved by `correction` if there is one: a new tensor of x's dtype."""
+        out = self.add_forecast_float(x, tau)
         if correction is not None:
-            (taus, updates), reached = (
-                self.newest_first(),
-                self._reached(tau),
-            )  # by the time of a backward pass there are other refreshes
-            out = out + _checkpointed(
-                lambda *updates: correction(forecast_terms(taus, updates, reached), taus, tau), *updates
-            )
+            # taken now: by the time of a backward pass the refreshes are others
+            (taus, updates), evaluated_at = self.newest_first(), self._evaluated_at(tau)
+
+            def corrected(*updates: Tensor) -> Tensor:
+                return correction(forecast_terms(taus, updates, evaluated_at), taus, tau)
+
+            out = out + _checkpointed(corrected, *updates)
         return _as_stream(out, x.dtype)
 
-    def onto(self, x: Tensor, tau: float, tokens: Tensor | None = None) -> Tensor:
-        """x + the update forecast at tau, float32 and fresh; with `tokens` (indices into R * N), x is (n, D) of those
-        alone.
+    def add_forecast_float(self, x: Tensor, tau: float, tokens: Tensor | None = None) -> Tensor:
+        """x + the forecast update at `tau`: a new float32 tensor.
+
+        tokens: indices into R * N; x is then (n, D), with these tokens only.
         """
         out = x.float()
         for weight, update in zip(
-            lagrange_weights(self.taus, self._reached(tau)), self.storage.in_turn(self.updates, x.device)
+            lagrange_weights(self.taus, self._evaluated_at(tau)), self.storage.fetch_each(self.updates, x.device)
         ):
             update = update if tokens is None else update[tokens // update.shape[1], tokens % update.shape[1]]
             out = torch.add(out, update, alpha=weight) if out is x else out.add_(update, alpha=weight)
         return out
 
-    def _reached(self, tau: float) -> float:
+    def _evaluated_at(self, tau: float) -> float:
+        """The time at which the polynomial is evaluated for a forecast at `tau`."""
         return self.newest + self.reach * (tau - self.newest)
 
     def newest_first(self, count: int | None = None) -> tuple[list[float], list[Tensor]]:
-        """The refreshes' taus, which fall along a run, and their updates, float32; of `count` of them, or all."""
+        """The taus and float32 updates of the newest `count` refreshes, or of all, in order of rising tau."""
         slots = sorted(range(len(self.taus)), key=lambda slot: self.taus[slot])[:count]
-        updates = self.storage.in_turn([self.updates[slot] for slot in slots], self.device)
+        updates = self.storage.fetch_each([self.updates[slot] for slot in slots], self.device)
         return [self.taus[slot] for slot in slots], [update.float() for update in updates]
 
-    def keep_again(self) -> None:
-        """In the storage's present form."""
+    def to_current_form(self) -> None:
+        """Convert the updates to the storage's current form."""
         self.updates = [self.storage.keep_update(update) for update in self.updates]
 
     @property
@@ -139,21 +153,23 @@ class SpanHistory:
 
 
 class TokenHistory:
-    """Updates of a block some of whose tokens are computed at a time.
+    """Updates of a span in which P-steps compute some of the tokens.
 
-    The forecast goes through the refreshes of all tokens. A token computed since the last of them deviated from it, and
-    its forecasts carry that deviation until all are refreshed again: order 0 reuses the newest update, as the paper
-    does. Its own refreshes, at uneven distances, are no nodes: a parabola through them swings (docs/experiments.md).
-    text_first: in a joint stream, whether text tokens come before the image's.
+    The forecast goes through the refreshes of all tokens. A token computed since the last of these deviated from it,
+    and its forecasts carry that deviation until all tokens are refreshed again: with order 0 the newest update is
+    reused, as in the paper. A token's own refreshes are unevenly spaced and are not used as nodes: a parabola through
+    them oscillates (docs/experiments.md).
+
+    text_first: whether text tokens come before image tokens in a joint stream.
     """
 
     def __init__(self, order: int, text_first: bool = True, storage: Storage | None = None, reach: float = 1.0) -> None:
         self.whole = SpanHistory(order, storage, reach)
         self.text_first = text_first
-        self.deviation: Tensor | None = None  # (R, N, D), kept as updates are; None: no token has been computed since
+        self.deviation: Tensor | None = None  # (R, N, D), kept like an update; None: no token has been computed since
 
     def refresh(self, update: Tensor, tau: float, spacing: float = 0.0) -> None:
-        """Keep `update` (R, N, D) of all tokens, as `SpanHistory.refresh` does."""
+        """Keep `update` (R, N, D) of all tokens, as in `SpanHistory.refresh`."""
         self.whole.refresh(update, tau, spacing)
         self.deviation = None
 
@@ -174,42 +190,42 @@ class TokenHistory:
         return history
 
     def refresh_some(self, update: Tensor, tau: float, flat: Tensor) -> None:
-        """Keep how far `update` (n, D) of the tokens `flat`, indices into R * N, is from its forecast."""
+        """Keep the deviation of `update` (n, D) from its forecast, for the tokens `flat` (indices into R * N)."""
         shape, width, device = self.whole.updates[0].shape, update.shape[-1], update.device
         deviation = (
             torch.zeros(shape, device=device)
             if self.deviation is None
             else self.whole.storage.fetch(self.deviation, device)
         )
-        forecast = self.whole.onto(torch.zeros(len(flat), width, device=device), tau, flat)
+        forecast = self.whole.add_forecast_float(torch.zeros(len(flat), width, device=device), tau, flat)
         deviation.view(-1, width)[flat] = (update.reshape(len(flat), width).float() - forecast).to(deviation.dtype)
         self.deviation = self.whole.storage.keep_update(deviation, self.deviation)
 
     def add_forecast(self, x: Tensor, tau: float) -> Tensor:
-        """x (R, N, D) + each token's update forecast at tau, a fresh tensor of x's dtype."""
-        out = self.whole.onto(x, tau)
+        """x (R, N, D) + each token's forecast update at `tau`: a new tensor of x's dtype."""
+        out = self.whole.add_forecast_float(x, tau)
         return _as_stream(
             out if self.deviation is None else out.add_(self.whole.storage.fetch(self.deviation, x.device)), x.dtype
         )
 
     def change_rate(self) -> Tensor:
-        """(R, N): how fast each token's update moved between the two newest refreshes of all, norm per unit of tau."""
+        """(R, N): each token's change of update between the two newest refreshes of all, as norm per unit of tau."""
         if len(self.whole.taus) < 2:
             return torch.ones(self.whole.updates[0].shape[:2], device=self.whole.device)
         newest, previous, spacing = self.newest_two()
-        return (newest - previous).norm(dim=-1) / spacing
+        return (newest - previous).square().sum(dim=-1).sqrt() / spacing
 
     def of_image(self, x: Tensor, n_image: int) -> Tensor:
-        """What x (R, N, ...) has of the image tokens."""
+        """The image tokens of x (R, N, ...)."""
         return x[:, -n_image:] if self.text_first else x[:, :n_image]
 
     def newest_two(self) -> tuple[Tensor, Tensor, float]:
-        """The newest refresh of all tokens and the one before it (R, N, D), and how far apart they are in tau."""
+        """The two newest refreshes of all tokens, (R, N, D) each, and their distance in tau."""
         taus, updates = self.whole.newest_first(2)
         return updates[0], updates[1], taus[1] - taus[0]
 
-    def keep_again(self) -> None:
-        self.whole.keep_again()
+    def to_current_form(self) -> None:
+        self.whole.to_current_form()
         if self.deviation is not None:
             self.deviation = self.whole.storage.keep_update(self.deviation)
 

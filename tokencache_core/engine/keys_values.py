@@ -1,8 +1,8 @@
-"""Keys and values of tokens that are not computed: held since they last were, or forecast to first order.
+"""Keys and values of tokens that are not computed: held at their last values, or forecast to first order.
 
-Features of consecutive steps move nearly along a line (TaylorSeer, arXiv 2503.06923), keys and values as well as
+Over consecutive steps, features move nearly along a line (TaylorSeer, arXiv 2503.06923): keys and values as well as
 updates. A token's line goes through the last two I-steps or, once a P-step has computed the token, through the last
-I-step and that: two points of one token's own time. The second order swings (docs/experiments.md).
+I-step and that P-step. The second order oscillates (docs/experiments.md).
 """
 
 from __future__ import annotations
@@ -20,22 +20,21 @@ from .storage import Storage
 
 
 def extrapolated(newest: Tensor, before: Tensor, weight: float) -> Tensor:
-    """newest + weight (newest - before), a fresh tensor of their shape and type; float16 saturates instead of
-    overflowing.
-    """
+    """newest + weight (newest - before), a new tensor of their shape and dtype; float16 saturates, not overflows."""
     out = torch.lerp(newest, before, -weight)  # one pass over memory
     return out.clamp_(-65504, 65504) if out.dtype == torch.float16 else out
 
 
 def on_line(newest: Tensor, before: Tensor, taus: Sequence[float], tau: float) -> Tensor:
-    """At `tau`, the line through `newest` at taus[0] and `before` at taus[1]; a fresh tensor."""
+    """The line through `newest` at taus[0] and `before` at taus[1], evaluated at `tau`: a new tensor."""
     return extrapolated(newest, before, -lagrange_weights(list(taus), tau)[1])
 
 
 class ComputedKeys(Protocol):
-    """Which of all tokens a block has computed: a `TokenIndex`, or training's relaxed counterpart of one.
+    """The tokens that a block has computed: a `TokenIndex`, or its relaxed counterpart in training.
 
-    count: how many. n_tokens: of how many. alike: every row has the same ones.
+    count, n_tokens: number of computed tokens, and of all tokens.
+    alike: whether every row has the same computed tokens.
     """
 
     alike: bool
@@ -47,33 +46,32 @@ class ComputedKeys(Protocol):
     def n_tokens(self) -> int: ...
 
     def gather(self, x: Tensor, dim: int = 1) -> Tensor:
-        """What `x`, whose dimension `dim` counts tokens, has of the computed ones."""
+        """The computed tokens of `x`, whose tokens lie along dimension `dim`."""
         ...
 
     def scatter_(self, kept: Tensor, computed: Tensor, dim: int = 1) -> Tensor:
-        """`computed` written into `kept`, which has all tokens; returns what computed tokens attend to."""
+        """Write `computed` into `kept`, which has all tokens; returns what the computed tokens attend to."""
         ...
 
 
 class KeysValues:
-    """Keys and values of all tokens of one block, as one of its attention calls is given them.
+    """Keys and values of all tokens of one block, as one of its attention calls receives them.
 
-    refreshes: of how many I-steps they are kept. 1: those of the last are held, and tokens computed since are written
-        over them.
-    2: each token's line is taken at the present tau.
+    refreshes: number of I-steps whose keys and values are kept. With 1, those of the last I-step are held, and tokens
+        computed since then overwrite theirs. With 2, each token's line is evaluated at the current tau.
     """
 
     def __init__(self, storage: Storage, refreshes: int) -> None:
         self.storage, self.refreshes = storage, refreshes
         self.taus: list[float] = []  # of the I-steps kept, the newest first
-        self.kept: tuple[list[Tensor], list[Tensor]] = (
-            [],
-            [],
-        )  # keys and values at each, of the block's own shape and type
+        # keys and values at each, in the block's shape and dtype; for a token that a P-step has computed since, the
+        # second
+        # is where its new line passes at that tau
+        self.kept: tuple[list[Tensor], list[Tensor]] = ([], [])
         self.device = torch.device("cpu")  # of the block
 
     def refresh(self, k: Tensor, v: Tensor, tau: float, spacing: float = 0.0) -> None:
-        """Keep copies of k and v of all tokens, in place of those that `engine.forecast.slot_of` names."""
+        """Keep copies of k and v of all tokens, in the slot that `forecast.slot_of` gives."""
         slot, self.device = slot_of(self.taus, tau, spacing, self.refreshes), k.device
         self.taus = [tau, *self.taus[:slot], *self.taus[slot + 1 :]]
         for kept, new in zip(self.kept, (k, v)):
@@ -95,7 +93,10 @@ class KeysValues:
     def with_computed(
         self, k: Tensor, v: Tensor, computed: ComputedKeys, dim: int, tau: float, spacing: float = 0.0
     ) -> tuple[Tensor, Tensor]:
-        """Keys and values of all tokens at `tau`: the computed ones' are k and v, whose dimension `dim` counts them."""
+        """Keys and values of all tokens at `tau`.
+
+        k, v: those of the computed tokens, which lie along dimension `dim`.
+        """
         keys, values = (
             self._with_computed(kept, new, computed, dim, tau, spacing) for kept, new in zip(self.kept, (k, v))
         )
@@ -104,28 +105,28 @@ class KeysValues:
     def _with_computed(
         self, kept: list[Tensor], new: Tensor, computed: ComputedKeys, dim: int, tau: float, spacing: float
     ) -> Tensor:
-        newest, *before = self.storage.in_turn(kept, self.device)
+        newest, *before = self.storage.fetch_each(kept, self.device)
         if self.refreshes == 1:
             extended = computed.scatter_(newest, new, dim)
             kept[0] = self.storage.keep(newest, kept[0])
             return extended
-        if not before:  # one I-step makes no line
+        if not before:  # no line through one I-step
             return computed.scatter_(newest.clone(), new, dim)
         now = on_line(newest, before[0], self.taus, tau)
-        if abs(tau - self.taus[0]) > spacing:  # the computed tokens' lines go through what they are now
+        if abs(tau - self.taus[0]) > spacing:  # from now on, the computed tokens' lines go through their new values
             turned = on_line(computed.gather(newest, dim), new, (self.taus[0], tau), self.taus[1])
             computed.scatter_(before[0], turned, dim)
             kept[1] = self.storage.keep(before[0], kept[1])
         return computed.scatter_(now, new, dim)
 
-    def send_for(self) -> None:
-        """They will soon be asked for: let those that lie elsewhere come."""
+    def prefetch(self) -> None:
+        """Start copying them to the block's device, since they will be needed soon."""
         for kept in self.kept:
             for tensor in kept:
-                self.storage.send_for(tensor, self.device)
+                self.storage.prefetch(tensor, self.device)
 
-    def keep_again(self) -> None:
-        """In the storage's present form."""
+    def to_current_form(self) -> None:
+        """Convert them to the storage's current form."""
         for kept in self.kept:
             kept[:] = [self.storage.keep(tensor) for tensor in kept]
 

@@ -1,6 +1,4 @@
-"""What a training may add to a run, as far as the engine is concerned. `predictor/trained_parts.py` has the real
-ones.
-"""
+"""The engine's interface to the learned parts of a run. The implementation is `predictor/trained_parts.py`."""
 
 from __future__ import annotations
 
@@ -16,17 +14,20 @@ from .token_choice import Planner
 
 
 class LearnedParts(Protocol):
-    """A run's learned parts. shares: of its tokens that each cacheable block computes; empty: the settings decide."""
+    """The learned parts of a run.
+
+    shares: the share of its tokens that each cacheable block computes; empty: the settings decide.
+    """
 
     @property
     def shares(self) -> tuple[float, ...]: ...
 
     def check(self, blocks: Sequence[nn.Module]) -> None:
-        """ValueError unless the parts fit a model of these blocks."""
+        """Raise ValueError unless the parts fit a model with these blocks."""
         ...
 
     def check_last(self, n_blocks: int, last_blocks: int) -> None:
-        """ValueError unless they fit a run in which the last `last_blocks` of `n_blocks` run whole on P-steps."""
+        """Raise ValueError unless they fit a run whose last `last_blocks` of `n_blocks` blocks run whole on P-steps."""
         ...
 
     def on(self, device: torch.device) -> LearnedParts:
@@ -34,23 +35,23 @@ class LearnedParts(Protocol):
         ...
 
     def planner(self) -> Planner | None:
-        """What chooses the tokens that P-steps compute; None: the settings' score does."""
+        """The planner that chooses the tokens of P-steps; None: the settings' score chooses them."""
         ...
 
     def correction(self, first: int, last: int) -> Correction | None:
-        """Of the forecast of the span of blocks `first` to `last`."""
+        """The correction of the forecast of the span of blocks `first` to `last`, if one was learned."""
         ...
 
     def repaired(self, index: int, block: nn.Module) -> AbstractContextManager[None]:
-        """While open, block number `index` runs on a P-step with what was learned for it."""
+        """While active, block number `index` runs with the weights learned for P-steps."""
         ...
 
     def release(self) -> None:
-        """Forget the copies that a run has left on its device."""
+        """Free the copies that a run left on its device."""
         ...
 
     def text(self) -> str:
-        """The parts in words; empty: there are none."""
+        """The parts as text; empty: there are none."""
         ...
 
 

@@ -1,6 +1,4 @@
-"""The log of a run: its evaluations one by one, what each computed and how long it took, and what the user should be
-told.
-"""
+"""The log of a run: for each evaluation what it computed and how long it took, and notes for the user."""
 
 from __future__ import annotations
 
@@ -17,13 +15,15 @@ from .computed_tokens import ComputedTokens, DrawnTokens
 from .record import StepRecord
 from .stopwatch import Stopwatch
 
-_MASK_BYTES = 2**23  # that a run may keep of which tokens it computed, to be looked at afterwards
+_MASK_BYTES = 2**23  # maximum size of a run's masks of computed tokens, which are kept for display
 
 
 class Evaluation:
-    """One evaluation of the model at one sigma; it may take several calls of the network (conditionings apart).
+    """One evaluation of the model at one sigma; it may take several calls of the network, for different conditionings.
 
-    index: of the step that it belongs to. spacing: refreshes no further apart in tau count as one.
+    index: the step that it belongs to.
+    computes_all: whether it is an I-step.
+    spacing: refreshes closer than this in tau count as one.
     """
 
     def __init__(
@@ -38,21 +38,21 @@ class Evaluation:
     ) -> None:
         self.index, self.sigma, self.tau, self.computes_all, self.spacing = index, sigma, tau, computes_all, spacing
         self.watch = Stopwatch(device)
-        self.bookkeeping = 0.0  # seconds of the cache itself, on a CPU
+        self.bookkeeping = 0.0  # seconds spent by the cache itself, on a CPU
         self.rows = 0
         self.computed = [0] * n_blocks  # tokens computed, summed over rows
-        self.block_seconds = [0.0] * n_blocks  # inside of each block, on a CPU; a GPU runs behind the clock
-        self.available = 0  # tokens there were, summed over rows and blocks
+        self.block_seconds = [0.0] * n_blocks  # spent inside each block, on a CPU; on a GPU they are not known
+        self.available = 0  # all tokens, summed over rows and blocks
         self.rankings: dict[tuple[int, int, int | None], Tensor] = {}  # by images, image tokens and block
-        self.drawn: DrawnTokens | None = None  # by the call of the network that has the most image tokens
+        self.drawn: DrawnTokens | None = None  # of the network call with the most image tokens
         self.token_counts = torch.zeros(0, 0)  # of that call, once it has ended: (images, N)
         self.tokens = ComputedTokens()
-        self.misses = 0  # calls of the network that had nothing cached on a P-step
-        self.calls: Counter[Hashable] = Counter()  # of the network, by the rows that they name
+        self.misses = 0  # network calls that found nothing in the cache on a P-step
+        self.calls: Counter[Hashable] = Counter()  # of the network, by the key of their rows
 
     @property
     def reused(self) -> float:
-        """The share of the block-tokens that was not computed, 0..1."""
+        """The share of the block-tokens that were not computed, 0..1."""
         return 1 - sum(self.computed) / self.available
 
     def record(self) -> StepRecord:
@@ -72,17 +72,22 @@ class Evaluation:
 
 
 class CallCount:
-    """Counts what one call of the network computes. images: rows per conditioning. partial_latent: its tokens have no
-    place among the report's.
+    """Counts the tokens that one call of the network computes.
+
+    images: rows per conditioning.
+    partial_latent: the call sees only part of the latent, so the report does not show its tokens.
     """
 
     def __init__(self, evaluation: Evaluation, images: int, partial_latent: bool) -> None:
         self.evaluation, self.images, self.partial_latent = evaluation, images, partial_latent
-        self.drawn: DrawnTokens | None = None  # if this call draws the evaluation's tokens
+        self.drawn: DrawnTokens | None = None  # if the report shows this call's tokens
         self.begun = False
 
     def add(self, block: int, call: BlockCall, compute: TokenIndex | None) -> None:
-        """compute: the image tokens computed, with all text tokens unless there are none of either; None: all."""
+        """Count one block's tokens.
+
+        compute: the computed image tokens; unless they are none, all text tokens are computed too. None: all tokens.
+        """
         evaluation, n_rows, n_image = self.evaluation, call.tokens.shape[0], call.n_image
         image = n_image if compute is None else compute.count
         evaluation.available += n_rows * (n_image + call.n_text)
@@ -101,8 +106,8 @@ class RunLog:
 
     def __init__(self) -> None:
         self.evaluations: list[Evaluation] = []
-        self.mask_bytes = _MASK_BYTES  # that are still free
-        self._notes: dict[str, None] = {}  # in the order in which they were first made
+        self.mask_bytes = _MASK_BYTES  # still free
+        self._notes: dict[str, None] = {}  # a set in the order of insertion
 
     @property
     def last(self) -> Evaluation | None:
@@ -110,7 +115,7 @@ class RunLog:
 
     @property
     def previous_sigma(self) -> float | None:
-        """Of the evaluation before the last one."""
+        """The sigma of the evaluation before the last one."""
         return self.evaluations[-2].sigma if len(self.evaluations) > 1 else None
 
     @property
@@ -118,14 +123,14 @@ class RunLog:
         return tuple(self._notes)
 
     def note(self, text: str) -> None:
-        """Something that the user should read in the report; said once."""
+        """Add a note to the report, once."""
         self._notes.setdefault(text)
 
     def add(self, evaluation: Evaluation) -> None:
-        """An evaluation has ended."""
+        """Add an evaluation that has ended."""
         evaluation.watch.stop()
         if evaluation.drawn is not None:
-            evaluation.token_counts, evaluation.tokens = evaluation.drawn.settle(self.mask_bytes)
+            evaluation.token_counts, evaluation.tokens = evaluation.drawn.result(self.mask_bytes)
             self.mask_bytes -= evaluation.tokens.masks.numel()
             evaluation.drawn = None
         self.evaluations.append(evaluation)

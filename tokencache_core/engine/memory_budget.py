@@ -1,14 +1,12 @@
-"""The cache's memory: what a run will keep between its steps, told before anything is stored, and how, so that it fits
-a budget.
+"""The cache's memory: an estimate, before anything is stored, of what a run will keep between its steps, and the choice
+of a storage form that fits a memory budget.
 
-Per set of batch rows a run keeps
-- of neighbouring blocks that reuse everything, one history: an update (R, N, D) a refresh, of image tokens and text;
-- of neighbouring blocks that compute the same tokens, the same of the tokens they compute some of, and one more update,
-  how far the
-  tokens computed since have moved away from the forecast;
-- of every block that computes some tokens, the keys and values of all of them, of one I-step where the context is
-  "stale", of two where it
-  is "forecast".
+For each set of batch rows a run keeps
+- for each span that reuses everything, one history: one update (R, N, D) per refresh, of image and text tokens;
+- for each span that computes some tokens, the same for that stream, and one more update: the deviation from the
+  forecast of the tokens computed since;
+- for each block that computes some tokens, the keys and values of all its tokens, of one I-step if the context is
+  "stale" and of two if it is "forecast".
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from ..blocks.spec import BlockSpec
 from .span_layout import SpanLayout
 from .storage import Form
 
-# from the mildest on; off the device, the copies that blocks work with stay on it
+# from the mildest to the strictest; with off_device, the copies that blocks work with still lie on the device
 FORMS = (
     Form(),
     Form(half=True),
@@ -33,8 +31,10 @@ FORMS = (
 
 @dataclass(frozen=True)
 class MemoryBudget:
-    """What the cache may keep, in bytes. device: in the GPU's memory, 0 without a limit. main: in main memory, None
-    without.
+    """The memory that the cache may use, in bytes.
+
+    device: GPU memory; 0: no limit.
+    main: main memory; None: no limit.
     """
 
     device: int = 0
@@ -42,15 +42,19 @@ class MemoryBudget:
 
     def __post_init__(self) -> None:
         if self.device < 0:
-            raise ValueError(f"a memory budget cannot be negative: {self.device} bytes (0 sets no limit)")
+            raise ValueError(f"a memory budget cannot be negative: {self.device} bytes (0 means no limit)")
 
 
 @dataclass(frozen=True)
 class RowsShape:
-    """A set of batch rows, as its first block call tells. rows: R. image, text: tokens a row. width: D. number_bytes:
-    of one in a key.
+    """The shape of a set of batch rows, as seen in its first block call.
 
-    specs: of all blocks. together: nothing but the blocks touches the tokens between them.
+    rows: R, the number of rows.
+    image, text: tokens per row.
+    width: D, the width of a token.
+    number_bytes: bytes of one element of a key.
+    specs: of all blocks.
+    nothing_between_blocks: nothing but the blocks touches the tokens between blocks.
     """
 
     rows: int
@@ -59,18 +63,20 @@ class RowsShape:
     width: int
     number_bytes: int
     specs: tuple[BlockSpec, ...]
-    together: bool
+    nothing_between_blocks: bool
 
     @classmethod
-    def of(cls, call: BlockCall, specs: tuple[BlockSpec, ...], together: bool) -> RowsShape:
+    def of(cls, call: BlockCall, specs: tuple[BlockSpec, ...], nothing_between_blocks: bool) -> RowsShape:
         rows, _, width = call.tokens.shape
-        return cls(rows, call.n_image, call.n_text, width, call.tokens.element_size(), specs, together)
+        return cls(rows, call.n_image, call.n_text, width, call.tokens.element_size(), specs, nothing_between_blocks)
 
 
 @dataclass(frozen=True)
 class Kept:
-    """Bytes that a run keeps. working: of that, or of copies of it, on the device at one time where the rest is in main
-    memory.
+    """Bytes that a run keeps.
+
+    updates, keys_values: of each kind.
+    working: bytes of these, or of copies of them, on the device at one time when the rest lies in main memory.
     """
 
     updates: int = 0
@@ -81,14 +87,17 @@ class Kept:
     def total(self) -> int:
         return self.updates + self.keys_values
 
-    def __add__(self, other: Kept) -> Kept:  # sets of rows come one after the other
+    def __add__(self, other: Kept) -> Kept:  # sets of rows are processed one after the other
         return Kept(
             self.updates + other.updates, self.keys_values + other.keys_values, max(self.working, other.working)
         )
 
 
 def kept_by(shape: RowsShape, spans: Sequence[SpanLayout], form: Form, refreshes: int, key_refreshes: int) -> Kept:
-    """What rows of this shape keep. refreshes, key_refreshes: kept of an update, and of keys and values."""
+    """The bytes that rows of this shape keep.
+
+    refreshes, key_refreshes: number of refreshes kept of an update, and of keys and values.
+    """
     kept = Kept()
     for span in spans:
         spec = shape.specs[span.first]
@@ -96,16 +105,14 @@ def kept_by(shape: RowsShape, spans: Sequence[SpanLayout], form: Form, refreshes
             continue
         attended = shape.image + (shape.text if spec.text or spec.text_length else 0)
         some = span.kind == "tokens"
-        image_alone = spec.text is not None and (
-            some or spec.text_output is None
-        )  # where some are computed, a second stream always is
-        cached = shape.image if image_alone else attended
+        # where some tokens are computed, a second stream of text always is
+        image_only = spec.text is not None and (some or spec.text_output is None)
+        cached = shape.image if image_only else attended
         update = shape.rows * cached * shape.width * form.update_bytes
         of_block = 2 * shape.rows * attended * shape.width * shape.number_bytes if some and key_refreshes else 0
         blocks = span.last - span.first + 1
-        # at one time there are an update in use and the next, and the keys and values kept by this block and the next,
-        # and those of the last
-        # on their way out; where they are forecast, the forecast as well
+        # on the device at one time: the update in use and the next; the keys and values kept by this block and the
+        # next, and those of the previous block, on their way out; where they are forecast, the forecast as well
         kept += Kept(
             (refreshes + some) * update, blocks * key_refreshes * of_block, 2 * update + 3 * key_refreshes * of_block
         )
@@ -113,28 +120,31 @@ def kept_by(shape: RowsShape, spans: Sequence[SpanLayout], form: Form, refreshes
 
 
 class CacheMemory:
-    """A run's budget, the form that it led to and what is expected. tell: hears of it in words, before anything is
-    stored.
+    """A run's memory: its budget, the storage form chosen for it, and the expected size.
+
+    tell: called with the estimate as text, before anything is stored.
     """
 
     def __init__(self, budget: MemoryBudget, refreshes: int, key_refreshes: int) -> None:
         self.budget, self.refreshes, self.key_refreshes = budget, refreshes, key_refreshes
         self.form = FORMS[0]
         self.expected, self.rows = Kept(), 0
-        self.most = 0  # bytes expected at one time
-        self.scale = 1.0  # of keys and values
+        self.most = 0  # largest number of bytes expected at one time
+        self.scale = 1.0  # correction factor of the estimate for keys and values
         self.tell: Callable[[str], None] = lambda words: None
 
-    def seen(self, keys_values: int) -> None:
-        """The bytes of all keys and values after the first evaluation, of one I-step: a block may have more, or smaller
-        ones, than its tokens' width tells.
+    def rescale(self, keys_values: int) -> None:
+        """Correct the estimate for keys and values by a measurement, since their width may differ from the tokens'.
+
+        keys_values: their bytes after the first evaluation, which is one I-step.
         """
         if keys_values and self.expected.keys_values:
             self.scale *= keys_values * self.key_refreshes / self.expected.keys_values
 
     def choose(self, sets: Callable[[Form], list[tuple[RowsShape, Sequence[SpanLayout]]]]) -> Form:
-        """The mildest form, no milder than before, in which all sets of rows fit; where none does, the smallest. sets:
-        in a form.
+        """Choose the mildest form, from the current one on, in which all sets of rows fit; otherwise the smallest.
+
+        sets: from a form to the sets of rows and their spans.
         """
         forms = FORMS[FORMS.index(self.form) :] if self.budget.device else FORMS[:1]
         kept = {form: self._kept(sets(form), form) for form in forms}
@@ -154,7 +164,7 @@ class CacheMemory:
         return Kept(kept.updates, round(kept.keys_values * self.scale), round(kept.working * max(1, self.scale)))
 
     def _excess(self, form: Form, kept: Kept) -> tuple[int, int]:
-        """By how many bytes the limits of main memory and of the device are crossed."""
+        """The bytes by which the limits of main memory and of the device are exceeded."""
         in_main = kept.total if form.off_device else 0
         over_main = 0 if self.budget.main is None else max(0, in_main - self.budget.main)
         return over_main, max(0, self.on_device(form, kept) - self.budget.device)
@@ -165,15 +175,19 @@ class CacheMemory:
 
     @property
     def words(self) -> str:
-        budget = f", budget {in_units(self.budget.device)}" if self.budget.device else ""
+        """The estimate as text."""
+        budget = f", budget {readable_bytes(self.budget.device)}" if self.budget.device else ""
         return (
-            f"TokenCache will keep {in_units(self.expected.total)} between steps for {self.rows} rows: updates "
-            f"{in_units(self.expected.updates)}, "
-            f"keys and values {in_units(self.expected.keys_values)} ({self.form}{budget})"
+            f"TokenCache will keep {readable_bytes(self.expected.total)} between steps for {self.rows} rows: updates "
+            f"{readable_bytes(self.expected.updates)}, keys and values {readable_bytes(self.expected.keys_values)} "
+            f"({self.form}{budget})"
         )
 
     def shortfall(self, measured: int) -> str | None:
-        """What to tell the user of a budget that was not kept; measured: the most bytes that the run did keep."""
+        """A note for the user if the budget was exceeded.
+
+        measured: the largest number of bytes that the run kept at one time.
+        """
         if not self.budget.device:
             return None
         on_device = self.on_device(self.form, self.expected)
@@ -182,10 +196,10 @@ class CacheMemory:
         if on_device <= self.budget.device:
             return None
         return (
-            f"the memory budget of {in_units(self.budget.device)} was too small: the cache took at least "
-            f"{in_units(on_device)}"
+            f"the memory budget of {readable_bytes(self.budget.device)} was too small: the cache took at least "
+            f"{readable_bytes(on_device)}"
         )
 
 
-def in_units(n_bytes: int) -> str:
+def readable_bytes(n_bytes: int) -> str:
     return f"{n_bytes / 2**30:.2f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.1f} MiB"

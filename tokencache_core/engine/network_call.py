@@ -1,9 +1,9 @@
-"""One call of the network under a session: every block's forward is swapped for one that its span runs."""
+"""One call of the network under a session, in which every block's forward is replaced by one that its span runs."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -29,11 +29,11 @@ ELSEWHERE = (
 
 
 class NetworkCall:
-    """Runs the blocks of one call, and has what their spans share.
+    """One call of the network: runs its blocks, and holds what their spans share.
 
-    rows: what is kept for the call's batch rows, which come conditioning by conditioning, `images` in each. attention:
-    the hook in the blocks' attention calls. nothing_between_blocks: nothing but the blocks touches the tokens between
-    them.
+    key: names the call's batch rows, which are ordered by conditioning, with `images` rows in each.
+    nothing_between_blocks: nothing but the blocks touches the tokens between blocks.
+    partial_latent: the call sees only part of the latent.
     """
 
     def __init__(
@@ -49,21 +49,24 @@ class NetworkCall:
         latent: Tensor | None = None,
     ) -> None:
         self.session, self.images, self.nothing_between_blocks = session, images, nothing_between_blocks
-        self.modules, self.specs = zip(*blocks)
+        self.modules = tuple(module for module, _ in blocks)
+        self.specs = tuple(spec for _, spec in blocks)
         self.evaluation = session.evaluation_under_way
         self.planner, self.rows = session.planner, session.rows((key, nothing_between_blocks), tuple(conditionings))
         self.rows.begin()
         if partial_latent and latent is not None and self.rows.is_elsewhere(latent, session.last_x):
             session.log.note(ELSEWHERE)
             self.rows.forget()
-        self.refreshes = self.evaluation.computes_all or not self.rows.spans  # everything is computed, and kept
-        self.evaluation.misses += self.refreshes and not self.evaluation.computes_all
-        self.attention = AttentionHook()
-        self.span: Span | None = None  # through which the tokens are on their way
-        self.looked = False  # the planner, at the first block
-        self.strayed = False  # the features are no longer the plain model's
-        self.indices: dict[tuple[int, int | None, bool], TokenIndex] = {}
-        self.none: dict[tuple[int, int], TokenIndex] = {}  # by rows and image tokens
+        # on a P-step too, where nothing has been kept for these rows yet (a miss)
+        self.computes_all = self.evaluation.computes_all or not self.rows.spans
+        if self.computes_all and not self.evaluation.computes_all:
+            self.evaluation.misses += 1
+        self.attention = AttentionHook()  # in the blocks' attention calls
+        self.span: Span | None = None  # that the tokens are in
+        self.looked = False  # whether the planner has seen the input of the first block
+        self.diverged = False  # whether the features are no longer the plain model's
+        self.indices: dict[tuple[int, int | None, bool], TokenIndex] = {}  # by tokens, block and whether rows are alike
+        self.none: dict[tuple[int, int], TokenIndex] = {}  # empty indices, by rows and image tokens
         self.counted = CallCount(self.evaluation, images, partial_latent)
         self.block_seconds = 0.0
 
@@ -73,7 +76,7 @@ class NetworkCall:
 
     @property
     def spacing(self) -> float:
-        """Refreshes no further apart in tau count as one."""
+        """Refreshes closer than this in tau count as one."""
         return self.evaluation.spacing
 
     @property
@@ -81,14 +84,14 @@ class NetworkCall:
         return self.session.learned
 
     def run_block(self, index: int, spec: BlockSpec, method: Any, compiled: Any, *args: Any, **kwargs: Any) -> Any:
-        """In place of the forward of block number `index`: `method`, which `compiled` computes."""
+        """Replaces the forward of block number `index`. method: its own forward. compiled: computes the same."""
         started, inside = time.perf_counter(), self.block_seconds - self.attention.seconds
         call = BlockCall(spec, method, args, kwargs, compiled)
         if why := call.why_whole:
             self.session.log.note(f"some blocks ran whole, because {why}")
             return self.whole(index, call)
         span = self._enter(index, call)
-        output = span.on_i_step(index, call, self) if self.refreshes else span.on_p_step(index, call, self)
+        output = span.on_i_step(index, call, self) if self.computes_all else span.on_p_step(index, call, self)
         if self.session.device.type == "cpu":
             spent = self.block_seconds - self.attention.seconds - inside
             self.evaluation.block_seconds[index] += spent
@@ -96,11 +99,13 @@ class NetworkCall:
         return output
 
     def _enter(self, index: int, call: BlockCall) -> Span:
-        """The span that the block is part of; the one before it is left."""
+        """The span of the block, after leaving the span before it."""
         if not self.rows.spans:
-            self.session.store.lay_out(self.rows, RowsShape.of(call, self.specs, together=self.nothing_between_blocks))
+            self.session.store.lay_out(
+                self.rows, RowsShape.of(call, self.specs, nothing_between_blocks=self.nothing_between_blocks)
+            )
         self.rows.text_first &= call.spec.text_first
-        if not self.refreshes and not self.looked:
+        if not self.computes_all and not self.looked:
             self.looked = True
             self.planner.look(call, self.images, self.tau, self.session.store.histories(self.rows))
         span = self.rows.spans[index]
@@ -110,27 +115,25 @@ class NetworkCall:
         return span
 
     def end(self) -> None:
-        """The tokens have left the span that they were in."""
+        """Leave the current span."""
         if self.span is not None:
             self.span.leave(self)
             self.span = None
 
     def whole(self, index: int, call: BlockCall) -> Any:
-        """The output of a block that computes all of its tokens, repaired where its input is no longer the plain
-        model's.
-        """
+        """The output of a block that computes all its tokens, with learned repairs if its input has diverged."""
         self.count(index, call, None)
-        if not self.strayed:
+        if not self.diverged:
             return self.timed(call.run)
         with self.learned.repaired(index, self.modules[index]):
             return self.timed(call.run)
 
-    def strays(self) -> None:
-        """From here on the features are not the plain model's: something is reused."""
-        self.strayed = True
+    def mark_diverged(self) -> None:
+        """From here on the features differ from the plain model's, since something was reused."""
+        self.diverged = True
 
     def chosen_tokens(self, span: SpanLayout, index: int, call: BlockCall) -> TokenIndex:
-        """The image tokens that block number `index` computes; all rows of an image have the same."""
+        """The image tokens that block number `index` computes: the same ones in all rows of an image."""
         own = index if self.planner.per_block else None
         alike = call.wants_rows_alike
         key = (span.tokens, own, alike)
@@ -143,32 +146,35 @@ class NetworkCall:
         return self.indices[key]
 
     def _ranking(self, span: SpanLayout, index: int, own: int | None) -> torch.Tensor:
-        """(images, N) by the planner, once an evaluation, or once a block where blocks have their `own`."""
+        """The planner's ranking (images, N), made once per evaluation, or once per block.
+
+        own: the block's number, if blocks have rankings of their own.
+        """
         rankings, n_tokens = self.evaluation.rankings, self.rows.n_tokens
         key = (self.images, n_tokens, own)
         if key not in rankings:
-            most = (
+            max_count = (
                 span.tokens
                 if own is not None
                 else max(each.layout.tokens for each in self.rows.spans if each.layout.kind == "tokens")
             )
             histories = self.session.store.histories(self.rows)
-            rankings[key] = self.planner.ranking(index, self.images, n_tokens, most, self.tau, histories)
+            rankings[key] = self.planner.ranking(index, self.images, n_tokens, max_count, self.tau, histories)
         return rankings[key]
 
     def no_token(self, call: BlockCall) -> TokenIndex:
-        """The index of a block that computes none; the same one for all blocks alike."""
+        """The empty index of a block that computes no token, shared by all blocks with as many rows and tokens."""
         rows, n_image = call.tokens.shape[0], call.n_image
         if (rows, n_image) not in self.none:
             self.none[rows, n_image] = TokenIndex(torch.empty(rows, 0, dtype=torch.long), n_image)
         return self.none[rows, n_image]
 
     def count(self, index: int, call: BlockCall, compute: TokenIndex | None) -> None:
-        """For the report; as `CallCount.add`."""
+        """Count a block's tokens for the report, as in `CallCount.add`."""
         self.counted.add(index, call, compute)
 
     def timed(self, function: Callable[..., Any], *args: Any) -> Any:
-        """What `function` returns; its time is the block's own."""
+        """The result of `function`, whose time is counted as the block's own."""
         started = time.perf_counter()
         output = function(*args)
         self.block_seconds += time.perf_counter() - started
@@ -187,18 +193,18 @@ def cached_blocks(
     conditionings: Sequence[Hashable] = (None,),
     partial_latent: bool = False,
     latent: Tensor | None = None,
-) -> Iterator[NetworkCall]:
-    """Swap the blocks' forwards for the session's, for one call of the network, and put them back.
+) -> Generator[NetworkCall, None, None]:
+    """While active, for one call of the network, the blocks' forwards are replaced by the session's.
 
-    key, conditionings: name the batch rows of this call (see `Session.rows`), a conditioning after the other.
-    images: rows per conditioning.
-    nothing_between_blocks: nothing but the blocks touches the token stream between them.
-    compiled: from a block's own forward to what computes the same.
-    partial_latent: the call is given a part of the latent, so that its tokens have no place among the report's counts.
-    latent: (R, C, ...) that the call is given, to see whether that is the part that it was before.
-
-    The attention calls of the blocks must reach `NetworkCall.attention` where the session `keeps_keys`
+    If the session `keeps_keys`, the blocks' attention calls must reach `NetworkCall.attention`
     (see `AttentionHook.in_options`).
+
+    key, conditionings: name the batch rows of this call (see `Session.rows`), one conditioning after the other.
+    images: rows per conditioning.
+    nothing_between_blocks: nothing but the blocks touches the token stream between blocks.
+    compiled: from a block's own forward to a function that computes the same.
+    partial_latent: the call sees only part of the latent, so the report does not show its tokens.
+    latent: (R, C, ...), the input of the call, from which it is seen whether a part is the same as before.
     """
     call = NetworkCall(
         session,

@@ -1,8 +1,8 @@
-"""What lives during one sampling run: its timeline, its cache, its log."""
+"""The session of one sampling run: its timeline, its cache and its log."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -32,11 +32,11 @@ SEVERAL_AT_ONE_SIGMA = (
 
 
 class Session:
-    """Opened when sampling starts (`open_session`) and closed when it ends; closing gives the report and frees the
-    cache.
+    """The state of one sampling run, from `open_session` until `close`, which frees the cache and returns the report.
 
-    corrector: of P-steps' errors, where the sampler is Euler's method. error_bound: finds I-steps as the run goes.
-    latent: that the run samples.
+    corrector: corrects the errors of P-steps, if the sampler is Euler's method.
+    error_bound: places I-steps during the run.
+    latent: the shape of the sampled latents.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Session:
 
     @property
     def keeps_keys(self) -> bool:
-        """Whether blocks' attention calls must reach `NetworkCall.attention`."""
+        """Whether the blocks' attention calls must reach `NetworkCall.attention`."""
         return self.store.keeps_keys
 
     @property
@@ -71,11 +71,14 @@ class Session:
         return self.current
 
     @contextmanager
-    def evaluation(self, sigma: float, x: Tensor | None = None) -> Iterator[Evaluation]:
-        """Around one evaluation of the model at `sigma`. x: (B, ...) that it evaluates; None: nothing depends on it."""
+    def evaluation(self, sigma: float, x: Tensor | None = None) -> Generator[Evaluation, None, None]:
+        """While active, the model is evaluated once at `sigma`.
+
+        x: (B, ...), the input of the evaluation; None: it is not known, and nothing is read from it.
+        """
         timeline, last = self.timeline, self.log.last
         step, tau, previous = timeline.step_of(sigma), timeline.tau(sigma), None if last is None else last.sigma
-        if self.error_bound is not None and (last is None or step != last.index):  # a step has one kind
+        if self.error_bound is not None and (last is None or step != last.index):  # all evaluations of a step are alike
             if not self.error_bound.allows(tau, timeline.after(step) - sigma):
                 timeline.i_steps |= {step}
         computes_all = timeline.computes_all(sigma, previous) or self._moved_in_place(sigma, x)
@@ -113,22 +116,24 @@ class Session:
             or not self.timeline.same(sigma, last.sigma)
         ):
             return False
-        moved = self.last_x.shape != x.shape or bool((x - self.last_x).norm() > MOVED * x.norm())
+        moved = self.last_x.shape != x.shape or bool((x - self.last_x).square().sum() > MOVED**2 * x.square().sum())
         if moved:
             self.log.note(SEVERAL_AT_ONE_SIGMA)
         return moved
 
     def corrected(self, x: Tensor, clean: Tensor) -> Tensor:
-        """`clean`, predicted from x (B, ...) in the evaluation that has just ended, as the sampler is to be given
-        it.
+        """The corrected prediction to give to the sampler. Called after each evaluation.
+
+        x, clean: (B, ...), the noisy input of that evaluation and its prediction.
         """
         evaluation = self.log.evaluations[-1]
-        if not isinstance(clean, Tensor) or clean.shape != x.shape:  # another node's guider gives something of its own
+        # another node's guider may predict something else than a tensor
+        if not isinstance(clean, Tensor) or clean.shape != x.shape:  # pyright: ignore[reportUnnecessaryIsInstance]
             if self.corrector is not None:
                 self.corrector.forget()
             return clean
         if self.error_bound is not None and evaluation.computes_all:
-            self.error_bound.computed(evaluation.tau, x, _direction(x, clean, evaluation.sigma))
+            self.error_bound.add_i_step(evaluation.tau, x, _direction(x, clean, evaluation.sigma))
         if self.corrector is None:
             return clean
         move, sigma = self.timeline.move(evaluation.sigma, self.log.previous_sigma), evaluation.sigma
@@ -137,23 +142,24 @@ class Session:
             return clean
         direction = _direction(x, clean, sigma)
         if evaluation.reused:
-            self.corrector.forecast(evaluation.tau, move, direction, evaluation.reused)
+            self.corrector.add_p_step(evaluation.tau, move, direction, evaluation.reused)
             self.corrector.leads(x, move, direction)
             return clean
-        wanted = self.corrector.computed(evaluation.tau, move, direction)
+        wanted = self.corrector.corrected_i_step(evaluation.tau, move, direction)
         self.corrector.leads(x, move, wanted)
         return clean if wanted is direction else (x.float() - sigma * wanted).to(clean.dtype)
 
     def rows(self, key: Hashable, conditionings: tuple[Hashable, ...]) -> Rows:
-        """What is kept for the rows of these conditionings, of calls named by `key`; for a second such call in one
-        evaluation, something else.
+        """What is kept for the rows of these conditionings, of calls named by `key`.
+
+        Repeated calls of the same name in one evaluation have separate rows.
         """
         calls = self.evaluation_under_way.calls
         calls[key, conditionings] += 1
         return self.store.rows((key, calls[key, conditionings]), conditionings)
 
     def close(self) -> Report:
-        """Free the cache and report."""
+        """Free the cache and return the report."""
         if short := self.store.close():
             self.log.note(short)
         self.corrector = self.error_bound = None
@@ -187,13 +193,17 @@ def open_session(
     latent: LatentShape = LatentShape(),
     budget: MemoryBudget = MemoryBudget(),
 ) -> Session:
-    """A session for a run down `sigmas`, the noise levels at which its steps begin, to `end`.
+    """Open a session for one sampling run. ValueError if the settings do not fit a model with this many blocks.
 
-    tau: from a sigma to the model's time, scaled to [0, 1]. streams: one name a block (`BlockSpec.stream`). euler: the
-    run's sampler is Euler's method, so that its P-steps can be corrected. planner: chooses tokens in place of the
-    learned parts' planner or the settings' score. learned: whoever has the blocks checks that it fits them
-    (`LearnedParts.check`). latent: that the run samples. budget: of the cache's memory. ValueError where the settings
-    do not fit a model of so many blocks.
+    sigmas: the noise levels at which the run's steps begin, falling.
+    tau: from a sigma to the model's time, scaled to [0, 1].
+    streams: one name per block (`BlockSpec.stream`).
+    end: the sigma at which the run ends.
+    euler: the sampler is Euler's method, so that the errors of P-steps can be corrected.
+    planner: chooses tokens instead of the learned parts' planner or the settings' score.
+    learned: learned parts; the caller, who has the blocks, checks that they fit (`LearnedParts.check`).
+    latent: the shape of the sampled latents.
+    budget: the cache's memory budget.
     """
     p_step = compute_share(settings, len(streams), learned.shares)
     learned.check_last(len(streams), settings.last_blocks)
@@ -226,5 +236,5 @@ def open_session(
 
 
 def _direction(x: Tensor, clean: Tensor, sigma: float) -> Tensor:
-    """In which Euler's method moves x (B, ...), per unit of sigma."""
+    """The direction (B, ...) in which Euler's method moves x, per unit of sigma."""
     return (x.float() - clean.float()) / sigma

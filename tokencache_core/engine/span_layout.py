@@ -1,4 +1,4 @@
-"""Which neighbouring blocks share one fate on P-steps."""
+"""The layout of spans: which neighbouring blocks do the same on P-steps."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ Kind = Literal["whole", "tokens", "reuse"]
 
 @dataclass(frozen=True)
 class SpanLayout:
-    """Blocks first..last and their fate: to run whole, to compute `tokens` image tokens, or to reuse their update for
-    all.
+    """Blocks first..last, and what they do on P-steps.
+
+    kind: "whole": compute all tokens; "tokens": compute `tokens` image tokens; "reuse": reuse the update of all tokens.
     """
 
     kind: Kind
@@ -22,17 +23,20 @@ class SpanLayout:
 
 
 def span_layouts(
-    counts: Sequence[int], n_tokens: int, streams: Sequence[str], same_tokens: bool
+    counts: Sequence[int], n_tokens: int, streams: Sequence[str], may_join: bool
 ) -> tuple[SpanLayout, ...]:
     """The spans of a model whose blocks compute `counts` of `n_tokens` image tokens on P-steps.
 
-    Neighbours on the same stream are one span if they reuse everything, or, where blocks that compute as many tokens
-    compute the same ones (`same_tokens`), if they compute as many. streams: `BlockSpec.stream` of every block.
+    Neighbouring blocks on the same stream form one span if they reuse everything, or if they compute equally many
+    tokens and `may_join` holds.
+
+    streams: `BlockSpec.stream` of every block.
+    may_join: blocks that compute equally many tokens compute the same ones, and nothing but them touches the tokens.
     """
     spans: list[SpanLayout] = []
     for index, (count, stream) in enumerate(zip(counts, streams, strict=True)):
         kind: Kind = "reuse" if count == 0 else "whole" if count == n_tokens else "tokens"
-        joins = kind == "reuse" or (kind == "tokens" and same_tokens)
+        joins = kind == "reuse" or (kind == "tokens" and may_join)
         if (
             joins
             and spans

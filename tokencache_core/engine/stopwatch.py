@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 
+Result = TypeVar("Result")
+
 
 class Stopwatch:
-    """Started when made; `stop()` marks the end, `seconds()` may be asked once the work has surely ended."""
+    """A stopwatch that starts when it is made.
+
+    `stop()` marks the end. `seconds()` waits for a GPU to reach it; call it when the work is certainly done.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.events = None
@@ -30,8 +36,8 @@ class Stopwatch:
         return self.stopped - self.started
 
 
-def timed(run: Callable) -> tuple:
-    """What `run` gives, and its seconds."""
+def timed(run: Callable[[], Result]) -> tuple[Result, float]:
+    """The result of `run`, and the seconds it took."""
     started = time.perf_counter()
     result = run()
     if torch.cuda.is_available():

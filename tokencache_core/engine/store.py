@@ -1,4 +1,4 @@
-"""The cache store: what a run keeps between its steps, by sets of batch rows, within a memory budget."""
+"""The cache store: what a run keeps between its steps for each set of batch rows, within a memory budget."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .storage import Form, Storage
 from .token_choice import Planner
 
 _MANY = 1_000_000  # enough tokens that no allowed share rounds to zero
-_RATE_BLOCKS = 4  # spans whose change rates a planner looks at; looking at all of them would cost a tenth of a P-step
+_RATE_BLOCKS = 4  # spans whose change rates a planner reads; reading all of them would cost a tenth of a P-step
 
 MOST_CHANGE = 3.0  # a part of the latent changes by no more than so many times what the whole one does
 
@@ -28,21 +28,19 @@ class Rows:
 
     def __init__(self) -> None:
         self.shape: RowsShape | None = None
-        self.spans: tuple[Span, ...] = ()  # one entry a block; empty until the first I-step knows the token count
+        self.spans: tuple[Span, ...] = ()  # one entry per block; empty until the first I-step shows the token count
         self.text_first = True  # in joint streams
-        self.seen: tuple[Tensor | None, Tensor | None] = (
-            None,
-            None,
-        )  # the part of the latent, and the whole, last seen
+        # the part of the latent, and the whole, last seen
+        self.seen: tuple[Tensor | None, Tensor | None] = (None, None)
 
     @property
     def n_tokens(self) -> int:
-        """Image tokens a row; 0: not known yet."""
+        """Image tokens per row; 0: not known yet."""
         return 0 if self.shape is None else self.shape.image
 
     @property
     def histories(self) -> dict[int, TokenHistory]:
-        """Of the spans that compute some tokens, by first block."""
+        """The histories of the spans that compute some tokens, by first block."""
         spans = dict.fromkeys(self.spans)
         return {
             span.layout.first: span.history
@@ -52,7 +50,7 @@ class Rows:
 
     @property
     def reused(self) -> list[ReusedSpan]:
-        """The spans that compute nothing on P-steps and have an update to reuse."""
+        """The spans that compute nothing on P-steps and already have an update."""
         return [span for span in dict.fromkeys(self.spans) if isinstance(span, ReusedSpan) and span.histories]
 
     @property
@@ -61,25 +59,25 @@ class Rows:
 
     @property
     def key_bytes(self) -> int:
-        """Of memory_bytes, those of keys and values."""
+        """The part of memory_bytes taken by keys and values."""
         spans = (span for span in dict.fromkeys(self.spans) if isinstance(span, ComputedSpan))
         return sum(context.memory_bytes for span in spans for context in span.contexts.values())
 
     def begin(self) -> None:
-        """A new call of the network begins."""
+        """Called at the start of each call of the network."""
         for span in dict.fromkeys(self.spans):
             span.begin()
 
-    def send_for(self, block: int) -> None:
-        """Block number `block`, if there is one, will soon be called."""
+    def prefetch(self, block: int) -> None:
+        """Prefetch what block number `block` needs, if there is such a block."""
         if block < len(self.spans):
-            self.spans[block].send_for(block)
+            self.spans[block].prefetch(block)
 
-    def keep_again(self) -> None:
-        """In the storage's present form."""
+    def to_current_form(self) -> None:
+        """Convert everything to the storage's current form."""
         for span in dict.fromkeys(self.spans):
             for kept in span.kept():
-                kept.keep_again()
+                kept.to_current_form()
 
     def is_elsewhere(self, latent: Tensor, whole: Tensor | None) -> bool:
         """Whether `latent` (R, C, ...), a part of `whole` (B, C, ...), is of another place than when these rows were
@@ -117,15 +115,17 @@ class Rows:
         return rows
 
     def forget(self) -> None:
-        """All but its shape: the next evaluation computes everything, whatever its kind."""
+        """Discard everything but the shape, so that the next evaluation computes everything, whatever its kind."""
         self.spans = ()
 
 
 class CacheStore:
-    """All sets of rows of one run.
+    """The caches of all sets of rows of one run.
 
-    streams: `BlockSpec.stream` of every block. shares: learned ones, of its tokens that each cacheable block computes;
-    empty: the settings decide. i_steps: how many the run has at most. budget: of the cache's memory.
+    streams: `BlockSpec.stream` of every block.
+    shares: the learned share of its tokens that each cacheable block computes; empty: the settings decide.
+    i_steps: the largest number of I-steps that the run may have.
+    budget: the cache's memory budget.
     """
 
     def __init__(
@@ -143,14 +143,14 @@ class CacheStore:
         self.keeping = Keeping(settings.order, settings.reach, settings.key_refreshes, self.storage)
         self.memory = CacheMemory(budget, min(settings.order + 1, i_steps), min(settings.key_refreshes, i_steps))
         self.rows_by_key: dict[tuple[Hashable, tuple[Hashable, ...]], Rows] = {}
-        self.used: set[Hashable] = set()  # in the evaluation under way, or the last one
+        self.used: set[Hashable] = set()  # names used in the current, or else the last, evaluation
         self.memory_bytes = 0  # the most that was kept at one time
         self.evaluations = 0
-        # whether some block computes some of its tokens, and these attend to keys and values of all
+        # whether any block computes only some of its tokens, and these attend to the keys and values of all
         self.keeps_keys = settings.key_refreshes > 0 and any(0 < count < _MANY for count in self._counts(_MANY))
 
     def begin(self) -> None:
-        """An evaluation begins."""
+        """Called at the start of each evaluation."""
         self.used = set()
 
     def rows(self, key: Hashable, conditionings: tuple[Hashable, ...]) -> Rows:
@@ -184,36 +184,36 @@ class CacheStore:
         return assembled
 
     def lay_out(self, rows: Rows, shape: RowsShape) -> None:
-        """Divide the blocks into spans for rows of this shape, in a form in which they fit the memory budget."""
+        """Divide the blocks into spans for rows of this shape, in a form that fits the memory budget."""
         rows.shape = shape
         self._fit_budget()
         rows.spans = make_spans(self._layouts(shape, self.storage.form), self.keeping, self.planner.computed_span)
 
     def histories(self, rows: Rows) -> list[TokenHistory]:
-        """Of some of the spans that compute some tokens, of all rows like these."""
+        """Histories of a few of the spans that compute some tokens, for all rows with as many tokens as these."""
         some = sorted(rows.histories)[:: max(1, len(rows.histories) // _RATE_BLOCKS)]
         alike = [other.histories for other in self.rows_by_key.values() if other.n_tokens == rows.n_tokens]
         return [histories[block] for block in some for histories in alike if block in histories]
 
     def end(self, computed_all: bool) -> None:
-        """An evaluation has ended. computed_all: it was an I-step."""
+        """Called at the end of each evaluation. computed_all: it was an I-step."""
         self.evaluations += 1
         self.memory_bytes = max(self.memory_bytes, sum(rows.memory_bytes for rows in self.rows_by_key.values()))
         if self.evaluations == 1 and self.memory.budget.device:
-            self.memory.seen(sum(rows.key_bytes for rows in self.rows_by_key.values()))
+            self.memory.rescale(sum(rows.key_bytes for rows in self.rows_by_key.values()))
             self._fit_budget()
-        if computed_all:  # rows that no longer occur (a conditioning's range ended) free their memory
+        if computed_all:  # free the memory of rows that no longer occur (a conditioning's range has ended)
             for key in self.rows_by_key.keys() - self.used:
                 del self.rows_by_key[key]
 
     def close(self) -> str | None:
-        """Free everything; returns what to tell the user of a budget that was not kept."""
+        """Free everything; returns a note for the user if the budget was exceeded."""
         self.rows_by_key.clear()
         self.storage.release()
         return self.memory.shortfall(self.memory_bytes)
 
     def _fit_budget(self) -> None:
-        """Where the rows there are would not fit, all are kept in a smaller form from here on."""
+        """If the known rows do not fit the budget, store everything in a smaller form from now on."""
         known = [(rows, rows.shape) for rows in self.rows_by_key.values() if rows.shape is not None]
         before = self.storage.form
         form = self.memory.choose(lambda form: [(shape, self._layouts(shape, form)) for _, shape in known])
@@ -222,14 +222,16 @@ class CacheStore:
             if form.computes != before.computes:
                 rows.forget()
             elif form != before:
-                rows.keep_again()
+                rows.to_current_form()
 
     def _layouts(self, shape: RowsShape, form: Form) -> tuple[SpanLayout, ...]:
-        """Neighbours that compute as many tokens are one span where they compute the same ones."""
+        """The spans for rows of this shape, in this storage form."""
         counts = self._counts(shape.image)
         if not form.computes:
             counts = tuple(count if count == shape.image else 0 for count in counts)
-        return span_layouts(counts, shape.image, self.streams, shape.together and not self.planner.per_block)
+        return span_layouts(
+            counts, shape.image, self.streams, shape.nothing_between_blocks and not self.planner.per_block
+        )
 
     def _counts(self, n_tokens: int) -> Sequence[int]:
         return tokens_per_block(self.settings, len(self.streams), n_tokens, self.shares)

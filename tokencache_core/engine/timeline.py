@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-SAME_STEP = 1e-4  # sigmas that differ by a smaller share are one
-RISES = 1e-6  # a sigma that is larger by this share has gone back up
+SAME_STEP = 1e-4  # relative difference below which two sigmas are equal
+RISES = 1e-6  # relative difference above which a sigma is higher than the one before
 
 
 class Timeline:
     """The steps of a run.
 
-    sigmas: (steps,) the noise levels at which the steps begin, falling. end: the one at which the run ends. tau: from a
-    sigma to the model's time, scaled to [0, 1]. i_steps: the steps, counted from 0, that compute everything.
+    sigmas: (steps,), the noise levels at which the steps begin, falling.
+    i_steps: the steps, counted from 0, that compute everything.
+    tau: from a sigma to the model's time, 1 at pure noise and 0 at the clean image, which falls during a run.
+    end: the sigma at which the run ends.
     """
 
     def __init__(
@@ -40,14 +42,14 @@ class Timeline:
         return sigma > previous * (1 + RISES)
 
     def computes_all(self, sigma: float, previous: float | None) -> bool:
-        """Whether an evaluation at `sigma` computes everything. previous: sigma of the evaluation before it, if there
-        was one.
-        """
+        """Whether an evaluation at `sigma` is an I-step. previous: sigma of the evaluation before it, if any."""
         return previous is None or self.rises(sigma, previous) or self.step_of(sigma) in self.i_steps
 
     def move(self, sigma: float, previous: float | None = None) -> float | None:
-        """How far Euler's method takes sigma from here; None where `sigma` begins no step, or does not lie below the
-        evaluation before it.
+        """The change of sigma in a step of Euler's method from `sigma`.
+
+        previous: sigma of the evaluation before it, if any.
+        None if no step begins at `sigma`, or if sigma has not fallen since `previous`.
         """
         step = self.step_of(sigma)
         falls = previous is None or sigma < previous * (1 - RISES)
@@ -60,7 +62,7 @@ class Timeline:
         return self.sigmas[step + 1] if step + 1 < len(self.sigmas) else self.end
 
     def spacing(self, step: int) -> float:
-        """A little over half of the step in tau: what a solver evaluates between steps adds no node to a forecast."""
+        """A little over half the step's length in tau, so that evaluations between steps add no node to forecasts."""
         here, then = (
             (self.taus[step], self.taus[step + 1]) if step + 1 < len(self) else (self.taus[step - 1], self.taus[step])
         )

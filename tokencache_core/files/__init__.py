@@ -1,4 +1,4 @@
-"""Files that people share: written whole or not at all, read strictly, and bound to the model that they were made for.
+"""Files that users share: written atomically, read strictly, and tied to the model that they were made for.
 
 Uses no other room.
 """

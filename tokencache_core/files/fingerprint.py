@@ -1,8 +1,8 @@
-"""Which model a trained cache, or a preset, was made for: its architecture, which must be the same, and its weights,
-which should be.
+"""Fingerprints of models: which model a trained cache or a preset was made for. The architecture must be the same, and
+the weights should be.
 
-The architecture is a line to read and to compare. The weights are told by a sample of their values in bfloat16, not by
-a hash, so that a model keeps its fingerprint when a host loads it as float32, float16 or bfloat16.
+The architecture is a readable line of text. The weights are represented by a sample of their values in bfloat16 instead
+of a hash, so that the fingerprint stays the same whether a host loads the model as float32, float16 or bfloat16.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from .strict_json import Record
 
 SAMPLES = 256
-# What two casts of the same weights have in common. float32 rounded to float16 and then to bfloat16 differs from
-# float32 rounded to bfloat16 in 1 of 16 values; a quantised copy or a fine-tune differs in most.
+# Share of equal values from which two samples are casts of the same weights. float32 rounded to float16 and then to
+# bfloat16 differs from float32 rounded to bfloat16 in 1 of 16 values; a quantised copy or a fine-tune differs in most.
 LEAST_AGREEMENT = 0.8
-FLOAT16_STEP = 2.0**-24  # below it float16 knows no differences, however large relative to the values
-# Parameters that quantisation adds to a layer. The quantised copy is still the same architecture.
+FLOAT16_STEP = 2.0**-24  # the smallest difference that float16 can represent
+# Parameters that quantisation adds to a layer. They do not change the architecture.
 QUANTISATION_SCALES = {
     "input_scale",
     "pre_quant_scale",
@@ -36,27 +36,29 @@ QUANTISATION_SCALES = {
 
 
 class ArchitectureError(ValueError):
-    """A trained cache and a model that do not fit each other: names both and the remedy."""
+    """A trained cache does not fit the model. The message names both architectures and the remedy."""
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Two lines of text.
+    """The fingerprint of a model: two lines of text.
 
-    architecture: names blocks and sizes, exact through a hash. weights: hexadecimal bfloat16 values, 4 digits each.
+    architecture: blocks and sizes, with a hash of all shapes.
+    weights: hexadecimal bfloat16 values, 4 digits each.
     """
 
     architecture: str
     weights: str
 
     def compare(self, model: Fingerprint, what: str = "predictor trained") -> str:
-        """ "same", or "other weights" of the same architecture; ArchitectureError, naming `what` has this one, where
-        `model` has another.
+        """Compare with the fingerprint of a model: "same", or "other weights" of the same architecture.
+
+        ArchitectureError if the architecture is different. what: names the owner of this fingerprint in the message.
         """
         if self.architecture != model.architecture:
             raise ArchitectureError(
                 f"this is a {what} for {self.architecture}, but the model is {model.architecture}: "
-                f"load the model it belongs to, or a {what} for this one"
+                f"load the model that it belongs to, or a {what} for this one"
             )
         return "same" if _agree(self.weights, model.weights) else "other weights"
 
@@ -64,39 +66,43 @@ class Fingerprint:
 def fingerprint_of(
     name: str, blocks: Sequence[nn.Module], original: Callable[[Tensor], Tensor] = lambda parameter: parameter
 ) -> Fingerprint:
-    """Of a model called `name` ("DiT") by all its blocks, in order, on any device and in any type.
+    """The fingerprint of a model, on any device and in any dtype.
 
-    original: gives a parameter as the model's file has it, where a host has changed it for a while.
+    name: the model's name, such as "DiT".
+    blocks: all its blocks, in order.
+    original: from a parameter to its value in the model's file, if a host has temporarily changed it.
     """
     return Fingerprint(_architecture(name, blocks), _weights([blocks[0], blocks[-1]] if len(blocks) else [], original))
 
 
 def _parameters(block: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """A block's parameters by name, sorted, since quantised layers register theirs in another order."""
+    """A block's parameters, sorted by name, since quantised layers register theirs in another order."""
     for name, parameter in sorted(block.named_parameters()):
         if name.rpartition(".")[2] not in QUANTISATION_SCALES:
             yield name, parameter
 
 
 def _architecture(name: str, blocks: Sequence[nn.Module]) -> str:
-    """Such as "DiT: 12 x DiTBlock of 1,774,464 parameters (layout 0123456789ab)"."""
-    kinds, layout = [], hashlib.sha256()
+    """The architecture as text: "DiT: 12 x DiTBlock of 1,774,464 parameters (layout 0123456789ab)"."""
+    kinds: list[tuple[str, int]] = []
+    layout = hashlib.sha256()
     for index, block in enumerate(blocks):
         shapes = [(key, tuple(parameter.shape)) for key, parameter in _parameters(block)]
         for key, shape in shapes:
             layout.update(f"{index} {key} {shape}\n".encode())
         kinds.append((type(block).__name__, sum(torch.Size(shape).numel() for _, shape in shapes)))
-    runs = [f"{len(list(run))} x {kind} of {count:,} parameters" for (kind, count), run in groupby(kinds)]
-    return f"{name}: {' + '.join(runs) or 'no blocks'} (layout {layout.hexdigest()[:12]})"
+    alike = [f"{len(list(group))} x {kind} of {count:,} parameters" for (kind, count), group in groupby(kinds)]
+    return f"{name}: {' + '.join(alike) or 'no blocks'} (layout {layout.hexdigest()[:12]})"
 
 
 def _weights(blocks: Sequence[nn.Module], original: Callable[[Tensor], Tensor]) -> str:
-    """Values spread evenly over all parameters of `blocks`, one block after the other."""
+    """Hexadecimal bfloat16 values, spread evenly over all parameters of `blocks`."""
     parameters = [original(parameter) for block in blocks for _, parameter in _parameters(block)]
     total = sum(parameter.shape.numel() for parameter in parameters)
     count = min(SAMPLES, total)
     places = torch.tensor([(2 * i + 1) * total // (2 * count) for i in range(count)], dtype=torch.long)
-    values, start = [], 0
+    values: list[Tensor] = []
+    start = 0
     for parameter in parameters:
         end = start + parameter.shape.numel()
         values.append(_values(parameter, places[(places >= start) & (places < end)] - start))
@@ -126,15 +132,15 @@ def _agree(weights: str, others: str) -> bool:
 
 
 def _from_hex(text: str) -> Tensor:
-    """bfloat16 values as float64 (n,)."""
+    """Hexadecimal bfloat16 values as a float64 tensor (n,)."""
     bits = [int(text[i : i + 4], 16) for i in range(0, len(text), 4)]
     return torch.tensor(bits, dtype=torch.int32).to(torch.int16).view(torch.bfloat16).double()
 
 
 def read_fingerprint(value: Any) -> Fingerprint:
-    """Of the JSON of a file; ValueError in words where it is none."""
+    """The fingerprint in a file's parsed JSON; ValueError if there is none."""
     record = Record(value, "fingerprint", ("architecture", "weights"))
     for key in ("architecture", "weights"):
-        if not record.text(key).isprintable():  # it is quoted in errors
-            raise ValueError(f"the fingerprint's {key} is no line of text")
+        if not record.text(key).isprintable():  # it is quoted in error messages
+            raise ValueError(f"the fingerprint's {key} is not a line of text")
     return Fingerprint(record.text("architecture"), record.text("weights"))

@@ -1,6 +1,4 @@
-"""A kind of small JSON file that people share: it names its format and version, and what is none of it is refused in
-words.
-"""
+"""Small JSON files that users share. They name their format and version; other files are refused with a clear error."""
 
 from __future__ import annotations
 
@@ -15,13 +13,17 @@ T = TypeVar("T")
 
 
 class NewerFormatError(ValueError):
-    """Nothing is wrong with the file, but only a later version of this package can read it."""
+    """A valid file that only a later version of this package can read."""
 
 
 @dataclass(frozen=True)
 class JsonFormat:
-    """kind: for people, such as "preset". writers: what writes such files, in words. error: raised, quoting the file's
-    name, for what is no such file.
+    """A file format.
+
+    kind: its name for users, such as "preset".
+    version: its current version.
+    writers: what writes such files, for error messages.
+    error: raised, with the file's name in the message, for files that are not of this format.
     """
 
     kind: str
@@ -31,11 +33,11 @@ class JsonFormat:
 
     @property
     def name(self) -> str:
-        """As the files say it."""
+        """The format's name as it stands in the files."""
         return f"tokencache {self.kind}"
 
     def read(self, text: str, name: str, read: Callable[[Any], T]) -> T:
-        """What `read` makes of the content of `text`, called `name`."""
+        """Parse `text`, check its format, and convert its content with `read`. name: the file's name, for errors."""
         try:
             content = strict_json.parsed(text)
             self._check(content)
@@ -48,6 +50,7 @@ class JsonFormat:
             ) from None
 
     def load(self, file: Path | str, read: Callable[[Any], T]) -> T:
+        """Read a file as in `read`."""
         try:
             text = Path(file).read_text(encoding="utf-8")
         except UnicodeDecodeError:
@@ -56,8 +59,8 @@ class JsonFormat:
             raise self.error(f"{file} could not be read ({error.strerror or error}): check the path") from None
         return self.read(text, str(file), read)
 
-    def _check(self, content: Any) -> None:
-        if not isinstance(content, dict) or content.get("format") != self.name:
+    def _check(self, content: object) -> None:
+        if not strict_json.is_object(content) or content.get("format") != self.name:
             raise ValueError(f"it does not say that its format is '{self.name}'")
         version = strict_json.whole(content.get("version"), "its version", 1)
         if version > self.version:

@@ -1,6 +1,6 @@
-"""JSON from a stranger, read field by field: each must be there, be of its kind and lie within limits.
+"""Strict reading of untrusted JSON: every field must be present, have the right type and lie within limits.
 
-Errors quote at most a few characters of the file, without control characters.
+Error messages quote at most a few characters of the file, and no control characters.
 """
 
 from __future__ import annotations
@@ -8,27 +8,39 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 MAX_LENGTH = 2**23  # characters of a JSON text: far above any training log
-MAX_ITEMS = 100_000  # of one list
-MAX_TEXT = 20_000  # characters of one text
+MAX_ITEMS = 100_000  # of one list or object
+MAX_TEXT = 20_000  # characters of one string
 MAX_DIGITS = 40  # of a whole number
-LARGEST = 2**63 - 1  # whole number
+LARGEST = 2**63 - 1  # largest whole number
 
 
-def shown(value: Any, most: int = 60) -> str:
-    """`value` for an error message: on one line, about `most` characters at most, none of them a control character."""
-    if isinstance(value, dict | list):
-        return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value)}"
+def is_object(value: object) -> TypeGuard[dict[str, Any]]:
+    """Whether a parsed JSON value is an object."""
+    return isinstance(value, dict)
+
+
+def is_list(value: object) -> TypeGuard[list[Any]]:
+    """Whether a parsed JSON value is a list."""
+    return isinstance(value, list)
+
+
+def shown(value: object, max_length: int = 60) -> str:
+    """`value` for an error message: one line of about `max_length` characters at most, without control characters."""
+    if is_object(value):
+        return f"an object of {len(value)}"
+    if is_list(value):
+        return f"a list of {len(value)}"
     text = ascii(value) if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= most else f"{text[: most - 3]}..."
+    return text if len(text) <= max_length else f"{text[: max_length - 3]}..."
 
 
 def parsed(text: str) -> Any:
-    """The value of a JSON text that is no longer or deeper than is sane and holds no NaN or Infinity."""
+    """The value of a JSON text. ValueError if it is too long or too deeply nested, or contains NaN or Infinity."""
     if len(text) > MAX_LENGTH:
-        raise ValueError(f"it has {len(text):,} characters, more than the {MAX_LENGTH:,} that are read")
+        raise ValueError(f"it has {len(text):,} characters, more than the {MAX_LENGTH:,} that are allowed")
     try:
         return json.loads(text, parse_constant=_refuse_constant, parse_int=_int)
     except RecursionError:
@@ -44,14 +56,17 @@ def _int(digits: str) -> int:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"it holds {name}, which is no number")
+    raise ValueError(f"it holds {name}, which is not a number")
 
 
 class Record:
-    """A JSON object called `name`, that has the fields `required`, perhaps some of `optional`, and no others."""
+    """A JSON object that has all the fields `required`, perhaps some of `optional`, and no others.
 
-    def __init__(self, value: Any, name: str, required: Collection[str], optional: Collection[str] = ()) -> None:
-        if not isinstance(value, dict):
+    name: the object's name in error messages.
+    """
+
+    def __init__(self, value: object, name: str, required: Collection[str], optional: Collection[str] = ()) -> None:
+        if not is_object(value):
             raise ValueError(f"{name} must be an object, not {shown(value)}")
         for key in required:
             if key not in value:
@@ -74,45 +89,50 @@ class Record:
         return text(self.value[key], f"{self.name}'s {key}", most)
 
     def flag(self, key: str) -> bool:
-        if type(self.value[key]) is not bool:
-            raise ValueError(f"{self.name}'s {key} must be true or false, not {shown(self.value[key])}")
-        return self.value[key]
+        value = self.value[key]
+        if not isinstance(value, bool):
+            raise ValueError(f"{self.name}'s {key} must be true or false, not {shown(value)}")
+        return value
 
-    def list(self, key: str) -> list:
+    def list(self, key: str) -> list[Any]:
         return items(self.value[key], f"{self.name}'s {key}")
 
     def numbers(self, key: str) -> tuple[float, ...]:
         return tuple(number(value, f"{self.name}'s {key}") for value in self.list(key))
 
 
-def whole(value: Any, name: str, least: int = 0, most: int = LARGEST) -> int:
-    if type(value) is not int or not least <= value <= most:  # bool is an int
+def whole(value: object, name: str, least: int = 0, most: int = LARGEST) -> int:
+    """`value`, if it is a whole number within limits."""
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise ValueError(f"{name} must be a whole number from {least} to {most}, not {shown(value)}")
     return value
 
 
-def number(value: Any, name: str) -> float:
-    if type(value) is int and abs(value) <= LARGEST:
+def number(value: object, name: str) -> float:
+    """`value` as a float, if it is a finite number."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST:
         return float(value)
-    if type(value) is not float or not math.isfinite(value):  # 1e999 is read as infinity
+    if not isinstance(value, float) or not math.isfinite(value):  # 1e999 is read as infinity
         raise ValueError(f"{name} must be a finite number, not {shown(value)}")
     return value
 
 
-def text(value: Any, name: str, most: int = MAX_TEXT) -> str:
+def text(value: object, name: str, most: int = MAX_TEXT) -> str:
+    """`value`, if it is a string of at most `most` characters."""
     if not isinstance(value, str) or len(value) > most:
         raise ValueError(f"{name} must be a text of at most {most:,} characters, not {shown(value)}")
     return value
 
 
-def items(value: Any, name: str) -> list:
-    if not isinstance(value, list) or len(value) > MAX_ITEMS:
+def items(value: object, name: str) -> list[Any]:
+    """`value`, if it is a list of at most MAX_ITEMS items."""
+    if not is_list(value) or len(value) > MAX_ITEMS:
         raise ValueError(f"{name} must be a list of at most {MAX_ITEMS:,}, not {shown(value)}")
     return value
 
 
-def mapping(value: Any, name: str) -> dict[str, Any]:
-    """An object whose keys are free; they are no part of an error's message unless `shown`."""
-    if not isinstance(value, dict) or len(value) > MAX_ITEMS:
+def mapping(value: object, name: str) -> dict[str, Any]:
+    """`value`, if it is an object of at most MAX_ITEMS entries, with any keys."""
+    if not is_object(value) or len(value) > MAX_ITEMS:
         raise ValueError(f"{name} must be an object of at most {MAX_ITEMS:,}, not {shown(value)}")
     return value

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writing of files: a file appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A file beside `path` to write; it takes `path`'s place on leaving, or vanishes after an exception."""
+    """A temporary file beside `path` to write to, which replaces `path` on exit and is deleted after an exception."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield part

@@ -1,4 +1,4 @@
-"""How alike pictures are: PSNR and SSIM of pairs, Frechet distances of sets.
+"""Measures of likeness: PSNR and SSIM of pairs of pictures, Frechet distances of sets of pictures.
 
 Uses no other room.
 """

@@ -1,6 +1,4 @@
-"""The same run without and with TokenCache, side by side: how alike the pictures are, and what the clock says of
-both.
-"""
+"""Comparison of the same run without and with TokenCache: likeness of the pictures, and sampling times."""
 
 from __future__ import annotations
 
@@ -13,13 +11,18 @@ from torch import Tensor
 
 from . import metrics
 
-SHORT = 1.0  # seconds; shorter runs vary more than what is to be measured
+SHORT = 1.0  # seconds; the times of shorter runs vary too much
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Seconds are those of the whole sampling, by the clock. psnr (dB), ssim: one number a picture. compute: share of
-    the block-tokens that the cached run computed. kinds: of its steps. warnings: what should be known of it.
+    """The comparison of a run without and with TokenCache.
+
+    plain_seconds, cached_seconds: wall-clock time of sampling, without and with.
+    psnr, ssim: one number per picture; PSNR in dB.
+    compute: share of the block-tokens that the cached run computed.
+    kinds: "I" or "P" for each of its steps.
+    warnings: warnings about the cached run, for the user.
     """
 
     plain_seconds: float
@@ -36,7 +39,7 @@ class Comparison:
 
     @property
     def mean_psnr(self) -> float:
-        """Over the pictures that differ; infinite if none does."""
+        """The mean over the pictures that differ; infinite if none does."""
         differing = [value for value in self.psnr if math.isfinite(value)]
         return fmean(differing) if differing else math.inf
 
@@ -46,21 +49,22 @@ class Comparison:
 
     @property
     def too_short(self) -> str:
-        """Why the clock says little, if so."""
+        """A note if a run was too short to be timed reliably, or ""."""
         shortest = min(self.plain_seconds, self.cached_seconds)
         if shortest >= SHORT:
             return ""
         return (
-            f"a run took only {shortest:.2f} s, too short to be measured well: take more steps, a larger picture or a "
-            "larger batch, or look at "
-            "several runs"
+            f"a run took only {shortest:.2f} s, too short to be measured well: use more steps, a larger picture or a "
+            "larger batch, or compare several runs"
         )
 
     @property
     def notes(self) -> tuple[str, ...]:
+        """All notes for the user."""
         return (*([self.too_short] if self.too_short else []), *self.warnings)
 
     def text(self) -> str:
+        """The comparison as text."""
         alike = (
             "the same to the last bit"
             if math.isinf(self.mean_psnr)
@@ -78,7 +82,7 @@ class Comparison:
         )
 
     def data(self) -> dict[str, Any]:
-        """For the page, ready for JSON; the PSNR of equal pictures, which is infinite, is None."""
+        """The comparison as JSON data for the page, in which an infinite PSNR is None."""
         return {
             "speedup": round(self.speedup, 2),
             "plain_seconds": round(self.plain_seconds, 3),
@@ -93,7 +97,11 @@ class Comparison:
 
 def likeness(plain: Tensor, cached: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """PSNR and SSIM of each pair of pictures (P, H, W, C) in [0, 1]."""
-    pairs = [
-        tuple(2 * picture[None, ..., :3].movedim(-1, 1) - 1 for picture in pair) for pair in zip(plain, cached)
-    ]  # (1, C, H, W), one by one: memory
+    # one by one, to save memory
+    pairs = [(_as_batch(first), _as_batch(second)) for first, second in zip(plain, cached)]
     return tuple(float(metrics.psnr(*pair)) for pair in pairs), tuple(float(metrics.ssim(*pair)) for pair in pairs)
+
+
+def _as_batch(picture: Tensor) -> Tensor:
+    """A picture (H, W, C) in [0, 1] as (1, 3, H, W) in [-1, 1]."""
+    return 2 * picture[None, ..., :3].movedim(-1, 1) - 1

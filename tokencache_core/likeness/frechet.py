@@ -1,7 +1,7 @@
-"""Frechet distance between two sets of pictures, of Gaussians fitted to a network's features of them.
+"""The Frechet distance between two sets of pictures: that between Gaussians fitted to their features.
 
-With Inception's features it is the FID of Heusel et al. 2017 (arXiv 1706.08500). Here the features may be any
-network's; figures by different networks, or from different numbers of pictures, do not compare.
+With Inception's features it is the FID of Heusel et al. 2017 (arXiv 1706.08500). Here any network's features may be
+used. Distances from different networks, or from different numbers of pictures, cannot be compared.
 """
 
 from __future__ import annotations
@@ -11,33 +11,33 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-DRAWS = 200  # of a bootstrap
+DRAWS = 200  # number of bootstrap draws
 
 
 @dataclass(frozen=True)
 class Gaussian:
-    """What is known of features of width D: mean (D,) and covariance (D, D), both float64."""
+    """Statistics of features of width D: mean (D,) and covariance (D, D), both float64."""
 
     mean: Tensor
     covariance: Tensor
 
     @classmethod
     def of(cls, features: Tensor) -> Gaussian:
-        """Fitted to features (N, D)."""
+        """The Gaussian fitted to features (N, D)."""
         if features.ndim != 2 or len(features) < 2:
-            raise ValueError(f"at least 2 features of one width are taken together, not {tuple(features.shape)}")
+            raise ValueError(f"features must be (N, D) with N of at least 2, not {tuple(features.shape)}")
         features = features.double()
         return cls(features.mean(dim=0), features.T.cov())
 
 
 def frechet_distance(features: Tensor, known: Gaussian) -> float:
-    """Of features (N, D) from what is `known`: |m - m'|^2 + tr(C + C' - 2 (C C')^(1/2)).
+    """The distance of features (N, D) from `known`: |m - m'|^2 + tr(C + C' - 2 (C C')^(1/2)).
 
-    With C = A^T A, C C' has the eigenvalues of A C' A^T. A is (N, D), the centred features by sqrt(N - 1), where these
-    are fewer than D, and else a (D, D) root of C; so no root of a matrix that is not symmetric is ever taken.
+    With C = A^T A, C C' has the eigenvalues of A C' A^T. If N <= D, A is (N, D): the centred features divided by
+    sqrt(N - 1). Otherwise it is a (D, D) root of C. So only roots of symmetric matrices are ever taken.
     """
     if features.ndim != 2 or len(features) < 2 or features.shape[1] != len(known.mean):
-        raise ValueError(f"at least 2 features of width {len(known.mean)} are compared, not {tuple(features.shape)}")
+        raise ValueError(f"features must be (N, {len(known.mean)}) with N of at least 2, not {tuple(features.shape)}")
     count, width = features.shape
     features = features.double()
     mean = features.mean(dim=0)
@@ -52,7 +52,7 @@ def frechet_distance(features: Tensor, known: Gaussian) -> float:
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with the bounds between which 95 % of its bootstrap values lie."""
+    """A value with its 95 % bootstrap interval."""
 
     value: float
     low: float
@@ -64,8 +64,10 @@ class Interval:
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """A distance, and those of samples drawn from its own with replacement (draws,); equally many samples are drawn
-    alike.
+    """A distance with its bootstrap distribution.
+
+    value: the distance.
+    drawn: (draws,), the distances of samples drawn with replacement. For equal numbers of samples, the draws are equal.
     """
 
     value: float
@@ -73,6 +75,7 @@ class Bootstrap:
 
     @classmethod
     def of(cls, features: Tensor, known: Gaussian, draws: int = DRAWS, seed: int = 0) -> Bootstrap:
+        """The bootstrap of the distance of features (N, D) from `known`."""
         generator, count = torch.Generator().manual_seed(seed), len(features)
         drawn = [
             frechet_distance(features[torch.randint(count, (count,), generator=generator)], known) for _ in range(draws)
@@ -80,8 +83,9 @@ class Bootstrap:
         return cls(frechet_distance(features, known), torch.tensor(drawn, dtype=torch.float64))
 
     def times(self, other: Bootstrap) -> Interval:
-        """This distance as a multiple of another, of the same seeds without a cache: what both have in common cancels,
-        draw by draw.
+        """This distance as a multiple of `other`, that of the same seeds without a cache.
+
+        The ratio is taken draw by draw, so that variation common to both cancels.
         """
         low, high = (self.drawn / other.drawn).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
         return Interval(self.value / other.value, low, high)

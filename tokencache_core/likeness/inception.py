@@ -1,8 +1,7 @@
-"""Inception's features of pictures, and the Inception score, by torch-fidelity with weights from a local file.
+"""Inception features of pictures, and the Inception score, computed by torch-fidelity with weights from a local file.
 
-torch-fidelity's network is the TensorFlow one of 2015-12-05 that ADM's evaluator runs, its resizing included. It
-unpickles a file of weights whatever it holds; so the file is read here, as tensors alone, and the network is given a
-copy of these.
+torch-fidelity's network is the TensorFlow one of 2015-12-05 that ADM's evaluator uses, including its resizing. It would
+unpickle anything in a file of weights. So the file is read here, as tensors only, and the network receives a copy.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ from .fid import POOL_WIDTH, SPATIAL_WIDTH
 
 WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"
 WEIGHTS_URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{WEIGHTS}"
-WEIGHTS_HASH = "6726825d"  # how the SHA-256 of the published file begins
+WEIGHTS_HASH = "6726825d"  # first digits of the published file's SHA-256
 LOGITS = 1008
 WIDTHS = {"pool": POOL_WIDTH, "spatial": SPATIAL_WIDTH, "logits": LOGITS}
-SPATIAL_CHANNELS = 7  # of the 192; on 17 x 17 places that makes 2,023 values
-SCORE_SPLIT = 5000  # samples of one split of the Inception score
+SPATIAL_CHANNELS = 7  # of 192; with 17 x 17 positions these are 2,023 values
+SCORE_SPLIT = 5000  # samples in one split of the Inception score
 
 
 class InceptionError(ValueError):
-    """Weights, or a library, that cannot be used: one line with the remedy."""
+    """Weights or a library cannot be used. The message is one line with the remedy."""
 
 
 def _library(module: str) -> ModuleType:
@@ -40,25 +39,36 @@ def _library(module: str) -> ModuleType:
 
 
 class InceptionFeatures:
-    """Of uint8 pictures, what FID, sFID and the Inception score are computed from. sha256: of the file of weights."""
+    """Extracts from uint8 pictures the features for FID, sFID and the Inception score.
+
+    network: torch-fidelity's Inception network.
+    sha256: of the file of weights.
+    """
 
     def __init__(self, network: nn.Module, sha256: str) -> None:
         self.network, self.sha256 = network, sha256
 
     @property
     def published(self) -> bool:
+        """Whether the weights are the published ones."""
         return self.sha256.startswith(WEIGHTS_HASH)
 
     @torch.no_grad()
     def of(self, pictures: Tensor) -> dict[str, Tensor]:
-        """pictures: (B, 3, H, W) uint8. Gives float32 on the CPU: pool (B, 2048), spatial (B, 2023), logits (B, 1008).
+        """The features of pictures (B, 3, H, W) uint8, float32 on the CPU.
 
-        spatial: the tensor `mixed_6/conv` of the TensorFlow graph, here the 1 x 1 branch of Mixed_6d after its ReLU,
-        the first 7 channels, flattened rows first and channels last as the evaluator does. logits: without the bias,
-        likewise.
+        "pool": (B, 2048).
+        "spatial": (B, 2023), the tensor `mixed_6/conv` of the TensorFlow graph: the first 7 channels of the 1 x 1
+            branch of Mixed_6d after its ReLU, flattened in the order rows, columns, channels, as in ADM's evaluator.
+        "logits": (B, 1008), without the bias, as in ADM's evaluator.
         """
         seen: list[Tensor] = []
-        hook = self.network.Mixed_6d.branch1x1.register_forward_hook(lambda module, args, output: seen.append(output))
+        branch = self.network.get_submodule("Mixed_6d.branch1x1")
+
+        def keep(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+            seen.append(output)
+
+        hook = branch.register_forward_hook(keep)
         try:
             pool, logits = self.network(pictures)
         finally:
@@ -71,7 +81,7 @@ class InceptionFeatures:
 
 
 def load_inception(path: str | Path, device: torch.device) -> InceptionFeatures:
-    """The network with the weights of a file; nothing in it but tensors is read, and no network connection is made."""
+    """Load the network with the weights of a file, reading only tensors and opening no network connection."""
     path, library = Path(path), _library("feature_extractor_inceptionv3")
     if not path.is_file():
         raise InceptionError(f"{path}: there is no such file; get {WEIGHTS_URL}")
@@ -80,15 +90,15 @@ def load_inception(path: str | Path, device: torch.device) -> InceptionFeatures:
         weights = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise InceptionError(
-            f"{path}: it holds more than plain tensors (or is damaged); it was not loaded, since such a file can run "
+            f"{path}: it holds more than plain tensors (or is damaged) and was not loaded, since such a file can run "
             f"code; get {WEIGHTS_URL}"
         ) from None
-    except Exception:  # foreign bytes: the reader fails in a dozen ways
-        raise InceptionError(f"{path}: it is truncated or no file of weights; get {WEIGHTS_URL}") from None
+    except Exception:  # other bytes make the reader fail in a dozen ways
+        raise InceptionError(f"{path}: it is truncated or not a file of weights; get {WEIGHTS_URL}") from None
     if not isinstance(weights, dict) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in weights.items()
     ):
-        raise InceptionError(f"{path}: it is no dictionary of tensors; get {WEIGHTS_URL}")
+        raise InceptionError(f"{path}: it is not a dictionary of tensors; get {WEIGHTS_URL}")
     copy = io.BytesIO()
     torch.save(dict(weights), copy)
     copy.seek(0)
@@ -104,7 +114,7 @@ def load_inception(path: str | Path, device: torch.device) -> InceptionFeatures:
 
 
 def inception_score(logits: Tensor) -> float:
-    """The mean over splits of 5,000 samples (one split, where they are fewer), in their order, of logits (N, 1008)."""
+    """The Inception score of logits (N, 1008): the mean over splits of 5,000 samples in order (one split if fewer)."""
     splits = max(1, len(logits) // SCORE_SPLIT)
     found = _library("metric_isc").isc_features_to_metric(logits, splits=splits, shuffle=False)
     return found["inception_score_mean"]

@@ -1,6 +1,6 @@
-"""How alike two batches of pictures are: PSNR and SSIM, one number a picture.
+"""PSNR and SSIM between two batches of pictures: one number per picture.
 
-Pictures are (B, C, H, W) in [-1, 1], a range of 2. Values outside are clamped first, as they are when shown.
+Pictures are (B, C, H, W) in [-1, 1], a range of 2. Values outside are clamped first, as for display.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 DATA_RANGE = 2.0
-PSNR_CAP_DB = 100.0  # what equal pictures count as in a mean
+PSNR_CAP_DB = 100.0  # the PSNR of equal pictures in a mean
 WINDOW, WINDOW_SIGMA = 11, 1.5
 
 
 def psnr(a: Tensor, b: Tensor, *, clamp: bool = True) -> Tensor:
-    """Peak signal-to-noise ratio (B,) in dB; infinite where a picture is equal to its twin.
+    """Peak signal-to-noise ratio (B,) in dB; infinite for equal pictures.
 
-    `clamp=False` is for VAE latents, which have no range of their own: the peak stays 2, so that the number is
-    their mean squared error on the same scale.
+    clamp: False for VAE latents, which have no fixed range. The peak is still 2, so that the number is their mean
+        squared error on the same scale.
     """
     a, b = _pair(a, b, clamp)
     mean_square = (a - b).square().flatten(1).mean(dim=1)
@@ -26,17 +26,17 @@ def psnr(a: Tensor, b: Tensor, *, clamp: bool = True) -> Tensor:
 
 
 def capped_psnr(a: Tensor, b: Tensor, *, clamp: bool = True) -> Tensor:
-    """`psnr` (B,) that can be averaged: equal pictures count as 100 dB."""
+    """`psnr` (B,), limited to 100 dB so that it can be averaged even over equal pictures."""
     return psnr(a, b, clamp=clamp).clamp(max=PSNR_CAP_DB)
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
     """Structural similarity (B,) of Wang et al. 2004 (IEEE TIP 13-4), averaged over positions and channels.
 
-    A Gaussian window of 11 pixels and sigma 1.5, at every place where it fits whole. In a picture smaller than
-    that the window is the largest odd size that fits, with the same sigma.
+    The window is a Gaussian of 11 pixels and sigma 1.5, at all positions where it fits. For smaller pictures it is the
+    largest odd size that fits, with the same sigma.
     """
-    a, b = (x + 1 for x in _pair(a, b, clamp=True))  # its luminance term wants black at zero
+    a, b = (x + 1 for x in _pair(a, b, clamp=True))  # the luminance term needs black at zero
     window = _gaussian_window(_window_size(*a.shape[-2:])).to(a)
     mean_a, mean_b = _blur(a, window), _blur(b, window)
     var_a = _blur(a * a, window) - mean_a**2
@@ -51,7 +51,7 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
 def _pair(a: Tensor, b: Tensor, clamp: bool) -> tuple[Tensor, Tensor]:
     if a.shape != b.shape or a.dim() != 4:
         raise ValueError(
-            f"pictures to compare must be two (B, C, H, W) of one shape, not {tuple(a.shape)} and {tuple(b.shape)}"
+            f"the pictures must be two batches (B, C, H, W) of one shape, not {tuple(a.shape)} and {tuple(b.shape)}"
         )
     a, b = a.double(), b.double()  # the variances are differences of close numbers
     return (a.clamp(-1, 1), b.clamp(-1, 1)) if clamp else (a, b)
@@ -69,7 +69,7 @@ def _gaussian_window(size: int) -> Tensor:
 
 
 def _blur(x: Tensor, window: Tensor) -> Tensor:
-    """The window's weighted mean over rows and columns: (B, C, H, W) -> (B, C, H - size + 1, W - size + 1)."""
+    """The weighted mean over the window: (B, C, H, W) -> (B, C, H - size + 1, W - size + 1)."""
     channels = x.shape[1]
     column = window.view(1, 1, -1, 1).expand(channels, 1, -1, 1)
     row = window.view(1, 1, 1, -1).expand(channels, 1, 1, -1)

@@ -1,6 +1,4 @@
-"""Theory beside practice: each block's share of the block-tokens against its share of the clock, and what lies outside
-of the blocks.
-"""
+"""Timing of blocks: each block's share of the block-tokens and of the time, and the time spent outside the blocks."""
 
 from __future__ import annotations
 
@@ -10,14 +8,17 @@ from statistics import median
 
 from .measure import StepClock, groups_of
 
-MOST_GROUPS = 12  # of blocks, in a line of text
+MAX_GROUPS = 12  # of blocks, in a line of text
 
 
 @dataclass(frozen=True)
 class BlockClock:
-    """Of whole steps, all but the first, in which models are loaded. tokens: share of the block-tokens, by block.
-    seconds: of the blocks' time, by block; none where the clock does not know (a GPU). inside: the share of a step's
-    time that is spent in blocks; None likewise. step: seconds, the median.
+    """The timing of whole steps, without the first one, in which models are loaded.
+
+    tokens: for each block, its share of the block-tokens.
+    seconds: for each block, its share of the time spent in blocks; empty if not known (on a GPU).
+    inside: the share of a step's time that is spent in blocks; None if not known.
+    step: the median seconds of a step.
     """
 
     tokens: tuple[float, ...]
@@ -27,6 +28,7 @@ class BlockClock:
 
     @classmethod
     def of(cls, clocks: Sequence[StepClock]) -> BlockClock:
+        """The timing of a run, from the clocks of its evaluations."""
         later = clocks[1:] or clocks
         tokens = _shares([clock.block_tokens for clock in later])
         step = median(clock.seconds for clock in later)
@@ -36,27 +38,28 @@ class BlockClock:
         return cls(tokens, _shares([clock.by_block for clock in later]), min(1.0, inside), step)
 
     def most_speedup(self, steps: int, i_steps: int) -> float:
-        """Of a run whose P-steps compute nothing inside of the blocks and forecast for free. Where it is not known what
-        lies outside, that is taken for nothing.
+        """The upper limit of a run's speed-up, if P-steps cost nothing inside the blocks.
+
+        If the time outside the blocks is not known, it is assumed to be zero.
         """
         outside = 0.0 if self.inside is None else 1 - self.inside
         return steps / (i_steps + (steps - i_steps) * outside)
 
     def text(self) -> str:
+        """The timing as text."""
         took = f"clock: a whole step takes {self.step * 1000:.1f} ms (median, without the first)"
         if self.inside is None:
             return (
-                f"{took}, what measuring took included. A GPU runs behind the clock: seconds are not split by block, "
-                "which would take stalling it."
+                f"{took}, including the time for measuring. On a GPU, seconds are not split by block, since that would "
+                "require stalling it."
             )
         parts = [
             f"{_blocks(first, last)} {sum(self.tokens[first : last + 1]):.1%} / "
             f"{sum(self.seconds[first : last + 1]):.1%}"
-            for first, last in groups_of(len(self.tokens), MOST_GROUPS)
+            for first, last in groups_of(len(self.tokens), MAX_GROUPS)
         ]
         return (
-            f"{took}, {self.inside:.0%} of it inside of the blocks; the rest lies outside, where no cache saves "
-            "anything\n"
+            f"{took}, {self.inside:.0%} of it inside of the blocks; the rest is outside, where a cache saves nothing\n"
             f"share of the block-tokens / of the seconds in blocks: {', '.join(parts)}"
         )
 

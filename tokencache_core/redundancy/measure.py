@@ -1,7 +1,7 @@
-"""How much of what a model computes it has computed the step before: the paper's first check, which needs no training.
+"""Measurement of redundancy: how much a model's updates change from step to step.
 
-A block's update of a token is compared with the one of the step before (TokenCache, arXiv 2409.18523, section 3): by
-direction, and by how far apart they are as a share of the newer one's length.
+Each block's update of a token is compared with that of the step before (TokenCache, arXiv 2409.18523, section 3): by
+cosine similarity, and by the length of their difference, relative to the newer one's length.
 """
 
 from __future__ import annotations
@@ -25,25 +25,26 @@ from ..sampling.samplers import Denoise
 from ..schedules.schedule import ExplicitSchedule
 from ..settings import CacheSettings
 
-_KEEP_ALL = CacheSettings(
-    cache_ratio=0.5, order=1, context="computed", shares="uniform"
-)  # an update a block, two steps deep
-_KEPT_BYTES = 2**28  # of updates that outlive their step
-_MOST_KEPT = 32  # tokens a row of which they are
+# keeps one update per block, of the last two steps
+_KEEP_ALL = CacheSettings(cache_ratio=0.5, order=1, context="computed", shares="uniform")
+_KEPT_BYTES = 2**28  # maximum size of the updates that are kept for the whole run
+_MAX_KEPT = 32  # maximum number of tokens per row whose updates are kept
 
 
 class _BlockByBlock(ScorePlanner):
-    """Blocks that may compute tokens of their own keep updates of their own."""
+    """A planner with a ranking per block, which makes every block keep its own update."""
 
     per_block = True
 
 
 @dataclass(frozen=True)
 class StepClock:
-    """Of one evaluation. seconds: without what measuring took, on a CPU. by_block: of these, inside of each block;
-    none: on a GPU, not known.
+    """The timing of one evaluation.
 
-    block_tokens: computed by each block, summed over rows. step: the run's.
+    step: the run's step that it belongs to.
+    seconds: on a CPU without the time for measuring.
+    by_block: seconds of these inside each block; empty if not known (on a GPU).
+    block_tokens: tokens computed by each block, summed over rows.
     """
 
     step: int
@@ -55,13 +56,20 @@ class StepClock:
 
 @dataclass(frozen=True)
 class Redundancy:
-    """Of one run, from its second step on. similarity, change: (steps - 1, blocks), means over tokens and rows.
+    """The redundancy of one run, from its second step on.
 
-    token_change: (steps - 1, images, N), means over blocks and conditionings. taus: of those steps. grid: where the
-        tokens lie.
-    unplaced: why nobody knows. compared: which of the `clocks`, one an evaluation, those steps are. maps: (steps - 1,
-    groups, images, N), as token_change of `groups` (first, last) of neighbouring blocks. kept_taus, kept: (steps),
-    (steps, blocks, tokens, D), the updates of some tokens, evenly spread. end: the samples (B, ...).
+    taus: of the compared steps.
+    similarity, change: (steps - 1, blocks), means over tokens and rows.
+    token_change: (steps - 1, images, N), means over blocks and conditionings.
+    grid: of the tokens; None: not known.
+    unplaced: why the grid is not known; None: it is known.
+    compared: indices into `clocks` of the compared steps.
+    clocks: one per evaluation.
+    groups: (first, last) of groups of neighbouring blocks.
+    maps: (steps - 1, groups, images, N), like token_change, but means over the blocks of each group.
+    kept_taus: of all steps.
+    kept: (steps, blocks, tokens, D), the updates of some evenly spread tokens.
+    end: the samples (B, ...).
     """
 
     taus: tuple[float, ...]
@@ -80,27 +88,29 @@ class Redundancy:
 
 
 def measure_redundancy(run: Run, on_progress: Callable[[int], None] = lambda evaluations: None) -> Redundancy:
-    """Sample `run` whole and compare every step's updates with those of the step before. on_progress: called after each
-    evaluation, of how many so far.
+    """Sample `run` whole, and compare every step's updates with those of the step before.
+
+    on_progress: called after each evaluation with the number of evaluations so far.
     """
     steps = len(run.sigmas) - 1
     if steps < 2:
         raise ValueError(f"{steps} step has none before it to compare with: take at least 2")
     session = run.open_session(_KEEP_ALL, ExplicitSchedule(tuple(range(steps))), planner=_BlockByBlock(_KEEP_ALL))
     compared: list[tuple[int, float, Tensor, Tensor, Tensor]] = []
-    kept, groups = _Kept(session, steps), ()
+    kept = _Kept(session, steps)
+    groups: list[tuple[int, int]] = []
 
     def around(denoise: Denoise) -> Denoise:
         def watched(x: Tensor, sigma: Tensor) -> Tensor:
-            nonlocal groups
             with session.evaluation(float(sigma)) as evaluation, run.cached(session):
-                evaluation.spacing = 0.0  # what a solver evaluates between steps is compared as well
+                evaluation.spacing = 0.0  # so that evaluations between steps are compared as well
                 clean = denoise(x, sigma)
             kept.take(evaluation)
             changes = _compare_blocks(session, run.images)
             if changes is not None:
                 similarity, change = changes  # (blocks,), (blocks, images, N)
-                groups = groups or groups_of(len(change), MAP_BYTES // (change[0].numel() * (steps - 1)))
+                if not groups:
+                    groups.extend(groups_of(len(change), MAP_BYTES // (change[0].numel() * (steps - 1))))
                 maps = torch.stack([change[first : last + 1].mean(dim=0) for first, last in groups])
                 compared.append(
                     (len(session.log.evaluations) - 1, evaluation.tau, similarity, change.mean(dim=(1, 2)), maps)
@@ -131,7 +141,7 @@ def measure_redundancy(run: Run, on_progress: Callable[[int], None] = lambda eva
         report.unplaced,
         places,
         clocks,
-        groups,
+        tuple(groups),
         maps,
         tuple(kept.taus),
         torch.stack(kept.updates),
@@ -139,14 +149,14 @@ def measure_redundancy(run: Run, on_progress: Callable[[int], None] = lambda eva
     )
 
 
-def groups_of(blocks: int, most: int) -> tuple[tuple[int, int], ...]:
-    """(first, last) of at most `most` groups, and at least one, of as many neighbouring blocks each as can be."""
-    each = -(-blocks // max(1, most))
+def groups_of(blocks: int, max_groups: int) -> tuple[tuple[int, int], ...]:
+    """(first, last) of groups of neighbouring blocks, of equal size if possible: 1 to `max_groups` of them."""
+    each = -(-blocks // max(1, max_groups))
     return tuple((first, min(first + each, blocks) - 1) for first in range(0, blocks, each))
 
 
 class _Kept:
-    """The updates of some tokens of one set of rows, once a step."""
+    """Collects the updates of some tokens of one set of rows, once per step."""
 
     def __init__(self, session: Session, steps: int) -> None:
         self.session, self.steps = session, steps
@@ -157,6 +167,7 @@ class _Kept:
         self.step = -1
 
     def take(self, evaluation: Evaluation) -> None:
+        """Collect the updates of an evaluation, unless its step was already seen."""
         rows = _rows(self.session, 1)
         if evaluation.index == self.step or not rows:
             return
@@ -173,28 +184,30 @@ class _Kept:
         update = history.of_image(history.whole.newest_first(1)[1][0], n_tokens)  # (R, N, D)
         if not len(self.tokens):
             each = update.shape[0] * update.shape[2] * update.element_size() * blocks * self.steps
-            count = max(1, min(_MOST_KEPT, n_tokens, _KEPT_BYTES // each))
+            count = max(1, min(_MAX_KEPT, n_tokens, _KEPT_BYTES // each))
             self.tokens = torch.linspace(0, n_tokens - 1, count + 2)[1:-1].round().long()
         return update[:, self.tokens.to(update.device)].flatten(0, 1).cpu()
 
 
 def _rows(session: Session, refreshes: int) -> dict[Hashable, Rows]:
-    """Of the evaluation just made, those that have so many updates of every block, and as many tokens as any: all
-    conditionings of the whole.
+    """The rows of the last evaluation that can be compared: all conditionings of the whole latent.
+
+    These have at least `refreshes` updates of every block, and the largest number of tokens.
     """
     rows = {
         key: rows for key, rows in session.store.rows_by_key.items() if key in session.store.used and rows.histories
     }
-    most = max((each.n_tokens for each in rows.values()), default=0)
+    n_tokens = max((each.n_tokens for each in rows.values()), default=0)
     return {
         key: each
         for key, each in rows.items()
-        if each.n_tokens == most and all(len(history.whole.taus) >= refreshes for history in each.histories.values())
+        if each.n_tokens == n_tokens
+        and all(len(history.whole.taus) >= refreshes for history in each.histories.values())
     }
 
 
 def _compare_blocks(session: Session, images: int) -> tuple[Tensor, Tensor] | None:
-    """(blocks,) similarity, (blocks, images, N) change of the evaluation just made; None: there is none before it."""
+    """Similarity (blocks,) and change (blocks, images, N) of the last evaluation; None if there is none before it."""
     rows = list(_rows(session, 2).values())
     if not rows:
         return None
@@ -204,14 +217,12 @@ def _compare_blocks(session: Session, images: int) -> tuple[Tensor, Tensor] | No
         for block in sorted(histories[0])
     ]
     similarity = torch.stack([torch.stack([both[0].mean() for both in parts]).mean() for parts in pairs])
-    changes = torch.stack(
-        [torch.stack([both[1] for both in parts]).mean(dim=0) for parts in pairs]
-    )  # (blocks, images, N)
+    changes = torch.stack([torch.stack([both[1] for both in parts]).mean(dim=0) for parts in pairs])
     return similarity.cpu(), changes.cpu()
 
 
 def _compare(history: TokenHistory, images: int, n_tokens: int) -> tuple[Tensor, Tensor]:
-    """(images, N) cosine and relative change of the two last updates of the image tokens, means over conditionings."""
+    """Cosine and relative change, (images, N) each, of the image tokens' last two updates, means over conditionings."""
     newest, before, _ = history.newest_two()
     cosine = F.cosine_similarity(newest, before, dim=-1)
     change = (newest - before).norm(dim=-1) / newest.norm(dim=-1).clamp(min=1e-12)

@@ -1,6 +1,4 @@
-"""A run's redundancy for the player on the page: how much each token's update changed, step by step and block by
-block.
-"""
+"""Redundancy data for the player on the page: how much each token's update changed, by step and block."""
 
 from __future__ import annotations
 
@@ -13,31 +11,30 @@ from ..reporting.heatmap import frames_behind
 from ..reporting.player_data import MAP_BYTES, PlayerStep, encoded
 from .measure import Redundancy
 
-MOST = 0.98  # the share of all values that stay below the brightest
+QUANTILE = 0.98  # of all values; the brightest colour is a value near it
 
 
 def redundancy_data(found: Redundancy, n_pictures: int, verdict: str = "") -> dict[str, Any]:
-    """verdict: said below. n_pictures: decoded from the run's end; 0: none, and each frame of tokens stands for
-    itself.
+    """The data for the player, fit for JSON.
+
+    n_pictures: number of pictures decoded from the run's samples; 0: none, so that frames of tokens are shown alone.
+    verdict: text shown below.
     """
     full = scale(found.maps)
     grid, images, blocks = found.grid, found.maps.shape[2], found.change.shape[1]
-    notes = [verdict] * bool(verdict)
+    notes = [verdict] if verdict else []
     steps, groups = found.maps.shape[:2]
     if groups < blocks:
         notes.append(
-            f"Neighbouring blocks are shown together, in {groups} groups: all {blocks} would be too much to send to a "
-            "page."
+            f"Neighbouring blocks are shown together, in {groups} groups, because all {blocks} would be too much to "
+            "send to a page."
         )
     legend, measure = ("0 %", f"{100 * full:g} % or more"), ("mean change", full)
     if grid is None:
+        if found.unplaced:
+            notes.append(found.unplaced)
         return encoded(
-            _steps(found, []),
-            None,
-            images=images,
-            blocks=blocks,
-            frames=[0] * max(1, n_pictures),
-            notes=[*notes, found.unplaced],
+            _steps(found, []), None, images=images, blocks=blocks, frames=[0] * max(1, n_pictures), notes=notes
         )
     frames = frames_behind(images, n_pictures, grid) if n_pictures else list(range(grid.frames))
     maps = grid.places(found.maps / full).clamp(max=1).flatten(3)  # (steps, groups, images, places)
@@ -61,16 +58,16 @@ def redundancy_data(found: Redundancy, n_pictures: int, verdict: str = "") -> di
 
 
 def scale(maps: Tensor) -> float:
-    """What nearly no value exceeds, to one digit: 0.0123 -> 0.02."""
+    """A value that almost none exceeds, rounded up to one digit: 0.0123 -> 0.02."""
     values = maps.flatten().float()
     values = values[:: max(1, len(values) // 1_000_000)]
-    highest = max(float(torch.quantile(values, MOST)), 1e-4)
+    highest = max(float(torch.quantile(values, QUANTILE)), 1e-4)
     power = 10.0 ** torch.tensor(highest).log10().floor().item()
     return min(1.0, max(1, -(-round(highest / power, 6) // 1)) * power)
 
 
 def _steps(found: Redundancy, shown: list[int]) -> list[PlayerStep]:
-    """shown: the compared steps that have maps, in order."""
+    """The player's steps. shown: numbers of the compared steps that have maps, in order."""
     first = {step: number * len(found.groups) for number, step in enumerate(shown)}
     return [
         PlayerStep(

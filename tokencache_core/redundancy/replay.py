@@ -1,8 +1,8 @@
-"""What forecasts would have made of a whole run's updates: a schedule replayed on them, with no further run of the
-model.
+"""Replay of schedules on the updates of a whole run: the errors that forecasts would have made, without running the
+model again.
 
-The blocks' inputs are those of the whole run, so that errors do not add up from block to block and from step to step.
-How far a picture goes astray is for a run with the cache to tell.
+The blocks' inputs are those of the whole run, so errors do not accumulate from block to block and from step to step.
+The effect on the picture can only be seen in a run with the cache.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..sampling.polynomial import lagrange_weights
+from ..sampling.polynomial import lagrange_weights, weighted_sum
 from ..schedules.schedule import UniformSchedule
 from ..settings import MAX_ORDER
 
@@ -22,8 +22,12 @@ INTERVALS = (2, 3, 4, 5, 6, 8, 10)
 
 @dataclass(frozen=True)
 class Replayed:
-    """A schedule on a run. errors: by order of the forecast, how far off it is, as a share of the update's length: mean
-    over P-steps, blocks and tokens.
+    """A schedule replayed on a run.
+
+    interval: of the uniform schedule.
+    i_steps, steps: number of I-steps, and of all steps.
+    errors: for each order of the forecast, its error relative to the update's length, mean over P-steps, blocks and
+        tokens.
     """
 
     interval: int
@@ -33,17 +37,20 @@ class Replayed:
 
     @property
     def order(self) -> int:
-        """The best."""
+        """The order with the smallest error."""
         return self.errors.index(min(self.errors))
 
     @property
     def error(self) -> float:
+        """The smallest error."""
         return min(self.errors)
 
 
 def replays(taus: Sequence[float], updates: Tensor) -> tuple[Replayed, ...]:
-    """Of the I-Step Scheduler's uniform policy, by rising intervals. updates: (steps, blocks, tokens, D), of steps at
-    `taus`.
+    """Replays of the I-Step Scheduler's uniform policy, for rising intervals.
+
+    taus: noise times of the steps.
+    updates: (steps, blocks, tokens, D).
     """
     found: dict[int, Replayed] = {}
     for interval in INTERVALS:
@@ -57,15 +64,16 @@ def replays(taus: Sequence[float], updates: Tensor) -> tuple[Replayed, ...]:
 
 
 def forecast_errors(taus: Sequence[float], updates: Tensor, i_steps: frozenset[int], order: int) -> Tensor:
-    """(P-steps, blocks): mean over tokens of |forecast - update| / |update|, the forecast through the last order + 1
-    I-steps, `reach` 1.
+    """(P-steps, blocks): mean over tokens of |forecast - update| / |update|.
+
+    The forecast is the polynomial through the last order + 1 I-steps, with a reach of 1.
     """
-    errors = []
+    errors: list[Tensor] = []
     for step, update in enumerate(updates):
         if step in i_steps:
             continue
         nodes = sorted(node for node in i_steps if node < step)[-(order + 1) :]
         weights = lagrange_weights([taus[node] for node in nodes], taus[step])
-        forecast = sum(weight * updates[node].float() for weight, node in zip(weights, nodes))
+        forecast = weighted_sum(weights, [updates[node].float() for node in nodes])
         errors.append(((forecast - update).norm(dim=-1) / update.norm(dim=-1).clamp(min=1e-12)).mean(dim=-1))
     return torch.stack(errors)

@@ -1,4 +1,4 @@
-"""What people are shown of a finished run: advice, panels, heatmaps, the player's data.
+"""Presentation of a finished run: advice, panels, heatmaps, and data for the player on the page.
 
 Uses the engine's records, and blocks.
 """

@@ -1,5 +1,5 @@
-"""What a user should know of a finished run, in plain words: why it was no faster, or less alike, and what to do about
-it.
+"""Advice on a finished run, in plain words: why it was not faster, or less similar to the uncached run, and what to do
+about it.
 """
 
 from __future__ import annotations
@@ -9,24 +9,24 @@ from statistics import median
 
 from ..engine.record import Report, StepRecord
 
-FEW_STEPS = 12  # below which more steps help, and not another schedule
-LITTLE_GAIN = 1.6  # times; a schedule that allows no more makes nearly all steps I-steps
-MUCH_COMPUTED = 0.8  # share of the block-tokens of P-steps
-FAR_BELOW = 0.7  # of the speed-up that the share computed allows
-SHORT_STEP = 0.02  # seconds; what a host does around the blocks weighs beside it
-SLOW_START = 2.0  # times another I-step
-NOTICED = 0.05  # share of a run's seconds
-OTHER_SIZE = 1.1  # times the tokens
-# times; up to it a better solver's whole steps may come as near to the exact solution in the same time
-# (docs/experiments.md),
+FEW_STEPS = 12  # up to this number, more steps help, but another schedule does not
+LITTLE_GAIN = 1.6  # largest speed-up of a schedule that makes nearly all steps I-steps
+MUCH_COMPUTED = 0.8  # share of P-steps' block-tokens above which they compute too many
+FAR_BELOW = 0.7  # share of the speed-up that compute allows, below which a run is slow
+SHORT_STEP = 0.02  # seconds; in shorter steps, the host's work around the blocks matters
+SLOW_START = 2.0  # a slow first step, in units of another I-step's time
+NOTICED = 0.05  # share of a run's time above which a slow start matters
+OTHER_SIZE = 1.1  # ratio of token numbers above which two sizes are different
+# speed-up up to which a better solver's whole steps may come as close to the exact solution in the same time
+# (docs/experiments.md)
 AS_FAST = 1.7
-ENOUGH_STEPS = 12  # if there are so many of them
+ENOUGH_STEPS = 12  # smallest number of whole steps for which that holds
 FIRST_ORDER = ("euler", "ddim")
-FAR_FROM_ITS_SIZE = 1.5  # times the tokens that a model of one size was trained on
+FAR_FROM_ITS_SIZE = 1.5  # ratio of token numbers above which a size is far from the model's own
 
 
 def advice(report: Report) -> tuple[str, ...]:
-    """One sentence or a few for each thing that holds, the most telling first; none where all is well."""
+    """A short text for each problem, the most important first; empty if there are none."""
     rules = (
         _far_from_the_models_size,
         _hardly_any_p_steps,
@@ -44,7 +44,7 @@ def advice(report: Report) -> tuple[str, ...]:
 
 
 def text_with_advice(report: Report) -> str:
-    """The report in words, and what should be known of it."""
+    """The report as text, followed by the advice."""
     return "\n".join([report.text(), *(f"advice: {text}" for text in advice(report))])
 
 
@@ -53,12 +53,12 @@ def _hardly_any_p_steps(report: Report) -> str:
     gain = steps / i_steps
     if gain > LITTLE_GAIN or report.teaches:
         return ""
-    known = f"{i_steps} of them were I-steps, which compute everything, so that at most {gain:.1f}x is to be gained"
+    known = f"{i_steps} of them were I-steps, which compute everything, so that at most {gain:.1f}x is possible"
     if steps <= FEW_STEPS:
         few = f"{steps} {_plural(steps, 'step is', 'steps are')} too few to cache"
-        return f"{few}: {known}. Take 20 steps or more, or a longer interval in the I-Step Scheduler."
+        return f"{few}: {known}. Use 20 steps or more, or a longer interval in the I-Step Scheduler."
     return (
-        f"the schedule leaves little to cache in {steps} steps: {known}. Take a longer interval, or fewer I-steps, in "
+        f"the schedule leaves little to cache in {steps} steps: {known}. Use a longer interval, or fewer I-steps, in "
         "the I-Step Scheduler."
     )
 
@@ -68,9 +68,8 @@ def _few_steps(report: Report) -> str:
     if steps > FEW_STEPS or not _of_kind(report, "P") or _hardly_any_p_steps(report):
         return ""
     return (
-        f"{steps} steps are few to cache: from one to the next the model's answer changes much, and a forecast of it "
-        "may be far off. Look at the "
-        "picture with Compare with and without TokenCache, or take 20 steps or more."
+        f"{steps} steps are few to cache: the model's prediction changes much from one to the next, and a forecast of "
+        "it may be far off. Check the picture with Compare with and without TokenCache, or use 20 steps or more."
     )
 
 
@@ -95,10 +94,8 @@ def _misses(report: Report) -> str:
     listed = ", ".join(map(str, places[:8])) + (", ..." if len(places) > 8 else "")
     return (
         f"{calls} {_plural(calls, 'call', 'calls')} of the model on P-steps found nothing in the cache and ran whole "
-        "(at "
-        f"{_plural(len(places), 'step', 'steps')} {listed}, counted from 0): conditionings or areas changed in "
-        "mid-run. Let them change "
-        "on an I-step: the explicit policy of the I-Step Scheduler takes a list."
+        f"(at {_plural(len(places), 'step', 'steps')} {listed}, counted from 0): conditionings or areas changed during "
+        "the run. Let them change on an I-step: the explicit policy of the I-Step Scheduler takes a list of I-steps."
     )
 
 
@@ -108,8 +105,8 @@ def _several_evaluations(report: Report) -> str:
         return ""
     return (
         f"{_sampler(report)} calls the model {_times(calls / steps)} per step: {calls} evaluations for {steps} steps, "
-        "and those of an I-step all "
-        "compute everything. In the same time euler, ddim or dpmpp_2m, which call it once, take more steps."
+        "and all evaluations of an I-step compute everything. In the same time, euler, ddim or dpmpp_2m, which call "
+        "it once, can take more steps."
     )
 
 
@@ -117,9 +114,8 @@ def _fresh_noise(report: Report) -> str:
     if not report.conditions.fresh_noise or not _of_kind(report, "P"):
         return ""
     return (
-        f"{_sampler(report)} adds fresh noise on every step, which no forecast can know. If the picture suffers, take "
-        "a sampler without it "
-        "(euler, ddim, dpmpp_2m), or a shorter interval in the I-Step Scheduler."
+        f"{_sampler(report)} adds fresh noise on every step, which no forecast can predict. If the picture suffers, "
+        "use a sampler without it (euler, ddim, dpmpp_2m), or a shorter interval in the I-Step Scheduler."
     )
 
 
@@ -130,8 +126,7 @@ def _trained_at_another_size(report: Report) -> str:
     pixels = report.conditions.pixels
     return (
         f"the predictor was trained at {size_in_words(trained, pixels)}, you run {size_in_words(run, pixels)}. Train "
-        "one at this size, or compare "
-        "with a run without a predictor."
+        "one at this size, or compare with a run without a predictor."
     )
 
 
@@ -142,8 +137,8 @@ def _far_from_the_models_size(report: Report) -> str:
     pixels = report.conditions.pixels
     own = size_in_words(size, pixels)
     return (
-        f"this model was trained at {own} alone, you run {size_in_words(run, pixels)}: without the cache, too, its "
-        f"pictures fall apart there. Take an empty latent of {own}."
+        f"this model was trained at {own} only, you run {size_in_words(run, pixels)}: its pictures fall apart there "
+        f"even without the cache. Use an empty latent of {own}."
     )
 
 
@@ -157,9 +152,8 @@ def _slow_start(report: Report) -> str:
         return ""
     return (
         f"the first step took {first.seconds:.2f} s and the other I-steps {median(others):.2f} s: loading or "
-        "compiling is in it, and in the "
-        f"speed-up. After it, the run was {_speedup_after_the_first(report):.2f}x faster than uncached; run again "
-        "with another seed to see that."
+        "compiling is included in it, and in the speed-up. After it, the run was "
+        f"{_speedup_after_the_first(report):.2f}x faster than uncached; run again with another seed to see that."
     )
 
 
@@ -175,21 +169,19 @@ def _slower_than_its_compute(report: Report) -> str:
     )
     if whole < SHORT_STEP:
         return (
-            f"{known}. This model's steps are too short ({whole * 1000:.1f} ms): what happens around the blocks "
-            "weighs more. Larger pictures or "
-            "batches gain more; a longer interval in the I-Step Scheduler does too."
+            f"{known}. This model's steps are too short ({whole * 1000:.1f} ms), so that the work around the blocks "
+            "dominates. Larger pictures or batches gain more, and so does a longer interval in the I-Step Scheduler."
         )
     if report.learned and not share:
         return (
-            f"{known}: what the predictor has learned ({report.learned}) is computed there, and it weighs more beside "
-            "a small model. Without a predictor "
-            "P-steps take less time and are less exact; Compare with and without TokenCache shows both."
+            f"{known}: what the predictor has learned ({report.learned}) is computed there, which matters more for a "
+            "small model. Without a predictor, P-steps take less time and are less exact; Compare with and without "
+            "TokenCache shows both."
         )
     return (
-        f"{known}: much time is spent outside of the blocks (ControlNet, patches of other nodes, memory moved to and "
-        "fro), or in gathering tokens. "
-        "With cache_ratio 1 and last_blocks 0 P-steps do least; leave out other nodes that patch the model to see "
-        "what they take."
+        f"{known}: much time is spent outside of the blocks (ControlNet, patches of other nodes, memory moved back and "
+        "forth), or in gathering tokens. With cache_ratio 1 and last_blocks 0, P-steps do the least work; leave out "
+        "other nodes that patch the model to see how much time they take."
     )
 
 
@@ -205,13 +197,17 @@ def _a_better_solver_takes_no_longer(report: Report) -> str:
         return ""
     return (
         f"in the time of this run dpmpp_2m or uni_pc takes about {whole_steps} whole steps, which may come as near to "
-        f"the exact solution as {steps} cached steps of {sampler}: "
-        f"unless it is the picture of {steps} whole steps of {sampler} that you want, try those, or take fewer I-steps."
+        f"the exact solution as {steps} cached steps of {sampler}: unless you want exactly the picture of {steps} "
+        f"whole steps of {sampler}, try those, or use fewer I-steps."
     )
 
 
 def size_in_words(size: tuple[int, ...], pixels: int) -> str:
-    """Of a latent ((T, H, W), (H, W) or (L,)), in pixels where it is known how many one of its places spans."""
+    """The size of a latent as text, in pixels if possible.
+
+    size: (T, H, W), (H, W) or (L,).
+    pixels: number of pixels along each side that one element of the latent spans; 0: not known.
+    """
     if len(size) < 2 or not pixels:
         return f"a latent of {' x '.join(map(str, size))}"
     height, width = (length * pixels for length in size[-2:])
@@ -219,7 +215,7 @@ def size_in_words(size: tuple[int, ...], pixels: int) -> str:
 
 
 def _differ(size: tuple[int, ...], run: tuple[int, ...], times: float) -> bool:
-    """Whether one has more than so many times the places of the other; False where they cannot be compared."""
+    """Whether one latent size has more than `times` as many elements as the other; False if they are not comparable."""
     if not size or len(size) != len(run):
         return False
     more = math.prod(run) / math.prod(size)
@@ -231,11 +227,12 @@ def _of_kind(report: Report, kind: str) -> list[StepRecord]:
 
 
 def _steps(report: Report) -> int:
-    """Of the sampler's schedule; where it is not known, as many as were evaluated at."""
+    """The number of steps of the sampler's schedule, or of evaluated steps if that is not known."""
     return report.conditions.steps or len({step.index for step in report.steps})
 
 
 def _speedup_after_the_first(report: Report) -> float:
+    """The estimated speed-up of all evaluations but the first."""
     rest = sum(step.seconds for step in report.steps[1:])
     return (len(report.steps) - 1) * report.whole_step_seconds / rest if rest else 1.0
 

@@ -1,4 +1,4 @@
-"""Pictures of what the cache computed: over the decoded picture, and as steps x blocks."""
+"""Heatmaps of what the cache computed: over the decoded picture, and as steps x blocks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..blocks.token_grid import TokenGrid
 
-# anchors of the viridis colour map (van der Walt and Smith), legible with any colour vision
+# points of the viridis colour map (van der Walt and Smith), legible with any colour vision
 _VIRIDIS = torch.tensor(
     [
         [0.267, 0.005, 0.329],
@@ -28,17 +28,18 @@ _SHORTEST_SIDE = 256  # pixels
 
 
 def colours(values: Tensor) -> Tensor:
-    """Values in [0, 1] of any shape -> RGB in [0, 1], shape (..., 3)."""
+    """The colours of values in [0, 1] of any shape: RGB in [0, 1], shape (..., 3)."""
     position = values.float().clamp(0, 1) * (len(_VIRIDIS) - 1)
     low = position.floor().long().clamp(max=len(_VIRIDIS) - 2)
     return torch.lerp(_VIRIDIS[low], _VIRIDIS[low + 1], (position - low)[..., None])
 
 
 def tokens_over_pictures(token_counts: Tensor, pictures: Tensor, grid: TokenGrid, opacity: float = 0.6) -> Tensor:
-    """Compute counts (images, N) laid over pictures (P, H, W, 3) in [0, 1]; bright tokens were computed most.
+    """A heatmap over pictures, in which bright tokens were computed most. Returns (P, H', W', 3), enlarged if small.
 
-    P: images, or the frames of one video after the other's. Colours run from never computed to the most any token was.
-    Returns (P, H', W', 3), enlarged where small.
+    token_counts: (images, N), how often each token was computed. Colours are scaled to the largest count.
+    pictures: (P, H, W, 3) in [0, 1]: the images, or the frames of all videos, one video after the other.
+    opacity: of the heatmap, 0..1.
     """
     height, width = pictures.shape[1:3]
     counts = grid.places(token_counts.cpu())
@@ -49,7 +50,11 @@ def tokens_over_pictures(token_counts: Tensor, pictures: Tensor, grid: TokenGrid
 
 
 def frames_behind(images: int, n_pictures: int, grid: TokenGrid) -> list[int]:
-    """The frame of tokens behind each picture decoded from one of `images` latents."""
+    """For each picture decoded from one latent, the frame of tokens that it comes from.
+
+    images: number of latents of the run.
+    n_pictures: number of pictures decoded from all of them. ValueError if it does not fit the run.
+    """
     if n_pictures % images or (grid.latent_frames == 1 and n_pictures != images):
         made = (
             f"{images} pictures"
@@ -58,24 +63,23 @@ def frames_behind(images: int, n_pictures: int, grid: TokenGrid) -> list[int]:
         )
         raise ValueError(
             f"the last run made {made}, but {n_pictures} {'pictures' if grid.latent_frames == 1 else 'frames'} are "
-            "connected: "
-            "connect the pictures decoded from that run"
+            "connected: connect the pictures decoded from that run"
         )
     return grid.frames_over(n_pictures // images)
 
 
 def enlargement(height: int, width: int) -> int:
-    """By how much to enlarge pictures of this size, so that single tokens can be seen."""
+    """The factor by which to enlarge pictures of this size, so that single tokens can be seen."""
     return max(1, -(-_SHORTEST_SIDE // min(height, width)))
 
 
 def enlarged(pictures: Tensor, height: int, width: int) -> Tensor:
-    """(P, h, w, 3) -> (P, height, width, 3)"""
+    """Pictures (P, h, w, 3) enlarged to (P, height, width, 3)."""
     return F.interpolate(pictures.permute(0, 3, 1, 2), size=(height, width), mode="nearest").permute(0, 2, 3, 1)
 
 
 def reduced(pictures: Tensor, longest: int = 1024) -> Tensor:
-    """Pictures (P, H, W, 3) with no side beyond `longest`, for a page that shows them small."""
+    """Pictures (P, H, W, 3), reduced so that no side is longer than `longest`, for a page that shows them small."""
     height, width = pictures.shape[1:3]
     scale = longest / max(height, width)
     if scale >= 1:
@@ -85,8 +89,10 @@ def reduced(pictures: Tensor, longest: int = 1024) -> Tensor:
 
 
 def steps_by_blocks(block_counts: Tensor, cell: int = 12) -> Tensor:
-    """Tokens computed (steps, blocks) as one picture (1, blocks * cell, steps * cell, 3): steps run right, depth
-    down.
+    """One picture (1, blocks * cell, steps * cell, 3) of the tokens that each step and block computed.
+
+    block_counts: (steps, blocks). Steps run from left to right, blocks from top to bottom.
+    cell: pixels per step and block.
     """
     share = block_counts.float().cpu() / max(1.0, float(block_counts.max()))
     cells = colours(share.T).repeat_interleave(cell, dim=0).repeat_interleave(cell, dim=1)

@@ -1,17 +1,19 @@
-"""A finished run at one glance, for the panel on the page (web/js/report_panel.js): compact and ready for JSON."""
+"""Summary of a finished run, as compact JSON data for the panel on the page (web/js/report_panel.js)."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ..engine.memory_budget import in_units
+from ..engine.memory_budget import readable_bytes
 from ..engine.record import Report
 from .advice import advice, text_with_advice
 
 
 def panel_data(report: Report) -> dict[str, Any]:
-    """speedup is an estimate from the run's own whole steps. milliseconds: one a step, as long as `kinds`. placed: why
-    I-steps lie where they do, or empty. warnings: what should be known.
+    """The summary of a run.
+
+    In it, "speedup" is an estimate from the run's own whole steps, "kinds" and "milliseconds" have one entry per
+    evaluation, "placed" says why the I-steps lie where they do (or is empty), and "warnings" are for the user.
     """
     return {
         "speedup": round(report.speedup_estimate, 2),
@@ -19,7 +21,7 @@ def panel_data(report: Report) -> dict[str, Any]:
         "seconds": round(report.seconds, 3),
         "kinds": "".join(step.kind for step in report.steps),
         "milliseconds": [round(step.seconds * 1000, 1) for step in report.steps],
-        "memory": in_units(report.memory_bytes),
+        "memory": readable_bytes(report.memory_bytes),
         "placed": report.placed,
         "warnings": [*report.notes, *advice(report)],
         "text": text_with_advice(report),
@@ -27,5 +29,5 @@ def panel_data(report: Report) -> dict[str, Any]:
 
 
 def notice_data(notice: str) -> dict[str, Any]:
-    """In the place of a run: why there is none."""
+    """Data shown in place of a summary. notice: why there is none."""
     return {"notice": notice, "text": notice}

@@ -1,4 +1,4 @@
-"""Sampled pictures side by side as one PNG."""
+"""Grids of sampled pictures, saved as PNG files."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ GAP = 4
 
 
 def picture_grid(batches: Sequence[Tensor], columns: int) -> Tensor:
-    """Batches of pictures (B, 3, H, W) in [-1, 1], one under the other in `columns`, as uint8 (height, width, 3)."""
+    """A grid of pictures with `columns` columns, uint8 (height, width, 3).
+
+    batches: each (B, 3, H, W) in [-1, 1]; every batch begins a new row.
+    """
     return torch.cat([_grid(batch.detach().float().cpu(), columns) for batch in batches])
 
 
 def save_png(file: Path, pixels: Tensor) -> None:
-    """pixels: uint8 (height, width, 3)."""
+    """Save pixels, uint8 (height, width, 3), as a PNG file."""
     Image.fromarray(pixels.numpy()).save(file, format="PNG")
 
 

@@ -1,9 +1,9 @@
-"""A finished run as plain data for a player on a page: per step and block a map of values in 0..1, small enough to
-send.
+"""Data of a finished run for the player on the page: a map of values in 0..1 for each step and block, small enough to
+be sent to a browser.
 
-The same form serves maps of bits (which tokens were computed) and of finer values (how much a token changed): a step
-has groups of neighbouring blocks, and a group is ALL ones, NONE, or the number of a map (images, frames, rows,
-columns).
+The same format is used for maps of bits (which tokens were computed) and of other values (how much a token changed). A
+step has groups of neighbouring blocks, and each group has all ones (ALL), all zeros (NONE), or the number of a map
+(images, frames, rows, columns).
 """
 
 from __future__ import annotations
@@ -24,15 +24,20 @@ from ..engine.record import Report, StepRecord
 from .heatmap import frames_behind
 
 VERSION = 1
-MAP_BYTES = 384 * 1024  # of all maps before they are compressed
-Group = tuple[
-    int, int, str | int | None
-]  # first block, last block, "all", "none", the number of a map, or None: not known
+MAP_BYTES = 384 * 1024  # maximum size of all maps, before compression
+# first block, last block, and "all", "none", the number of a map, or None if not known
+Group = tuple[int, int, str | int | None]
 
 
 @dataclass(frozen=True)
 class PlayerStep:
-    """One evaluation. index: the run's step that it belongs to. groups: of all blocks that ran."""
+    """One evaluation.
+
+    index: the run's step that it belongs to.
+    kind: "I" or "P".
+    compute: share of the block-tokens computed, 0..1.
+    groups: of all blocks that ran.
+    """
 
     index: int
     kind: str
@@ -53,14 +58,15 @@ class PlayerStep:
 
 
 def player_data(report: Report, n_pictures: int) -> dict[str, Any]:
-    """Which tokens a run computed, for n_pictures decoded from it: pictures, or the frames of one video after the
-    other's.
+    """Data on which tokens a run computed.
+
+    n_pictures: number of pictures decoded from the run, or of frames of all its videos.
     """
     grid = report.grid
     if grid is None:
-        return encoded(
-            _steps(report, {}), None, images=1, blocks=_blocks(report), frames=[0] * n_pictures, notes=[report.unplaced]
-        )
+        notes = [report.unplaced] if report.unplaced else []
+        frames = [0] * n_pictures
+        return encoded(_steps(report, {}), None, images=1, blocks=_blocks(report), frames=frames, notes=notes)
     n_tokens, images = report.token_counts.shape[1], report.token_counts.shape[0]
     places = grid.frames * grid.per_frame
     alike = [number for number, step in enumerate(report.steps) if tuple(step.token_counts.shape) == (images, n_tokens)]
@@ -73,7 +79,7 @@ def player_data(report: Report, n_pictures: int) -> dict[str, Any]:
         []
         if stride == 1
         else [
-            f"Of {len(every)} maps of tokens every {stride}th is here, because all would be too much to send to a page."
+            f"Of {len(every)} maps of tokens, every {stride}th is here, since all would be too much to send to a page."
         ]
     )
     frames = frames_behind(images, n_pictures, grid)
@@ -94,11 +100,16 @@ def encoded(
     legend: tuple[str, str] = ("forecast", "computed"),
     measure: tuple[str, float] | None = None,
 ) -> dict[str, Any]:
-    """What the player takes, fit for JSON.
+    """The player's data, fit for JSON.
 
-    grid: of the tokens; None: there are no maps. frames: the frame of tokens behind each decoded picture of one image
-    (or video). maps: (maps, images, tokens) of bits (uint8 0 and 1) or of values in 0..1 (float). legend: what 0 and 1
-    mean. measure: what values measure, and how much of it 1 is; None: 1 is one.
+    grid: of the tokens; None: there are no maps.
+    images: number of images (or videos) of the run.
+    blocks: number of blocks of the model.
+    frames: for each decoded picture of one image (or video), the frame of tokens that it comes from.
+    maps: (maps, images, tokens), bits (uint8 0 and 1) or values in 0..1 (float).
+    notes: shown below the maps.
+    legend: the meaning of 0 and 1.
+    measure: name of the measured quantity, and its value for 1; None: values are shown as they are.
     """
     return {
         "version": VERSION,
@@ -115,7 +126,7 @@ def encoded(
 
 
 def _packed(maps: Tensor) -> dict[str, Any]:
-    """Each map begins at a byte of its own: of bits in numpy.packbits' order, or of bytes 0..255 for 0..1."""
+    """Compressed maps, each starting at a new byte: bits in numpy.packbits' order, or bytes 0..255 for 0..1."""
     flat = maps.flatten(1).cpu()
     if flat.is_floating_point():
         form, values = "bytes", (flat.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
@@ -125,7 +136,7 @@ def _packed(maps: Tensor) -> dict[str, Any]:
 
 
 def _steps(report: Report, kept: dict[tuple[int, int], int]) -> list[PlayerStep]:
-    """kept: (step, mask) -> the map's number."""
+    """The player's steps. kept: from (step, mask) to the number of the map."""
     return [
         PlayerStep(step.index, step.kind, step.seconds, step.sigma, step.compute, _groups(number, step, kept))
         for number, step in enumerate(report.steps)
@@ -133,14 +144,12 @@ def _steps(report: Report, kept: dict[tuple[int, int], int]) -> list[PlayerStep]
 
 
 def _groups(number: int, step: StepRecord, kept: dict[tuple[int, int], int]) -> tuple[Group, ...]:
-    return tuple(
-        (
-            group.first,
-            group.last,
-            group.computed if group.computed in (ALL, NONE) else kept.get((number, group.computed)),
-        )
-        for group in step.tokens.groups
-    )
+    def value(computed: str | int) -> str | int | None:
+        if isinstance(computed, int):
+            return kept.get((number, computed))
+        return computed if computed in (ALL, NONE) else None
+
+    return tuple((group.first, group.last, value(group.computed)) for group in step.tokens.groups)
 
 
 def _blocks(report: Report) -> int:

@@ -1,4 +1,4 @@
-"""A sampling run of any model, as everything knows it that needs no more than to run it.
+"""The interface of a sampling run of any model, and cached sampling with it.
 
 Uses engine and what is below it.
 """

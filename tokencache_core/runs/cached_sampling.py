@@ -1,4 +1,4 @@
-"""Cached sampling of any run."""
+"""Sampling of any run with token caching."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ def sample_cached(
     planner: Planner | None = None,
     learned: LearnedParts = NOTHING_LEARNED,
 ) -> tuple[Tensor, Report]:
-    """The run's samples (B, ...) with token caching, and what the cache did."""
+    """Sample a run with token caching; returns the samples (B, ...) and the report.
+
+    planner, learned: as in `engine.session.open_session`.
+    """
     session = run.open_session(settings, schedule, planner=planner, learned=learned)
 
     def around(denoise: Denoise) -> Denoise:

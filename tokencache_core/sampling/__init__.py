@@ -1,4 +1,4 @@
-"""Sampling a diffusion model: samplers, the sigmas of a run, and one variable for how noisy a latent is.
+"""Sampling of diffusion models: samplers, sigma schedules, and a model-independent measure of the noise in a latent.
 
 Uses no other room.
 """

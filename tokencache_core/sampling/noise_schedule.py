@@ -16,7 +16,7 @@ TRAIN_STEPS = 1000
 
 @lru_cache(maxsize=1)
 def alphas_cumprod() -> Tensor:
-    """(1000,) float64: the share of the picture's variance left at each timestep."""
+    """(1000,) float64: the share of the picture's variance that is left at each timestep."""
     betas = torch.linspace(1e-4, 0.02, TRAIN_STEPS, dtype=torch.float64)
     return torch.cumprod(1 - betas, dim=0)
 
@@ -36,14 +36,14 @@ def _log_sigmas() -> Tensor:
 def timestep_of(sigma: Tensor) -> Tensor:
     """The training timestep (a float tensor of sigma's shape, values 0..999) nearest to sigma in log scale.
 
-    The network is asked at such alone: it was trained at no others, and the host asks it so.
+    The network is only evaluated at these, since it was trained on no others; ComfyUI does the same.
     """
     distance = (sigma.float().reshape(-1, 1).log() - _log_sigmas().to(sigma.device)).abs()
     return distance.argmin(dim=1).reshape(sigma.shape).float()
 
 
 def simple_sigmas(steps: int) -> Tensor:
-    """(steps + 1,) falling sigmas, evenly spaced in time, from the noisiest to zero (the host's `simple` scheduler)."""
+    """(steps + 1,) falling sigmas, evenly spaced in time, from the largest to zero (ComfyUI's `simple` scheduler)."""
     if not 1 <= steps <= TRAIN_STEPS:
         raise ValueError(f"steps must lie between 1 and {TRAIN_STEPS}, not {steps}")
     index = [-(1 + int(i * TRAIN_STEPS / steps)) for i in range(steps)]

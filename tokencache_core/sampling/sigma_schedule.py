@@ -1,9 +1,8 @@
-"""At which sigmas a run is sampled: the host's schedulers, and a flow model's shifted schedule, on DiT's noise
-schedule.
+"""Sigma schedules: ComfyUI's schedulers and a flow model's shifted schedule, on DiT's noise schedule.
 
-The curves are facts of ComfyUI (comfy/samplers.py, comfy/k_diffusion/sampling.py), whose own tables differ from ours by
-rounding alone. Every curve starts at the model's largest sigma, so that one noise serves all of them and all step
-counts.
+The curves are those of ComfyUI (comfy/samplers.py, comfy/k_diffusion/sampling.py), whose tables differ from ours only
+by rounding. Every curve starts at the model's largest sigma, so that the same noise can be used for all of them and for
+all step counts.
 """
 
 from __future__ import annotations
@@ -18,14 +17,16 @@ from torch import Tensor
 from .noise_schedule import TRAIN_STEPS, simple_sigmas, train_sigmas
 
 RHO = 7.0  # of Karras et al., arXiv 2206.00364, equation 5
-BETA = 0.6  # both parameters of the beta distribution that the host takes
-BETA_POINTS = 8192  # at which its distribution function is integrated
+BETA = 0.6  # both parameters of the beta distribution, as in ComfyUI
+BETA_POINTS = 8192  # number of points for the integration of its density
 
 
 @dataclass(frozen=True)
 class SigmaSchedule:
-    """A curve of sigmas by its name, one of SCHEDULES. shift: of `flow` alone, above 0; without one it is 1, which
-    shifts nothing.
+    """A sigma schedule.
+
+    name: one of SCHEDULES.
+    shift: of `flow` only, above 0; None is the same as 1, no shift.
     """
 
     name: str = "ddpm"
@@ -38,19 +39,18 @@ class SigmaSchedule:
             return
         if self.name != FLOW:
             raise ValueError(
-                f"a shift goes with the schedule {FLOW}, not with {self.name}: leave it out, or take {FLOW}"
+                f"a shift is only for the schedule {FLOW}, not for {self.name}: leave it out, or choose {FLOW}"
             )
         if not 0 < self.shift < math.inf:
-            raise ValueError(
-                f"the shift must be above 0, not {self.shift:g}: 1 shifts nothing, 3 is usual for pictures"
-            )
+            raise ValueError(f"the shift must be above 0, not {self.shift:g}: 1 is no shift, 3 is usual for pictures")
 
     def __str__(self) -> str:
         return self.name if self.name != FLOW else f"{self.name}, shift {self._shift:g}"
 
     def sigmas(self, steps: int) -> Tensor:
-        """(steps + 1,) float32, falling from the model's largest sigma to 0; ValueError for step counts that the curve
-        does not have.
+        """(steps + 1,) float32 sigmas, falling from the model's largest to 0.
+
+        ValueError if the schedule does not support this number of steps.
         """
         if not 1 <= steps <= TRAIN_STEPS:
             raise ValueError(f"steps must lie between 1 and {TRAIN_STEPS}, not {steps}")
@@ -65,17 +65,17 @@ class SigmaSchedule:
 def flow_sigmas(steps: int, shift: float = 1.0) -> Tensor:
     """(steps,) sigmas of a flow model's schedule (Esser et al., arXiv 2403.03206, equation 23), in this model's noise.
 
-    s falls evenly from 1, in whole thousandths as the host's `simple` scheduler takes it for flow models; it is shifted
-    to s' = shift s / (1 + (shift - 1) s), the share of noise in (1 - s') x0 + s' noise, which has the sigma s' / (1 -
-    s'). That is infinite at s = 1, so the first is the model's largest sigma. Where many steps or a large shift have
-    more of them above it, these lie between it and the first sigma below, evenly in s.
+    s falls evenly from 1, in whole thousandths as in ComfyUI's `simple` scheduler for flow models. It is shifted to
+    s' = shift s / (1 + (shift - 1) s), the share of noise in (1 - s') x0 + s' noise, which has the sigma s' / (1 - s').
+    That is infinite at s = 1, so the model's largest sigma is taken there. If further values exceed the model's largest
+    sigma, because of many steps or a large shift, they are spaced evenly in s between it and the first sigma below.
     """
     largest = float(train_sigmas()[-1])
     s = [1 - int(step * TRAIN_STEPS / steps) / TRAIN_STEPS for step in range(steps)]
-    most = largest / (largest + shift)  # the s of the largest sigma, which is shift s / (1 - s)
-    above = sum(each >= most for each in s)
+    s_max = largest / (largest + shift)  # the s of the largest sigma, from sigma = shift s / (1 - s)
+    above = sum(each >= s_max for each in s)
     below = s[above] if above < steps else 0.0
-    s[:above] = [most + (below - most) * step / above for step in range(above)]
+    s[:above] = [s_max + (below - s_max) * step / above for step in range(above)]
     return torch.tensor([largest, *(shift * each / (1 - each) for each in s[1:])], dtype=torch.float64)
 
 
@@ -95,7 +95,7 @@ def _exponential(steps: int) -> Tensor:
 
 
 def _kl_optimal(steps: int) -> Tensor:
-    """Even in atan sigma (Sabour et al., arXiv 2404.14507, appendix)."""
+    """Evenly spaced in atan sigma (Sabour et al., arXiv 2404.14507, appendix)."""
     smallest, largest = _ends()
     return torch.linspace(math.atan(largest), math.atan(smallest), steps, dtype=torch.float64).tan()
 
@@ -109,22 +109,22 @@ def _sgm_uniform(steps: int) -> Tensor:
 
 
 def _beta(steps: int) -> Tensor:
-    """Whole timesteps at even quantiles of a beta distribution (Lee et al., arXiv 2407.12173)."""
+    """Whole timesteps at evenly spaced quantiles of a beta distribution (Lee et al., arXiv 2407.12173)."""
     low = _beta_quantiles(torch.arange(steps, dtype=torch.float64) / steps)
     timesteps = ((TRAIN_STEPS - 1) * (1 - low)).round().long()  # 1 - low: the distribution is symmetric
     if len(timesteps.unique()) < steps:
         raise ValueError(
-            f"the schedule beta has no {steps} different timesteps, which lie too near to each other at its ends: "
-            "take fewer steps"
+            f"the schedule beta does not have {steps} different timesteps, since they lie too close together at its "
+            "ends: take fewer steps"
         )
     return train_sigmas()[timesteps]
 
 
 def _beta_quantiles(shares: Tensor) -> Tensor:
-    """Where the distribution function of beta(BETA, BETA) is `shares`, float64.
+    """The quantiles of beta(BETA, BETA) at `shares`, float64.
 
-    With x = sin^2(angle) and w = angle^(2 BETA) its density is smooth in w up to the middle, and integrated by the
-    trapezoidal rule there.
+    With x = sin^2(angle) and w = angle^(2 BETA), its density is smooth in w up to the middle, where it is integrated by
+    the trapezoidal rule.
     """
     w = torch.linspace(0, (math.pi / 4) ** (2 * BETA), BETA_POINTS, dtype=torch.float64)
     angle = w ** (1 / (2 * BETA))
@@ -140,7 +140,7 @@ def _beta_quantiles(shares: Tensor) -> Tensor:
 
 
 def _at_timesteps(timesteps: Tensor) -> Tensor:
-    """Sigmas at timesteps that may lie between whole ones, linear in log sigma."""
+    """Sigmas at timesteps, interpolated linearly in log sigma between whole ones."""
     logs = train_sigmas().double().log()
     below = timesteps.floor().long()
     above = timesteps.ceil().long()

@@ -1,4 +1,4 @@
-"""Which steps of a run compute everything (I-steps): rules, places, simulated runs, and calibrations of one model.
+"""Schedules: which steps of a run compute everything (I-steps). Rules, places, simulated runs and calibrations.
 
 Uses files and sampling.
 """

@@ -1,4 +1,4 @@
-"""I-steps where the model's own calibration has them, or, without one, where known models would have them."""
+"""The automatic schedule: I-steps from the model's own calibration or, without one, from known models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .usual_count import usual_count
 
 @dataclass(frozen=True)
 class CalibratedSchedule:
-    """`count` I-steps where `calibration` has them."""
+    """`count` I-steps at the places that `calibration` gives."""
 
     calibration: PlaceCalibration
     count: int
@@ -27,10 +27,13 @@ class CalibratedSchedule:
 
 @dataclass(frozen=True)
 class AutomaticSchedule:
-    """`count` I-steps, or as many as make a run `speedup` times as fast, or, where both are 0, the usual number of them
-    (schedules/usual_count.py).
+    """I-steps placed by a calibration or by known models.
 
-    p_step: as in `SpeedupSchedule`. calibration: of the model that is run; who opens the run looks for it.
+    count: number of I-steps; 0: decided by speedup.
+    speedup: the desired speed-up, which takes precedence over count. If both are 0, the usual number of I-steps is
+        used (schedules/usual_count.py).
+    p_step: as in `SpeedupSchedule`.
+    calibration: of the model that is run; whoever opens the run looks for it.
     """
 
     count: int = 0
@@ -40,15 +43,15 @@ class AutomaticSchedule:
 
     def __post_init__(self) -> None:
         if self.count < 0:
-            raise ValueError(f"the number of I-steps is 1 or more, or 0 for the usual number, not {self.count}")
+            raise ValueError(f"the number of I-steps must be 1 or more, or 0 for the usual number, not {self.count}")
         if self.speedup:
-            SpeedupSchedule(self.speedup)  # refuses one that is no speed-up
+            SpeedupSchedule(self.speedup)  # checks it
 
     def calibrated(self, calibration: PlaceCalibration | None) -> AutomaticSchedule:
         return replace(self, calibration=calibration)
 
     def placed(self, taus: Sequence[float]) -> Schedule:
-        """What it comes to in a run at the noise times `taus`."""
+        """The schedule that this one becomes in a run at the noise times `taus`."""
         by_count = CountSchedule if self.calibration is None else partial(CalibratedSchedule, self.calibration)
         return (
             SpeedupSchedule(self.speedup, by_count, self.p_step)

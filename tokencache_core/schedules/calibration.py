@@ -1,4 +1,4 @@
-"""A calibration: where the I-steps of one model's runs should lie, for each number of them; a small JSON file."""
+"""Calibrations: the best places of I-steps in one model's runs, for each number of I-steps, as a small JSON file."""
 
 from __future__ import annotations
 
@@ -18,14 +18,12 @@ from .placed import PlacedSchedule, carried, same_run
 
 SUFFIX = ".json"
 _FIELDS = ("format", "version", "fingerprint", "sampler", "cfg", "taus", "places", "decided", "notes")
-FARTHEST = (
-    0.15  # mean distance of two runs' noise times, at the same share of the run, for one's places to serve the other
-)
-GUIDANCE = 1.75  # so many times as much, or as little, guidance is another kind of run
+MAX_DISTANCE = 0.15  # largest mean difference of two runs' noise times for which one's places still suit the other
+MAX_GUIDANCE_RATIO = 1.75  # largest ratio of two runs' guidance, likewise
 
 
 class CalibrationError(ValueError):
-    """A file or text that is no calibration of this version; says what is wrong and what to do."""
+    """A file or text that is not a calibration of this version. The message says what is wrong and what to do."""
 
 
 FORMAT = JsonFormat("calibration", 1, "Calibrate I-Steps or `calibrate`", CalibrationError)
@@ -33,11 +31,15 @@ FORMAT = JsonFormat("calibration", 1, "Calibrate I-Steps or `calibrate`", Calibr
 
 @dataclass(frozen=True)
 class PlaceCalibration:
-    """taus: the noise times of the steps of the run that it was measured on, falling. places: I-steps of that run by
-    how many they are, each list rising from 0; at least one list.
+    """The places of I-steps that were measured on one run of a model.
 
-    sampler: of the run, "euler" for Euler's method and what is built upon it. cfg: its guidance. decided: PSNR in dB to
-    the whole run of places that were tried on real runs. notes: under which conditions, and what it took, as text.
+    fingerprint: of the model.
+    sampler: of the run; "euler" for Euler's method and samplers based on it.
+    cfg: the run's guidance scale.
+    taus: the noise times of the run's steps, falling.
+    places: lists of I-steps of that run, by their number; each rises from 0. At least one list.
+    decided: for places that were tried in real runs, the PSNR in dB against the whole run.
+    notes: the conditions and the cost of the calibration, as text.
     """
 
     fingerprint: Fingerprint
@@ -45,8 +47,8 @@ class PlaceCalibration:
     cfg: float
     taus: tuple[float, ...]
     places: Mapping[int, tuple[int, ...]]
-    decided: Mapping[tuple[int, ...], float] = field(default_factory=dict)
-    notes: Mapping[str, str] = field(default_factory=dict)
+    decided: Mapping[tuple[int, ...], float] = field(default_factory=dict[tuple[int, ...], float])
+    notes: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def __post_init__(self) -> None:
         if not all(0 <= tau <= 1 for tau in self.taus) or any(a <= b for a, b in zip(self.taus, self.taus[1:])):
@@ -54,13 +56,15 @@ class PlaceCalibration:
         if not self.places:
             raise ValueError("the calibration has no places")
         for count, places in self.places.items():
-            PlacedSchedule(places, self.taus)  # refuses what are no I-steps of the run
+            PlacedSchedule(places, self.taus)  # checks them
             if len(places) != count:
                 raise ValueError(f"the calibration lists {len(places)} places for {count} I-steps")
 
     def i_steps(self, count: int, taus: Sequence[float]) -> tuple[int, ...]:
-        """`count` I-steps of a run at the noise times `taus`: as found, or carried over from as large a share of the
-        run that was measured.
+        """`count` I-steps of a run at the noise times `taus`.
+
+        In the run that was measured, the places as found; in other runs, those transferred from a list with about the
+        same share of I-steps.
         """
         count = max(1, min(count, len(taus)))
         if count == len(taus):
@@ -70,21 +74,22 @@ class PlaceCalibration:
         return carried(self.places[nearest], self.taus, count, taus)
 
     def serves(self, fingerprint: Fingerprint, sampler: str, cfg: float, taus: Sequence[float]) -> bool:
-        """Whether it was measured on the same weights, kind of sampler and, roughly, noise and guidance."""
+        """Whether it was measured on the same weights and kind of sampler, with similar noise times and guidance."""
         try:
             same = self.fingerprint.compare(fingerprint) == "same"
         except ArchitectureError:
             return False
-        guided = max(self.cfg, cfg, 1e-9) / max(1e-9, min(self.cfg, cfg))
-        return same and self.sampler == sampler and guided <= GUIDANCE and self.distance(taus) <= FARTHEST
+        ratio = max(self.cfg, cfg, 1e-9) / max(1e-9, min(self.cfg, cfg))
+        alike = same and self.sampler == sampler and ratio <= MAX_GUIDANCE_RATIO
+        return alike and self.distance(taus) <= MAX_DISTANCE
 
     def distance(self, taus: Sequence[float]) -> float:
-        """Mean difference of noise times at the same share of the run."""
+        """Mean absolute difference of the noise times at equal fractions of the two runs."""
         points = [point / 32 for point in range(32)]
         return sum(abs(_at(self.taus, point) - _at(taus, point)) for point in points) / len(points)
 
     def text(self) -> str:
-        """In words."""
+        """The calibration as text."""
         lines = [f"measured on {len(self.taus)} steps of {self.sampler}, guidance {self.cfg:g}"]
         lines += [f"{count} I-steps: {', '.join(map(str, places))}" for count, places in sorted(self.places.items())]
         return "\n".join([*lines, *(f"{name}: {text}" for name, text in self.notes.items())])
@@ -97,12 +102,13 @@ def best_of(
     cfg: float,
     taus: Sequence[float],
 ) -> str | None:
-    """The name of the calibration that serves such a run and is nearest to it; None where there is none."""
+    """The name of the calibration that serves such a run and is nearest to it; None if there is none."""
     serving = [name for name, each in calibrations.items() if each.serves(fingerprint, sampler, cfg, taus)]
     return min(serving, key=lambda name: (calibrations[name].distance(taus), name), default=None)
 
 
 def to_json(calibration: PlaceCalibration) -> str:
+    """The calibration as JSON text, with one line per list of places."""
     content = {
         "format": FORMAT.name,
         "version": FORMAT.version,
@@ -122,7 +128,7 @@ def to_json(calibration: PlaceCalibration) -> str:
 
 
 def from_json(text: str, name: str) -> PlaceCalibration:
-    """CalibrationError, quoting `name`, for what is no calibration."""
+    """Read a calibration. CalibrationError, which quotes `name`, if the text is not one."""
     return FORMAT.read(text, name, _read)
 
 
@@ -136,28 +142,28 @@ def save_calibration(calibration: PlaceCalibration, file: Path) -> None:
 
 
 def _at(taus: Sequence[float], share: float) -> float:
-    """The noise time at a share of the run, linear between steps; 0 at its end."""
+    """The noise time at a fraction of the run, interpolated linearly between steps; 0 at its end."""
     place = share * len(taus)
     before = int(place)
     then = taus[before + 1] if before + 1 < len(taus) else 0.0
     return taus[before] + (place - before) * (then - taus[before])
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     """JSON with one line for each entry of an object or list of objects."""
-    if isinstance(value, dict) and value:
+    if strict_json.is_object(value) and value:
         return "{\n" + ",\n".join(f"  {json.dumps(key)}: {json.dumps(each)}" for key, each in value.items()) + "\n }"
-    if isinstance(value, list) and value and isinstance(value[0], dict):
+    if strict_json.is_list(value) and value and isinstance(value[0], dict):
         return "[\n" + ",\n".join(f"  {json.dumps(each)}" for each in value) + "\n ]"
     return json.dumps(value, allow_nan=False)
 
 
 def _read(content: Any) -> PlaceCalibration:
     record = Record(content, "the calibration", _FIELDS)
-    places = {}
+    places: dict[int, tuple[int, ...]] = {}
     for count, steps in strict_json.mapping(record.value["places"], "the places").items():
         if not count.isdecimal() or len(count) > 4:
-            raise ValueError(f"places are listed by how many they are, not by {strict_json.shown(count)}")
+            raise ValueError(f"places must be listed under their number, not under {strict_json.shown(count)}")
         places[int(count)] = _steps(steps)
     decided = [Record(trial, "a trial", ("places", "psnr_db")) for trial in record.list("decided")]
     notes = strict_json.mapping(record.value["notes"], "the notes")

@@ -32,10 +32,14 @@ def schedule_from_choices(
     percentiles: Callable[[int], Schedule] | None = None,
     p_step: float = 0.0,
 ) -> Schedule:
-    """The schedule named by `policy`, out of POLICIES.
+    """The schedule named by `policy`, one of POLICIES.
 
-    steps: "0, 3, 6", for the explicit one. count: 0, the usual number, is for the automatic one alone. speedup: in
-    place of count where it is not 0. percentiles, p_step: of a predictor.
+    interval, second_interval, split, warmup: as in the schedules that take them.
+    steps: the steps of the explicit policy, as text: "0, 3, 6".
+    count: number of I-steps; 0, the usual number, only with the automatic policy.
+    speedup: replaces count if it is not 0.
+    error_bound: of the error-bound policy.
+    percentiles, p_step: from a predictor, if there is one.
     """
     if policy == "automatic":
         return AutomaticSchedule(count, speedup, p_step=p_step)
@@ -48,16 +52,18 @@ def schedule_from_choices(
     if policy == "error-bound":
         return ErrorBoundSchedule(error_bound)
     if policy == "percentile" and percentiles is None:
-        raise ValueError("policy percentile places I-steps as a predictor is calibrated: connect Load Cache Predictor")
+        raise ValueError("policy percentile places I-steps by a predictor's calibration: connect Load Cache Predictor")
     if policy not in ("count", "percentile"):
         raise ValueError(f"policy must be {', '.join(POLICIES[:-1])} or {POLICIES[-1]}, not {policy!r}")
     if not count and not speedup:
         raise ValueError(
             f"policy {policy} takes a number of I-steps, 1 or more: set count, or speed_up; 0, the usual number, is "
-            "for the policy automatic"
+            "only for policy automatic"
         )
-    placed = percentiles if policy == "percentile" else partial(CountSchedule, warmup=warmup)
-    by_count = placed(count or 1)  # refuses a predictor that is not calibrated
+    placed: Callable[[int], Schedule] = partial(CountSchedule, warmup=warmup)
+    if percentiles is not None and policy == "percentile":
+        placed = percentiles
+    by_count = placed(count or 1)  # fails if the predictor is not calibrated
     return SpeedupSchedule(speedup, placed, p_step) if speedup else by_count
 
 

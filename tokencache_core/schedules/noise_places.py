@@ -1,8 +1,8 @@
-"""I-steps evenly in the noise time, the denser the noisier, or evenly in the step's number: from where a search for
-better places sets out.
+"""Starting points for a search for places: I-steps spaced evenly in noise time, more densely where it is noisier, or
+evenly in step number.
 
-A forecast is a polynomial in the noise time, whose reach beyond its nodes decides how much of their error it amplifies,
-so that equal gaps amplify it least (Hairer, Norsett and Wanner, Solving Ordinary Differential Equations I, III.5).
+A forecast is a polynomial in the noise time, and the further it extrapolates beyond its nodes, the more it amplifies
+their error. Equal gaps amplify it least (Hairer, Norsett and Wanner, Solving Ordinary Differential Equations I, III.5).
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ from itertools import accumulate
 
 from .placed import nearest_steps
 
-TAIL = 0.5  # of a gap, between the last I-step and the last step
+TAIL = 0.5  # distance between the last I-step and the last step, in gaps
 
 
 def even_in_noise(count: int, taus: Sequence[float], warmup: int = 1, power: float = 1.0) -> tuple[int, ...]:
-    """`count` I-steps, or as many as there are steps, of a run at the noise times `taus` (falling): the first `warmup`,
-    then the others evenly.
+    """I-steps of a run: its first steps, and the others spaced evenly in noise time.
 
-    power: above 1 they are the denser the noisier.
+    count: number of I-steps, at most the number of steps.
+    taus: noise times of the run's steps, falling.
+    warmup: number of first steps that are I-steps in any case.
+    power: above 1, the I-steps lie more densely where it is noisier.
     """
     first, count = min(warmup, count, len(taus)), min(count, len(taus))
     start, gaps = taus[first - 1], max(TAIL, count - first + TAIL)
@@ -28,9 +30,7 @@ def even_in_noise(count: int, taus: Sequence[float], warmup: int = 1, power: flo
 
 
 def even_in_steps(count: int, steps: int) -> tuple[int, ...]:
-    """`count` I-steps of a run of `steps`, from the first to the last, as evenly as can be; the longer gaps first, so
-    that they never grow.
-    """
+    """`count` I-steps from the first to the last of `steps` steps, spaced as evenly as possible, longer gaps first."""
     if count < 2:
         return (0,)
     shortest, longer = divmod(steps - 1, count - 1)

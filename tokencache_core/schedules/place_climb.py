@@ -1,6 +1,4 @@
-"""The places of I-steps that a measure of error likes best: from several first places on, the best of all small moves,
-while one helps.
-"""
+"""Local search for the places of I-steps with the smallest error: hill climbing from several starting points."""
 
 from __future__ import annotations
 
@@ -12,19 +10,22 @@ import numpy as np
 from .noise_places import even_in_noise
 
 Places = tuple[int, ...]
-Errors = Callable[[Sequence[Places]], np.ndarray]  # of several lists of places at once, the less the better
-POWERS = (1.0, 1.25, 1.6)  # of the first places (schedules/noise_places.py)
-DRAWN = 3  # more first places, at random
-ENOUGH = 1e-9  # by which the error must fall
+Errors = Callable[[Sequence[Places]], np.ndarray]  # from several lists of places to their errors, (lists,)
+POWERS = (1.0, 1.25, 1.6)  # of the starting points that are even in noise (schedules/noise_places.py)
+DRAWN = 3  # number of random starting points
+ENOUGH = 1e-9  # smallest decrease of the error that counts
 
 
 def best_places(
     count: int, taus: Sequence[float], errors: Errors, fixed: int = 1, starts: Iterable[Places] = ()
 ) -> Places:
-    """`count` I-steps, of which the first `fixed` are the run's first, that `errors` likes best of all that climbs lead
-    to.
+    """The places with the smallest error that the local searches find.
 
-    taus: noise times of the run's steps. starts: first places beside the usual ones.
+    count: number of I-steps.
+    taus: noise times of the run's steps, falling.
+    errors: measures the error of places.
+    fixed: number of first steps that are always I-steps.
+    starts: further starting points.
     """
     steps, random = len(taus), Random(0)
     first = {even_in_noise(count, taus, fixed, power) for power in POWERS} | set(starts)
@@ -33,9 +34,10 @@ def best_places(
 
 
 def climbed(places: Places, steps: int, errors: Errors, fixed: int = 1) -> tuple[Places, float]:
-    """As many I-steps of a run of `steps`, of which no single move makes less error, and their error.
+    """The local optimum that a search from `places` reaches, and its error.
 
-    places: rising, from 0; the first `fixed` stay.
+    places: the starting point, rising from 0; the first `fixed` are never moved.
+    steps: number of steps of the run.
     """
     least = float(errors([places])[0])
     while moves := list(neighbours(places, steps, fixed)):
@@ -48,7 +50,9 @@ def climbed(places: Places, steps: int, errors: Errors, fixed: int = 1) -> tuple
 
 
 def neighbours(places: Places, steps: int, fixed: int = 1) -> Iterator[Places]:
-    """One I-step at any other place, or all from one on moved by a step; the first `fixed` stay."""
+    """The neighbours of `places`: one I-step moved anywhere, or all from one on shifted by a step, but not the first
+    `fixed`.
+    """
     free = [step for step in range(1, steps) if step not in places]
     for index in range(fixed, len(places)):
         others = places[:index] + places[index + 1 :]

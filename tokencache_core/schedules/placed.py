@@ -1,7 +1,7 @@
-"""I-steps at places that were found in one run, and the same places in runs of other lengths and schedules.
+"""I-steps at places found in one run, and their transfer to runs of other lengths and noise schedules.
 
-A place is a noise time (sampling/noise_time.py), not a step's number: on another schedule the same noise lies at
-another step.
+Places are transferred by noise time (sampling/noise_time.py), not by step number: on another schedule the same noise
+level lies at another step.
 """
 
 from __future__ import annotations
@@ -9,37 +9,41 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-SAME_TIME = 1e-3  # noise times that differ by less are one
+SAME_TIME = 1e-3  # noise times that differ by less are equal
 
 
 def nearest_steps(times: Sequence[float], taus: Sequence[float]) -> tuple[int, ...]:
-    """The steps of a run at `taus` that are nearest to `times`, one each, rising, from 0. times: falling, no more than
-    steps.
+    """For each of `times`, the nearest free step of a run at `taus`; they rise from 0.
+
+    times: falling, at most as many as steps.
+    taus: noise times of the run's steps, falling.
     """
     found: list[int] = []
     for number, time in enumerate(times[: len(taus)]):
         wanted = min(range(len(taus)), key=lambda step: abs(taus[step] - time)) if number else 0
-        least, most = (
-            (found[-1] + 1 if found else 0),
-            len(taus) - (min(len(times), len(taus)) - number),
-        )  # as many must still fit behind it
-        found.append(min(max(wanted, least), most))
+        lowest = found[-1] + 1 if found else 0
+        highest = len(taus) - (min(len(times), len(taus)) - number)  # leaves room for the remaining ones
+        found.append(min(max(wanted, lowest), highest))
     return tuple(found)
 
 
 def same_run(taus: Sequence[float], others: Sequence[float]) -> bool:
-    """Whether two runs have their steps at the same noise."""
+    """Whether two runs have their steps at the same noise times."""
     return len(taus) == len(others) and all(abs(a - b) < SAME_TIME for a, b in zip(taus, others))
 
 
 def carried(places: Sequence[int], taus: Sequence[float], count: int, into: Sequence[float]) -> tuple[int, ...]:
-    """`count` I-steps of a run at `into` that lie as densely, at each noise time, as `places` do in a run at `taus`.
+    """Places transferred to another run, with the same relative density of I-steps at each noise time.
 
-    The curve through the places (which I-step, at which noise time) is read off at `count` even points.
+    The curve of noise time over I-step number is interpolated at `count` evenly spaced points.
+
+    places, taus: I-steps of a run, and the noise times of its steps.
+    count: number of I-steps wanted.
+    into: noise times of the other run's steps, falling.
     """
     if len(places) == count and same_run(taus, into):
         return tuple(places)
-    times = []
+    times: list[float] = []
     for number in range(count):
         at = number * (len(places) - 1) / max(1, count - 1)
         before = min(int(at), max(0, len(places) - 2))
@@ -50,8 +54,10 @@ def carried(places: Sequence[int], taus: Sequence[float], count: int, into: Sequ
 
 @dataclass(frozen=True)
 class PlacedSchedule:
-    """The listed I-steps of a run whose steps lie at the noise times `taus`; another run has as large a share, at the
-    same noise.
+    """I-steps at places found in one run; another run gets the same share of I-steps, at the same noise times.
+
+    places: the I-steps, rising from 0.
+    taus: the noise times of that run's steps, falling.
     """
 
     places: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""What a schedule comes to in one run."""
+"""A schedule resolved for one run."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from .schedule import ErrorBoundSchedule, Schedule, SpeedupSchedule
 
 @dataclass(frozen=True)
 class ResolvedSchedule:
-    """i_steps: the I-steps that are known before the run. error_bound: by which it finds the others; None: there are
-    none. note: for the report.
+    """A schedule resolved for one run.
+
+    i_steps: the I-steps known before the run.
+    error_bound: the bound by which further I-steps are placed during the run; None: there are none.
+    note: for the report; may be empty.
     """
 
     i_steps: frozenset[int]
@@ -21,7 +24,11 @@ class ResolvedSchedule:
 
 
 def resolved(schedule: Schedule, taus: Sequence[float], p_step: float) -> ResolvedSchedule:
-    """Of a run at the times `taus` whose P-steps compute the share `p_step` of a whole step."""
+    """Resolve a schedule for one run.
+
+    taus: noise times of the run's steps, falling.
+    p_step: the cost of a P-step, as a share of a whole step.
+    """
     note = ""
     if isinstance(schedule, AutomaticSchedule):
         schedule = schedule.placed(taus)

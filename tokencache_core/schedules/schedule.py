@@ -1,6 +1,6 @@
-"""Which denoise steps are I-steps (everything computed) and which are P-steps (most tokens reused).
+"""Schedules: which denoise steps are I-steps (everything computed) and which are P-steps (most tokens reused).
 
-A schedule sees the run's own steps as taus, their noise times (sampling/noise_time.py), which fall, so it serves any
+A schedule receives the noise times (sampling/noise_time.py) of the run's own steps, which fall. So it works with any
 step count, scheduler, second pass and denoise strength. Step 0 is always an I-step.
 """
 
@@ -15,8 +15,11 @@ from .known_models import known_places
 
 
 class Schedule(Protocol):
+    """A rule that places I-steps in any run."""
+
     def i_steps(self, taus: Sequence[float]) -> frozenset[int]:
-        """Indices of the I-steps among the run's steps (one tau each, falling)."""
+        """Indices of the I-steps among the run's steps. taus: one per step, falling."""
+        ...
 
 
 def _check_interval(name: str, interval: int) -> None:
@@ -25,7 +28,7 @@ def _check_interval(name: str, interval: int) -> None:
 
 
 def check_count(count: int) -> None:
-    """ValueError for no I-steps."""
+    """Raise ValueError unless `count` is at least 1."""
     if count < 1:
         raise ValueError(f"the number of I-steps must be at least 1, not {count}")
 
@@ -53,8 +56,8 @@ class UniformSchedule:
 
 @dataclass(frozen=True)
 class CountSchedule:
-    """`count` I-steps in all: the first `warmup`, then the others where known models would have them
-    (schedules/known_models.py); every step where there are fewer.
+    """`count` I-steps in all, or every step if there are fewer: the first `warmup`, and the others at the best places
+    for known models (schedules/known_models.py).
     """
 
     count: int
@@ -96,7 +99,7 @@ class TwoPhaseSchedule:
 
 @dataclass(frozen=True)
 class ExplicitSchedule:
-    """The listed steps, counted from 0; those beyond the run's end are ignored."""
+    """The listed steps, counted from 0; those beyond the end of the run are ignored."""
 
     steps: tuple[int, ...]
 
@@ -117,8 +120,8 @@ class ExplicitSchedule:
 class PercentileSchedule:
     """I-steps at equal percentiles of the cumulative importance over tau (the paper's time-level policy).
 
-    taus (falling or rising) and importance (>= 0) are the calibrated curve, interpolated linearly; count is the
-    number of I-steps.
+    taus, importance: the calibrated curve, interpolated linearly. taus fall or rise; importance is >= 0.
+    count: number of I-steps.
     """
 
     taus: tuple[float, ...]
@@ -136,7 +139,8 @@ class PercentileSchedule:
         if self.count >= len(taus):
             return frozenset(range(len(taus)))
         curve = sorted(zip(self.taus, self.importance))
-        cumulative, total = [], 0.0
+        cumulative: list[float] = []
+        total = 0.0
         for tau in taus:
             total += _interpolate(curve, tau)
             cumulative.append(total)
@@ -150,7 +154,7 @@ class PercentileSchedule:
 
 @dataclass(frozen=True)
 class ErrorBoundSchedule:
-    """I-steps where the expected error of the P-steps since the last one would cross `bound`, found as the run goes
+    """I-steps placed during the run, wherever the expected error since the last one would exceed `bound`
     (schedules/error_bound.py).
     """
 
@@ -158,18 +162,20 @@ class ErrorBoundSchedule:
 
     def __post_init__(self) -> None:
         if not self.bound > 0:
-            raise ValueError(f"the error bound is a share of the latent, above 0, such as 0.01, and not {self.bound}")
+            raise ValueError(f"the error bound must be a share of the latent above 0, such as 0.01, not {self.bound}")
 
     def i_steps(self, taus: Sequence[float]) -> frozenset[int]:
-        """Those known beforehand."""
+        """The I-steps known before the run."""
         return frozenset({0})
 
 
 @dataclass(frozen=True)
 class SpeedupSchedule:
-    """As many I-steps as leave a run `speedup` times as fast, placed by `placed` (from a count to a schedule).
+    """As many I-steps as a speed-up allows.
 
-    p_step: what a P-step takes, as a share of a whole step. A run that knows better sets it (`costing`).
+    speedup: how many times as fast the run should be.
+    placed: from a number of I-steps to the schedule that places them.
+    p_step: the cost of a P-step, as a share of a whole step. A run that knows it better sets it (`costing`).
     """
 
     speedup: float
@@ -179,22 +185,21 @@ class SpeedupSchedule:
     def __post_init__(self) -> None:
         if not self.speedup >= 1:
             raise ValueError(
-                f"the speed-up must be at least 1, not {self.speedup}; on the node 0 takes the count instead"
+                f"the speed-up must be at least 1, not {self.speedup}; on the node, 0 uses the count instead"
             )
 
     def costing(self, p_step: float) -> SpeedupSchedule:
-        """The same where P-steps take `p_step` or more."""
+        """The same schedule with P-steps that cost at least `p_step`."""
         return replace(self, p_step=max(self.p_step, p_step))
 
     def out_of_reach(self, steps: int) -> str:
-        """Why a run of so many steps cannot be as fast, "" if it can."""
+        """Why a run of `steps` steps cannot be that fast; "" if it can."""
         most = steps / (1 + (steps - 1) * min(1.0, self.p_step))
         if self.speedup <= most:
             return ""
         return (
             f"a speed-up of {self.speedup:g} is out of reach: with P-steps that take {self.p_step:.0%} of a whole "
-            f"step, {steps} steps are at "
-            f"most {most:.1f} times as fast; ask for less, or let P-steps compute less"
+            f"step, {steps} steps are at most {most:.1f} times as fast; ask for less, or let P-steps compute less"
         )
 
     def i_steps(self, taus: Sequence[float]) -> frozenset[int]:
@@ -206,6 +211,7 @@ class SpeedupSchedule:
 
 
 def _interpolate(curve: list[tuple[float, float]], tau: float) -> float:
+    """The value at `tau` of a curve of (tau, value), rising in tau; constant beyond its ends."""
     right = bisect.bisect_left(curve, (tau, 0.0))
     if right == 0:
         return curve[0][1]

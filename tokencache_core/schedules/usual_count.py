@@ -1,9 +1,9 @@
-"""How many I-steps a run has where nobody says: about a third of its steps, and more where there are few.
+"""The default number of I-steps: about a third of a run's steps, and more if there are few steps.
 
-As many whole steps of the same schedule cost the same. A cache is worth having where it comes nearer to the run than
-these do, which known models tell for every schedule: a run of fewer whole steps holds each direction for longer, and
-errs as a forecast of order 0 does. Where P-steps do not gain `LEAST_GAIN`, there are more I-steps; where no number of
-them does, as on eight DDIM steps, every step is one.
+A run of as many whole steps on the same schedule costs the same. A cache is worthwhile only if it comes closer to the
+full run than that, which can be simulated for every schedule with known models: a run of fewer whole steps holds each
+direction for longer, and its error is that of a forecast of order 0. If P-steps gain less than `LEAST_GAIN`, more
+I-steps are taken; if no number of them is enough, as with eight DDIM steps, every step is an I-step.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ from .known_models import MOST_STEPS, known_places, known_record, known_simulato
 from .run_record import noise_of
 from .run_simulator import DAMPINGS, decibels, faded
 
-SHARE, MORE = 0.32, 2  # of the steps, and beside them
-# dB by which P-steps must be nearer in simulation, which promises more than real runs keep (docs/experiments.md)
+SHARE, MORE = 0.32, 2  # the least number of I-steps is SHARE times the steps, plus MORE
+# dB that P-steps must gain in simulation, which is more optimistic than real runs are (docs/experiments.md)
 LEAST_GAIN = 7.0
 
 
 def usual_count(taus: Sequence[float]) -> int:
-    """Of a run at the noise times `taus` (falling): 18 of 50, 8 of 20, all of 8 on most schedules."""
+    """The default number of I-steps of a run at the noise times `taus` (falling).
+
+    On most schedules 18 of 50, 8 of 20 and all of 8.
+    """
     steps = len(taus)
     least = min(steps, round(SHARE * steps + MORE))
     if steps > MOST_STEPS:
@@ -33,25 +36,25 @@ def usual_count(taus: Sequence[float]) -> int:
 
 @lru_cache(maxsize=256)
 def gain_db(count: int, taus: tuple[float, ...]) -> float:
-    """By how much `count` I-steps at their usual places come nearer to a run at `taus` than `count` whole steps,
-    simulated on known models.
+    """The gain in dB of `count` I-steps at their default places over a run of `count` whole steps.
+
+    Both are compared with a whole run at `taus`, simulated with known models.
     """
     return whole_steps_error_db(count, taus) - known_simulator(taus).error_db(known_places(count, taus))
 
 
 def whole_steps_error_db(count: int, taus: Sequence[float]) -> float:
-    """How far `count` whole steps along the curve of `taus` end from all of them: in the measure of
-    `RunSimulator.errors_db`.
+    """The error in dB of a run of only `count` whole steps along the curve of `taus`, as in `RunSimulator.errors_db`.
 
-    Between two noises that either run steps to, each holds the direction of its last step.
+    Each of the two runs holds the direction of its last step until its next one.
     """
     steps = len(taus)
     fewer = [float(np.interp(step * steps / count, range(steps + 1), [*taus, 0.0])) for step in range(count)]
     times = sorted({*taus, *fewer}, reverse=True)
     noise = np.array([*(noise_of(time) for time in times), 0.0])
-    strayed = np.zeros((len(DAMPINGS), len(times)))
+    error = np.zeros((len(DAMPINGS), len(times)))
     for part, time in enumerate(times):
         weights = faded(np.diff(noise)[part], noise[part], np.array(DAMPINGS))
-        strayed[:, times.index(min(each for each in fewer if each >= time))] += weights
-        strayed[:, times.index(min(each for each in taus if each >= time))] -= weights
-    return float(decibels(np.einsum("bdi,di->bd", strayed @ known_record(times).products, strayed)).mean())
+        error[:, times.index(min(each for each in fewer if each >= time))] += weights
+        error[:, times.index(min(each for each in taus if each >= time))] -= weights
+    return float(decibels(np.einsum("bdi,di->bd", error @ known_record(times).products, error)).mean())

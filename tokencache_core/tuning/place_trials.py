@@ -46,7 +46,7 @@ class PlaceTrials:
             places = beside[int(simulator.errors_db(beside).argmin())]
             if not self._try(places, end):
                 break
-            best = max(best, places, key=self.decided.get)
+            best = max(best, places, key=self.decided.__getitem__)
         return winner, best
 
     def _cost(self, count: int) -> float:

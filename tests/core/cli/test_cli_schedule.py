@@ -62,7 +62,7 @@ def test_bench_measures_on_it_and_its_protocol_and_page_say_so(model, tmp_path):
     assert "8 steps of ddim on the schedule flow, shift 3" in page.read_text()
     del content["protocol"]["schedule"]
     out.write_text(json.dumps(content))
-    assert "not what `bench --json` writes" in refusal("bench", "--read", out, "--page", page)
+    assert "not written by `bench --json`" in refusal("bench", "--read", out, "--page", page)
 
 
 def test_what_is_learned_says_on_which_schedule(model, tmp_path):
@@ -109,7 +109,7 @@ def test_a_shift_without_flow_is_refused(model, tmp_path, name):
         "train": ("--out", tmp_path / "a.safetensors"),
         "calibrate": ("--predictor", tmp_path / "a.safetensors"),
     }[name]
-    assert "--shift 3: a shift goes with the schedule flow, not with ddpm" in refusal(
+    assert "--shift 3: a shift is only for the schedule flow, not for ddpm" in refusal(
         name, "--model", model, *needed, "--shift", 3
     )
     assert "--shift -1: the shift must be above 0" in refusal(
@@ -119,6 +119,6 @@ def test_a_shift_without_flow_is_refused(model, tmp_path, name):
 
 
 def test_more_steps_than_a_schedule_has_are_refused(model):
-    assert "--schedule beta: the schedule beta has no 200 different timesteps" in refusal(
+    assert "--schedule beta: the schedule beta does not have 200 different timesteps" in refusal(
         "bench", "--model", model, "--steps", 200, "--schedule", "beta"
     )

@@ -27,40 +27,40 @@ def direction(value: float) -> Tensor:
 def test_all_of_an_error_is_made_good_at_full_strength():
     """Order 0 held 1.0 while the truth was the line 1 + 2 (1 - tau): the step at 0.8 missed 0.4, and moved x by -2."""
     corrector = Corrector(1.0, order=0)
-    assert corrector.computed(1.0, -2.0, direction(1.0)).item() == 1.0
-    corrector.forecast(0.8, -2.0, direction(1.0))
-    assert corrector.computed(0.6, -1.0, direction(1.8)).item() == pytest.approx(1.8 + 0.4 * 2)
+    assert corrector.corrected_i_step(1.0, -2.0, direction(1.0)).item() == 1.0
+    corrector.add_p_step(0.8, -2.0, direction(1.0))
+    assert corrector.corrected_i_step(0.6, -1.0, direction(1.8)).item() == pytest.approx(1.8 + 0.4 * 2)
 
 
 def test_half_of_it_at_half_strength_and_each_error_only_once():
     corrector = Corrector(0.5, order=0)
-    corrector.computed(1.0, -2.0, direction(1.0))
-    corrector.forecast(0.8, -2.0, direction(1.0))
-    assert corrector.computed(0.6, -1.0, direction(1.8)).item() == pytest.approx(1.8 + 0.4)
-    assert corrector.computed(0.5, -1.0, direction(7.0)).item() == 7.0
+    corrector.corrected_i_step(1.0, -2.0, direction(1.0))
+    corrector.add_p_step(0.8, -2.0, direction(1.0))
+    assert corrector.corrected_i_step(0.6, -1.0, direction(1.8)).item() == pytest.approx(1.8 + 0.4)
+    assert corrector.corrected_i_step(0.5, -1.0, direction(7.0)).item() == 7.0
 
 
 def test_less_of_it_where_some_tokens_were_computed():
     corrector = Corrector(1.0, order=0)
-    corrector.computed(1.0, -2.0, direction(1.0))
-    corrector.forecast(0.8, -2.0, direction(1.0), reused=0.75)
-    assert corrector.computed(0.6, -1.0, direction(1.8)).item() == pytest.approx(1.8 + 0.75 * 0.4 * 2)
+    corrector.corrected_i_step(1.0, -2.0, direction(1.0))
+    corrector.add_p_step(0.8, -2.0, direction(1.0), reused=0.75)
+    assert corrector.corrected_i_step(0.6, -1.0, direction(1.8)).item() == pytest.approx(1.8 + 0.75 * 0.4 * 2)
 
 
 def test_a_forecast_that_was_right_is_left_alone():
     corrector = Corrector(1.0, order=1)
     for tau in (1.0, 0.8):
-        corrector.computed(tau, -1.0, direction(tau))
-    corrector.forecast(0.7, -1.0, direction(0.7))
-    assert corrector.computed(0.6, -1.0, direction(0.6)).item() == pytest.approx(0.6)
+        corrector.corrected_i_step(tau, -1.0, direction(tau))
+    corrector.add_p_step(0.7, -1.0, direction(0.7))
+    assert corrector.corrected_i_step(0.6, -1.0, direction(0.6)).item() == pytest.approx(0.6)
 
 
 def test_what_is_forgotten_is_not_made_good():
     corrector = Corrector(1.0, order=0)
-    corrector.computed(1.0, -2.0, direction(1.0))
-    corrector.forecast(0.8, -2.0, direction(1.0))
+    corrector.corrected_i_step(1.0, -2.0, direction(1.0))
+    corrector.add_p_step(0.8, -2.0, direction(1.0))
     corrector.forget()
-    assert corrector.computed(0.6, -1.0, direction(1.5)).item() == 1.5
+    assert corrector.corrected_i_step(0.6, -1.0, direction(1.5)).item() == 1.5
 
 
 def run(settings: CacheSettings, solver: str = "ddim") -> Tensor:

@@ -27,7 +27,7 @@ GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 def shape_of(*specs: BlockSpec) -> RowsShape:
     """2 rows of 5 image and 3 text tokens, 10 wide, keys in two bytes."""
-    return RowsShape(rows=2, image=5, text=3, width=10, number_bytes=2, specs=specs, together=True)
+    return RowsShape(rows=2, image=5, text=3, width=10, number_bytes=2, specs=specs, nothing_between_blocks=True)
 
 
 @pytest.mark.parametrize(
@@ -117,12 +117,8 @@ def test_a_run_whose_i_steps_are_not_known_beforehand_may_keep_all():
     assert session.store.memory.expected.updates == 3 * 32
 
 
-SOME = {
-    "order": 2,
-    "cache_ratio": 0.75,
-    "shares": "uniform",
-    "context": "stale",
-}  # the toy has no attention: its keys and values are only told
+# the toy has no attention: its keys and values are only told
+SOME = {"order": 2, "cache_ratio": 0.75, "shares": "uniform", "context": "stale"}
 
 
 # Eight blocks: four updates of 64 bytes, keys and values of 128 bytes a block. In main memory there work two updates of
@@ -193,7 +189,7 @@ def test_keys_larger_than_the_tokens_width_tells_count_from_the_second_evaluatio
     shape, units = shape_of(TOY_BLOCK), (SpanLayout("tokens", 0, 0, 1),)
     memory = CacheMemory(MemoryBudget(2000, main=0), refreshes=3, key_refreshes=1)
     assert memory.choose(lambda form: [(shape, units)]) == PLAIN and memory.expected.total == 4 * 400 + 400
-    memory.seen(800)  # of one block: twice as many as expected
+    memory.rescale(800)  # of one block: twice as many as expected
     assert memory.choose(lambda form: [(shape, units)]) == HALF and memory.expected.total == 4 * 200 + 800
 
 
@@ -202,10 +198,10 @@ def test_the_first_evaluation_has_the_keys_and_values_of_one_i_step_of_two():
     memory = CacheMemory(MemoryBudget(10000), refreshes=3, key_refreshes=2)
     memory.choose(lambda form: [(shape, units)])
     assert memory.expected.keys_values == 2 * 400
-    memory.seen(400)  # as expected
+    memory.rescale(400)  # as expected
     memory.choose(lambda form: [(shape, units)])
     assert memory.expected.keys_values == 2 * 400
-    memory.seen(800)
+    memory.rescale(800)
     memory.choose(lambda form: [(shape, units)])
     assert memory.expected.keys_values == 2 * 800
 
@@ -249,8 +245,8 @@ def test_what_is_kept_takes_on_another_form_in_mid_run():
     for tau in (0.9, 0.8):
         context.store(0, torch.ones(1, 2, 1), torch.ones(1, 2, 1), None, tau)
     storage.form = AWAY
-    history.keep_again()
-    context.keep_again()
+    history.to_current_form()
+    context.to_current_form()
     assert history.memory_bytes == 8 and context.memory_bytes == 32  # keys and values keep their own type
     assert history.add_forecast(torch.zeros(1, 2, 1), 0.5).flatten().tolist() == [1.0, 3.0]
 
@@ -278,7 +274,7 @@ def test_on_a_gpu_what_is_kept_lies_in_pinned_main_memory(form, refreshes):
             index = TokenIndex(torch.randperm(2000, device="cuda", generator=random)[:100].expand(2, -1), 2000)
             for context, following in zip(contexts, [*contexts[1:], None]):
                 if following is not None:
-                    following.send_for()
+                    following.prefetch()
                 keys, values = context.entries[0].with_computed(
                     *torch.randn(2, 2, 100, 64, device="cuda", generator=random), index, 1, tau
                 )

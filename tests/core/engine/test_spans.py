@@ -48,5 +48,5 @@ def test_text_tokens_of_a_joint_stream_are_all_chosen():
 
 
 def test_an_argument_of_another_length_is_an_error_and_not_silently_wrong():
-    with pytest.raises(ValueError, match="should count 3 tokens"):
+    with pytest.raises(ValueError, match="should have 3 tokens"):
         TokenIndex(torch.tensor([[0]]), 3).gather(torch.zeros(1, 5, 1))

@@ -53,9 +53,8 @@ def test_terms_are_of_where_the_forecast_reaches():
     history = history_of([4.0, 9.0], [0.6, 0.4], order=1)
     history.reach = 2.0
     out = history.add_forecast(torch.zeros(1, 2, 3), 0.3, gains_of(LearnedForecast(3, 1, hidden=5), 0.0, 1.0))
-    assert torch.allclose(
-        out, torch.full_like(out, 9.0 + 2 * 2.5 + 2 * 2.5)
-    )  # the forecast, and its linear term once more
+    # the forecast, and its linear term once more
+    assert torch.allclose(out, torch.full_like(out, 9.0 + 2 * 2.5 + 2 * 2.5))
 
 
 def test_it_begins_as_the_plain_forecast():
@@ -147,7 +146,7 @@ def test_a_file_with_a_damaged_forecast_is_refused(tmp_path):
 
 
 def test_a_forecast_of_more_blocks_than_the_model_has_is_refused():
-    with pytest.raises(ValueError, match="of the blocks 0 to 5, but the model has 3"):
+    with pytest.raises(ValueError, match="for the blocks 0 to 5, but the model has 3"):
         TrainedParts(forecasts={(0, 5): LearnedForecast(6, 2, 5)}).check(tiny_dit().blocks)
 
 

@@ -80,7 +80,7 @@ def test_a_gpu_is_not_split_by_block():
             20,
             {2: 0.02, 4: 0.08, 6: 0.3},
             KNOWN,
-            "P-steps can pay. With an I-step every 4 steps (5 of 20) forecasts would have been 8.0% off; expect at "
+            "P-steps can pay. With an I-step every 4 steps (5 of 20), forecasts would have been 8.0% off; expect at "
             "most about 3.1x",
         ),
         (
@@ -94,9 +94,9 @@ def test_a_gpu_is_not_split_by_block():
             20,
             {2: 0.35},
             KNOWN,
-            "too much: even with an I-step every 2 steps forecasts would have been 35% off, and caching will show",
+            "too much: even with an I-step every 2 steps, forecasts would have been 35% off, and caching will show",
         ),
-        (4, {2: 0.35}, KNOWN, "4 steps are too few, and they change much: caching will show"),
+        (4, {2: 0.35}, KNOWN, "4 steps are too few, and updates change too much: caching will show"),
         (2, {}, KNOWN, "2 steps are too few: caching will show, or save little. Updates change by 5.0% a step."),
     ],
 )
@@ -135,9 +135,8 @@ def test_a_run_for_the_player_the_chart_and_in_words():
 
 
 def test_much_is_sent_in_groups_and_tokens_without_places_in_words(monkeypatch):
-    monkeypatch.setattr(
-        "tokencache_core.redundancy.measure.MAP_BYTES", 200
-    )  # 3 steps of 32 tokens and 3 blocks would be 288
+    # 3 steps of 32 tokens and 3 blocks would be 288
+    monkeypatch.setattr("tokencache_core.redundancy.measure.MAP_BYTES", 200)
     found = measure_redundancy(run_of(tiny_dit()))
     assert found.groups == ((0, 1), (2, 2)) and found.maps.shape[1] == 2
     whole = measure_redundancy(run_of(tiny_dit()))

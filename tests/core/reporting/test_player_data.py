@@ -66,7 +66,7 @@ def test_neighbours_that_compute_the_same_are_one_group():
         [None, None, some, some, TokenIndex(torch.empty(1, 0, dtype=torch.long), 4), some]
     ):
         drawn.add(block, computed)
-    counts, tokens = drawn.settle(most_bytes=1)
+    counts, tokens = drawn.result(max_bytes=1)
     assert counts.tolist() == [[2, 5, 2, 5]]
     assert [(group.first, group.last, group.computed) for group in tokens.groups] == [
         (0, 1, "all"),
@@ -80,7 +80,7 @@ def test_neighbours_that_compute_the_same_are_one_group():
 def test_masks_beyond_the_limit_are_not_kept_but_counted():
     drawn = DrawnTokens(1, 4, torch.device("cpu"))
     drawn.add(0, TokenIndex(torch.tensor([[1, 3]]), 4))
-    counts, tokens = drawn.settle(most_bytes=0)
+    counts, tokens = drawn.result(max_bytes=0)
     assert counts.tolist() == [[0, 1, 0, 1]] and not tokens.masks.numel() and tokens.groups[0].computed == "not kept"
 
 
@@ -123,7 +123,7 @@ def test_maps_are_thinned_where_all_would_be_too_much(monkeypatch):
     assert [step["groups"][0][2] for step in data["steps"]] == ["all", 0, None, None, None] and data["maps"][
         "count"
     ] == 1
-    assert data["notes"] == ["Of 4 maps of tokens every 4th is here, because all would be too much to send to a page."]
+    assert data["notes"] == ["Of 4 maps of tokens, every 4th is here, since all would be too much to send to a page."]
 
 
 def test_a_run_whose_tokens_have_no_places_still_has_its_steps():
@@ -171,5 +171,5 @@ def test_steps_that_are_not_there(kinds, block, says):
 def test_pictures_of_many_steps_are_made_smaller(monkeypatch):
     from tokencache_core.reporting import step_pictures
 
-    monkeypatch.setattr(step_pictures, "_MOST_BYTES", 10 * 64 * 64 * 12)
+    monkeypatch.setattr(step_pictures, "_MAX_BYTES", 10 * 64 * 64 * 12)
     assert steps_over_pictures(run(), torch.zeros(2, 512, 512, 3), "all steps").shape == (10, 64, 64, 3)

@@ -123,8 +123,8 @@ def test_a_predictor_of_another_size():
 def test_a_model_of_one_size_alone():
     conditions = RunConditions(model_size=(32, 32), pixels=1)
     text = only(run(conditions=conditions, latent=LatentShape((512, 512))))
-    assert text.startswith("this model was trained at 32 x 32 px alone, you run 512 x 512 px") and text.endswith(
-        "Take an empty latent of 32 x 32 px."
+    assert text.startswith("this model was trained at 32 x 32 px only, you run 512 x 512 px") and text.endswith(
+        "Use an empty latent of 32 x 32 px."
     )
     assert advice(run(conditions=conditions, latent=LatentShape((36, 32)))) == ()  # an eighth more tokens
     assert only(run(conditions=conditions, latent=LatentShape((16, 32))))
@@ -159,9 +159,8 @@ def test_the_clock_gains_far_less_than_the_compute():
         and "outside of the blocks" in text
     )
     assert "(a learned forecast) is computed there" in only(run(p_step=0.6, learned="a learned forecast"))
-    assert "outside of the blocks" in only(
-        run(p_step=0.6, computed=10, learned="a learned forecast")
-    )  # and tokens besides
+    # and tokens besides
+    assert "outside of the blocks" in only(run(p_step=0.6, computed=10, learned="a learned forecast"))
     short = only(run(whole=0.01, p_step=0.006))
     assert "This model's steps are too short (10.0 ms)" in short
 

@@ -46,9 +46,8 @@ def test_a_flow_schedule_is_that_of_the_hosts_flow_models_below_its_first_sigma(
 
 
 def test_a_flow_schedule_worked_out_by_hand():
-    torch.testing.assert_close(
-        flow_sigmas(4, 3.0)[1:], torch.tensor([9.0, 3.0, 1.0], dtype=torch.float64)
-    )  # s = 3/4, 1/2, 1/4
+    # s = 3/4, 1/2, 1/4
+    torch.testing.assert_close(flow_sigmas(4, 3.0)[1:], torch.tensor([9.0, 3.0, 1.0], dtype=torch.float64))
     crowded = flow_sigmas(200, 3.0)  # s of 0.995, 0.99 and 0.985 lie above the largest sigma, whose s is 0.98129
     s = crowded / (3 + crowded)
     assert float(s[4]) == pytest.approx(0.98)
@@ -73,7 +72,7 @@ def test_no_two_steps_share_a_time(schedule):
     ("name", "shift", "why"),
     [
         ("simple", None, "there is no schedule 'simple': choose one of ddpm, flow"),
-        ("karras", 3.0, "a shift goes with the schedule flow, not with karras"),
+        ("karras", 3.0, "a shift is only for the schedule flow, not for karras"),
         ("flow", 0.0, "must be above 0, not 0"),
         ("flow", -1.0, "must be above 0"),
         ("flow", float("nan"), "must be above 0"),
@@ -88,7 +87,7 @@ def test_what_there_is_not_is_refused(name, shift, why):
 @pytest.mark.parametrize(
     ("name", "steps", "why"),
     [
-        ("beta", 200, "no 200 different timesteps"),
+        ("beta", 200, "not have 200 different timesteps"),
         ("karras", 0, "between 1 and 1000, not 0"),
         ("flow", 1001, "between 1 and 1000, not 1001"),
     ],

@@ -90,7 +90,7 @@ def test_of_several_that_serve_a_run_the_nearest_is_taken():
         ({"version": 2}, "update TokenCache"),
         ({"places": {}}, "no places"),
         ({"places": {"3": [0, 1]}}, "lists 2 places for 3"),
-        ({"places": {"two": [0, 1]}}, "by how many"),
+        ({"places": {"two": [0, 1]}}, "under their number"),
         ({"places": {"2": [1, 2]}}, "rise from 0"),
         ({"places": {"2": [0, 10]}}, "from 0 to 9"),
         ({"taus": [0.5, 0.6]}, "must fall"),

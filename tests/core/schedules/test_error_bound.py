@@ -26,7 +26,7 @@ def after(*i_steps: tuple[float, float], **choices: float) -> ErrorBound:
     """Of order 0 and a wide bound unless chosen otherwise, after I-steps at (tau, direction)."""
     error = ErrorBound(**{"bound": 100.0, "order": 0, **choices})
     for tau, value in i_steps:
-        error.computed(tau, X, direction(value))
+        error.add_i_step(tau, X, direction(value))
     return error
 
 
@@ -65,7 +65,7 @@ def test_a_forecast_of_order_1_errs_by_the_curvature():
 def test_an_i_step_resets_the_error_and_one_at_the_same_time_replaces():
     error = after((1.0, 9.0), (1.0, 0.0), (0.9, 0.5))
     assert error.allows(0.8, -0.4) and error.expected == pytest.approx(0.1)
-    error.computed(0.7, X, direction(1.5))
+    error.add_i_step(0.7, X, direction(1.5))
     assert error.expected == 0
 
 
