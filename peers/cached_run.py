@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial, wraps
 from typing import Any, TypeVar
@@ -12,6 +11,7 @@ from weakref import WeakKeyDictionary
 from torch import Tensor, nn
 
 from tokencache_core.bench.workload import Workload
+from tokencache_core.blocks.swapped_forwards import swapped_forwards
 from tokencache_core.dit.model import DiT, DiTBlock, modulate
 
 Whole = Callable[..., Tensor]  # a block's own forward: (x, c, transformer_options) -> (B, N, D)
@@ -46,22 +46,9 @@ class CachedRun:
 
     def sample(self) -> tuple[Tensor, float]:
         """The pictures (B, C, H, W), and the share of the full run's block-token evaluations that was computed."""
-        with self._swapped():
+        with swapped_forwards(self.blocks, lambda index, _, forward: partial(self._forward, index, forward)):
             pictures = self.workload.full(self.steps, self.workload.protocol.solver)
         return pictures, self.computed / (self.steps * len(self.blocks))
-
-    @contextmanager
-    def _swapped(self) -> Iterator[None]:
-        before = [vars(block).get("forward") for block in self.blocks]
-        try:
-            for index, block in enumerate(self.blocks):
-                block.forward = partial(self._forward, index, block.forward)
-            yield
-        finally:
-            for block, forward in zip(self.blocks, before):
-                vars(block).pop("forward", None)
-                if forward is not None:
-                    block.forward = forward
 
     def _forward(self, index: int, whole: Whole, x: Tensor, c: Tensor, transformer_options: dict) -> Tensor:
         self.step += index == 0
