@@ -47,7 +47,8 @@ _load_pack()
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Side by side (`-n`) the tests of one file stay together, and those that use the server, which begin."""
     for item in items:
-        group = "server" if item.get_closest_marker("server") else str(item.path)
+        uses_server = item.get_closest_marker("server") or "comfy_server" in getattr(item, "fixturenames", ())
+        group = "server" if uses_server else str(item.path)
         item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: item.get_closest_marker("server") is None)
 

@@ -9,7 +9,7 @@ from comfy_execution.utils import get_executing_context
 
 from ...tokencache_core.engine.record import Report
 
-MOST = 64  # reports kept: a list of latents is sampled one by one before any of them is shown
+MOST = 8  # reports kept, of up to 8 MiB each: a list of latents is sampled one by one before any of them is shown
 EARLIER = "this is an earlier run: this time nothing was sampled with this Apply TokenCache"
 FOLLOWED = "this is an earlier run: another Apply TokenCache comes after this one, and its settings count"
 
@@ -47,7 +47,11 @@ class ReportHandle:
             return replace(last, notes=(FOLLOWED if self.followed else EARLIER, *last.notes))
         runs = [report for report in self.reports if report.conditions.prompt == prompt]
         of_list = [run for run in runs if run.conditions.node == last.conditions.node and run.conditions.item == item]
-        return (of_list or [last])[-1] if last.conditions.item else last
+        if not last.conditions.item:
+            return last
+        if not of_list:
+            raise ValueError(f"The report of this latent is gone: of a list, those of the last {MOST} are kept.")
+        return of_list[-1]
 
 
 def latest_report(handle: ReportHandle | None) -> Report:
