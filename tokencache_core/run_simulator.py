@@ -1,10 +1,10 @@
 """Any cached run of a model, simulated from the record of a whole one in a fraction of a millisecond.
 
 The error of a P-step is the difference between the forecast of its direction and the direction itself, both known from the record
-(run_record.py); an I-step takes back a share of what it shows to have been wrong (corrector.py). What is not simulated is how
-the network answers to where x has strayed, and so how much of an error made at one sigma is left at the run's end: that differs from
-model to model. So errors are added up several times, each time fading above another sigma (`DAMPINGS`), and places are
-as good as they are in the mean of these, in dB.
+(run_record.py); an I-step takes back a share of what it shows to have been wrong (corrector.py). What is not simulated is how the network answers to
+where x has strayed. It makes errors fade that were made where the noise is strong (`DAMPING`), and it answers to what went wrong in
+one window of P-steps before the next one begins, so that errors of different windows neither add up nor cancel as far as the record has them
+do (`TOGETHER`): places that rely on it are good for the samples of the record alone.
 """
 
 from __future__ import annotations
@@ -16,41 +16,42 @@ import numpy as np
 from .history import lagrange_weights
 from .run_record import RunRecord, noise_of
 
-DAMPINGS = (1.0, 4.0)     # an error made at sigma counts 1 / sqrt(1 + (sigma / damping)^2)
-SMALLEST = 1e-12                # error of which a logarithm is taken
+DAMPING = 3.0       # an error made at sigma counts 1 / sqrt(1 + (sigma / damping)^2)
+TOGETHER = 0.9      # share of the squared error that is the square of the sum over windows; the rest is the sum of their squares
+SMALLEST = 1e-12    # error of which a logarithm is taken
 
 
 class RunSimulator:
     """Of runs whose forecasts are of `order`, taken `reach` times as far, and whose corrector takes back the share `corrector`."""
 
-    def __init__(
-        self, record: RunRecord, *, order: int, reach: float, corrector: float, dampings: Sequence[float] = DAMPINGS,
-    ) -> None:
-        self.record, self.order, self.reach, self.corrector = record, order, reach, corrector
-        noise = np.array([noise_of(tau) for tau in record.taus])
-        self._moves = np.stack([faded(record.moves, noise, damping) for damping in dampings])    # (D, steps)
-        self._windows: dict[tuple[tuple[int, ...], int], np.ndarray] = {}
+    def __init__(self, record: RunRecord, *, order: int, reach: float, corrector: float, damping: float = DAMPING, together: float = TOGETHER) -> None:
+        self.record, self.order, self.reach, self.corrector, self.together = record, order, reach, corrector, together
+        self._moves = faded(record.moves, np.array([noise_of(tau) for tau in record.taus]), damping)    # (steps,)
+        self._windows: dict[tuple[tuple[int, ...], int], tuple[np.ndarray, np.ndarray]] = {}
 
     def error_db(self, places: Sequence[int]) -> float:
         """How far a run with these I-steps ends from the whole one: of use to compare places, the less the better."""
         return float(self.errors_db([places])[0])
 
     def errors_db(self, candidates: Sequence[Sequence[int]]) -> np.ndarray:
-        """(candidates,) in dB, the mean over samples and dampings; each rises from 0."""
-        strayed = np.stack([self._strayed(tuple(places)) for places in candidates])     # (candidates, D, steps)
-        squares = np.einsum("bcdj,cdj->bcd", strayed @ self.record.products[:, None], strayed)
-        return decibels(squares).mean(axis=(0, 2))
+        """(candidates,) in dB, the mean over samples; each rises from 0."""
+        windows = [self._windows_of(tuple(places)) for places in candidates]
+        sums = np.stack([sum((strayed for strayed, _ in each), np.zeros_like(self._moves)) for each in windows])    # (candidates, steps)
+        apart = np.stack([sum((squares for _, squares in each), np.zeros(len(self.record.products))) for each in windows], axis=1)
+        return decibels(np.einsum("bcj,cj->bc", sums @ self.record.products, sums), apart, self.together).mean(axis=0)
 
-    def _strayed(self, places: tuple[int, ...]) -> np.ndarray:
-        """(D, steps): the error at the run's end, in terms of the record's directions."""
-        total = np.zeros_like(self._moves)
-        for index, (start, end) in enumerate(zip(places, (*places[1:], self.record.steps))):
-            if end > start + 1:
-                total += self._window(places[max(0, index - self.order) : index + 1], end)
-        return total
+    def _windows_of(self, places: tuple[int, ...]) -> list[tuple[np.ndarray, np.ndarray]]:
+        ends = (*places[1:], self.record.steps)
+        return [
+            self._window(places[max(0, index - self.order) : index + 1], end)
+            for index, (start, end) in enumerate(zip(places, ends)) if end > start + 1
+        ]
 
-    def _window(self, nodes: tuple[int, ...], end: int) -> np.ndarray:
-        """(D, steps): how far the P-steps between nodes[-1] and `end` lead astray. nodes: the I-steps that they are forecast from."""
+    def _window(self, nodes: tuple[int, ...], end: int) -> tuple[np.ndarray, np.ndarray]:
+        """How far the P-steps between nodes[-1] and `end` lead astray: in terms of the record's directions (steps,), and the squares (B,).
+
+        nodes: the I-steps that they are forecast from.
+        """
         if (nodes, end) not in self._windows:
             taus, steps, last = self.record.taus, self.record.steps, nodes[-1]
             strayed = np.zeros_like(self._moves)
@@ -59,18 +60,19 @@ class RunSimulator:
                 error = forecast - np.eye(steps)[step]
                 if end < steps:
                     error += self.corrector * (_through((*nodes, end), taus, taus[step], steps) - forecast)
-                strayed += self._moves[:, step, None] * error
-            self._windows[nodes, end] = strayed
+                strayed += self._moves[step] * error
+            self._windows[nodes, end] = strayed, self.record.products @ strayed @ strayed
         return self._windows[nodes, end]
 
 
-def faded(moves: np.ndarray | float, noise: np.ndarray | float, damping: np.ndarray | float) -> np.ndarray:
+def faded(moves: np.ndarray | float, noise: np.ndarray | float, damping: float = DAMPING) -> np.ndarray:
     """What is left at the end of errors made at this noise, in units of the signal."""
     return moves / np.sqrt(1 + (noise / damping) ** 2)
 
 
-def decibels(squares: np.ndarray) -> np.ndarray:
-    return 10 * np.log10(np.maximum(squares, SMALLEST))
+def decibels(whole: np.ndarray, apart: np.ndarray, together: float = TOGETHER) -> np.ndarray:
+    """Of errors whose sum has the square `whole`, and whose squares have the sum `apart`."""
+    return 10 * np.log10(np.maximum(together * whole + (1 - together) * apart, SMALLEST))
 
 
 def _through(nodes: Sequence[int], taus: Sequence[float], tau: float, steps: int) -> np.ndarray:

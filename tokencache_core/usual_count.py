@@ -14,7 +14,7 @@ import numpy as np
 
 from .known_models import MOST_STEPS, known_places, known_record, known_simulator
 from .run_record import noise_of
-from .run_simulator import DAMPINGS, decibels, faded
+from .run_simulator import decibels, faded
 
 SHARE, MORE = 0.32, 2       # of the steps, and beside them
 LEAST_GAIN = 7.0            # dB by which P-steps must be nearer in simulation, which promises more than real runs keep (docs/experiments.md)
@@ -44,9 +44,10 @@ def whole_steps_error_db(count: int, taus: Sequence[float]) -> float:
     fewer = [float(np.interp(step * steps / count, range(steps + 1), [*taus, 0.0])) for step in range(count)]
     times = sorted({*taus, *fewer}, reverse=True)
     noise = np.array([*(noise_of(time) for time in times), 0.0])
-    strayed = np.zeros((len(DAMPINGS), len(times)))
-    for part, time in enumerate(times):
-        weights = faded(np.diff(noise)[part], noise[part], np.array(DAMPINGS))
-        strayed[:, times.index(min(each for each in fewer if each >= time))] += weights
-        strayed[:, times.index(min(each for each in taus if each >= time))] -= weights
-    return float(decibels(np.einsum("bdi,di->bd", strayed @ known_record(times).products, strayed)).mean())
+    strayed = np.zeros((count, len(times)))     # of each of the fewer steps
+    for move, time in zip(faded(np.diff(noise), noise[:-1]), times):
+        held = max(step for step in range(count) if fewer[step] >= time)
+        strayed[held, times.index(fewer[held])] += move
+        strayed[held, times.index(min(each for each in taus if each >= time))] -= move
+    products, total = known_record(times).products, strayed.sum(axis=0)
+    return float(decibels(products @ total @ total, np.einsum("sj,bjk,sk->b", strayed, products, strayed)).mean())
