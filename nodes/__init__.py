@@ -1,0 +1,1 @@
+"""The nodes: one file a group of them; what they do is in `host` and in the core."""

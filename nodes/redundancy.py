@@ -1,62 +1,87 @@
-"""Measure Redundancy: one whole run of a MODEL through the host's own sampler, and what its blocks' updates say of caching."""
+"""Measure Redundancy: how much updates change from step to step, and what caching can gain (web/js/redundancy_player.js
+shows it).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
-import comfy.model_management
-import comfy.sample
 import comfy.samplers
-import comfy.utils
-from torch import Tensor
+from comfy_api.latest import io, ui
 
-from ..tokencache_core.redundancy import measure_redundancy
-from ..tokencache_core.redundancy_picture import redundancy_chart
-from ..tokencache_core.redundancy_player import redundancy_data
-from ..tokencache_core.redundancy_verdict import text
-from .compare import KSamplerInputs, decoded
-from .families import family_of
-from .host_run import HostRun, honouring_sessions
+from ..tokencache_core.reporting.heatmap import reduced
+from .host.compare import KSamplerInputs
+from .host.measure_redundancy import measure
 
 
-@dataclass(frozen=True)
-class Measured:
-    """text: the verdict and what it rests on. chart: (1, H, W, 3). data: for the player. pictures: the run's own, where there is a VAE."""
+class MeasureRedundancy(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TokenCacheRedundancy",
+            display_name="Measure Redundancy",
+            category="TokenCache",
+            description="Samples once without the cache and shows how much each token's update changes from step to "
+            "step, and how much caching can pay.",
+            search_aliases=["redundancy", "similarity", "can caching pay", "token change", "profile blocks"],
+            is_output_node=True,
+            inputs=[
+                io.Model.Input(
+                    "model", tooltip="The model to look at. An Apply TokenCache before it has no effect here."
+                ),
+                io.Conditioning.Input("positive", tooltip="What the run draws: what you usually ask for."),
+                io.Conditioning.Input("negative", tooltip="The negative that you sample with."),
+                io.Latent.Input("latent_image", tooltip="An empty latent of the size that you sample."),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=io.ControlAfterGenerate.fixed,
+                    tooltip="Of the noise.",
+                ),
+                io.Int.Input(
+                    "steps",
+                    default=20,
+                    min=2,
+                    max=1000,
+                    tooltip="Denoise steps, as you sample: fewer steps change more.",
+                ),
+                io.Float.Input(
+                    "cfg", default=4.0, min=0.0, max=100.0, step=0.1, round=0.01, tooltip="Guidance, as you sample."
+                ),
+                io.Combo.Input(
+                    "sampler_name",
+                    options=comfy.samplers.KSampler.SAMPLERS,
+                    default="euler",
+                    tooltip="As you sample; one without noise of its own changes least.",
+                ),
+                io.Combo.Input(
+                    "scheduler", options=comfy.samplers.KSampler.SCHEDULERS, default="simple", tooltip="As you sample."
+                ),
+                io.Vae.Input(
+                    "vae",
+                    optional=True,
+                    tooltip="Decodes the run's own picture, to lie under the tokens. Without it they are shown alone.",
+                ),
+            ],
+            outputs=[
+                io.String.Output(display_name="text", tooltip="The verdict, and what it rests on."),
+                io.Image.Output(
+                    display_name="chart",
+                    tooltip="Similarity and change by step and block, and each block's share of tokens and of the "
+                    "clock.",
+                ),
+            ],
+        )
 
-    text: str
-    chart: Tensor
-    data: dict[str, Any]
-    pictures: Tensor | None
+    @classmethod
+    def execute(
+        cls, model, positive, negative, latent_image, seed, steps, cfg, sampler_name, scheduler, vae=None
+    ) -> io.NodeOutput:
+        inputs = KSamplerInputs(seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, 1.0)
+        found = measure(model, inputs, vae)
+        files = [] if found.pictures is None else ui.PreviewImage(reduced(found.pictures), cls=cls).values
+        shown = {"text": (found.text,), "tokencache_player": [found.data], "tokencache_pictures": files}
+        return io.NodeOutput(found.text, found.chart, ui=shown)
 
 
-def measure(model: Any, inputs: KSamplerInputs, vae: Any = None) -> Measured:
-    """Sample `inputs` whole; an Apply TokenCache before it has no effect."""
-    network = model.model.diffusion_model
-    if family_of(network) is None:
-        raise ValueError(f"TokenCache does not know {type(network).__name__} yet: its blocks' updates cannot be told from the rest")
-    clone = honouring_sessions(model)
-    sampler = comfy.samplers.KSampler(
-        clone, inputs.steps, clone.load_device, inputs.sampler_name, inputs.scheduler, inputs.denoise, clone.model_options,
-    )
-    latent = inputs.latent_image
-    image = comfy.sample.fix_empty_latent_channels(
-        clone, latent["samples"], latent.get("downscale_ratio_spacial"), latent.get("downscale_ratio_temporal"),
-    )
-    if image.is_nested:
-        raise ValueError("a latent of several parts (a video with its sound) cannot be measured: give one of them")
-    run = HostRun(
-        clone, inputs.positive, inputs.negative, image, cfg=inputs.cfg, sampler=comfy.samplers.sampler_object(inputs.sampler_name),
-        sigmas=sampler.sigmas, seed=inputs.seed,
-    )
-    bar = comfy.utils.ProgressBar(len(sampler.sigmas) - 1)
-
-    def told(evaluations: int) -> None:
-        bar.update_absolute(min(evaluations, bar.total))
-        comfy.model_management.throw_exception_if_processing_interrupted()
-
-    found = measure_redundancy(run, told)
-    pictures = None if vae is None else decoded(vae, clone.model.process_latent_out(found.end.cpu()))
-    words = text(found)
-    data = redundancy_data(found, 0 if pictures is None else len(pictures), verdict=words.split("\n", 1)[0])
-    return Measured(words, redundancy_chart(found), data, pictures)
+NODES = [MeasureRedundancy]

@@ -1,11 +1,13 @@
 """BWCache: block-wise caching (Cui et al., arXiv 2509.13789), written from the paper.
 
-A computed step compares every block's features with those that it replaces, by their relative L1 distance. When its mean over
-the blocks lies below a threshold, the blocks' features are reused for the next `reuse` steps; then a step is computed, so
-that the cache does not drift, and decides anew. Steps before the first two are compared, and any too unlike, are computed.
+A computed step compares every block's features with those that it replaces, by their relative L1 distance. When its
+mean over the blocks lies below a threshold, the blocks' features are reused for the next `reuse` steps; then a step is
+computed, so that the cache does not drift, and decides anew. Steps before the first two are compared, and any too
+unlike, are computed.
 
-Chosen here: the distance is reckoned per step where steps were reused in between, since the paper's is of adjacent steps; and the
-features are a block's outputs, not its updates (2 to 3 dB better), so that on a reused step the last block's stand for the stack.
+Chosen here: the distance is reckoned per step where steps were reused in between, since the paper's is of adjacent
+steps; and the features are a block's outputs, not its updates (2 to 3 dB better), so that on a reused step the last
+block's stand for the stack.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tokencache_core.bench_workload import Workload
+from tokencache_core.bench.workload import Workload
 
 from .cached_run import CachedRun, Whole
 from .peer import Peer, Settings
@@ -29,8 +31,8 @@ class ReuseWindow:
 
     def __init__(self, threshold: float, reuse: int) -> None:
         self.threshold, self.reuse = threshold, reuse
-        self.left = 0       # steps still to be reused
-        self.apart = 1      # steps from the last computed one to this
+        self.left = 0  # steps still to be reused
+        self.apart = 1  # steps from the last computed one to this
 
     def compare(self, change: float) -> None:
         """A computed step's features differ by `change` from those of the computed step before it."""
@@ -51,8 +53,8 @@ class BWCacheRun(CachedRun):
         super().__init__(workload)
         self.window = ReuseWindow(threshold, reuse)
         self.reuses = False
-        self.features: dict[int, Tensor] = {}   # (B, N, D) a block
-        self.changes: list[Tensor] = []         # this step's, a scalar a block
+        self.features: dict[int, Tensor] = {}  # (B, N, D) a block
+        self.changes: list[Tensor] = []  # this step's, a scalar a block
 
     def block(self, index: int, whole: Whole, x: Tensor, c: Tensor, options: dict) -> Tensor:
         is_last = index == len(self.blocks) - 1
@@ -76,12 +78,38 @@ def run(workload: Workload, settings: Settings) -> tuple[Tensor, float]:
 
 
 THRESHOLDS = (
-    0.0, 0.005, 0.01, 0.0125, 0.015, 0.0175, 0.02, 0.0225, 0.025, 0.0275, 0.03,
-    0.035, 0.04, 0.045, 0.05, 0.055, 0.06, 0.07, 0.085, 0.1, 0.15, 0.3, 1.0, 3.0,
+    0.0,
+    0.005,
+    0.01,
+    0.0125,
+    0.015,
+    0.0175,
+    0.02,
+    0.0225,
+    0.025,
+    0.0275,
+    0.03,
+    0.035,
+    0.04,
+    0.045,
+    0.05,
+    0.055,
+    0.06,
+    0.07,
+    0.085,
+    0.1,
+    0.15,
+    0.3,
+    1.0,
+    3.0,
 )
 PEERS = (
     Peer(
-        "bwcache", "arXiv 2509.13789", run, knob="threshold", knobs=THRESHOLDS,
+        "bwcache",
+        "arXiv 2509.13789",
+        run,
+        knob="threshold",
+        knobs=THRESHOLDS,
         variants=tuple({"reuse": reuse} for reuse in (1, 3, 6)),
     ),
 )

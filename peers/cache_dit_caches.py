@@ -6,26 +6,31 @@ import os
 
 os.environ.setdefault("CACHE_DIT_LOG_LEVEL", "error")  # read when it is imported; it would tell of every run
 
-import cache_dit  # noqa: E402
-from cache_dit import BlockAdapter, DBCacheConfig, ForwardPattern, TaylorSeerCalibratorConfig  # noqa: E402
-from torch import Tensor  # noqa: E402
+import cache_dit
+from cache_dit import BlockAdapter, DBCacheConfig, ForwardPattern, TaylorSeerCalibratorConfig
+from torch import Tensor
 
-from tokencache_core.bench_workload import Workload  # noqa: E402
+from tokencache_core.bench.workload import Workload
 
-from .peer import Peer, Settings  # noqa: E402
-from .wrapped_dit import WrappedDiT  # noqa: E402
+from .peer import Peer, Settings
+from .wrapped_dit import WrappedDiT
 
 
 def sample_adapted(
-    workload: Workload, settings: Settings, calibrator: TaylorSeerCalibratorConfig | None = None,
+    workload: Workload, settings: Settings, calibrator: TaylorSeerCalibratorConfig | None = None
 ) -> tuple[Tensor, float]:
-    """Pictures (B, C, H, W) and compute share; `settings` are DBCacheConfig's. Both conditions are one batch, so not separate."""
+    """Pictures (B, C, H, W) and compute share; `settings` are DBCacheConfig's. Both conditions are one batch, so not
+    separate.
+    """
     model = WrappedDiT(workload.model)
     adapter = BlockAdapter(
-        transformer=model, blocks=model.transformer_blocks, forward_pattern=ForwardPattern.Pattern_3, check_forward_pattern=False,
+        transformer=model,
+        blocks=model.transformer_blocks,
+        forward_pattern=ForwardPattern.Pattern_3,
+        check_forward_pattern=False,
     )
     config = DBCacheConfig(
-        num_inference_steps=workload.protocol.steps, Bn_compute_blocks=0, enable_separate_cfg=False,
+        num_inference_steps=workload.protocol.steps, Bn_compute_blocks=0, enable_separate_cfg=False
     ).update(**settings)
     adapter = cache_dit.enable_cache(adapter, cache_config=config, calibrator_config=calibrator)
     try:
@@ -44,24 +49,48 @@ def dbcache_taylor(workload: Workload, settings: Settings) -> tuple[Tensor, floa
     return sample_adapted(workload, cache, TaylorSeerCalibratorConfig(taylorseer_order=order))
 
 
-THRESHOLDS = (0.0, *(round(0.01 * 100 ** (i / 22), 4) for i in range(22)), 0.99)  # from 1 on it would not look at the difference
-MOST_CACHED = tuple(range(24))  # steps in a row: its other bound, which at the same speed does better than the threshold
+THRESHOLDS = (
+    0.0,
+    *(round(0.01 * 100 ** (i / 22), 4) for i in range(22)),
+    0.99,
+)  # from 1 on it would not look at the difference
+MOST_CACHED = tuple(
+    range(24)
+)  # steps in a row: its other bound, which at the same speed does better than the threshold
 PLAIN, TAYLOR = "cache-dit DBCache", "cache-dit DBCache with TaylorSeer"
 PEERS: tuple[Peer, ...] = (
     Peer(
-        name="dbcache", source=PLAIN, run=dbcache, knob="residual_diff_threshold", knobs=THRESHOLDS,
+        name="dbcache",
+        source=PLAIN,
+        run=dbcache,
+        knob="residual_diff_threshold",
+        knobs=THRESHOLDS,
         variants=({"Fn_compute_blocks": 1, "max_warmup_steps": 1},),
     ),
     Peer(
-        name="dbcache", source=PLAIN, run=dbcache, knob="max_continuous_cached_steps", knobs=MOST_CACHED,
+        name="dbcache",
+        source=PLAIN,
+        run=dbcache,
+        knob="max_continuous_cached_steps",
+        knobs=MOST_CACHED,
         variants=({"Fn_compute_blocks": 1, "max_warmup_steps": 1, "residual_diff_threshold": 0.99},),
     ),
     Peer(
-        name="dbcache-taylor", source=TAYLOR, run=dbcache_taylor, knob="residual_diff_threshold", knobs=THRESHOLDS,
+        name="dbcache-taylor",
+        source=TAYLOR,
+        run=dbcache_taylor,
+        knob="residual_diff_threshold",
+        knobs=THRESHOLDS,
         variants=({"Fn_compute_blocks": 1, "max_warmup_steps": 4, "taylorseer_order": 2},),
     ),
     Peer(
-        name="dbcache-taylor", source=TAYLOR, run=dbcache_taylor, knob="max_continuous_cached_steps", knobs=MOST_CACHED,
-        variants=({"Fn_compute_blocks": 1, "max_warmup_steps": 4, "residual_diff_threshold": 0.99, "taylorseer_order": 2},),
+        name="dbcache-taylor",
+        source=TAYLOR,
+        run=dbcache_taylor,
+        knob="max_continuous_cached_steps",
+        knobs=MOST_CACHED,
+        variants=(
+            {"Fn_compute_blocks": 1, "max_warmup_steps": 4, "residual_diff_threshold": 0.99, "taylorseer_order": 2},
+        ),
     ),
 )

@@ -11,21 +11,22 @@ from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 
-from tokencache_core.bench_workload import Workload
-from tokencache_core.dit import modulate
+from tokencache_core.bench.workload import Workload
+from tokencache_core.dit.model import modulate
 
-Whole = Callable[..., Tensor]               # a block's own forward: (x, c, transformer_options) -> (B, N, D)
-Modulation = tuple[Tensor, ...]             # shift, scale, gate of the attention, then of the MLP; each (B, D)
+Whole = Callable[..., Tensor]  # a block's own forward: (x, c, transformer_options) -> (B, N, D)
+Modulation = tuple[Tensor, ...]  # shift, scale, gate of the attention, then of the MLP; each (B, D)
 Fit = TypeVar("Fit")
 
 CALIBRATION_SEED, CALIBRATION_SAMPLES = 10_000, 1
 
 
 class CachedRun:
-    """One sampling run in which `block` stands for every block's forward; the model is as before when it ends, however it ends.
+    """One sampling run in which `block` stands for every block's forward; the model is as before when it ends, however
+    it ends.
 
-    step: the denoise step under way, from 0 (the workload's solvers evaluate once a step). computed: block evaluations so far,
-    in whole blocks on all tokens; where attention and MLP are cached apart, each counts half a block.
+    step: the denoise step under way, from 0 (the workload's solvers evaluate once a step). computed: block evaluations
+    so far, in whole blocks on all tokens; where attention and MLP are cached apart, each counts half a block.
     """
 
     def __init__(self, workload: Workload) -> None:
@@ -79,18 +80,28 @@ def calibration_workload(workload: Workload) -> Workload:
     """A sample of the same model and schedule, of other noise and, where there are enough, other classes."""
     protocol = replace(workload.protocol, samples=CALIBRATION_SAMPLES, seed=CALIBRATION_SEED)
     calibration = Workload(workload.model, protocol)
-    calibration.labels = (calibration.labels + workload.model.config.num_classes // 2) % workload.model.config.num_classes
+    calibration.labels = (
+        calibration.labels + workload.model.config.num_classes // 2
+    ) % workload.model.config.num_classes
     return calibration
 
 
 def kept_per_model(fit: Callable[..., Fit]) -> Callable[..., Fit]:
-    """`fit(workload, *rest)`, made once for a model, its steps, schedule, solver and guidance, and `rest`, from a calibration workload."""
+    """`fit(workload, *rest)`, made once for a model, its steps, schedule, solver and guidance, and `rest`, from a
+    calibration workload.
+    """
     kept: WeakKeyDictionary[nn.Module, dict[Any, Fit]] = WeakKeyDictionary()
 
     @wraps(fit)
     def look_up(workload: Workload, *rest: Any) -> Fit:
         fits = kept.setdefault(workload.model, {})
-        key = (workload.protocol.steps, workload.protocol.schedule, workload.protocol.solver, workload.protocol.cfg, *rest)
+        key = (
+            workload.protocol.steps,
+            workload.protocol.schedule,
+            workload.protocol.solver,
+            workload.protocol.cfg,
+            *rest,
+        )
         if key not in fits:
             fits[key] = fit(calibration_workload(workload), *rest)
         return fits[key]

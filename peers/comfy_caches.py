@@ -1,7 +1,8 @@
-"""EasyCache and LazyCache by their nodes in the real ComfyUI, in this process, on a host MODEL that shares our DiT's weights.
+"""EasyCache and LazyCache by their nodes in the real ComfyUI, in this process, on a host MODEL that shares our DiT's
+weights.
 
-Their speed-up and likeness are reckoned from the host's own plain run, `full-host`. The host is imported at the first run, since it
-chooses its device then.
+Their speed-up and likeness are reckoned from the host's own plain run, `full-host`. The host is imported at the first
+run, since it chooses its device then.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tokencache_core.bench_workload import Workload
+from tokencache_core.bench.workload import Workload
 
 from .peer import Peer, Settings
 from .wrapped_dit import BlockCount
@@ -35,11 +36,13 @@ def _module_at(name: str, path: Path) -> ModuleType:
     return sys.modules[name]
 
 
-COMFYUI: Path = _module_at("comfy_location", ROOT / "scripts" / "comfy_location.py").comfyui_path()  # raises where there is none
+COMFYUI: Path = _module_at(
+    "comfy_location", ROOT / "scripts" / "comfy_location.py"
+).comfyui_path()  # raises where there is none
 
 
 def import_host(device: torch.device) -> ModuleType:
-    """The pack's `nodes.dit_model`, with ComfyUI importable and settled on `device`."""
+    """The pack's `nodes.host.dit_model`, with ComfyUI importable and settled on `device`."""
     if str(COMFYUI) not in sys.path:
         sys.path.insert(0, str(COMFYUI))  # before this repository, whose `nodes` is not the host's
     import comfy.cli_args
@@ -49,9 +52,11 @@ def import_host(device: torch.device) -> ModuleType:
 
     settled = comfy.model_management.get_torch_device()
     if settled.type != device.type:
-        raise RuntimeError(f"ComfyUI runs on {settled.type} in this process, the model on {device.type}: use a process for each device")
+        raise RuntimeError(
+            f"ComfyUI runs on {settled.type} in this process, the model on {device.type}: use a process for each device"
+        )
     _module_at(PACK, ROOT / "__init__.py")
-    return importlib.import_module(f"{PACK}.nodes.dit_model")
+    return importlib.import_module(f"{PACK}.nodes.host.dit_model")
 
 
 def host_model(workload: Workload) -> tuple[Any, BlockCount]:
@@ -76,23 +81,37 @@ def host_model(workload: Workload) -> tuple[Any, BlockCount]:
 
 
 @torch.no_grad()
-def sample_on_host(workload: Workload, node: str | None = None, settings: Settings = {}) -> tuple[Tensor, float]:
-    """Pictures (B, C, H, W) by the host's KSampler, after a node of `comfy_extras.nodes_easycache`, and the compute share."""
+def sample_on_host(
+    workload: Workload, node: str | None = None, settings: Settings | None = None
+) -> tuple[Tensor, float]:
+    """Pictures (B, C, H, W) by the host's KSampler, after a node of `comfy_extras.nodes_easycache`, and the compute
+    share.
+    """
     model, count = host_model(workload)
     import comfy.sample
 
-    dit_model = sys.modules[f"{PACK}.nodes.dit_model"]
+    dit_model = sys.modules[f"{PACK}.nodes.host.dit_model"]
     labels = ", ".join(map(str, workload.labels.tolist()))
     positive, negative = (dit_model.class_label_conditioning(model, text) for text in (labels, ""))
     if node is not None:
         nodes = importlib.import_module("comfy_extras.nodes_easycache")
-        (model,) = getattr(nodes, node).execute(model, **settings, verbose=False).result
+        (model,) = getattr(nodes, node).execute(model, **(settings or {}), verbose=False).result
     protocol = workload.protocol
     sigmas = workload.sigmas()
     noise = workload.noise / (1 + sigmas[0] ** 2).sqrt()  # the host scales it itself
     latent = comfy.sample.sample(
-        model, noise, protocol.steps, protocol.cfg, protocol.solver, "simple", positive, negative, torch.zeros_like(noise),
-        sigmas=sigmas, disable_pbar=True, seed=protocol.seed,
+        model,
+        noise,
+        protocol.steps,
+        protocol.cfg,
+        protocol.solver,
+        "simple",
+        positive,
+        negative,
+        torch.zeros_like(noise),
+        sigmas=sigmas,
+        disable_pbar=True,
+        seed=protocol.seed,
     )
     return model.model.process_latent_in(latent).to(workload.device), count.share(workload)
 
@@ -113,12 +132,21 @@ THRESHOLDS = (0.0, *(round(0.005 * 400 ** (i / 22), 4) for i in range(23)))
 PEERS: tuple[Peer, ...] = (
     Peer(name="full-host", source="ComfyUI", run=full_host, knob="cache", knobs=("none",), baseline="full-host"),
     Peer(
-        name="easycache", source="arXiv 2507.02860, ComfyUI EasyCache", run=easycache, baseline="full-host",
-        knob="reuse_threshold", knobs=THRESHOLDS,
+        name="easycache",
+        source="arXiv 2507.02860, ComfyUI EasyCache",
+        run=easycache,
+        baseline="full-host",
+        knob="reuse_threshold",
+        knobs=THRESHOLDS,
         variants=({"start_percent": 0.0, "end_percent": 0.95}, {"start_percent": 0.05, "end_percent": 0.95}),
     ),
     Peer(
-        name="lazycache", source="ComfyUI LazyCache", run=lazycache, baseline="full-host",
-        knob="reuse_threshold", knobs=THRESHOLDS, variants=({"start_percent": 0.0, "end_percent": 0.95},),
+        name="lazycache",
+        source="ComfyUI LazyCache",
+        run=lazycache,
+        baseline="full-host",
+        knob="reuse_threshold",
+        knobs=THRESHOLDS,
+        variants=({"start_percent": 0.0, "end_percent": 0.95},),
     ),
 )

@@ -18,13 +18,15 @@ from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockR
 from diffusers.models.cache_utils import CacheMixin
 from torch import Tensor
 
-from tokencache_core.bench_workload import Protocol, Workload
-from tokencache_core.dit import DiT
+from tokencache_core.bench.workload import Protocol, Workload
+from tokencache_core.dit.model import DiT
 
 from .peer import Peer, Settings
 from .wrapped_dit import WrappedBlock, WrappedDiT
 
-TransformerBlockRegistry.register(model_class=WrappedBlock, metadata=TransformerBlockMetadata(return_hidden_states_index=0))
+TransformerBlockRegistry.register(
+    model_class=WrappedBlock, metadata=TransformerBlockMetadata(return_hidden_states_index=0)
+)
 
 CALIBRATION_SEED, CALIBRATION_SAMPLES = 10_000, 2  # other noise than the benchmark's
 
@@ -49,8 +51,10 @@ def first_block_cache(workload: Workload, settings: Settings) -> tuple[Tensor, f
 
 
 def taylorseer(workload: Workload, settings: Settings) -> tuple[Tensor, float]:
-    """forecast: what attention and MLP of every block give, before the gates ("halves", as in the paper), or what the last block gives
-    ("last-block"), which spares the others even the gates. whole_end: steps at the end that are never forecast."""
+    """forecast: what attention and MLP of every block give, before the gates ("halves", as in the paper), or what the
+    last block gives ("last-block"), which spares the others even the gates. whole_end: steps at the end that are never
+    forecast.
+    """
     depth, steps = workload.model.config.depth, workload.protocol.steps
     config = {name: value for name, value in settings.items() if name not in ("forecast", "whole_end")}
     if settings["forecast"] == "halves":
@@ -58,9 +62,12 @@ def taylorseer(workload: Workload, settings: Settings) -> tuple[Tensor, float]:
     else:
         config["cache_identifiers"] = [rf"transformer_blocks\.{depth - 1}"]
         config["skip_predict_identifiers"] = [rf"transformer_blocks\.{index}" for index in range(depth - 1)]
-    return sample_hooked(workload, TaylorSeerCacheConfig(
-        **config, taylor_factors_dtype=torch.float32, disable_cache_after_step=steps - settings["whole_end"],
-    ))
+    return sample_hooked(
+        workload,
+        TaylorSeerCacheConfig(
+            **config, taylor_factors_dtype=torch.float32, disable_cache_after_step=steps - settings["whole_end"]
+        ),
+    )
 
 
 def magcache(workload: Workload, settings: Settings) -> tuple[Tensor, float]:
@@ -72,7 +79,8 @@ _RATIOS: WeakKeyDictionary[DiT, dict[Protocol, list[float]]] = WeakKeyDictionary
 
 
 def mag_ratios(workload: Workload) -> list[float]:
-    """The growth of the residual's magnitude at each step (steps,), by the library's own calibration on noise of its own.
+    """The growth of the residual's magnitude at each step (steps,), by the library's own calibration on noise of its
+    own.
 
     Measured once for a model and protocol; the library tells its result by printing it.
     """
@@ -80,7 +88,9 @@ def mag_ratios(workload: Workload) -> list[float]:
     known = _RATIOS.setdefault(workload.model, {})
     if protocol not in known:
         with redirect_stdout(io.StringIO()) as printed:
-            sample_hooked(Workload(workload.model, protocol), MagCacheConfig(calibrate=True, num_inference_steps=protocol.steps))
+            sample_hooked(
+                Workload(workload.model, protocol), MagCacheConfig(calibrate=True, num_inference_steps=protocol.steps)
+            )
         (line,) = [line for line in printed.getvalue().splitlines() if line.startswith("[") and line.endswith("]")]
         known[protocol] = ast.literal_eval(line)
     return known[protocol]
@@ -88,12 +98,18 @@ def mag_ratios(workload: Workload) -> list[float]:
 
 PEERS: tuple[Peer, ...] = (
     Peer(
-        name="first-block-cache", source="diffusers FirstBlockCache", run=first_block_cache,
-        knob="threshold", knobs=(0.0, *(round(0.01 * 100 ** (i / 22), 4) for i in range(23))),
+        name="first-block-cache",
+        source="diffusers FirstBlockCache",
+        run=first_block_cache,
+        knob="threshold",
+        knobs=(0.0, *(round(0.01 * 100 ** (i / 22), 4) for i in range(23))),
     ),
     Peer(
-        name="taylorseer", source="arXiv 2503.06923, diffusers TaylorSeerCache", run=taylorseer,
-        knob="cache_interval", knobs=tuple(range(1, 13)),
+        name="taylorseer",
+        source="arXiv 2503.06923, diffusers TaylorSeerCache",
+        run=taylorseer,
+        knob="cache_interval",
+        knobs=tuple(range(1, 13)),
         variants=(
             {"forecast": "halves", "max_order": 2, "disable_cache_before_step": 3, "whole_end": 0},
             {"forecast": "last-block", "max_order": 2, "disable_cache_before_step": 2, "whole_end": 1},
@@ -101,12 +117,19 @@ PEERS: tuple[Peer, ...] = (
         ),
     ),
     Peer(
-        name="magcache", source="arXiv 2506.09045, diffusers MagCache", run=magcache,
-        knob="threshold", knobs=(0.0, *(round(0.002 * 250 ** (i / 22), 5) for i in range(23))),
+        name="magcache",
+        source="arXiv 2506.09045, diffusers MagCache",
+        run=magcache,
+        knob="threshold",
+        knobs=(0.0, *(round(0.002 * 250 ** (i / 22), 5) for i in range(23))),
         variants=({"retention_ratio": 0.02, "max_skip_steps": 4},),
     ),
     Peer(  # its other bound, which at the same speed does better than the threshold
-        name="magcache", source="arXiv 2506.09045, diffusers MagCache", run=magcache,
-        knob="max_skip_steps", knobs=tuple(range(16)), variants=({"retention_ratio": 0.02, "threshold": 1.0},),
+        name="magcache",
+        source="arXiv 2506.09045, diffusers MagCache",
+        run=magcache,
+        knob="max_skip_steps",
+        knobs=tuple(range(16)),
+        variants=({"retention_ratio": 0.02, "threshold": 1.0},),
     ),
 )

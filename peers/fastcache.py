@@ -1,15 +1,17 @@
-"""FastCache (Liu et al., arXiv 2505.20353), from the paper: blocks and tokens that hardly changed go through a learned linear map.
+"""FastCache (Liu et al., arXiv 2505.20353), from the paper: blocks and tokens that hardly changed go through a learned
+linear map.
 
-Blocks: with delta the change of a block's input relative to its size (Frobenius norms), the paper takes N*D*delta^2 for chi-square
-with N*D degrees of freedom and approximates the block where the test finds no change. Unscaled, that threshold is a change by
-about its own size, which no block ever reaches; so delta is measured in units of `change`, the change that still counts as none.
-Tokens: those whose embedding changed by less than `motion` such units go through one map in the place of the whole stack, and
-the others attend to each other only.
+Blocks: with delta the change of a block's input relative to its size (Frobenius norms), the paper takes N*D*delta^2 for
+chi-square with N*D degrees of freedom and approximates the block where the test finds no change. Unscaled, that
+threshold is a change by about its own size, which no block ever reaches; so delta is measured in units of `change`, the
+change that still counts as none.
+Tokens: those whose embedding changed by less than `motion` such units go through one map in the place of the whole
+stack, and the others attend to each other only.
 
-Two details are chosen for what measures best. Changes are against what was last computed, not the last step, so that small ones
-add up. And a map carries the input's change to the output's change, added to the last computed output; the paper's map of the state
-itself gave 16.7 dB on the reference model where it saved a tenth. The maps are learned in closed form (ridge regression) on a full run
-of the model itself. Their own cost is not counted as compute.
+Two details are chosen for what measures best. Changes are against what was last computed, not the last step, so that
+small ones add up. And a map carries the input's change to the output's change, added to the last computed output; the
+paper's map of the state itself gave 16.7 dB on the reference model where it saved a tenth. The maps are learned in
+closed form (ridge regression) on a full run of the model itself. Their own cost is not counted as compute.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ from statistics import NormalDist
 import torch
 from torch import Tensor
 
-from tokencache_core.bench_workload import Workload
-from tokencache_core.token_index import TokenIndex
+from tokencache_core.bench.workload import Workload
+from tokencache_core.blocks.token_index import TokenIndex
 
 from .cached_run import CachedRun, Whole, kept_per_model
 from .peer import Peer, Settings
@@ -41,7 +43,9 @@ def relative_change(x: Tensor, last: Tensor) -> float:
 
 
 class LinearFit:
-    """Ridge regression of outputs (..., D) on inputs (..., D) and a constant, from sums, so that nothing else is kept."""
+    """Ridge regression of outputs (..., D) on inputs (..., D) and a constant, from sums, so that nothing else is
+    kept.
+    """
 
     def __init__(self) -> None:
         self.gram: Tensor | float = 0.0
@@ -53,7 +57,9 @@ class LinearFit:
         self.gram, self.cross = self.gram + x.T @ x, self.cross + x.T @ y
 
     def solve(self) -> LinearMap:
-        ridge = RIDGE * self.gram.diagonal().mean() * torch.eye(len(self.gram), dtype=torch.double, device=self.gram.device)
+        ridge = (
+            RIDGE * self.gram.diagonal().mean() * torch.eye(len(self.gram), dtype=torch.double, device=self.gram.device)
+        )
         solution = torch.linalg.solve(self.gram + ridge, self.cross).float()
         return LinearMap(solution[:-1], solution[-1])
 
@@ -61,7 +67,7 @@ class LinearFit:
 @dataclass(frozen=True)
 class LinearMap:
     weight: Tensor  # (D, D)
-    bias: Tensor    # (D,)
+    bias: Tensor  # (D,)
 
     def __call__(self, x: Tensor) -> Tensor:
         return x @ self.weight.to(x.dtype) + self.bias.to(x.dtype)
@@ -104,7 +110,7 @@ class FastCacheRun(CachedRun):
         super().__init__(workload)
         self.change, self.motion = change, motion * change
         self.maps = linear_maps(workload) if change else []
-        self.last: dict[int, tuple[Tensor, Tensor]] = {}    # of a block: input and output (B, N, D) when last computed
+        self.last: dict[int, tuple[Tensor, Tensor]] = {}  # of a block: input and output (B, N, D) when last computed
         self.embedded: tuple[Tensor, Tensor] | None = None  # of the stack: the same, token by token
         self.moving: TokenIndex | None = None
 
@@ -149,9 +155,9 @@ class FastCacheRun(CachedRun):
         self.arrived = x
         if self.embedded is None:
             return x
-        saliency = (x - self.embedded[0]).square().sum(-1)      # (B, N), the paper's S
+        saliency = (x - self.embedded[0]).square().sum(-1)  # (B, N), the paper's S
         still = self.motion**2 * self.embedded[0].square().sum(-1).mean()
-        count = max(1, int((saliency > still).sum(1).max()))    # rows of a batch move equally many
+        count = max(1, int((saliency > still).sum(1).max()))  # rows of a batch move equally many
         self.moving = TokenIndex(saliency.topk(count, dim=1, sorted=False).indices, x.shape[1])
         return self.moving.gather(x)
 
@@ -172,9 +178,33 @@ def run(workload: Workload, settings: Settings) -> tuple[Tensor, float]:
 
 
 CHANGES = (
-    0.0, 0.003, 0.006, 0.009, 0.0125, 0.015, 0.0175, 0.02, 0.025, 0.03, 0.035, 0.04,
-    0.05, 0.06, 0.07, 0.08, 0.1, 0.12, 0.15, 0.2, 0.3, 0.4, 0.6, 1.0,
+    0.0,
+    0.003,
+    0.006,
+    0.009,
+    0.0125,
+    0.015,
+    0.0175,
+    0.02,
+    0.025,
+    0.03,
+    0.035,
+    0.04,
+    0.05,
+    0.06,
+    0.07,
+    0.08,
+    0.1,
+    0.12,
+    0.15,
+    0.2,
+    0.3,
+    0.4,
+    0.6,
+    1.0,
 )
 PEERS = (
-    Peer("fastcache", "arXiv 2505.20353", run, knob="change", knobs=CHANGES, variants=({"motion": 0.0}, {"motion": 0.1})),
+    Peer(
+        "fastcache", "arXiv 2505.20353", run, knob="change", knobs=CHANGES, variants=({"motion": 0.0}, {"motion": 0.1})
+    ),
 )

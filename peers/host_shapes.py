@@ -1,7 +1,7 @@
 """Models of released widths in the host, with a few blocks of random weights, to time steps: `bench --shape`.
 
-Time per block-token does not depend on the depth, so that a few blocks tell what the whole model would take; what they do not have
-is the share of the parts outside of blocks, which is larger here.
+Time per block-token does not depend on the depth, so that a few blocks tell what the whole model would take; what they
+do not have is the share of the parts outside of blocks, which is larger here.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tokencache_core.bench_shape import I_STEPS, STEPS, ShapeRow
+from tokencache_core.bench.shape import I_STEPS, STEPS, ShapeRow
+from tokencache_core.engine.stopwatch import timed
 from tokencache_core.settings import CONTEXTS, CacheSettings
-from tokencache_core.stopwatch import timed
 
 from .comfy_caches import import_host
 from .host_cache import apply_on_host
@@ -28,9 +28,11 @@ FULL_STEPS = 2
 
 @dataclass(frozen=True)
 class HostShape:
-    """network: module and class in the host. config: the host's own for a released model, and depth of the released one.
+    """network: module and class in the host. config: the host's own for a released model, and depth of the released
+    one.
 
-    latent: (C, H, W) or (C, T, H, W). text: (tokens, width) of the conditioning. rows: of a step; 1 is without guidance.
+    latent: (C, H, W) or (C, T, H, W). text: (tokens, width) of the conditioning. rows: of a step; 1 is without
+    guidance.
     """
 
     config: str
@@ -44,25 +46,74 @@ class HostShape:
 
 SHAPES = {
     "Flux-512": HostShape(
-        config="Flux", blocks="1 + 2 of 19 + 38", latent=(16, 64, 64), text=(256, 4096), rows=1, conditioning={"guidance": 3.5},
+        config="Flux",
+        blocks="1 + 2 of 19 + 38",
+        latent=(16, 64, 64),
+        text=(256, 4096),
+        rows=1,
+        conditioning={"guidance": 3.5},
         shape=dict(
-            image_model="flux", guidance_embed=True, in_channels=16, out_channels=16, patch_size=2, vec_in_dim=768, context_in_dim=4096,
-            hidden_size=3072, mlp_ratio=4.0, num_heads=24, depth=1, depth_single_blocks=2, axes_dim=[16, 56, 56], theta=10000, qkv_bias=True,
+            image_model="flux",
+            guidance_embed=True,
+            in_channels=16,
+            out_channels=16,
+            patch_size=2,
+            vec_in_dim=768,
+            context_in_dim=4096,
+            hidden_size=3072,
+            mlp_ratio=4.0,
+            num_heads=24,
+            depth=1,
+            depth_single_blocks=2,
+            axes_dim=[16, 56, 56],
+            theta=10000,
+            qkv_bias=True,
             txt_ids_dims=[],
         ),
     ),
     "Wan-1.3B-480": HostShape(
-        config="WAN21_T2V", blocks="3 of 30", latent=(16, 3, 40, 56), text=(512, 4096), rows=2, conditioning={},
+        config="WAN21_T2V",
+        blocks="3 of 30",
+        latent=(16, 3, 40, 56),
+        text=(512, 4096),
+        rows=2,
+        conditioning={},
         shape=dict(
-            image_model="wan2.1", model_type="t2v", dim=1536, ffn_dim=8960, num_heads=12, num_layers=3, patch_size=(1, 2, 2), freq_dim=256,
-            window_size=(-1, -1), qk_norm=True, cross_attn_norm=True, eps=1e-6, in_dim=16, out_dim=16, text_dim=4096,
+            image_model="wan2.1",
+            model_type="t2v",
+            dim=1536,
+            ffn_dim=8960,
+            num_heads=12,
+            num_layers=3,
+            patch_size=(1, 2, 2),
+            freq_dim=256,
+            window_size=(-1, -1),
+            qk_norm=True,
+            cross_attn_norm=True,
+            eps=1e-6,
+            in_dim=16,
+            out_dim=16,
+            text_dim=4096,
         ),
     ),
     "PixArt-512": HostShape(
-        config="PixArtAlpha", blocks="4 of 28", latent=(4, 64, 64), text=(120, 4096), rows=2, conditioning={},
+        config="PixArtAlpha",
+        blocks="4 of 28",
+        latent=(4, 64, 64),
+        text=(120, 4096),
+        rows=2,
+        conditioning={},
         shape=dict(
-            image_model="pixart_alpha", input_size=64, patch_size=2, in_channels=4, hidden_size=1152, depth=4, num_heads=16,
-            caption_channels=4096, model_max_length=120, micro_condition=False,
+            image_model="pixart_alpha",
+            input_size=64,
+            patch_size=2,
+            in_channels=4,
+            hidden_size=1152,
+            depth=4,
+            num_heads=16,
+            caption_channels=4096,
+            model_max_length=120,
+            micro_condition=False,
         ),
     ),
 }
@@ -79,7 +130,9 @@ def host_model(shape: HostShape, dtype: torch.dtype, device: torch.device) -> An
     model = config.get_model({}, device=device)
     random = torch.Generator(device=device).manual_seed(0)
     for weight in model.diffusion_model.parameters():
-        weight.data = torch.randn(weight.shape, generator=random, device=device).mul_(0.02).to(weight.dtype)   # some families keep some in float32
+        weight.data = (
+            torch.randn(weight.shape, generator=random, device=device).mul_(0.02).to(weight.dtype)
+        )  # some families keep some in float32
     return comfy.model_patcher.ModelPatcher(model.eval(), load_device=device, offload_device=device)
 
 
@@ -90,15 +143,32 @@ def sample(model: Any, shape: HostShape, steps: int) -> Tensor:
     random = torch.Generator().manual_seed(1)
     noise = torch.randn((1, *shape.latent), generator=random)
     positive, negative = (
-        [[torch.randn(1, *shape.text, generator=random), {"pooled_output": torch.randn(1, 768, generator=random), **shape.conditioning}]]
+        [
+            [
+                torch.randn(1, *shape.text, generator=random),
+                {"pooled_output": torch.randn(1, 768, generator=random), **shape.conditioning},
+            ]
+        ]
         for _ in range(2)
     )
     return comfy.sample.sample(
-        model, noise, steps, 1.0 if shape.rows == 1 else 3.0, "euler", "simple", positive, negative, torch.zeros_like(noise), disable_pbar=True, seed=1,
+        model,
+        noise,
+        steps,
+        1.0 if shape.rows == 1 else 3.0,
+        "euler",
+        "simple",
+        positive,
+        negative,
+        torch.zeros_like(noise),
+        disable_pbar=True,
+        seed=1,
     )
 
 
-def measure(name: str, *, dtype: str, torch_dtype: torch.dtype, repeats: int, device: torch.device, on_run: Callable[[], None]) -> list[ShapeRow]:
+def measure(
+    name: str, *, dtype: str, torch_dtype: torch.dtype, repeats: int, device: torch.device, on_run: Callable[[], None]
+) -> list[ShapeRow]:
     """One row a variant. Whole runs and short cached runs alternate, `repeats` times after a first that warms up."""
     shape = SHAPES[name]
     model = host_model(shape, torch_dtype, device)
@@ -115,7 +185,15 @@ def measure(name: str, *, dtype: str, torch_dtype: torch.dtype, repeats: int, de
             for step in handle.latest().steps if repeat else ():
                 steps[settings][step.kind].append(step.seconds)
     return [
-        _row(f"{name}, {shape.blocks} blocks", dtype, shape.rows, settings, median(full), seen, cached[settings][1].latest().steps[-1].compute)
+        _row(
+            f"{name}, {shape.blocks} blocks",
+            dtype,
+            shape.rows,
+            settings,
+            median(full),
+            seen,
+            cached[settings][1].latest().steps[-1].compute,
+        )
         for settings, seen in steps.items()
     ]
 
@@ -125,11 +203,26 @@ def runs_per_shape(repeats: int) -> int:
 
 
 def _row(
-    shape: str, dtype: str, rows: int, settings: CacheSettings, full: float, seen: dict[str, list[float]], compute: float,
+    shape: str,
+    dtype: str,
+    rows: int,
+    settings: CacheSettings,
+    full: float,
+    seen: dict[str, list[float]],
+    compute: float,
 ) -> ShapeRow:
     chosen = {name: value for name, value in asdict(settings).items() if name != "seed"}
     i_step, p_step = median(seen["I"]), median(seen["P"])
     return ShapeRow(
-        shape=shape, dtype=dtype, batch=rows, settings=chosen, full_seconds=full, i_step_seconds=i_step, p_step_seconds=p_step,
-        compute=compute, overhead=p_step / (compute * i_step), overhead_to_full=p_step / (compute * full), predictor_seconds={},
+        shape=shape,
+        dtype=dtype,
+        batch=rows,
+        settings=chosen,
+        full_seconds=full,
+        i_step_seconds=i_step,
+        p_step_seconds=p_step,
+        compute=compute,
+        overhead=p_step / (compute * i_step),
+        overhead_to_full=p_step / (compute * full),
+        predictor_seconds={},
     )

@@ -1,6 +1,8 @@
-"""The host's own solvers on whole steps of our DiT: what the time of a cached run buys with a better solver and fewer steps.
+"""The host's own solvers on whole steps of our DiT: what the time of a cached run buys with a better solver and fewer
+steps.
 
-Each evaluates the network once a step, as ours do, and is called as ComfyUI's KSampler calls it, on the workload's sigmas.
+Each evaluates the network once a step, as ours do, and is called as ComfyUI's KSampler calls it, on the workload's
+sigmas.
 """
 
 from __future__ import annotations
@@ -11,28 +13,34 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tokencache_core.bench_workload import Workload
-from tokencache_core.sampling import guided_denoiser
+from tokencache_core.bench.workload import Workload
+from tokencache_core.dit.guidance import guided_denoiser
 
 from .comfy_caches import import_host
 
-Solver = Callable[[Workload, int], Tensor]      # the pictures (B, C, H, W) of a workload in so many steps
+Solver = Callable[[Workload, int], Tensor]  # the pictures (B, C, H, W) of a workload in so many steps
 
 
 def host_solvers(device: torch.device) -> Mapping[str, Solver]:
-    """uni_pc and deis by name; ImportError or RuntimeError where there is no host, or one that has settled on another device."""
+    """uni_pc and deis by name; ImportError or RuntimeError where there is no host, or one that has settled on another
+    device.
+    """
     import_host(device)
     from comfy.extra_samplers.uni_pc import sample_unipc
     from comfy.k_diffusion.sampling import sample_deis
 
     return {
-        "uni_pc": lambda workload, steps: _solve(sample_unipc, workload, without_the_last_but_one(workload.sigmas(steps + 1))),
+        "uni_pc": lambda workload, steps: _solve(
+            sample_unipc, workload, without_the_last_but_one(workload.sigmas(steps + 1))
+        ),
         "deis": lambda workload, steps: _solve(sample_deis, workload, workload.sigmas(steps)),
     }
 
 
 def without_the_last_but_one(sigmas: Tensor) -> Tensor:
-    """(steps + 1,) of (steps + 2,) sigmas: KSampler leaves the last one above 0 out for uni_pc, which ends a little above 0 itself."""
+    """(steps + 1,) of (steps + 2,) sigmas: KSampler leaves the last one above 0 out for uni_pc, which ends a little
+    above 0 itself.
+    """
     return torch.cat([sigmas[:-2], sigmas[-1:]])
 
 
@@ -40,8 +48,8 @@ def without_the_last_but_one(sigmas: Tensor) -> Tensor:
 def _solve(sampler: Callable[..., Tensor], workload: Workload, sigmas: Tensor) -> Tensor:
     denoise = guided_denoiser(workload.model, workload.labels, workload.protocol.cfg)
 
-    def model(x: Tensor, sigma: Tensor, **options: Any) -> Tensor:     # sigma: (B,), of one value
+    def model(x: Tensor, sigma: Tensor, **options: Any) -> Tensor:  # sigma: (B,), of one value
         return denoise(x, sigma[0])
 
-    noise = workload.noise.clone()      # uni_pc writes into what it is given, the sigmas too
+    noise = workload.noise.clone()  # uni_pc writes into what it is given, the sigmas too
     return sampler(model, noise, sigmas.clone().to(noise.device), extra_args={}, disable=True)

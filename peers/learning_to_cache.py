@@ -1,12 +1,15 @@
-"""Learning-to-Cache (Ma et al., arXiv 2406.01733), written from the paper: a router fixed over inputs says which layers reuse.
+"""Learning-to-Cache (Ma et al., arXiv 2406.01733), written from the paper: a router fixed over inputs says which layers
+reuse.
 
-A layer is a block's attention or its MLP. Every `interval`-th step is full; on the others the router lets a layer reuse its
-output, before the gate, from when it was last computed. The paper's interval is 2, which ends at 2x, so longer ones are variants.
+A layer is a block's attention or its MLP. Every `interval`-th step is full; on the others the router lets a layer reuse
+its output, before the gate, from when it was last computed. The paper's interval is 2, which ends at 2x, so longer ones
+are variants.
 
-The paper learns relaxed router entries by gradient, under an L1 penalty, so that the noise predicted with them is near the full
-one. Here the same objective is minimised without gradients: to first order the errors of reused layers add up, so the
-squared error of a set of layers is a quadratic form, whose coefficients are measured on runs of the model itself (one
-fork of the tokens a layer). From it layers are taken greedily, the least error per step first, until the share asked for.
+The paper learns relaxed router entries by gradient, under an L1 penalty, so that the noise predicted with them is near
+the full one. Here the same objective is minimised without gradients: to first order the errors of reused layers add up,
+so the squared error of a set of layers is a quadratic form, whose coefficients are measured on runs of the model itself
+(one fork of the tokens a layer). From it layers are taken greedily, the least error per step first, until the share
+asked for.
 """
 
 from __future__ import annotations
@@ -14,12 +17,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tokencache_core.bench_workload import Workload
+from tokencache_core.bench.workload import Workload
 
 from .cached_run import CachedRun, Whole, attend, feed_forward, kept_per_model, modulation_of
 from .peer import Peer, Settings
 
-Router = frozenset[tuple[int, int]]     # (step, layer) pairs that reuse; layer 2b is the attention of block b, 2b + 1 its MLP
+Router = frozenset[
+    tuple[int, int]
+]  # (step, layer) pairs that reuse; layer 2b is the attention of block b, 2b + 1 its MLP
 
 
 class LayerRun(CachedRun):
@@ -28,7 +33,7 @@ class LayerRun(CachedRun):
     def __init__(self, workload: Workload, router: Router) -> None:
         super().__init__(workload)
         self.router = router
-        self.outputs: dict[int, Tensor] = {}    # (B, N, D) a layer, before the gate
+        self.outputs: dict[int, Tensor] = {}  # (B, N, D) a layer, before the gate
 
     def block(self, index: int, whole: Whole, x: Tensor, c: Tensor, options: dict) -> Tensor:
         block, modulation = self.blocks[index], modulation_of(self.blocks[index], c)
@@ -44,10 +49,11 @@ class LayerRun(CachedRun):
 
 
 class ForkingRun(CachedRun):
-    """A full run that measures, on the steps off the interval, how the guided noise errs if one layer reuses the last full step's.
+    """A full run that measures, on the steps off the interval, how the guided noise errs if one layer reuses the last
+    full step's.
 
-    Between layers the tokens hold K runs side by side, (K * B, N, D): the plain one, then one a layer passed, in which only it
-    reused. grams: (layers, layers) inner products of the errors, a step.
+    Between layers the tokens hold K runs side by side, (K * B, N, D): the plain one, then one a layer passed, in which
+    only it reused. grams: (layers, layers) inner products of the errors, a step.
     """
 
     def __init__(self, workload: Workload, interval: int) -> None:
@@ -101,7 +107,9 @@ def reuse_order(workload: Workload, interval: int) -> list[tuple[int, int]]:
         return []
     steps = list(calibration.grams)
     grams = torch.stack([calibration.grams[step] for step in steps]).cpu()
-    added = grams.diagonal(dim1=1, dim2=2).clone()      # (steps, layers): squared error that reusing this layer, too, would add
+    added = grams.diagonal(
+        dim1=1, dim2=2
+    ).clone()  # (steps, layers): squared error that reusing this layer, too, would add
     order = []
     for _ in range(added.numel()):
         at, layer = divmod(int(added.argmin()), added.shape[1])
@@ -117,10 +125,36 @@ def run(workload: Workload, settings: Settings) -> tuple[Tensor, float]:
     return LayerRun(workload, frozenset(reused)).sample()
 
 
-SHARES = (0.0, 0.1, 0.2, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.84, 0.88, 0.91, 0.94, 0.96, 0.98, 1.0)
+SHARES = (
+    0.0,
+    0.1,
+    0.2,
+    0.3,
+    0.35,
+    0.4,
+    0.45,
+    0.5,
+    0.55,
+    0.6,
+    0.65,
+    0.7,
+    0.75,
+    0.8,
+    0.84,
+    0.88,
+    0.91,
+    0.94,
+    0.96,
+    0.98,
+    1.0,
+)
 PEERS = (
     Peer(
-        "learning-to-cache", "arXiv 2406.01733", run, knob="reused", knobs=SHARES,
+        "learning-to-cache",
+        "arXiv 2406.01733",
+        run,
+        knob="reused",
+        knobs=SHARES,
         variants=tuple({"interval": interval} for interval in (2, 3, 6)),
     ),
 )

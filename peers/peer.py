@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from tokencache_core.bench_workload import Workload
+from tokencache_core.bench.workload import Workload
 
 Settings = dict[str, Any]
 
@@ -17,10 +17,11 @@ Settings = dict[str, Any]
 class Peer:
     """A method of others.
 
-    name: in the benchmark's table. source: paper or package, for the table's legend. run: samples a workload under settings,
-    giving pictures (B, C, H, W) and the share of the full run's block-token evaluations that were computed; it leaves the
-    model as it was, also after an error. knob: the setting that trades likeness for speed; knobs: its values, the gentlest first, the
-    first of them changing nothing or next to nothing. variants: the other settings, each with a sweep of its own.
+    name: in the benchmark's table. source: paper or package, for the table's legend. run: samples a workload under
+    settings, giving pictures (B, C, H, W) and the share of the full run's block-token evaluations that were computed;
+    it leaves the model as it was, also after an error. knob: the setting that trades likeness for speed; knobs: its
+    values, the gentlest first, the first of them changing nothing or next to nothing. variants: the other settings,
+    each with a sweep of its own.
     baseline: the method that the full run is, where it is not the benchmark's own.
     """
 

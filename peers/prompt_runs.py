@@ -1,4 +1,6 @@
-"""A list of prompts sampled by PixArt in the real ComfyUI, whole and cached: what `bench --fid-stats --prompts` compares (docs/fid.md)."""
+"""A list of prompts sampled by PixArt in the real ComfyUI, whole and cached: what `bench --fid-stats --prompts`
+compares (docs/fid.md).
+"""
 
 from __future__ import annotations
 
@@ -9,16 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tokencache_core.bench_fid import FidProtocol, Method
-from tokencache_core.bench_ours import OURS
-from tokencache_core.sampling import starting_noise
+from tokencache_core.bench.fid_run import FidMethod, FidProtocol
+from tokencache_core.sampling.samplers import starting_noise
+from tokencache_core.settings import DEFAULTS
 
 from .comfy_caches import import_host
 from .host_cache import apply_on_host
 
 NEGATIVE = ""
-SCHEDULER = "simple"    # a name that the host asks for; the sigmas are the protocol's
-GRID = 16               # pixels of a token
+SCHEDULER = "simple"  # a name that the host asks for; the sigmas are the protocol's
+GRID = 16  # pixels of a token
 LEAST_RESOLUTION = 272  # the host's position embedding of PixArt divides by zero below
 
 
@@ -31,14 +33,22 @@ def read_prompts(file: Path) -> list[str]:
 
 
 class PromptRuns:
-    """Sample i has prompt i mod P of the list and the noise of seed + i. Prompts are sampled one by one: they differ in length.
+    """Sample i has prompt i mod P of the list and the noise of seed + i. Prompts are sampled one by one: they differ in
+    length.
 
-    model, text_encoder (T5-XXL), vae: files as ComfyUI reads them, tensors alone. resolution: of both sides, in pixels. ValueError for
-    files that are something else.
+    model, text_encoder (T5-XXL), vae: files as ComfyUI reads them, tensors alone. resolution: of both sides, in pixels.
+    ValueError for files that are something else.
     """
 
     def __init__(
-        self, model: Path, text_encoder: Path, vae: Path, prompts: list[str], protocol: FidProtocol, resolution: int, device: torch.device,
+        self,
+        model: Path,
+        text_encoder: Path,
+        vae: Path,
+        prompts: list[str],
+        protocol: FidProtocol,
+        resolution: int,
+        device: torch.device,
     ) -> None:
         if resolution % GRID or resolution < LEAST_RESOLUTION:
             raise ValueError(f"--resolution {resolution}: choose a multiple of {GRID} from {LEAST_RESOLUTION} on")
@@ -52,20 +62,28 @@ class PromptRuns:
         if not isinstance(self.model.model, comfy.model_base.PixArt):
             raise ValueError(f"{model}: it is a {type(self.model.model).__name__}, not a PixArt")
         self.clip = _loaded(
-            text_encoder, "a T5-XXL", lambda: comfy.sd.load_clip([str(text_encoder)], clip_type=comfy.sd.CLIPType.PIXART),
+            text_encoder,
+            "a T5-XXL",
+            lambda: comfy.sd.load_clip([str(text_encoder)], clip_type=comfy.sd.CLIPType.PIXART),
         )
         if not hasattr(self.clip.cond_stage_model, "t5xxl"):
             raise ValueError(f"{text_encoder}: it is another text encoder, not a T5-XXL")
-        self.vae = _loaded(vae, "a VAE", lambda: _valid(comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(vae), safe_load=True))))
+        self.vae = _loaded(
+            vae, "a VAE", lambda: _valid(comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(vae), safe_load=True)))
+        )
         self.negative = self._encoded(NEGATIVE)
-        self.cached: dict[int, Any] = {}    # by the count of I-steps
+        self.cached: dict[int, Any] = {}  # by the count of I-steps
 
-    def __call__(self, batch: int) -> Callable[[Method], Tensor]:
+    def __call__(self, batch: int) -> Callable[[FidMethod], Tensor]:
         """Latents (B, C, H, W) by each method, of one batch."""
         first = batch * self.protocol.batch
         latent_format = self.model.get_model_object("latent_format")
         side = self.resolution // latent_format.spacial_downscale_ratio
-        noise = starting_noise((self.protocol.batch, latent_format.latent_channels, side, side), self.protocol.seed + first, torch.zeros(()))
+        noise = starting_noise(
+            (self.protocol.batch, latent_format.latent_channels, side, side),
+            self.protocol.seed + first,
+            torch.zeros(()),
+        )
         wanted = [self._encoded(self.prompts[(first + row) % len(self.prompts)]) for row in range(self.protocol.batch)]
         return lambda method: torch.cat([self._sample(method, *one) for one in zip(wanted, noise.split(1))])
 
@@ -75,20 +93,30 @@ class PromptRuns:
         return self.vae.decode(latents).movedim(-1, 1).to(self.device) * 2 - 1
 
     @torch.no_grad()
-    def _sample(self, method: Method, positive: list, noise: Tensor) -> Tensor:
+    def _sample(self, method: FidMethod, positive: list, noise: Tensor) -> Tensor:
         import comfy.sample
 
         solver, steps = self.protocol.solver_and_steps(method)
         return comfy.sample.sample(
-            self._model(method), noise, steps, self.protocol.cfg, solver, SCHEDULER, positive, self.negative, torch.zeros_like(noise),
-            sigmas=self.protocol.schedule.sigmas(steps), disable_pbar=True, seed=self.protocol.seed,
+            self._model(method),
+            noise,
+            steps,
+            self.protocol.cfg,
+            solver,
+            SCHEDULER,
+            positive,
+            self.negative,
+            torch.zeros_like(noise),
+            sigmas=self.protocol.schedule.sigmas(steps),
+            disable_pbar=True,
+            seed=self.protocol.seed,
         )
 
-    def _model(self, method: Method) -> Any:
+    def _model(self, method: FidMethod) -> Any:
         if method.name != "tokencache":
             return self.model
         if method.count not in self.cached:
-            self.cached[method.count] = apply_on_host(self.model, OURS, method.count)[0]
+            self.cached[method.count] = apply_on_host(self.model, DEFAULTS, method.count)[0]
         return self.cached[method.count]
 
     @torch.no_grad()

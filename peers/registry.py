@@ -1,4 +1,6 @@
-"""Every peer by name. A peer's module is imported when it is asked for, so that nobody needs the libraries of the others."""
+"""Every peer by name. A peer's module is imported when it is asked for, so that nobody needs the libraries of the
+others.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ def peers_named(names: Iterable[str]) -> list[Peer]:
     """
     asked = [peer for name in dict.fromkeys(names) for peer in _peers(name)]
     baselines = dict.fromkeys(peer.baseline for peer in asked if peer.baseline != "full")
-    return [peer for name in baselines for peer in _peers(name)] + [peer for peer in asked if peer.name not in baselines]
+    return [peer for name in baselines for peer in _peers(name)] + [
+        peer for peer in asked if peer.name not in baselines
+    ]
 
 
 def _peers(name: str) -> list[Peer]:

@@ -1,7 +1,7 @@
 """A peer's settings for the benchmark: for each of the speed-ups aimed at, the knob whose compute share promises it.
 
-Found by bisection on one sample, since what a threshold does depends on the model. Some take longer than their share promises, so
-every sweep goes on beyond the fastest speed-up aimed at.
+Found by bisection on one sample, since what a threshold does depends on the model. Some take longer than their share
+promises, so every sweep goes on beyond the fastest speed-up aimed at.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from tokencache_core.bench_turns import Candidate
-from tokencache_core.bench_workload import Workload
+from tokencache_core.bench.turns import Candidate
+from tokencache_core.bench.workload import Workload
 
 from .peer import Peer, Settings
 
 SEARCH_SAMPLES = 1
-BEYOND = 1.6    # times the fastest
+BEYOND = 1.6  # times the fastest
 
 
 def candidates_of(peer: Peer, workload: Workload, full_step: float) -> list[Candidate]:
@@ -34,7 +34,10 @@ def candidates_of(peer: Peer, workload: Workload, full_step: float) -> list[Cand
                 shares[index] = peer.run(few, {**variant, peer.knob: peer.knobs[index]})[1]
             return shares[index]
 
-        chosen = {_nearest(share, len(peer.knobs), 1 / speedup) for speedup in (*protocol.speedups, BEYOND * max(protocol.speedups))}
+        chosen = {
+            _nearest(share, len(peer.knobs), 1 / speedup)
+            for speedup in (*protocol.speedups, BEYOND * max(protocol.speedups))
+        }
         if all(isinstance(knob, int) for knob in peer.knobs):
             chosen |= lone_gaps(chosen)
         for index in sorted(chosen):
@@ -46,7 +49,9 @@ def candidates_of(peer: Peer, workload: Workload, full_step: float) -> list[Cand
 
 
 def lone_gaps(chosen: set[int]) -> set[int]:
-    """What lies alone between two of `chosen`. A whole number moves a peer in large steps, and a frontier drawn past one belittles it."""
+    """What lies alone between two of `chosen`. A whole number moves a peer in large steps, and a frontier drawn past
+    one belittles it.
+    """
     return {index + 1 for index in chosen if index + 2 in chosen} - chosen
 
 

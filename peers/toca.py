@@ -1,13 +1,14 @@
-"""ToCa: token-wise feature caching (Zou et al., arXiv 2410.05317), written from the paper, as it is for a class-conditional DiT.
+"""ToCa: token-wise feature caching (Zou et al., arXiv 2410.05317), written from the paper, as it is for a
+class-conditional DiT.
 
-Every `interval`-th step is computed whole. Between them attention is reused, and so is the MLP but for the tokens of highest score:
-    how much the others attend to it (a column sum of the self-attention map, from the last whole step),
+Every `interval`-th step is computed whole. Between them attention is reused, and so is the MLP but for the tokens of
+    highest score: how much the others attend to it (a column sum of the self-attention map, from the last whole step),
     how many steps ago its MLP was computed, as a share of the interval,
     and a bonus for the best of a neighbourhood, so that the chosen ones spread over the picture.
 (The paper's fourth score is of cross-attention, which a DiT lacks.) The cache ratio R varies over layers and steps.
 
-Cached are the outputs before the gate. Weights and slopes are those that measured best for it on the reference model: there more
-tokens in deep layers beat more in shallow ones, and more in early steps beat more in late ones.
+Cached are the outputs before the gate. Weights and slopes are those that measured best for it on the reference model:
+there more tokens in deep layers beat more in shallow ones, and more in early steps beat more in late ones.
 """
 
 from __future__ import annotations
@@ -20,20 +21,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tokencache_core.attention import OVERRIDE_KEY
-from tokencache_core.bench_workload import Workload
-from tokencache_core.token_index import TokenIndex
+from tokencache_core.bench.workload import Workload
+from tokencache_core.blocks.attention import OVERRIDE_KEY
+from tokencache_core.blocks.token_index import TokenIndex
 
 from .cached_run import CachedRun, Modulation, Whole, attend, feed_forward, modulation_of
 from .peer import Peer, Settings
 
-AGE_WEIGHT, SPATIAL_WEIGHT = 1.0, 0.4       # beside 1 for the influence, which is 1 on average
-NEIGHBOURHOOD = 3                           # tokens a side
-LAYER_SLOPE, STEP_SLOPE = -0.4, 0.4         # how much more than on average the first layer, the first step compute
+AGE_WEIGHT, SPATIAL_WEIGHT = 1.0, 0.4  # beside 1 for the influence, which is 1 on average
+NEIGHBOURHOOD = 3  # tokens a side
+LAYER_SLOPE, STEP_SLOPE = -0.4, 0.4  # how much more than on average the first layer, the first step compute
 
 
 def computed_tokens(ratio: float, n_tokens: int, layer: float, time: float) -> int:
-    """MLP tokens computed: at mid-depth and mid-run ceil((1 - R) N), R = `ratio`. layer, time: how deep and how late, in [0, 1]."""
+    """MLP tokens computed: at mid-depth and mid-run ceil((1 - R) N), R = `ratio`. layer, time: how deep and how late,
+    in [0, 1].
+    """
     slope = (1 + LAYER_SLOPE * (1 - 2 * layer)) * (1 + STEP_SLOPE * (1 - 2 * time))
     return min(n_tokens, math.ceil(round((1 - ratio) * slope * n_tokens, 6)))
 
@@ -50,10 +53,10 @@ class TocaRun(CachedRun):
         self.interval, self.ratio = interval, ratio
         config = workload.model.config
         self.grid_width = config.input_size // config.patch_size
-        self.attention: dict[int, Tensor] = {}      # (B, N, D) a block, before the gate
+        self.attention: dict[int, Tensor] = {}  # (B, N, D) a block, before the gate
         self.mlp: dict[int, Tensor] = {}
-        self.influence: dict[int, Tensor] = {}      # (B, N)
-        self.age: dict[int, Tensor] = {}            # (B, N) steps since a token's MLP was computed
+        self.influence: dict[int, Tensor] = {}  # (B, N)
+        self.age: dict[int, Tensor] = {}  # (B, N) steps since a token's MLP was computed
 
     def block(self, index: int, whole: Whole, x: Tensor, c: Tensor, options: dict) -> Tensor:
         if self.step % self.interval:
@@ -81,7 +84,9 @@ class TocaRun(CachedRun):
         modulation = modulation_of(block, c)
         x = torch.addcmul(x, modulation[2][:, None], self.attention[index])
         n_tokens = x.shape[1]
-        count = computed_tokens(self.ratio, n_tokens, index / max(len(self.blocks) - 1, 1), self.step / (self.steps - 1))
+        count = computed_tokens(
+            self.ratio, n_tokens, index / max(len(self.blocks) - 1, 1), self.step / (self.steps - 1)
+        )
         self.computed += 0.5 * count / n_tokens
         if count:
             self._refresh(index, x, modulation, count)
@@ -103,7 +108,11 @@ def run(workload: Workload, settings: Settings) -> tuple[Tensor, float]:
 
 PEERS = (
     Peer(
-        "toca", "arXiv 2410.05317", run, knob="interval", knobs=(*range(1, 13), 14, 16, 20, 25),
+        "toca",
+        "arXiv 2410.05317",
+        run,
+        knob="interval",
+        knobs=(*range(1, 13), 14, 16, 20, 25),
         variants=({"cache_ratio": 0.9}, {"cache_ratio": 0.8}),
     ),
 )

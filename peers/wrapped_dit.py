@@ -1,7 +1,8 @@
-"""Our DiT in the shape that diffusers' hooks and cache-dit look for: `transformer_blocks` that take `hidden_states` first.
+"""Our DiT in the shape that diffusers' hooks and cache-dit look for: `transformer_blocks` that take `hidden_states`
+first.
 
-Nothing is copied and the DiT's own modules are never hooked: the libraries change the wrapper's modules alone, and a run makes a
-wrapper of its own.
+Nothing is copied and the DiT's own modules are never hooked: the libraries change the wrapper's modules alone, and a
+run makes a wrapper of its own.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tokencache_core.bench_workload import Workload
-from tokencache_core.dit import DiT, DiTBlock, modulate
-from tokencache_core.sampling import sample
+from tokencache_core.bench.workload import Workload
+from tokencache_core.dit.model import DiT, DiTBlock, modulate
+from tokencache_core.dit.sampling import sample
 
 
 class BlockCount:
@@ -96,7 +97,11 @@ class WrappedDiT(nn.Module):
         """The workload's pictures (B, C, H, W) through this wrapper, and the share of its blocks that were computed."""
         protocol = workload.protocol
         pictures = sample(
-            self, workload.labels, noise=workload.noise, sigmas=workload.sigmas(),
-            cfg=protocol.cfg, solver=protocol.solver,
+            self,
+            workload.labels,
+            noise=workload.noise,
+            sigmas=workload.sigmas(),
+            cfg=protocol.cfg,
+            solver=protocol.solver,
         )
         return pictures, self.count.share(workload)

@@ -1,4 +1,5 @@
-"""A small classifier of the emoji by category, to judge samples by: `python -m reference.classifier --out reference/emoji-classifier.safetensors`.
+"""A small classifier of the emoji by category, to judge samples by: `python -m reference.classifier --out
+reference/emoji-classifier.safetensors`.
 
 Trained on the same data as the DiT, but for a tenth of the emoji, which are kept back to know how far to trust it.
 """
@@ -21,13 +22,19 @@ FILE = Path(__file__).resolve().parent / "emoji-classifier.safetensors"
 
 def _stage(channels: int, wider: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(channels, wider, 3, padding=1), nn.BatchNorm2d(wider), nn.ReLU(),
-        nn.Conv2d(wider, wider, 3, stride=2, padding=1), nn.BatchNorm2d(wider), nn.ReLU(),
+        nn.Conv2d(channels, wider, 3, padding=1),
+        nn.BatchNorm2d(wider),
+        nn.ReLU(),
+        nn.Conv2d(wider, wider, 3, stride=2, padding=1),
+        nn.BatchNorm2d(wider),
+        nn.ReLU(),
     )
 
 
 class EmojiClassifier(nn.Module):
-    """Pictures (B, 3, 32, 32) in [-1, 1] -> category logits (B, 9); `features` gives the (B, 128) before the last layer."""
+    """Pictures (B, 3, 32, 32) in [-1, 1] -> category logits (B, 9); `features` gives the (B, 128) before the last
+    layer.
+    """
 
     def __init__(self) -> None:
         super().__init__()

@@ -22,14 +22,32 @@ from PIL import Image
 from torch import Tensor
 
 PACKAGE = "emoji-datasource-google@16.0.0"
-SHA256 = "fb5fd131b362aab7a55542d2a147a79708cce0a8b1c1bbacd470172708b5c438"
+SHA256 = {
+    PACKAGE: "fb5fd131b362aab7a55542d2a147a79708cce0a8b1c1bbacd470172708b5c438",
+    "emoji-datasource-twitter@16.0.0": "f64a530c63bca463bd8317fdc4615ce63a53a0c65018e4ce2d848aaba7a28877",
+}
 CACHE = Path(__file__).resolve().parent.parent / ".cache" / "emoji"
 CATEGORIES = (
-    "Smileys & Emotion", "People & Body", "Animals & Nature", "Food & Drink", "Travel & Places",
-    "Activities", "Objects", "Symbols", "Flags",
+    "Smileys & Emotion",
+    "People & Body",
+    "Animals & Nature",
+    "Food & Drink",
+    "Travel & Places",
+    "Activities",
+    "Objects",
+    "Symbols",
+    "Flags",
 )
 SHOWN = (  # one emoji of each category, for sample grids
-    "grinning", "firefighter", "panda_face", "watermelon", "taxi", "trophy", "gift", "no_entry", "gb",
+    "grinning",
+    "firefighter",
+    "panda_face",
+    "watermelon",
+    "taxi",
+    "trophy",
+    "gift",
+    "no_entry",
+    "gb",
 )
 MIRRORED = {"Smileys & Emotion", "People & Body", "Animals & Nature", "Food & Drink"}  # a mirror image is as good
 
@@ -55,14 +73,19 @@ class EmojiData:
 
         A category is drawn evenly, then an emoji in it, then a skin tone, then a mirror side.
         """
-        emoji, counts = self.emoji.unique_consecutive(return_counts=True)
+        _, counts = self.emoji.unique_consecutive(return_counts=True)
         first = counts.cumsum(0) - counts
         per_category = torch.bincount(self.category[first], minlength=len(CATEGORIES)).float()
         weight = 1 / per_category[self.category[first]]
         drawn = torch.multinomial(weight, size, replacement=True, generator=generator)
         index = first[drawn] + (torch.rand(size, generator=generator) * counts[drawn]).long()
-        x, labels = self.pictures[index].float() / 127.5 - 1, torch.stack([self.category, self.subcategory, self.emoji], dim=1)[index]
-        mirrored = torch.tensor([name in MIRRORED for name in CATEGORIES])[labels[:, 0]] & (torch.rand(size, generator=generator) < 0.5)
+        x, labels = (
+            self.pictures[index].float() / 127.5 - 1,
+            torch.stack([self.category, self.subcategory, self.emoji], dim=1)[index],
+        )
+        mirrored = torch.tensor([name in MIRRORED for name in CATEGORIES])[labels[:, 0]] & (
+            torch.rand(size, generator=generator) < 0.5
+        )
         return torch.where(mirrored[:, None, None, None], x.flip(-1), x), labels
 
 
@@ -77,7 +100,7 @@ def load_emoji(size: int = 32) -> EmojiData:
 
 
 def _prepare(file: Path, size: int) -> None:
-    archive = _fetch()
+    archive = fetch(PACKAGE)
     pictures, labels = [], []
     with tarfile.open(archive) as tar:
         index = json.load(tar.extractfile("package/emoji.json"))
@@ -90,32 +113,45 @@ def _prepare(file: Path, size: int) -> None:
             variants = [entry["image"], *(v["image"] for v in entry.get("skin_variations", {}).values())]
             for name in variants:
                 raw = tar.extractfile(f"package/img/google/64/{name}").read()
-                pictures.append(_on_white(raw, size))
+                pictures.append(on_white(raw, size))
                 labels.append((*broader, number))
     category, subcategory, emoji = np.array(labels).T
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(".part.npz")
-    np.savez(part, pictures=np.stack(pictures), category=category, subcategory=subcategory, emoji=emoji, classes=np.array(classes))
+    np.savez(
+        part,
+        pictures=np.stack(pictures),
+        category=category,
+        subcategory=subcategory,
+        emoji=emoji,
+        classes=np.array(classes),
+    )
     part.replace(file)
 
 
-def _on_white(raw: bytes, size: int) -> np.ndarray:
+def on_white(raw: bytes, size: int) -> np.ndarray:
+    """A picture file's (3, size, size) on white, scaled by area."""
     picture = Image.open(io.BytesIO(raw)).convert("RGBA")
     white = Image.new("RGBA", picture.size, "white")
     white.alpha_composite(picture)
     return np.asarray(white.convert("RGB").resize((size, size), Image.BOX)).transpose(2, 0, 1)
 
 
-def _fetch() -> Path:
+def fetch(package: str) -> Path:
+    """The archive of one of the npm packages of SHA256, fetched on first use."""
     CACHE.mkdir(parents=True, exist_ok=True)
-    archive = CACHE / (PACKAGE.replace("@", "-") + ".tgz")
+    archive = CACHE / (package.replace("@", "-") + ".tgz")
     if not archive.exists():
         npm = shutil.which("npm")
         if npm is None:
-            raise SystemExit(f"npm is needed to fetch {PACKAGE}: install Node.js, or put the package's .tgz at {archive}")
-        subprocess.run([npm, "pack", "--silent", PACKAGE], cwd=CACHE, check=True, stdout=subprocess.DEVNULL)
+            raise SystemExit(
+                f"npm is needed to fetch {package}: install Node.js, or put the package's .tgz at {archive}"
+            )
+        subprocess.run([npm, "pack", "--silent", package], cwd=CACHE, check=True, stdout=subprocess.DEVNULL)
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
-    if digest != SHA256:
+    if digest != SHA256[package]:
         archive.unlink()
-        raise SystemExit(f"{archive.name} has sha256 {digest}, not {SHA256}; it was removed: run the command again")
+        raise SystemExit(
+            f"{archive.name} has sha256 {digest}, not {SHA256[package]}; it was removed: run the command again"
+        )
     return archive

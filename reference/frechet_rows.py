@@ -1,4 +1,6 @@
-"""Rows of a benchmark's JSON whose Frechet distances are worth an hour: ours, the best peers and fewer steps, at some speed-ups."""
+"""Rows of a benchmark's JSON whose Frechet distances are worth an hour: ours, the best peers and fewer steps, at some
+speed-ups.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +14,15 @@ from typing import Any
 from torch import Tensor
 
 from peers.registry import MODULES, peers_named
-from tokencache_core.bench_beats import TUNED, around, sweeps, value_at
-from tokencache_core.bench_protocol import Row
-from tokencache_core.bench_workload import Protocol, Workload
-from tokencache_core.cached import cached_sample
-from tokencache_core.dit import DiT
-from tokencache_core.noise_schedule import simple_sigmas
-from tokencache_core.predictor_metadata import read_settings
-from tokencache_core.sampling import sample
-from tokencache_core.schedule import ExplicitSchedule
-from tokencache_core.trained_cache import TrainedCache
+from tokencache_core.bench.duels import TUNED, around, sweeps, value_at
+from tokencache_core.bench.rows import Row
+from tokencache_core.bench.workload import Protocol, Workload
+from tokencache_core.dit.model import DiT
+from tokencache_core.dit.sampling import cached_sample, sample
+from tokencache_core.predictor.metadata import read_settings
+from tokencache_core.predictor.trained_cache import TrainedCache
+from tokencache_core.sampling.noise_schedule import simple_sigmas
+from tokencache_core.schedules.schedule import ExplicitSchedule
 
 FEWER_STEPS = ("fewer-steps", "fewer-steps-dpmpp_2m", "fewer-steps-res_multistep")
 
@@ -31,7 +32,7 @@ class RowMethod:
     """The method and the settings of one row. protocol: its steps and solver."""
 
     name: str
-    settings: str       # JSON
+    settings: str  # JSON
     protocol: Protocol
 
     def __str__(self) -> str:
@@ -55,19 +56,27 @@ class RowMethod:
             return sample(model, labels, sigmas=simple_sigmas(settings["steps"]), solver=settings["solver"], **inputs)
         schedule = ExplicitSchedule(tuple(settings.pop("i_steps")))
         return cached_sample(
-            model, labels, sigmas=simple_sigmas(protocol.steps), solver=protocol.solver, settings=read_settings(settings), schedule=schedule, **inputs,
+            model,
+            labels,
+            sigmas=simple_sigmas(protocol.steps),
+            solver=protocol.solver,
+            settings=read_settings(settings),
+            schedule=schedule,
+            **inputs,
         )[0]
 
 
 def chosen_rows(rows: Sequence[Row], speedups: Sequence[float], best: int, nearest: bool = False) -> list[int]:
-    """Indices of rows at each speed-up: of ours, swept and tuned, of the `best` peers by PSNR there, and of the better solver with fewer steps.
+    """Indices of rows at each speed-up: of ours, swept and tuned, of the `best` peers by PSNR there, and of the better
+    solver with fewer steps.
 
-    A sweep seldom meets a speed-up exactly, so it is the two rows of its frontier on either side, between which distances are read off as PSNR is;
-    with `nearest` the one of them whose speed-up is nearer.
+    A sweep seldom meets a speed-up exactly, so it is the two rows of its frontier on either side, between which
+    distances are read off as PSNR is; with `nearest` the one of them whose speed-up is nearer.
     """
     found = sweeps(rows)
     chosen: dict[int, None] = {}
     for speedup in speedups:
+
         def db(name: str, speedup: float = speedup) -> float:
             return value_at(found[name], speedup) or 0.0
 

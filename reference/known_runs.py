@@ -2,7 +2,8 @@
 
     python -m reference.known_runs reference/emoji-dit.safetensors another.safetensors
 
-The file that ships was made of reference/emoji-dit.safetensors as it is and as it was in commit d2c7fb5, trained on nine classes, under guidance 4.
+The file that ships was made of reference/emoji-dit.safetensors as it is and as it was in commit d2c7fb5, trained on
+nine classes, under guidance 4.
 """
 
 from __future__ import annotations
@@ -15,17 +16,22 @@ import torch
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
-from tokencache_core.cli_checks import model_and_names
-from tokencache_core.dit import DiT
-from tokencache_core.dit_run import DiTRun
-from tokencache_core.known_models import FILE
-from tokencache_core.noise_schedule import train_sigmas
-from tokencache_core.noise_time import noise_ratio, noise_time
-from tokencache_core.run_record import RunRecorder
-from tokencache_core.sampling import starting_noise
+from tokencache_core.cli.options import model_and_names
+from tokencache_core.dit.model import DiT
+from tokencache_core.dit.run import DiTRun
+from tokencache_core.sampling.noise_schedule import train_sigmas
+from tokencache_core.sampling.noise_time import noise_ratio, noise_time
+from tokencache_core.sampling.samplers import starting_noise
+from tokencache_core.schedules.known_models import FILE
+from tokencache_core.schedules.run_record import RunRecorder
 
 CFG, BATCH, BATCHES, FIRST_SEED = 4.0, 4, 3, 5000
-EVEN, LEAST, TAIL, SMALLEST = 64, 0.03, 9, 0.006    # times even down to LEAST, and below it sigmas in so many equal ratios to the smallest
+EVEN, LEAST, TAIL, SMALLEST = (
+    64,
+    0.03,
+    9,
+    0.006,
+)  # times even down to LEAST, and below it sigmas in so many equal ratios to the smallest
 
 
 def sigmas() -> torch.Tensor:
@@ -33,17 +39,25 @@ def sigmas() -> torch.Tensor:
     largest = float(train_sigmas()[-1])
     even = [noise_ratio(noise_time(largest) * (1 - step / EVEN)) for step in range(EVEN)]
     even = [largest, *(sigma for sigma in even[1:] if sigma > LEAST)]
-    return torch.tensor([*even, *(even[-1] * (SMALLEST / even[-1]) ** (step / TAIL) for step in range(1, TAIL + 1)), 0.0])
+    return torch.tensor(
+        [*even, *(even[-1] * (SMALLEST / even[-1]) ** (step / TAIL) for step in range(1, TAIL + 1)), 0.0]
+    )
 
 
 @torch.no_grad()
 def directions_of(model: DiT, advance: tqdm) -> np.ndarray:
     """(samples, steps, steps) float32: each sample's directions, in as many coordinates as there are steps."""
-    found, config = [], model.config
+    found = []
     for batch in range(BATCHES):
-        labels = torch.tensor([(5 * (batch * BATCH + row) + 1) % config.num_classes for row in range(BATCH)])
-        shape = (BATCH, config.in_channels, config.input_size, config.input_size)
-        run = DiTRun(model, labels, noise=starting_noise(shape, FIRST_SEED + batch * BATCH, sigmas()[0]), sigmas=sigmas(), cfg=CFG, solver="ddim")
+        labels = torch.tensor([(5 * (batch * BATCH + row) + 1) % model.config.num_classes for row in range(BATCH)])
+        run = DiTRun(
+            model,
+            labels,
+            noise=starting_noise(model.noise_shape(BATCH), FIRST_SEED + batch * BATCH, sigmas()[0]),
+            sigmas=sigmas(),
+            cfg=CFG,
+            solver="ddim",
+        )
         recorder = RunRecorder(run.sigmas.tolist())
         run.sample(recorder.around)
         found.append(recorder.record(run.noise_time).products)
@@ -58,7 +72,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=FILE, metavar="FILE")
     args = parser.parse_args()
     with tqdm(total=len(args.models) * BATCHES, unit="run") as bar:
-        directions = np.concatenate([directions_of(model_and_names(file, torch.device("cpu"))[0], bar) for file in args.models])
+        directions = np.concatenate(
+            [directions_of(model_and_names(file, torch.device("cpu"))[0], bar) for file in args.models]
+        )
     times = np.array([noise_time(sigma) for sigma in sigmas()[:-1].tolist()])
     save_file({"times": times[::-1].copy(), "directions": directions[:, ::-1].copy()}, args.out)
     print(f"wrote {args.out}")

@@ -13,20 +13,21 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
-import torch  # noqa: E402
-import torch.nn.functional as F  # noqa: E402
-from torch import Tensor  # noqa: E402
-from torchvision.utils import make_grid, save_image  # noqa: E402
-from tqdm import tqdm  # noqa: E402
+import matplotlib.pyplot as plt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.utils import make_grid, save_image
+from tqdm import tqdm
 
-from tokencache_core.dit import DiT, DiTConfig  # noqa: E402
-from tokencache_core.dit_file import load_dit, save_dit  # noqa: E402
-from tokencache_core.noise_schedule import simple_sigmas  # noqa: E402
-from tokencache_core.sampling import sample, starting_noise  # noqa: E402
+from tokencache_core.dit.checkpoint import load_dit, save_dit
+from tokencache_core.dit.model import DiT, DiTConfig
+from tokencache_core.dit.sampling import sample
+from tokencache_core.sampling.noise_schedule import simple_sigmas
+from tokencache_core.sampling.samplers import starting_noise
 
-from .classifier import load_classifier  # noqa: E402
-from .data import CATEGORIES, PACKAGE, SHOWN, EmojiData, load_emoji  # noqa: E402
+from .classifier import load_classifier
+from .data import CATEGORIES, PACKAGE, SHOWN, EmojiData, load_emoji
 
 HERE = Path(__file__).resolve().parent
 WEIGHTS = HERE / "emoji-dit.safetensors"
@@ -37,16 +38,29 @@ def export(run: Path, classes: tuple[str, ...]) -> list[list[float]]:
     state = torch.load(run / "last.pt", weights_only=True)
     recipe = json.loads((run / "recipe.json").read_text())
     width = recipe["width"]
-    model = DiT(DiTConfig(
-        width=width, depth=recipe["depth"], heads=width // 64, in_channels=3, num_classes=len(classes),
-        input_size=recipe["size"], learn_sigma=False,
-    ))
+    model = DiT(
+        DiTConfig(
+            width=width,
+            depth=recipe["depth"],
+            heads=width // 64,
+            in_channels=3,
+            num_classes=len(classes),
+            input_size=recipe["size"],
+            learn_sigma=False,
+        )
+    )
     model.load_state_dict(state["average"])
-    save_dit(model.half(), WEIGHTS, {
-        "class_names": json.dumps(classes), "data": f"Noto emoji pictures of the npm package {PACKAGE}",
-        "licence": "weights Apache-2.0; pictures: Noto Emoji, Apache-2.0", "pictures_seen": str(state["seen"]),
-        "recipe": json.dumps(recipe),
-    })
+    save_dit(
+        model.half(),
+        WEIGHTS,
+        {
+            "class_names": json.dumps(classes),
+            "data": f"Noto emoji pictures of the npm package {PACKAGE}",
+            "licence": "weights Apache-2.0; pictures: Noto Emoji, Apache-2.0",
+            "pictures_seen": str(state["seen"]),
+            "recipe": json.dumps(recipe),
+        },
+    )
     return state["losses"]
 
 
@@ -66,11 +80,16 @@ def nearest(pictures: Tensor, data: EmojiData) -> Tensor:
 def sample_grid(model: DiT, data: EmojiData, file: Path, rows: int) -> None:
     """Samples on the left, their nearest training pictures on the right; a column a category, the lower half of the
     rows asked for by the name of one emoji of it."""
-    by_name = SHOWN if model.config.num_classes == len(data.classes) else CATEGORIES  # older weights know categories alone
+    by_name = (
+        SHOWN if model.config.num_classes == len(data.classes) else CATEGORIES
+    )  # older weights know categories alone
     names = (rows - rows // 2) * CATEGORIES + rows // 2 * by_name
     labels = torch.tensor([data.classes.index(name) for name in names])
     drawn = samples(model, labels, seed=0, steps=50, solver="ddim", cfg=4.0)
-    halves = [make_grid((F.interpolate(half, scale_factor=2) + 1) / 2, nrow=len(CATEGORIES), pad_value=1.0) for half in (drawn, nearest(drawn, data))]
+    halves = [
+        make_grid((F.interpolate(half, scale_factor=2) + 1) / 2, nrow=len(CATEGORIES), pad_value=1.0)
+        for half in (drawn, nearest(drawn, data))
+    ]
     gap = torch.zeros(3, halves[0].shape[1], 6)
     save_image(torch.cat([halves[0], gap, halves[1]], dim=2), file)
 
@@ -92,17 +111,33 @@ def accuracy(model: DiT, data: EmojiData, count: int, batch: int = 64) -> Tensor
     classifier, right = load_classifier(), []
     wanted, rounds = torch.arange(count) % len(CATEGORIES), torch.arange(count) // len(CATEGORIES)
     random = torch.Generator().manual_seed(0)
-    levels = [level for level in (data.category, data.subcategory, data.emoji) if level.max() < model.config.num_classes]
-    labels = torch.stack([_drawn(levels[turn % len(levels)][data.category == category], random) for category, turn in zip(wanted, rounds)])
+    levels = [
+        level for level in (data.category, data.subcategory, data.emoji) if level.max() < model.config.num_classes
+    ]
+    labels = torch.stack(
+        [
+            _drawn(levels[turn % len(levels)][data.category == category], random)
+            for category, turn in zip(wanted, rounds)
+        ]
+    )
     for start in tqdm(range(0, count, batch), unit="batch"):
-        drawn = samples(model, labels[start : start + batch], seed=100_000 + start, steps=12, solver="dpmpp_2m", cfg=4.0)
+        drawn = samples(
+            model, labels[start : start + batch], seed=100_000 + start, steps=12, solver="dpmpp_2m", cfg=4.0
+        )
         with torch.no_grad():
             right.append(classifier(drawn).argmax(dim=1) == wanted[start : start + batch])
     hits = torch.cat(right).float()
-    return torch.stack([
-        torch.stack([hits[(wanted == category) & (rounds % len(levels) == level)].mean() for category in range(len(CATEGORIES))])
-        for level in range(len(levels))
-    ])
+    return torch.stack(
+        [
+            torch.stack(
+                [
+                    hits[(wanted == category) & (rounds % len(levels) == level)].mean()
+                    for category in range(len(CATEGORIES))
+                ]
+            )
+            for level in range(len(levels))
+        ]
+    )
 
 
 def _drawn(labels: Tensor, random: torch.Generator) -> Tensor:
@@ -124,7 +159,9 @@ def main() -> None:
     sample_grid(model, data, HERE / "samples.png", args.rows)
     if args.count:
         shares = accuracy(model, data, args.count)
-        by = ", ".join(f"{share:.1%} by {level}" for level, share in zip(("category", "sub-category", "emoji"), shares.mean(dim=1)))
+        by = ", ".join(
+            f"{share:.1%} by {level}" for level, share in zip(("category", "sub-category", "emoji"), shares.mean(dim=1))
+        )
         print(f"{args.count} samples, right: {shares.mean():.1%}; asked {by}")
         for name, row in zip(CATEGORIES, shares.T.tolist()):
             print(f"  {name}: {', '.join(f'{share:.1%}' for share in row)}")

@@ -23,9 +23,10 @@ from torch import Tensor
 from torchvision.utils import save_image
 from tqdm import tqdm
 
-from tokencache_core.dit import DiT, DiTConfig, sincos_pos_embed
-from tokencache_core.noise_schedule import TRAIN_STEPS, alphas_cumprod, simple_sigmas
-from tokencache_core.sampling import sample, starting_noise
+from tokencache_core.dit.model import DiT, DiTConfig, sincos_pos_embed
+from tokencache_core.dit.sampling import sample
+from tokencache_core.sampling.noise_schedule import TRAIN_STEPS, alphas_cumprod, simple_sigmas
+from tokencache_core.sampling.samplers import starting_noise
 
 from .data import CATEGORIES, SHOWN, EmojiData, load_emoji
 
@@ -40,14 +41,18 @@ class Recipe:
     depth: int = 12
     size: int = 32
     batch: int = 64
-    half_resolution: int = 220_032   # pictures in the first phase
-    full_resolution: int = 36_032    # pictures in the second
+    half_resolution: int = 220_032  # pictures in the first phase
+    full_resolution: int = 36_032  # pictures in the second
     warmup: int = 3_000
-    decay: int = 25_000              # the last pictures, over which the learning rate falls to zero
+    decay: int = 25_000  # the last pictures, over which the learning rate falls to zero
     lr: float = 1e-3
-    table_scale: float = 5.0         # of the learning rate of the class table, whose rows are seldom seen
-    ema_pictures: float = 8_000.0    # time constant of the weight average
-    named_by: tuple[float, ...] = (0.1, 0.18, 0.6)  # shares of pictures named by category, sub-category, emoji; the others: null
+    table_scale: float = 5.0  # of the learning rate of the class table, whose rows are seldom seen
+    ema_pictures: float = 8_000.0  # time constant of the weight average
+    named_by: tuple[float, ...] = (
+        0.1,
+        0.18,
+        0.6,
+    )  # shares of pictures named by category, sub-category, emoji; the others: null
     min_snr_gamma: float = 5.0
     seed: int = 0
 
@@ -64,8 +69,13 @@ class Trainer:
 
     def __init__(self, recipe: Recipe, data: EmojiData, compiled: bool, rank: int = 0, processes: int = 1) -> None:
         config = DiTConfig(
-            width=recipe.width, depth=recipe.depth, heads=recipe.width // 64, in_channels=3,
-            num_classes=len(data.classes), input_size=recipe.size, learn_sigma=False,
+            width=recipe.width,
+            depth=recipe.depth,
+            heads=recipe.width // 64,
+            in_channels=3,
+            num_classes=len(data.classes),
+            input_size=recipe.size,
+            learn_sigma=False,
         )
         torch.manual_seed(recipe.seed)
         self.recipe, self.data, self.seen, self.losses = recipe, data, 0, []
@@ -75,10 +85,16 @@ class Trainer:
         self.average.requires_grad_(False)
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         table = self.model.y_embedder.embedding_table.weight
-        self.optimizer = torch.optim.AdamW([
-            {"params": [p for p in self.trained if p is not table], "scale": 1.0},
-            {"params": [table], "scale": recipe.table_scale},
-        ], lr=recipe.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": [p for p in self.trained if p is not table], "scale": 1.0},
+                {"params": [table], "scale": recipe.table_scale},
+            ],
+            lr=recipe.lr,
+            betas=(0.9, 0.99),
+            weight_decay=0.01,
+            fused=True,
+        )
         self.forward = torch.compile(self.model, dynamic=False) if compiled else self.model
         self.rank, self.processes, self.share = rank, processes, recipe.batch // processes
         self.random = torch.Generator().manual_seed(recipe.seed + rank)
@@ -141,16 +157,26 @@ class Trainer:
             states[0] = self.random.get_state()
         if self.rank == 0:
             part = file.with_suffix(".part")
-            torch.save({
-                "model": self.model.state_dict(), "average": self.average.state_dict(), "seen": self.seen,
-                "optimizer": self.optimizer.state_dict(), "random": torch.stack(states), "losses": self.losses,
-            }, part)
+            torch.save(
+                {
+                    "model": self.model.state_dict(),
+                    "average": self.average.state_dict(),
+                    "seen": self.seen,
+                    "optimizer": self.optimizer.state_dict(),
+                    "random": torch.stack(states),
+                    "losses": self.losses,
+                },
+                part,
+            )
             part.replace(file)
 
     def load(self, file: Path) -> None:
         state = torch.load(file, weights_only=True)
         if len(state["random"]) != self.processes:
-            raise SystemExit(f"{file} was written by {len(state['random'])} processes: resume with --processes {len(state['random'])}")
+            raise SystemExit(
+                f"{file} was written by {len(state['random'])} processes: resume with --processes "
+                f"{len(state['random'])}"
+            )
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -165,16 +191,28 @@ def save_grid(model: DiT, classes: tuple[str, ...], file: Path) -> None:
     sigmas = simple_sigmas(12)
     noise = starting_noise((len(labels), 3, size, size), 0, sigmas[0])
     pictures = sample(model, labels, noise=noise, sigmas=sigmas, solver="dpmpp_2m")
-    save_image(F.interpolate(pictures.clamp(-1, 1), scale_factor=2), file, nrow=len(CATEGORIES), normalize=True, value_range=(-1, 1))
+    save_image(
+        F.interpolate(pictures.clamp(-1, 1), scale_factor=2),
+        file,
+        nrow=len(CATEGORIES),
+        normalize=True,
+        value_range=(-1, 1),
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, sample grids and the loss log")
-    parser.add_argument("--half-resolution", type=int, default=Recipe.half_resolution, help="pictures in the first phase")
-    parser.add_argument("--full-resolution", type=int, default=Recipe.full_resolution, help="pictures in the second phase")
+    parser.add_argument(
+        "--half-resolution", type=int, default=Recipe.half_resolution, help="pictures in the first phase"
+    )
+    parser.add_argument(
+        "--full-resolution", type=int, default=Recipe.full_resolution, help="pictures in the second phase"
+    )
     parser.add_argument("--every", type=int, default=50_048, help="pictures between sample grids")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="data-parallel processes, one core each")
+    parser.add_argument(
+        "--processes", type=int, default=os.cpu_count() or 1, help="data-parallel processes, one core each"
+    )
     parser.add_argument("--no-compile", action="store_true", help="skip torch.compile (no C++ compiler at hand)")
     args = parser.parse_args()
     recipe = Recipe(half_resolution=args.half_resolution, full_resolution=args.full_resolution)

@@ -1,4 +1,5 @@
-"""The Chromium that shows ComfyUI's page to tests and screenshots. Run as a script it installs the system's package where it can.
+"""The Chromium that shows ComfyUI's page to tests and screenshots. Run as a script it installs the system's package
+where it can.
 
 Without one, tests of the page are skipped and say why, and the others run.
 """

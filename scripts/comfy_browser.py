@@ -13,6 +13,8 @@ from comfy_server import ComfyServer
 from playwright.sync_api import Page, sync_playwright
 
 CHROMIUM = chromium()
+LOADS = 5
+SETTLING = 100  # milliseconds
 
 
 class BrowserError(RuntimeError):
@@ -26,9 +28,20 @@ class ComfyPage:
         self.page, self.errors = page, []
         page.on("pageerror", lambda error: self.errors.append(str(error)))
 
+    def _load(self, workflow: dict[str, Any]) -> None:
+        """A page that is still busy restoring what it showed last puts that in the workflow's place: then once more."""
+        shown = "wanted => wanted.every(id => app.graph.nodes.some(node => String(node.id) === id))"
+        wanted = [str(node["id"]) for node in workflow["nodes"]]
+        for _ in range(LOADS):
+            self.page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
+            self.page.wait_for_timeout(SETTLING)
+            if self.page.evaluate(shown, wanted):
+                return
+        raise BrowserError("The page does not show the workflow that it was given: look at its nodes' ids.")
+
     def open(self, workflow: dict[str, Any], values: dict[str, dict[str, Any]]) -> None:
         """Show the workflow, with the widgets named in `values` (node title -> widget -> value) set."""
-        self.page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
+        self._load(workflow)
         for title, widgets in values.items():
             for name, value in widgets.items():
                 found = self.page.evaluate(
@@ -36,10 +49,14 @@ class ComfyPage:
                         const widget = app.graph.nodes.find(n => n.title === title)?.widgets.find(w => w.name === name)
                         if (widget) { widget.value = value; widget.callback?.(value) }
                         return Boolean(widget)
-                    }""", [title, name, value],
+                    }""",
+                    [title, name, value],
                 )
                 if not found:
-                    raise BrowserError(f"The workflow on the page has no node '{title}' with a widget '{name}': look up both in its JSON file.")
+                    raise BrowserError(
+                        f"The workflow on the page has no node '{title}' with a widget '{name}': look up both in its "
+                        "JSON file."
+                    )
 
     def run(self) -> None:
         self.page.get_by_test_id("queue-button").click()
@@ -50,8 +67,10 @@ class ComfyPage:
         self.run()
         while not (ended := server.get("/history").keys() - before):
             if time.monotonic() > give_up:
-                raise BrowserError(f"The run did not end in {seconds:.0f} s; the end of the server's log:\n{server.log_tail()}")
-            self.page.wait_for_timeout(200)     # and not sleep: the page's events are heard meanwhile
+                raise BrowserError(
+                    f"The run did not end in {seconds:.0f} s; the end of the server's log:\n{server.log_tail()}"
+                )
+            self.page.wait_for_timeout(200)  # and not sleep: the page's events are heard meanwhile
         (key,) = ended
         return server.get("/history")[key]
 
@@ -68,13 +87,17 @@ def browser_program() -> str:
 
 
 @contextmanager
-def comfy_page(server: ComfyServer, *, size: tuple[int, int] = (1600, 1000), sharpness: float = 1.0) -> Iterator[ComfyPage]:
+def comfy_page(
+    server: ComfyServer, *, size: tuple[int, int] = (1600, 1000), sharpness: float = 1.0
+) -> Iterator[ComfyPage]:
     """`sharpness`: pixels of a screenshot for one of the page's."""
-    server.post("/settings", {"Comfy.TutorialCompleted": True})   # else a first visit opens the template browser
+    server.post("/settings", {"Comfy.TutorialCompleted": True})  # else a first visit opens the template browser
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_program(), args=["--no-sandbox", "--disable-gpu"])
         try:
-            page = ComfyPage(browser.new_page(viewport=dict(zip(("width", "height"), size)), device_scale_factor=sharpness))
+            page = ComfyPage(
+                browser.new_page(viewport=dict(zip(("width", "height"), size)), device_scale_factor=sharpness)
+            )
             page.page.goto(f"http://{server.address}")
             page.page.wait_for_function("window.app?.graph && window.app?.extensionManager", timeout=120_000)
             yield page

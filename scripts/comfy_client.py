@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
-
 from comfy_server import ComfyServer, ServerError
 
 Progress = Callable[[str, int, int], None]  # node id, steps done, steps in all
@@ -46,8 +45,9 @@ async def _run(server: ComfyServer, prompt: dict[str, Any], progress: Progress) 
             try:
                 message = await socket.receive(timeout=SILENCE_SECONDS)
             except TimeoutError as error:
-                raise RunError(f"The server has said nothing for {SILENCE_SECONDS:.0f} s; the end of its log:\n"
-                               f"{server.log_tail()}") from error
+                raise RunError(
+                    f"The server has said nothing for {SILENCE_SECONDS:.0f} s; the end of its log:\n{server.log_tail()}"
+                ) from error
             if message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR):
                 raise RunError(f"The server hung up in the middle of the run; the end of its log:\n{server.log_tail()}")
             if message.type != aiohttp.WSMsgType.TEXT:
@@ -88,5 +88,7 @@ def _follow(kind: str, data: dict[str, Any], run: Run, started: dict[str, float]
         run.outputs[data["node"]] = data["output"] or {}
     elif kind in ("execution_error", "execution_interrupted"):
         where = (data.get("traceback") or [""])[-1].strip()  # the innermost call; the log has the rest
-        raise RunError(f"Node {data['node_id']} ({data['node_type']}) failed: "
-                       f"{data.get('exception_message', 'interrupted').strip()}\n{where}")
+        raise RunError(
+            f"Node {data['node_id']} ({data['node_type']}) failed: "
+            f"{data.get('exception_message', 'interrupted').strip()}\n{where}"
+        )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FETCHED = ROOT / ".comfyui"
-FETCHED_OLDER = ROOT / ".comfyui-older"     # for the tests alone
+FETCHED_OLDER = ROOT / ".comfyui-older"  # for the tests alone
 PACK_NAME = "comfyui-tokencache"
 
 

@@ -103,9 +103,21 @@ class ComfyServer:
             packs += ["--whitelist-custom-nodes", entry]
         folders = [argument for name in FOLDERS for argument in (f"--{name}-directory", str(self.folder / name))]
         # PyTorch's attention is what ComfyUI takes on GPUs; its choice for a CPU is slower
-        return [sys.executable, "-u", "main.py", "--cpu", "--use-pytorch-cross-attention", "--port", str(self.port),
-                "--disable-auto-launch", "--disable-api-nodes", "--database-url", "sqlite:///:memory:",
-                *packs, *folders]
+        return [
+            sys.executable,
+            "-u",
+            "main.py",
+            "--cpu",
+            "--use-pytorch-cross-attention",
+            "--port",
+            str(self.port),
+            "--disable-auto-launch",
+            "--disable-api-nodes",
+            "--database-url",
+            "sqlite:///:memory:",
+            *packs,
+            *folders,
+        ]
 
     def _wait_until_ready(self) -> None:
         give_up = time.monotonic() + START_SECONDS

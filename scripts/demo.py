@@ -1,8 +1,8 @@
 """`make demo`: runs two example workflows through the queue of a real ComfyUI and shows what TokenCache did.
 
-The first samples the reference DiT twice from the same noise, without and with TokenCache; the second once more, with the
-shipped Cache Predictor. A short run with another seed goes before each, so that the measured one pays neither for loading
-nor for first-call costs.
+The first samples the reference DiT twice from the same noise, without and with TokenCache; the second once more, with
+the shipped Cache Predictor. A short run with another seed goes before each, so that the measured one pays neither for
+loading nor for first-call costs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import os
 import re
 import shutil
 import sys
-from pathlib import Path
 from typing import Any
 
 from comfy_client import Progress, Run, RunError, run_prompt
@@ -25,7 +24,11 @@ from workflow_to_api import WorkflowError, read_workflow, to_api
 
 WORKFLOWS = (ROOT / "example_workflows" / "quick_start.json", ROOT / "example_workflows" / "trained_predictor.json")
 RESULTS = ROOT / "demo_output"
-WAYS = ("without TokenCache", "with TokenCache", "with the trained predictor")  # the ends of the nodes' titles in the workflows
+WAYS = (
+    "without TokenCache",
+    "with TokenCache",
+    "with the trained predictor",
+)  # the ends of the nodes' titles in the workflows
 HEATMAP, TOKENS, STEPS, REPORT = "Cache Heatmap Preview", "Tokens computed", "Computed per step and block", "Report"
 WARM_UP_STEPS = 4
 NEEDED = {  # node, input: the file of this checkout that it lists
@@ -84,7 +87,9 @@ class Shown:
     def outputs(self, title: str, kind: str) -> list[Any]:
         values = self.run.outputs.get(self.numbers.get(title, ""), {}).get(kind)
         if not values:
-            raise DemoError(f"The workflow's node '{title}' showed no {kind}: is it still in {self.workflow}, and not bypassed?")
+            raise DemoError(
+                f"The workflow's node '{title}' showed no {kind}: is it still in {self.workflow}, and not bypassed?"
+            )
         return list(values)
 
     def pictures(self, title: str) -> Tensor:
@@ -109,7 +114,8 @@ def check_files(prompt: dict[str, Any], object_info: dict[str, Any]) -> None:
             listed = object_info[loader]["input"]["required"][name]
             if node["inputs"][name] not in (listed[1]["options"] if listed[0] == "COMBO" else listed[0]):
                 raise DemoError(
-                    f"The node {loader} does not list {node['inputs'][name]}: restore {os.path.relpath(file)}, which this checkout lacks, and "
+                    f"The node {loader} does not list {node['inputs'][name]}: restore {os.path.relpath(file)}, which "
+                    "this checkout lacks, and "
                     "run the same command again."
                 )
 
@@ -117,7 +123,14 @@ def check_files(prompt: dict[str, Any], object_info: dict[str, Any]) -> None:
 def with_tokens(prompt: dict[str, Any]) -> dict[str, Any]:
     """The prompt, with its heatmap's map of tokens as pictures: on the page the node plays the run instead."""
     heatmaps = [number for number, node in prompt.items() if node["_meta"]["title"] == HEATMAP]
-    shown = {f"{number} tokens": {"class_type": "PreviewImage", "inputs": {"images": [number, 0]}, "_meta": {"title": TOKENS}} for number in heatmaps}
+    shown = {
+        f"{number} tokens": {
+            "class_type": "PreviewImage",
+            "inputs": {"images": [number, 0]},
+            "_meta": {"title": TOKENS},
+        }
+        for number in heatmaps
+    }
     return {**prompt, **shown}
 
 
@@ -132,12 +145,14 @@ def warm_up(prompt: dict[str, Any]) -> dict[str, Any]:
 
 def show_progress(prompt: dict[str, Any]) -> Progress:
     """On a terminal, one line that counts a sampler's steps; elsewhere a line when it is done."""
+
     def show(node: str, done: int, total: int) -> None:
         title = prompt[node]["_meta"]["title"]
         if done == total:
             print(f"\r  {title}: {total} steps", flush=True)
         elif sys.stdout.isatty():
             print(f"\r  {title}: {done}/{total}", end="", flush=True)
+
     return show
 
 
@@ -173,7 +188,9 @@ def table(seconds: list[float], compute: list[str], distance: list[float | None]
     """One row for each of WAYS; the speed-up is against the first."""
     rows = [("", "sampling", "speed-up", "compute", "PSNR")]
     for way, took, share, psnr in zip(WAYS, seconds, compute, distance):
-        rows.append((way, f"{took:.2f} s", f"{seconds[0] / took:.2f}x", share, "-" if psnr is None else f"{psnr:.1f} dB"))
+        rows.append(
+            (way, f"{took:.2f} s", f"{seconds[0] / took:.2f}x", share, "-" if psnr is None else f"{psnr:.1f} dB")
+        )
     return "\n".join(f"{row[0]:<28}" + "".join(f"{cell:>11}" for cell in row[1:]) for row in rows)
 
 

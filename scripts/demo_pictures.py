@@ -16,8 +16,8 @@ from PIL import Image
 from torch import Tensor
 
 sys.path.append(str(ROOT))
-from tokencache_core.metrics import psnr  # noqa: E402
-from tokencache_core.picture_grid import picture_grid, save_png  # noqa: E402
+from tokencache_core.likeness.metrics import psnr
+from tokencache_core.reporting.picture_grid import picture_grid, save_png
 
 
 def load_pictures(server: ComfyServer, images: list[dict[str, Any]]) -> Tensor:

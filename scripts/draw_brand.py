@@ -1,4 +1,6 @@
-"""Draws docs/images/icon.png and banner.png, which the registry shows: tokens in a grid, few computed (orange), the others forecast (blue)."""
+"""Draws docs/images/icon.png and banner.png, which the registry shows: tokens in a grid, few computed (orange), the
+others forecast (blue).
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,13 @@ def icon(side: int = 400) -> Image.Image:
     edge = (side - 5 * cell) / 2
     for row in range(5):
         for column in range(5):
-            _token(draw, edge + column * cell, edge + row * cell, cell, COMPUTED if (column, row) in ICON_LIT else chance.choice(FORECAST))
+            _token(
+                draw,
+                edge + column * cell,
+                edge + row * cell,
+                cell,
+                COMPUTED if (column, row) in ICON_LIT else chance.choice(FORECAST),
+            )
     return image.resize((side, side), Image.LANCZOS)
 
 
@@ -61,10 +69,26 @@ def _rounded(draw: ImageDraw.ImageDraw, box: Box, radius: float, colour: Colour)
 
 
 def _write(
-    draw: ImageDraw.ImageDraw, x: float, y: float, text: str, size: int, colour: Colour, *, bold: bool = False, anchor: str = "ls",
+    draw: ImageDraw.ImageDraw,
+    x: float,
+    y: float,
+    text: str,
+    size: int,
+    colour: Colour,
+    *,
+    bold: bool = False,
+    anchor: str = "ls",
 ) -> None:
-    file = font_manager.findfont(font_manager.FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal"))  # matplotlib's own
-    draw.text((FINER * x, FINER * (y + (size if anchor == "ls" else 0))), text, colour, ImageFont.truetype(file, FINER * size), anchor)
+    file = font_manager.findfont(
+        font_manager.FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal")
+    )  # matplotlib's own
+    draw.text(
+        (FINER * x, FINER * (y + (size if anchor == "ls" else 0))),
+        text,
+        colour,
+        ImageFont.truetype(file, FINER * size),
+        anchor,
+    )
 
 
 def main() -> None:

@@ -18,7 +18,16 @@ from comfy_location import ROOT
 
 STAMP = "tokencache-checks"  # in node_modules
 OLDEST_NODE = (20, 19)  # ESLint's
-UNREACHABLE = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ECONNRESET", "ETIMEDOUT", "ENETUNREACH", "ENOTCACHED", "ERR_SOCKET_TIMEOUT")
+UNREACHABLE = (
+    "ENOTFOUND",
+    "EAI_AGAIN",
+    "ECONNREFUSED",
+    "ECONNRESET",
+    "ETIMEDOUT",
+    "ENETUNREACH",
+    "ENOTCACHED",
+    "ERR_SOCKET_TIMEOUT",
+)
 
 
 class Unavailable(RuntimeError):
@@ -46,17 +55,27 @@ def ensure_packages(root: Path = ROOT) -> str:
 
 
 def _install(npm: str, root: Path) -> None:
-    done = subprocess.run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=root, capture_output=True, text=True)
+    done = subprocess.run(
+        [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=root, capture_output=True, text=True
+    )
     if done.returncode == 0:
         return
     if any(code in done.stderr for code in UNREACHABLE):
-        raise Unavailable("npm's registry cannot be reached: check the network and the proxy (npm config set proxy), or fill node_modules with `npm ci`")
-    raise PackagesError(f"npm ci failed; after a change of package.json run `npm install` and commit package-lock.json:\n{done.stderr.strip()}")
+        raise Unavailable(
+            "npm's registry cannot be reached: check the network and the proxy (npm config set proxy), or fill "
+            "node_modules with `npm ci`"
+        )
+    raise PackagesError(
+        "npm ci failed; after a change of package.json run `npm install` and commit "
+        f"package-lock.json:\n{done.stderr.strip()}"
+    )
 
 
 def check(npm: str, root: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """Types, then style; the output of both."""
-    return subprocess.run([npm, "run", "--silent", "check"], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.run(
+        [npm, "run", "--silent", "check"], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def main() -> int:

@@ -2,8 +2,8 @@
 
     .venv/bin/python scripts/locales.py
 
-English is never edited by hand. The other languages (locales/<language>/, for ComfyUI's page) are written by people: the same
-keys, in any order. The files are those that ComfyUI serves at /i18n and that its page looks texts up in.
+English is never edited by hand. The other languages (locales/<language>/, for ComfyUI's page) are written by people:
+the same keys, in any order. The files are those that ComfyUI serves at /i18n and that its page looks texts up in.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ def english(pack: ModuleType) -> dict[str, Texts]:
     """What locales/en holds, file by file, for the pack as it is."""
     schemas = [node.GET_SCHEMA() for node in asyncio.run(_nodes(pack))]
     return {
-        "main.json": {"nodeCategories": {part: part for schema in schemas for part in schema.category.split("/")}, PANELS: panel_words()},
+        "main.json": {
+            "nodeCategories": {part: part for schema in schemas for part in schema.category.split("/")},
+            PANELS: panel_words(),
+        },
         "nodeDefs.json": {_key(schema.node_id): _node(schema) for schema in schemas},
     }
 
@@ -46,7 +49,9 @@ def panel_words(file: Path = PANEL_WORDS) -> dict[str, str]:
             continue
         found = WORD.fullmatch(line)
         if not found:
-            raise ValueError(f'{file.name}: write each text on a line of its own, as `  key: "text",`, and not as {line!r}')
+            raise ValueError(
+                f'{file.name}: write each text on a line of its own, as `  key: "text",`, and not as {line!r}'
+            )
         words[found[1]] = json.loads(found[2])
     return words
 
@@ -58,9 +63,16 @@ async def _nodes(pack: ModuleType) -> list[Any]:
 def _node(schema: Any) -> Texts:
     inputs = {_key(item.id): {"name": item.display_name or item.id, "tooltip": item.tooltip} for item in schema.inputs}
     outputs = {}
-    for place, item in enumerate(schema.outputs):  # one without a name of its own is called as its type, which ComfyUI translates
+    for place, item in enumerate(
+        schema.outputs
+    ):  # one without a name of its own is called as its type, which ComfyUI translates
         outputs[str(place)] = ({"name": item.display_name} if item.display_name else {}) | {"tooltip": item.tooltip}
-    return {"display_name": schema.display_name, "description": schema.description, "inputs": inputs, "outputs": outputs}
+    return {
+        "display_name": schema.display_name,
+        "description": schema.description,
+        "inputs": inputs,
+        "outputs": outputs,
+    }
 
 
 def _key(name: str) -> str:
@@ -70,11 +82,17 @@ def _key(name: str) -> str:
 
 def texts(folder: Path) -> dict[str, str]:
     """All texts of a language, by their paths: `nodeDefs.TokenCacheApply.inputs.model.name`."""
-    return flat({name: json.loads((folder / name).read_text(encoding="utf-8")) for name in FILES if (folder / name).is_file()})
+    return flat(
+        {name: json.loads((folder / name).read_text(encoding="utf-8")) for name in FILES if (folder / name).is_file()}
+    )
 
 
 def flat(files: dict[str, Texts]) -> dict[str, str]:
-    return {path: text for name, content in files.items() for path, text in _paths(content, () if name == "main.json" else (name[:-5],))}
+    return {
+        path: text
+        for name, content in files.items()
+        for path, text in _paths(content, () if name == "main.json" else (name[:-5],))
+    }
 
 
 def _paths(content: Texts, above: tuple[str, ...]) -> Iterator[tuple[str, str]]:

@@ -10,10 +10,10 @@ from pathlib import Path
 from comfy_location import ROOT
 from PIL import Image
 
-THUMBNAIL = (480, 480)   # the template browser shows it 256 pixels high at most; nearly twice that for fine screens
+THUMBNAIL = (480, 480)  # the template browser shows it 256 pixels high at most; nearly twice that for fine screens
 THUMBNAIL_BYTES = 68_000
 QUALITIES = (90, 80, 70, 60)
-ENLARGED = 3    # of small samples
+ENLARGED = 3  # of small samples
 GAP = 12
 
 

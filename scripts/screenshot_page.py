@@ -1,4 +1,6 @@
-"""What a picture of ComfyUI's page needs: a run to its end, a part of the graph in view, and a page that has come to rest."""
+"""What a picture of ComfyUI's page needs: a run to its end, a part of the graph in view, and a page that has come to
+rest.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +10,25 @@ from typing import Any
 from comfy_browser import BrowserError, ComfyPage
 from comfy_server import ComfyServer
 
-SETTINGS = {    # of the page: nothing over the graph, no badges on nodes, text at any zoom
-    "Comfy.Minimap.Visible": False, "Comfy.Graph.CanvasInfo": False, "Comfy.NodeBadge.NodeSourceBadgeMode": "None",
+SETTINGS = {  # of the page: nothing over the graph, no badges on nodes, text at any zoom
+    "Comfy.Minimap.Visible": False,
+    "Comfy.Graph.CanvasInfo": False,
+    "Comfy.NodeBadge.NodeSourceBadgeMode": "None",
     "LiteGraph.Canvas.MinFontSizeForLOD": 0,
 }
-WEIGHTS = ("checkpoints", "clip", "diffusion_models", "vae")     # folders of the server's output where ComfyUI looks for them, too
+WEIGHTS = (
+    "checkpoints",
+    "clip",
+    "diffusion_models",
+    "vae",
+)  # folders of the server's output where ComfyUI looks for them, too
 PAGE = (2000, 1400)
-CORNER = (110, 110)     # of the page: right of its side bar, below its tabs
-ROOM = (1480, 1230)     # from there to the queue's buttons, and to the page's foot
+CORNER = (110, 110)  # of the page: right of its side bar, below its tabs
+ROOM = (1480, 1230)  # from there to the queue's buttons, and to the page's foot
 MARGIN = 12
 RUN_SECONDS = 1800.0
 REST_SECONDS = 30.0
-FRAMES = 1000.0     # milliseconds, until the page has moved its panels to where the graph has gone
+FRAMES = 1000.0  # milliseconds, until the page has moved its panels to where the graph has gone
 ALONE = """([kind, values]) => {
     app.graph.clear()
     const node = LiteGraph.createNode(kind)
@@ -58,7 +67,9 @@ def lacking_files(comfy: ComfyPage) -> list[str]:
 
 
 def pretend_files(server: ComfyServer, names: list[str]) -> None:
-    """Empty files in the server's own folder, so that a page opened after this takes those weights to be there. They cannot be run."""
+    """Empty files in the server's own folder, so that a page opened after this takes those weights to be there. They
+    cannot be run.
+    """
     for folder in WEIGHTS:
         for name in names:
             file = server.output / folder / name
@@ -92,14 +103,21 @@ def bring_to_view(comfy: ComfyPage, kind: str = "", groups: tuple[int, ...] = ()
 def picture_of(comfy: ComfyPage, kind: str = "", groups: tuple[int, ...] = ()) -> bytes:
     """PNG of the first node of a kind, or of these groups, or of all nodes and groups, cut out."""
     box = bring_to_view(comfy, kind, groups)
-    clip = {"x": box["x"] - MARGIN, "y": box["y"] - MARGIN, "width": box["width"] + 2 * MARGIN, "height": box["height"] + 2 * MARGIN}
+    clip = {
+        "x": box["x"] - MARGIN,
+        "y": box["y"] - MARGIN,
+        "width": box["width"] + 2 * MARGIN,
+        "height": box["height"] + 2 * MARGIN,
+    }
     return _at_rest(comfy, clip)
 
 
 def picture_of_panel(comfy: ComfyPage, kind: str) -> bytes:
     """PNG of the panel alone that is in the first node of a kind."""
     bring_to_view(comfy, kind)
-    panel = comfy.page.evaluate_handle("kind => app.graph.nodes.find(node => node.type === kind).widgets.find(widget => widget.element)?.element", kind)
+    panel = comfy.page.evaluate_handle(
+        "kind => app.graph.nodes.find(node => node.type === kind).widgets.find(widget => widget.element)?.element", kind
+    )
     if panel.as_element() is None:
         raise BrowserError(f"{kind} has no panel on the page: did its script load?")
     box = panel.as_element().bounding_box()

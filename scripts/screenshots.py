@@ -1,7 +1,8 @@
-"""`make screenshots`: runs the example workflows on ComfyUI's own page and writes the pictures of it that this repository shows.
+"""`make screenshots`: runs the example workflows on ComfyUI's own page and writes the pictures of it that this
+repository shows.
 
-They are: one of every node for its help page, web/docs/images/; the quick start for the README, docs/images/page_*.png; and a
-thumbnail beside every example workflow. A workflow whose weights are not here is opened and not run.
+They are: one of every node for its help page, web/docs/images/; the quick start for the README, docs/images/page_*.png;
+and a thumbnail beside every example workflow. A workflow whose weights are not here is opened and not run.
 """
 
 from __future__ import annotations
@@ -18,46 +19,68 @@ from comfy_browser import BrowserError, ComfyPage, browser_program, comfy_page
 from comfy_location import ROOT, ComfyLocationError, comfyui_path
 from comfy_server import ComfyServer, ServerError
 from screenshot_files import save_screenshot, save_thumbnail, sheet
-from screenshot_page import PAGE, SETTINGS, bring_to_view, lacking_files, open_alone, outputs_of_a_run, picture_of, picture_of_panel, pretend_files
+from screenshot_page import (
+    PAGE,
+    SETTINGS,
+    bring_to_view,
+    lacking_files,
+    open_alone,
+    outputs_of_a_run,
+    picture_of,
+    picture_of_panel,
+    pretend_files,
+)
 
 WORKFLOWS = ROOT / "example_workflows"
 HELP = ROOT / "web" / "docs" / "images"
 DOCS = ROOT / "docs" / "images"
-NODES = {   # workflow -> the nodes that are pictured after its run
+NODES = {  # workflow -> the nodes that are pictured after its run
     "quick_start": ["TokenCacheLoadDiT", "TokenCacheApply", "TokenCacheReport"],
     "trained_predictor": ["TokenCacheLoadPredictor", "TokenCacheIStepScheduler", "TokenCacheHeatmap"],
     "train_predictor": ["TokenCacheTrainPredictor", "TokenCachePlotTraining"],
     "compare": ["TokenCacheCompare", "TokenCacheRedundancy"],
     "calibrate_and_tune": ["TokenCacheCalibrate", "TokenCacheTune"],
 }
-ALONE: dict[str, dict[str, Any]] = {    # nodes that show nothing of a run, with these values of their widgets
+ALONE: dict[str, dict[str, Any]] = {  # nodes that show nothing of a run, with these values of their widgets
     "TokenCacheDiTClassLabel": {"label": "panda_face, watermelon"},
     "TokenCacheLoadPreset": {"preset_name": "emoji-3x.json"},
     "TokenCacheSavePredictor": {},
 }
-CHANGED = {   # workflow -> the values that differ from its file's: time enough on a busy machine, and shorter runs for a longer curve
+# workflow -> the values that differ from its file's: time enough on a busy machine, and shorter runs for a longer curve
+CHANGED = {
     "calibrate_and_tune": {"Tune TokenCache": {"minutes": 5.0}},
-    "train_predictor": {"Train Cache Predictor": {"steps": 12, "minutes": 3.0}, "Empty pixel latent": {"batch_size": 2}},
+    "train_predictor": {
+        "Train Cache Predictor": {"steps": 12, "minutes": 3.0},
+        "Empty pixel latent": {"batch_size": 2},
+    },
 }
-WHOLE = ("quick_start",)     # pictured whole, for the README
+WHOLE = ("quick_start",)  # pictured whole, for the README
 PANELS = {  # workflow -> the node whose panel is its thumbnail; of the others it is the pictures that they save
-    "trained_predictor": "TokenCacheHeatmap", "train_predictor": "TokenCacheTrainPredictor", "compare": "TokenCacheCompare",
+    "trained_predictor": "TokenCacheHeatmap",
+    "train_predictor": "TokenCacheTrainPredictor",
+    "compare": "TokenCacheCompare",
     "calibrate_and_tune": "TokenCacheReport",
 }
-PLAYED = {"step": "12", "picture": "2"}     # what the player is set to, from 0 on: a P-step,
-PLAYED_BLOCK = "0"                          # and a block that computes a part of the tokens
-GROUPS = (1, 2)      # what to draw, and TokenCache: the thumbnail of a workflow that is not run
+PLAYED = {"step": "12", "picture": "2"}  # what the player is set to, from 0 on: a P-step,
+PLAYED_BLOCK = "0"  # and a block that computes a part of the tokens
+GROUPS = (1, 2)  # what to draw, and TokenCache: the thumbnail of a workflow that is not run
 
 
 def main() -> int:
     names = {file.stem for file in WORKFLOWS.glob("*.json")}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("workflows", nargs="*", default=sorted(names), metavar="workflow", help="run or open only these: " + ", ".join(sorted(names)))
+    parser.add_argument(
+        "workflows",
+        nargs="*",
+        default=sorted(names),
+        metavar="workflow",
+        help="run or open only these: " + ", ".join(sorted(names)),
+    )
     chosen = parser.parse_args().workflows
     if unknown := set(chosen) - names:
         parser.error(f"there is no example workflow {', '.join(sorted(unknown))}")
     try:
-        browser_program()   # else its lack would be told only after the server's start
+        browser_program()  # else its lack would be told only after the server's start
         with tempfile.TemporaryDirectory() as folder, ComfyServer(comfyui_path(), Path(folder)) as server:
             server.post("/settings", SETTINGS)
             screenshots(server, [WORKFLOWS / f"{name}.json" for name in chosen])
@@ -118,7 +141,11 @@ def thumbnail(comfy: ComfyPage, server: ComfyServer, file: Path, outputs: dict[s
     """A panel, the pictures that were saved, or where there are none a part of the graph."""
     if file.stem in PANELS:
         return picture_of_panel(comfy, PANELS[file.stem])
-    saved = [outputs[str(node["id"])]["images"] for node in json.loads(file.read_text(encoding="utf-8"))["nodes"] if node["type"] == "SaveImage"]
+    saved = [
+        outputs[str(node["id"])]["images"]
+        for node in json.loads(file.read_text(encoding="utf-8"))["nodes"]
+        if node["type"] == "SaveImage"
+    ]
     if not saved:
         return picture_of(comfy, groups=GROUPS)
     return sheet([[server.get_bytes("/view?" + urllib.parse.urlencode(image)) for image in group] for group in saved])

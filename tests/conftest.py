@@ -7,11 +7,15 @@ import the core as `tokencache_core` and the pack's other parts as `tokencache_p
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "scripts"
@@ -39,8 +43,19 @@ def _load_pack() -> None:
 _load_pack()
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Side by side (`-n`) the tests of one file stay together, and those that use the server, which begin."""
+    for item in items:
+        group = "server" if item.get_closest_marker("server") else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: item.get_closest_marker("server") is None)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--write-matrix", action="store_true", help="write docs/families.md from what test_families.py proves")
+    parser.addoption(
+        "--write-matrix", action="store_true", help="write docs/families.md from what test_families.py proves"
+    )
 
 
 @pytest.fixture(scope="session")

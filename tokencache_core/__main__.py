@@ -6,12 +6,23 @@ import argparse
 import sys
 from typing import NoReturn
 
-from . import cli_bench, cli_calibrate, cli_experiment, cli_info, cli_sample, cli_train, cli_tune
-from .cli_checks import BAD_INPUT, CommandError
+from .cli import bench as cli_bench
+from .cli import calibrate as cli_calibrate
+from .cli import experiment as cli_experiment
+from .cli import info as cli_info
+from .cli import sample as cli_sample
+from .cli import train as cli_train
+from .cli import tune as cli_tune
+from .cli.options import BAD_INPUT, CommandError
 
 COMMANDS = {
-    "sample": cli_sample, "train": cli_train, "calibrate": cli_calibrate, "bench": cli_bench, "experiment": cli_experiment,
-    "info": cli_info, "tune": cli_tune,
+    "sample": cli_sample,
+    "train": cli_train,
+    "calibrate": cli_calibrate,
+    "bench": cli_bench,
+    "experiment": cli_experiment,
+    "info": cli_info,
+    "tune": cli_tune,
 }
 INTERRUPTED = 130
 
@@ -24,7 +35,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: list[str] | None = None) -> int:
     parser = _Parser(
-        prog="python -m tokencache_core", description="Token caching for diffusion transformers, without a host.",
+        prog="python -m tokencache_core", description="Token caching for diffusion transformers, without a host."
     )
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     for command in COMMANDS.values():

@@ -1,4 +1,6 @@
-"""The model families of ComfyUI that TokenCache knows: one file each, mostly a spec per block class (docs/adding-a-model.md)."""
+"""The model families of ComfyUI that TokenCache knows: one file each, mostly a spec per block class
+(docs/adding-a-model.md).
+"""
 
 from __future__ import annotations
 
@@ -27,8 +29,24 @@ from . import (
 from .family import Family
 
 _FILES = (
-    auraflow, chroma, cosmos, dit, flux, hidream, hunyuan_dit, hunyuan_video, kandinsky5,
-    ltxv, lumina, mochi, omnigen2, pixart, qwen_image, sd3, stable_audio, wan,
+    auraflow,
+    chroma,
+    cosmos,
+    dit,
+    flux,
+    hidream,
+    hunyuan_dit,
+    hunyuan_video,
+    kandinsky5,
+    ltxv,
+    lumina,
+    mochi,
+    omnigen2,
+    pixart,
+    qwen_image,
+    sd3,
+    stable_audio,
+    wan,
 )
 FAMILIES: tuple[Family, ...] = tuple(family for file in _FILES for family in file.FAMILIES)
 
@@ -36,3 +54,11 @@ FAMILIES: tuple[Family, ...] = tuple(family for file in _FILES for family in fil
 def family_of(diffusion_model: nn.Module) -> Family | None:
     """The family of a host's network, or None: then it runs whole."""
     return next((family for family in FAMILIES if family.matches(diffusion_model)), None)
+
+
+def known_family(diffusion_model: nn.Module, otherwise: str) -> Family:
+    """The family of a host's network; ValueError, which says in `otherwise` what cannot be done without one."""
+    family = family_of(diffusion_model)
+    if family is None:
+        raise ValueError(f"TokenCache does not know {type(diffusion_model).__name__} yet: {otherwise}")
+    return family

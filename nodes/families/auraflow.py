@@ -1,4 +1,6 @@
-"""AuraFlow: double blocks (image and text apart, joint attention), then single blocks (one joint stream). Register tokens count as text."""
+"""AuraFlow: double blocks (image and text apart, joint attention), then single blocks (one joint stream). Register
+tokens count as text.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ...tokencache_core.block_spec import BlockSpec
+from ...tokencache_core.blocks.spec import BlockSpec
 from .family import Family, by_class, n_patches, rest_is_text
 
 SPECS = {
@@ -20,7 +22,12 @@ def _image_tokens(network: nn.Module, latent: Tensor, conditioning: Mapping[str,
     return n_patches(latent, network.patch_size)
 
 
-FAMILIES = (Family(
-    name="AuraFlow", model_class="comfy.ldm.aura.mmdit.MMDiT", block_lists=("double_layers", "single_layers"), spec=by_class(SPECS),
-    image_tokens=_image_tokens,
-),)
+FAMILIES = (
+    Family(
+        name="AuraFlow",
+        model_class="comfy.ldm.aura.mmdit.MMDiT",
+        block_lists=("double_layers", "single_layers"),
+        spec=by_class(SPECS),
+        image_tokens=_image_tokens,
+    ),
+)

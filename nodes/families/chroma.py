@@ -9,5 +9,10 @@ _SPEC = by_class(SPECS)
 
 FAMILIES = (
     Family(name="Chroma", model_class="comfy.ldm.chroma.model.Chroma", block_lists=BLOCK_LISTS, spec=_SPEC),
-    Family(name="Chroma Radiance", model_class="comfy.ldm.chroma_radiance.model.ChromaRadiance", block_lists=BLOCK_LISTS, spec=_SPEC),
+    Family(
+        name="Chroma Radiance",
+        model_class="comfy.ldm.chroma_radiance.model.ChromaRadiance",
+        block_lists=BLOCK_LISTS,
+        spec=_SPEC,
+    ),
 )

@@ -1,7 +1,7 @@
 """HiDream-I1: double-stream blocks, then single-stream blocks, the image before the text.
 
-Every block is given text of its own (a layer of the language model's) next to the text that goes through the network, and the network drops
-that part of the stream behind the block.
+Every block is given text of its own (a layer of the language model's) next to the text that goes through the network,
+and the network drops that part of the stream behind the block.
 """
 
 from __future__ import annotations
@@ -12,19 +12,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...tokencache_core.block_spec import WHOLE, BlockSpec, TokenArgument
+from ...tokencache_core.blocks.spec import WHOLE, BlockSpec, TokenArgument
 from .family import Family, n_patches, rest_is_text
 
-
-_PER_TOKEN = {"rope": TokenArgument(dim=1, joint=True)}     # (rows, image + text, 1, d/2, 2, 2)
+_PER_TOKEN = {"rope": TokenArgument(dim=1, joint=True)}  # (rows, image + text, 1, d/2, 2, 2)
 _WHOLE_IF = ("image_tokens_masks",)
 
 SPECS = {
     "HiDreamImageTransformerBlock": BlockSpec(
-        tokens="image_tokens", output=0, text="text_tokens", text_output=1, text_first=False, per_token=_PER_TOKEN, whole_if=_WHOLE_IF,
+        tokens="image_tokens",
+        output=0,
+        text="text_tokens",
+        text_output=1,
+        text_first=False,
+        per_token=_PER_TOKEN,
+        whole_if=_WHOLE_IF,
     ),
     "HiDreamImageSingleTransformerBlock": BlockSpec(
-        tokens="image_tokens", text_length=rest_is_text("image_tokens"), text_first=False, per_token=_PER_TOKEN, whole_if=_WHOLE_IF,
+        tokens="image_tokens",
+        text_length=rest_is_text("image_tokens"),
+        text_first=False,
+        per_token=_PER_TOKEN,
+        whole_if=_WHOLE_IF,
     ),
 }
 
@@ -40,7 +49,13 @@ def _image_tokens(network: nn.Module, latent: Tensor, conditioning: Mapping[str,
     return n_patches(latent if beside is None else torch.cat([latent, beside], dim=-1), network.patch_size)
 
 
-FAMILIES = (Family(
-    name="HiDream-I1", model_class="comfy.ldm.hidream.model.HiDreamImageTransformer2DModel",
-    block_lists=("double_stream_blocks", "single_stream_blocks"), spec=_spec, image_tokens=_image_tokens, block_by_block=True,
-),)
+FAMILIES = (
+    Family(
+        name="HiDream-I1",
+        model_class="comfy.ldm.hidream.model.HiDreamImageTransformer2DModel",
+        block_lists=("double_stream_blocks", "single_stream_blocks"),
+        spec=_spec,
+        image_tokens=_image_tokens,
+        block_by_block=True,
+    ),
+)

@@ -1,21 +1,27 @@
-"""LTXV: self-attention among the video tokens, then cross-attention to the text. The audio-video model LTXAV runs whole."""
+"""LTXV: self-attention among the video tokens, then cross-attention to the text. The audio-video model LTXAV runs
+whole.
+"""
 
 from __future__ import annotations
 
-from ...tokencache_core.block_spec import BlockSpec, TokenArgument
+from ...tokencache_core.blocks.spec import BlockSpec, TokenArgument
 from .family import Family, by_class
 
 _BLOCK = BlockSpec(
     tokens="x",
     per_token={
-        "pe": TokenArgument(dim=1),         # (rotations (rows, tokens, heads, d/2, 2, 2), how they are split)
-        "timestep": TokenArgument(dim=1),   # (rows, 1 or tokens, 6 or 9 times D)
+        "pe": TokenArgument(dim=1),  # (rotations (rows, tokens, heads, d/2, 2, 2), how they are split)
+        "timestep": TokenArgument(dim=1),  # (rows, 1 or tokens, 6 or 9 times D)
     },
     in_place=True,
-    whole_if=("self_attention_mask",),      # of guides: it names their places in the whole sequence
+    whole_if=("self_attention_mask",),  # of guides: it names their places in the whole sequence
 )
 
-FAMILIES = (Family(
-    name="LTXV", model_class="comfy.ldm.lightricks.model.LTXVModel", block_lists=("transformer_blocks",),
-    spec=by_class({"BasicTransformerBlock": _BLOCK}),
-),)
+FAMILIES = (
+    Family(
+        name="LTXV",
+        model_class="comfy.ldm.lightricks.model.LTXVModel",
+        block_lists=("transformer_blocks",),
+        spec=by_class({"BasicTransformerBlock": _BLOCK}),
+    ),
+)

@@ -1,4 +1,6 @@
-"""Lumina 2 and Z-Image: one joint stream, text first, of whose parts the blocks know nothing; the refiners before it run whole."""
+"""Lumina 2 and Z-Image: one joint stream, text first, of whose parts the blocks know nothing; the refiners before it
+run whole.
+"""
 
 from __future__ import annotations
 
@@ -7,30 +9,37 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ...tokencache_core.block_spec import BlockSpec, TokenArgument, TokenBounds
+from ...tokencache_core.blocks.spec import BlockSpec, TokenArgument, TokenBounds
 from .family import Family, by_class, n_patches, rest_is_text
-
 
 SPECS = {
     "JointTransformerBlock": BlockSpec(
-        tokens="x", text_length=rest_is_text("x"),
+        tokens="x",
+        text_length=rest_is_text("x"),
         per_token={
-            "freqs_cis": TokenArgument(dim=1, joint=True),        # (1, text + image, 1, d/2, 2, 2)
-            "x_mask": TokenArgument(dim=(-2, -1), joint=True),    # (..., queries or 1, keys)
+            "freqs_cis": TokenArgument(dim=1, joint=True),  # (1, text + image, 1, d/2, 2, 2)
+            "x_mask": TokenArgument(dim=(-2, -1), joint=True),  # (..., queries or 1, keys)
         },
         bounds={"timestep_zero_index": TokenBounds(joint=True)},
-    ),
+    )
 }
 
 
 def image_tokens(network: nn.Module, latent: Tensor, conditioning: Mapping[str, Any]) -> int:
-    """Patches of the latent (B, C, H, W) and of reference images, each with what is appended to fill up a multiple (Z-Image)."""
+    """Patches of the latent (B, C, H, W) and of reference images, each with what is appended to fill up a multiple
+    (Z-Image).
+    """
     multiple = network.pad_tokens_multiple or 1
     patches = [n_patches(image, network.patch_size) for image in (*conditioning.get("ref_latents", ()), latent)]
     return sum(-(-n // multiple) * multiple for n in patches)
 
 
-FAMILIES = (Family(
-    name="Lumina 2", model_class=("comfy.ldm.lumina.model.NextDiT", "comfy.ldm.lumina.model.NextDiTPixelSpace"), block_lists=("layers",),
-    spec=by_class(SPECS), image_tokens=image_tokens,
-),)
+FAMILIES = (
+    Family(
+        name="Lumina 2",
+        model_class=("comfy.ldm.lumina.model.NextDiT", "comfy.ldm.lumina.model.NextDiTPixelSpace"),
+        block_lists=("layers",),
+        spec=by_class(SPECS),
+        image_tokens=image_tokens,
+    ),
+)

@@ -1,11 +1,13 @@
-"""Mochi: video and text in two streams of different widths with joint attention, the video first; the last block leaves the text alone."""
+"""Mochi: video and text in two streams of different widths with joint attention, the video first; the last block leaves
+the text alone.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from ...tokencache_core.block_spec import BlockSpec, TokenArgument
+from ...tokencache_core.blocks.spec import BlockSpec, TokenArgument
 from .family import Family, by_class
 
 
@@ -14,15 +16,25 @@ def _attended_text(arguments: Mapping[str, Any]) -> int:
     return min(arguments["crop_y"], arguments["y"].shape[1])
 
 
-_ROPE = TokenArgument(dim=0)    # (N, heads, d/2), of the video alone
+_ROPE = TokenArgument(dim=0)  # (N, heads, d/2), of the video alone
 
 SPECS = {
     "AsymmetricJointBlock": BlockSpec(
-        tokens="x", output=0, text="y", text_output=1, text_length=_attended_text, text_first=False,
+        tokens="x",
+        output=0,
+        text="y",
+        text_output=1,
+        text_length=_attended_text,
+        text_first=False,
         per_token={"rope_cos": _ROPE, "rope_sin": _ROPE},
-    ),
+    )
 }
 
-FAMILIES = (Family(
-    name="Mochi", model_class="comfy.ldm.genmo.joint_model.asymm_models_joint.AsymmDiTJoint", block_lists=("blocks",), spec=by_class(SPECS),
-),)
+FAMILIES = (
+    Family(
+        name="Mochi",
+        model_class="comfy.ldm.genmo.joint_model.asymm_models_joint.AsymmDiTJoint",
+        block_lists=("blocks",),
+        spec=by_class(SPECS),
+    ),
+)

@@ -1,4 +1,6 @@
-"""OmniGen2: one joint stream of text, reference images and image, of whose parts the blocks know nothing; the refiners before it run whole."""
+"""OmniGen2: one joint stream of text, reference images and image, of whose parts the blocks know nothing; the refiners
+before it run whole.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +9,18 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ...tokencache_core.block_spec import BlockSpec, TokenArgument
+from ...tokencache_core.blocks.spec import BlockSpec, TokenArgument
 from .family import Family, by_class, n_patches, rest_is_text
-
 
 SPECS = {
     "OmniGen2TransformerBlock": BlockSpec(
-        tokens="hidden_states", text_length=rest_is_text("hidden_states"),
+        tokens="hidden_states",
+        text_length=rest_is_text("hidden_states"),
         per_token={
-            "image_rotary_emb": TokenArgument(dim=1, joint=True),       # (rows, text + image, 1, d/2, 2, 2)
+            "image_rotary_emb": TokenArgument(dim=1, joint=True),  # (rows, text + image, 1, d/2, 2, 2)
             "attention_mask": TokenArgument(dim=(-2, -1), joint=True),  # (..., queries or 1, keys)
         },
-    ),
+    )
 }
 
 
@@ -27,7 +29,12 @@ def image_tokens(network: nn.Module, latent: Tensor, conditioning: Mapping[str, 
     return sum(n_patches(image, network.patch_size) for image in (*conditioning.get("ref_latents", ()), latent))
 
 
-FAMILIES = (Family(
-    name="OmniGen2", model_class="comfy.ldm.omnigen.omnigen2.OmniGen2Transformer2DModel", block_lists=("layers",), spec=by_class(SPECS),
-    image_tokens=image_tokens,
-),)
+FAMILIES = (
+    Family(
+        name="OmniGen2",
+        model_class="comfy.ldm.omnigen.omnigen2.OmniGen2Transformer2DModel",
+        block_lists=("layers",),
+        spec=by_class(SPECS),
+        image_tokens=image_tokens,
+    ),
+)

@@ -7,16 +7,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ...tokencache_core.block_spec import WHOLE, BlockSpec, TokenArgument
+from ...tokencache_core.blocks.spec import WHOLE, BlockSpec, TokenArgument
 from .family import Family, rest_is_text
 
-
 TRANSFORMER_BLOCK = BlockSpec(
-    tokens="x", text_length=rest_is_text("x"),
+    tokens="x",
+    text_length=rest_is_text("x"),
     per_token={
-        "rotary_pos_emb": TokenArgument(dim=0, joint=True),     # (prepended + audio, d), and a scale
-        "local_add_cond": TokenArgument(dim=1),                 # (rows, audio, C)
-        "mask": TokenArgument(dim=1, joint=True),               # (rows, prepended + audio)
+        "rotary_pos_emb": TokenArgument(dim=0, joint=True),  # (prepended + audio, d), and a scale
+        "local_add_cond": TokenArgument(dim=1),  # (rows, audio, C)
+        "mask": TokenArgument(dim=1, joint=True),  # (rows, prepended + audio)
     },
 )
 
@@ -33,7 +33,12 @@ def audio_tokens(network: nn.Module, latent: Tensor, conditioning: Mapping[str, 
     return latent.shape[-1] // network.patch_size
 
 
-FAMILIES = (Family(
-    name="Stable Audio", model_class="comfy.ldm.audio.dit.AudioDiffusionTransformer", block_lists=("transformer.layers",), spec=spec,
-    image_tokens=audio_tokens,
-),)
+FAMILIES = (
+    Family(
+        name="Stable Audio",
+        model_class="comfy.ldm.audio.dit.AudioDiffusionTransformer",
+        block_lists=("transformer.layers",),
+        spec=spec,
+        image_tokens=audio_tokens,
+    ),
+)

@@ -1,16 +1,19 @@
-"""Wan 2.1 and 2.2: self-attention among the video tokens, then cross-attention to the text (and to CLIP's view of an image).
+"""Wan 2.1 and 2.2: self-attention among the video tokens, then cross-attention to the text (and to CLIP's view of an
+image).
 
 HuMo and the causal model, whose blocks look at audio or at earlier frames, are not among the families: they run whole.
 """
 
 from __future__ import annotations
 
-from ...tokencache_core.block_spec import BlockSpec, TokenArgument
+from ...tokencache_core.blocks.spec import BlockSpec, TokenArgument
 from .family import Family, by_class
 
-_FREQS = {"freqs": TokenArgument(dim=1)}                                                    # (1, tokens, 1, d/2, 2, 2)
-_TIMED = BlockSpec(tokens="x", per_token={**_FREQS, "e": TokenArgument(dim=1, frames=True)})  # e (rows, 1 or frames, 6, D)
-_ONE_TIME = BlockSpec(tokens="x", per_token=_FREQS)                                         # e (rows, 6, D) counts no tokens
+_FREQS = {"freqs": TokenArgument(dim=1)}  # (1, tokens, 1, d/2, 2, 2)
+_TIMED = BlockSpec(
+    tokens="x", per_token={**_FREQS, "e": TokenArgument(dim=1, frames=True)}
+)  # e (rows, 1 or frames, 6, D)
+_ONE_TIME = BlockSpec(tokens="x", per_token=_FREQS)  # e (rows, 6, D) counts no tokens
 
 _MODEL = "comfy.ldm.wan.model."
 
@@ -18,7 +21,11 @@ _MODEL = "comfy.ldm.wan.model."
 def _wan(name: str, *classes: str, block: BlockSpec = _TIMED, between: bool = False) -> Family:
     """between: the network adds something to the stream between its blocks."""
     return Family(
-        name=name, model_class=classes, block_lists=("blocks",), spec=by_class({"WanAttentionBlock": block}), block_by_block=between,
+        name=name,
+        model_class=classes,
+        block_lists=("blocks",),
+        spec=by_class({"WanAttentionBlock": block}),
+        block_by_block=between,
     )
 
 

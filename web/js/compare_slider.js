@@ -9,7 +9,7 @@ import { text } from "./shared/texts.js"
 const SMALL = 256 // pixels; the single pixels of such pictures are shown
 
 /**
- * As nodes/compare.py has it. psnr, ssim: one a pair of pictures; the PSNR of equal ones is null.
+ * As nodes/host/compare.py has it. psnr, ssim: one a pair of pictures; the PSNR of equal ones is null.
  * @typedef {{filename: string, subfolder: string, type: string}} SavedPicture
  * @typedef {{speedup: number, plain_seconds: number, cached_seconds: number, psnr: (number | null)[], ssim: number[], mean_psnr: number | null,
  *   mean_ssim: number, pictures: {plain: SavedPicture, cached: SavedPicture}[], warnings: string[], text: string}} CompareData

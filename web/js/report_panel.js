@@ -6,7 +6,7 @@ import { head, panelExtension, quiet, warningList } from "./shared/panel.js"
 import { text } from "./shared/texts.js"
 
 /**
- * As tokencache_core/report_panel.py has it: where there is a notice, there was no run.
+ * As tokencache_core/reporting/panel.py has it: where there is a notice, there was no run.
  * @typedef {{speedup: number, compute: number, seconds: number, kinds: string, milliseconds: number[], memory: string, placed: string,
  *   warnings: string[], text: string, notice?: string}} ReportData
  */

@@ -13,7 +13,7 @@ const EVENT = "tokencache.training"
 const ROUTE = "/tokencache/training"
 
 /**
- * As tokencache_core/training_progress.py has it. loss, held_out: pairs of seconds and value.
+ * As tokencache_core/training/progress.py has it. loss, held_out: pairs of seconds and value.
  * @typedef {{running: boolean, phase: "preparing" | "training" | "measuring" | "over", stopping: boolean, node: string, workflow: string,
  *   iteration: number, seconds: number, seconds_left: number, loss: [number, number][], held_out: [number, number][], predicted: number,
  *   speedup: number | null}} Numbers

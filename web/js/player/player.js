@@ -40,7 +40,7 @@ export class Player {
   }
 
   /**
-   * @param {unknown} data as tokencache_core/player_data.py encodes it
+   * @param {unknown} data as tokencache_core/reporting/player_data.py encodes it
    * @param {string[]} urls of the decoded pictures
    * @param {string} [remark]
    */

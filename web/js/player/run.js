@@ -1,4 +1,4 @@
-/** A run as `tokencache_core/player_data.py` encodes it: steps, blocks, and maps of values in 0..1. */
+/** A run as `tokencache_core/reporting/player_data.py` encodes it: steps, blocks, and maps of values in 0..1. */
 
 import { text } from "../shared/texts.js"
 

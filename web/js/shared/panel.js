@@ -9,6 +9,7 @@ import { outputExtension } from "./node_output.js"
 import { text } from "./texts.js"
 
 const STYLE = new URL("./panel.css", import.meta.url).href
+const MOST_GROWTH = 300 // pixels; a longer list of warnings scrolls
 const COPIED_FOR = 1500 // milliseconds that a button says so
 
 /**
@@ -49,6 +50,7 @@ export function panelIn(node, { label, minHeight, size }) {
   const root = element("div", { class: "tokencache-panel", role: "group", "aria-label": text(label) })
   root.addEventListener("wheel", (event) => scrollOrZoom(root, event), { passive: true })
   addElement(node, "panel", root, minHeight, size)
+  new MutationObserver(() => requestAnimationFrame(() => growToFit(node, root))).observe(root, { childList: true })
   return root
 }
 
@@ -64,6 +66,12 @@ export function addElement(node, name, root, minHeight, size) {
   const widget = node.addDOMWidget(name, `tokencache_${name}`, root, { serialize: false, hideOnZoom: false, getMinHeight: () => minHeight })
   widget.serialize = false
   node.setSize([Math.max(size[0], node.size[0]), Math.max(size[1], node.size[1])])
+}
+
+/** Makes a node taller where its panel has more to show than it has room for. @param {HostNode} node @param {HTMLElement} root */
+function growToFit(node, root) {
+  const lacking = Math.min(root.scrollHeight - root.clientHeight, MOST_GROWTH)
+  if (lacking > 0) node.setSize([node.size[0], node.size[1] + lacking])
 }
 
 /** Wheel turns scroll a panel that has more to show, and else zoom the graph. @param {HTMLElement} root @param {WheelEvent} event */

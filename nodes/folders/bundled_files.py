@@ -1,0 +1,35 @@
+"""What comes with the pack, the reference DiT with its predictor and presets, is listed beside the user's own files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import folder_paths
+
+BUNDLED = {
+    "diffusion_models": ("emoji-dit.safetensors",),
+    "tokencache": ("emoji-predictor.safetensors", "emoji-3x.json", "emoji-35db.json"),
+}
+_REFERENCE = Path(__file__).resolve().parents[2] / "reference"
+
+
+def file_names(folder: str, suffixes: str | tuple[str, ...]) -> list[str]:
+    """Names to choose from: of the files in models/`folder`, then of the pack's own; a user's file of that name
+    counts.
+    """
+    own = [name for name in folder_paths.get_filename_list(folder) if name.endswith(suffixes)]
+    return [
+        *own,
+        *(
+            name
+            for name in BUNDLED[folder]
+            if name.endswith(suffixes) and name not in own and (_REFERENCE / name).is_file()
+        ),
+    ]
+
+
+def path_of(folder: str, name: str) -> str:
+    """The file that one of these names is of; FileNotFoundError, the host's own, where there is none."""
+    if folder_paths.get_full_path(folder, name) is None and name in BUNDLED[folder]:
+        return str(_REFERENCE / name)
+    return folder_paths.get_full_path_or_raise(folder, name)

@@ -1,0 +1,65 @@
+"""The calibrations that lie in models/tokencache, read anew for every run: what was deleted is gone, what was added is
+found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+import folder_paths
+
+from ...tokencache_core.schedules.calibration import (
+    FORMAT,
+    SUFFIX,
+    CalibrationError,
+    PlaceCalibration,
+    load_calibration,
+    save_calibration,
+)
+from .models_folder import FOLDER, file_to_write
+
+
+def kept_calibrations() -> tuple[dict[str, PlaceCalibration], tuple[str, ...]]:
+    """By name, with their folder within models/tokencache, and what is wrong with those that cannot be read. Presets
+    lie there, too.
+    """
+    kept, complaints = {}, []
+    for folder in map(Path, folder_paths.get_folder_paths(FOLDER)):
+        for file in sorted(folder.rglob(f"*{SUFFIX}")):
+            name = file.relative_to(folder).as_posix()
+            if name in kept:
+                continue
+            try:
+                kept[name] = load_calibration(file)
+            except CalibrationError as error:
+                if _claims_to_be_one(file):
+                    complaints.append(f"a calibration was passed over: {str(error).replace(str(file), name)}")
+    return kept, tuple(complaints)
+
+
+def calibration_name(calibration: PlaceCalibration) -> str:
+    """For its file, such as Flux_euler_cfg1_1a2b3c: the model's family, the sampler, the guidance and a hash of all
+    that it is chosen by.
+    """
+    family = calibration.fingerprint.architecture.partition(":")[0]
+    told_by = f"{calibration.fingerprint}{[round(tau, 4) for tau in calibration.taus]}"
+    parts = (family, calibration.sampler, f"cfg{calibration.cfg:g}", hashlib.sha256(told_by.encode()).hexdigest()[:6])
+    return "_".join(re.sub(r"[^\w.-]", "", part) for part in parts)
+
+
+def write_calibration(calibration: PlaceCalibration, name: str) -> Path:
+    """To a new file of this name, or with a number where that is taken."""
+    file = file_to_write(name, SUFFIX)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_calibration(calibration, file)
+    return file
+
+
+def _claims_to_be_one(file: Path) -> bool:
+    try:
+        with file.open("rb") as opened:
+            return FORMAT.name.encode() in opened.read(1000)
+    except OSError:
+        return False

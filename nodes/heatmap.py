@@ -1,0 +1,96 @@
+"""Cache Heatmap Preview: what a run computed, as pictures and for the player on the page (web/js/heatmap_player.js)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io, ui
+from comfy_execution.graph_utils import ExecutionBlocker
+
+from ..tokencache_core.engine.record import Report
+from ..tokencache_core.reporting.heatmap import reduced, steps_by_blocks, tokens_over_pictures
+from ..tokencache_core.reporting.player_data import VERSION, player_data
+from ..tokencache_core.reporting.step_pictures import CHOICES, OFF, steps_over_pictures
+from .host.report_handle import ReportHandle, latest_report
+from .sockets import ReportType
+
+_NO_EXPORT = "Cache Heatmap Preview makes pictures of the steps when its export_steps is not off."
+
+
+class CacheHeatmapPreview(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TokenCacheHeatmap",
+            display_name="Cache Heatmap Preview",
+            category="TokenCache",
+            description="Plays a run step by step: which tokens were computed, over the decoded picture, and per step "
+            "and block.",
+            search_aliases=["heatmap", "token map", "cache preview", "player"],
+            is_output_node=True,
+            inputs=[
+                ReportType.Input(
+                    "report", optional=True, tooltip="From Apply TokenCache. Nothing comes while that is bypassed."
+                ),
+                io.Image.Input(
+                    "image", tooltip="The pictures or frames decoded from that run; they also order this node after it."
+                ),
+                io.Combo.Input(
+                    "export_steps",
+                    options=list(CHOICES),
+                    default=OFF,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Of which steps the output steps has pictures. Many steps of large pictures take much "
+                    "memory.",
+                ),
+                io.Int.Input(
+                    "export_block",
+                    default=0,
+                    min=0,
+                    max=1000,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Which block's tokens the output steps shows, counted from 1. 0: all, brighter where more "
+                    "blocks computed a token.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="tokens", tooltip="Bright tokens were computed most often."),
+                io.Image.Output(
+                    display_name="steps x blocks", tooltip="Steps run to the right, depth runs down; bright: whole."
+                ),
+                io.Image.Output(
+                    display_name="steps",
+                    tooltip="One picture per step, if export_steps is not off: orange tokens were computed, blue ones "
+                    "forecast.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, image, report: ReportHandle | None = None, export_steps=OFF, export_block=0) -> io.NodeOutput:
+        shown: dict[str, Any] = {"tokencache_pictures": ui.PreviewImage(reduced(image), cls=cls).values}
+        try:
+            run = latest_report(report)
+            outputs, data = _pictures(run, image, export_steps, export_block), player_data(run, len(image))
+        except ValueError as why:  # no run, or other pictures than its own: the page says so, and the workflow goes on
+            outputs, data = (image, image, image), {"version": VERSION, "notes": [str(why)]}
+        return io.NodeOutput(*outputs, ui={**shown, "tokencache_player": [data]})
+
+
+def _pictures(run: Report, image: Any, export_steps: str, export_block: int) -> tuple[Any, Any, Any]:
+    """The outputs. A run whose tokens have no known places shows its pictures as they are."""
+    per_step = steps_by_blocks(run.block_counts)
+    if run.unplaced:
+        return image, per_step, image
+    tokens = tokens_over_pictures(run.token_counts, image, run.grid)
+    steps = (
+        ExecutionBlocker(_NO_EXPORT)
+        if export_steps == OFF
+        else steps_over_pictures(run, image, export_steps, export_block)
+    )
+    return tokens, per_step, steps
+
+
+NODES = [CacheHeatmapPreview]

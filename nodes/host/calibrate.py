@@ -1,0 +1,125 @@
+"""Calibrate I-Steps: the core's calibration on a run of the host's own sampler."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import comfy.model_management
+import comfy.sample
+import comfy.samplers
+import comfy.utils
+from comfy.model_patcher import ModelPatcher
+
+from ...tokencache_core.schedules.calibration import SUFFIX, PlaceCalibration, best_of
+from ...tokencache_core.settings import CacheSettings
+from ...tokencache_core.tuning.calibrate_places import BUDGET, calibrate_places
+from ..families import known_family
+from ..folders.calibration_folder import calibration_name, kept_calibrations, write_calibration
+from ..folders.models_folder import file_to_write
+from .host_run import HostRun, honouring_sessions
+from .model_fingerprint import model_fingerprint
+from .node_text import tell_written
+from .sampler_kind import sampler_kind, teaches_nothing
+
+
+def calibrate_model(
+    model: ModelPatcher,
+    positive: list,
+    negative: list,
+    latent_image: dict,
+    *,
+    sampler_name: str,
+    scheduler: str,
+    steps: int,
+    cfg: float,
+    i_steps: int,
+    save_as: str,
+    seed: int = 0,
+) -> str:
+    """Write a calibration to models/tokencache, and say in words what it holds.
+
+    i_steps: the number of them that is tried on real runs; 0: several shares of the steps. save_as: the file's name;
+    empty: one that says what it is of.
+    """
+    known_family(model.model.diffusion_model, "it runs uncached, and there is nothing to calibrate")
+    if i_steps and not 2 <= i_steps < steps:
+        raise ValueError(f"i_steps must be 0, or from 2 to one less than the {steps} steps, not {i_steps}")
+    if save_as.strip():
+        file_to_write(save_as, SUFFIX)  # refuses a name before any work is done
+    clone, sampler = honouring_sessions(model), comfy.samplers.sampler_object(sampler_name)
+    sigmas = comfy.samplers.calculate_sigmas(clone.get_model_object("model_sampling"), scheduler, steps)
+    if why := teaches_nothing(sampler, sigmas.tolist()):
+        raise ValueError(f"this cannot be calibrated: {why}")
+    latent = comfy.sample.fix_empty_latent_channels(
+        clone,
+        latent_image["samples"],
+        latent_image.get("downscale_ratio_spacial"),
+        latent_image.get("downscale_ratio_temporal"),
+    )
+    if latent.is_nested:
+        raise ValueError(
+            "a latent of several parts (a video with its sound) cannot be calibrated: give one of them, or turn on "
+            "calibrate_on_first_run"
+        )
+    settings, kind = CacheSettings(), sampler_kind(sampler)
+    run = HostRun(
+        clone,
+        positive,
+        negative,
+        latent,
+        cfg=cfg,
+        sampler=sampler,
+        sigmas=sigmas,
+        seed=seed,
+        heard=_Progress(len(sigmas) - 1).heard,
+    )
+    record, found = calibrate_places(
+        run,
+        settings,
+        counts=(i_steps,) if i_steps else (),
+        log=lambda line: logging.info(f"TokenCache calibration: {line}"),
+    )
+    notes = {
+        "cost": found.cost(),
+        "latent": " x ".join(map(str, latent.shape)),
+        "scheduler": scheduler,
+        "settings": settings.text(),
+    }
+    calibration = PlaceCalibration(model_fingerprint(model), kind, cfg, record.taus, found.places, found.decided, notes)
+    file = write_calibration(calibration, save_as if save_as.strip() else calibration_name(calibration))
+    tell_written("calibration", file)
+    return _words(calibration, file)
+
+
+def _words(calibration: PlaceCalibration, file: Path) -> str:
+    lines = [f"written to {file.parent.name}/{file.name}"]
+    taken = best_of(
+        kept_calibrations()[0], calibration.fingerprint, calibration.sampler, calibration.cfg, calibration.taus
+    )
+    if taken != file.name:
+        lines.append(
+            f"Apply TokenCache goes on by {taken}, which is of such runs as well: delete that to have this one taken"
+        )
+    tried = [
+        f"{db:.1f} dB with {len(places)} I-steps: {', '.join(map(str, places))}"
+        for places, db in calibration.decided.items()
+    ]
+    return "\n".join([*lines, calibration.text(), *(["tried on real runs:", *tried] if tried else [])])
+
+
+class _Progress:
+    """A bar over the whole run and, as far as they are foreseen, the cached ones; an interrupt is heard before every
+    evaluation.
+    """
+
+    def __init__(self, steps: int) -> None:
+        self.steps, self.evaluations = steps, 0
+        self.bar = comfy.utils.ProgressBar(1000)
+
+    def heard(self) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        whole = min(self.evaluations, self.steps)
+        done = whole + (self.evaluations - whole) * 0.4  # about the share of the steps that are I-steps
+        self.bar.update_absolute(min(1000, round(1000 * done / ((1 + BUDGET) * self.steps))))
+        self.evaluations += 1

@@ -1,0 +1,181 @@
+"""Compare with and without TokenCache: the same seed through the plain model and the cached one, in turn, by the
+clock.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.model_management
+import comfy.sample
+import comfy.samplers
+import comfy.utils
+import latent_preview
+import torch
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor
+
+from ...tokencache_core.engine.stopwatch import timed
+from ...tokencache_core.likeness.comparison import Comparison, likeness
+from ...tokencache_core.reporting.advice import advice
+from .model_hooks import REHEARSAL, handle_of, without_tokencache
+from .report_handle import ReportHandle
+
+WARM_UP = 5  # steps, I and P among them: neither run pays for loading, compiling or first allocations
+MOST_SHOWN = 32  # pairs of pictures on the page, of a video evenly
+
+
+@dataclass(frozen=True)
+class KSamplerInputs:
+    seed: int
+    steps: int
+    cfg: float
+    sampler_name: str
+    scheduler: str
+    positive: list
+    negative: list
+    latent_image: dict[str, Any]
+    denoise: float
+
+
+def compare(model: ModelPatcher, vae: Any, inputs: KSamplerInputs) -> tuple[Tensor, Tensor, Comparison]:
+    """Pictures (P, H, W, C) in [0, 1] without and with TokenCache, and how they compare. model: that has been through
+    Apply TokenCache.
+    """
+    handle = handle_of(model)
+    if handle is None:
+        raise ValueError("there is nothing to compare: connect the MODEL that comes from Apply TokenCache")
+    plain = without_tokencache(model)
+    progress = _Progress(plain, _steps(plain, inputs))
+    plain_latent, plain_seconds = _timed_run(plain, inputs, progress, handle)
+    cached_latent, cached_seconds = _timed_run(model, inputs, progress, handle)
+    if handle.latest().teaches:  # that run was computed whole, to calibrate; this one is not
+        cached_latent, cached_seconds = timed(lambda: _sample(model, inputs, progress))
+    report = handle.latest()
+    pictures, cached_pictures = decoded(vae, plain_latent), decoded(vae, cached_latent)
+    psnr, ssim = likeness(pictures, cached_pictures)
+    return (
+        pictures,
+        cached_pictures,
+        Comparison(
+            plain_seconds,
+            cached_seconds,
+            psnr,
+            ssim,
+            compute=report.compute,
+            kinds="".join(step.kind for step in report.steps),
+            warnings=(*report.notes, *advice(report)),
+        ),
+    )
+
+
+def decoded(vae: Any, latent: Tensor) -> Tensor:
+    """As VAE Decode does it: the frames of videos one after the other."""
+    pictures = vae.decode(latent.unbind()[0] if latent.is_nested else latent)
+    return pictures.reshape(-1, *pictures.shape[-3:])
+
+
+def shown_pairs(
+    comparison: Comparison, plain: Tensor, cached: Tensor, save: Callable[[Tensor], list[dict]]
+) -> dict[str, Any]:
+    """The comparison's data with files of its pictures, for the page. save: gives one file a picture."""
+    places = sorted({round(place) for place in torch.linspace(0, len(plain) - 1, min(len(plain), MOST_SHOWN)).tolist()})
+    data = comparison.data()
+    for values in ("psnr", "ssim"):
+        data[values] = [data[values][place] for place in places]
+    files = [{"plain": ours, "cached": theirs} for ours, theirs in zip(save(plain[places]), save(cached[places]))]
+    means = {
+        "mean_psnr": None if math.isinf(comparison.mean_psnr) else round(comparison.mean_psnr, 2),
+        "mean_ssim": round(comparison.mean_ssim, 4),
+    }
+    return {**data, **means, "pictures": files}
+
+
+def _steps(model: ModelPatcher, inputs: KSamplerInputs) -> int:
+    """Of the sampler's schedule; it differs from what was asked for with some schedulers."""
+    sampler = comfy.samplers.KSampler(
+        model,
+        inputs.steps,
+        model.load_device,
+        inputs.sampler_name,
+        inputs.scheduler,
+        inputs.denoise,
+        model.model_options,
+    )
+    if len(sampler.sigmas) < 2:
+        raise ValueError(f"there is nothing to sample with denoise {inputs.denoise:g}: raise it")
+    return len(sampler.sigmas) - 1
+
+
+def _timed_run(
+    model: ModelPatcher, inputs: KSamplerInputs, progress: _Progress, handle: ReportHandle
+) -> tuple[Tensor, float]:
+    """The latent, and the seconds of its whole sampling, after a warm-up."""
+    warm_up, reports = min(WARM_UP, progress.steps), tuple(handle.reports)
+    timed(lambda: _sample(_rehearsing(model), inputs, progress, warm_up))
+    handle.reports.clear()
+    handle.reports.extend(reports)  # the warm-up is no run of the user's
+    progress.advance(warm_up)
+    result = timed(lambda: _sample(model, inputs, progress))
+    progress.advance(progress.steps)
+    return result
+
+
+def _rehearsing(model: ModelPatcher) -> ModelPatcher:
+    """A clone whose runs teach nothing about where I-steps should lie."""
+    clone = model.clone()
+    clone.model_options["transformer_options"][REHEARSAL] = True
+    return clone
+
+
+def _sample(model: ModelPatcher, inputs: KSamplerInputs, callback: Callable, last_step: int | None = None) -> Tensor:
+    """KSampler's own call."""
+    latent = inputs.latent_image
+    image = comfy.sample.fix_empty_latent_channels(
+        model, latent["samples"], latent.get("downscale_ratio_spacial"), latent.get("downscale_ratio_temporal")
+    )
+    noise = comfy.sample.prepare_noise(image, inputs.seed, latent.get("batch_index"))
+    return comfy.sample.sample(
+        model,
+        noise,
+        inputs.steps,
+        inputs.cfg,
+        inputs.sampler_name,
+        inputs.scheduler,
+        inputs.positive,
+        inputs.negative,
+        image,
+        denoise=inputs.denoise,
+        last_step=last_step,
+        noise_mask=latent.get("noise_mask"),
+        callback=callback,
+        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+        seed=inputs.seed,
+    )
+
+
+class _Progress:
+    """One bar over both runs and their warm-ups, with the host's previews; a sampler's callback, in which an interrupt
+    is heard.
+    """
+
+    def __init__(self, model: ModelPatcher, steps: int) -> None:
+        self.steps, self.done = steps, 0
+        self.total = 2 * (steps + min(WARM_UP, steps))
+        self.bar = comfy.utils.ProgressBar(self.total)
+        self.previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
+
+    def __call__(self, step: int, clean: Tensor, x: Tensor, steps: int) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        preview = None
+        if self.previewer:
+            preview = self.previewer.decode_latent_to_preview_image(
+                "JPEG", clean.tensors[0] if clean.is_nested else clean
+            )
+        self.bar.update_absolute(self.done + step + 1, self.total, preview)
+
+    def advance(self, steps: int) -> None:
+        self.done += steps

@@ -1,0 +1,370 @@
+"""The one place that talks to ComfyUI's model patcher.
+
+Three wrappers on a cloned MODEL: around a sampling run (opens and closes a session), around an evaluation (I or P is
+decided), and around a call of the network (its blocks' forwards are swapped and put back). The session travels in the
+run's own transformer_options; without one everything runs whole.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import comfy.model_sampling
+import torch
+from comfy.model_management import get_free_memory
+from comfy.model_patcher import ModelPatcher, create_model_options_clone
+from comfy.patcher_extension import WrappersMP
+
+from ...tokencache_core.blocks.token_grid import LatentShape
+from ...tokencache_core.engine import output_forecast
+from ...tokencache_core.engine.allocation import tokens_per_block
+from ...tokencache_core.engine.learned_parts import NOTHING_LEARNED, LearnedParts
+from ...tokencache_core.engine.memory_budget import MemoryBudget
+from ...tokencache_core.engine.network_call import cached_blocks
+from ...tokencache_core.engine.session import Session, open_session
+from ...tokencache_core.engine.token_choice import Planner
+from ...tokencache_core.files.fingerprint import Fingerprint
+from ...tokencache_core.predictor.trained_cache import TrainedCache
+from ...tokencache_core.reporting.advice import text_with_advice
+from ...tokencache_core.sampling.noise_time import flow_ratio, noise_time
+from ...tokencache_core.schedules.automatic import AutomaticSchedule
+from ...tokencache_core.schedules.schedule import Schedule
+from ...tokencache_core.settings import CacheSettings
+from ..families import family_of
+from .automatic_places import RunPlaces, automatic_places, guidance
+from .compiled_blocks import COMPILED, CompiledBlocks
+from .first_run import RunKind
+from .model_fingerprint import model_fingerprint, readable_fingerprint
+from .report_handle import ReportHandle
+from .run_conditions import run_conditions
+from .sampler_kind import is_euler, sampler_kind
+from .sampler_noise import adds_noise
+
+KEY = "tokencache"
+SESSION = "tokencache_session"
+LESSON = "tokencache_lesson"  # of a run that calibrates
+REHEARSAL = "tokencache_rehearsal"  # in the options of a run that is only for its time: it calibrates nothing
+UNCACHED_GRADIENTS = "evaluations that record gradients, as in training, ran uncached"
+_OURS = (SESSION, LESSON, REHEARSAL, COMPILED)
+_WRAPPED = (
+    WrappersMP.OUTER_SAMPLE,
+    WrappersMP.PREDICT_NOISE,
+    WrappersMP.APPLY_MODEL,
+)  # a run, an evaluation, a call of the network
+_OUTSIDE_BLOCKS = {
+    "post_input",
+    "noise_refiner",
+}  # patches that never see a block's tokens, so that cutting them is safe
+_BETWEEN_BLOCKS = {"double_block", "single_block"}  # patches that see the whole stream between blocks
+
+
+def apply_tokencache(
+    model: ModelPatcher,
+    settings: CacheSettings,
+    schedule: Schedule,
+    trained: TrainedCache | None = None,
+    tuned_for: Fingerprint | None = None,
+    memory_budget_gb: float = 0.0,
+    calibrates: bool = False,
+) -> tuple[ModelPatcher, ReportHandle]:
+    """A clone of the model that samples with token caching, and the handle of its reports.
+
+    tuned_for: of a preset, which model it is of. memory_budget_gb: what the cache may keep in the GPU's memory, in GB
+        of 2**30 bytes; 0: no limit.
+    calibrates: a run that an AutomaticSchedule knows no calibration for becomes one.
+    """
+    network = model.model.diffusion_model
+    family = family_of(network)
+    hooks, patched = _Hooks(settings, schedule, MemoryBudget(round(memory_budget_gb * 2**30))), model.clone()
+    if family is None:
+        hooks.forecasts_output(type(network).__name__, trained is not None)
+    else:
+        blocks = [block for block, _ in family.blocks(network)]
+        tokens_per_block(settings, len(blocks), 1)  # refuses a K beyond the model's depth
+        if isinstance(schedule, AutomaticSchedule):
+            hooks.fingerprint, hooks.calibrates = readable_fingerprint(model), calibrates
+        if unknown := family.unknown_blocks(network):
+            hooks.warn(
+                f"blocks of class {', '.join(unknown)} run whole, because TokenCache does not know how to compute "
+                "some of their tokens"
+            )
+        if tuned_for is not None and tuned_for.compare(model_fingerprint(model), "preset tuned") != "same":
+            hooks.warn(
+                "the preset was tuned on other weights of this architecture: speed and likeness may differ from what "
+                "it says"
+            )
+        if trained is not None:
+            if trained.fingerprint.compare(model_fingerprint(model)) != "same":
+                hooks.warn(
+                    "the predictor was trained on other weights of this architecture: it may repair less than it should"
+                )
+            hooks.learned, hooks.trained_on = trained.learned(blocks), trained.trained_on
+    if (earlier := handle_of(patched)) is not None:  # applied twice: the later one counts
+        earlier.followed = True
+    remove_tokencache(patched)
+    for kind, wrapper in zip(_WRAPPED, (hooks.around_run, hooks.around_evaluation, around_network)):
+        patched.add_wrapper_with_key(kind, KEY, wrapper)
+    return patched, hooks.handle
+
+
+def without_tokencache(model: ModelPatcher) -> ModelPatcher:
+    """A clone that samples as if Apply TokenCache had never been there; what other nodes have changed stays."""
+    clone = model.clone()
+    remove_tokencache(clone)
+    return clone
+
+
+def remove_tokencache(model: ModelPatcher) -> None:
+    """Take what Apply TokenCache has added off `model` itself."""
+    for kind in _WRAPPED:
+        model.remove_wrappers_with_key(kind, KEY)
+
+
+def handle_of(model: ModelPatcher) -> ReportHandle | None:
+    """Where a MODEL's runs are reported; None: it has not been through Apply TokenCache."""
+    wrappers = model.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY)
+    return wrappers[-1].__self__.handle if wrappers else None
+
+
+class _Hooks:
+    """What the user chose, for as long as the patched MODEL lives; a run's state is in its session."""
+
+    def __init__(self, settings: CacheSettings, schedule: Schedule, budget: MemoryBudget) -> None:
+        self.settings, self.schedule, self.budget, self.handle = settings, schedule, budget, ReportHandle()
+        self.fingerprint: Fingerprint | None = None  # by which calibrations are found; None: by nothing
+        self.calibrates = False
+        self.learned: LearnedParts = NOTHING_LEARNED
+        self.trained_on: tuple[int, ...] = ()  # the size of latents; empty: not known, or no predictor
+        self.compiled = CompiledBlocks()
+        self.warnings: list[str] = []  # for the report of every run
+
+    def forecasts_output(self, network: str, trained: bool) -> None:
+        """The network's blocks are not known: its output is forecast as a whole."""
+        self.warn(
+            f"TokenCache does not know the blocks of {network}: on P-steps its whole output is forecast, and no token "
+            "is computed"
+        )
+        if trained:
+            self.warn("the predictor has no part in such runs")
+        if self.settings.cache_ratio:  # at 0 every step computes everything
+            self.settings = replace(self.settings, cache_ratio=1.0, last_blocks=0)
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+        logging.warning(f"TokenCache: {text}")
+
+    def around_run(
+        self,
+        executor: Any,
+        noise: torch.Tensor,
+        latent: Any,
+        sampler: Any,
+        sigmas: torch.Tensor,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        guider = executor.class_obj
+        if len(sigmas) < 2:
+            return executor(noise, latent, sampler, sigmas, *args, **kwargs)
+        shape = (kwargs.get("latent_shapes") or [noise.shape])[0]  # a video's, where its sound is packed with it
+        places = self._places(guider, sampler, sigmas)
+        session = open_host_session(
+            guider.model_patcher,
+            self.settings,
+            places.schedule,
+            sigmas,
+            sampler,
+            latent=shape,
+            learned=self.learned,
+            budget=self._budget_now(),
+        )
+        session.store.memory.tell = logging.info
+        for warning in (*self.warnings, *places.notes):
+            session.log.note(warning)
+        own_options = guider.model_options
+        guider.model_options = create_model_options_clone(own_options)
+        guider.model_options["transformer_options"] |= {SESSION: session, LESSON: places.lesson}
+        self.compiled.take_over(guider.model_options, session)
+        try:
+            samples = executor(noise, latent, sampler, sigmas, *args, **kwargs)
+        finally:
+            guider.model_options = own_options
+            report = session.close()
+        if not report.steps:
+            logging.info(" ".join(f"TokenCache: {note}." for note in report.notes))
+        else:
+            conditions = run_conditions(guider.model_patcher, sampler, len(sigmas) - 1, self.trained_on)
+            report = replace(report, conditions=conditions, placed=places.words)
+            if places.lesson is not None:
+                report = places.lesson.closed(report, self.settings)
+            self.handle.reports.append(report)
+            logging.info(text_with_advice(report))
+        return samples
+
+    def _places(self, guider: Any, sampler: Any, sigmas: torch.Tensor) -> RunPlaces:
+        """Of the run that is about to start."""
+        if self.fingerprint is None or not isinstance(self.schedule, AutomaticSchedule):
+            return RunPlaces(self.schedule)
+        patcher, steps = guider.model_patcher, sigmas.tolist()
+        kind = RunKind(
+            self.fingerprint, sampler_kind(sampler), guidance(guider), tuple(map(tau_function(patcher), steps[:-1]))
+        )
+        rehearses = guider.model_options.get("transformer_options", {}).get(REHEARSAL, False)
+        return automatic_places(self.schedule, kind, sampler, steps, self.calibrates and not rehearses)
+
+    def _budget_now(self) -> MemoryBudget:
+        """Half of the main memory that is free may be used: pinned memory comes in powers of two, and the host needs
+        some as well.
+        """
+        return replace(self.budget, main=get_free_memory(torch.device("cpu")) // 2)
+
+    def around_evaluation(
+        self, executor: Any, x: torch.Tensor, timestep: torch.Tensor, model_options: dict, seed: int | None = None
+    ) -> Any:
+        options = model_options.get("transformer_options", {})
+        session, lesson = options.get(SESSION), options.get(LESSON)
+        if session is None:
+            return executor(x, timestep, model_options, seed)
+        if torch.is_grad_enabled():  # what is kept would lead gradients into earlier evaluations
+            session.log.note(UNCACHED_GRADIENTS)
+            return executor(x, timestep, model_options, seed)
+        with session.evaluation(float(timestep.max()), x):
+            clean = executor(x, timestep, model_options, seed)
+        if lesson is not None and isinstance(clean, torch.Tensor):
+            lesson.saw(x, clean, session)
+        return session.corrected(x, clean)
+
+
+def around_network(
+    executor: Any,
+    x: torch.Tensor,
+    t: torch.Tensor,
+    c_concat: Any,
+    c_crossattn: Any,
+    control: Any,
+    transformer_options: dict,
+    **kwargs: Any,
+) -> Any:
+    """The APPLY_MODEL wrapper: a call of the network under the session in its options, or whole without one."""
+    session, network = transformer_options.get(SESSION), executor.class_obj.diffusion_model
+    family = family_of(network)
+    if session is None or session.current is None:
+        return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
+    calls = {
+        "key": _row_key(network, x, transformer_options),
+        "conditionings": _conditionings(transformer_options),
+        "partial_latent": "context_window" in transformer_options
+        or not session.latent.is_of(kwargs.get("latent_shapes", [x.shape])[0]),
+    }
+    if family is None and session.store.streams == output_forecast.STREAMS:
+        options = {name: value for name, value in transformer_options.items() if name not in _OURS}
+        return output_forecast.forecast_output(
+            session, x, t, lambda: executor(x, t, c_concat, c_crossattn, control, options, **kwargs), **calls
+        )
+    blocks = _cacheable_blocks(session, network, transformer_options)
+    if family is None or blocks is None:
+        return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
+    touched = (
+        control is not None
+        or bool(transformer_options.get("patches_replace"))
+        or family.block_by_block
+        or not _BETWEEN_BLOCKS.isdisjoint(transformer_options.get("patches", {}))
+    )
+    images = x.shape[0] // len(transformer_options["cond_or_uncond"])
+    options = {name: value for name, value in transformer_options.items() if name not in _OURS}  # blocks never see us
+    options |= family.options(network, x, kwargs)
+    with cached_blocks(
+        session,
+        blocks,
+        latent=x,
+        images=images,
+        nothing_between_blocks=not touched,
+        compiled=transformer_options.get(COMPILED, lambda method: method),
+        **calls,
+    ) as call:
+        if not session.keeps_keys:
+            return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+        with family.attention_reaching(call.attention):
+            return executor(x, t, c_concat, c_crossattn, control, call.attention.in_options(options), **kwargs)
+
+
+def open_host_session(
+    patcher: ModelPatcher,
+    settings: CacheSettings,
+    schedule: Schedule,
+    sigmas: torch.Tensor,
+    sampler: Any,
+    *,
+    latent: Sequence[int],
+    planner: Planner | None = None,
+    learned: LearnedParts = NOTHING_LEARNED,
+    budget: MemoryBudget = MemoryBudget(),
+) -> Session:
+    """A session for a run of this MODEL down `sigmas` (steps + 1,) by a SAMPLER. latent:
+    (B, C, ...).
+    """
+    network = patcher.model.diffusion_model
+    family = family_of(network)
+    streams = output_forecast.STREAMS if family is None else family.streams(network)
+    return open_session(
+        settings,
+        schedule,
+        sigmas=sigmas[:-1].tolist(),
+        tau=tau_function(patcher),
+        streams=streams,
+        device=patcher.load_device,
+        planner=planner,
+        learned=learned,
+        end=float(sigmas[-1]),
+        euler=is_euler(sampler),
+        fresh_noise=adds_noise(sampler) is True,
+        budget=budget,
+        latent=LatentShape.of(latent, getattr(network, "patch_size", None)),  # most networks tell
+    )
+
+
+def tau_function(patcher: ModelPatcher) -> Callable[[float], float]:
+    """From a sigma of this MODEL to its noise time."""
+    sampling = patcher.get_model_object("model_sampling")
+    if isinstance(sampling, comfy.model_sampling.CONST):
+        return lambda sigma: noise_time(flow_ratio(sigma))
+    signal = getattr(sampling, "sigma_data", 1.0)
+    return lambda sigma: noise_time(sigma / signal)
+
+
+def _cacheable_blocks(session: Session, network: torch.nn.Module, transformer_options: dict) -> list | None:
+    """The network's blocks, or None with a note in the report: then this call runs whole."""
+    family = family_of(network)
+    if family is None or family.streams(network) != session.store.streams:
+        session.log.note(
+            f"{type(network).__name__} ran uncached: it is not the network that Apply TokenCache was given"
+        )
+    elif any(kind not in (*_OUTSIDE_BLOCKS, *_BETWEEN_BLOCKS) for kind in transformer_options.get("patches", {})):
+        session.log.note("ran uncached: another node patches the inside of blocks, where it expects all tokens")
+    else:
+        return family.blocks(network)
+    return None
+
+
+def _row_key(network: torch.nn.Module, x: torch.Tensor, transformer_options: dict) -> tuple:
+    """Tells apart calls of the same conditionings: what replaces blocks, context window, size, type and device."""
+    replaced = transformer_options.get("patches_replace", {}).get("dit", {})
+    window = transformer_options.get("context_window")
+    return (
+        id(network),
+        tuple(sorted(map(str, replaced))),
+        None if window is None else str(window.index_list),
+        x.shape[0] // len(transformer_options["cond_or_uncond"]),
+        tuple(x.shape[1:]),
+        x.dtype,
+        x.device,
+    )
+
+
+def _conditionings(transformer_options: dict) -> list[tuple]:
+    """Names the conditionings of one call, in the order of their rows; one that comes twice has two names."""
+    named = list(zip(transformer_options["uuids"], transformer_options["cond_or_uncond"]))
+    return [(*name, named[:index].count(name)) for index, name in enumerate(named)]

@@ -1,0 +1,62 @@
+"""What kind of sampler a SAMPLER is: its name, whether it is Euler's method, and whether a run of it can teach where
+I-steps should lie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from comfy.k_diffusion import sampling as k_diffusion_sampling
+
+from ...tokencache_core.schedules.known_models import MOST_STEPS
+from ...tokencache_core.tuning.calibrate_places import LEAST_STEPS
+from .sampler_noise import adds_noise
+
+EULER = "euler"
+# of the host's samplers, those that call the model several times a step, by how their names begin
+_SEVERAL = ("heun", "dpm_2", "dpm_fast", "dpm_adaptive", "dpmpp_2s", "dpmpp_sde", "exp_heun", "seeds", "sa_solver_pece")
+
+
+def is_euler(sampler: Any) -> bool:
+    """Whether a SAMPLER is Euler's method without noise of its own: `euler`, and `ddim`, which is built upon it."""
+    function = getattr(sampler, "sampler_function", None)
+    return function is k_diffusion_sampling.sample_euler and not sampler.extra_options.get("s_churn")
+
+
+def sampler_name(sampler: Any) -> str:
+    """As near to what the user chose as its function tells."""
+    function = getattr(sampler, "sampler_function", None)
+    return getattr(function, "__name__", type(sampler).__name__).removeprefix("sample_").removesuffix("_function")
+
+
+def sampler_kind(sampler: Any) -> str:
+    """By which calibrations are told apart."""
+    return EULER if is_euler(sampler) else sampler_name(sampler)
+
+
+def teaches_nothing(sampler: Any, sigmas: Sequence[float]) -> str:
+    """Why a whole run of this sampler down `sigmas` (steps + 1) would not tell where I-steps should lie; empty: it
+    would, as far as is known.
+    """
+    name, steps = sampler_name(sampler), len(sigmas) - 1
+    if steps < LEAST_STEPS:
+        return (
+            f"in a run of {steps} {'step' if steps == 1 else 'steps'} there are no places to choose; it takes "
+            f"{LEAST_STEPS} steps or more"
+        )
+    if steps > MOST_STEPS:
+        return (
+            f"a run of {steps} steps has too many places to try; calibrate one of {MOST_STEPS} or fewer, and it "
+            "serves all numbers of steps"
+        )
+    if adds_noise(sampler):
+        return f"the sampler {name} adds fresh noise on every step; take one that does not, such as euler or dpmpp_2m"
+    if name.startswith(_SEVERAL):
+        return (
+            f"the sampler {name} calls the model several times a step; take one that calls it once, such as euler or "
+            "dpmpp_2m"
+        )
+    if any(here <= then for here, then in zip(sigmas, sigmas[1:])):
+        return "its noise does not fall from step to step"
+    return ""

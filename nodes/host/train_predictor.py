@@ -1,0 +1,152 @@
+"""Train Cache Predictor: the core's training over runs of the host's own sampler."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import comfy.model_management
+import comfy.samplers
+import comfy.utils
+import torch
+from comfy.model_patcher import ModelPatcher
+from torch.autograd.graph import allow_mutation_on_saved_tensors
+
+from ...tokencache_core.files.fingerprint import fingerprint_of
+from ...tokencache_core.predictor.shared_weights import ordinary_tensors, weight_bytes
+from ...tokencache_core.predictor.trained_cache import TrainedCache, kept
+from ...tokencache_core.training.memory import TrainingMemory, activation_bytes, stream_bytes
+from ...tokencache_core.training.plan import TrainingPlan
+from ...tokencache_core.training.progress import TrainingProgress
+from ...tokencache_core.training.trainer import Training
+from ..families import known_family
+from .host_run import HostRun, honour_sessions
+from .kernel_gradients import give_kernels_gradients
+from .node_text import tell
+from .training_copy import load_whole, training_copy
+from .training_routes import on_the_page, tell_page
+
+TOLD_EVERY = 1.0  # seconds between two messages to the page
+
+
+def train_predictor(
+    model: ModelPatcher,
+    positive: list,
+    negative: list,
+    latent: torch.Tensor,
+    plan: TrainingPlan,
+    *,
+    sampler_name: str,
+    scheduler: str,
+    steps: int,
+    cfg: float,
+    minutes: float,
+    keep: Callable[[TrainedCache], None],
+    workflow: str = "",
+) -> TrainedCache:
+    """Train for `minutes` on runs of `latent`'s shape; `keep` is given the result, also when the user interrupts.
+
+    workflow: the id of the page's workflow, whose node shows how it goes.
+    """
+    network = model.model.diffusion_model
+    family = known_family(network, "it cannot train a predictor for this model")
+    predicted = plan.predicted_speedup(steps, len(family.blocks(network)))
+    with torch.inference_mode(False), torch.enable_grad(), on_the_page(minutes, predicted, workflow) as progress:
+        copy = training_copy(model)
+        honour_sessions(copy)
+        blocks, specs = zip(*family.blocks(copy.model.diffusion_model))
+        in_place = family.block_by_block or any(spec.in_place for spec in specs)
+        mutates = allow_mutation_on_saved_tensors() if in_place else nullcontext()
+        give_kernels_gradients()
+        fingerprint = fingerprint_of(family.name, blocks)
+        sampling = copy.get_model_object("model_sampling")
+        sigmas, heard = comfy.samplers.calculate_sigmas(sampling, scheduler, steps), _hearing(progress)
+        latent, positive, negative = latent.clone(), ordinary_tensors(positive), ordinary_tensors(negative)
+
+        def start(seed: int) -> HostRun:
+            sampler = comfy.samplers.sampler_object(sampler_name)
+            return HostRun(
+                copy, positive, negative, latent, cfg=cfg, sampler=sampler, sigmas=sigmas, seed=seed, heard=heard
+            )
+
+        shared, copied = weight_bytes(copy.model, model.model)
+        load_whole(copy)
+        training = Training(plan, copy.model.diffusion_model, blocks, start)
+
+        def trained() -> TrainedCache:
+            notes = {
+                "steps": steps,
+                "cfg": cfg,
+                "sampler": sampler_name,
+                "scheduler": scheduler,
+                "latent": tuple(latent.shape),
+            }
+            return TrainedCache(
+                settings=plan.settings,
+                interval=plan.interval,
+                fingerprint=fingerprint,
+                log=tuple(training.log),
+                **kept(training.learned()),
+                notes={name: str(value) for name, value in notes.items()} | measured,
+            )
+
+        measured: dict[str, str] = {}
+        try:
+            stream = stream_bytes(start(plan.seed), plan, blocks[0], specs[0])
+            memory = TrainingMemory(
+                shared,
+                copied,
+                sum(weight.nbytes for weight in training.parameters),
+                activation_bytes(plan, len(blocks), steps, stream),
+            )
+            tell(str(memory))
+            measured["memory"] = str(memory)
+            comfy.model_management.in_training = True  # the host then takes kernels that have a gradient
+            with mutates:  # blocks, or the network between them, that write into what a gradient needs again
+                _train(training, progress)
+            progress.measure()
+            tell_page()
+            outcome = training.finish()
+            measured |= outcome.notes
+            progress.add(training.log, outcome.speedup)
+        finally:  # an interrupt arrives as an exception
+            comfy.model_management.in_training = False
+            if training.iteration:
+                result = trained()
+                keep(result)
+                if training.remark():
+                    logging.warning(f"TokenCache training: {training.remark()}")
+            training.close()
+            comfy.model_management.unload_all_models()  # or the copy stays beside the user's
+        return result
+
+
+def _hearing(progress: TrainingProgress) -> Callable[[], None]:
+    """At every evaluation of the model the host's bar moves, and an interrupt is heard: an iteration may take
+    minutes.
+    """
+    bar = comfy.utils.ProgressBar(1000)
+
+    def heard() -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        bar.update_absolute(round(1000 * progress.share), 1000)
+
+    return heard
+
+
+def _train(training: Training, progress: TrainingProgress) -> None:
+    """Until its time is up, or the page asks it to stop."""
+    told = 0.0
+    progress.begin()
+    tell_page()
+    while True:
+        point = training.step()
+        logging.info(f"TokenCache training: iteration {point.iteration}, drift {point.loss:.4g}")
+        progress.add(training.log, training.speedup)
+        if time.monotonic() - told > TOLD_EVERY:
+            tell_page()
+            told = time.monotonic()
+        if progress.stopping or training.is_over(progress.minutes, progress.seconds):
+            return

@@ -1,0 +1,86 @@
+"""Tune TokenCache: the core's tuner over runs of the host's own sampler."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.samplers
+import comfy.utils
+import torch
+from comfy.model_patcher import ModelPatcher
+
+from ...tokencache_core.tuning.preset import Goal, Preset, save_preset
+from ...tokencache_core.tuning.search_space import space
+from ...tokencache_core.tuning.tuner import Tuner
+from ..families import known_family
+from .host_run import HostRun, honouring_sessions
+from .model_fingerprint import model_fingerprint
+from .node_text import tell_written
+from .sampler_kind import is_euler
+
+
+def tune(
+    model: ModelPatcher,
+    positive: list,
+    negative: list,
+    latent: torch.Tensor,
+    goal: Goal,
+    *,
+    sampler_name: str,
+    scheduler: str,
+    steps: int,
+    cfg: float,
+    minutes: float,
+    file: Path,
+) -> Preset:
+    """Tune for `goal` on runs of `latent`'s shape, and write the preset to `file`; an interrupt keeps the best found
+    until then.
+    """
+    network = model.model.diffusion_model
+    family = known_family(network, "it runs uncached, and there is nothing to tune")
+    clone = honouring_sessions(model)
+    blocks = [block for block, _ in family.blocks(network)]
+    sigmas = comfy.samplers.calculate_sigmas(clone.get_model_object("model_sampling"), scheduler, steps)
+
+    def start(seed: int) -> HostRun:
+        sampler = comfy.samplers.sampler_object(sampler_name)
+        return HostRun(clone, positive, negative, latent, cfg=cfg, sampler=sampler, sigmas=sigmas, seed=seed)
+
+    bar = comfy.utils.ProgressBar(1000)
+
+    def progress(share: float) -> None:
+        bar.update_absolute(round(1000 * share))
+        comfy.model_management.throw_exception_if_processing_interrupted()
+
+    is_pixels = model.model.latent_format.latent_channels == 3
+    tuner = Tuner(
+        start,
+        goal,
+        space(len(blocks), is_euler(comfy.samplers.sampler_object(sampler_name))),
+        minutes=minutes,
+        is_pixels=is_pixels,
+        log=lambda line: logging.info(f"TokenCache tuning: {line}"),
+        progress=progress,
+    )
+    conditions: dict[str, Any] = {
+        "sampler": sampler_name,
+        "scheduler": scheduler,
+        "cfg": f"{cfg:g}",
+        "latent": tuple(latent.shape),
+        "model": type(network).__name__,
+        "device": comfy.model_management.get_torch_device_name(clone.load_device),
+        "torch": torch.__version__,
+    }
+    try:
+        tuner.tune()
+    finally:  # an interrupt arrives as an exception
+        preset = tuner.preset(model_fingerprint(model), {name: str(value) for name, value in conditions.items()})
+        if preset is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            save_preset(preset, file)
+            tell_written("preset", file)
+            logging.info(preset.text())
+    return preset

@@ -1,0 +1,334 @@
+"""Train, Load and Save Cache Predictor, and Plot Predictor Training."""
+
+from __future__ import annotations
+
+import comfy.samplers
+from comfy_api.latest import io, ui
+
+from ..tokencache_core.predictor.file import SUFFIX, read_trained_cache
+from ..tokencache_core.predictor.token_scores import KINDS
+from ..tokencache_core.settings import CacheSettings
+from ..tokencache_core.training.chart import training_chart
+from ..tokencache_core.training.plan import LOSSES, TrainingPlan
+from .folders.bundled_files import file_names, path_of
+from .folders.models_folder import FOLDER, file_to_write
+from .folders.predictor_folder import keep_in, plain_export
+from .host.train_predictor import train_predictor
+from .host.training_routes import workflow_id
+from .sockets import PredictorType
+
+
+class LoadCachePredictor(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TokenCacheLoadPredictor",
+            display_name="Load Cache Predictor",
+            category="TokenCache",
+            description="Loads what a training has learned about one model, for Apply TokenCache.",
+            search_aliases=["cache predictor", "load predictor", "repair", "token cache lora"],
+            inputs=[
+                io.Combo.Input(
+                    "predictor_name",
+                    options=file_names(FOLDER, SUFFIX),
+                    tooltip="A .safetensors file in models/tokencache. It belongs to the model that it was trained "
+                    "on. Press R to list a new file.",
+                )
+            ],
+            outputs=[PredictorType.Output(display_name="predictor", tooltip="For Apply TokenCache.")],
+        )
+
+    @classmethod
+    def execute(cls, predictor_name: str) -> io.NodeOutput:
+        return io.NodeOutput(read_trained_cache(path_of(FOLDER, predictor_name)))
+
+
+class TrainCachePredictor(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TokenCacheTrainPredictor",
+            display_name="Train Cache Predictor",
+            category="TokenCache",
+            description="Trains what P-steps add for this model, from its own sampling runs, without a data set.",
+            search_aliases=["train", "cache predictor", "token cache training", "repair", "distill"],
+            is_output_node=True,
+            inputs=[
+                io.Model.Input(
+                    "model", tooltip="The model to train for. It is not changed; its weights are shared, not copied."
+                ),
+                io.Conditioning.Input("positive", tooltip="What the runs draw. A few prompts or classes are enough."),
+                io.Conditioning.Input("negative", tooltip="The negative that you sample with."),
+                io.Latent.Input(
+                    "latent_image", tooltip="An empty latent: its size and batch are those of the training runs."
+                ),
+                io.String.Input(
+                    "save_as",
+                    default="my_predictor",
+                    tooltip="Name of the file in models/tokencache; where it is taken, a number is added. An "
+                    "interrupt keeps the work there, too.",
+                ),
+                io.Float.Input(
+                    "minutes",
+                    default=15.0,
+                    min=0.01,
+                    max=1440.0,
+                    step=0.5,
+                    tooltip="How long to train. It can be stopped or interrupted at any time; the work is kept.",
+                ),
+                io.Int.Input("steps", default=50, min=4, max=1000, tooltip="Denoise steps of the runs, as you sample."),
+                io.Float.Input("cfg", default=4.0, min=0.0, max=100.0, step=0.1, tooltip="Guidance, as you sample."),
+                io.Combo.Input(
+                    "sampler_name",
+                    options=comfy.samplers.KSampler.SAMPLERS,
+                    default="ddim",
+                    tooltip="As you sample; deterministic samplers gain most.",
+                ),
+                io.Combo.Input(
+                    "scheduler", options=comfy.samplers.KSampler.SCHEDULERS, default="simple", tooltip="As you sample."
+                ),
+                io.Int.Input(
+                    "interval",
+                    default=4,
+                    min=2,
+                    max=100,
+                    tooltip="An I-step every so many steps; the repair learns the P-steps between.",
+                ),
+                io.Int.Input(
+                    "last_blocks",
+                    default=0,
+                    min=0,
+                    max=128,
+                    tooltip="K: the final blocks that run on P-steps and carry LoRA. 0: the learned forecast alone.",
+                ),
+                io.Float.Input(
+                    "cache_ratio",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    advanced=True,
+                    tooltip="Share of the other blocks' tokens that P-steps reuse.",
+                ),
+                io.Int.Input(
+                    "forecast_order",
+                    default=2,
+                    min=0,
+                    max=2,
+                    advanced=True,
+                    tooltip="Order of the forecast, as in Apply TokenCache.",
+                ),
+                io.Int.Input("rank", default=16, min=1, max=256, advanced=True, tooltip="Rank of the adapters."),
+                io.Combo.Input(
+                    "predictor",
+                    options=["none", *KINDS],
+                    default="none",
+                    advanced=True,
+                    tooltip="Learn which tokens P-steps compute; needs cache_ratio below 1. block: a copy of the "
+                    "model's first block. light: a small network.",
+                ),
+                io.Int.Input(
+                    "forecast_hidden",
+                    default=96,
+                    min=0,
+                    max=4096,
+                    advanced=True,
+                    tooltip="Width of the learned forecast's small network. 0: the plain forecast.",
+                ),
+                io.Combo.Input(
+                    "loss",
+                    options=list(LOSSES),
+                    default=LOSSES[0],
+                    advanced=True,
+                    tooltip="run: where runs end, through all their steps. drift: how far they have strayed after "
+                    "each window; less memory. step: each P-step's own error, as the paper trains.",
+                ),
+                io.Boolean.Input(
+                    "every_step",
+                    default=False,
+                    advanced=True,
+                    tooltip="Predict the scores on every P-step, as the paper does, and not once a window. The loss "
+                    "step needs it.",
+                ),
+                io.Float.Input(
+                    "learning_rate",
+                    default=1e-3,
+                    min=1e-6,
+                    max=0.1,
+                    step=1e-6,
+                    advanced=True,
+                    tooltip="Of Adam. Lower it if training diverges.",
+                ),
+                io.Boolean.Input(
+                    "checkpointing",
+                    default=False,
+                    advanced=True,
+                    tooltip="Less memory, more time: with last_blocks above 0, run those again for their gradient. "
+                    "The loss run always does.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=100_000,
+                    advanced=True,
+                    tooltip="Of the runs' noise and of the adapters.",
+                ),
+                io.Int.Input(
+                    "accumulate",
+                    optional=True,
+                    default=1,
+                    min=1,
+                    max=1000,
+                    advanced=True,
+                    tooltip="Losses averaged for one update of the weights: more of them are calmer and slower.",
+                ),
+                io.Float.Input(
+                    "sparsity",
+                    optional=True,
+                    default=0.0,
+                    min=0.0,
+                    max=1000.0,
+                    step=0.0001,
+                    round=False,
+                    advanced=True,
+                    tooltip="lambda: weight of the mean score in the loss, as the paper trains. With a predictor.",
+                ),
+                io.Boolean.Input(
+                    "soft",
+                    optional=True,
+                    default=False,
+                    advanced=True,
+                    tooltip="With a predictor: mix computed and reused updates by the scores themselves, as the paper "
+                    "trains, and not by the choice they make.",
+                ),
+            ],
+            outputs=[
+                PredictorType.Output(display_name="predictor", tooltip="For Apply TokenCache; the same as the file's.")
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model,
+        positive,
+        negative,
+        latent_image,
+        save_as,
+        minutes,
+        steps,
+        cfg,
+        sampler_name,
+        scheduler,
+        interval,
+        last_blocks,
+        cache_ratio,
+        forecast_order,
+        rank,
+        predictor,
+        forecast_hidden,
+        loss,
+        every_step,
+        learning_rate,
+        checkpointing,
+        seed,
+        accumulate=1,
+        sparsity=0.0,
+        soft=False,
+    ) -> io.NodeOutput:
+        file = file_to_write(save_as, SUFFIX)
+        settings = CacheSettings(cache_ratio=cache_ratio, order=forecast_order, last_blocks=last_blocks)
+        plan = TrainingPlan(
+            settings,
+            interval,
+            rank,
+            forecast_hidden,
+            "" if predictor == "none" else predictor,
+            loss=loss,
+            every_step=every_step,
+            learning_rate=learning_rate,
+            checkpointing=checkpointing,
+            seed=seed,
+            accumulate=accumulate,
+            sparsity=sparsity,
+            soft=soft,
+        )
+        return io.NodeOutput(
+            train_predictor(
+                model,
+                positive,
+                negative,
+                latent_image["samples"],
+                plan,
+                sampler_name=sampler_name,
+                scheduler=scheduler,
+                steps=steps,
+                cfg=cfg,
+                minutes=minutes,
+                keep=keep_in(file),
+                workflow=workflow_id(getattr(cls.hidden, "extra_pnginfo", None)),
+            )
+        )
+
+
+class SaveCachePredictor(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TokenCacheSavePredictor",
+            display_name="Save Cache Predictor",
+            category="TokenCache",
+            description="Writes a predictor to models/tokencache and, with its model connected, its repair as a plain "
+            "LoRA.",
+            search_aliases=["save predictor", "export lora", "token cache"],
+            is_output_node=True,
+            inputs=[
+                PredictorType.Input("predictor", tooltip="From Train Cache Predictor or Load Cache Predictor."),
+                io.String.Input(
+                    "save_as",
+                    default="my_predictor",
+                    tooltip="Name of the file. Where it is taken, a number is added; nothing is overwritten.",
+                ),
+                io.Model.Input(
+                    "model",
+                    optional=True,
+                    tooltip="The predictor's model: then the repair is also written to models/loras, for any LoRA "
+                    "loader. There it acts on every step.",
+                ),
+            ],
+            outputs=[],
+        )
+
+    @classmethod
+    def execute(cls, predictor, save_as, model=None) -> io.NodeOutput:
+        file = file_to_write(save_as, SUFFIX)
+        export = None if model is None else plain_export(predictor, model, file.stem)
+        keep_in(file)(predictor)
+        if export is not None:
+            export()
+        return io.NodeOutput()
+
+
+class PlotPredictorTraining(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TokenCachePlotTraining",
+            display_name="Plot Predictor Training",
+            category="TokenCache",
+            description="Draws how a predictor's training went: the drift of its runs and of the held-out run over "
+            "time.",
+            search_aliases=["loss", "training curve", "plot", "token cache"],
+            is_output_node=True,
+            inputs=[PredictorType.Input("predictor", tooltip="From Train Cache Predictor or Load Cache Predictor.")],
+            outputs=[io.Image.Output(tooltip="Drift against minutes, on a logarithmic scale: lower is better.")],
+        )
+
+    @classmethod
+    def execute(cls, predictor) -> io.NodeOutput:
+        chart = training_chart(predictor.log)
+        return io.NodeOutput(chart, ui=ui.PreviewImage(chart, cls=cls))
+
+
+NODES = [TrainCachePredictor, LoadCachePredictor, SaveCachePredictor, PlotPredictorTraining]

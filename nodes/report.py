@@ -1,0 +1,53 @@
+"""TokenCache Report: what the cache did, as text, as numbers and on the page (web/js/report_panel.js)."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..tokencache_core.reporting.advice import text_with_advice
+from ..tokencache_core.reporting.panel import notice_data, panel_data
+from .host.report_handle import ReportHandle, latest_report
+from .sockets import ReportType
+
+UNCACHED = 1.0  # speed-up and share computed where nothing was cached
+
+
+class TokenCacheReport(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TokenCacheReport",
+            display_name="TokenCache Report",
+            category="TokenCache",
+            description="What the cache did in the last run, what the clock says of it, and what would make it better.",
+            search_aliases=["report", "speed-up", "timing", "is it working", "warnings"],
+            is_output_node=True,
+            inputs=[
+                ReportType.Input(
+                    "report", optional=True, tooltip="From Apply TokenCache. Nothing comes while that is bypassed."
+                ),
+                io.Latent.Input("latent", tooltip="The sampler's output, so that this node runs after it."),
+            ],
+            outputs=[
+                io.String.Output(display_name="text", tooltip="The report in words."),
+                io.Float.Output(
+                    display_name="speed-up", tooltip="Estimate by the clock, against the run's own whole steps."
+                ),
+                io.Float.Output(display_name="compute", tooltip="Share of the block-tokens that were computed."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, latent, report: ReportHandle | None = None) -> io.NodeOutput:
+        try:
+            run = latest_report(report)
+        except ValueError as why:  # the page says so, and the workflow goes on
+            return cls._output(str(why), UNCACHED, UNCACHED, notice_data(str(why)))
+        return cls._output(text_with_advice(run), run.speedup_estimate, run.compute, panel_data(run))
+
+    @staticmethod
+    def _output(text: str, speedup: float, compute: float, shown: dict) -> io.NodeOutput:
+        return io.NodeOutput(text, speedup, compute, ui={"text": (text,), "tokencache_report": [shown]})
+
+
+NODES = [TokenCacheReport]

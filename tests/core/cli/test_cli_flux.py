@@ -1,0 +1,107 @@
+"""The commands on a text-to-image model: prompts in the place of labels, on a flow's own times."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from commands import refusal
+from PIL import Image
+from safetensors.torch import load_file
+from tiny_flux_model import tiny_text_to_image
+
+from tokencache_core.__main__ import main
+from tokencache_core.flux.file import save_flux
+from tokencache_core.schedules.calibration import load_calibration
+from tokencache_core.tuning.preset import load_preset
+
+FLOW = ("--schedule", "flow", "--shift", "3")
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("flux") / "tiny.safetensors"
+    save_flux(tiny_text_to_image(), path, licence="Apache-2.0")
+    return path
+
+
+def test_sample(file, tmp_path, capsys):
+    out = tmp_path / "grid.png"
+    arguments = ["--prompts", "red cat, dog", "--steps", "6", "--cfg", "3.5", "--cache", "both", "--i-steps", "0,2,4"]
+    assert not main(["sample", "--model", str(file), "--out", str(out), *FLOW, *arguments])
+    said = capsys.readouterr().out
+    assert "3 I-steps" in said and "cached against full" in said
+    assert Image.open(out).width > Image.open(out).height / 2
+
+
+def test_examples_are_sampled_by_default(file, tmp_path):
+    out = tmp_path / "raw.safetensors"
+    main(["sample", "--model", str(file), "--out", str(out), *FLOW, "--steps", "2", "--cache", "off"])
+    assert load_file(out)["full"].shape == (5, 3, 16, 16)
+
+
+def test_calibrate(file, tmp_path):
+    out = tmp_path / "places.json"
+    arguments = ["--steps", "6", "--samples", "2", "--i-steps", "3", "--budget", "4"]
+    assert not main(["calibrate", "--model", str(file), "--out", str(out), *FLOW, *arguments])
+    calibration = load_calibration(out)
+    assert calibration.fingerprint.architecture.startswith("Flux")
+    assert calibration.taus[0] == pytest.approx(1.0) and len(calibration.places[3]) == 3
+
+
+def test_tune(file, tmp_path):
+    out = tmp_path / "preset.json"
+    arguments = ["--steps", "6", "--samples", "2", "--minutes", "0.1", "--psnr", "10"]
+    assert not main(["tune", "--model", str(file), "--out", str(out), *FLOW, *arguments])
+    assert load_preset(out).fingerprint.architecture.startswith("Flux")
+
+
+def test_generality(file, tmp_path):
+    out = tmp_path / "rows.json"
+    lists = ["--schedules", "flow:3", "--steps", "6", "--solvers", "ddim", "--guidance", "3.5", "--shares", "1/2"]
+    arguments = ["--samples", "1", "--tries", "3"]
+    assert not main(["experiment", "generality", "--model", str(file), "--json", str(out), *lists, *arguments])
+    (row,) = json.loads(out.read_text())
+    assert row["condition"] == "flow, shift 3, 6 steps of ddim, guidance 3.5, 3 I-steps"
+
+
+def test_bad_input_is_refused(file, tmp_path):
+    out = ("--out", tmp_path / "grid.png")
+    assert "--schedule ddpm: this is a flow model" in refusal("sample", "--model", file, *out)
+    unknown = refusal("sample", "--model", file, *out, *FLOW, "--prompts", "blue")
+    assert "knows no word of the prompt 'blue'" in unknown
+    deep = refusal("sample", "--model", file, *out, *FLOW, "--last-blocks", "9")
+    assert "the model has only 4 blocks" in deep
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(file.read_bytes()[:-10])
+    assert "truncated or damaged" in refusal("sample", "--model", cut, *out, *FLOW)
+
+
+def test_bench(file, tmp_path, capsys):
+    out = tmp_path / "rows.json"
+    arguments = [
+        "--steps",
+        "6",
+        "--samples",
+        "2",
+        "--repeats",
+        "1",
+        "--methods",
+        "fewer-steps,tokencache",
+        "--cfg",
+        "3.5",
+    ]
+    assert not main(["bench", "--model", str(file), "--json", str(out), *FLOW, *arguments, "--speedups", "1.5"])
+    content = json.loads(out.read_text())
+    assert {row["method"] for row in content["rows"]} == {"full", "fewer-steps", "tokencache"}
+    assert "empty prompt" in content["protocol"]["classes"] and "flow, shift 3" in content["protocol"]["exact"]
+    assert "others' methods are for DiTs" in refusal("bench", "--model", file, *FLOW, "--peers", "toca")
+    assert "this is a flow model" in refusal("bench", "--model", file)
+    assert "on DiTs alone" in refusal("bench", "--model", file, *FLOW, "--methods", "fewer-steps-uni_pc")
+
+
+def test_info(file, capsys):
+    assert not main(["info", str(file)])
+    said = capsys.readouterr().out
+    assert "tokens: 16 (4x4) of 16x16 inputs in pixels" in said and "licence: Apache-2.0" in said
+    assert "prompts: of up to 4 words out of 6, 5 examples\n  red cat\n" in said

@@ -1,0 +1,59 @@
+"""A comparison's numbers, worked out by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+
+from tokencache_core.likeness.comparison import Comparison, likeness
+
+
+def comparison(**changes) -> Comparison:
+    return Comparison(
+        **{
+            "plain_seconds": 12.0,
+            "cached_seconds": 4.0,
+            "psnr": (30.0, 40.0),
+            "ssim": (0.9, 1.0),
+            "compute": 0.36,
+            "kinds": "IIPP",
+            **changes,
+        }
+    )
+
+
+def test_the_clock_and_the_means():
+    found = comparison()
+    assert (found.speedup, found.mean_psnr, found.mean_ssim) == pytest.approx((3.0, 35.0, 0.95))
+    assert found.text().splitlines()[:3] == [
+        "TokenCache: 3.00x by the clock, measured in this run",
+        "sampling: 12.00 s without, 4.00 s with TokenCache",
+        "pictures: PSNR 35.0 dB, SSIM 0.9500",
+    ]
+    assert not found.notes
+
+
+def test_equal_pictures_have_no_psnr():
+    some, all_equal = comparison(psnr=(math.inf, 40.0)), comparison(psnr=(math.inf, math.inf))
+    assert some.mean_psnr == 40.0 and some.data()["psnr"] == [None, 40.0]
+    assert math.isinf(all_equal.mean_psnr) and "the same to the last bit" in all_equal.text()
+    json.dumps(all_equal.data(), allow_nan=False)
+
+
+def test_a_run_that_is_too_short_is_told():
+    short = comparison(cached_seconds=0.2, warnings=("another",))
+    assert (
+        short.notes[0].startswith("a run took only 0.20 s, too short to be measured well")
+        and short.notes[1] == "another"
+    )
+
+
+def test_likeness_of_pictures_in_0_to_1():
+    plain = torch.full((2, 16, 16, 3), 0.5)
+    cached = torch.stack([plain[0], plain[1] + 0.1])
+    (same, other), (one, less) = likeness(plain, cached)
+    assert math.isinf(same) and other == pytest.approx(20.0, abs=1e-4)  # 10 log10(1 / 0.1^2)
+    assert one == pytest.approx(1.0) and 0.9 < less < 1.0

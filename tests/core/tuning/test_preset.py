@@ -1,0 +1,104 @@
+"""Presets: written and read back, and refused where they are none."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from tokencache_core.files.fingerprint import Fingerprint
+from tokencache_core.settings import CacheSettings
+from tokencache_core.tuning.preset import (
+    Goal,
+    Preset,
+    PresetError,
+    Result,
+    from_json,
+    load_preset,
+    save_preset,
+    to_json,
+)
+
+PRESET = Preset(
+    settings=CacheSettings(cache_ratio=0.9, order=1, last_blocks=2, corrector=0.15),
+    i_steps=(0, 1, 6, 12, 20, 28, 36, 44),
+    taus=tuple(1 - step / 50 for step in range(50)),
+    fingerprint=Fingerprint("DiT: 3 x DiTBlock", "3f80bf80"),
+    goal=Goal("speed-up", 3.0),
+    predicted=Result(3.03, 39.5, 0.8, 0.995, 8),
+    measured=Result(2.96, 38.7, 0.9, None, 16),
+    notes={"sampler": "ddim"},
+)
+
+
+@pytest.mark.parametrize(
+    "preset", [PRESET, Preset(**{**PRESET.__dict__, "measured": None})], ids=["measured", "interrupted"]
+)
+def test_written_and_read_back(preset, tmp_path):
+    save_preset(preset, tmp_path / "one.json")
+    assert load_preset(tmp_path / "one.json") == preset
+
+
+def test_one_written_before_forecasts_reached_further_forecasts_as_it_did_then():
+    content = json.loads(to_json(PRESET))
+    del content["settings"]["reach"]
+    assert from_json(json.dumps(content), "old").settings == replace(PRESET.settings, reach=1.0)
+
+
+def test_as_many_steps_have_the_tuned_i_steps_and_others_as_large_a_share():
+    def i_steps(steps: int) -> frozenset[int]:
+        return PRESET.schedule().i_steps([1 - step / steps for step in range(steps)])
+
+    assert i_steps(50) == frozenset(PRESET.i_steps)
+    assert len(i_steps(25)) == 4 and len(i_steps(100)) == 16 and i_steps(2) == {0}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"format": "tokencache"}, "format is 'tokencache preset'"),
+        ({"version": 2}, "update TokenCache"),
+        ({"i_steps": 16}, "i_steps must be a list"),
+        ({"i_steps": []}, "rise from 0"),
+        ({"i_steps": [0, 50]}, "of 50 steps must rise from 0 to 49"),
+        ({"i_steps": [0, 4, 4]}, "rise"),
+        ({"i_steps": [1, 4]}, "from 0"),
+        ({"i_steps": [0, 2.5]}, "whole number"),
+        ({"settings": {"cache_ratio": 2.0}}, "between 0"),
+        ({"settings": {"cache_ratios": 0.9}}, "unknown field"),
+        ({"goal": {"kind": "fast", "value": 3}}, "one of speed-up"),
+        ({"goal": {"kind": "psnr", "value": 1e9}}, "at most 100"),
+        ({"predicted": None}, "a result must be an object"),
+        ({"notes": {"sampler": 3}}, "must be a text"),
+        ({"extra": 1}, "unknown field"),
+        ({"measured": {"speedup": 2}}, "lacks 'psnr_db'"),
+        ({"predicted": {"speedup": 0, "psnr_db": 30, "psnr_error": 1, "ssim": None, "samples": 3}}, "finite numbers"),
+    ],
+)
+def test_what_is_refused(change, says):
+    with pytest.raises(PresetError, match=says):
+        from_json(json.dumps({**json.loads(to_json(PRESET)), **change}), "the text")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", "null", '{"format": NaN}', "[" * 100_000, '{"format": "tokencache preset"}']
+)
+def test_what_is_no_preset_at_all_is_told_so(text):
+    with pytest.raises(PresetError, match="the text"):
+        from_json(text, "the text")
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
+    for name in ("none.json", "binary.json"):
+        with pytest.raises(PresetError, match=name):
+            load_preset(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"), [("speed-up", 1.0), ("speed-up", float("nan")), ("psnr", 0.0), ("ssim", 1.5), ("speed", 2.0)]
+)
+def test_goals_that_make_no_sense(kind, value):
+    with pytest.raises(ValueError, match="goal"):
+        Goal(kind, value)

@@ -1,0 +1,139 @@
+"""What the pack does not know: the output of whole networks is forecast, blocks of networks that it knows run whole."""
+
+from __future__ import annotations
+
+import comfy.supported_models
+import pytest
+import torch
+from comfy.patcher_extension import WrappersMP
+from tiny_families import TINY
+from tiny_families.stable_audio import stable_audio_small
+from tiny_families.tiny_model import TinyModel, from_config, text
+from tokencache_pack.nodes.host.model_hooks import apply_tokencache
+from tokencache_pack.tokencache_core.schedules.schedule import UniformSchedule
+from tokencache_pack.tokencache_core.settings import CacheSettings
+
+EVERY_THIRD = UniformSchedule(interval=3, warmup=2)
+
+
+def ace_step() -> TinyModel:
+    """Its blocks convolve over the tokens."""
+    shape = dict(
+        audio_model="ace",
+        attention_head_dim=16,
+        num_attention_heads=4,
+        num_layers=2,
+        mlp_ratio=2.0,
+        max_position=64,
+        max_width=64,
+        text_embedding_dim=24,
+        ssl_latent_dims=[8, 8],
+        lyric_encoder_vocab_size=10,
+    )
+    model = from_config(comfy.supported_models.ACEStep(shape), std=0.05)
+    lyrics = {"conditioning_lyrics": torch.tensor([[3, 1, 4, 1]])}
+    return TinyModel("ACE-Step", model, text(24, 1, **lyrics), text(24, 2, **lyrics), (8, 16, 19))
+
+
+def unet() -> TinyModel:
+    shape = dict(
+        image_size=32,
+        in_channels=4,
+        out_channels=4,
+        model_channels=32,
+        num_res_blocks=[1, 1],
+        channel_mult=[1, 2],
+        transformer_depth=[1, 1],
+        transformer_depth_middle=1,
+        transformer_depth_output=[1, 1, 1, 1],
+        context_dim=24,
+        use_spatial_transformer=True,
+        legacy=False,
+        adm_in_channels=None,
+    )
+    return TinyModel(
+        "U-Net", from_config(comfy.supported_models.SD15(shape), std=0.05), text(24, 1), text(24, 2), (4, 16, 12)
+    )
+
+
+UNKNOWN = pytest.mark.parametrize(("make", "name"), [(ace_step, "ACEStepTransformer2DModel"), (unet, "UNetModel")])
+
+
+@UNKNOWN
+def test_an_unknown_networks_output_is_forecast_and_the_report_says_so(make, name: str):
+    tiny = make()
+    model, handle = apply_tokencache(tiny.model, CacheSettings(cache_ratio=0.9), EVERY_THIRD)
+    calls = []
+    model.add_wrapper_with_key(
+        WrappersMP.APPLY_MODEL, "count", lambda executor, *args, **kwargs: calls.append(1) or executor(*args, **kwargs)
+    )
+    plain, got, fewer = tiny.sample(steps=20), tiny.sample(model, steps=20), tiny.sample(steps=8)
+    report = handle.latest()
+    assert got.isfinite().all() and "".join(step.kind for step in report.steps) == "II" + "PPI" * 6
+    assert report.compute == pytest.approx(8 / 20) and len(calls) == 8
+    assert (got - plain).norm() < (fewer - plain).norm()
+    assert f"does not know the blocks of {name}: on P-steps its whole output is forecast" in report.text()
+
+
+@UNKNOWN
+def test_at_ratio_zero_an_unknown_network_gives_the_plain_models_bits(make, name: str):
+    tiny = make()
+    model, handle = apply_tokencache(tiny.model, CacheSettings(cache_ratio=0.0), EVERY_THIRD)
+    assert torch.equal(tiny.sample(model, batch=2), tiny.sample(batch=2)) and handle.latest().compute == 1.0
+
+
+@UNKNOWN
+def test_what_is_kept_of_an_output_is_told_and_goes_with_its_conditioning(make, name: str):
+    tiny = make()
+    model, handle = apply_tokencache(tiny.model, CacheSettings(), EVERY_THIRD)
+    apart: list[bool] = []
+    tiny.model.model.memory_required = lambda *args, **kwargs: 1e18 if apart else 0.0
+
+    def now_and_then(executor, *args):
+        apart[:] = [] if apart else [True]
+        return executor(*args)
+
+    usual = tiny.sample(model, batch=2, steps=12)
+    changing = model.clone()
+    changing.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, "memory", now_and_then)
+    got, report = tiny.sample(changing, batch=2, steps=12), handle.latest()
+    assert (got - usual).norm() < 1e-4 * usual.norm() and not any(step.misses for step in report.steps)
+    assert report.expected_bytes == handle.reports[0].memory_bytes == 3 * 4 * usual.numel() * 2  # both conditionings
+
+
+@pytest.fixture
+def with_an_unknown_block() -> TinyModel:
+    tiny = TINY["Qwen-Image"]()
+    block = tiny.model.model.diffusion_model.transformer_blocks[1]
+    block.__class__ = type("NextMonthsBlock", (type(block),), {})
+    return tiny
+
+
+def test_an_unknown_block_of_a_known_network_runs_whole_among_the_others(
+    with_an_unknown_block, caplog: pytest.LogCaptureFixture
+):
+    tiny = with_an_unknown_block
+    model, handle = apply_tokencache(tiny.model, CacheSettings(cache_ratio=0.9, shares="uniform"), EVERY_THIRD)
+    assert tiny.sample(model).isfinite().all()
+    report = handle.latest()
+    warning = "blocks of class NextMonthsBlock run whole"
+    assert warning in caplog.text and any(warning in note for note in report.notes)
+    image_tokens = report.token_counts.shape[1]
+    for step in report.steps:
+        first, unknown, last = step.block_tokens
+        assert unknown == image_tokens  # nobody knows whether it computes text as well
+        assert max(first, last) < unknown if step.kind == "P" else min(first, last) > unknown
+
+
+def test_around_an_unknown_block_ratio_zero_is_bit_identical(with_an_unknown_block):
+    tiny = with_an_unknown_block
+    model, _ = apply_tokencache(tiny.model, CacheSettings(cache_ratio=0.0), EVERY_THIRD)
+    assert torch.equal(tiny.sample(model, batch=2), tiny.sample(batch=2))
+
+
+def test_blocks_that_average_over_their_tokens_run_whole():
+    tiny = stable_audio_small()
+    model, handle = apply_tokencache(tiny.model, CacheSettings(cache_ratio=0.9), EVERY_THIRD)
+    assert torch.equal(tiny.sample(model), tiny.sample())
+    assert handle.latest().compute == 1.0
+    assert any("blocks of class TransformerBlock run whole" in note for note in handle.latest().notes)

@@ -1,0 +1,180 @@
+"""TokenCache Report and Compare with and without TokenCache on ComfyUI's page: numbers, warnings, the slider, and a
+reload.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import page_errors
+import pytest
+from comfy_page import comfy_page, needs_chromium
+from comfy_server import ComfyServer
+from playwright.sync_api import Page, expect
+from workflow_page import tiny_model
+
+WORKFLOW = Path(__file__).resolve().parents[2] / "example_workflows" / "quick_start.json"
+PANEL = {"report": "TokenCache report", "compare": "Comparison with and without TokenCache"}
+SECONDS = 60_000
+ADD_COMPARE = """() => {
+    const byTitle = title => app.graph.nodes.find(node => node.title === title)
+    const compare = LiteGraph.createNode('TokenCacheCompare')
+    app.graph.add(compare)
+    compare.pos = [-600, -400]
+    const sampler = byTitle('KSampler with TokenCache')
+    for (const name of ['model', 'positive', 'negative', 'latent_image']) {
+        const link = app.graph.links.get(sampler.inputs.find(input => input.name === name).link)
+        app.graph.getNodeById(link.origin_id).connect(link.origin_slot, compare, compare.inputs.findIndex(input => input.name === name))
+    }
+    const vae = app.graph.nodes.find(node => node.type === 'VAELoader')
+    vae.connect(0, compare, compare.inputs.findIndex(input => input.name === 'vae'))
+    for (const [name, value] of Object.entries({steps: 12, cfg: 4, sampler_name: 'ddim', scheduler: 'simple'}))
+        compare.widgets.find(widget => widget.name === name).value = value
+    app.canvas.ds.scale = 0.8
+    app.canvas.ds.offset = [720, 460]
+    app.canvas.setDirty(true, true)
+}"""
+TO_REPORT = """() => {
+    const report = app.graph.nodes.find(node => node.type === 'TokenCacheReport')
+    app.canvas.ds.scale = 1
+    app.canvas.ds.offset = [200 - report.pos[0], 250 - report.pos[1]]
+    app.canvas.setDirty(true, true)
+}"""
+
+ANOTHER_SEED = """() => {
+    const sampler = app.graph.nodes.find(node => node.title === 'KSampler with TokenCache')
+    sampler.widgets.find(widget => widget.name === 'seed').value = 2
+}"""
+
+
+def tiny_workflow(comfy_server: ComfyServer) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    tiny_model(comfy_server, "reported.safetensors")
+    values = {
+        "Load DiT": {"dit_name": "reported.safetensors"},
+        "Classes of the nine pictures": {"label": "0, 1"},
+        "Empty pixel latent": {"batch_size": 2},
+        "KSampler without TokenCache": {"steps": 12},
+        "KSampler with TokenCache": {"steps": 12},
+    }
+    return json.loads(WORKFLOW.read_text(encoding="utf-8")), values
+
+
+def check_report(page: Page) -> None:
+    page.evaluate(TO_REPORT)
+    panel = page.get_by_label(PANEL["report"])
+    expect(panel).to_contain_text("estimate", timeout=SECONDS)
+    expect(panel).to_contain_text("6 I-steps, 6 P-steps")
+    expect(panel).to_contain_text("12 steps are few to cache")
+    assert panel.locator(".big").inner_text().split("x")[0].replace(".", "").isdigit()
+    assert panel.locator(".bars div").count() == 12 and panel.locator(".bars .whole").count() == 6
+    strip, *bars = panel.locator(".bars, .bars div").evaluate_all("all => all.map(one => one.clientHeight)")
+    assert 26 <= strip == max(bars), "the strip takes what room there is, and the slowest evaluation all of the strip"
+
+
+@needs_chromium
+@pytest.mark.server
+def test_report_and_comparison_on_the_page(comfy_server: ComfyServer):
+    with comfy_page(comfy_server) as comfy:
+        page, said = comfy.page, page_errors.listen(comfy.page)
+        comfy.open(*tiny_workflow(comfy_server))
+        page.evaluate(ADD_COMPARE)
+        expect(page.get_by_label(PANEL["compare"])).to_contain_text("Run the workflow")
+        comfy.run_to_the_end(comfy_server, SECONDS / 1000)
+
+        compare = page.get_by_label(PANEL["compare"])
+        expect(compare).to_contain_text("by the clock, measured in this run", timeout=SECONDS)
+        expect(compare).to_contain_text("PSNR")
+        expect(compare).to_contain_text("12 steps are few to cache")
+        page.wait_for_function(
+            "() => [...document.querySelectorAll('.tokencache-panel .frame img')].every(image => image.naturalWidth > "
+            "0)"
+        )
+        check_slider(page)
+        compare.get_by_label("which picture").press("ArrowRight")
+        expect(compare).to_contain_text("2 of 2: PSNR")
+
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        compare.get_by_role("button", name="Copy").click()
+        expect(compare.get_by_role("button", name="Copied")).to_be_visible()
+        assert page.evaluate("() => navigator.clipboard.readText()").startswith("TokenCache: ")
+        check_report(page)
+
+        page.reload()  # the page opens the same workflow by itself
+        expect(page.get_by_label(PANEL["compare"])).to_contain_text(
+            "by the clock, measured in this run", timeout=SECONDS
+        )
+        check_report(page)
+        assert not comfy.errors and not said, "\n".join([*comfy.errors, *said])
+
+
+def check_slider(page: Page) -> None:
+    """It moves by mouse and by key, and the pixels follow: plain on the left, cached on the right."""
+    frame, slider = (
+        page.locator(".tokencache-panel .frame"),
+        page.get_by_label("how much of the picture is without TokenCache"),
+    )
+    node = page.evaluate("() => [...app.graph.nodes.find(node => node.type === 'TokenCacheCompare').pos]")
+    box = frame.bounding_box()
+    middle = frame.screenshot()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + box["height"] / 2, steps=4)
+    page.mouse.up()
+    assert float(slider.input_value()) == pytest.approx(90, abs=2)
+    right = frame.screenshot()
+    slider.press("Home")
+    left = frame.screenshot()
+    assert len({middle, right, left}) == 3
+    assert (
+        page.evaluate("() => [...app.graph.nodes.find(node => node.type === 'TokenCacheCompare').pos]") == node
+    )  # the node stayed
+
+
+@needs_chromium
+@pytest.mark.server
+def test_a_report_of_another_workflow_is_not_shown(comfy_server: ComfyServer):
+    with comfy_page(comfy_server) as comfy:
+        workflow, values = tiny_workflow(comfy_server)
+        comfy.open(
+            {**workflow, "id": "00000000-1111-4222-8333-444444444444"},
+            {**values, "KSampler with TokenCache": {"steps": 7}},
+        )
+        comfy.page.evaluate(TO_REPORT)
+        expect(comfy.page.get_by_label(PANEL["report"])).to_contain_text(
+            "Run the workflow to see what the cache did.", timeout=SECONDS
+        )
+        assert not comfy.errors
+
+
+@needs_chromium
+@pytest.mark.server
+def test_the_first_run_calibrates_and_the_second_says_by_what(comfy_server: ComfyServer):
+    folder = comfy_server.comfyui / "models" / "tokencache"
+    before = set(folder.glob("*.json"))
+    with comfy_page(comfy_server) as comfy:
+        try:
+            workflow, values = tiny_workflow(comfy_server)
+            values["KSampler with TokenCache"] = {"steps": 14, "seed": 1}
+            values["Load DiT"] = {"dit_name": "calibrated.safetensors"}
+            tiny_model(comfy_server, "calibrated.safetensors", depth=3)
+            comfy.open(workflow, {**values, "Apply TokenCache": {"calibrate_on_first_run": True}})
+            comfy.page.evaluate(TO_REPORT)
+            panel = comfy.page.get_by_label(PANEL["report"])
+            comfy.run_to_the_end(comfy_server, SECONDS / 1000)
+            (file,) = set(folder.glob("*.json")) - before
+            expect(panel).to_contain_text(
+                f"I-steps: every step, to calibrate: the next runs have theirs by tokencache/{file.name}",
+                timeout=SECONDS,
+            )
+            expect(panel).to_contain_text("14 I-steps, 0 P-steps")
+
+            comfy.page.evaluate(ANOTHER_SEED)
+            comfy.run_to_the_end(comfy_server, SECONDS / 1000)
+            expect(panel).to_contain_text(f"I-steps: by the calibration {file.name}", timeout=SECONDS)
+            expect(panel).to_contain_text("6 I-steps, 8 P-steps")
+            assert set(folder.glob("*.json")) - before == {file} and not comfy.errors
+        finally:
+            for file in set(folder.glob("*.json")) - before:
+                file.unlink()

@@ -1,0 +1,58 @@
+"""The example workflows in the template browser of ComfyUI's page, with their thumbnails; one is opened from there."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import page_errors
+import pytest
+from comfy_location import pack_entry
+from comfy_page import comfy_page, needs_chromium
+from comfy_server import ComfyServer
+from playwright.sync_api import expect
+
+WORKFLOWS = Path(__file__).resolve().parents[2] / "example_workflows"
+OPENED = "quick_start"
+SECONDS = 30_000
+NEW_ID = re.compile(r"(?!0{8})[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+FETCHED = re.compile("^blob:")  # a picture that is missing is replaced by one of the page's own
+
+
+@pytest.mark.parametrize("file", sorted(WORKFLOWS.glob("*.json")), ids=lambda file: file.stem)
+def test_every_copy_of_a_template_is_a_workflow_of_its_own(file: Path):
+    """The page gives one without an id its own; with one, a fresh copy would show the runs of all others."""
+    assert "id" not in json.loads(file.read_text(encoding="utf-8"))
+
+
+@needs_chromium
+@pytest.mark.server
+def test_all_workflows_are_in_the_template_browser_and_open_from_there(comfy_server: ComfyServer):
+    with comfy_page(comfy_server) as comfy:
+        said = page_errors.listen(comfy.page)
+        comfy.page.get_by_role("button", name="Templates").first.click()
+        browser = comfy.page.get_by_role("dialog")
+        browser.get_by_role("navigation").get_by_text(pack_entry(comfy_server.comfyui), exact=True).click()
+        names = {file.stem for file in WORKFLOWS.glob("*.json")}
+        for name in sorted(names):
+            card = browser.get_by_test_id(f"template-workflow-{name}")
+            card.scroll_into_view_if_needed(timeout=SECONDS)
+            thumbnail = card.get_by_role("img").first
+            expect(thumbnail).to_have_attribute("src", FETCHED, timeout=SECONDS)
+            comfy.page.wait_for_function(
+                "image => image.complete && image.naturalWidth > 0", arg=thumbnail.element_handle(), timeout=SECONDS
+            )
+        assert browser.locator("[data-testid^=template-workflow-]").count() == len(names)
+        browser.get_by_test_id(f"template-workflow-{OPENED}").click()
+        wanted = sorted(
+            node["type"] for node in json.loads((WORKFLOWS / f"{OPENED}.json").read_text(encoding="utf-8"))["nodes"]
+        )
+        comfy.page.wait_for_function(
+            "wanted => app.graph.nodes.map(node => node.type).sort().join() === wanted",
+            arg=",".join(wanted),
+            timeout=SECONDS,
+        )
+        expect(browser).to_be_hidden()
+        assert NEW_ID.fullmatch(comfy.page.evaluate("() => app.rootGraph.id"))
+        assert not comfy.errors and not said

@@ -1,0 +1,136 @@
+"""Every example workflow on ComfyUI's page: it opens as it was drawn; those without downloads run, and their panels
+show numbers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from comfy_page import needs_chromium
+from comfy_server import ComfyServer
+from playwright.sync_api import expect
+from workflow_page import TINY, WorkflowPage, check_run, missing, overlapping, workflow_page
+from workflow_to_api import read_workflow, to_api
+
+FOLDER = Path(__file__).resolve().parents[2] / "example_workflows"
+EVERY = sorted(FOLDER.glob("*.json"))
+PLACES = f"{__name__}_places"
+STEPS = 14  # enough for a report to have no more to say than of a usual run
+# workflow -> what makes it a short run of a small model, or where a predictor binds it to the pack's own, of one
+# picture
+SHORT = {
+    "quick_start": {
+        **TINY,
+        "Classes of the nine pictures": {"label": "0, 1"},
+        "KSampler without TokenCache": {"steps": STEPS},
+        "KSampler with TokenCache": {"steps": STEPS},
+    },
+    "trained_predictor": {
+        "Empty pixel latent": {"batch_size": 1},
+        "KSampler with the trained predictor": {"steps": STEPS},
+    },
+    "train_predictor": {
+        **TINY,
+        "Classes of the training runs": {"label": "0, 1"},
+        "Classes of the pictures": {"label": "2, 3"},
+        "KSampler": {"steps": STEPS},
+        "Train Cache Predictor": {"steps": STEPS, "minutes": 0.02, "save_as": __name__},
+    },
+    "calibrate_and_tune": {
+        **TINY,
+        "Classes of the four pictures": {"label": "0, 1"},
+        "Calibrate I-Steps": {"steps": STEPS, "i_steps": 4, "save_as": PLACES},
+        "Tune TokenCache": {"steps": STEPS, "goal": "psnr", "value": 5, "minutes": 1, "save_as": __name__},
+        "KSampler, calibrated": {"steps": STEPS},
+        "KSampler, tuned": {"steps": STEPS},
+    },
+    "compare": {
+        **TINY,
+        "Classes of the four pictures": {"label": "0, 1"},
+        "Compare with and without TokenCache": {"steps": STEPS},
+        "Measure Redundancy": {"steps": STEPS},
+    },
+}
+PANELS = {  # node -> where its panel says so once it has run
+    "TokenCacheReport": ("TokenCache report", ".big", r"^\d+\.\d\dx$"),
+    "TokenCacheHeatmap": ("Cache heatmap player", ".text", rf"^step 1 of {STEPS}, I, [\d.]+ s, 100 % computed"),
+    "TokenCacheCompare": ("Comparison with and without TokenCache", ".big", r"^\d+\.\d\dx$"),
+    "TokenCacheRedundancy": ("Redundancy player", ".text", rf"^step \d of {STEPS}, I, .* mean change [\d.]+ %$"),
+    "TokenCacheTrainPredictor": ("Training", "[role=status]", r"^\w+ after \d+ iterations?, \d+:\d\d$"),
+}
+FITS = "element => element.scrollHeight <= element.clientHeight + 1"
+pytestmark = [pytest.mark.server, needs_chromium]
+
+
+@pytest.fixture(scope="module")
+def page(comfy_server: ComfyServer) -> Iterator[WorkflowPage]:
+    with workflow_page(comfy_server) as page:
+        yield page
+
+
+@pytest.fixture
+def no_files_left(comfy_server: ComfyServer) -> Iterator[None]:
+    """Of what a run writes where the server keeps predictors, presets and calibrations."""
+    folder = comfy_server.comfyui / "models" / "tokencache"
+    written = [folder / name for name in (f"{__name__}.safetensors", f"{__name__}.json", f"{PLACES}.json")]
+    for file in written:
+        file.unlink(missing_ok=True)
+    yield
+    for file in written:
+        file.unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="module")
+def object_info(comfy_server: ComfyServer) -> dict[str, Any]:
+    return comfy_server.get("/object_info")
+
+
+@pytest.mark.parametrize("file", EVERY, ids=lambda file: file.stem)
+def test_it_opens_as_it_was_drawn(page: WorkflowPage, object_info, file: Path):
+    workflow = read_workflow(file)
+    page.open(workflow)
+    nodes = page.nodes()
+    assert sorted(node["type"] for node in nodes) == sorted(node["type"] for node in workflow["nodes"])
+    assert not missing(nodes)
+    assert not overlapping(nodes)
+    sent = page.prompt()
+    for number, node in to_api(workflow, object_info).items():
+        assert node["inputs"].items() <= sent[number]["inputs"].items(), node["class_type"]
+    page.page.wait_for_timeout(200)  # an error may come late
+    page.check_errors()
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_it_runs_and_its_panels_show_numbers(page: WorkflowPage, no_files_left, name: str):
+    page.open(read_workflow(FOLDER / f"{name}.json"), SHORT[name])
+    check_run(page.run())
+    nodes = page.nodes()
+    shown = [PANELS[node["type"]] for node in nodes if node["type"] in PANELS]
+    assert shown
+    for label, place, numbers in shown:
+        panels = page.page.get_by_role("group", name=label, exact=True)
+        assert panels.count() == shown.count((label, place, numbers))
+        for panel in panels.all():
+            expect(panel.locator(place).first).to_have_text(re.compile(numbers), timeout=10_000)
+            page.page.wait_for_function(FITS, arg=panel.element_handle())  # all of it is in sight
+    assert not overlapping(nodes)
+    page.check_errors()
+
+
+def test_with_apply_tokencache_bypassed_it_runs_uncached_and_its_panels_say_so(page: WorkflowPage):
+    page.open(read_workflow(FOLDER / "quick_start.json"), SHORT["quick_start"])
+    page.page.evaluate("() => { app.graph.nodes.find(node => node.type === 'TokenCacheApply').mode = 4 }")
+    check_run(page.run())
+    for label in ("TokenCache report", "Cache heatmap player"):
+        panel = page.page.get_by_role("group", name=label, exact=True)
+        expect(panel).to_contain_text("Apply TokenCache is bypassed, so that this run was not cached", timeout=10_000)
+    page.check_errors()
+
+
+def test_every_workflow_without_downloads_is_run():
+    bundled = {file.stem for file in EVERY if "emoji-dit.safetensors" in file.read_text(encoding="utf-8")}
+    assert bundled == set(SHORT)

@@ -1,0 +1,73 @@
+"""The pictures that `make screenshots` writes are there, small, and shown where they belong."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+HELP = ROOT / "web" / "docs"
+PAGES = sorted(HELP.glob("*.md"))
+WORKFLOWS = sorted((ROOT / "example_workflows").glob("*.json"))
+PICTURE = re.compile(r"!\[[^\]]+\]\(([^)]+)\)|<img src=\"([^\"]+)\"")
+
+
+def check_picture(file: Path, kind: str, least: int, most_bytes: int) -> None:
+    """It can be read, is not blank, and neither too small for its text nor too large for a repository."""
+    with Image.open(file) as picture:
+        assert picture.format == kind and min(picture.size) >= least
+        assert len(picture.convert("RGB").getcolors(1 << 24)) > 16
+    assert file.stat().st_size < most_bytes
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda file: file.stem)
+def test_a_help_page_shows_its_node(page: Path):
+    title, blank, line = page.read_text(encoding="utf-8").splitlines()[:3]
+    assert title.startswith("# ") and not blank and PICTURE.fullmatch(line)[1] == f"images/{page.stem}.png"
+    check_picture(HELP / "images" / f"{page.stem}.png", "PNG", least=150, most_bytes=120_000)
+
+
+def test_no_picture_of_a_help_page_is_left_over():
+    pictures = list((HELP / "images").iterdir())
+    assert {file.stem for file in pictures} == {page.stem for page in PAGES}
+    assert sum(file.stat().st_size for file in pictures) < 1_000_000
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda file: file.stem)
+def test_a_workflow_has_a_thumbnail(workflow: Path):
+    check_picture(workflow.with_suffix(".jpg"), "JPEG", least=200, most_bytes=70_000)
+
+
+def test_no_thumbnail_is_left_over():
+    assert {file.stem for file in (ROOT / "example_workflows").glob("*.jpg")} == {file.stem for file in WORKFLOWS}
+
+
+def test_the_readme_shows_the_page():
+    shown = [
+        ROOT / (found[1] or found[2]) for found in PICTURE.finditer((ROOT / "README.md").read_text(encoding="utf-8"))
+    ]
+    assert not [file for file in shown if not file.is_file()]
+    of_the_page = [file for file in shown if file.name.startswith("page_") or file.parent == HELP / "images"]
+    assert len(of_the_page) >= 2
+    for file in of_the_page:
+        check_picture(file, "PNG", least=300, most_bytes=400_000)
+    assert set((ROOT / "docs" / "images").glob("page_*")) <= set(shown)
+
+
+def test_without_chromium_it_says_what_to_do():
+    environment = {**os.environ, "CHROME_PATH": "/no/such/chromium"}
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "screenshots.py"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=60,
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "/no/such/chromium" in done.stderr and "install the package chromium" in done.stderr

@@ -1,0 +1,120 @@
+"""A MODEL small enough to be sampled in a test, and how the host makes one of a state dict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import comfy.model_patcher
+import comfy.sample
+import comfy.sd
+import torch
+from torch import Tensor, nn
+
+
+class NotInThisHost(Exception):
+    """A model that is younger than the ComfyUI under test."""
+
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class TinyModel:
+    """A MODEL, what to condition it on (two seeds: positive, negative), and a latent shape without the batch.
+
+    detected: the host recognised the model by its state dict, as it does with a user's file; else its config was given.
+    noise_mask: of the latent, as Set Latent Noise Mask gives it: some video models then have a time for every frame or
+        token.
+    """
+
+    name: str
+    model: Any
+    positive: list
+    negative: list
+    latent: tuple[int, ...]
+    detected: bool = False
+    noise_mask: Tensor | None = None
+
+    def noise(self, batch: int = 1, seed: int = 1, latent: tuple[int, ...] | None = None) -> Tensor:
+        return torch.randn((batch, *(latent or self.latent)), generator=torch.Generator().manual_seed(seed))
+
+    @torch.inference_mode()
+    def sample(
+        self,
+        model: Any = None,
+        *,
+        batch: int = 1,
+        steps: int = 6,
+        cfg: float = 3.0,
+        sampler: str = "euler",
+        scheduler: str = "simple",
+        seed: int = 1,
+        latent: tuple[int, ...] | None = None,
+        positive: list | None = None,
+    ) -> Tensor:
+        """KSampler's own call, as the host makes it."""
+        noise = self.noise(batch, seed, latent)
+        return comfy.sample.sample(
+            model or self.model,
+            noise,
+            steps,
+            cfg,
+            sampler,
+            scheduler,
+            positive or self.positive,
+            self.negative,
+            torch.zeros_like(noise),
+            noise_mask=self.noise_mask,
+            disable_pbar=True,
+            seed=seed,
+        )
+
+
+def random_weights(module: nn.Module, std: float = 0.15) -> None:
+    """Weights under which every block's update is a good part of its input."""
+    random = torch.Generator().manual_seed(0)
+    for name, tensor in module.named_parameters():
+        values = torch.randn(tensor.shape, generator=random) * std
+        tensor.data = values + 1 if "norm" in name and name.endswith(("weight", "scale", "gamma")) else values
+
+
+def from_config(config: Any, std: float = 0.15, others: Mapping[str, Tensor] = MappingProxyType({})) -> Any:
+    """The MODEL of one of the host's model configurations (comfy.supported_models), with random weights.
+
+    others: what such a model's file has besides the network.
+    """
+    config.set_inference_dtype(torch.float32, None)
+    model = config.get_model(dict(others), device=CPU)
+    random_weights(model.diffusion_model, std)
+    return comfy.model_patcher.ModelPatcher(model.eval(), load_device=CPU, offload_device=CPU)
+
+
+def from_state_dict(
+    network: type[nn.Module], std: float = 0.15, others: Mapping[str, Tensor] = MappingProxyType({}), **shape: Any
+) -> Any:
+    """The MODEL that the host's own loader makes of the state dict of a `network` of this shape, with random weights.
+
+    others: what else is in the file, or there instead of random values.
+    """
+    import comfy.ops
+
+    module = network(**shape, dtype=torch.float32, device=CPU, operations=comfy.ops.disable_weight_init)
+    random_weights(module, std)
+    model = comfy.sd.load_diffusion_model_state_dict(
+        {**module.state_dict(), **others}, model_options={"dtype": torch.float32}
+    )
+    assert model is not None, "the host did not recognise the model"
+    assert isinstance(model.model.diffusion_model, network), (
+        f"the host took it for a {type(model.model.diffusion_model).__name__}"
+    )
+    return model
+
+
+def text(width: int, seed: int, length: int = 11, pooled: int = 32, **extra: Any) -> list:
+    """CONDITIONING (1, length, width), as a text encoder would give it."""
+    random = torch.Generator().manual_seed(seed)
+    context = torch.randn(1, length, width, generator=random)
+    return [[context, {"pooled_output": torch.randn(1, pooled, generator=random), **extra}]]

@@ -1,0 +1,94 @@
+"""Workflows on ComfyUI's page: opened, looked at, and run to their end by its own button."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import page_errors
+from comfy_page import ComfyPage, comfy_page
+from comfy_server import ComfyServer
+from playwright.sync_api import Page
+from tiny_dit import tiny_dit_file
+
+SECONDS = 120
+# in the place of a workflow's own values
+TINY = {"Load DiT": {"dit_name": "tiny_of_workflows.safetensors"}, "Empty pixel latent": {"batch_size": 2}}
+IN_SIGHT = """() => {
+    app.canvas.ds.scale = 0.4
+    app.canvas.ds.offset = [200, 600]
+    app.canvas.setDirty(true, true)
+}"""
+NODES = """() => app.graph.nodes.map(node => ({
+    type: node.type, title: node.title, known: node.type in LiteGraph.registered_node_types, box: [...node.boundingRect],
+    widgets: Object.fromEntries((node.widgets ?? []).filter(widget => widget.serialize !== false).map(widget => [widget.name, widget.value])),
+}))"""
+
+
+def tiny_model(server: ComfyServer, name: str, **shape: Any) -> None:
+    """Puts a DiT of nine classes, by number, where the server finds it."""
+    folder = server.output / "diffusion_models"  # ComfyUI looks for models there too
+    folder.mkdir(exist_ok=True)
+    tiny_dit_file(folder / name, in_channels=3, input_size=32, num_classes=9, **shape)
+
+
+class WorkflowPage:
+    """The page, with all of the workflow in sight."""
+
+    def __init__(self, comfy: ComfyPage, server: ComfyServer) -> None:
+        self.comfy, self.server = comfy, server
+        self.page: Page = comfy.page
+        self.said = page_errors.listen(self.page)
+
+    def open(self, workflow: dict[str, Any], values: dict[str, dict[str, Any]] | None = None) -> None:
+        """values: node title -> widget -> value, in the place of the file's."""
+        self.comfy.open(workflow, values or {})
+        self.page.evaluate(IN_SIGHT)
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return self.page.evaluate(NODES)
+
+    def prompt(self) -> dict[str, dict[str, Any]]:
+        """What the page would send to the server."""
+        return self.page.evaluate("async () => (await app.graphToPrompt()).output")
+
+    def run(self) -> dict[str, Any]:
+        """The server's record of a run that the button has started."""
+        return self.comfy.run_to_the_end(self.server, SECONDS)
+
+    def check_errors(self) -> None:
+        assert not self.comfy.errors and not self.said, "\n".join([*self.comfy.errors, *self.said])
+
+
+@contextmanager
+def workflow_page(server: ComfyServer) -> Iterator[WorkflowPage]:
+    """A page, and the model that TINY names."""
+    tiny_model(server, TINY["Load DiT"]["dit_name"])
+    with comfy_page(server) as comfy:
+        yield WorkflowPage(comfy, server)
+
+
+def missing(nodes: list[dict[str, Any]]) -> list[str]:
+    return [node["type"] for node in nodes if not node["known"]]
+
+
+def overlapping(nodes: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Pairs of nodes (titles; boxes are x, y, width, height) that cover each other."""
+
+    def cover(a: list[float], b: list[float]) -> bool:
+        return all(a[axis] < b[axis] + b[axis + 2] and b[axis] < a[axis] + a[axis + 2] for axis in (0, 1))
+
+    return [
+        (a["title"], b["title"]) for index, a in enumerate(nodes) for b in nodes[:index] if cover(a["box"], b["box"])
+    ]
+
+
+def check_run(run: dict[str, Any]) -> None:
+    """It ended well, and every node at its end has put something out."""
+    errors = [message for kind, message in run["status"]["messages"] if kind == "execution_error"]
+    assert not errors, (errors[0]["node_type"], errors[0]["exception_message"])
+    assert run["status"]["status_str"] == "success"
+    _, _, prompt, _, ends, *_ = run["prompt"]
+    silent = {prompt[number]["class_type"] for number in ends if number not in run["outputs"]}
+    assert silent <= {"TokenCacheTrainPredictor"}  # its panel hears of it in another way

@@ -1,0 +1,4 @@
+"""The benchmark: the cache beside what else the time could buy, by the clock.
+
+Uses dit, tuning and what is below them.
+"""

@@ -1,0 +1,94 @@
+"""The benchmark of cached sampling on one model: calibrate, lay out every method's sweep, measure, compare."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from tqdm import tqdm
+
+from ..predictor.trained_cache import TrainedCache
+from ..schedules.calibration import PlaceCalibration
+from ..tuning.preset import Preset
+from .duels import CALIBRATED, TUNED, Duel, duels
+from .match import calibrate
+from .methods import Plan, candidates_of, settings_to_calibrate
+from .output import CLASSES, PROMPTS, describe_model, describe_protocol, document
+from .rows import Row, rows_of
+from .turns import Candidate, measure_interleaved, planned_seconds
+from .workload import EXACT_STEPS, SampledWorkload, Workload
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    rows: tuple[Row, ...]
+    duels: tuple[Duel, ...]
+    content: dict[str, Any]  # as the JSON file holds it
+
+
+def run_bench(
+    workload: SampledWorkload,
+    file: str,
+    methods: Sequence[str],
+    trained: TrainedCache | None = None,
+    presets: tuple[Preset, ...] = (),
+    peers: Callable[[Any, float], list[Candidate]] = lambda workload, full_step: [],
+    places: tuple[PlaceCalibration, ...] = (),
+    host_solvers: Mapping[str, Callable[[Any, int], Tensor]] = {},
+) -> BenchResult:
+    """methods: names out of METHODS and, where `trained` is given, TRAINED_METHODS; `full` is measured in any case.
+
+    presets: add the method `tuned`. places: add the method `calibrated`. peers: candidates of others' methods, from a
+    workload and the seconds of its unpatched step. host_solvers: by name, for the methods of HOST_METHODS.
+    Says on stderr how long it will take.
+    """
+    names = [
+        "full",
+        *(name for name in methods if name != "full"),
+        *([TUNED] if presets else []),
+        *([CALIBRATED] if places else []),
+    ]
+    protocol = workload.protocol
+    print("calibrating I-steps and P-steps ...", file=sys.stderr)
+    plan = Plan(
+        workload,
+        calibrate(workload, settings_to_calibrate(names, trained, presets, places)),
+        trained,
+        presets,
+        places,
+        host_solvers,
+    )
+    candidates = [candidate for name in names for candidate in candidates_of(name, plan)]
+    candidates += peers(workload, plan.calibration.full_step)
+    exact_seconds = EXACT_STEPS * plan.calibration.full_step
+    minutes = (planned_seconds(candidates, protocol.repeats) + exact_seconds) / 60
+    print(f"{len(candidates)} settings, {protocol.repeats} repeats: about {minutes:.1f} minutes", file=sys.stderr)
+
+    with tqdm(total=1 + len(candidates) * protocol.repeats, unit="run") as bar:
+        bar.set_postfix_str("exact")
+        exact = workload.exact()
+        measured = measure_interleaved(
+            candidates,
+            protocol.repeats,
+            synchronize=workload.synchronize,
+            before=lambda candidate: (bar.update(), bar.set_postfix_str(candidate.method)),
+        )
+        bar.update()
+    rows = tuple(rows_of(candidates, measured, exact, workload))
+    beaten = tuple(duels(rows))
+    content = document(
+        device=workload.device,
+        model=describe_model(workload.sampled, file),
+        protocol=describe_protocol(
+            protocol,
+            workload.is_pixels,
+            workload.sampled.exact_schedule,
+            CLASSES if isinstance(workload, Workload) else PROMPTS,
+        ),
+        rows=rows,
+        duels=beaten,
+    )
+    return BenchResult(rows, beaten, content)

@@ -1,0 +1,241 @@
+"""The benchmark's methods: each a name and the settings that its sweep tries.
+
+Every sweep aims at the same speed-ups. Methods with I-steps reach them by how many they take, found from the
+calibrated seconds of an I-step and a P-step under their own settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..predictor.trained_cache import TrainedCache
+from ..predictor.trained_parts import TrainedParts
+from ..schedules.calibration import PlaceCalibration
+from ..schedules.known_models import known_places
+from ..settings import DEFAULTS, SCORES, CacheSettings
+from ..tuning.preset import Preset
+from .duels import CALIBRATED, FEWER_STEPS, TUNED
+from .match import StepSeconds
+from .turns import Candidate
+from .workload import SampledWorkload
+
+BETTER_SOLVERS = ("dpmpp_2m", "res_multistep")  # of ours
+HOST_SOLVERS = ("uni_pc", "deis")  # ComfyUI's; all evaluate once a step
+UNTRAINED = "untrained-"  # and a score: a control of the predictor's tokens
+REUSE = CacheSettings(cache_ratio=1.0, order=0, corrector=0.0, reach=1.0)
+FORECASTS = tuple(CacheSettings(cache_ratio=1.0, order=order, corrector=0.0, reach=1.0) for order in (1, 2))
+MORE_I_STEPS = DEFAULTS
+RANDOM_TOKENS = replace(DEFAULTS, score="random", shares="uniform", cache_ratio=0.9)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a method needs to lay out its sweep.
+
+    host_solvers: of HOST_SOLVERS those that there are; each samples a workload in so many whole steps.
+    """
+
+    workload: SampledWorkload
+    calibration: StepSeconds
+    trained: TrainedCache | None = None
+    presets: tuple[Preset, ...] = ()
+    places: tuple[PlaceCalibration, ...] = ()
+    host_solvers: Mapping[str, Callable[[Any, int], Tensor]] = field(default_factory=dict)
+
+    @property
+    def full_seconds(self) -> float:
+        return self.workload.protocol.steps * self.calibration.full_step
+
+    @property
+    def targets(self) -> list[float]:
+        """Seconds that the sweeps aim at."""
+        return [self.full_seconds / speedup for speedup in self.workload.protocol.speedups]
+
+    def counts(self, settings: CacheSettings, targets: list[float]) -> list[int]:
+        """I-step counts for these seconds, without repetition, the slowest run first."""
+        steps, times = self.workload.protocol.steps, self.calibration.times[settings]
+        return sorted({times.i_steps_for(seconds, steps) for seconds in targets}, reverse=True)
+
+    def usual(self, count: int, warmup: int = 1) -> tuple[int, ...]:
+        """`count` I-steps where nothing is known of the model: as known models would have them."""
+        return known_places(count, self.workload.taus(), warmup)
+
+    def cached(
+        self,
+        method: str,
+        settings: CacheSettings,
+        i_steps: tuple[int, ...],
+        note: str = "",
+        learned: TrainedParts = TrainedParts(),
+    ) -> Candidate:
+        def run() -> tuple[Tensor, float]:
+            pictures, report = self.workload.cached(settings, i_steps, learned=learned)
+            return pictures, report.compute
+
+        chosen = {name: value for name, value in asdict(settings).items() if name != "seed"}
+        seconds = self.calibration.times[settings].run_seconds(len(i_steps), self.workload.protocol.steps)
+        return Candidate(method, {**chosen, "i_steps": list(i_steps)}, run, seconds, note)
+
+    def whole(self, method: str, steps: int, solver: str) -> Candidate:
+        def run() -> tuple[Tensor, float]:
+            own = self.host_solvers.get(solver)
+            pictures = self.workload.full(steps, solver) if own is None else own(self.workload, steps)
+            return pictures, steps / self.workload.protocol.steps
+
+        return Candidate(method, {"steps": steps, "solver": solver}, run, steps * self.calibration.full_step)
+
+
+def _full(plan: Plan) -> list[Candidate]:
+    protocol = plan.workload.protocol
+    return [plan.whole("full", protocol.steps, protocol.solver)]
+
+
+def _fewer_steps(plan: Plan) -> list[Candidate]:
+    return _fewer_steps_of(plan, FEWER_STEPS, plan.workload.protocol.solver)
+
+
+def _fewer_steps_of(plan: Plan, method: str, solver: str) -> list[Candidate]:
+    least = 2 if solver in HOST_SOLVERS else 1  # uni_pc does nothing in one
+    counts = {max(least, round(seconds / plan.calibration.full_step)) for seconds in plan.targets}
+    return [plan.whole(method, steps, solver) for steps in sorted(counts, reverse=True)]
+
+
+def _reuse(plan: Plan) -> list[Candidate]:
+    return _evenly_spread(plan, "reuse", REUSE)
+
+
+def _forecast(plan: Plan) -> list[Candidate]:
+    return [candidate for settings in FORECASTS for candidate in _evenly_spread(plan, "forecast", settings)]
+
+
+def _evenly_spread(plan: Plan, method: str, settings: CacheSettings) -> list[Candidate]:
+    warmup = settings.order + 1  # a forecast of order m needs m + 1 refreshes
+    return [plan.cached(method, settings, plan.usual(count, warmup)) for count in plan.counts(settings, plan.targets)]
+
+
+def _tokencache(plan: Plan) -> list[Candidate]:
+    note = f"no token computed on P-steps: forecast of order {DEFAULTS.order}"
+    return [
+        plan.cached("tokencache", DEFAULTS, plan.usual(count), note) for count in plan.counts(DEFAULTS, plan.targets)
+    ]
+
+
+def _random_tokens(plan: Plan) -> list[Candidate]:
+    r = RANDOM_TOKENS.cache_ratio
+    note = f"r {r:g}, since tokencache computes no token"
+    return _at_our_seconds(plan, "random-tokens", RANDOM_TOKENS, 1, note)
+
+
+def _more_i_steps(plan: Plan) -> list[Candidate]:
+    note = "as many I-steps as tokencache, evenly spread: its P-steps leave nothing to spend"
+    return _at_our_seconds(plan, "more-i-steps", MORE_I_STEPS, MORE_I_STEPS.order + 1, note)
+
+
+def _at_our_seconds(plan: Plan, method: str, settings: CacheSettings, warmup: int, note: str) -> list[Candidate]:
+    """For each of our settings one with as many evenly spread I-steps, after `warmup` first ones, as take the same
+    time.
+    """
+    steps = plan.workload.protocol.steps
+    ours, theirs = plan.calibration.times[DEFAULTS], plan.calibration.times[settings]
+    candidates: dict[int, Candidate] = {}
+    for twin in _tokencache(plan):
+        seconds = ours.run_seconds(len(twin.settings["i_steps"]), steps)
+        count = theirs.i_steps_for(seconds, steps)
+        candidate = plan.cached(method, settings, plan.usual(count, warmup), note)
+        candidates.setdefault(count, replace(candidate, matched_to=twin.settings))
+    return list(candidates.values())
+
+
+def _trained(plan: Plan, method: str) -> list[Candidate]:
+    settings = trained_settings(method, plan.trained)
+    learned = trained_parts(method, plan.trained, plan.workload.blocks)
+    note = "" if method.startswith(UNTRAINED) else f"trained with an I-step every {plan.trained.interval} steps"
+    return [
+        plan.cached(method, settings, plan.usual(count), note, learned) for count in plan.counts(settings, plan.targets)
+    ]
+
+
+def _tuned(plan: Plan) -> list[Candidate]:
+    taus = plan.workload.taus()
+    return [
+        plan.cached(
+            "tuned", preset.settings, tuple(sorted(preset.schedule().i_steps(taus))), f"tuned for {preset.goal}"
+        )
+        for preset in plan.presets
+    ]
+
+
+def _calibrated(plan: Plan) -> list[Candidate]:
+    taus, note = plan.workload.taus(), "I-steps where the calibration has them"
+    return [
+        plan.cached(CALIBRATED, DEFAULTS, places.i_steps(count, taus), note)
+        for places in plan.places
+        for count in plan.counts(DEFAULTS, plan.targets)
+    ]
+
+
+def trained_settings(method: str, trained: TrainedCache) -> CacheSettings:
+    """A method of TRAINED_METHODS has the predictor's r, K and order; untrained-SCORE its tokens by a score, as many in
+    every block.
+    """
+    if method.startswith(UNTRAINED):
+        return replace(trained.settings, score=method.removeprefix(UNTRAINED), shares="uniform")
+    return trained.settings
+
+
+def trained_parts(method: str, trained: TrainedCache, blocks: Sequence[nn.Module]) -> TrainedParts:
+    """What a method of TRAINED_METHODS runs with of all that was learned about the model of these blocks."""
+    if method.startswith(UNTRAINED):
+        return TrainedParts()
+    learned = trained.learned(blocks)
+    return learned if method == "predictor" else replace(learned, repair=None)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A sweep, and the cache settings whose step times it needs."""
+
+    candidates: Callable[[Plan], list[Candidate]]
+    calibrated: tuple[CacheSettings, ...] = ()
+
+
+HOST_METHODS = {f"{FEWER_STEPS}-{solver}": solver for solver in HOST_SOLVERS}
+METHODS: dict[str, Method] = {
+    "full": Method(_full),
+    FEWER_STEPS: Method(_fewer_steps),
+    **{
+        f"{FEWER_STEPS}-{solver}": Method(partial(_fewer_steps_of, method=f"{FEWER_STEPS}-{solver}", solver=solver))
+        for solver in (*BETTER_SOLVERS, *HOST_SOLVERS)
+    },
+    "reuse": Method(_reuse, (REUSE,)),
+    "forecast": Method(_forecast, FORECASTS),
+    "random-tokens": Method(_random_tokens, (RANDOM_TOKENS, DEFAULTS)),
+    "more-i-steps": Method(_more_i_steps, (MORE_I_STEPS, DEFAULTS)),
+    "tokencache": Method(_tokencache, (DEFAULTS,)),
+}
+TRAINED_METHODS: dict[str, Method] = {  # with --predictor
+    name: Method(partial(_trained, method=name))
+    for name in ("predictor", "predictor-no-lora", *(UNTRAINED + score for score in SCORES))
+}
+
+
+def candidates_of(name: str, plan: Plan) -> list[Candidate]:
+    return (METHODS | TRAINED_METHODS | {TUNED: Method(_tuned), CALIBRATED: Method(_calibrated)})[name].candidates(plan)
+
+
+def settings_to_calibrate(
+    names: list[str],
+    trained: TrainedCache | None = None,
+    presets: tuple[Preset, ...] = (),
+    places: tuple[PlaceCalibration, ...] = (),
+) -> list[CacheSettings]:
+    wanted = [settings for name in names if name in METHODS for settings in METHODS[name].calibrated]
+    wanted += [preset.settings for preset in presets] + [DEFAULTS for _ in places]
+    if trained is not None:
+        wanted += [trained_settings(name, trained) for name in names if name in TRAINED_METHODS]
+    return list(dict.fromkeys(wanted))

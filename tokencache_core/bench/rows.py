@@ -1,0 +1,91 @@
+"""The rows of the benchmark's table and JSON, out of what the runs of every candidate gave."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from statistics import median
+from typing import Any
+
+from torch import Tensor
+
+from ..likeness.metrics import capped_psnr, ssim
+from .turns import Candidate, Measurement, baselines_of
+from .workload import SampledWorkload
+
+MATCH_TOLERANCE = 0.03
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table and of the JSON; the fields are fixed by the benchmark's file format."""
+
+    method: str
+    settings: dict[str, Any]
+    seconds: float  # median of the repeats
+    speedup: float  # median of the repeats, each against whole runs of its own time
+    compute: float  # share of the full run's block-token evaluations
+    psnr_db: float | None  # against `full`; None for `full` itself
+    ssim: float | None  # None for latents too
+    psnr_exact_db: float  # against the exact run
+    frechet: float | None = None  # from the data
+    frechet_from_full: float | None = None  # from the full run's samples
+    frechet_times_full: tuple[float, float, float] | None = None  # `frechet` by the full run's, and its 95 % interval
+    speedup_spread: float = 0.0  # largest minus smallest repeat
+    note: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Row:
+        return cls(**{field.name: content[field.name] for field in fields(cls) if field.name in content})
+
+
+def rows_of(
+    candidates: Sequence[Candidate], measured: Sequence[Measurement], exact: Tensor, workload: SampledWorkload
+) -> list[Row]:
+    """The table's rows. Exactly one candidate must be `full`, or another's baseline: those that name it are compared
+    with it.
+    """
+    full = {name: measured[index] for name, index in baselines_of(candidates).items()}
+    rows = [_row(c, m, full[c.baseline], exact, workload.is_pixels) for c, m in zip(candidates, measured)]
+    return [_with_match(row, candidate, rows) for row, candidate in zip(rows, candidates)]
+
+
+def _row(candidate: Candidate, measured: Measurement, full: Measurement, exact: Tensor, is_pixels: bool) -> Row:
+    is_full = measured is full
+    return Row(
+        method=candidate.method,
+        settings=candidate.settings,
+        seconds=median(measured.seconds),
+        speedup=median(measured.speedups),
+        compute=measured.compute,
+        psnr_db=None if is_full else mean_psnr(measured.pictures, full.pictures, is_pixels),
+        ssim=None if is_full or not is_pixels else ssim(measured.pictures, full.pictures).mean().item(),
+        psnr_exact_db=mean_psnr(measured.pictures, exact, is_pixels),
+        speedup_spread=max(measured.speedups) - min(measured.speedups),
+        note=f"{len(measured.seconds)} runs, {min(measured.seconds):.2f} to {max(measured.seconds):.2f} s"
+        if is_full
+        else candidate.note,
+    )
+
+
+def _with_match(row: Row, candidate: Candidate, rows: Sequence[Row]) -> Row:
+    """The row, noting how close its seconds came to those of its `matched_to`, where that was measured."""
+    twins = [other for other in rows if other.method == "tokencache" and other.settings == candidate.matched_to]
+    if not twins:
+        return row
+    match = match_note(twins[0].speedup / row.speedup, len(twins[0].settings["i_steps"]))
+    return replace(row, note="; ".join(filter(None, (row.note, match))))
+
+
+def match_note(ratio: float, i_steps: int) -> str:
+    """A count of I-steps is a whole number, so the nearest one may miss the tolerance; then the note says so."""
+    missed = "" if abs(ratio - 1) <= MATCH_TOLERANCE else f", not within {MATCH_TOLERANCE:.0%}"
+    return f"time {ratio - 1:+.1%} of tokencache with {i_steps} I-steps{missed}"
+
+
+def mean_psnr(a: Tensor, b: Tensor, is_pixels: bool) -> float:
+    """The mean over samples of the PSNR of each, in dB."""
+    return capped_psnr(a, b, clamp=is_pixels).mean().item()

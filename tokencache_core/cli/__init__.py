@@ -1,0 +1,4 @@
+"""The command line: one file a command, and the options that commands share.
+
+Uses every room.
+"""

@@ -1,0 +1,71 @@
+"""A DiT as a model that is asked for samples by their classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..blocks.spec import BlockSpec
+from ..runs.sampled_model import kept_apart
+from ..sampling.noise_time import noise_time
+from ..sampling.samplers import starting_noise
+from ..sampling.sigma_schedule import SigmaSchedule
+from .class_labels import parse_labels
+from .model import DiT, DiTBlock
+from .run import DIT_BLOCK, DiTRun
+
+EXAMPLES = 10
+
+
+class SampledDiT:
+    """The seam `runs.sampled_model.SampledModel` for a DiT; names: of its classes, where it has any."""
+
+    architecture, exact_schedule = "DiT", SigmaSchedule()
+
+    def __init__(self, network: DiT, names: tuple[str, ...] | None = None) -> None:
+        self.network, self.names, self.is_pixels = network, names, network.is_pixels
+
+    @property
+    def blocks(self) -> list[tuple[DiTBlock, BlockSpec]]:
+        return [(block, DIT_BLOCK) for block in self.network.blocks]
+
+    @property
+    def device(self) -> torch.device:
+        return self.network.pos_embed.device
+
+    def noise_shape(self, samples: int) -> tuple[int, ...]:
+        return self.network.noise_shape(samples)
+
+    @property
+    def every(self) -> range:
+        return range(self.network.config.num_classes)
+
+    def conditions(self, text: str | None) -> list[int]:
+        """Classes by index or name; the first ten."""
+        if text is None:
+            return list(self.every[:EXAMPLES])
+        return parse_labels(text, self.network.config.num_classes, self.names)
+
+    def conditions_apart(self, text: str | None) -> tuple[list[int], list[int]]:
+        if text is None:
+            return kept_apart(self.every)
+        chosen = self.conditions(text)
+        return chosen, chosen
+
+    def sigmas(self, schedule: SigmaSchedule, steps: int) -> Tensor:
+        return schedule.sigmas(steps)
+
+    def starting_noise(self, samples: int, seed: int, sigmas: Tensor) -> Tensor:
+        return starting_noise(self.noise_shape(samples), seed, sigmas[0]).to(self.device)
+
+    def noise_time(self, sigma: float) -> float:
+        return noise_time(sigma)
+
+    def scale(self, sigma: float) -> float:
+        return (1 + sigma**2) ** -0.5
+
+    def run(self, conditions: Sequence[int], *, noise: Tensor, sigmas: Tensor, cfg: float, solver: str) -> DiTRun:
+        labels = torch.tensor(conditions, device=self.device)
+        return DiTRun(self.network, labels, noise=noise, sigmas=sigmas, cfg=cfg, solver=solver)

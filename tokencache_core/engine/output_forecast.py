@@ -1,0 +1,69 @@
+"""A network whose blocks are not known: what it predicts is forecast as a whole.
+
+A call of the network predicts the clean x, and so the direction d = (x - clean) / sigma in which Euler's method would
+move x. Directions of consecutive steps move nearly along a polynomial, as blocks' updates do, whatever the network is
+and however it is parametrised (noise, velocity, clean x). I-steps keep them, P-steps extrapolate them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..blocks.spec import BlockSpec
+from .memory_budget import RowsShape
+from .network_call import ELSEWHERE
+from .session import Session
+from .spans import ReusedSpan
+
+STREAMS = ("output",)  # of a session for such a network: one block, the network itself
+_OUTPUT = BlockSpec(tokens="x")
+OTHER_OUTPUT = "the model's output was computed on every step: it is no tensor like its input"
+
+
+def forecast_output(
+    session: Session,
+    x: Tensor,
+    sigma: Tensor,
+    compute: Callable[[], Any],
+    *,
+    key: Hashable,
+    conditionings: Sequence[Hashable] = (None,),
+    partial_latent: bool = False,
+) -> Any:
+    """What one call of the network predicts of the clean x, (R, ...): computed, or forecast on a P-step.
+
+    x: (R, ...) that the call is given.
+    sigma: (R,) its noise level.
+    compute: calls the network.
+    key, conditionings, partial_latent: as `cached_blocks` has them.
+    """
+    evaluation = session.evaluation_under_way
+    rows = session.rows(key, tuple(conditionings))
+    if partial_latent and rows.is_elsewhere(x, session.last_x):
+        session.log.note(ELSEWHERE)
+        rows.forget()
+    if not rows.spans:
+        session.store.lay_out(rows, RowsShape(len(x), x[0].numel(), 0, 1, 4, (_OUTPUT,), together=True))
+    span = rows.spans[0]
+    reused = span if isinstance(span, ReusedSpan) else None  # at cache ratio 0 nothing is
+    evaluation.rows += len(x)
+    evaluation.available += len(x)
+    level = sigma.reshape(-1, *[1] * (x.ndim - 1)).float()
+    forecasts = reused is not None and not evaluation.computes_all
+    if reused is not None and forecasts and reused.histories:
+        nothing = torch.zeros(len(x), x[0].numel(), 1, device=x.device)
+        direction = reused.histories[0].add_forecast_float(nothing, evaluation.tau)
+        return (x.float() - level * direction.view(x.shape)).to(x.dtype)
+    evaluation.misses += forecasts
+    evaluation.computed[0] += len(x)
+    clean = compute()
+    if not isinstance(clean, Tensor) or clean.shape != x.shape:
+        session.log.note(OTHER_OUTPUT)
+    elif reused is not None:
+        direction = (x.float() - clean.float()) / level
+        reused.refresh([direction.flatten(1)[..., None]], evaluation.tau, evaluation.spacing)
+    return clean

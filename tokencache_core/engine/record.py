@@ -1,0 +1,207 @@
+"""The record of a finished run: what the cache did, and how long it took."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from ..blocks.token_grid import LatentShape, TokenGrid
+from .computed_tokens import ComputedTokens
+from .memory_budget import readable_bytes
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One evaluation of the model.
+
+    index: the step that it belongs to.
+    kind: "I" (everything computed) or "P".
+    seconds: wall clock.
+    bookkeeping: seconds of these that the cache itself took; measured on a CPU, 0 on a GPU, which runs asynchronously.
+    computed, available: block-tokens, summed over rows and blocks.
+    block_tokens: tokens computed per row, for each block.
+    token_counts: (images, N), the number of blocks that computed each image token.
+    misses: network calls that found nothing in the cache on a P-step and therefore ran whole.
+    tokens: which image tokens each block computed.
+    """
+
+    index: int
+    sigma: float
+    kind: str
+    seconds: float
+    bookkeeping: float
+    computed: int
+    available: int
+    block_tokens: tuple[float, ...]
+    token_counts: Tensor = field(repr=False)
+    misses: int = 0
+    tokens: ComputedTokens = ComputedTokens()
+
+    @property
+    def compute(self) -> float:
+        """Share of the block-tokens computed, 0..1; 1 for a step that ran without the cache."""
+        return self.computed / self.available if self.available else 1.0
+
+
+@dataclass(frozen=True)
+class RunConditions:
+    """Optional facts about a run that only the host knows.
+
+    steps: number of steps of the sampler's schedule; 0: not known.
+    sampler: its name.
+    fresh_noise: whether the sampler adds new noise on every step.
+    trained_on: size of the latents, without batch and channels, that the predictor was trained on.
+    model_size: size of the latents that the model was trained on, if it was trained at one size only.
+    pixels: number of pixels along each side that one element of a latent spans; 0: not known.
+    prompt, node, item: where the host ran it: the queued prompt, the sampler's node, and its place in a list of
+        latents.
+    """
+
+    steps: int = 0
+    sampler: str = ""
+    fresh_noise: bool | None = None
+    trained_on: tuple[int, ...] = ()
+    model_size: tuple[int, ...] = ()
+    pixels: int = 0
+    prompt: str = ""
+    node: str = ""
+    item: int = 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """The report of a finished run.
+
+    steps: one record per evaluation.
+    memory_bytes: the most that the cache held at one time.
+    settings: the cache settings as text.
+    notes: notes for the user.
+    learned: the learned parts as text; empty: there were none.
+    latent: the shape of the sampled latents.
+    expected_bytes: the estimate of memory_bytes made before anything was stored.
+    storage: the form in which the cache was stored, as text.
+    conditions: further facts about the run.
+    placed: why the I-steps lie where they do, as text; empty: the user placed them.
+    teaches: the run was computed whole in order to place the I-steps of later runs better.
+    """
+
+    steps: tuple[StepRecord, ...]
+    memory_bytes: int
+    settings: str
+    notes: tuple[str, ...] = ()
+    learned: str = ""
+    latent: LatentShape = LatentShape()
+    expected_bytes: int = 0
+    storage: str = ""
+    conditions: RunConditions = RunConditions()
+    placed: str = ""
+    teaches: bool = False
+
+    @property
+    def seconds(self) -> float:
+        return sum(step.seconds for step in self.steps)
+
+    @property
+    def compute(self) -> float:
+        """Share of the block-tokens computed in the whole run, 0..1."""
+        available = sum(step.available for step in self.steps)
+        return sum(step.computed for step in self.steps) / available if available else 1.0
+
+    @property
+    def whole_step_seconds(self) -> float:
+        """Estimated seconds of a step without the cache: the median I-step minus its bookkeeping."""
+        return median(step.seconds - step.bookkeeping for step in self.steps if step.kind == "I")
+
+    @property
+    def speedup_estimate(self) -> float:
+        """Estimated speed-up over the same evaluations without the cache, from this run's own I-steps."""
+        return len(self.steps) * self.whole_step_seconds / self.seconds
+
+    @property
+    def token_counts(self) -> Tensor:
+        """(images, N): the number of blocks, over all steps, that computed each image token."""
+        shape = self.steps[0].token_counts.shape
+        return torch.stack([step.token_counts for step in self.steps if step.token_counts.shape == shape]).sum(dim=0)
+
+    @property
+    def grid(self) -> TokenGrid | None:
+        """The grid of the image tokens; None if it is not known (see `unplaced`)."""
+        return self.latent.grid(self.steps[0].token_counts.shape[1])
+
+    @property
+    def unplaced(self) -> str | None:
+        """Why the grid of the image tokens is not known; None if it is known."""
+        if self.grid is not None:
+            return None
+        n_tokens = self.steps[0].token_counts.shape[1]
+        if not n_tokens:
+            return (
+                "no map of the tokens: runs in context windows or areas have none, nor has a model of whose tokens "
+                "nothing is known"
+            )
+        return (
+            f"no map of the tokens: {n_tokens} of them are no patches of a latent of "
+            f"{' x '.join(map(str, self.latent.size))}"
+        )
+
+    @property
+    def frame_counts(self) -> Tensor | None:
+        """(frames,): tokens of each frame that a P-step computed, mean over P-steps, images and blocks.
+
+        None if there were no P-steps, or the grid is not known.
+        """
+        shape, grid = self.steps[0].token_counts.shape, self.grid
+        counts = [step.token_counts for step in self.steps if step.kind == "P" and step.token_counts.shape == shape]
+        if not counts or grid is None:
+            return None
+        in_frames = grid.places(torch.stack(counts)).sum(dim=(-2, -1))  # (P-steps, images, frames)
+        return in_frames.mean(dim=(0, 1)) / len(self.steps[0].block_tokens)
+
+    @property
+    def block_counts(self) -> Tensor:
+        """(steps, blocks): tokens computed per row."""
+        return torch.tensor([step.block_tokens for step in self.steps])
+
+    def text(self) -> str:
+        """The report as text for the user."""
+        kinds = "".join(step.kind for step in self.steps)
+        i_seconds = [s.seconds for s in self.steps if s.kind == "I"]
+        p_seconds = [s.seconds for s in self.steps if s.kind == "P"]
+        lines = [
+            f"TokenCache: {len(self.steps)} evaluations in {self.seconds:.2f} s, "
+            f"{self.speedup_estimate:.2f}x faster than uncached (estimate from this run's own I-steps)",
+            f"compute: {self.compute:.1%} of the block-tokens",
+            f"steps: {kinds} ({len(i_seconds)} I-steps, {len(p_seconds)} P-steps)",
+            *([f"I-steps: {self.placed}"] if self.placed else []),
+            f"time: I-step {median(i_seconds) * 1000:.1f} ms"
+            + (f", P-step {median(p_seconds) * 1000:.1f} ms" if p_seconds else ""),
+            f"memory held by the cache: {readable_bytes(self.memory_bytes)}, "
+            f"expected {readable_bytes(self.expected_bytes)} ({self.storage})",
+            f"settings: {self.settings}",
+            f"predictor: {self.learned or 'none'}",
+        ]
+        return "\n".join([*lines, *self._frames_text(), *self.notes])
+
+    def _frames_text(self) -> list[str]:
+        """The line about a video's frames, or about an unknown grid; none for a picture."""
+        if not self.latent.size:
+            return []
+        grid = self.grid
+        if grid is None:
+            return [self.unplaced] if self.unplaced else []
+        if grid.frames == 1:
+            return []
+        text = f"frames: {grid.frames} of {grid.per_frame} tokens ({grid.rows} x {grid.columns})"
+        counts = self.frame_counts
+        if counts is None:
+            return [text]
+        least, most = int(counts.argmin()), int(counts.argmax())
+        computed = (
+            f"{counts[least]:.1f} tokens of every frame"
+            if least == most
+            else f"{counts[least]:.1f} (frame {least + 1}) to {counts[most]:.1f} (frame {most + 1}) tokens of a frame"
+        )
+        return [f"{text}; P-steps computed {computed}, mean over blocks"]

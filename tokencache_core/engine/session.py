@@ -1,0 +1,239 @@
+"""The session of one sampling run: its timeline, its cache and its log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Hashable, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from ..blocks.token_grid import LatentShape
+from ..schedules.error_bound import ErrorBound
+from ..schedules.resolved import resolved
+from ..schedules.schedule import Schedule
+from ..settings import CacheSettings
+from .allocation import compute_share
+from .corrector import Corrector
+from .learned_parts import NOTHING_LEARNED, LearnedParts
+from .log import Evaluation, RunLog
+from .memory_budget import MemoryBudget
+from .record import Report
+from .store import CacheStore, Rows
+from .timeline import Timeline
+from .token_choice import Planner, ScorePlanner
+
+MOVED = 0.04  # x has been moved where it differs from before by more than this share of its norm
+GOES_BACK = "where sigma rises, as in unsampling and with samplers that go back, all was computed"
+SEVERAL_AT_ONE_SIGMA = (
+    "the sampler called the model several times at one sigma, with x moved in between: from the second time on all was "
+    "computed"
+)
+
+
+class Session:
+    """The state of one sampling run, from `open_session` until `close`, which frees the cache and returns the report.
+
+    corrector: corrects the errors of P-steps, if the sampler is Euler's method.
+    error_bound: places I-steps during the run.
+    latent: the shape of the sampled latents.
+    """
+
+    def __init__(
+        self,
+        settings: CacheSettings,
+        timeline: Timeline,
+        store: CacheStore,
+        learned: LearnedParts,
+        *,
+        device: torch.device,
+        corrector: Corrector | None,
+        error_bound: ErrorBound | None,
+        fresh_noise: bool,
+        latent: LatentShape,
+    ) -> None:
+        self.settings, self.timeline, self.store, self.learned = settings, timeline, store, learned
+        self.device, self.corrector, self.error_bound, self.latent = device, corrector, error_bound, latent
+        self.planner, self.fresh_noise = store.planner, fresh_noise
+        self.log = RunLog()
+        self.current: Evaluation | None = None
+        self.last_x: Tensor | None = None  # (B, ...) of the last evaluation, or the one under way
+
+    @property
+    def keeps_keys(self) -> bool:
+        """Whether the blocks' attention calls must reach `NetworkCall.attention`."""
+        return self.store.keeps_keys
+
+    @property
+    def evaluation_under_way(self) -> Evaluation:
+        if self.current is None:
+            raise RuntimeError("the network was called under a session outside of an evaluation")
+        return self.current
+
+    @contextmanager
+    def evaluation(self, sigma: float, x: Tensor | None = None) -> Generator[Evaluation, None, None]:
+        """While active, the model is evaluated once at `sigma`.
+
+        x: (B, ...), the input of the evaluation; None: it is not known, and nothing is read from it.
+        """
+        timeline, last = self.timeline, self.log.last
+        step, tau, previous = timeline.step_of(sigma), timeline.tau(sigma), None if last is None else last.sigma
+        if self.error_bound is not None and (last is None or step != last.index):  # all evaluations of a step are alike
+            if not self.error_bound.allows(tau, timeline.after(step) - sigma):
+                timeline.i_steps |= {step}
+        computes_all = timeline.computes_all(sigma, previous) or self._moved_in_place(sigma, x)
+        if previous is not None and timeline.rises(sigma, previous):
+            self.log.note(GOES_BACK)
+        evaluation = Evaluation(
+            step, sigma, tau, computes_all, timeline.spacing(step), len(self.store.streams), self.device
+        )
+        if x is not None:
+            if self.corrector is not None:
+                self.corrector.arrived(x)
+            self.last_x = x
+        outer, self.current = self.current, evaluation
+        self.store.begin()
+        if computes_all:
+            self.planner.computed_all(tau)
+        try:
+            yield evaluation
+        finally:
+            self.log.add(evaluation)
+            self.store.end(computes_all)
+            self.current = outer
+
+    def _moved_in_place(self, sigma: float, x: Tensor | None) -> bool:
+        """Whether x has been moved since the last evaluation, though not to another sigma.
+
+        A forecast knows an evaluation by its time alone, and would give the same answer again.
+        """
+        last = self.log.last
+        if (
+            self.fresh_noise
+            or last is None
+            or x is None
+            or self.last_x is None
+            or not self.timeline.same(sigma, last.sigma)
+        ):
+            return False
+        moved = self.last_x.shape != x.shape or bool((x - self.last_x).norm() > MOVED * x.norm())
+        if moved:
+            self.log.note(SEVERAL_AT_ONE_SIGMA)
+        return moved
+
+    def corrected(self, x: Tensor, clean: Tensor) -> Tensor:
+        """The corrected prediction to give to the sampler. Called after each evaluation.
+
+        x, clean: (B, ...), the noisy input of that evaluation and its prediction.
+        """
+        evaluation = self.log.evaluations[-1]
+        if not isinstance(clean, Tensor) or clean.shape != x.shape:  # another node's guider gives something of its own
+            if self.corrector is not None:
+                self.corrector.forget()
+            return clean
+        if self.error_bound is not None and evaluation.computes_all:
+            self.error_bound.add_i_step(evaluation.tau, x, _direction(x, clean, evaluation.sigma))
+        if self.corrector is None:
+            return clean
+        move, sigma = self.timeline.move(evaluation.sigma, self.log.previous_sigma), evaluation.sigma
+        if move is None or not evaluation.available:
+            self.corrector.forget()
+            return clean
+        direction = _direction(x, clean, sigma)
+        if evaluation.reused:
+            self.corrector.add_p_step(evaluation.tau, move, direction, evaluation.reused)
+            self.corrector.leads(x, move, direction)
+            return clean
+        wanted = self.corrector.corrected_i_step(evaluation.tau, move, direction)
+        self.corrector.leads(x, move, wanted)
+        return clean if wanted is direction else (x.float() - sigma * wanted).to(clean.dtype)
+
+    def rows(self, key: Hashable, conditionings: tuple[Hashable, ...]) -> Rows:
+        """What is kept for the rows of these conditionings, of calls named by `key`.
+
+        Repeated calls of the same name in one evaluation have separate rows.
+        """
+        calls = self.evaluation_under_way.calls
+        calls[key, conditionings] += 1
+        return self.store.rows((key, calls[key, conditionings]), conditionings)
+
+    def close(self) -> Report:
+        """Free the cache and return the report."""
+        if short := self.store.close():
+            self.log.note(short)
+        self.corrector = self.error_bound = None
+        self.learned.release()
+        memory = self.store.memory
+        return Report(
+            steps=tuple(evaluation.record() for evaluation in self.log.evaluations),
+            memory_bytes=self.store.memory_bytes,
+            expected_bytes=memory.most,
+            storage=str(memory.form),
+            settings=self.settings.text(),
+            learned=self.learned.text(),
+            notes=self.log.notes,
+            latent=self.latent,
+        )
+
+
+def open_session(
+    settings: CacheSettings,
+    schedule: Schedule,
+    *,
+    sigmas: Sequence[float],
+    tau: Callable[[float], float],
+    streams: tuple[str, ...],
+    end: float = 0.0,
+    euler: bool = False,
+    fresh_noise: bool = False,
+    device: torch.device | str = "cpu",
+    planner: Planner | None = None,
+    learned: LearnedParts = NOTHING_LEARNED,
+    latent: LatentShape = LatentShape(),
+    budget: MemoryBudget = MemoryBudget(),
+) -> Session:
+    """Open a session for one sampling run. ValueError if the settings do not fit a model with this many blocks.
+
+    sigmas: the noise levels at which the run's steps begin, falling.
+    tau: from a sigma to the model's time, scaled to [0, 1].
+    streams: one name per block (`BlockSpec.stream`).
+    end: the sigma at which the run ends.
+    euler: the sampler is Euler's method, so that the errors of P-steps can be corrected.
+    planner: chooses tokens instead of the learned parts' planner or the settings' score.
+    learned: learned parts; the caller, who has the blocks, checks that they fit (`LearnedParts.check`).
+    latent: the shape of the sampled latents.
+    budget: the cache's memory budget.
+    """
+    p_step = compute_share(settings, len(streams), learned.shares)
+    learned.check_last(len(streams), settings.last_blocks)
+    places = resolved(schedule, [tau(sigma) for sigma in sigmas], p_step)
+    timeline = Timeline(sigmas, places.i_steps, tau, end)
+    device = torch.device(device)
+    learned = learned.on(device)
+    store = CacheStore(
+        settings,
+        streams,
+        planner or learned.planner() or ScorePlanner(settings),
+        shares=learned.shares,
+        budget=budget,
+        i_steps=len(places.i_steps) if places.error_bound is None else len(timeline),
+    )
+    session = Session(
+        settings,
+        timeline,
+        store,
+        learned,
+        device=device,
+        latent=latent,
+        corrector=Corrector(settings.corrector, settings.order) if euler and settings.corrector else None,
+        fresh_noise=fresh_noise,
+        error_bound=None if places.error_bound is None else ErrorBound(places.error_bound, settings.order, 1 - p_step),
+    )
+    if places.note:
+        session.log.note(places.note)
+    return session
+
+
+def _direction(x: Tensor, clean: Tensor, sigma: float) -> Tensor:
+    """The direction (B, ...) in which Euler's method moves x, per unit of sigma."""
+    return (x.float() - clean.float()) / sigma

@@ -1,0 +1,122 @@
+"""What computed tokens attend to, kind by kind: likeness to the full run, a P-step's seconds and the cache's memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+from statistics import median
+
+from torch import Tensor
+
+from ..dit.model import DiT
+from ..dit.sampling import cached_sample, sample
+from ..engine.record import Report
+from ..likeness.metrics import capped_psnr
+from ..sampling.noise_schedule import simple_sigmas
+from ..sampling.samplers import starting_noise
+from ..schedules.schedule import CountSchedule, ExplicitSchedule
+from ..settings import DEFAULTS, CacheSettings
+
+ROUNDS, STEPS, I_STEPS = 3, 5, (0, 1)  # of the runs whose P-steps are timed: a line goes through two I-steps
+
+
+@dataclass(frozen=True)
+class ContextRow:
+    """One share and choice of tokens, by context. settings: under the first.
+
+    gain_db, gain_error: how much more than the first context's, the mean over samples and its standard error.
+    p_step_seconds: medians of short runs that took turns. memory_bytes: the most that was kept.
+    """
+
+    settings: CacheSettings
+    compute: float
+    db: dict[str, float]
+    gain_db: dict[str, float]
+    gain_error: dict[str, float]
+    p_step_seconds: dict[str, float]
+    memory_bytes: dict[str, int]
+
+
+def combinations(ratios: Iterable[float], scores: Iterable[str], orders: Iterable[int]) -> list[CacheSettings]:
+    """All of them, with tokens computed in every block; ValueError for what is no setting."""
+    return [
+        replace(DEFAULTS, cache_ratio=ratio, shares="uniform", score=score, order=order)
+        for ratio, score, order in product(ratios, scores, orders)
+    ]
+
+
+def compare(
+    model: DiT,
+    labels: Tensor,
+    seed: int,
+    tried: Iterable[CacheSettings],
+    contexts: tuple[str, ...],
+    steps: int,
+    i_steps: int,
+) -> Iterator[ContextRow]:
+    """Each of the settings under each of `contexts`; `i_steps` of `steps` DDIM steps at guidance 4, samples of `labels`
+    (B,), two or more.
+    """
+    tried = [{context: replace(settings, context=context) for context in contexts} for settings in tried]
+    sigmas, is_pixels = simple_sigmas(steps), model.is_pixels
+    noise = starting_noise(model.noise_shape(len(labels)), seed, sigmas[0]).to(labels.device)
+    full = sample(model, labels, noise=noise, sigmas=sigmas)
+
+    def cached(settings: CacheSettings) -> tuple[Tensor, Report]:
+        pictures, report = cached_sample(
+            model, labels, noise=noise, sigmas=sigmas, settings=settings, schedule=CountSchedule(i_steps)
+        )
+        return capped_psnr(pictures, full, clamp=is_pixels), report
+
+    for by_context in tried:
+        found = {context: cached(settings) for context, settings in by_context.items()}
+        first, report = found[contexts[0]]
+        gains = {context: psnr - first for context, (psnr, _) in found.items()}
+        yield ContextRow(
+            by_context[contexts[0]],
+            report.compute,
+            {context: psnr.mean().item() for context, (psnr, _) in found.items()},
+            {context: gain.mean().item() for context, gain in gains.items()},
+            {context: gain.std().item() / len(gain) ** 0.5 for context, gain in gains.items()},
+            _p_step_seconds(model, labels, noise, by_context),
+            {context: each.memory_bytes for context, (_, each) in found.items()},
+        )
+
+
+def _p_step_seconds(
+    model: DiT, labels: Tensor, noise: Tensor, by_context: dict[str, CacheSettings]
+) -> dict[str, float]:
+    seen: dict[str, list[float]] = {context: [] for context in by_context}
+    for _ in range(ROUNDS):
+        for context, settings in by_context.items():
+            _, report = cached_sample(
+                model,
+                labels,
+                noise=noise,
+                sigmas=simple_sigmas(STEPS),
+                settings=settings,
+                schedule=ExplicitSchedule(I_STEPS),
+            )
+            seen[context] += [step.seconds for step in report.steps if step.kind == "P"]
+    return {context: median(seconds) for context, seconds in seen.items()}
+
+
+def table(rows: Iterable[ContextRow], contexts: tuple[str, ...]) -> Iterator[str]:
+    """Lines of Markdown; every context but the first beside the first."""
+    first, *others = contexts
+    yield (
+        "| r | tokens by | order | compute | "
+        + " | ".join((first, *(f"{other} | gain | P-step, times | memory, times" for other in others)))
+        + " |"
+    )
+    yield "|---" * (5 + 4 * len(others)) + "|"
+    for row in rows:
+        cells = [
+            f"{row.db[other]:.1f} dB | {row.gain_db[other]:+.1f} +- {row.gain_error[other]:.1f} | "
+            f"{row.p_step_seconds[other] / row.p_step_seconds[first]:.2f} | "
+            f"{row.memory_bytes[other] / row.memory_bytes[first]:.2f}"
+            for other in others
+        ]
+        how = f"{row.settings.cache_ratio:g} | {row.settings.score} | {row.settings.order}"
+        yield f"| {how} | {row.compute:.3f} | " + " | ".join((f"{row.db[first]:.1f} dB", *cells)) + " |"

@@ -1,0 +1,193 @@
+"""Do the default places of I-steps, and calibrated ones, serve other models, schedules, step counts, solvers, guidance?
+Condition by condition.
+
+Each is asked on classes and noise that no calibration or search has had, beside what the same computation buys
+otherwise: as many whole steps of the same solver and of the best one, TaylorSeer (arXiv 2503.06923) at an interval that
+gives as many I-steps or one more, and the places that a search on real runs finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..bench.rows import mean_psnr
+from ..runs.cached_sampling import sample_cached
+from ..runs.run import HELD_OUT_SEEDS, Run
+from ..runs.sampled_model import RandomRuns, SampledModel
+from ..sampling.samplers import SOLVERS
+from ..sampling.sigma_schedule import SigmaSchedule
+from ..schedules.known_models import known_places
+from ..schedules.place_climb import Places
+from ..schedules.schedule import ExplicitSchedule, UniformSchedule
+from ..settings import DEFAULTS, CacheSettings
+from ..tuning.calibrate_places import calibrate_places
+from ..tuning.place_search import PlaceSearch
+
+TAYLORSEER = CacheSettings(order=2, corrector=0.0, reach=1.0)
+
+
+@dataclass(frozen=True)
+class GeneralityCondition:
+    """How a run is sampled, and the share of its steps that are I-steps."""
+
+    schedule: SigmaSchedule
+    steps: int
+    solver: str
+    cfg: float
+    share: float
+
+    @property
+    def count(self) -> int:
+        return max(2, round(self.share * self.steps))
+
+    def __str__(self) -> str:
+        return f"{self.schedule}, {self.steps} steps of {self.solver}, guidance {self.cfg:g}, {self.count} I-steps"
+
+
+@dataclass(frozen=True)
+class GeneralityOutcome:
+    """dB against the whole run, of samples that nothing was chosen on. calibration: its cost in words."""
+
+    model: str
+    condition: str
+    default_db: float
+    calibrated_db: float
+    searched_db: float
+    fewer_db: float  # as many whole steps of the same solver
+    best_fewer_db: float  # and of the best
+    taylorseer_db: float
+    calibration: str
+
+    @property
+    def decibels(self) -> tuple[float, ...]:
+        """In the order of the table's columns."""
+        return (
+            self.default_db,
+            self.calibrated_db,
+            self.searched_db,
+            self.fewer_db,
+            self.best_fewer_db,
+            self.taylorseer_db,
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> GeneralityOutcome:
+        """ValueError for what `as_json` does not write."""
+        names = {field.name for field in fields(cls)}
+        if not isinstance(content, dict) or set(content) != names:
+            raise ValueError(f"a row of the table must have {', '.join(sorted(names))}")
+        return cls(**content)
+
+
+def conditions(
+    schedules: Iterable[SigmaSchedule],
+    steps: Iterable[int],
+    solvers: Iterable[str],
+    cfgs: Iterable[float],
+    shares: Iterable[float],
+) -> list[GeneralityCondition]:
+    """All combinations, once each; those whose I-steps would be every step, or no choice, are left out."""
+    found = [
+        GeneralityCondition(schedule, count, solver, cfg, share)
+        for schedule in schedules
+        for count in steps
+        for solver in solvers
+        for cfg in cfgs
+        for share in shares
+    ]
+    return list({str(condition): condition for condition in found if condition.count < condition.steps}.values())
+
+
+@torch.no_grad()
+def measure(
+    model: SampledModel, name: str, condition: GeneralityCondition, *, samples: int, tries: int
+) -> GeneralityOutcome:
+    """samples: a batch, of which one is calibrated and searched on and another measured. tries: cached runs of the
+    search, at most.
+    """
+    training, measuring = model.conditions_apart(None)
+
+    def run(seed: int, steps: int = condition.steps, solver: str = condition.solver) -> Run:
+        how = {"batch": samples, "steps": steps, "cfg": condition.cfg, "solver": solver, "schedule": condition.schedule}
+        return RandomRuns(model, training, measuring, **how)(seed)
+
+    seen, kept = run(0), run(HELD_OUT_SEEDS)
+    is_pixels = model.is_pixels
+    full = kept.sample()
+
+    def likeness(samples: Tensor) -> float:
+        return mean_psnr(samples, full, is_pixels)
+
+    def cached(places: Places, settings: CacheSettings = DEFAULTS) -> float:
+        return likeness(sample_cached(kept, settings, ExplicitSchedule(places))[0])
+
+    count, taus = condition.count, [kept.noise_time(sigma) for sigma in kept.sigmas[:-1].tolist()]
+    default = known_places(count, taus)
+    _, found = calibrate_places(seen, DEFAULTS, counts=(count,))
+    searched = _searched(seen, (default, found.places[count]), condition.steps, tries, is_pixels)
+    fewer = {solver: likeness(run(HELD_OUT_SEEDS, count, solver).sample()) for solver in SOLVERS}
+    taylorseer = UniformSchedule(-(-condition.steps // count), warmup=TAYLORSEER.order + 1).i_steps(taus)
+    return GeneralityOutcome(
+        name,
+        str(condition),
+        cached(default),
+        cached(found.places[count]),
+        cached(searched),
+        fewer[condition.solver],
+        max(fewer.values()),
+        cached(tuple(sorted(taylorseer)), TAYLORSEER),
+        found.cost(),
+    )
+
+
+def _searched(run: Run, starts: Sequence[Places], steps: int, tries: int, is_pixels: bool) -> Places:
+    """The best of `tries` places on real runs, from the best of `starts` on."""
+    full = run.sample()
+
+    def value(places: Places) -> float:
+        return mean_psnr(sample_cached(run, DEFAULTS, ExplicitSchedule(places))[0], full, is_pixels)
+
+    values = {places: value(places) for places in starts}
+    best = max(values, key=values.get)
+    search = PlaceSearch(best, steps, values[best])
+    for _ in range(tries - len(values)):
+        if (places := search.propose()) is None:
+            break
+        search.learn(places, value(places))
+    return search.places
+
+
+def table(outcomes: Sequence[GeneralityOutcome]) -> Iterator[str]:
+    """Lines of Markdown: every condition, and beneath them the mean of each column."""
+    yield "| model | run | default | calibrated | searched | as many whole steps | of the best solver | TaylorSeer |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for each in outcomes:
+        values = " | ".join(f"{value:.1f}" for value in each.decibels)
+        yield f"| {each.model} | {each.condition} | {values} |"
+    if outcomes:
+        means = " | ".join(f"{sum(column) / len(column):.1f}" for column in zip(*(each.decibels for each in outcomes)))
+        yield f"| mean of {len(outcomes)} | | {means} |"
+
+
+def summary(outcomes: Sequence[GeneralityOutcome]) -> Iterator[str]:
+    """What the table says, in sentences."""
+    if not outcomes:
+        return
+    for name in ("default_db", "calibrated_db"):
+        what = name.removesuffix("_db")
+        behind = [each.searched_db - getattr(each, name) for each in outcomes]
+        below = [each for each in outcomes if getattr(each, name) < each.fewer_db]
+        yield (
+            f"The {what} places are {sum(behind) / len(behind):.1f} dB behind the search on average, "
+            f"{max(behind):.1f} dB at most; within 1 dB of it on "
+            f"{sum(distance <= 1 for distance in behind)} of {len(outcomes)} conditions, and below as many whole "
+            f"steps of the same solver on {len(below)}."
+        )

@@ -1,0 +1,111 @@
+"""One choice, value by value: what it gives, beside the same time spent on more I-steps that leave nothing to
+compute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
+
+from torch import Tensor
+
+from ..bench.rows import mean_psnr
+from ..dit.model import DiT
+from ..dit.sampling import cached_sample, sample
+from ..engine.stopwatch import timed
+from ..predictor.trained_parts import TrainedParts
+from ..sampling.samplers import starting_noise
+from ..sampling.sigma_schedule import SigmaSchedule
+from ..schedules.schedule import CountSchedule
+from ..settings import DEFAULTS, CacheSettings
+from .robustness import USUAL
+
+Choices = TypeVar("Choices")
+
+
+@dataclass(frozen=True)
+class SweepRow:
+    """One value. compute: share of the block-tokens. speedup: by the clock, one run each. dB against the full run."""
+
+    value: str
+    compute: float
+    speedup: float
+    db: float
+    more_i_steps: int  # of a run in about the same time, whose P-steps compute nothing
+    more_i_steps_speedup: float
+    more_i_steps_db: float
+
+
+def variants(setting: str, values: Iterable[str], settings: Choices) -> dict[str, Choices]:
+    """`settings` (a dataclass) with `setting` (one of its fields, - for _) at each value; ValueError for what is
+    none.
+    """
+    kinds = {field.name.replace("_", "-"): type(getattr(settings, field.name)) for field in fields(settings)}
+    kinds = {name: kind for name, kind in kinds.items() if kind in PARSED}
+    if setting not in kinds:
+        raise ValueError(f"there is no setting {setting!r}: choose one of {', '.join(kinds)}")
+    try:
+        return {
+            value: replace(settings, **{setting.replace("-", "_"): PARSED[kinds[setting]](value)}) for value in values
+        }
+    except ValueError as error:
+        raise ValueError(f"{setting}: {error}") from None
+
+
+def _yes_or_no(text: str) -> bool:
+    if text not in ("yes", "no"):
+        raise ValueError(f"it is yes or no, not {text!r}")
+    return text == "yes"
+
+
+PARSED = {bool: _yes_or_no, int: int, float: float, str: str}
+
+
+def sweep(
+    model: DiT,
+    labels: Tensor,
+    seed: int,
+    tried: Iterable[tuple[str, CacheSettings, TrainedParts]],
+    i_steps: int,
+    schedule: SigmaSchedule = SigmaSchedule(),
+) -> Iterator[SweepRow]:
+    """Each of the settings with so many of 50 DDIM steps as I-steps, on samples of `labels` (B,) at guidance 4."""
+    steps = USUAL.steps
+    sigmas = schedule.sigmas(steps)
+    noise = starting_noise(model.noise_shape(len(labels)), seed, sigmas[0]).to(labels.device)
+
+    def cached(
+        settings: CacheSettings, count: int, learned: TrainedParts = TrainedParts()
+    ) -> tuple[float, float, float]:
+        (samples, report), seconds = timed(
+            lambda: cached_sample(
+                model,
+                labels,
+                noise=noise,
+                sigmas=sigmas,
+                settings=settings,
+                schedule=CountSchedule(count),
+                learned=learned,
+            )
+        )
+        return report.compute, seconds, mean_psnr(samples, full, model.is_pixels)
+
+    sample(model, labels, noise=noise, sigmas=schedule.sigmas(2))  # first calls are slow
+    full, full_seconds = timed(lambda: sample(model, labels, noise=noise, sigmas=sigmas))
+    for value, settings, learned in tried:
+        compute, seconds, db = cached(settings, i_steps, learned)
+        count = max(2, min(steps, int(seconds / full_seconds * steps)))
+        _, other_seconds, other_db = cached(DEFAULTS, count)
+        yield SweepRow(value, compute, full_seconds / seconds, db, count, full_seconds / other_seconds, other_db)
+
+
+def table(setting: str, rows: Iterable[SweepRow]) -> Iterator[str]:
+    """Lines of Markdown."""
+    yield f"| {setting} | compute | speed-up | PSNR | more I-steps instead | speed-up | PSNR |"
+    yield "|---|---|---|---|---|---|---|"
+    for row in rows:
+        yield (
+            f"| {row.value} | {row.compute:.3f} | {row.speedup:.2f}x | {row.db:.1f} dB "
+            f"| {row.more_i_steps} | {row.more_i_steps_speedup:.2f}x | {row.more_i_steps_db:.1f} dB |"
+        )

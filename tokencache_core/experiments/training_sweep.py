@@ -1,0 +1,75 @@
+"""One choice of the training, value by value: a predictor is trained anew for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+
+from ..dit.model import DiT
+from ..predictor.trained_parts import TrainedParts
+from ..runs.run import Run
+from ..settings import CacheSettings
+from ..training.plan import TrainingPlan
+from ..training.trainer import Training, TrainingDiverged
+from .settings_sweep import variants
+
+ITERATIONS = "iterations"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A plan, and how long it is trained: for so many iterations, or, where that is None, for so many minutes."""
+
+    plan: TrainingPlan
+    iterations: int | None
+    minutes: float
+
+    def __post_init__(self) -> None:
+        if self.iterations is not None and self.iterations < 1:
+            raise ValueError(f"a training takes 1 iteration or more, not {self.iterations}")
+
+    def enough(self, training: Training) -> bool:
+        if self.iterations is None:
+            return training.is_over(self.minutes)
+        return training.iteration >= self.iterations
+
+
+def trials(setting: str, values: Iterable[str], trial: Trial) -> dict[str, Trial]:
+    """`trial` with one choice at each value: its iterations, or one of the plan or its cache settings; ValueError for
+    what is none.
+    """
+    if setting == ITERATIONS:
+        return variants(setting, values, replace(trial, iterations=1))
+    plan = trial.plan
+    if setting.replace("-", "_") in {field.name for field in fields(plan)}:
+        plans = variants(setting, values, plan)
+    else:
+        plans = {
+            value: replace(plan, settings=settings)
+            for value, settings in variants(setting, values, plan.settings).items()
+        }
+    return {value: replace(trial, plan=plan) for value, plan in plans.items()}
+
+
+def trained(
+    tried: Mapping[str, Trial], model: DiT, runs: Callable[[int], Run], tell: Callable[[str], None]
+) -> Iterator[tuple[str, CacheSettings, TrainedParts]]:
+    """Train each, `tell` in a line how it went, and give what was learned."""
+    for value, trial in tried.items():
+        training = Training(trial.plan, model, model.blocks, runs)
+        try:
+            while not trial.enough(training):
+                training.step()
+            outcome = training.finish()
+            learned = training.learned()
+        except TrainingDiverged as error:
+            tell(f"{value}: {error}")
+            continue
+        finally:
+            training.close()
+        told = (
+            f"{value}: {training.iteration} iterations in {training.seconds:.0f} s, held-out drift {outcome.drift:.4g} "
+            f"({outcome.drift / outcome.without:.1%} of the untrained cache's)"
+        )
+        tell("; ".join(filter(None, (told, training.remark()))))
+        yield value, trial.plan.settings, learned

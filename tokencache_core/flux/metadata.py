@@ -1,0 +1,99 @@
+"""What a text-to-image file says of itself beside its tensors: sizes, words, examples of prompts, licence."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from ..files.strict_json import MAX_ITEMS, Record, items, parsed, shown, text
+from .config import FluxConfig
+from .prompts import PromptTable, words_of
+
+FORMAT, VERSION = "tokencache text-to-image", 1
+MOST_AT_ONCE = 1024  # words that a prompt may have
+_LIMITS = {  # of whole numbers in the configuration
+    "hidden_size": 16_384,
+    "num_heads": 256,
+    "depth": 200,
+    "depth_single_blocks": 200,
+    "context_in_dim": 16_384,
+    "vec_in_dim": 16_384,
+    "in_channels": 256,
+    "patch_size": 64,
+    "input_size": 16_384,
+    "theta": 10**9,
+}
+
+
+@dataclass(frozen=True)
+class FluxMetadata:
+    """words, length, examples: of the prompts, as `PromptTable` has them."""
+
+    config: FluxConfig
+    words: tuple[str, ...]
+    length: int
+    examples: tuple[str, ...]
+    licence: str
+
+    def table(self, **factory: Any) -> PromptTable:
+        return PromptTable(self.words, self.config.context_in_dim, self.length, self.examples, **factory)
+
+    def as_text(self) -> str:
+        return json.dumps(
+            {
+                "format": FORMAT,
+                "version": VERSION,
+                "licence": self.licence,
+                "network": asdict(self.config),
+                "prompts": {"words": self.words, "length": self.length, "examples": self.examples},
+            }
+        )
+
+    @classmethod
+    def from_text(cls, content: str) -> FluxMetadata:
+        """ValueError, to follow the file's name, for what `as_text` does not write."""
+        value = parsed(content)
+        if not isinstance(value, dict) or value.get("format") != FORMAT:
+            raise ValueError(f"its metadata does not say that its format is '{FORMAT}'")
+        if value.get("version") != VERSION:
+            raise ValueError(
+                f"its format is {shown(value.get('version'))}, not the {VERSION} known here: update TokenCache"
+            )
+        said = Record(value, "its metadata", ("format", "version", "licence", "network", "prompts"))
+        prompts = Record(said.value["prompts"], "its prompts", ("words", "length", "examples"))
+        words, length = _words(prompts), prompts.whole("length", 1, MOST_AT_ONCE)
+        config = _config(Record(said.value["network"], "its network", [field.name for field in fields(FluxConfig)]))
+        return cls(config, words, length, _examples(prompts, set(words), length), said.text("licence"))
+
+
+def _config(said: Record) -> FluxConfig:
+    sizes = {name: said.whole(name, 1, most) for name, most in _LIMITS.items()}
+    ratio, axes = said.number("mlp_ratio"), Record({"of": said.list("axes_dim")}, "its axes_dim", ("of",))
+    if not 0 < ratio <= 64:
+        raise ValueError(f"its mlp_ratio must lie between 0 and 64, not at {ratio:g}")
+    if sizes["vec_in_dim"] != sizes["context_in_dim"]:
+        raise ValueError("its text tokens and its pooled text are not of one width")
+    return FluxConfig(**sizes, mlp_ratio=ratio, axes_dim=tuple(map(int, axes.numbers("of"))))
+
+
+def _words(prompts: Record) -> tuple[str, ...]:
+    words = [text(word, "one of its words", 100) for word in prompts.list("words")]
+    for word in words:
+        if words_of(word) != [word]:
+            raise ValueError(f"one of its words, {shown(word)}, is no single word of small letters and digits")
+    if not words or len(set(words)) < len(words):
+        raise ValueError("it has no words, or one of them twice")
+    return tuple(words)
+
+
+def _examples(prompts: Record, known: set[str], length: int) -> tuple[str, ...]:
+    examples = [
+        text(example, "one of its examples", 1000) for example in items(prompts.value["examples"], "its examples")
+    ]
+    for example in examples:
+        if "," in example or not 0 < len(known.intersection(words_of(example))) <= length:
+            raise ValueError(f"one of its examples, {shown(example)}, is no prompt for it")
+    if not examples:
+        raise ValueError(f"its examples must be a list of 1 to {MAX_ITEMS:,} prompts")
+    return tuple(examples)

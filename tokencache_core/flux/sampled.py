@@ -1,0 +1,83 @@
+"""A text-to-image flow model as a model that is asked for samples by prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..blocks.spec import BlockSpec
+from ..runs.sampled_model import kept_apart
+from ..sampling.noise_time import flow_ratio, noise_time
+from ..sampling.samplers import starting_noise
+from ..sampling.sigma_schedule import FLOW, SigmaSchedule
+from .run import DOUBLE_BLOCK, SINGLE_BLOCK, FluxRun
+from .sampling import flow_times
+from .text_to_image import TextToImage
+
+EXAMPLES = 10
+
+
+class SampledFlux:
+    """The seam `runs.sampled_model.SampledModel` for a text-to-image model."""
+
+    architecture, exact_schedule = "Flux", SigmaSchedule(FLOW, 3.0)
+
+    def __init__(self, model: TextToImage) -> None:
+        self.model, self.network = model, model.network
+        self.is_pixels = model.network.config.in_channels == 3
+
+    @property
+    def blocks(self) -> list[tuple[nn.Module, BlockSpec]]:
+        double = [(block, DOUBLE_BLOCK) for block in self.network.double_blocks]
+        return double + [(block, SINGLE_BLOCK) for block in self.network.single_blocks]
+
+    @property
+    def device(self) -> torch.device:
+        return self.network.img_in.weight.device
+
+    def noise_shape(self, samples: int) -> tuple[int, ...]:
+        config = self.network.config
+        return (samples, config.in_channels, config.input_size, config.input_size)
+
+    @property
+    def every(self) -> tuple[str, ...]:
+        """The file's examples of prompts."""
+        return self.model.prompts.examples
+
+    def conditions(self, text: str | None) -> list[str]:
+        """Prompts, between commas; the first ten of the file's examples."""
+        if text is None:
+            return list(self.every[:EXAMPLES])
+        asked = [each.strip() for each in text.split(",")]
+        for prompt in asked:
+            self.model.prompts.rows(prompt)
+        return asked
+
+    def conditions_apart(self, text: str | None) -> tuple[list[str], list[str]]:
+        if text is None:
+            return kept_apart(self.every)
+        asked = self.conditions(text)
+        return asked, asked
+
+    def sigmas(self, schedule: SigmaSchedule, steps: int) -> Tensor:
+        if schedule.name != FLOW:
+            raise ValueError(
+                f"this is a flow model, which the schedule {schedule.name} is not for: take --schedule {FLOW} --shift 3"
+            )
+        return flow_times(steps, 1.0 if schedule.shift is None else schedule.shift)
+
+    def starting_noise(self, samples: int, seed: int, sigmas: Tensor) -> Tensor:
+        """Of unit variance: at time 1, x is noise alone."""
+        return starting_noise(self.noise_shape(samples), seed, torch.zeros(())).to(self.device)
+
+    def noise_time(self, sigma: float) -> float:
+        return noise_time(flow_ratio(sigma))
+
+    def scale(self, sigma: float) -> float:
+        """1: x keeps its size."""
+        return 1.0
+
+    def run(self, conditions: Sequence[str], *, noise: Tensor, sigmas: Tensor, cfg: float, solver: str) -> FluxRun:
+        return FluxRun(self.model, conditions, noise=noise, sigmas=sigmas, cfg=cfg, solver=solver)

@@ -1,0 +1,250 @@
+"""Advice on a finished run, in plain words: why it was not faster, or less similar to the uncached run, and what to do
+about it.
+"""
+
+from __future__ import annotations
+
+import math
+from statistics import median
+
+from ..engine.record import Report, StepRecord
+
+FEW_STEPS = 12  # up to this number, more steps help, but another schedule does not
+LITTLE_GAIN = 1.6  # largest speed-up of a schedule that makes nearly all steps I-steps
+MUCH_COMPUTED = 0.8  # share of P-steps' block-tokens above which they compute too many
+FAR_BELOW = 0.7  # share of the speed-up that compute allows, below which a run is slow
+SHORT_STEP = 0.02  # seconds; in shorter steps, the host's work around the blocks matters
+SLOW_START = 2.0  # a slow first step, in units of another I-step's time
+NOTICED = 0.05  # share of a run's time above which a slow start matters
+OTHER_SIZE = 1.1  # ratio of token numbers above which two sizes are different
+# speed-up up to which a better solver's whole steps may come as close to the exact solution in the same time
+# (docs/experiments.md)
+AS_FAST = 1.7
+ENOUGH_STEPS = 12  # smallest number of whole steps for which that holds
+FIRST_ORDER = ("euler", "ddim")
+FAR_FROM_ITS_SIZE = 1.5  # ratio of token numbers above which a size is far from the model's own
+
+
+def advice(report: Report) -> tuple[str, ...]:
+    """A short text for each problem, the most important first; empty if there are none."""
+    rules = (
+        _far_from_the_models_size,
+        _hardly_any_p_steps,
+        _few_steps,
+        _p_steps_that_compute_much,
+        _misses,
+        _several_evaluations,
+        _fresh_noise,
+        _trained_at_another_size,
+        _slow_start,
+        _slower_than_its_compute,
+        _a_better_solver_takes_no_longer,
+    )
+    return tuple(text for text in (rule(report) for rule in rules) if text)
+
+
+def text_with_advice(report: Report) -> str:
+    """The report as text, followed by the advice."""
+    return "\n".join([report.text(), *(f"advice: {text}" for text in advice(report))])
+
+
+def _hardly_any_p_steps(report: Report) -> str:
+    steps, i_steps = _steps(report), len({step.index for step in _of_kind(report, "I")})
+    gain = steps / i_steps
+    if gain > LITTLE_GAIN or report.teaches:
+        return ""
+    known = f"{i_steps} of them were I-steps, which compute everything, so that at most {gain:.1f}x is possible"
+    if steps <= FEW_STEPS:
+        few = f"{steps} {_plural(steps, 'step is', 'steps are')} too few to cache"
+        return f"{few}: {known}. Use 20 steps or more, or a longer interval in the I-Step Scheduler."
+    return (
+        f"the schedule leaves little to cache in {steps} steps: {known}. Use a longer interval, or fewer I-steps, in "
+        "the I-Step Scheduler."
+    )
+
+
+def _few_steps(report: Report) -> str:
+    steps = _steps(report)
+    if steps > FEW_STEPS or not _of_kind(report, "P") or _hardly_any_p_steps(report):
+        return ""
+    return (
+        f"{steps} steps are few to cache: the model's prediction changes much from one to the next, and a forecast of "
+        "it may be far off. Check the picture with Compare with and without TokenCache, or use 20 steps or more."
+    )
+
+
+def _p_steps_that_compute_much(report: Report) -> str:
+    seen = [step for step in _of_kind(report, "P") if step.available]
+    if not seen or any(step.misses for step in seen):
+        return ""
+    share = sum(step.computed for step in seen) / sum(step.available for step in seen)
+    if share <= MUCH_COMPUTED:
+        return ""
+    return (
+        f"P-steps computed {share:.0%} of the block-tokens, nearly as much as I-steps. Raise cache_ratio, or lower "
+        "last_blocks, in Apply TokenCache."
+    )
+
+
+def _misses(report: Report) -> str:
+    missed = [step for step in report.steps if step.misses]
+    if not missed:
+        return ""
+    calls, places = sum(step.misses for step in missed), sorted({step.index for step in missed})
+    listed = ", ".join(map(str, places[:8])) + (", ..." if len(places) > 8 else "")
+    return (
+        f"{calls} {_plural(calls, 'call', 'calls')} of the model on P-steps found nothing in the cache and ran whole "
+        f"(at {_plural(len(places), 'step', 'steps')} {listed}, counted from 0): conditionings or areas changed during "
+        "the run. Let them change on an I-step: the explicit policy of the I-Step Scheduler takes a list of I-steps."
+    )
+
+
+def _several_evaluations(report: Report) -> str:
+    steps, calls = _steps(report), len(report.steps)
+    if calls < 1.5 * steps:
+        return ""
+    return (
+        f"{_sampler(report)} calls the model {_times(calls / steps)} per step: {calls} evaluations for {steps} steps, "
+        "and all evaluations of an I-step compute everything. In the same time, euler, ddim or dpmpp_2m, which call "
+        "it once, can take more steps."
+    )
+
+
+def _fresh_noise(report: Report) -> str:
+    if not report.conditions.fresh_noise or not _of_kind(report, "P"):
+        return ""
+    return (
+        f"{_sampler(report)} adds fresh noise on every step, which no forecast can predict. If the picture suffers, "
+        "use a sampler without it (euler, ddim, dpmpp_2m), or a shorter interval in the I-Step Scheduler."
+    )
+
+
+def _trained_at_another_size(report: Report) -> str:
+    trained, run = report.conditions.trained_on, report.latent.size
+    if not _differ(trained, run, OTHER_SIZE):
+        return ""
+    pixels = report.conditions.pixels
+    return (
+        f"the predictor was trained at {size_in_words(trained, pixels)}, you run {size_in_words(run, pixels)}. Train "
+        "one at this size, or compare with a run without a predictor."
+    )
+
+
+def _far_from_the_models_size(report: Report) -> str:
+    size, run = report.conditions.model_size, report.latent.size
+    if not _differ(size, run, FAR_FROM_ITS_SIZE):
+        return ""
+    pixels = report.conditions.pixels
+    own = size_in_words(size, pixels)
+    return (
+        f"this model was trained at {own} only, you run {size_in_words(run, pixels)}: its pictures fall apart there "
+        f"even without the cache. Use an empty latent of {own}."
+    )
+
+
+def _slow_start(report: Report) -> str:
+    first, others = report.steps[0], [step.seconds for step in _of_kind(report, "I")[1:]]
+    if (
+        not others
+        or first.seconds <= SLOW_START * median(others)
+        or first.seconds - median(others) <= NOTICED * report.seconds
+    ):
+        return ""
+    return (
+        f"the first step took {first.seconds:.2f} s and the other I-steps {median(others):.2f} s: loading or "
+        "compiling is included in it, and in the speed-up. After it, the run was "
+        f"{_speedup_after_the_first(report):.2f}x faster than uncached; run again with another seed to see that."
+    )
+
+
+def _slower_than_its_compute(report: Report) -> str:
+    p_steps, whole = _of_kind(report, "P"), report.whole_step_seconds
+    allowed = 1 / report.compute if report.compute else math.inf
+    if not p_steps or allowed < 1.2 or _speedup_after_the_first(report) >= FAR_BELOW * allowed:
+        return ""
+    share = median(step.compute for step in p_steps)
+    known = (
+        f"the clock gains less than the compute: a P-step computed {share:.0%} of the block-tokens, but took "
+        f"{median(step.seconds for step in p_steps) / whole:.0%} of a whole step's time"
+    )
+    if whole < SHORT_STEP:
+        return (
+            f"{known}. This model's steps are too short ({whole * 1000:.1f} ms), so that the work around the blocks "
+            "dominates. Larger pictures or batches gain more, and so does a longer interval in the I-Step Scheduler."
+        )
+    if report.learned and not share:
+        return (
+            f"{known}: what the predictor has learned ({report.learned}) is computed there, which matters more for a "
+            "small model. Without a predictor, P-steps take less time and are less exact; Compare with and without "
+            "TokenCache shows both."
+        )
+    return (
+        f"{known}: much time is spent outside of the blocks (ControlNet, patches of other nodes, memory moved back and "
+        "forth), or in gathering tokens. With cache_ratio 1 and last_blocks 0, P-steps do the least work; leave out "
+        "other nodes that patch the model to see how much time they take."
+    )
+
+
+def _a_better_solver_takes_no_longer(report: Report) -> str:
+    steps, sampler = _steps(report), report.conditions.sampler
+    whole_steps = round(steps / _speedup_after_the_first(report))
+    if (
+        sampler not in FIRST_ORDER
+        or not _of_kind(report, "P")
+        or not ENOUGH_STEPS <= whole_steps < steps
+        or steps > AS_FAST * whole_steps
+    ):
+        return ""
+    return (
+        f"in the time of this run dpmpp_2m or uni_pc takes about {whole_steps} whole steps, which may come as near to "
+        f"the exact solution as {steps} cached steps of {sampler}: unless you want exactly the picture of {steps} "
+        f"whole steps of {sampler}, try those, or use fewer I-steps."
+    )
+
+
+def size_in_words(size: tuple[int, ...], pixels: int) -> str:
+    """The size of a latent as text, in pixels if possible.
+
+    size: (T, H, W), (H, W) or (L,).
+    pixels: number of pixels along each side that one element of the latent spans; 0: not known.
+    """
+    if len(size) < 2 or not pixels:
+        return f"a latent of {' x '.join(map(str, size))}"
+    height, width = (length * pixels for length in size[-2:])
+    return f"{width} x {height} px" + (f" and {size[0]} latent frames" if len(size) == 3 else "")
+
+
+def _differ(size: tuple[int, ...], run: tuple[int, ...], times: float) -> bool:
+    """Whether one latent size has more than `times` as many elements as the other; False if they are not comparable."""
+    if not size or len(size) != len(run):
+        return False
+    more = math.prod(run) / math.prod(size)
+    return not 1 / times <= more <= times
+
+
+def _of_kind(report: Report, kind: str) -> list[StepRecord]:
+    return [step for step in report.steps if step.kind == kind]
+
+
+def _steps(report: Report) -> int:
+    """The number of steps of the sampler's schedule, or of evaluated steps if that is not known."""
+    return report.conditions.steps or len({step.index for step in report.steps})
+
+
+def _speedup_after_the_first(report: Report) -> float:
+    """The estimated speed-up of all evaluations but the first."""
+    rest = sum(step.seconds for step in report.steps[1:])
+    return (len(report.steps) - 1) * report.whole_step_seconds / rest if rest else 1.0
+
+
+def _sampler(report: Report) -> str:
+    name = report.conditions.sampler
+    return f"this sampler ({name})" if name else "this sampler"
+
+
+def _times(ratio: float) -> str:
+    return "twice" if round(ratio) == 2 else f"{ratio:.0f} times"
+
+
+def _plural(count: int, one: str, many: str) -> str:
+    return one if count == 1 else many

@@ -1,0 +1,187 @@
+"""Calibrations: the best places of I-steps in one model's runs, for each number of I-steps, as a small JSON file."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..files import strict_json
+from ..files.fingerprint import ArchitectureError, Fingerprint, read_fingerprint
+from ..files.json_format import JsonFormat
+from ..files.strict_json import Record
+from ..files.whole_file import whole_file
+from .placed import PlacedSchedule, carried, same_run
+
+SUFFIX = ".json"
+_FIELDS = ("format", "version", "fingerprint", "sampler", "cfg", "taus", "places", "decided", "notes")
+MAX_DISTANCE = 0.15  # largest mean difference of two runs' noise times for which one's places still suit the other
+MAX_GUIDANCE_RATIO = 1.75  # largest ratio of two runs' guidance, likewise
+
+
+class CalibrationError(ValueError):
+    """A file or text that is not a calibration of this version. The message says what is wrong and what to do."""
+
+
+FORMAT = JsonFormat("calibration", 1, "Calibrate I-Steps or `calibrate`", CalibrationError)
+
+
+@dataclass(frozen=True)
+class PlaceCalibration:
+    """The places of I-steps that were measured on one run of a model.
+
+    fingerprint: of the model.
+    sampler: of the run; "euler" for Euler's method and samplers based on it.
+    cfg: the run's guidance scale.
+    taus: the noise times of the run's steps, falling.
+    places: lists of I-steps of that run, by their number; each rises from 0. At least one list.
+    decided: for places that were tried in real runs, the PSNR in dB against the whole run.
+    notes: the conditions and the cost of the calibration, as text.
+    """
+
+    fingerprint: Fingerprint
+    sampler: str
+    cfg: float
+    taus: tuple[float, ...]
+    places: Mapping[int, tuple[int, ...]]
+    decided: Mapping[tuple[int, ...], float] = field(default_factory=dict[tuple[int, ...], float])
+    notes: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def __post_init__(self) -> None:
+        if not all(0 <= tau <= 1 for tau in self.taus) or any(a <= b for a, b in zip(self.taus, self.taus[1:])):
+            raise ValueError("the calibration's noise times must fall, between 1 and 0")
+        if not self.places:
+            raise ValueError("the calibration has no places")
+        for count, places in self.places.items():
+            PlacedSchedule(places, self.taus)  # checks them
+            if len(places) != count:
+                raise ValueError(f"the calibration lists {len(places)} places for {count} I-steps")
+
+    def i_steps(self, count: int, taus: Sequence[float]) -> tuple[int, ...]:
+        """`count` I-steps of a run at the noise times `taus`.
+
+        In the run that was measured, the places as found; in other runs, those transferred from a list with about the
+        same share of I-steps.
+        """
+        count = max(1, min(count, len(taus)))
+        if count == len(taus):
+            return tuple(range(count))
+        wanted = count if same_run(self.taus, taus) else count * len(self.taus) / len(taus)
+        nearest = min(self.places, key=lambda known: abs(known - wanted))
+        return carried(self.places[nearest], self.taus, count, taus)
+
+    def serves(self, fingerprint: Fingerprint, sampler: str, cfg: float, taus: Sequence[float]) -> bool:
+        """Whether it was measured on the same weights and kind of sampler, with similar noise times and guidance."""
+        try:
+            same = self.fingerprint.compare(fingerprint) == "same"
+        except ArchitectureError:
+            return False
+        ratio = max(self.cfg, cfg, 1e-9) / max(1e-9, min(self.cfg, cfg))
+        alike = same and self.sampler == sampler and ratio <= MAX_GUIDANCE_RATIO
+        return alike and self.distance(taus) <= MAX_DISTANCE
+
+    def distance(self, taus: Sequence[float]) -> float:
+        """Mean absolute difference of the noise times at equal fractions of the two runs."""
+        points = [point / 32 for point in range(32)]
+        return sum(abs(_at(self.taus, point) - _at(taus, point)) for point in points) / len(points)
+
+    def text(self) -> str:
+        """The calibration as text."""
+        lines = [f"measured on {len(self.taus)} steps of {self.sampler}, guidance {self.cfg:g}"]
+        lines += [f"{count} I-steps: {', '.join(map(str, places))}" for count, places in sorted(self.places.items())]
+        return "\n".join([*lines, *(f"{name}: {text}" for name, text in self.notes.items())])
+
+
+def best_of(
+    calibrations: Mapping[str, PlaceCalibration],
+    fingerprint: Fingerprint,
+    sampler: str,
+    cfg: float,
+    taus: Sequence[float],
+) -> str | None:
+    """The name of the calibration that serves such a run and is nearest to it; None if there is none."""
+    serving = [name for name, each in calibrations.items() if each.serves(fingerprint, sampler, cfg, taus)]
+    return min(serving, key=lambda name: (calibrations[name].distance(taus), name), default=None)
+
+
+def to_json(calibration: PlaceCalibration) -> str:
+    """The calibration as JSON text, with one line per list of places."""
+    content = {
+        "format": FORMAT.name,
+        "version": FORMAT.version,
+        "fingerprint": {
+            "architecture": calibration.fingerprint.architecture,
+            "weights": calibration.fingerprint.weights,
+        },
+        "sampler": calibration.sampler,
+        "cfg": calibration.cfg,
+        "taus": [round(tau, 6) for tau in calibration.taus],
+        "places": {str(count): list(places) for count, places in sorted(calibration.places.items())},
+        "decided": [{"places": list(places), "psnr_db": round(db, 3)} for places, db in calibration.decided.items()],
+        "notes": dict(calibration.notes),
+    }
+    lines = [f' "{key}": {_value(value)}' for key, value in content.items()]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def from_json(text: str, name: str) -> PlaceCalibration:
+    """Read a calibration. CalibrationError, which quotes `name`, if the text is not one."""
+    return FORMAT.read(text, name, _read)
+
+
+def load_calibration(file: Path | str) -> PlaceCalibration:
+    return FORMAT.load(file, _read)
+
+
+def save_calibration(calibration: PlaceCalibration, file: Path) -> None:
+    with whole_file(file) as part:
+        part.write_text(to_json(calibration), encoding="utf-8")
+
+
+def _at(taus: Sequence[float], share: float) -> float:
+    """The noise time at a fraction of the run, interpolated linearly between steps; 0 at its end."""
+    place = share * len(taus)
+    before = int(place)
+    then = taus[before + 1] if before + 1 < len(taus) else 0.0
+    return taus[before] + (place - before) * (then - taus[before])
+
+
+def _value(value: object) -> str:
+    """JSON with one line for each entry of an object or list of objects."""
+    if strict_json.is_object(value) and value:
+        return "{\n" + ",\n".join(f"  {json.dumps(key)}: {json.dumps(each)}" for key, each in value.items()) + "\n }"
+    if strict_json.is_list(value) and value and isinstance(value[0], dict):
+        return "[\n" + ",\n".join(f"  {json.dumps(each)}" for each in value) + "\n ]"
+    return json.dumps(value, allow_nan=False)
+
+
+def _read(content: Any) -> PlaceCalibration:
+    record = Record(content, "the calibration", _FIELDS)
+    places: dict[int, tuple[int, ...]] = {}
+    for count, steps in strict_json.mapping(record.value["places"], "the places").items():
+        if not count.isdecimal() or len(count) > 4:
+            raise ValueError(f"places must be listed under their number, not under {strict_json.shown(count)}")
+        places[int(count)] = _steps(steps)
+    decided = [Record(trial, "a trial", ("places", "psnr_db")) for trial in record.list("decided")]
+    notes = strict_json.mapping(record.value["notes"], "the notes")
+    cfg = record.number("cfg")
+    if not 0 <= cfg < math.inf:
+        raise ValueError(f"the calibration's cfg must be 0 or more, not {cfg:g}")
+    return PlaceCalibration(
+        fingerprint=read_fingerprint(record.value["fingerprint"]),
+        sampler=record.text("sampler", 100),
+        cfg=cfg,
+        taus=record.numbers("taus"),
+        places=places,
+        decided={_steps(trial.value["places"]): trial.number("psnr_db") for trial in decided},
+        notes={
+            strict_json.text(key, "a note's name", 100): strict_json.text(note, "a note") for key, note in notes.items()
+        },
+    )
+
+
+def _steps(value: Any) -> tuple[int, ...]:
+    return tuple(strict_json.whole(step, "an I-step") for step in strict_json.items(value, "a list of I-steps"))

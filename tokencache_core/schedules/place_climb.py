@@ -1,0 +1,64 @@
+"""Local search for the places of I-steps with the smallest error: hill climbing from several starting points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from random import Random
+
+import numpy as np
+
+from .noise_places import even_in_noise
+
+Places = tuple[int, ...]
+Errors = Callable[[Sequence[Places]], np.ndarray]  # from several lists of places to their errors, (lists,)
+POWERS = (1.0, 1.25, 1.6)  # of the starting points that are even in noise (schedules/noise_places.py)
+DRAWN = 3  # number of random starting points
+ENOUGH = 1e-9  # smallest decrease of the error that counts
+
+
+def best_places(
+    count: int, taus: Sequence[float], errors: Errors, fixed: int = 1, starts: Iterable[Places] = ()
+) -> Places:
+    """The places with the smallest error that the local searches find.
+
+    count: number of I-steps.
+    taus: noise times of the run's steps, falling.
+    errors: measures the error of places.
+    fixed: number of first steps that are always I-steps.
+    starts: further starting points.
+    """
+    steps, random = len(taus), Random(0)
+    first = {even_in_noise(count, taus, fixed, power) for power in POWERS} | set(starts)
+    first |= {(*range(fixed), *sorted(random.sample(range(fixed, steps), count - fixed))) for _ in range(DRAWN)}
+    return min((climbed(start, steps, errors, fixed) for start in sorted(first)), key=lambda found: found[1])[0]
+
+
+def climbed(places: Places, steps: int, errors: Errors, fixed: int = 1) -> tuple[Places, float]:
+    """The local optimum that a search from `places` reaches, and its error.
+
+    places: the starting point, rising from 0; the first `fixed` are never moved.
+    steps: number of steps of the run.
+    """
+    least = float(errors([places])[0])
+    while moves := list(neighbours(places, steps, fixed)):
+        found = errors(moves)
+        best = int(found.argmin())
+        if not found[best] < least - ENOUGH:
+            break
+        places, least = moves[best], float(found[best])
+    return places, least
+
+
+def neighbours(places: Places, steps: int, fixed: int = 1) -> Iterator[Places]:
+    """The neighbours of `places`: one I-step moved anywhere, or all from one on shifted by a step, but not the first
+    `fixed`.
+    """
+    free = [step for step in range(1, steps) if step not in places]
+    for index in range(fixed, len(places)):
+        others = places[:index] + places[index + 1 :]
+        for step in free:
+            yield tuple(sorted((*others, step)))
+        for by in (-1, 1):
+            moved = tuple(place + by for place in places[index:])
+            if moved[0] > places[index - 1] and moved[-1] < steps:
+                yield places[:index] + moved

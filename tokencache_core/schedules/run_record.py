@@ -1,0 +1,93 @@
+"""The record of one whole run, from which the errors of all cached runs can be estimated: inner products of directions.
+
+In a step x moves by (sigma' - sigma) d, with d = (x - clean) / sigma. A cached run forecasts the d of its P-steps from
+those of its I-steps. So all its errors are linear combinations of the whole run's directions, and the size of any such
+combination follows from their inner products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..sampling.noise_time import noise_ratio
+from ..sampling.samplers import Denoise
+
+SAME_SIGMA = 1e-4  # relative difference below which two sigmas are equal
+NOISIEST = 160.0  # noise, in units of the signal, above which more noise makes no difference
+
+
+@dataclass(frozen=True, eq=False)
+class RunRecord:
+    """The record of one whole run.
+
+    taus: (steps,), the noise times of its steps, falling.
+    moves: (steps,), the error in x, in units of the signal, that an error of 1 in a step's direction causes.
+    products: (B, steps, steps) float64, the mean over a sample's elements of the product of two steps' directions.
+    """
+
+    taus: tuple[float, ...]
+    moves: np.ndarray
+    products: np.ndarray
+
+    @property
+    def steps(self) -> int:
+        return len(self.taus)
+
+
+def noise_of(tau: float) -> float:
+    """The noise at a noise time, in units of the signal, at most NOISIEST."""
+    return min(noise_ratio(tau), NOISIEST)
+
+
+class RunRecorder:
+    """Records the directions of a run while it is sampled, on the CPU. sigmas: (steps + 1), falling."""
+
+    def __init__(self, sigmas: Sequence[float]) -> None:
+        self.sigmas = tuple(map(float, sigmas))
+        self.directions: dict[int, Tensor] = {}  # (B, elements) of each step
+
+    def around(self, denoise: Denoise) -> Denoise:
+        """The same denoiser, with its evaluations recorded."""
+
+        def watched(x: Tensor, sigma: Tensor) -> Tensor:
+            clean = denoise(x, sigma)
+            self.saw(x, clean, float(sigma))
+            return clean
+
+        return watched
+
+    def saw(self, x: Tensor, clean: Tensor, sigma: float) -> None:
+        """Record an evaluation at x (B, ...) that predicted `clean`; those between the run's steps are ignored."""
+        step = min(range(len(self.sigmas) - 1), key=lambda step: abs(self.sigmas[step] - sigma))
+        if abs(self.sigmas[step] - sigma) <= SAME_SIGMA * sigma and step not in self.directions:
+            self.directions[step] = ((x.detach().float() - clean.detach().float()) / sigma).flatten(1).cpu()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every step has been recorded."""
+        return len(self.directions) == len(self.sigmas) - 1
+
+    def record(self, tau: Callable[[float], float]) -> RunRecord:
+        """The finished record. ValueError if the run skipped a step, or if its values are not finite.
+
+        tau: from the run's sigmas to noise times.
+        """
+        steps = range(len(self.sigmas) - 1)
+        if not self.complete:
+            raise ValueError(
+                f"the run did not evaluate the model at its steps {sorted(set(steps) - set(self.directions))}: "
+                "calibrate with euler"
+            )
+        directions = torch.stack([self.directions[step] for step in steps], dim=1)  # (B, steps, elements)
+        products = torch.stack([each @ each.T / each.shape[1] for each in directions.double()]).numpy()
+        if not np.isfinite(products).all():
+            raise ValueError("the model's predictions were not finite: check its pictures without TokenCache")
+        taus = tuple(tau(sigma) for sigma in self.sigmas[:-1])
+        # scale x to a signal of 1, since in a flow model x = (1 - sigma) * clean + sigma * noise
+        scales = [noise_of(then) / sigma for then, sigma in zip(taus[1:], self.sigmas[1:])] + [1.0]
+        return RunRecord(taus, np.diff(self.sigmas) * scales, products)

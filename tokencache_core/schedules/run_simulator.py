@@ -1,0 +1,93 @@
+"""Simulation of any cached run of a model, from the record of a whole run, in a fraction of a millisecond.
+
+The error of a P-step is the difference between the forecast of its direction and the direction itself, both known from
+the record (schedules/run_record.py). An I-step corrects a share of it (engine/corrector.py). What is not simulated is
+how the network responds to errors in x. It lets errors fade that were made where the noise is strong (`DAMPING`), and it
+responds to the errors of one window of P-steps before the next one begins, so that errors of different windows neither
+add up nor cancel quite as they do in the record (`TOGETHER`): places that rely on it serve the record's samples alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..sampling.polynomial import lagrange_weights
+from .run_record import RunRecord, noise_of
+
+DAMPING = 3.0  # an error made at sigma counts 1 / sqrt(1 + (sigma / damping)^2)
+# share of the squared error that is the square of the sum over windows; the rest is the sum of their squares
+TOGETHER = 0.9
+SMALLEST = 1e-12  # lower limit of squared errors, for their logarithm
+
+
+class RunSimulator:
+    """A simulator of cached runs.
+
+    record: of a whole run.
+    order, reach, corrector: of the cached runs, as in `CacheSettings`.
+    damping: sigma above which errors fade.
+    together: share of the squared error in which windows add up or cancel.
+    """
+
+    def __init__(
+        self, record: RunRecord, *, order: int, reach: float, corrector: float, damping: float = DAMPING,
+        together: float = TOGETHER,
+    ) -> None:
+        self.record, self.order, self.reach, self.corrector, self.together = record, order, reach, corrector, together
+        self._moves = faded(record.moves, np.array([noise_of(tau) for tau in record.taus]), damping)  # (steps,)
+        self._windows: dict[tuple[tuple[int, ...], int], tuple[np.ndarray, np.ndarray]] = {}
+
+    def error_db(self, places: Sequence[int]) -> float:
+        """The error at the end of a run with these I-steps, in dB; useful only for comparing places."""
+        return float(self.errors_db([places])[0])
+
+    def errors_db(self, candidates: Sequence[Sequence[int]]) -> np.ndarray:
+        """(candidates,): the errors in dB, means over samples. candidates: places, each rising from 0."""
+        products, found = self.record.products, [self._errors(tuple(places)) for places in candidates]
+        sums = np.stack([sum((error for error, _ in windows), np.zeros_like(self._moves)) for windows in found])
+        apart = np.stack([sum((squares for _, squares in windows), np.zeros(len(products))) for windows in found], axis=1)
+        return decibels(np.einsum("bcj,cj->bc", sums @ products, sums), apart, self.together).mean(axis=0)
+
+    def _errors(self, places: tuple[int, ...]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Those of the windows of P-steps between the I-steps at `places`."""
+        return [
+            self._window(places[max(0, index - self.order) : index + 1], end)
+            for index, (start, end) in enumerate(zip(places, (*places[1:], self.record.steps))) if end > start + 1
+        ]
+
+    def _window(self, nodes: tuple[int, ...], end: int) -> tuple[np.ndarray, np.ndarray]:
+        """The error of the P-steps between nodes[-1] and `end`: as coefficients of the record's directions (steps,), and
+        its squares (B,).
+
+        nodes: the I-steps in their forecasts.
+        """
+        if (nodes, end) not in self._windows:
+            taus, steps, last = self.record.taus, self.record.steps, nodes[-1]
+            total = np.zeros_like(self._moves)
+            for step in range(last + 1, end):
+                forecast = _through(nodes, taus, taus[last] + self.reach * (taus[step] - taus[last]), steps)
+                error = forecast - np.eye(steps)[step]
+                if end < steps:
+                    error += self.corrector * (_through((*nodes, end), taus, taus[step], steps) - forecast)
+                total += self._moves[step] * error
+            self._windows[nodes, end] = total, self.record.products @ total @ total
+        return self._windows[nodes, end]
+
+
+def faded(moves: np.ndarray | float, noise: np.ndarray | float, damping: float = DAMPING) -> np.ndarray:
+    """The part of `moves` (errors, in units of the signal) that is left at the end of a run if made at this noise."""
+    return moves / np.sqrt(1 + (noise / damping) ** 2)
+
+
+def decibels(whole: np.ndarray, apart: np.ndarray, together: float = TOGETHER) -> np.ndarray:
+    """Of errors whose sum has the square `whole`, and whose squares have the sum `apart`."""
+    return 10 * np.log10(np.maximum(together * whole + (1 - together) * apart, SMALLEST))
+
+
+def _through(nodes: Sequence[int], taus: Sequence[float], tau: float, steps: int) -> np.ndarray:
+    """(steps,): the weight of each step's direction in the polynomial through `nodes`, evaluated at `tau`."""
+    weights = np.zeros(steps)
+    weights[list(nodes)] = lagrange_weights([taus[node] for node in nodes], tau)
+    return weights

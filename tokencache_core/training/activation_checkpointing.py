@@ -1,0 +1,43 @@
+"""Gradient checkpointing (arXiv 1604.06174): blocks keep their arguments alone, and run again when their gradient is
+taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial, wraps
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ..blocks.swapped_forwards import Forward, swapped_forwards
+
+
+@contextmanager
+def checkpointed(
+    blocks: Iterable[nn.Module], again: Callable[[], AbstractContextManager] = nullcontext
+) -> Iterator[None]:
+    """While open, the blocks are checkpointed. again: opened around their second pass, which may come long after."""
+
+    def swap(index: int, block: nn.Module, forward: Forward) -> Forward:
+        return wraps(forward)(
+            partial(_checkpointed, forward, again)
+        )  # wrapped, because the engine asks for the signature
+
+    with swapped_forwards(blocks, swap):
+        yield
+
+
+def _checkpointed(
+    forward: Callable[..., Any], again: Callable[[], AbstractContextManager], *args: Any, **kwargs: Any
+) -> Any:
+    def on_copies(*args: Any, **kwargs: Any) -> Any:  # of what a block may write into
+        return forward(*map(_copied, args), **{name: _copied(value) for name, value in kwargs.items()})
+
+    return checkpoint(on_copies, *args, use_reentrant=False, context_fn=lambda: (nullcontext(), again()), **kwargs)
+
+
+def _copied(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value

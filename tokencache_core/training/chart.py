@@ -1,0 +1,70 @@
+"""A training's log as a picture: drift against minutes, on a logarithmic scale."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from ..predictor.trained_cache import TrainingPoint
+
+SIZE, MARGIN = (720, 400), (70, 30, 30, 50)  # pixels; margins left, top, right, bottom
+TRAINING, HELD_OUT, INK = "#0072b2", "#d55e00", "#202020"  # blue and vermilion, told apart by every kind of sight
+
+
+def training_chart(log: Sequence[TrainingPoint]) -> Tensor:
+    """(1, H, W, 3) in [0, 1]: each run's drift, and that of the held-out run; ValueError for an empty log."""
+    if not log:
+        raise ValueError("this predictor has no training log to draw")
+    return torch.from_numpy(np.asarray(draw_training(log)).astype(np.float32) / 255)[None]
+
+
+def draw_training(log: Sequence[TrainingPoint]) -> Image.Image:
+    """The same as a picture."""
+    held_out = [(point.seconds / 60, point.held_out) for point in log if point.held_out]
+    training = [(point.seconds / 60, point.loss) for point in log if point.loss > 0]
+    picture = Image.new("RGB", SIZE, "white")
+    draw = ImageDraw.Draw(picture)
+    axes = _Axes(draw, [*training, *held_out])
+    axes.line(training, TRAINING, 1)
+    axes.line(held_out, HELD_OUT, 3)
+    draw.text((MARGIN[0] + 10, 8), "drift of the training runs", TRAINING)
+    draw.text((MARGIN[0] + 210, 8), "of the held-out run", HELD_OUT)
+    draw.text((SIZE[0] // 2, SIZE[1] - 20), "minutes", INK)
+    return picture
+
+
+class _Axes:
+    """Where values lie on the picture, drawn with a line at every power of ten."""
+
+    def __init__(self, draw: ImageDraw.ImageDraw, points: Sequence[tuple[float, float]]) -> None:
+        left, top, right, bottom = MARGIN
+        self.draw = draw
+        self.box = left, top, SIZE[0] - right, SIZE[1] - bottom
+        self.longest = max((minutes for minutes, _ in points), default=0.0) or 1.0
+        values = [math.log10(value) for _, value in points] or [0.0]
+        self.low, self.high = math.floor(min(values)), max(math.ceil(max(values)), math.floor(min(values)) + 1)
+        for power in range(self.low, self.high + 1):
+            y = self._place(0.0, 10.0**power)[1]
+            draw.line([(self.box[0], y), (self.box[2], y)], "#d8d8d8")
+            draw.text((10, y - 6), f"1e{power}", INK)
+        for part in range(5):
+            minutes = self.longest * part / 4
+            draw.text((self._place(minutes, 10.0**self.low)[0] - 8, self.box[3] + 6), f"{minutes:.3g}", INK)
+        draw.rectangle(self.box, outline=INK)
+
+    def line(self, points: Sequence[tuple[float, float]], colour: str, width: int) -> None:
+        places = [self._place(*point) for point in points]
+        if len(places) > 1:
+            self.draw.line(places, colour, width)
+        for x, y in places:
+            self.draw.ellipse([x - width, y - width, x + width, y + width], fill=colour)
+
+    def _place(self, minutes: float, value: float) -> tuple[float, float]:
+        left, top, right, bottom = self.box
+        height = (math.log10(value) - self.low) / (self.high - self.low)
+        return left + (right - left) * minutes / self.longest, bottom - (bottom - top) * height

@@ -1,0 +1,86 @@
+"""An unfinished training on disk, so that resuming it is exact: what `Training` holds, in one `.safetensors`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ..files.whole_file import whole_file
+from ..predictor.trained_cache import TrainingPoint
+from .trainer import Best, Training
+
+_MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # Adam's
+
+
+class TrainingStateError(ValueError):
+    """A training state that cannot be resumed: one line with the remedy."""
+
+
+def save_state(training: Training, path: Path) -> None:
+    """Write the state, whole or not at all."""
+    tensors = {}
+    optimizer = training.optimizer.state
+    for index, (weight, average) in enumerate(zip(training.parameters, training.average)):
+        tensors[f"{index}.weight"], tensors[f"{index}.average"] = weight.detach(), average
+        for moment in _MOMENTS if weight in optimizer else ():
+            tensors[f"{index}.{moment}"] = optimizer[weight][moment]
+    best = training.best
+    if best is not None:
+        tensors |= {f"{index}.best": weight for index, weight in enumerate(best.weights)}
+    about = {
+        "plan": asdict(training.plan),
+        "iteration": training.iteration,
+        "seconds": training.seconds,
+        "shares": training.shares,
+        "best": None if best is None else {"held_out": best.held_out, "shares": best.shares},
+        "log": [asdict(point) for point in training.log],
+    }
+    with whole_file(path) as part:
+        save_file(
+            {name: tensor.cpu().contiguous() for name, tensor in tensors.items()},
+            part,
+            metadata={"training": json.dumps(about)},
+        )
+
+
+@torch.no_grad()
+def load_state(training: Training, path: Path) -> None:
+    """Put `training` where the saved one was; TrainingStateError if that was trained with other choices."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
+            about = json.loads((file.metadata() or {})["training"])
+        if about["plan"] != json.loads(json.dumps(asdict(training.plan))):
+            raise TrainingStateError(
+                f"{path}: it was begun with other choices; give the same ones, or remove it to begin anew"
+            )
+        weights = training.parameters
+        for index, (weight, average) in enumerate(zip(weights, training.average)):
+            weight.copy_(tensors[f"{index}.weight"])
+            average.copy_(tensors[f"{index}.average"])
+        moments = [
+            {name: tensors[f"{index}.{name}"] for name in _MOMENTS}
+            for index in range(len(weights))
+            if f"{index}.step" in tensors
+        ]
+        if moments:
+            state = training.optimizer.state_dict()
+            training.optimizer.load_state_dict({**state, "state": dict(enumerate(moments))})
+        training.iteration, training.seconds = about["iteration"], about["seconds"]
+        training.shares, best = tuple(about["shares"]), about["best"]
+        if best is not None:
+            kept = (tensors[f"{index}.best"].to(weight) for index, weight in enumerate(weights))
+            training.best = Best(best["held_out"], tuple(kept), tuple(best["shares"]))
+        training.log = [TrainingPoint(**point) for point in about["log"]]
+    except TrainingStateError:
+        raise
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        text = f"{type(error).__name__}: {error}".split("\n")[0][:120]
+        raise TrainingStateError(
+            f"{path}: it is damaged or of another model ({text}); remove it to begin anew"
+        ) from None

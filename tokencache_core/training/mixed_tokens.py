@@ -1,0 +1,56 @@
+"""Training's counterpart of a token index: all tokens are computed, and weights say which of them count."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class MixedTokens:
+    """weights: (R, N), with their gradient. chosen: (R, N), the tokens whose computed values are kept for later
+    steps.
+    """
+
+    alike = True  # all rows compute the same tokens: all
+
+    def __init__(self, weights: Tensor, chosen: Tensor) -> None:
+        self.weights, self.chosen = weights, chosen
+
+    @property
+    def flat(self) -> Tensor:
+        """The chosen tokens in a batch flattened over rows and tokens."""
+        return self.chosen.flatten().nonzero().squeeze(1)
+
+    @property
+    def count(self) -> int:
+        """Tokens that are computed: all."""
+        return self.weights.shape[1]
+
+    @property
+    def n_tokens(self) -> int:
+        return self.weights.shape[1]
+
+    def with_text(self, n_text: int, text_first: bool = True) -> MixedTokens:
+        """The same in a joint stream that has n_text text tokens, all computed, before or after the image's."""
+
+        def joint(image: Tensor) -> Tensor:
+            text = image.new_ones(image.shape[0], n_text)
+            return torch.cat([text, image] if text_first else [image, text], dim=1)
+
+        return MixedTokens(joint(self.weights), joint(self.chosen))
+
+    def gather(self, x: Tensor, dim: int = 1) -> Tensor:
+        """What x has of the tokens that are computed: all."""
+        return x
+
+    def mix(self, reused: Tensor, computed: Tensor) -> Tensor:
+        """The paper's a f + (1 - a) cached, for tokens (R, N, D)."""
+        return torch.lerp(reused, computed.to(reused.dtype), self.weights[..., None].to(reused.dtype))
+
+    def scatter_(self, kept: Tensor, computed: Tensor, dim: int = 1) -> Tensor:
+        """Both mixed, and the chosen tokens' values written into `kept`; dimension `dim` of both counts tokens."""
+        shape = [self.weights.shape[0], *[1] * (kept.ndim - 1)]
+        shape[dim] = self.weights.shape[1]
+        mixed = torch.lerp(kept.clone(), computed, self.weights.view(shape).to(kept.dtype))
+        kept.copy_(torch.where(self.chosen.view(shape), computed.detach(), kept))
+        return mixed

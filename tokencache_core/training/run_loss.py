@@ -1,0 +1,64 @@
+"""The gradient of a whole cached run: what every P-step adds is judged by where the run ends.
+
+The error of a single step or window says little: errors of neighbouring windows largely cancel, and making each smaller
+makes their sum larger (docs/experiments.md). Here the gradient goes back through all steps of the run, I-steps among
+them, so that what is learned in one place knows what the rest of the run makes of it (end-to-end distillation of a
+solver, as in arXiv 2502.17423).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+
+from ..engine.session import Session
+from ..runs.run import PlainRun, Run, sigma_after
+from ..sampling.samplers import Denoise
+
+
+def follow_to_the_end(
+    run: Run,
+    session: Session,
+    plain: PlainRun,
+    learn: Callable[[Tensor], None] | None = None,
+    student: Callable[[], AbstractContextManager] = nullcontext,
+    whole: Callable[[], AbstractContextManager] = nullcontext,
+) -> list[float]:
+    """Sample `run` under `session`; returns how far its end is from `plain`'s, the root mean square of each sample,
+    averaged.
+
+    learn: is given the loss with its graph, a scalar: the mean over samples of the logarithm of that, so that no sample
+    outweighs the others. student: opened around the model's passes on P-steps; whole: around those on I-steps.
+
+    Samplers take no gradient. From one evaluation to the next x has the sampler's values and the gradient of Euler's
+    method, which for `euler` and DDIM is exact.
+    """
+    sigmas: list[float] = run.sigmas.tolist()
+    moved: Tensor | None = None  # x at the next evaluation, with its graph
+    end: Tensor | None = None  # the last clean x that was predicted
+
+    def around(denoise: Denoise) -> Denoise:
+        @torch.set_grad_enabled(learn is not None)
+        def followed(x: Tensor, sigma: Tensor) -> Tensor:
+            nonlocal moved, end
+            if moved is not None:
+                x = x.detach() + (moved - moved.detach())
+            with session.evaluation(float(sigma), x.detach()) as evaluation:
+                with whole() if evaluation.computes_all else student(), run.cached(session):
+                    clean = denoise(x, sigma)
+            end = session.corrected(x, clean)
+            moved = x + (sigma_after(float(sigma), sigmas) / float(sigma) - 1) * (x - end)
+            return end.detach()
+
+        return followed
+
+    with torch.no_grad():
+        run.sample(around)
+    session.close()
+    error = (end - plain.end.to(end.device)).flatten(1).square().mean(dim=1)
+    if learn is not None:
+        learn(0.5 * (error + 1e-12).log().mean())
+    return [float(error.detach().sqrt().mean())]

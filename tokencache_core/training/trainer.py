@@ -1,0 +1,359 @@
+"""Training what P-steps add: LoRA on the last K blocks (TokenCache, arXiv 2409.18523, section 3) and learned forecasts.
+
+No data set: each iteration samples a batch of its own noise once whole and others with caching, the way inference will,
+and corrects the weights after every such run (`training.run_loss.follow_to_the_end`) or every window of P-steps
+(`training.window_loss.follow`). What is kept is their running average, so that training can be stopped at any time.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from ..engine.allocation import on_ladder
+from ..engine.stopwatch import timed
+from ..predictor.learned_forecast import LearnedForecast, forecast_from_tensors
+from ..predictor.lora import LoraPair
+from ..predictor.token_scores import CachePredictor, new_predictor
+from ..predictor.trained_cache import TrainingPoint
+from ..predictor.trained_parts import TrainedParts
+from ..runs.run import HELD_OUT_SEEDS, PlainRun, Run, sample_plain
+from .activation_checkpointing import checkpointed
+from .distributed import Processes
+from .lora_adapters import Adapters
+from .plan import TrainingPlan
+from .relaxed_choice import RelaxedPlanner
+from .reused_spans import reused_spans
+from .run_loss import follow_to_the_end
+from .window_loss import follow
+
+TURNS = 4  # cached runs in an iteration
+COLLAPSED = 0.01  # scores, which lie in (0, 1), that differ by less choose no better than chance
+
+
+@dataclass(frozen=True)
+class Best:
+    """The averaged weights, and the block shares, with which the held-out run strayed least."""
+
+    held_out: float
+    weights: tuple[Tensor, ...]
+    shares: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class TrainingOutcome:
+    """Of a training, on the held-out run: how far it strays with and without what was learned, and the speed-up by the
+    clock.
+    """
+
+    drift: float
+    without: float
+    speedup: float
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """For the file."""
+        return {
+            "held_out_drift": f"{self.drift:.4g}",
+            "held_out_drift_untrained": f"{self.without:.4g}",
+            "held_out_speedup": f"{self.speedup:.2f}",
+        }
+
+
+class TrainingDiverged(ArithmeticError):
+    """The drift is no longer a number; the averaged weights are those of the last whole iteration."""
+
+
+class Training:
+    """The state of one training: the weights, their average, the optimiser and what was measured.
+
+    network: the model, which takes no gradient until `close`. blocks: its blocks in order; the last K hold the adapters
+    until then. start: from a seed to a run of one batch, or of this process's part of it. Seeds from HELD_OUT_SEEDS on
+    are for measuring alone. processes: those that train together; all of them hold the same state.
+    """
+
+    def __init__(
+        self,
+        plan: TrainingPlan,
+        network: nn.Module,
+        blocks: Sequence[nn.Module],
+        start: Callable[[int], Run],
+        processes: Processes = Processes(),
+    ) -> None:
+        self.plan, self.blocks, self.start, self.processes = plan, blocks, start, processes
+        first = len(blocks) - plan.settings.last_blocks
+        if first < 0:
+            raise ValueError(f"last_blocks is {plan.settings.last_blocks}, but the model has only {len(blocks)} blocks")
+        if plan.predictor and first == 0:
+            raise ValueError(
+                f"last_blocks is {plan.settings.last_blocks}, all of the model's blocks: none is left whose tokens a "
+                "predictor could choose"
+            )
+        self.took_gradients = [weight for weight in network.parameters() if weight.requires_grad]
+        _set_requires_grad(self.took_gradients, False)
+        self.predictor = self._predictor(blocks[0], first) if plan.predictor else None
+        self.planner: RelaxedPlanner | None = None
+        self.shares: tuple[float, ...] = ()
+        self.forecasts = self._forecasts() if plan.forecast_hidden and not plan.predictor else {}
+        last = dict(list(enumerate(blocks))[first:])
+        self.adapters = (
+            Adapters(last, plan.rank, float(plan.rank), plan.seed, plan.checkpointing or plan.loss == "run")
+            if last
+            else None
+        )
+        modules = [*([self.predictor] if self.predictor else []), *self.forecasts.values()]
+        self.parameters = [weight for module in modules for weight in module.parameters()]
+        self.parameters += self.adapters.parameters if self.adapters else []
+        if not self.parameters:
+            raise ValueError("nothing to train: no block reuses all its tokens, and last_blocks is 0")
+        self.average = [weight.detach().clone() for weight in self.parameters]
+        self.optimizer = torch.optim.Adam(self.parameters, lr=plan.learning_rate, betas=(0.9, 0.95))
+        self.held_out_run: tuple[Run, PlainRun] | None = None
+        self.plain_seconds = math.inf  # of the quickest plain run: the first are slowed by warming up
+        self.speedup: float | None = None  # of the cached run beside it, by the clock, when it was last measured
+        self.iteration, self.seconds = 0, 0.0
+        self.best: Best | None = None
+        self.pending = 0  # losses whose gradients wait for an update
+        self.log: list[TrainingPoint] = []
+
+    def step(self) -> TrainingPoint:
+        """One iteration: a batch sampled whole and, under different schedules, with the cache, learning from each."""
+        started = time.monotonic()
+        seed = self.plan.seed + self.iteration
+        with self._whole_or_not_at_all(), self._mixed_precision():
+            run = self.start(seed)
+            plain = self._timed_plain(run)
+            losses = [loss for turn in range(TURNS) for loss in self._followed(run, plain, seed * TURNS + turn)]
+            if self.pending:
+                self._update()
+        self.iteration += 1
+        self._average()
+        if self.planner is not None:
+            found, share = self._mean(self.planner.shares()), max(self.plan.average, 1 / self.iteration)
+            self.shares = tuple(old + share * (new - old) for old, new in zip(self.shares or found, found))
+        held_out = self._measure() if self.iteration == 1 or self.iteration % self.plan.held_out_every == 0 else None
+        loss, seconds = self._mean((sum(losses) / len(losses), time.monotonic() - started))
+        self.seconds += seconds
+        self.log.append(TrainingPoint(self.iteration, self.seconds, loss, held_out))
+        return self.log[-1]
+
+    def is_over(self, minutes: float, elapsed: float | None = None) -> bool:
+        """Whether to stop now comes nearer to `minutes` than one more iteration would. elapsed: seconds, where not the
+        iterations' alone.
+        """
+        elapsed = self.seconds if elapsed is None else elapsed
+        return elapsed + 0.5 * self.seconds / max(1, self.iteration) >= 60 * minutes
+
+    def _followed(self, run: Run, plain: PlainRun, schedule_seed: int) -> list[float]:
+        settings = self.plan.settings
+        if self.predictor is not None:
+            settings = replace(settings, shares="uniform")  # every block takes part in the competition
+            self.planner = RelaxedPlanner(
+                self.predictor, 1 - settings.cache_ratio, self.plan.soft, self.plan.every_step
+            )
+        session = run.open_session(
+            settings,
+            self.plan.drawn_schedule(schedule_seed),
+            planner=self.planner,
+            learned=TrainedParts(forecasts=self.forecasts),
+        )
+        student = self.adapters.on if self.adapters else nullcontext
+        if self.plan.loss == "run":
+            return follow_to_the_end(run, session, plain, self._learn, student, partial(checkpointed, self.blocks))
+        return follow(run, session, plain, self._learn, student, self.plan.loss == "step")
+
+    def _timed_plain(self, run: Run) -> PlainRun:
+        plain, seconds = timed(lambda: sample_plain(run))
+        self.plain_seconds = min(self.plain_seconds, seconds)
+        return plain
+
+    def held_out(self, learned: TrainedParts) -> float:
+        """How far the held-out run ends from the plain model's, with what was `learned`."""
+        with self._mixed_precision():
+            if self.held_out_run is None:
+                run = self.start(HELD_OUT_SEEDS)
+                self.held_out_run = run, self._timed_plain(run)
+            run, plain = self.held_out_run
+            session = run.open_session(self.plan.settings, self.plan.schedule, learned=learned)
+            drifts, seconds = timed(lambda: follow_to_the_end(run, session, plain))
+            self.speedup = self.plain_seconds / seconds
+            (drift,) = self._mean(drifts)
+        return drift
+
+    def finish(self) -> TrainingOutcome:
+        """Measure the last weights, too, which may be the best, and what has come of it. To resume exactly, save the
+        state before.
+        """
+        if self.log and self.log[-1].held_out is None:
+            self.log[-1] = replace(self.log[-1], held_out=self._measure())
+        without = self.held_out(TrainedParts())
+        drift, cached_seconds = timed(lambda: self.held_out(self.learned()))
+        run, _ = self.held_out_run
+        with self._mixed_precision():
+            _, plain_seconds = timed(lambda: sample_plain(run))
+        return TrainingOutcome(drift, without, plain_seconds / cached_seconds)
+
+    def _measure(self) -> float:
+        held_out = self.held_out(self._learned(self.average, self.shares))
+        if self.best is None or held_out < self.best.held_out:
+            self.best = Best(held_out, tuple(average.clone() for average in self.average), self.shares)
+        return held_out
+
+    def learned(self) -> TrainedParts:
+        """The best averaged weights that were measured on the held-out run, or the last ones before it was, for
+        inference.
+        """
+        if self.best is not None:
+            return self._learned(self.best.weights, self.best.shares)
+        return self._learned(self.average, self.shares)
+
+    def _learned(self, weights: Sequence[Tensor], shares: tuple[float, ...]) -> TrainedParts:
+        weights = iter([weight.clone() for weight in weights])
+        scoring: dict = {}
+        if self.predictor is not None:
+            predictor = copy.deepcopy(self.predictor).requires_grad_(False)
+            for weight in predictor.parameters():
+                weight.copy_(next(weights))
+            scoring = {"predictor": predictor, "every_step": self.plan.every_step, "shares": on_ladder(shares)}
+        forecasts = {
+            run: forecast_from_tensors({name: next(weights) for name, _ in module.named_parameters()})
+            for run, module in self.forecasts.items()
+        }
+        if self.adapters is None:
+            return TrainedParts(forecasts=forecasts, **scoring)
+        template = self.adapters.repair()
+        blocks = {
+            index: {path: LoraPair(next(weights), next(weights)) for path in pairs}
+            for index, pairs in template.blocks.items()
+        }
+        return TrainedParts(replace(template, blocks=blocks), forecasts, **scoring)
+
+    def remark(self) -> str:
+        """What the user should change, "" if nothing."""
+        if self.planner is None or self.planner.spread >= COLLAPSED:
+            return ""
+        return (
+            f"all scores lie within {self.planner.spread:.2g} of each other, so the predictor tells no token from "
+            "another: train longer, "
+            f"raise the learning rate ({self.plan.learning_rate:g})"
+            + (f", or raise sparsity ({self.plan.sparsity:g})" if self.plan.soft else "")
+        )
+
+    def close(self) -> None:
+        """Give the model its plain layers back."""
+        if self.adapters is not None:
+            self.adapters.remove()
+        _set_requires_grad(self.took_gradients, True)
+
+    def _predictor(self, first_block: nn.Module, n_scores: int) -> CachePredictor:
+        settings = replace(self.plan.settings, cache_ratio=1.0, last_blocks=0)
+        (width, device), *_ = reused_spans(self.start(self.plan.seed), settings, self.plan.schedule).values()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.plan.seed)
+            return (
+                new_predictor(self.plan.predictor, first_block, width, n_scores)
+                .to(device, torch.float32)
+                .requires_grad_(True)
+            )
+
+    def _forecasts(self) -> dict[tuple[int, int], LearnedForecast]:
+        """A learned forecast for each run of blocks that reuses all its tokens, as the plain forecast to begin with."""
+        widths = reused_spans(self.start(self.plan.seed), self.plan.settings, self.plan.schedule)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.plan.seed)
+            return {
+                run: LearnedForecast(width, self.plan.settings.order, self.plan.forecast_hidden).to(device)
+                for run, (width, device) in widths.items()
+            }
+
+    def _mixed_precision(self) -> torch.autocast:
+        """Without its cache, which would hold on to weights of before an update."""
+        return torch.autocast(
+            self.parameters[0].device.type, torch.bfloat16, enabled=self.plan.precision == "bf16", cache_enabled=False
+        )
+
+    @contextmanager
+    def _whole_or_not_at_all(self) -> Iterator[None]:
+        """An iteration that an interrupt or an error breaks off leaves the state of before, so that resuming is
+        exact.
+        """
+        weights = [weight.detach().clone() for weight in self.parameters]
+        optimizer = copy.deepcopy(self.optimizer.state_dict())
+        try:
+            yield
+        except BaseException:
+            self.optimizer.zero_grad(set_to_none=True)
+            self.pending = 0
+            self.optimizer.load_state_dict(optimizer)
+            with torch.no_grad():
+                torch._foreach_copy_(self.parameters, weights)
+            raise
+
+    def _learn(self, loss: Tensor) -> None:
+        if not torch.isfinite(self.processes.mean(loss.detach())):
+            raise self._diverged()
+        if not loss.requires_grad:
+            raise ValueError(
+                "nothing to learn from: what is trained had no part in this run, because the model ran whole on its "
+                "P-steps; "
+                "a report of Apply TokenCache says why"
+            )
+        if self.planner is not None:
+            loss = loss + self.plan.sparsity * self.planner.take_mean_score()
+        loss.backward()
+        self.pending += 1
+        if self.pending == self.plan.accumulate:
+            self._update()
+
+    def _diverged(self) -> TrainingDiverged:
+        return TrainingDiverged(
+            f"training diverged in iteration {self.iteration + 1}, and was stopped: what was learned before is kept; "
+            f"train again at a lower learning rate than {self.plan.learning_rate:g}"
+        )
+
+    def _update(self) -> None:
+        self._share_gradients()
+        if self.pending > 1:
+            for weight in self.parameters:
+                if weight.grad is not None:
+                    weight.grad /= self.pending
+        self.pending = 0
+        if not torch.isfinite(nn.utils.clip_grad_norm_(self.parameters, 1.0)):
+            raise self._diverged()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _share_gradients(self) -> None:
+        if self.processes.count == 1:
+            return
+        ours = torch.cat(
+            [(torch.zeros_like(weight) if weight.grad is None else weight.grad).flatten() for weight in self.parameters]
+        )
+        shared = self.processes.mean(ours).split([weight.numel() for weight in self.parameters])
+        for weight, gradient in zip(self.parameters, shared):
+            weight.grad = gradient.view_as(weight)
+
+    def _mean(self, values: Sequence[float]) -> tuple[float, ...]:
+        """Of all processes."""
+        if self.processes.count == 1:
+            return tuple(values)
+        return tuple(
+            self.processes.mean(torch.tensor(values, dtype=torch.float64, device=self.processes.device)).tolist()
+        )
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        torch._foreach_lerp_(self.average, self.parameters, max(self.plan.average, 1 / self.iteration))
+
+
+def _set_requires_grad(weights: Sequence[nn.Parameter], on: bool) -> None:
+    for weight in weights:
+        weight.requires_grad_(on)

@@ -1,0 +1,74 @@
+"""What the tuner chooses among, but for the number of I-steps: how P-steps are run, and where the first I-steps lie.
+
+Known caches are corners of this space: FORA (arXiv 2407.01425) reuses everything, TaylorSeer (arXiv 2503.06923)
+forecasts everything, TokenCache computes a share of the tokens and the last blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ..engine.allocation import compute_share
+from ..schedules.known_models import known_places
+from ..settings import DEFAULTS, CacheSettings
+
+
+@dataclass(frozen=True)
+class Choice:
+    """name: for people; corners bear the name of the method that they are. p_step: what a P-step computes of all
+    block-tokens.
+    """
+
+    name: str
+    settings: CacheSettings
+    warmup: int = 1  # the first I-steps, one after the other
+    p_step: float = 0.0
+
+    def i_steps(self, count: int, taus: Sequence[float]) -> tuple[int, ...]:
+        """`count` I-steps of a run at the noise times `taus`, where known models would have them."""
+        return known_places(count, taus, self.warmup)
+
+
+DEFAULT_CHOICE = Choice("forecast of order 2 with corrector", DEFAULTS)
+_PLAIN = replace(DEFAULT_CHOICE.settings, corrector=0.0, reach=1.0)
+CORNERS = (
+    Choice("forecast of order 2 (TaylorSeer)", _PLAIN, warmup=3),
+    Choice("forecast of order 1 (TaylorSeer)", replace(_PLAIN, order=1), warmup=2),
+    Choice("reuse (FORA)", replace(_PLAIN, order=0)),
+)
+
+
+def space(n_blocks: int, corrects: bool) -> tuple[Choice, ...]:
+    """All choices for a model of so many blocks, the most promising first. corrects: the run's sampler can take back
+    errors.
+    """
+    ours = DEFAULT_CHOICE.settings
+    named = (
+        {
+            "corrector 0.15": replace(ours, corrector=0.15),
+            "corrector 0.45": replace(ours, corrector=0.45),
+            "order 1, corrector 0.45": replace(ours, order=1, corrector=0.45),
+        }
+        if corrects
+        else {"order 1": replace(ours, order=1)}
+    )
+    named["forecasts no further than their step"] = replace(ours, reach=1.0)
+    named["last block whole"] = replace(ours, last_blocks=1)
+    for order in (2, 1):
+        named[f"a tenth of the tokens of every block, order {order}"] = replace(
+            ours, cache_ratio=0.9, shares="uniform", order=order
+        )
+    named |= {
+        "a tenth of the tokens, the first blocks": replace(ours, cache_ratio=0.9, shares="early"),
+        "a tenth of the tokens of every block, among themselves": replace(
+            ours, cache_ratio=0.9, shares="uniform", context="computed"
+        ),
+        "three tenths of the tokens of every block": replace(ours, cache_ratio=0.7, shares="uniform"),
+        "a tenth of the tokens, the last blocks whole": replace(
+            ours, cache_ratio=0.9, shares="uniform", last_blocks=round(n_blocks / 7)
+        ),
+    }
+    two_first = Choice("two whole steps first", ours, warmup=2)
+    others = (Choice(name, settings, p_step=compute_share(settings, n_blocks)) for name, settings in named.items())
+    return (DEFAULT_CHOICE, *CORNERS, two_first, *others)
