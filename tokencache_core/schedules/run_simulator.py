@@ -2,7 +2,7 @@
 
 The error of a P-step is the difference between the forecast of its direction and the direction itself, both known from
 the record (schedules/run_record.py). An I-step corrects a share of it (engine/corrector.py). What is not simulated is
-how the network responds to errors in x. It lets errors fade that were made where the noise is strong (`DAMPING`), and it
+how the network responds to errors in x. It lets errors fade that were made where the noise is strong (`DAMPING`), and
 responds to the errors of one window of P-steps before the next one begins, so that errors of different windows neither
 add up nor cancel quite as they do in the record (`TOGETHER`): places that rely on it serve the record's samples alone.
 """
@@ -32,7 +32,13 @@ class RunSimulator:
     """
 
     def __init__(
-        self, record: RunRecord, *, order: int, reach: float, corrector: float, damping: float = DAMPING,
+        self,
+        record: RunRecord,
+        *,
+        order: int,
+        reach: float,
+        corrector: float,
+        damping: float = DAMPING,
         together: float = TOGETHER,
     ) -> None:
         self.record, self.order, self.reach, self.corrector, self.together = record, order, reach, corrector, together
@@ -47,18 +53,21 @@ class RunSimulator:
         """(candidates,): the errors in dB, means over samples. candidates: places, each rising from 0."""
         products, found = self.record.products, [self._errors(tuple(places)) for places in candidates]
         sums = np.stack([sum((error for error, _ in windows), np.zeros_like(self._moves)) for windows in found])
-        apart = np.stack([sum((squares for _, squares in windows), np.zeros(len(products))) for windows in found], axis=1)
+        apart = np.stack(
+            [sum((squares for _, squares in windows), np.zeros(len(products))) for windows in found], axis=1
+        )
         return decibels(np.einsum("bcj,cj->bc", sums @ products, sums), apart, self.together).mean(axis=0)
 
     def _errors(self, places: tuple[int, ...]) -> list[tuple[np.ndarray, np.ndarray]]:
         """Those of the windows of P-steps between the I-steps at `places`."""
         return [
             self._window(places[max(0, index - self.order) : index + 1], end)
-            for index, (start, end) in enumerate(zip(places, (*places[1:], self.record.steps))) if end > start + 1
+            for index, (start, end) in enumerate(zip(places, (*places[1:], self.record.steps)))
+            if end > start + 1
         ]
 
     def _window(self, nodes: tuple[int, ...], end: int) -> tuple[np.ndarray, np.ndarray]:
-        """The error of the P-steps between nodes[-1] and `end`: as coefficients of the record's directions (steps,), and
+        """The error of the P-steps between nodes[-1] and `end`: coefficients of the record's directions (steps,), and
         its squares (B,).
 
         nodes: the I-steps in their forecasts.

@@ -58,7 +58,7 @@ def listed_counts(steps: int) -> list[int]:
 def simulator_beside_known(
     record: RunRecord, settings: CacheSettings, corrected: bool, **errors: float
 ) -> RunSimulator:
-    """Of the record's samples, and of about as many of known models. errors: `damping` and `together`, if not as usual."""
+    """Of the record's samples, and of about as many of known models. errors: `damping` and `together`, if unusual."""
     known, own = known_record(record.taus).products, record.products
     beside = replace(record, products=np.concatenate([own, known[:: max(1, len(known) // max(2, len(own)))]]))
     corrector = settings.corrector if corrected else 0.0

@@ -61,8 +61,7 @@ def test_errors_of_two_windows_cancel_in_part():
 def test_errors_made_where_the_noise_is_strong_fade():
     noisy = record([1.0, 2.0], [-1.0, -3.0], (0.9, 0.5))
     lasting, fading = (
-        RunSimulator(noisy, order=0, reach=1.0, corrector=0.0, damping=damping).error_db((0,))
-        for damping in (inf, 0.1)
+        RunSimulator(noisy, order=0, reach=1.0, corrector=0.0, damping=damping).error_db((0,)) for damping in (inf, 0.1)
     )
     assert fading < lasting - 20
 
