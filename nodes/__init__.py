@@ -1,1 +1,1 @@
-"""The nodes: one file a group of them; what they do is in `host` and in the core."""
+"""The nodes: one file per group; what they do is in `host` and in the core."""

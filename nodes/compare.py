@@ -1,4 +1,4 @@
-"""Compare with and without TokenCache; on the page, a slider between both pictures (web/js/compare_slider.js)."""
+"""Compare with and without TokenCache; the page shows a slider between the two pictures (web/js/compare_slider.js)."""
 
 from __future__ import annotations
 

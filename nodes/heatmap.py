@@ -1,4 +1,6 @@
-"""Cache Heatmap Preview: what a run computed, as pictures and for the player on the page (web/js/heatmap_player.js)."""
+"""Cache Heatmap Preview: which tokens a run computed, as pictures and for the player on the page
+(web/js/heatmap_player.js).
+"""
 
 from __future__ import annotations
 
@@ -74,15 +76,15 @@ class CacheHeatmapPreview(io.ComfyNode):
         try:
             run = latest_report(report)
             outputs, data = _pictures(run, image, export_steps, export_block), player_data(run, len(image))
-        except ValueError as why:  # no run, or other pictures than its own: the page says so, and the workflow goes on
+        except ValueError as why:  # no run, or not its own pictures: the page says so, and the workflow continues
             outputs, data = (image, image, image), {"version": VERSION, "notes": [str(why)]}
         return io.NodeOutput(*outputs, ui={**shown, "tokencache_player": [data]})
 
 
 def _pictures(run: Report, image: Any, export_steps: str, export_block: int) -> tuple[Any, Any, Any]:
-    """The outputs. A run whose tokens have no known places shows its pictures as they are."""
+    """The outputs. If the run's tokens have no known places in the picture, its pictures are shown as they are."""
     per_step = steps_by_blocks(run.block_counts)
-    if run.unplaced:
+    if run.grid is None:
         return image, per_step, image
     tokens = tokens_over_pictures(run.token_counts, image, run.grid)
     steps = (

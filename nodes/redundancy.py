@@ -1,5 +1,5 @@
-"""Measure Redundancy: how much updates change from step to step, and what caching can gain (web/js/redundancy_player.js
-shows it).
+"""Measure Redundancy: how much updates change from step to step, and how much caching can gain; the page shows it
+(web/js/redundancy_player.js).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from ..tokencache_core.reporting.panel import notice_data, panel_data
 from .host.report_handle import ReportHandle, latest_report
 from .sockets import ReportType
 
-UNCACHED = 1.0  # speed-up and share computed where nothing was cached
+UNCACHED = 1.0  # the speed-up and the share computed if nothing was cached
 
 
 class TokenCacheReport(io.ComfyNode):
@@ -41,7 +41,7 @@ class TokenCacheReport(io.ComfyNode):
     def execute(cls, latent, report: ReportHandle | None = None) -> io.NodeOutput:
         try:
             run = latest_report(report)
-        except ValueError as why:  # the page says so, and the workflow goes on
+        except ValueError as why:  # the page says so, and the workflow continues
             return cls._output(str(why), UNCACHED, UNCACHED, notice_data(str(why)))
         return cls._output(text_with_advice(run), run.speedup_estimate, run.compute, panel_data(run))
 

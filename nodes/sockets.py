@@ -1,4 +1,4 @@
-"""The pack's own kinds of connection between nodes."""
+"""The pack's own types of connection between nodes."""
 
 from __future__ import annotations
 

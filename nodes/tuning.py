@@ -92,13 +92,13 @@ class TuneTokenCache(io.ComfyNode):
     def execute(
         cls, model, positive, negative, latent_image, save_as, goal, value, minutes, steps, cfg, sampler_name, scheduler
     ) -> io.NodeOutput:
-        file, goal = file_to_write(save_as, SUFFIX), Goal(goal, value)
+        file = file_to_write(save_as, SUFFIX)
         preset = tune(
             model,
             positive,
             negative,
             latent_image["samples"],
-            goal,
+            Goal(goal, value),
             sampler_name=sampler_name,
             scheduler=scheduler,
             steps=steps,

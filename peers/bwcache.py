@@ -1,13 +1,13 @@
-"""BWCache: block-wise caching (Cui et al., arXiv 2509.13789), written from the paper.
+"""BWCache: block-wise caching (Cui et al., arXiv 2509.13789), implemented from the paper.
 
-A computed step compares every block's features with those that it replaces, by their relative L1 distance. When its
-mean over the blocks lies below a threshold, the blocks' features are reused for the next `reuse` steps; then a step is
-computed, so that the cache does not drift, and decides anew. Steps before the first two are compared, and any too
-unlike, are computed.
+A computed step compares every block's features with those that it replaces, by their relative L1 distance. If its mean
+over the blocks is below a threshold, the blocks' features are reused for the next `reuse` steps; then a step is
+computed, so that the cache does not drift, and the decision is made again. Otherwise the next step is computed; so is
+every step before the first comparison.
 
-Chosen here: the distance is reckoned per step where steps were reused in between, since the paper's is of adjacent
-steps; and the features are a block's outputs, not its updates (2 to 3 dB better), so that on a reused step the last
-block's stand for the stack.
+Choices made here: if steps were reused in between, the distance is divided by the number of steps, because the paper
+compares adjacent steps; and the features are a block's outputs, not its updates (2 to 3 dB better), so that on a reused
+step the last block's outputs stand for the stack.
 """
 
 from __future__ import annotations
@@ -22,26 +22,30 @@ from .peer import Peer, Settings
 
 
 def relative_l1(now: Tensor, last: Tensor) -> Tensor:
-    """The change of features (B, N, D), relative to what they were: a scalar, still on the device."""
+    """The change of features (B, N, D) relative to the last ones: a scalar, still on the device."""
     return (now - last).abs().sum() / last.abs().sum()
 
 
 class ReuseWindow:
-    """Says of each step whether it reuses, from the changes that the computed ones report."""
+    """Decides whether a step reuses, from the changes at computed steps.
+
+    threshold: of the change, below which steps are reused.
+    reuse: how many.
+    """
 
     def __init__(self, threshold: float, reuse: int) -> None:
         self.threshold, self.reuse = threshold, reuse
-        self.left = 0  # steps still to be reused
-        self.apart = 1  # steps from the last computed one to this
+        self.left = 0  # steps that still reuse
+        self.apart = 1  # steps since the last computed one
 
     def compare(self, change: float) -> None:
-        """A computed step's features differ by `change` from those of the computed step before it."""
+        """Take the change of a computed step's features from those of the computed step before it."""
         if change / self.apart < self.threshold:
             self.left = self.reuse
         self.apart = 1
 
     def take(self) -> bool:
-        """Whether the step now beginning reuses."""
+        """Whether the step that begins now reuses."""
         if not self.left:
             return False
         self.left, self.apart = self.left - 1, self.apart + 1
@@ -53,8 +57,8 @@ class BWCacheRun(CachedRun):
         super().__init__(workload)
         self.window = ReuseWindow(threshold, reuse)
         self.reuses = False
-        self.features: dict[int, Tensor] = {}  # (B, N, D) a block
-        self.changes: list[Tensor] = []  # this step's, a scalar a block
+        self.features: dict[int, Tensor] = {}  # (B, N, D) per block
+        self.changes: list[Tensor] = []  # of this step, one scalar per block
 
     def block(self, index: int, whole: Whole, x: Tensor, c: Tensor, options: dict) -> Tensor:
         is_last = index == len(self.blocks) - 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-os.environ.setdefault("CACHE_DIT_LOG_LEVEL", "error")  # read when it is imported; it would tell of every run
+os.environ.setdefault("CACHE_DIT_LOG_LEVEL", "error")  # read on import; else it would report every run
 
 import cache_dit
 from cache_dit import BlockAdapter, DBCacheConfig, ForwardPattern, TaylorSeerCalibratorConfig
@@ -19,8 +19,12 @@ from .wrapped_dit import WrappedDiT
 def sample_adapted(
     workload: Workload, settings: Settings, calibrator: TaylorSeerCalibratorConfig | None = None
 ) -> tuple[Tensor, float]:
-    """Pictures (B, C, H, W) and compute share; `settings` are DBCacheConfig's. Both conditions are one batch, so not
-    separate.
+    """Pictures (B, C, H, W) and the compute share.
+
+    Both conditionings of guidance are in one batch, so they have no separate caches.
+
+    settings: of DBCacheConfig.
+    calibrator: forecasts, if given.
     """
     model = WrappedDiT(workload.model)
     adapter = BlockAdapter(
@@ -32,11 +36,12 @@ def sample_adapted(
     config = DBCacheConfig(
         num_inference_steps=workload.protocol.steps, Bn_compute_blocks=0, enable_separate_cfg=False
     ).update(**settings)
+    assert isinstance(config, DBCacheConfig)
     adapter = cache_dit.enable_cache(adapter, cache_config=config, calibrator_config=calibrator)
     try:
         return model.sample(workload)
     finally:
-        cache_dit.disable_cache(adapter)  # it marks a class of its own as cached, too
+        cache_dit.disable_cache(adapter)  # because it also marks a class of its own as cached
 
 
 def dbcache(workload: Workload, settings: Settings) -> tuple[Tensor, float]:
@@ -49,14 +54,9 @@ def dbcache_taylor(workload: Workload, settings: Settings) -> tuple[Tensor, floa
     return sample_adapted(workload, cache, TaylorSeerCalibratorConfig(taylorseer_order=order))
 
 
-THRESHOLDS = (
-    0.0,
-    *(round(0.01 * 100 ** (i / 22), 4) for i in range(22)),
-    0.99,
-)  # from 1 on it would not look at the difference
-MOST_CACHED = tuple(
-    range(24)
-)  # steps in a row: its other bound, which at the same speed does better than the threshold
+# from 1 on, the difference would not be computed
+THRESHOLDS = (0.0, *(round(0.01 * 100 ** (i / 22), 4) for i in range(22)), 0.99)
+MOST_CACHED = tuple(range(24))  # steps in a row: its other bound, which is better than the threshold at equal speed
 PLAIN, TAYLOR = "cache-dit DBCache", "cache-dit DBCache with TaylorSeer"
 PEERS: tuple[Peer, ...] = (
     Peer(

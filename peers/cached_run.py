@@ -1,4 +1,4 @@
-"""What the methods written from papers share: a sampling run with the DiT's block forwards swapped for their own."""
+"""A sampling run with the forwards of the DiT's blocks replaced: the base of the methods implemented from papers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 from torch import Tensor, nn
 
 from tokencache_core.bench.workload import Workload
-from tokencache_core.dit.model import modulate
+from tokencache_core.dit.model import DiT, DiTBlock, modulate
 
 Whole = Callable[..., Tensor]  # a block's own forward: (x, c, transformer_options) -> (B, N, D)
 Modulation = tuple[Tensor, ...]  # shift, scale, gate of the attention, then of the MLP; each (B, D)
@@ -22,24 +22,30 @@ CALIBRATION_SEED, CALIBRATION_SAMPLES = 10_000, 1
 
 
 class CachedRun:
-    """One sampling run in which `block` stands for every block's forward; the model is as before when it ends, however
-    it ends.
+    """One sampling run in which `block` replaces every block's forward; afterwards the model is restored in any case.
 
-    step: the denoise step under way, from 0 (the workload's solvers evaluate once a step). computed: block evaluations
-    so far, in whole blocks on all tokens; where attention and MLP are cached apart, each counts half a block.
+    Attributes for `block`:
+
+    step: the current denoise step, from 0 (the workload's solvers evaluate once per step).
+    computed: the number of block evaluations so far, in whole blocks on all tokens; if attention and MLP are cached
+        separately, each counts half a block.
     """
 
     def __init__(self, workload: Workload) -> None:
         self.workload, self.steps = workload, workload.protocol.steps
-        self.blocks: list[nn.Module] = list(workload.model.blocks)
+        self.blocks = blocks_of(workload.model)
         self.step, self.computed = -1, 0.0
 
     def block(self, index: int, whole: Whole, x: Tensor, c: Tensor, options: dict) -> Tensor:
-        """Tokens x (B, N, D) through block `index` under condition c (B, D)."""
+        """The output (B, N, D) of block `index` for tokens x (B, N, D) and condition c (B, D).
+
+        whole: the block's own forward.
+        options: the transformer_options.
+        """
         raise NotImplementedError
 
     def sample(self) -> tuple[Tensor, float]:
-        """Pictures (B, C, H, W), and the share of the full run's block-token evaluations that was computed."""
+        """The pictures (B, C, H, W), and the share of the full run's block-token evaluations that was computed."""
         with self._swapped():
             pictures = self.workload.full(self.steps, self.workload.protocol.solver)
         return pictures, self.computed / (self.steps * len(self.blocks))
@@ -62,22 +68,33 @@ class CachedRun:
         return self.block(index, whole, x, c, transformer_options)
 
 
-def modulation_of(block: nn.Module, c: Tensor) -> Modulation:
+def blocks_of(model: DiT) -> list[DiTBlock]:
+    """The model's blocks in order."""
+    blocks = []
+    for block in model.blocks:
+        assert isinstance(block, DiTBlock)
+        blocks.append(block)
+    return blocks
+
+
+def modulation_of(block: DiTBlock, c: Tensor) -> Modulation:
     return block.adaLN_modulation(c).chunk(6, dim=-1)
 
 
-def attend(block: nn.Module, x: Tensor, modulation: Modulation, options: dict) -> Tensor:
+def attend(block: DiTBlock, x: Tensor, modulation: Modulation, options: dict) -> Tensor:
     """The block's attention on x (B, N, D), before its gate."""
     return block.attn(modulate(block.norm1(x), *modulation[:2]), options)
 
 
-def feed_forward(block: nn.Module, x: Tensor, modulation: Modulation) -> Tensor:
+def feed_forward(block: DiTBlock, x: Tensor, modulation: Modulation) -> Tensor:
     """The block's MLP on x (B, N, D), before its gate."""
     return block.mlp(modulate(block.norm2(x), *modulation[3:5]))
 
 
 def calibration_workload(workload: Workload) -> Workload:
-    """A sample of the same model and schedule, of other noise and, where there are enough, other classes."""
+    """A workload to calibrate on: the same model and schedule, with other noise and, if there are enough, other
+    classes.
+    """
     protocol = replace(workload.protocol, samples=CALIBRATION_SAMPLES, seed=CALIBRATION_SEED)
     calibration = Workload(workload.model, protocol)
     calibration.labels = (
@@ -87,8 +104,10 @@ def calibration_workload(workload: Workload) -> Workload:
 
 
 def kept_per_model(fit: Callable[..., Fit]) -> Callable[..., Fit]:
-    """`fit(workload, *rest)`, made once for a model, its steps, schedule, solver and guidance, and `rest`, from a
-    calibration workload.
+    """A decorator for `fit(workload, *rest)`, which is then called on a calibration workload.
+
+    It is called once for each model, with its steps, schedule, solver, guidance and `rest`; further calls get the same
+    result.
     """
     kept: WeakKeyDictionary[nn.Module, dict[Any, Fit]] = WeakKeyDictionary()
 

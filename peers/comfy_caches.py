@@ -1,8 +1,8 @@
-"""EasyCache and LazyCache by their nodes in the real ComfyUI, in this process, on a host MODEL that shares our DiT's
-weights.
+"""EasyCache and LazyCache, run by their nodes in the real ComfyUI, in this process, on a host MODEL that shares our
+DiT's weights.
 
-Their speed-up and likeness are reckoned from the host's own plain run, `full-host`. The host is imported at the first
-run, since it chooses its device then.
+They are compared with the host's own plain run, `full-host`. The host is imported at the first run, because it chooses
+its device on import.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from .peer import Peer, Settings
 from .wrapped_dit import BlockCount
 
 ROOT = Path(__file__).resolve().parent.parent
-PACK = "tokencache_pack"  # the repository's name as a package: its folder's need not be one
+PACK = "tokencache_pack"  # this repository's name as a package; its folder's name may not be a valid one
 
 
 def _module_at(name: str, path: Path) -> ModuleType:
-    """The module of a file under a name of our own, loaded once."""
+    """The module in a file, loaded once, under the given name."""
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         spec.loader.exec_module(module)
     return sys.modules[name]
 
 
-COMFYUI: Path = _module_at(
-    "comfy_location", ROOT / "scripts" / "comfy_location.py"
-).comfyui_path()  # raises where there is none
+# raises if there is no ComfyUI
+COMFYUI: Path = _module_at("comfy_location", ROOT / "scripts" / "comfy_location.py").comfyui_path()
 
 
 def import_host(device: torch.device) -> ModuleType:
-    """The pack's `nodes.host.dit_model`, with ComfyUI importable and settled on `device`."""
+    """The pack's `nodes.host.dit_model`, with ComfyUI importable; RuntimeError if the host uses another device."""
     if str(COMFYUI) not in sys.path:
         sys.path.insert(0, str(COMFYUI))  # before this repository, whose `nodes` is not the host's
     import comfy.cli_args
@@ -50,17 +50,17 @@ def import_host(device: torch.device) -> ModuleType:
     comfy.cli_args.args.cpu = comfy.cli_args.args.cpu or device.type == "cpu"
     import comfy.model_management
 
-    settled = comfy.model_management.get_torch_device()
-    if settled.type != device.type:
+    chosen = comfy.model_management.get_torch_device()
+    if chosen.type != device.type:
         raise RuntimeError(
-            f"ComfyUI runs on {settled.type} in this process, the model on {device.type}: use a process for each device"
+            f"ComfyUI runs on {chosen.type} in this process, the model on {device.type}: use one process per device"
         )
     _module_at(PACK, ROOT / "__init__.py")
     return importlib.import_module(f"{PACK}.nodes.host.dit_model")
 
 
 def host_model(workload: Workload) -> tuple[Any, BlockCount]:
-    """The workload's DiT as a MODEL of the host, made of the same weights, and the count of the blocks it computes."""
+    """The workload's DiT as a MODEL of the host with the same weights, and the count of the blocks that it computes."""
     dit_model = import_host(workload.device)
     from comfy.model_patcher import ModelPatcher
 
@@ -84,8 +84,9 @@ def host_model(workload: Workload) -> tuple[Any, BlockCount]:
 def sample_on_host(
     workload: Workload, node: str | None = None, settings: Settings | None = None
 ) -> tuple[Tensor, float]:
-    """Pictures (B, C, H, W) by the host's KSampler, after a node of `comfy_extras.nodes_easycache`, and the compute
-    share.
+    """The pictures (B, C, H, W) by the host's KSampler, and the compute share.
+
+    node, settings: of `comfy_extras.nodes_easycache`, applied to the model before.
     """
     model, count = host_model(workload)
     import comfy.sample

@@ -1,6 +1,6 @@
 """First-block cache, TaylorSeer and MagCache as diffusers implements them, hooked onto a wrapper of our DiT.
 
-Guidance runs as one batch of both conditions, so there is one cache context; it spans the run.
+Guidance runs both conditionings in one batch, so there is one cache context for the whole run.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from diffusers.hooks import FirstBlockCacheConfig, HookRegistry, MagCacheConfig, TaylorSeerCacheConfig
 from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
+from diffusers.hooks.first_block_cache import FirstBlockCacheConfig
+from diffusers.hooks.hooks import HookRegistry
+from diffusers.hooks.mag_cache import MagCacheConfig
+from diffusers.hooks.taylorseer_cache import TaylorSeerCacheConfig
 from diffusers.models.cache_utils import CacheMixin
 from torch import Tensor
 
@@ -32,11 +35,11 @@ CALIBRATION_SEED, CALIBRATION_SAMPLES = 10_000, 2  # other noise than the benchm
 
 
 class HookedDiT(CacheMixin, WrappedDiT):
-    """The wrapper under diffusers' public interface for caches."""
+    """The wrapper with diffusers' public interface for caches."""
 
 
 def sample_hooked(workload: Workload, config: Any) -> tuple[Tensor, float]:
-    """Pictures (B, C, H, W) and compute share under one of diffusers' cache configurations."""
+    """The pictures (B, C, H, W) and the compute share under one of diffusers' cache configurations."""
     model = HookedDiT(workload.model)
     model.enable_cache(config)
     try:
@@ -51,9 +54,11 @@ def first_block_cache(workload: Workload, settings: Settings) -> tuple[Tensor, f
 
 
 def taylorseer(workload: Workload, settings: Settings) -> tuple[Tensor, float]:
-    """forecast: what attention and MLP of every block give, before the gates ("halves", as in the paper), or what the
-    last block gives ("last-block"), which spares the others even the gates. whole_end: steps at the end that are never
-    forecast.
+    """The pictures and the compute share. Two of the settings are not diffusers':
+
+    forecast: "halves": the outputs of attention and MLP of every block, before the gates, as in the paper;
+        "last-block": the last block's output, which spares the others even the gates.
+    whole_end: the number of steps at the end that are never forecast.
     """
     depth, steps = workload.model.config.depth, workload.protocol.steps
     config = {name: value for name, value in settings.items() if name not in ("forecast", "whole_end")}
@@ -79,10 +84,9 @@ _RATIOS: WeakKeyDictionary[DiT, dict[Protocol, list[float]]] = WeakKeyDictionary
 
 
 def mag_ratios(workload: Workload) -> list[float]:
-    """The growth of the residual's magnitude at each step (steps,), by the library's own calibration on noise of its
-    own.
+    """The growth of the residual's magnitude at each step (steps,), by the library's own calibration on other noise.
 
-    Measured once for a model and protocol; the library tells its result by printing it.
+    Measured once per model and protocol. The library only prints its result.
     """
     protocol = replace(workload.protocol, samples=CALIBRATION_SAMPLES, seed=CALIBRATION_SEED)
     known = _RATIOS.setdefault(workload.model, {})
@@ -124,7 +128,7 @@ PEERS: tuple[Peer, ...] = (
         knobs=(0.0, *(round(0.002 * 250 ** (i / 22), 5) for i in range(23))),
         variants=({"retention_ratio": 0.02, "max_skip_steps": 4},),
     ),
-    Peer(  # its other bound, which at the same speed does better than the threshold
+    Peer(  # its other bound, which is better than the threshold at equal speed
         name="magcache",
         source="arXiv 2506.09045, diffusers MagCache",
         run=magcache,

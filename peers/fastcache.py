@@ -1,17 +1,18 @@
-"""FastCache (Liu et al., arXiv 2505.20353), from the paper: blocks and tokens that hardly changed go through a learned
-linear map.
+"""FastCache (Liu et al., arXiv 2505.20353), implemented from the paper: blocks and tokens that hardly changed go
+through a learned linear map.
 
-Blocks: with delta the change of a block's input relative to its size (Frobenius norms), the paper takes N*D*delta^2 for
-chi-square with N*D degrees of freedom and approximates the block where the test finds no change. Unscaled, that
-threshold is a change by about its own size, which no block ever reaches; so delta is measured in units of `change`, the
-change that still counts as none.
-Tokens: those whose embedding changed by less than `motion` such units go through one map in the place of the whole
-stack, and the others attend to each other only.
+Blocks: with delta the change of a block's input relative to its size (Frobenius norms), the paper assumes that
+N*D*delta^2 is chi-square with N*D degrees of freedom, and approximates the block if the test finds no change. Unscaled,
+that threshold is a change by about the input's own size, which no block ever reaches. So delta is measured in units of
+`change`, the largest change that does not count.
+Tokens: those whose embedding changed by less than `motion` such units go through one map instead of the whole stack,
+and the others attend only to each other.
 
-Two details are chosen for what measures best. Changes are against what was last computed, not the last step, so that
-small ones add up. And a map carries the input's change to the output's change, added to the last computed output; the
-paper's map of the state itself gave 16.7 dB on the reference model where it saved a tenth. The maps are learned in
-closed form (ridge regression) on a full run of the model itself. Their own cost is not counted as compute.
+Two details were chosen by measurement. Changes are relative to what was last computed, not to the last step, so that
+small ones add up. And a map goes from the input's change to the output's change, which is added to the last computed
+output; the paper's map of the state itself reached only 16.7 dB on the reference model where it saved a tenth. The maps
+are fitted in closed form (ridge regression) on a full run of the model itself. Their own cost is not counted as
+compute.
 """
 
 from __future__ import annotations
@@ -32,35 +33,33 @@ SIGNIFICANCE, RIDGE = 0.05, 1e-3
 
 
 def chi_square_quantile(probability: float, freedom: int) -> float:
-    """Wilson and Hilferty's approximation, far closer than needed at thousands of degrees of freedom."""
+    """The quantile by Wilson and Hilferty's approximation, which is accurate at thousands of degrees of freedom."""
     spread = 2 / (9 * freedom)
     return freedom * (1 - spread + NormalDist().inv_cdf(probability) * spread**0.5) ** 3
 
 
 def relative_change(x: Tensor, last: Tensor) -> float:
-    """The paper's delta, on all rows: both (B, N, D)."""
+    """The paper's delta over all rows. x, last: (B, N, D)."""
     return float((x - last).norm() / last.norm())
 
 
 class LinearFit:
-    """Ridge regression of outputs (..., D) on inputs (..., D) and a constant, from sums, so that nothing else is
-    kept.
-    """
+    """Ridge regression of outputs (..., D) on inputs (..., D) and a constant; only sums are kept."""
 
     def __init__(self) -> None:
-        self.gram: Tensor | float = 0.0
-        self.cross: Tensor | float = 0.0
+        self.sums: tuple[Tensor, Tensor] | None = None  # of x^T x and of x^T y
 
     def add(self, x: Tensor, y: Tensor) -> None:
         x, y = x.flatten(0, -2).double(), y.flatten(0, -2).double()
         x = torch.cat([x, x.new_ones(len(x), 1)], dim=1)
-        self.gram, self.cross = self.gram + x.T @ x, self.cross + x.T @ y
+        gram, cross = x.T @ x, x.T @ y
+        self.sums = (gram, cross) if self.sums is None else (self.sums[0] + gram, self.sums[1] + cross)
 
     def solve(self) -> LinearMap:
-        ridge = (
-            RIDGE * self.gram.diagonal().mean() * torch.eye(len(self.gram), dtype=torch.double, device=self.gram.device)
-        )
-        solution = torch.linalg.solve(self.gram + ridge, self.cross).float()
+        assert self.sums is not None  # something has been added
+        gram, cross = self.sums
+        ridge = RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=torch.double, device=gram.device)
+        solution = torch.linalg.solve(gram + ridge, cross).float()
         return LinearMap(solution[:-1], solution[-1])
 
 
@@ -74,7 +73,7 @@ class LinearMap:
 
 
 class FittingRun(CachedRun):
-    """A full run that fits a map a block, and last the whole stack's, to changes from step to step."""
+    """A full run that fits maps to the changes from step to step: one per block, and last that of the whole stack."""
 
     def __init__(self, workload: Workload) -> None:
         super().__init__(workload)
@@ -104,14 +103,14 @@ def linear_maps(workload: Workload) -> list[LinearMap]:
 
 
 class FastCacheRun(CachedRun):
-    """The settings are told above; with motion 0 all tokens go through the stack."""
+    """One run. change, motion: see above; with motion 0 all tokens go through the stack."""
 
     def __init__(self, workload: Workload, change: float, motion: float = 0.0) -> None:
         super().__init__(workload)
         self.change, self.motion = change, motion * change
         self.maps = linear_maps(workload) if change else []
-        self.last: dict[int, tuple[Tensor, Tensor]] = {}  # of a block: input and output (B, N, D) when last computed
-        self.embedded: tuple[Tensor, Tensor] | None = None  # of the stack: the same, token by token
+        self.last: dict[int, tuple[Tensor, Tensor]] = {}  # each block's input and output (B, N, D) when last computed
+        self.embedded: tuple[Tensor, Tensor] | None = None  # the stack's, when each token was last computed
         self.moving: TokenIndex | None = None
 
     def block(self, index: int, whole: Whole, x: Tensor, c: Tensor, options: dict) -> Tensor:
@@ -128,8 +127,9 @@ class FastCacheRun(CachedRun):
         return after
 
     def _recall(self, index: int) -> tuple[Tensor, Tensor]:
-        """The moving tokens' part of what the block last computed."""
-        return self.last[index] if self.moving is None else tuple(self.moving.gather(part) for part in self.last[index])
+        """The block's last computed input and output, of the moving tokens."""
+        before, after = self.last[index]
+        return (before, after) if self.moving is None else (self.moving.gather(before), self.moving.gather(after))
 
     def _changed(self, index: int, x: Tensor) -> bool:
         if not self.change or index not in self.last:
@@ -140,7 +140,7 @@ class FastCacheRun(CachedRun):
 
     def _keep(self, index: int, x: Tensor, after: Tensor) -> None:
         if self.moving is None:
-            # written into in place later on, and one block's output is the next one's input
+            # cloned if written into later, because one block's output is the next one's input
             self.last[index] = (x.clone(), after.clone()) if self.motion else (x, after)
         else:
             for kept, now in zip(self.last[index], (x, after)):
@@ -151,19 +151,19 @@ class FastCacheRun(CachedRun):
         return after + self.maps[index](x - before)
 
     def _split(self, x: Tensor) -> Tensor:
-        """The moving tokens of the embedding x (B, N, D): those most changed since they last moved."""
+        """The moving tokens of the embedding x (B, N, D): those that have changed most since they last moved."""
         self.arrived = x
         if self.embedded is None:
             return x
         saliency = (x - self.embedded[0]).square().sum(-1)  # (B, N), the paper's S
         still = self.motion**2 * self.embedded[0].square().sum(-1).mean()
-        count = max(1, int((saliency > still).sum(1).max()))  # rows of a batch move equally many
+        count = max(1, int((saliency > still).sum(1).max()))  # the same for all rows of a batch
         self.moving = TokenIndex(saliency.topk(count, dim=1, sorted=False).indices, x.shape[1])
         return self.moving.gather(x)
 
     def _join(self, after: Tensor) -> Tensor:
         """The stack's output (B, N, D): moving tokens as computed, static ones by the stack's map."""
-        if self.moving is None:
+        if self.moving is None or self.embedded is None:
             self.embedded = self.arrived.clone(), after.clone()
             return after
         out = self.embedded[1] + self.maps[-1](self.arrived - self.embedded[0])

@@ -1,4 +1,4 @@
-"""Our own cache on a MODEL of the host, as the node applies it."""
+"""Applies our own cache to a MODEL of the host, as the node does."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from .comfy_caches import PACK
 
 
 def apply_on_host(model: Any, settings: CacheSettings, i_steps: Sequence[int] | int) -> tuple[Any, Any]:
-    """The patched MODEL, and the handle of its reports. i_steps: which, or how many. The pack, which `import_host` has
-    loaded, has a copy of the core of its own.
+    """The patched MODEL, and the handle of its reports.
+
+    The pack that `import_host` has loaded has its own copy of the core, so settings are converted.
+
+    i_steps: which steps are I-steps, or how many.
     """
     hooks, core_settings, schedule = (
         importlib.import_module(f"{PACK}.{name}")

@@ -1,7 +1,7 @@
-"""Models of released widths in the host, with a few blocks of random weights, to time steps: `bench --shape`.
+"""Models of released widths in the host, with a few blocks and random weights, to time steps: `bench --shape`.
 
-Time per block-token does not depend on the depth, so that a few blocks tell what the whole model would take; what they
-do not have is the share of the parts outside of blocks, which is larger here.
+Time per block-token does not depend on the depth, so a few blocks show what the whole model would take; only the share
+of the parts outside blocks is larger here.
 """
 
 from __future__ import annotations
@@ -28,11 +28,15 @@ FULL_STEPS = 2
 
 @dataclass(frozen=True)
 class HostShape:
-    """network: module and class in the host. config: the host's own for a released model, and depth of the released
-    one.
+    """The shape of a model of the host.
 
-    latent: (C, H, W) or (C, T, H, W). text: (tokens, width) of the conditioning. rows: of a step; 1 is without
-    guidance.
+    config: the name of the host's configuration class.
+    shape: the network's configuration, with a reduced depth.
+    blocks: how many of the released model's blocks there are, for people.
+    latent: (C, H, W) or (C, T, H, W).
+    text: (tokens, width) of the conditioning.
+    rows: per step; 1: without guidance.
+    conditioning: further entries of the conditioning.
     """
 
     config: str
@@ -120,7 +124,7 @@ SHAPES = {
 
 
 def host_model(shape: HostShape, dtype: torch.dtype, device: torch.device) -> Any:
-    """A MODEL of the host with weights under which activations stay finite."""
+    """A MODEL of the host with random weights, small enough that activations stay finite."""
     import_host(device)
     import comfy.model_patcher
     import comfy.supported_models
@@ -130,9 +134,8 @@ def host_model(shape: HostShape, dtype: torch.dtype, device: torch.device) -> An
     model = config.get_model({}, device=device)
     random = torch.Generator(device=device).manual_seed(0)
     for weight in model.diffusion_model.parameters():
-        weight.data = (
-            torch.randn(weight.shape, generator=random, device=device).mul_(0.02).to(weight.dtype)
-        )  # some families keep some in float32
+        # some families keep some weights in float32
+        weight.data = torch.randn(weight.shape, generator=random, device=device).mul_(0.02).to(weight.dtype)
     return comfy.model_patcher.ModelPatcher(model.eval(), load_device=device, offload_device=device)
 
 
@@ -167,9 +170,14 @@ def sample(model: Any, shape: HostShape, steps: int) -> Tensor:
 
 
 def measure(
-    name: str, *, dtype: str, torch_dtype: torch.dtype, repeats: int, device: torch.device, on_run: Callable[[], None]
+    name: str, *, dtype: str, torch_dtype: torch.dtype, repeats: int, device: torch.device, on_run: Callable[[], object]
 ) -> list[ShapeRow]:
-    """One row a variant. Whole runs and short cached runs alternate, `repeats` times after a first that warms up."""
+    """One row per variant. Whole and short cached runs alternate, `repeats` times after a first warm-up round.
+
+    name: in SHAPES.
+    dtype, torch_dtype: the name of the weights' dtype, and the dtype.
+    on_run: called after every run; `runs_per_shape` says how often.
+    """
     shape = SHAPES[name]
     model = host_model(shape, torch_dtype, device)
     cached = {settings: apply_on_host(model, settings, I_STEPS) for settings in VARIANTS}

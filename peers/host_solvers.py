@@ -1,8 +1,6 @@
-"""The host's own solvers on whole steps of our DiT: what the time of a cached run buys with a better solver and fewer
-steps.
+"""The host's own solvers on whole steps of our DiT, to compare the cache with a better solver in fewer steps.
 
-Each evaluates the network once a step, as ours do, and is called as ComfyUI's KSampler calls it, on the workload's
-sigmas.
+Each evaluates the network once per step, as ours do, and is called as by ComfyUI's KSampler, on the workload's sigmas.
 """
 
 from __future__ import annotations
@@ -22,9 +20,7 @@ Solver = Callable[[Workload, int], Tensor]  # the pictures (B, C, H, W) of a wor
 
 
 def host_solvers(device: torch.device) -> Mapping[str, Solver]:
-    """uni_pc and deis by name; ImportError or RuntimeError where there is no host, or one that has settled on another
-    device.
-    """
+    """uni_pc and deis by name; ImportError or RuntimeError if there is no host, or it uses another device."""
     import_host(device)
     from comfy.extra_samplers.uni_pc import sample_unipc
     from comfy.k_diffusion.sampling import sample_deis
@@ -38,8 +34,9 @@ def host_solvers(device: torch.device) -> Mapping[str, Solver]:
 
 
 def without_the_last_but_one(sigmas: Tensor) -> Tensor:
-    """(steps + 1,) of (steps + 2,) sigmas: KSampler leaves the last one above 0 out for uni_pc, which ends a little
-    above 0 itself.
+    """The sigmas (steps + 1,) without the last one above 0, from (steps + 2,).
+
+    KSampler omits it for uni_pc, which ends a little above 0 itself.
     """
     return torch.cat([sigmas[:-2], sigmas[-1:]])
 
@@ -51,5 +48,5 @@ def _solve(sampler: Callable[..., Tensor], workload: Workload, sigmas: Tensor) -
     def model(x: Tensor, sigma: Tensor, **options: Any) -> Tensor:  # sigma: (B,), of one value
         return denoise(x, sigma[0])
 
-    noise = workload.noise.clone()  # uni_pc writes into what it is given, the sigmas too
+    noise = workload.noise.clone()  # uni_pc writes into its arguments, also into the sigmas
     return sampler(model, noise, sigmas.clone().to(noise.device), extra_args={}, disable=True)

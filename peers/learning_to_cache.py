@@ -1,15 +1,15 @@
-"""Learning-to-Cache (Ma et al., arXiv 2406.01733), written from the paper: a router fixed over inputs says which layers
-reuse.
+"""Learning-to-Cache (Ma et al., arXiv 2406.01733), implemented from the paper: a router that does not depend on the
+input says which layers reuse.
 
-A layer is a block's attention or its MLP. Every `interval`-th step is full; on the others the router lets a layer reuse
-its output, before the gate, from when it was last computed. The paper's interval is 2, which ends at 2x, so longer ones
-are variants.
+A layer is a block's attention or its MLP. Every `interval`-th step is full; on the others the router lets layers reuse
+their last computed output, before the gate. The paper's interval is 2, which allows at most 2x, so longer intervals are
+variants.
 
-The paper learns relaxed router entries by gradient, under an L1 penalty, so that the noise predicted with them is near
+The paper learns relaxed router entries by gradient descent with an L1 penalty, so that the predicted noise stays near
 the full one. Here the same objective is minimised without gradients: to first order the errors of reused layers add up,
 so the squared error of a set of layers is a quadratic form, whose coefficients are measured on runs of the model itself
-(one fork of the tokens a layer). From it layers are taken greedily, the least error per step first, until the share
-asked for.
+(one fork of the tokens per layer). Layers are then chosen greedily, the least error per step first, up to the given
+share.
 """
 
 from __future__ import annotations
@@ -22,9 +22,7 @@ from tokencache_core.bench.workload import Workload
 from .cached_run import CachedRun, Whole, attend, feed_forward, kept_per_model, modulation_of
 from .peer import Peer, Settings
 
-Router = frozenset[
-    tuple[int, int]
-]  # (step, layer) pairs that reuse; layer 2b is the attention of block b, 2b + 1 its MLP
+Router = frozenset[tuple[int, int]]  # (step, layer) pairs that reuse; block b's attention is layer 2b, its MLP 2b + 1
 
 
 class LayerRun(CachedRun):
@@ -33,7 +31,7 @@ class LayerRun(CachedRun):
     def __init__(self, workload: Workload, router: Router) -> None:
         super().__init__(workload)
         self.router = router
-        self.outputs: dict[int, Tensor] = {}  # (B, N, D) a layer, before the gate
+        self.outputs: dict[int, Tensor] = {}  # (B, N, D) per layer, before the gate
 
     def block(self, index: int, whole: Whole, x: Tensor, c: Tensor, options: dict) -> Tensor:
         block, modulation = self.blocks[index], modulation_of(self.blocks[index], c)
@@ -49,11 +47,13 @@ class LayerRun(CachedRun):
 
 
 class ForkingRun(CachedRun):
-    """A full run that measures, on the steps off the interval, how the guided noise errs if one layer reuses the last
-    full step's.
+    """A full run that measures, on the steps that are not full ones in a cached run, the error of the guided noise if
+    one layer reuses its output from the last full step.
 
-    Between layers the tokens hold K runs side by side, (K * B, N, D): the plain one, then one a layer passed, in which
-    only it reused. grams: (layers, layers) inner products of the errors, a step.
+    Between layers the batch holds K forks of the tokens, (K * B, N, D): the plain one, then one for each layer passed,
+    in which only this layer reused.
+
+    grams: (layers, layers) inner products of the errors, by step.
     """
 
     def __init__(self, workload: Workload, interval: int) -> None:
@@ -71,9 +71,9 @@ class ForkingRun(CachedRun):
             (2 * index, modulation[2], lambda x, m: attend(block, x, m, options)),
             (2 * index + 1, modulation[5], lambda x, m: feed_forward(block, x, m)),
         ):
-            runs = len(x) // rows
-            computed = output(x, tuple(part.repeat(runs, 1) for part in modulation))
-            after = torch.addcmul(x, gate.repeat(runs, 1)[:, None], computed)
+            count = len(x) // rows
+            computed = output(x, tuple(part.repeat(count, 1) for part in modulation))
+            after = torch.addcmul(x, gate.repeat(count, 1)[:, None], computed)
             if forks:
                 reused = torch.addcmul(x[:rows], gate[:, None], self.outputs[layer])
                 after = torch.cat([after, reused])
@@ -87,9 +87,10 @@ class ForkingRun(CachedRun):
         return x[:rows]
 
     def _gram(self, x: Tensor, c: Tensor) -> Tensor:
-        runs = len(x) // len(c)
-        model, size = self.workload.model, self.workload.noise.shape[-2:]
-        noise = model.unpatchify(model.final_layer(x, c.repeat(runs, 1)), *size).unflatten(0, (runs, len(c)))
+        count = len(x) // len(c)
+        model, (height, width) = self.workload.model, self.workload.noise.shape[-2:]
+        tokens = model.final_layer(x, c.repeat(count, 1))
+        noise = model.unpatchify(tokens, height, width).unflatten(0, (count, len(c)))
         cfg = self.workload.protocol.cfg
         if cfg != 1.0:
             positive, negative = noise.chunk(2, dim=1)
@@ -100,16 +101,14 @@ class ForkingRun(CachedRun):
 
 @kept_per_model
 def reuse_order(workload: Workload, interval: int) -> list[tuple[int, int]]:
-    """All (step, layer) pairs off the interval, the least harmful to reuse first, given those before it."""
+    """All (step, layer) pairs that may reuse, in the order of least harm, given those before it."""
     calibration = ForkingRun(workload, interval)
     calibration.sample()
     if not calibration.grams:
         return []
     steps = list(calibration.grams)
     grams = torch.stack([calibration.grams[step] for step in steps]).cpu()
-    added = grams.diagonal(
-        dim1=1, dim2=2
-    ).clone()  # (steps, layers): squared error that reusing this layer, too, would add
+    added = grams.diagonal(dim1=1, dim2=2).clone()  # (steps, layers): squared error that this layer's reuse would add
     order = []
     for _ in range(added.numel()):
         at, layer = divmod(int(added.argmin()), added.shape[1])

@@ -1,4 +1,4 @@
-"""What the benchmark must know of a peer."""
+"""What the benchmark must know about a peer."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ Settings = dict[str, Any]
 
 @dataclass(frozen=True)
 class Peer:
-    """A method of others.
+    """A caching method by others.
 
-    name: in the benchmark's table. source: paper or package, for the table's legend. run: samples a workload under
-    settings, giving pictures (B, C, H, W) and the share of the full run's block-token evaluations that were computed;
-    it leaves the model as it was, also after an error. knob: the setting that trades likeness for speed; knobs: its
-    values, the gentlest first, the first of them changing nothing or next to nothing. variants: the other settings,
-    each with a sweep of its own.
-    baseline: the method that the full run is, where it is not the benchmark's own.
+    name: in the benchmark's table.
+    source: paper or package, for the table's legend.
+    run: samples a workload under settings; gives pictures (B, C, H, W) and the share of the full run's block-token
+        evaluations that were computed. It restores the model, also after an error.
+    knob: the setting that trades likeness for speed.
+    knobs: its values, the gentlest first; the first changes nothing or next to nothing.
+    variants: the other settings, each with a sweep of its own.
+    baseline: the method of the full run to compare with, if it is not the benchmark's own.
     """
 
     name: str

@@ -1,5 +1,5 @@
-"""A list of prompts sampled by PixArt in the real ComfyUI, whole and cached: what `bench --fid-stats --prompts`
-compares (docs/fid.md).
+"""Samples a list of prompts by PixArt in the real ComfyUI, whole and cached, for `bench --fid-stats --prompts`
+(docs/fid.md).
 """
 
 from __future__ import annotations
@@ -19,25 +19,29 @@ from .comfy_caches import import_host
 from .host_cache import apply_on_host
 
 NEGATIVE = ""
-SCHEDULER = "simple"  # a name that the host asks for; the sigmas are the protocol's
-GRID = 16  # pixels of a token
-LEAST_RESOLUTION = 272  # the host's position embedding of PixArt divides by zero below
+SCHEDULER = "simple"  # the host requires a name; the sigmas are the protocol's
+GRID = 16  # a token's side in pixels
+LEAST_RESOLUTION = 272  # below, the host's position embedding of PixArt divides by zero
 
 
 def read_prompts(file: Path) -> list[str]:
-    """One a line, blank lines left out; ValueError where there is none."""
+    """The prompts of a file, one per line without blank lines; ValueError if there is none."""
     prompts = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     if not prompts:
-        raise ValueError(f"{file}: it holds no prompt; write one a line")
+        raise ValueError(f"{file}: it holds no prompt; write one per line")
     return prompts
 
 
 class PromptRuns:
-    """Sample i has prompt i mod P of the list and the noise of seed + i. Prompts are sampled one by one: they differ in
-    length.
+    """Runs by batch: sample i has prompt i mod P of the list and the noise of seed + i.
 
-    model, text_encoder (T5-XXL), vae: files as ComfyUI reads them, tensors alone. resolution: of both sides, in pixels.
-    ValueError for files that are something else.
+    Prompts are sampled one by one, because they differ in length.
+
+    model, text_encoder, vae: files for ComfyUI: a PixArt, a T5-XXL, and a VAE; ValueError for others.
+    prompts: the list.
+    protocol: what is measured.
+    resolution: side of the pictures, in pixels.
+    device: to sample on.
     """
 
     def __init__(
@@ -72,10 +76,10 @@ class PromptRuns:
             vae, "a VAE", lambda: _valid(comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(vae), safe_load=True)))
         )
         self.negative = self._encoded(NEGATIVE)
-        self.cached: dict[int, Any] = {}  # by the count of I-steps
+        self.cached: dict[int, Any] = {}  # MODELs by their number of I-steps
 
     def __call__(self, batch: int) -> Callable[[FidMethod], Tensor]:
-        """Latents (B, C, H, W) by each method, of one batch."""
+        """A function from a method to the latents (B, C, H, W) of one batch."""
         first = batch * self.protocol.batch
         latent_format = self.model.get_model_object("latent_format")
         side = self.resolution // latent_format.spacial_downscale_ratio
@@ -89,7 +93,7 @@ class PromptRuns:
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Pixels (B, 3, H, W) in [-1, 1]."""
+        """The pixels (B, 3, H, W), in [-1, 1], of latents."""
         return self.vae.decode(latents).movedim(-1, 1).to(self.device) * 2 - 1
 
     @torch.no_grad()
@@ -125,10 +129,10 @@ class PromptRuns:
 
 
 def _loaded(file: Path, kind: str, load: Callable[[], Any]) -> Any:
-    """ValueError, in one line, for a file that the host cannot load as what is wanted."""
+    """The result of `load`; ValueError, in one line, if the host cannot load the file as this kind."""
     try:
         return load()
-    except Exception as error:  # of many kinds, by what the host's detection tripped over
+    except Exception as error:  # the host's detection raises many kinds of errors
         reason, *_ = [*str(error).strip().splitlines(), type(error).__name__]
         raise ValueError(f"{file}: ComfyUI cannot load it as {kind} ({reason})") from error
 

@@ -1,6 +1,4 @@
-"""Every peer by name. A peer's module is imported when it is asked for, so that nobody needs the libraries of the
-others.
-"""
+"""All peers by name. A peer's module is imported only when it is used, so that no other peer's libraries are needed."""
 
 from __future__ import annotations
 
@@ -9,7 +7,7 @@ from importlib import import_module
 
 from .peer import Peer
 
-MODULES: dict[str, str] = {  # name of the peer -> module of this package, whose PEERS has it
+MODULES: dict[str, str] = {  # name of the peer -> the module of this package that has it in PEERS
     "first-block-cache": "diffusers_caches",
     "taylorseer": "diffusers_caches",
     "magcache": "diffusers_caches",
@@ -23,7 +21,7 @@ MODULES: dict[str, str] = {  # name of the peer -> module of this package, whose
     "easycache": "comfy_caches",
     "lazycache": "comfy_caches",
 }
-REMEDIES: dict[str, str] = {  # of the modules that are run by a library: how to get it
+REMEDIES: dict[str, str] = {  # module -> how to get the library that it needs
     "diffusers_caches": 'pip install "diffusers>=0.38"',
     "cache_dit_caches": 'pip install "cache-dit==1.5.3"',
     "comfy_caches": "run `make setup`, or let COMFYUI_PATH name a ComfyUI with its requirements installed",
@@ -31,9 +29,9 @@ REMEDIES: dict[str, str] = {  # of the modules that are run by a library: how to
 
 
 def peers_named(names: Iterable[str]) -> list[Peer]:
-    """The peers of these names, after those that are the baseline of others; ValueError for one that cannot be had.
+    """The peers with these names, after those that are baselines of others; ValueError for one that is not available.
 
-    A method that is swept along two knobs is two peers of one name.
+    A method that is swept along two knobs is two peers with one name.
     """
     asked = [peer for name in dict.fromkeys(names) for peer in _peers(name)]
     baselines = dict.fromkeys(peer.baseline for peer in asked if peer.baseline != "full")
@@ -44,7 +42,7 @@ def peers_named(names: Iterable[str]) -> list[Peer]:
 
 def _peers(name: str) -> list[Peer]:
     if name not in MODULES:
-        raise ValueError(f"there is no peer {name!r}: choose among {', '.join(MODULES)}")
+        raise ValueError(f"there is no peer {name!r}: choose from {', '.join(MODULES)}")
     module = MODULES[name]
     try:
         peers = import_module(f"{__package__}.{module}").PEERS

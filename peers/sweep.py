@@ -1,7 +1,7 @@
-"""A peer's settings for the benchmark: for each of the speed-ups aimed at, the knob whose compute share promises it.
+"""Chooses a peer's settings for the benchmark: for each speed-up to aim at, the knob with the matching compute share.
 
-Found by bisection on one sample, since what a threshold does depends on the model. Some take longer than their share
-promises, so every sweep goes on beyond the fastest speed-up aimed at.
+It is found by bisection on one sample, because the effect of a threshold depends on the model. Some peers take longer
+than their share suggests, so every sweep goes beyond the fastest speed-up.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from tokencache_core.bench.workload import Workload
 from .peer import Peer, Settings
 
 SEARCH_SAMPLES = 1
-BEYOND = 1.6  # times the fastest
+BEYOND = 1.6  # times the fastest speed-up
 
 
 def candidates_of(peer: Peer, workload: Workload, full_step: float) -> list[Candidate]:
-    """One candidate a setting, the gentlest first. full_step: seconds of an unpatched step of the workload."""
+    """One candidate per setting, the gentlest first. full_step: seconds of an unpatched step of the workload."""
     protocol = workload.protocol
-    print(f"laying out {peer.name} ...", file=sys.stderr, flush=True)
+    print(f"planning {peer.name} ...", file=sys.stderr, flush=True)
     few = Workload(workload.model, replace(protocol, samples=SEARCH_SAMPLES))
     found: list[Candidate] = []
     for variant in peer.variants:
@@ -49,14 +49,15 @@ def candidates_of(peer: Peer, workload: Workload, full_step: float) -> list[Cand
 
 
 def lone_gaps(chosen: set[int]) -> set[int]:
-    """What lies alone between two of `chosen`. A whole number moves a peer in large steps, and a frontier drawn past
-    one belittles it.
+    """The indices that lie alone between two of `chosen`.
+
+    With whole numbers a peer moves in large steps, and a frontier that skips one would underrate it.
     """
     return {index + 1 for index in chosen if index + 2 in chosen} - chosen
 
 
 def _nearest(share: Callable[[int], float], count: int, wanted: float) -> int:
-    """The index whose compute share is nearest to `wanted`, among falling ones."""
+    """The index, below `count`, whose compute share is nearest to `wanted`; shares fall with the index."""
     low, high = 0, count - 1
     while high - low > 1:
         middle = (low + high) // 2

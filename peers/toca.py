@@ -1,14 +1,16 @@
-"""ToCa: token-wise feature caching (Zou et al., arXiv 2410.05317), written from the paper, as it is for a
-class-conditional DiT.
+"""ToCa: token-wise feature caching (Zou et al., arXiv 2410.05317), implemented from the paper for a class-conditional
+DiT.
 
-Every `interval`-th step is computed whole. Between them attention is reused, and so is the MLP but for the tokens of
-    highest score: how much the others attend to it (a column sum of the self-attention map, from the last whole step),
+Every `interval`-th step is computed whole. On the others attention is reused, and so is the MLP except for the tokens
+with the highest score, which is the sum of:
+    how much the other tokens attend to it (a column sum of the self-attention map, from the last whole step),
     how many steps ago its MLP was computed, as a share of the interval,
-    and a bonus for the best of a neighbourhood, so that the chosen ones spread over the picture.
-(The paper's fourth score is of cross-attention, which a DiT lacks.) The cache ratio R varies over layers and steps.
+    and a bonus for the best in a neighbourhood, so that the chosen tokens spread over the picture.
+(The paper's fourth score is based on cross-attention, which a DiT lacks.) The cache ratio R varies over layers and
+steps.
 
-Cached are the outputs before the gate. Weights and slopes are those that measured best for it on the reference model:
-there more tokens in deep layers beat more in shallow ones, and more in early steps beat more in late ones.
+Outputs are cached before the gate. Weights and slopes are those that were best on the reference model: there more
+tokens in deep layers beat more in shallow ones, and more in early steps beat more in late ones.
 """
 
 from __future__ import annotations
@@ -28,21 +30,24 @@ from tokencache_core.blocks.token_index import TokenIndex
 from .cached_run import CachedRun, Modulation, Whole, attend, feed_forward, modulation_of
 from .peer import Peer, Settings
 
-AGE_WEIGHT, SPATIAL_WEIGHT = 1.0, 0.4  # beside 1 for the influence, which is 1 on average
-NEIGHBOURHOOD = 3  # tokens a side
-LAYER_SLOPE, STEP_SLOPE = -0.4, 0.4  # how much more than on average the first layer, the first step compute
+AGE_WEIGHT, SPATIAL_WEIGHT = 1.0, 0.4  # relative to the influence, which is 1 on average
+NEIGHBOURHOOD = 3  # tokens per side
+LAYER_SLOPE, STEP_SLOPE = -0.4, 0.4  # how much more than average the first layer and the first step compute
 
 
 def computed_tokens(ratio: float, n_tokens: int, layer: float, time: float) -> int:
-    """MLP tokens computed: at mid-depth and mid-run ceil((1 - R) N), R = `ratio`. layer, time: how deep and how late,
-    in [0, 1].
+    """The number of tokens whose MLP is computed; at mid-depth and mid-run ceil((1 - R) N).
+
+    ratio: R.
+    n_tokens: N.
+    layer, time: how deep and how late, in [0, 1].
     """
     slope = (1 + LAYER_SLOPE * (1 - 2 * layer)) * (1 + STEP_SLOPE * (1 - 2 * time))
     return min(n_tokens, math.ceil(round((1 - ratio) * slope * n_tokens, 6)))
 
 
 def local_best(score: Tensor, width: int) -> Tensor:
-    """Whether each token (B, N), of a grid `width` wide, has the highest score among its neighbours."""
+    """Whether each token (B, N), in a grid of this width, has the highest score among its neighbours."""
     grid = score.view(score.shape[0], 1, -1, width)
     return (grid == F.max_pool2d(grid, NEIGHBOURHOOD, stride=1, padding=NEIGHBOURHOOD // 2)).view_as(score)
 
@@ -53,7 +58,7 @@ class TocaRun(CachedRun):
         self.interval, self.ratio = interval, ratio
         config = workload.model.config
         self.grid_width = config.input_size // config.patch_size
-        self.attention: dict[int, Tensor] = {}  # (B, N, D) a block, before the gate
+        self.attention: dict[int, Tensor] = {}  # (B, N, D) per block, before the gate
         self.mlp: dict[int, Tensor] = {}
         self.influence: dict[int, Tensor] = {}  # (B, N)
         self.age: dict[int, Tensor] = {}  # (B, N) steps since a token's MLP was computed
@@ -93,7 +98,7 @@ class TocaRun(CachedRun):
         return torch.addcmul(x, modulation[5][:, None], self.mlp[index])
 
     def _refresh(self, index: int, x: Tensor, modulation: Modulation, count: int) -> None:
-        """Compute the MLP of the `count` tokens of highest score."""
+        """Compute the MLP of the `count` tokens with the highest score."""
         score = self.influence[index] + self.age[index] * (AGE_WEIGHT / self.interval)
         score = score + SPATIAL_WEIGHT * local_best(score, self.grid_width)
         tokens = score.topk(count, dim=1, sorted=False).indices

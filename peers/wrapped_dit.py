@@ -1,8 +1,8 @@
-"""Our DiT in the shape that diffusers' hooks and cache-dit look for: `transformer_blocks` that take `hidden_states`
-first.
+"""A wrapper of our DiT in the form that diffusers' hooks and cache-dit expect: `transformer_blocks` whose first
+argument is `hidden_states`.
 
-Nothing is copied and the DiT's own modules are never hooked: the libraries change the wrapper's modules alone, and a
-run makes a wrapper of its own.
+Nothing is copied, and the DiT's own modules are never hooked: the libraries change only the wrapper's modules, and
+every run has its own wrapper.
 """
 
 from __future__ import annotations
@@ -14,22 +14,24 @@ from tokencache_core.bench.workload import Workload
 from tokencache_core.dit.model import DiT, DiTBlock, modulate
 from tokencache_core.dit.sampling import sample
 
+from .cached_run import blocks_of
+
 
 class BlockCount:
-    """Counts what was really computed: rows (samples under a condition) times blocks; half a block counts a half."""
+    """Counts what was computed: rows (samples under one condition) times blocks; half a block counts a half."""
 
     def __init__(self) -> None:
         self.rows = 0.0
 
     def share(self, workload: Workload) -> float:
-        """Of the block-token evaluations of the workload's full run."""
+        """The share of the block-token evaluations of the workload's full run."""
         protocol = workload.protocol
         rows = protocol.samples * (1 if protocol.cfg == 1.0 else 2)
         return self.rows / (rows * workload.model.config.depth * protocol.steps)
 
 
 class AttentionHalf(nn.Module):
-    """A block's attention with the norm before it, so that whoever skips it skips both."""
+    """A block's attention with the norm before it, so that both are skipped together."""
 
     def __init__(self, block: DiTBlock, count: BlockCount) -> None:
         super().__init__()
@@ -41,6 +43,8 @@ class AttentionHalf(nn.Module):
 
 
 class MlpHalf(nn.Module):
+    """A block's MLP with the norm before it, so that both are skipped together."""
+
     def __init__(self, block: DiTBlock, count: BlockCount) -> None:
         super().__init__()
         self.norm2, self.inner, self.count = block.norm2, block.mlp, count
@@ -51,7 +55,7 @@ class MlpHalf(nn.Module):
 
 
 class WrappedBlock(nn.Module):
-    """A `DiTBlock`'s forward, bit for bit, with its two halves as modules."""
+    """A `DiTBlock` with its two halves as modules; results are equal bit for bit."""
 
     def __init__(self, block: DiTBlock, count: BlockCount) -> None:
         super().__init__()
@@ -59,14 +63,14 @@ class WrappedBlock(nn.Module):
         self.attn, self.mlp = AttentionHalf(block, count), MlpHalf(block, count)
 
     def forward(self, hidden_states: Tensor, c: Tensor, options: dict) -> Tensor:
-        """hidden_states (B, N, D) tokens, c (B, D) condition -> (B, N, D)."""
+        """The output (B, N, D) for tokens hidden_states (B, N, D) and condition c (B, D)."""
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.adaLN_modulation(c).chunk(6, dim=-1)
         x = torch.addcmul(hidden_states, gate_a[:, None], self.attn(hidden_states, shift_a, scale_a, options))
         return torch.addcmul(x, gate_m[:, None], self.mlp(x, shift_m, scale_m))
 
 
 class LastLayer(nn.Module):
-    """The final layer (B, N, D) -> (B, N, p*p*C_out), as a module that may be hooked."""
+    """The final layer, from (B, N, D) to (B, N, p*p*C_out), as a module that can be hooked."""
 
     def __init__(self, model: DiT) -> None:
         super().__init__()
@@ -77,13 +81,13 @@ class LastLayer(nn.Module):
 
 
 class WrappedDiT(nn.Module):
-    """A `DiT` for one run: called as the DiT itself, with the same weights and the same results."""
+    """A DiT for one run: it is called like the DiT itself, with the same weights and the same results."""
 
     def __init__(self, model: DiT) -> None:
         super().__init__()
         self.config, self.dtype, self.count = model.config, model.dtype, BlockCount()
         self.model = model
-        self.transformer_blocks = nn.ModuleList(WrappedBlock(block, self.count) for block in model.blocks)
+        self.transformer_blocks = nn.ModuleList(WrappedBlock(block, self.count) for block in blocks_of(model))
         self.proj_out = LastLayer(model)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor, transformer_options: dict | None = None) -> Tensor:
@@ -94,7 +98,7 @@ class WrappedDiT(nn.Module):
         return self.model.unpatchify(self.proj_out(tokens, c), *x.shape[-2:])
 
     def sample(self, workload: Workload) -> tuple[Tensor, float]:
-        """The workload's pictures (B, C, H, W) through this wrapper, and the share of its blocks that were computed."""
+        """The workload's pictures (B, C, H, W), sampled by this wrapper, and the share of blocks that were computed."""
         protocol = workload.protocol
         pictures = sample(
             self,

@@ -1,7 +1,7 @@
-"""A small classifier of the emoji by category, to judge samples by: `python -m reference.classifier --out
+"""A small classifier of emoji by category, which judges samples: `python -m reference.classifier --out
 reference/emoji-classifier.safetensors`.
 
-Trained on the same data as the DiT, but for a tenth of the emoji, which are kept back to know how far to trust it.
+It is trained on the same data as the DiT, except for a tenth of the emoji, which are held out to test it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _stage(channels: int, wider: int) -> nn.Sequential:
 
 
 class EmojiClassifier(nn.Module):
-    """Pictures (B, 3, 32, 32) in [-1, 1] -> category logits (B, 9); `features` gives the (B, 128) before the last
+    """From pictures (B, 3, 32, 32) in [-1, 1] to category logits (B, 9); `features` gives the (B, 128) before the last
     layer.
     """
 
@@ -55,11 +55,11 @@ def load_classifier(file: Path = FILE) -> EmojiClassifier:
 
 
 def train(data: EmojiData, steps: int, batch: int, seed: int) -> tuple[EmojiClassifier, float]:
-    """The classifier and its accuracy on the emoji kept back (every tenth)."""
+    """The classifier and its accuracy on the held-out emoji (every tenth)."""
     torch.manual_seed(seed)
     random = torch.Generator().manual_seed(seed)
-    kept_back = data.emoji % 10 == 0
-    seen = data.only(~kept_back)
+    held_out = data.emoji % 10 == 0
+    seen = data.only(~held_out)
     classifier = EmojiClassifier()
     optimizer = torch.optim.AdamW(classifier.parameters(), weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=4e-3, total_steps=steps)
@@ -73,9 +73,9 @@ def train(data: EmojiData, steps: int, batch: int, seed: int) -> tuple[EmojiClas
         optimizer.step()
         schedule.step()
     classifier.eval()
-    held = data.only(kept_back)
+    unseen = data.only(held_out)
     with torch.no_grad():
-        right = classifier(held.pictures.float() / 127.5 - 1).argmax(dim=1) == held.category
+        right = classifier(unseen.pictures.float() / 127.5 - 1).argmax(dim=1) == unseen.category
     return classifier, right.float().mean().item()
 
 
@@ -86,7 +86,7 @@ def main() -> None:
     args = parser.parse_args()
     classifier, accuracy = train(load_emoji(), args.steps, batch=128, seed=0)
     save_file(classifier.state_dict(), args.out, metadata={"held_out_accuracy": f"{accuracy:.4f}"})
-    print(f"accuracy on emoji kept back: {accuracy:.1%}; written to {args.out}")
+    print(f"accuracy on held-out emoji: {accuracy:.1%}; written to {args.out}")
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ def _prepare(file: Path, size: int) -> None:
     archive = fetch(PACKAGE)
     pictures, labels = [], []
     with tarfile.open(archive) as tar:
-        index = json.load(tar.extractfile("package/emoji.json"))
+        index = json.loads(_member(tar, "package/emoji.json"))
         entries = sorted((e for e in index if e["category"] in CATEGORIES), key=lambda e: e["sort_order"])
         inside = sorted({(CATEGORIES.index(e["category"]), e["subcategory"]) for e in entries})
         subcategories = [f"{CATEGORIES[category]}: {name}" for category, name in inside]
@@ -112,7 +112,7 @@ def _prepare(file: Path, size: int) -> None:
             broader = classes.index(entry["category"]), classes.index(f"{entry['category']}: {entry['subcategory']}")
             variants = [entry["image"], *(v["image"] for v in entry.get("skin_variations", {}).values())]
             for name in variants:
-                raw = tar.extractfile(f"package/img/google/64/{name}").read()
+                raw = _member(tar, f"package/img/google/64/{name}")
                 pictures.append(on_white(raw, size))
                 labels.append((*broader, number))
     category, subcategory, emoji = np.array(labels).T
@@ -129,12 +129,20 @@ def _prepare(file: Path, size: int) -> None:
     part.replace(file)
 
 
+def _member(tar: tarfile.TarFile, name: str) -> bytes:
+    """The content of a file in the archive; ValueError where it is none."""
+    file = tar.extractfile(name)
+    if file is None:
+        raise ValueError(f"{name} is no file in the archive")
+    return file.read()
+
+
 def on_white(raw: bytes, size: int) -> np.ndarray:
     """A picture file's (3, size, size) on white, scaled by area."""
     picture = Image.open(io.BytesIO(raw)).convert("RGBA")
     white = Image.new("RGBA", picture.size, "white")
     white.alpha_composite(picture)
-    return np.asarray(white.convert("RGB").resize((size, size), Image.BOX)).transpose(2, 0, 1)
+    return np.asarray(white.convert("RGB").resize((size, size), Image.Resampling.BOX)).transpose(2, 0, 1)
 
 
 def fetch(package: str) -> Path:

@@ -1,24 +1,25 @@
 """Frechet distances of the reference DiT's samples, whole and cached: `python -m reference.frechet --out
 frechet_output`.
 
-Each sample is asked for by an emoji, drawn as in training (categories evenly). Features are those of the classifier
-that judges the samples (classifier.py), the data are 8,192 pictures drawn likewise. What is measured is kept batch by
-batch in the folder --out, so that a run that was interrupted goes on, and methods or samples may be added later. With
---bench the methods are rows of a benchmark's JSON, which is given the distances. Speed-ups are by the clock, each the
-median over batches of the full run's seconds by the method's, both of one process: where the full run is there already,
-one batch in RETIMED is sampled by it once more.
+Each sample's class is an emoji, drawn as in training (categories evenly). Features are those of the classifier that
+judges the samples (classifier.py); the data are 8,192 pictures drawn in the same way. Measurements are kept batch by
+batch in the folder --out, so that an interrupted run can be continued, and methods or samples can be added later. With
+--bench the methods are rows of a benchmark's JSON file, to which the distances are added. Speed-ups are by the clock:
+the median over batches of the full run's seconds divided by the method's, both in one process. If the full run's
+samples exist already, one batch in RETIMED is sampled once more for its time.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 from functools import partial
 from operator import truediv
 from pathlib import Path
 from statistics import median
+from typing import TypeAlias
 
 import torch
 from safetensors import safe_open
@@ -32,6 +33,7 @@ from tokencache_core.cli.options import device_named, predictor_for
 from tokencache_core.dit.checkpoint import load_dit
 from tokencache_core.dit.model import DiT
 from tokencache_core.dit.random_runs import labels_apart
+from tokencache_core.dit.sampled import SampledDiT
 from tokencache_core.dit.sampling import cached_sample, sample
 from tokencache_core.likeness.frechet import Bootstrap, Gaussian, frechet_distance
 from tokencache_core.likeness.metrics import capped_psnr
@@ -49,13 +51,17 @@ from .frechet_rows import RowMethod, chosen_rows, method_of
 from .publish import WEIGHTS
 
 STEPS, DATA = 50, 8192
-FIRST_SEED = 3_000_000  # seen by no training and no other measurement
+FIRST_SEED = 3_000_000  # not used by any training or other measurement
 NAMES = ("tokencache", *SOLVERS, *TRAINED_METHODS)
 
 
 @dataclass(frozen=True)
 class Method:
-    """`full`, or a name out of NAMES and a count: of I-steps of 50, or of steps of a solver."""
+    """A method to measure.
+
+    name: "full", or one of NAMES.
+    count: of I-steps among 50 steps, or of a solver's steps.
+    """
 
     name: str
     count: int
@@ -81,18 +87,24 @@ class Method:
         )[0]
 
     def cache(self, model: DiT, trained: TrainedCache | None) -> tuple[CacheSettings, TrainedParts]:
-        learned = TrainedParts() if self.name == "tokencache" else trained_parts(self.name, trained, model.blocks)
-        return self.settings_of(trained), learned
+        if self.name == "tokencache":
+            return DEFAULTS, TrainedParts()
+        assert trained is not None  # required for TRAINED_METHODS
+        return self.settings_of(trained), trained_parts(self.name, trained, list(model.blocks))
 
     def settings_of(self, trained: TrainedCache | None) -> CacheSettings:
-        return DEFAULTS if self.name == "tokencache" else trained_settings(self.name, trained)
+        if self.name == "tokencache":
+            return DEFAULTS
+        assert trained is not None  # required for TRAINED_METHODS
+        return trained_settings(self.name, trained)
 
     def made_with(self, trained: TrainedCache | None) -> str:
-        """What else than its name decides what it samples."""
+        """What determines its samples besides its name, as text."""
         return "" if self.name in SOLVERS or self.name == "full" else repr(self.settings_of(trained))
 
 
 FULL = Method("full", STEPS)
+AnyMethod: TypeAlias = Method | RowMethod
 
 
 def parse_method(text: str) -> Method:
@@ -106,13 +118,16 @@ def parse_method(text: str) -> Method:
 
 @dataclass(frozen=True)
 class Measured:
-    """What is known of one method. full_seconds: of the full run of as many samples, in the process that measured the
-    batch.
+    """The measurements of one method.
+
+    features, samples: (N, 128) and (N, 3, 32, 32).
+    seconds: of each batch.
+    full_seconds: of the full run of as many samples, in the process that measured the batch.
     """
 
-    features: Tensor  # (N, 128)
-    samples: Tensor  # (N, 3, 32, 32)
-    seconds: tuple[float, ...]  # a batch
+    features: Tensor
+    samples: Tensor
+    seconds: tuple[float, ...]
     full_seconds: tuple[float, ...]
 
 
@@ -120,29 +135,37 @@ def measure(
     model: DiT,
     classifier: EmojiClassifier,
     labels: Tensor,
-    methods: list[Method],
+    methods: Sequence[AnyMethod],
     out: Path,
     trained: TrainedCache | None = None,
     cfg: float = 4.0,
     size: int = 16,
 ) -> None:
-    """Sample what is not in `out` yet, all methods in turn for each batch of `labels` (N,), `size` samples at a time.
+    """Sample and measure what is not in the folder yet, for each batch all methods in turn.
 
-    ValueError, before any work, where `out` has a method's samples of other settings.
+    ValueError, before any work, if the folder has samples of a method with other settings.
+
+    classifier: for features.
+    labels: (N,) of all samples.
+    methods: to measure; FULL must be one of them.
+    out: the folder.
+    trained: a predictor, for TRAINED_METHODS.
+    cfg: the guidance scale.
+    size: samples per batch.
     """
     made_with = {method: f"guidance {cfg:g}; {method.made_with(trained)}" for method in methods}
     for method, settings in made_with.items():
         _check_settings(out / str(method), settings)
     batches, device = labels.split(size), model.pos_embed.device
 
-    def start(batch: int) -> Callable[[Method], Tensor]:
+    def start(batch: int) -> Callable[[AnyMethod], Tensor]:
         wanted = batches[batch].to(device)
         noise = starting_noise(model.noise_shape(len(wanted)), FIRST_SEED + batch * size, simple_sigmas(STEPS)[0]).to(
             device
         )
         return lambda method: method.sample(model, wanted, noise, cfg, trained)
 
-    def measured(method: Method, samples: Tensor) -> tuple[dict[str, Tensor], dict[str, str]]:
+    def measured(method: AnyMethod, samples: Tensor) -> tuple[dict[str, Tensor], dict[str, str]]:
         samples = samples.cpu()
         with torch.no_grad():
             features = classifier.features(samples.clamp(-1, 1))
@@ -158,7 +181,8 @@ def _check_settings(folder: Path, settings: str) -> None:
                 raise ValueError(f"{file} was measured with other settings: give another --out, or remove its folder")
 
 
-def read(out: Path, method: Method, batches: int) -> Measured:
+def read(out: Path, method: AnyMethod, batches: int) -> Measured:
+    """The measurements of a method's first batches in the folder `out`."""
     features, samples, seconds, full_seconds = [], [], [], []
     for batch in range(batches):
         with safe_open(_file(out, method, batch), "pt") as file:
@@ -171,7 +195,7 @@ def read(out: Path, method: Method, batches: int) -> Measured:
 
 @dataclass(frozen=True)
 class Distances:
-    """Of one method's samples: from the data, and from the full run's samples of the same seeds."""
+    """The distances of one method's samples from the data, and from the full run's samples with the same seeds."""
 
     from_data: Bootstrap
     from_full: float
@@ -183,7 +207,8 @@ class Distances:
         )
 
 
-def line(method: Method, measured: Measured, full: Measured, distances: Distances, of_full: Distances) -> str:
+def line(method: AnyMethod, measured: Measured, full: Measured, distances: Distances, of_full: Distances) -> str:
+    """A method's line of the table."""
     if method == FULL:
         return f"| {method} | 1.00x | - | {distances.from_data.value:.4f} | 1 | - |"
     speedup = f"{median(map(truediv, measured.full_seconds, measured.seconds)):.2f}x"
@@ -195,34 +220,34 @@ def line(method: Method, measured: Measured, full: Measured, distances: Distance
 
 
 def paired(first: Measured, other: Measured, full: Measured, held_out: Tensor) -> str:
-    """How much nearer to the full run `first` is, sample by sample: the mean with its standard error, and how often it
-    is.
+    """How much nearer than `other` `first` is to the full run, sample by sample: the mean with its standard error, and
+    the share of samples.
 
-    held_out: (N,) bool, of samples whose class no predictor's training draws.
+    held_out: (N,) bool: samples whose class is not used in training.
     """
     better = _psnr(first, full) - _psnr(other, full)
 
     def mean(chosen: Tensor) -> str:
         return f"{chosen.mean():+.2f} +- {chosen.std() / len(chosen) ** 0.5:.2f} dB"
 
-    told = f"{mean(better)}, better on {(better > 0).double().mean():.0%} of the samples"
-    return told + (
-        f"; on the {held_out.sum()} of classes kept from training {mean(better[held_out])}" if held_out.any() else ""
-    )
+    text = f"{mean(better)}, better on {(better > 0).double().mean():.0%} of the samples"
+    return text + (f"; on the {held_out.sum()} of held-out classes {mean(better[held_out])}" if held_out.any() else "")
 
 
 def _psnr(measured: Measured, full: Measured) -> Tensor:
     return capped_psnr(measured.samples, full.samples)
 
 
-def _file(out: Path, method: Method, batch: int) -> Path:
+def _file(out: Path, method: AnyMethod, batch: int) -> Path:
     return out / str(method) / f"{batch:04d}.safetensors"
 
 
 @dataclass(frozen=True)
 class BenchRows:
-    """The rows chosen out of a benchmark's JSON, as methods by their index, and the guidance under which they were
-    measured.
+    """Rows chosen from a benchmark's JSON file.
+
+    methods: by the index of the row.
+    cfg: the guidance with which they were measured.
     """
 
     methods: dict[int, RowMethod]
@@ -233,8 +258,8 @@ class BenchRows:
         content = json.loads(file.read_text())
         if (schedule := content["protocol"]["schedule"]) != SigmaSchedule.name:
             raise SystemExit(
-                f"{file}: its runs are on the schedule {schedule}, and distances are taken on {SigmaSchedule.name} "
-                "alone; name another"
+                f"{file}: its runs are on the schedule {schedule}, but distances are only measured on "
+                f"{SigmaSchedule.name}; give another file"
             )
         rows = [Row.from_json(row) for row in content["rows"]]
         chosen = {
@@ -266,10 +291,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--samples", type=int, default=1024, help="rounded up to whole batches")
     parser.add_argument(
-        "--batch", type=int, default=16, help="samples at a time; a folder --out holds batches of one size"
+        "--batch", type=int, default=16, help="samples per batch; the same for all measurements in a folder --out"
     )
     parser.add_argument(
-        "--cfg", type=float, default=4.0, metavar="SCALE", help="guidance; a folder --out holds the samples of one"
+        "--cfg", type=float, default=4.0, metavar="SCALE", help="guidance; the same for all samples in a folder --out"
     )
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument(
@@ -278,46 +303,54 @@ def main() -> None:
         nargs="+",
         default=[Method("tokencache", 20)],
         metavar="NAME-COUNT",
-        help=f"beside the full run: {', '.join(NAMES)}, each with its number of I-steps or steps",
+        help=f"besides the full run: {', '.join(NAMES)}, each with its number of I-steps or steps",
     )
     parser.add_argument(
-        "--predictor", metavar="FILE", help=f"for {', '.join(TRAINED_METHODS)}; a folder --out holds the figures of one"
+        "--predictor", metavar="FILE", help=f"for {', '.join(TRAINED_METHODS)}; the same for all in a folder --out"
     )
     parser.add_argument(
         "--bench",
         type=Path,
         metavar="JSON",
-        help="in place of --methods: ours, the best peers and fewer steps out of what `bench --peers` wrote",
+        help="instead of --methods: ours, the best peers and fewer steps from a file that `bench --peers` wrote",
     )
     parser.add_argument(
-        "--speedups", type=float, nargs="+", default=[2.0, 3.0, 4.0], metavar="X", help="with --bench: at which"
+        "--speedups",
+        type=float,
+        nargs="+",
+        default=[2.0, 3.0, 4.0],
+        metavar="X",
+        help="with --bench: speed-ups to compare at",
     )
-    parser.add_argument("--best", type=int, default=3, metavar="N", help="with --bench: so many peers at each")
+    parser.add_argument("--best", type=int, default=3, metavar="N", help="with --bench: number of peers at each")
     parser.add_argument(
         "--nearest",
         action="store_true",
-        help="with --bench: of each method the one setting nearest to a speed-up, not the two on either side",
+        help="with --bench: of each method only the setting nearest to a speed-up, not those on either side",
     )
     args = parser.parse_args()
-    rows = None if args.bench is None else BenchRows.read(args.bench, args.speedups, args.best, args.nearest)
+    bench: Path | None = args.bench
+    rows = None if bench is None else BenchRows.read(bench, args.speedups, args.best, args.nearest)
     if rows is not None:
         args.methods = list(rows.methods.values())
-    needing = [str(method) for method in args.methods if isinstance(method, Method) and method.name in TRAINED_METHODS]
-    if needing and args.predictor is None:
-        parser.error(f"{', '.join(needing)}: name the trained file by --predictor")
+    trained_ones = [
+        str(method) for method in args.methods if isinstance(method, Method) and method.name in TRAINED_METHODS
+    ]
+    if trained_ones and args.predictor is None:
+        parser.error(f"{', '.join(trained_ones)}: give the trained file with --predictor")
     model = load_dit(WEIGHTS, device=device_named(args.device))
-    trained = None if args.predictor is None else predictor_for(args.predictor, model)
+    trained = None if args.predictor is None else predictor_for(args.predictor, SampledDiT(model))
     data, classifier = load_emoji(), load_classifier()
     drawn = torch.Generator().manual_seed(0)
     pictures = data.batch(DATA, drawn)[0]
     batches = -(-args.samples // args.batch)
-    labels = torch.cat(
-        [data.batch(args.batch, drawn)[1][:, 2] for _ in range(batches)]
-    )  # more samples begin with the same ones
+    # with more samples, the first ones are the same
+    labels = torch.cat([data.batch(args.batch, drawn)[1][:, 2] for _ in range(batches)])
     with torch.no_grad():
         known = Gaussian.of(torch.cat([classifier.features(part) for part in pictures.split(256)]))
-    measure(model, classifier, labels, [FULL, *args.methods], args.out, trained, args.cfg, args.batch)
-    measured = {method: read(args.out, method, batches) for method in [FULL, *args.methods]}
+    methods: list[AnyMethod] = [FULL, *args.methods]
+    measure(model, classifier, labels, methods, args.out, trained, args.cfg, args.batch)
+    measured = {method: read(args.out, method, batches) for method in methods}
     full = measured[FULL]
     distances = {method: Distances.of(found, full, known) for method, found in measured.items()}
     print(
@@ -330,12 +363,12 @@ def main() -> None:
     )
     for method, found in measured.items():
         print(line(method, found, full, distances[method], distances[FULL]))
-    if rows is not None and args.cfg == rows.cfg:
+    if bench is not None and rows is not None and args.cfg == rows.cfg:
         protocol = (
             f"{len(labels)} samples, features of reference/emoji-classifier.safetensors, {DATA} pictures of the data"
         )
         _write_rows(
-            args.bench, {index: distances[method] for index, method in rows.methods.items()}, distances[FULL], protocol
+            bench, {index: distances[method] for index, method in rows.methods.items()}, distances[FULL], protocol
         )
     first = args.methods[0]
     held_out = torch.isin(labels, torch.tensor(labels_apart(None, model.config.num_classes, None)[1]))

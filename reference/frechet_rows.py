@@ -1,5 +1,5 @@
-"""Rows of a benchmark's JSON whose Frechet distances are worth an hour: ours, the best peers and fewer steps, at some
-speed-ups.
+"""Chooses the rows of a benchmark's JSON file whose Frechet distances are measured: ours, the best peers and fewer
+steps, at some speed-ups.
 """
 
 from __future__ import annotations
@@ -29,21 +29,25 @@ FEWER_STEPS = ("fewer-steps", "fewer-steps-dpmpp_2m", "fewer-steps-res_multistep
 
 @dataclass(frozen=True)
 class RowMethod:
-    """The method and the settings of one row. protocol: its steps and solver."""
+    """The method and the settings of one row.
+
+    settings: as JSON.
+    protocol: its steps and solver.
+    """
 
     name: str
-    settings: str  # JSON
+    settings: str
     protocol: Protocol
 
     def __str__(self) -> str:
         return f"{self.name}-{hashlib.sha256(self.settings.encode()).hexdigest()[:8]}"
 
     def made_with(self, trained: TrainedCache | None) -> str:
-        """Nothing that its name does not tell: the settings are in it."""
+        """What determines its samples besides its name: nothing, because the name includes the settings."""
         return ""
 
     def sample(self, model: DiT, labels: Tensor, noise: Tensor, cfg: float, trained: TrainedCache | None) -> Tensor:
-        """(B, C, H, W) samples of labels (B,) from noise, as the row has them but for the guidance, `cfg`."""
+        """Samples (B, C, H, W) as in the row, except for labels (B,), noise and guidance `cfg`."""
         settings: dict[str, Any] = json.loads(self.settings)
         protocol = self.protocol
         if self.name in MODULES:
@@ -51,7 +55,7 @@ class RowMethod:
             workload = Workload(model, replace(protocol, samples=len(labels), cfg=cfg))
             workload.labels, workload.noise = labels, noise
             return peer.run(workload, settings)[0]
-        inputs = {"noise": noise, "cfg": cfg}
+        inputs: dict[str, Any] = {"noise": noise, "cfg": cfg}
         if "solver" in settings:
             return sample(model, labels, sigmas=simple_sigmas(settings["steps"]), solver=settings["solver"], **inputs)
         schedule = ExplicitSchedule(tuple(settings.pop("i_steps")))
@@ -67,11 +71,14 @@ class RowMethod:
 
 
 def chosen_rows(rows: Sequence[Row], speedups: Sequence[float], best: int, nearest: bool = False) -> list[int]:
-    """Indices of rows at each speed-up: of ours, swept and tuned, of the `best` peers by PSNR there, and of the better
+    """The indices of the rows to measure at each speed-up: of our sweep and presets, of the best peers, and of the best
     solver with fewer steps.
 
-    A sweep seldom meets a speed-up exactly, so it is the two rows of its frontier on either side, between which
-    distances are read off as PSNR is; with `nearest` the one of them whose speed-up is nearer.
+    A sweep seldom has a row at exactly this speed-up, so the two rows of its frontier on either side are chosen,
+    between which distances are interpolated, as PSNR is.
+
+    best: the number of peers, by PSNR at the speed-up.
+    nearest: choose only the row whose speed-up is nearer.
     """
     found = sweeps(rows)
     chosen: dict[int, None] = {}
@@ -90,7 +97,7 @@ def chosen_rows(rows: Sequence[Row], speedups: Sequence[float], best: int, neare
 
 
 def _nearest(rows: Sequence[Row], speedup: float) -> list[Row]:
-    """The one, if there is any, whose speed-up is the fewest times off."""
+    """The row, if there is any, whose speed-up is nearest by ratio."""
     return sorted(rows, key=lambda row: abs(math.log(row.speedup / speedup)))[:1]
 
 

@@ -1,9 +1,10 @@
-"""Make tokencache_core/known_models.safetensors: what whole runs of a few models tell about where I-steps should lie.
+"""Makes tokencache_core/known_models.safetensors: records of whole runs of a few models, from which the default places
+of I-steps are found.
 
     python -m reference.known_runs reference/emoji-dit.safetensors another.safetensors
 
-The file that ships was made of reference/emoji-dit.safetensors as it is and as it was in commit d2c7fb5, trained on
-nine classes, under guidance 4.
+The shipped file was made from two versions of reference/emoji-dit.safetensors, the current one and that of commit
+d2c7fb5, which was trained on nine classes, at guidance 4.
 """
 
 from __future__ import annotations
@@ -26,16 +27,12 @@ from tokencache_core.schedules.known_models import FILE
 from tokencache_core.schedules.run_record import RunRecorder
 
 CFG, BATCH, BATCHES, FIRST_SEED = 4.0, 4, 3, 5000
-EVEN, LEAST, TAIL, SMALLEST = (
-    64,
-    0.03,
-    9,
-    0.006,
-)  # times even down to LEAST, and below it sigmas in so many equal ratios to the smallest
+# EVEN evenly spaced times; those below sigma LEAST are replaced by TAIL sigmas in equal ratios, down to SMALLEST
+EVEN, LEAST, TAIL, SMALLEST = 64, 0.03, 9, 0.006
 
 
 def sigmas() -> torch.Tensor:
-    """(steps + 1,) at which the models are run, falling to 0."""
+    """The sigmas (steps + 1,) at which the models are run, falling to 0."""
     largest = float(train_sigmas()[-1])
     even = [noise_ratio(noise_time(largest) * (1 - step / EVEN)) for step in range(EVEN)]
     even = [largest, *(sigma for sigma in even[1:] if sigma > LEAST)]
@@ -46,7 +43,7 @@ def sigmas() -> torch.Tensor:
 
 @torch.no_grad()
 def directions_of(model: DiT, advance: tqdm) -> np.ndarray:
-    """(samples, steps, steps) float32: each sample's directions, in as many coordinates as there are steps."""
+    """Each sample's directions (samples, steps, steps), float32, in as many coordinates as there are steps."""
     found = []
     for batch in range(BATCHES):
         labels = torch.tensor([(5 * (batch * BATCH + row) + 1) % model.config.num_classes for row in range(BATCH)])

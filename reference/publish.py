@@ -1,7 +1,7 @@
-"""Turn a training run into what is shipped: `python -m reference.publish --run reference/runs/emoji`.
+"""Turns a training's folder into the files that are shipped: `python -m reference.publish --run reference/runs/emoji`.
 
-Writes the averaged weights as fp16 with their metadata, the loss curve and a sample grid with each sample's nearest
-training picture, and prints how often the classifier agrees with the category that was asked for.
+It writes the averaged weights as fp16 with their metadata, the loss curve, and a sample grid with each sample's nearest
+training picture, and prints how often the classifier agrees with the wanted category.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ WEIGHTS = HERE / "emoji-dit.safetensors"
 
 
 def export(run: Path, classes: tuple[str, ...]) -> list[list[float]]:
-    """Write the run's averaged weights to WEIGHTS; returns its loss curve."""
+    """Write the averaged weights in the training's folder `run` to WEIGHTS; returns the loss curve."""
     state = torch.load(run / "last.pt", weights_only=True)
     recipe = json.loads((run / "recipe.json").read_text())
     width = recipe["width"]
@@ -71,18 +71,19 @@ def samples(model: DiT, labels: Tensor, seed: int, steps: int, solver: str, cfg:
 
 
 def nearest(pictures: Tensor, data: EmojiData) -> Tensor:
-    """Each picture's nearest training picture (mirror images included), by mean squared error."""
+    """Each picture's nearest training picture by mean squared error, including mirror images."""
     known = data.pictures.float() / 127.5 - 1
     known = torch.cat([known, known.flip(-1)])
     return known[torch.cdist(pictures.flatten(1), known.flatten(1)).argmin(dim=1)]
 
 
 def sample_grid(model: DiT, data: EmojiData, file: Path, rows: int) -> None:
-    """Samples on the left, their nearest training pictures on the right; a column a category, the lower half of the
-    rows asked for by the name of one emoji of it."""
-    by_name = (
-        SHOWN if model.config.num_classes == len(data.classes) else CATEGORIES
-    )  # older weights know categories alone
+    """Write a picture with samples on the left and their nearest training pictures on the right.
+
+    There is one column per category; the samples in the lower half of the rows have one of its emoji as their class.
+    """
+    # older weights only have categories as classes
+    by_name = SHOWN if model.config.num_classes == len(data.classes) else CATEGORIES
     names = (rows - rows // 2) * CATEGORIES + rows // 2 * by_name
     labels = torch.tensor([data.classes.index(name) for name in names])
     drawn = samples(model, labels, seed=0, steps=50, solver="ddim", cfg=4.0)
@@ -103,10 +104,11 @@ def loss_curve(losses: list[list[float]], file: Path) -> None:
 
 
 def accuracy(model: DiT, data: EmojiData, count: int, batch: int = 64) -> Tensor:
-    """(levels, 9) share of samples that the classifier takes for their category (12 steps of dpmpp_2m, guidance 4).
+    """The share (levels, 9) of samples that the classifier assigns to their category (12 steps of dpmpp_2m, guidance
+    4).
 
-    Categories in turn; one round is asked for by category, the next by sub-category, the third by emoji, as far as the
-    model has these classes.
+    Categories take turns; in one round the classes are categories, in the next sub-categories, in the third emoji, as
+    far as the model has them.
     """
     classifier, right = load_classifier(), []
     wanted, rounds = torch.arange(count) % len(CATEGORIES), torch.arange(count) // len(CATEGORIES)
@@ -141,14 +143,14 @@ def accuracy(model: DiT, data: EmojiData, count: int, batch: int = 64) -> Tensor
 
 
 def _drawn(labels: Tensor, random: torch.Generator) -> Tensor:
-    """One of the different `labels` (N,), each as likely."""
+    """One of the different `labels` (N,), with equal probability."""
     different = labels.unique()
     return different[torch.randint(len(different), (), generator=random)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, help="training run to export; without it, the shipped weights are judged")
+    parser.add_argument("--run", type=Path, help="folder of the training to export; default: judge the shipped weights")
     parser.add_argument("--rows", type=int, default=6, help="rows of the sample grid")
     parser.add_argument("--count", type=int, default=1024, help="samples for the accuracy; 0 skips it")
     args = parser.parse_args()

@@ -20,6 +20,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
+from torch.multiprocessing.spawn import spawn
 from torchvision.utils import save_image
 from tqdm import tqdm
 
@@ -135,10 +136,11 @@ class Trainer:
     def _share_gradients(self) -> None:
         """Replace each process's gradients by their mean."""
         if self.processes > 1:
-            flat = torch.cat([p.grad.flatten() for p in self.trained])
+            gradients = [p.grad for p in self.trained if p.grad is not None]
+            flat = torch.cat([gradient.flatten() for gradient in gradients])
             dist.all_reduce(flat)
-            for p, mean in zip(self.trained, (flat / self.processes).split([p.numel() for p in self.trained])):
-                p.grad.copy_(mean.view_as(p))
+            for gradient, mean in zip(gradients, (flat / self.processes).split([g.numel() for g in gradients])):
+                gradient.copy_(mean.view_as(gradient))
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -146,7 +148,8 @@ class Trainer:
         window = min(self.recipe.ema_pictures, 0.1 * self.seen + 1)
         new = min(1.0, self.recipe.batch / window)
         averages = [p for p, q in zip(self.average.parameters(), self.model.parameters()) if q.requires_grad]
-        torch._foreach_lerp_(averages, self.trained, new)
+        for average, trained in zip(averages, self.trained):
+            average.lerp_(trained, new)
 
     def save(self, file: Path) -> None:
         """Called by all processes; the first writes."""
@@ -222,7 +225,7 @@ def main() -> None:
     (args.out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1))
     load_emoji(recipe.size)  # fetched and prepared once, before there are several processes
     with tempfile.TemporaryDirectory() as folder:
-        torch.multiprocessing.spawn(run, (args, recipe, f"file://{folder}/meet"), nprocs=args.processes)
+        spawn(run, (args, recipe, f"file://{folder}/meet"), nprocs=args.processes)
 
 
 def run(rank: int, args: argparse.Namespace, recipe: Recipe, meeting: str) -> None:

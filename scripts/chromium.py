@@ -1,7 +1,7 @@
-"""The Chromium that shows ComfyUI's page to tests and screenshots. Run as a script it installs the system's package
-where it can.
+"""Finds the Chromium that shows ComfyUI's page in tests and screenshots. Run as a script, it installs the system's
+package if it can.
 
-Without one, tests of the page are skipped and say why, and the others run.
+Without a Chromium, tests of the page are skipped and say why.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import subprocess
 import sys
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-HOW = "install the package chromium, or let CHROME_PATH name a Chromium or Chrome"
+HOW = "install the package chromium, or set CHROME_PATH to a Chromium or Chrome"
 
 
 def chromium() -> str | None:
-    """The program that CHROME_PATH names, whether there or not; else the system's."""
+    """The program in CHROME_PATH, even if it does not exist; else the system's, if there is one."""
     return os.environ.get("CHROME_PATH") or next(filter(None, map(shutil.which, NAMES)), None)
 
 

@@ -1,4 +1,4 @@
-"""ComfyUI's own page in a real, headless Chromium: a workflow is opened, run and cancelled as a user does it."""
+"""ComfyUI's own page in a real, headless Chromium: opens, runs and cancels workflows as a user does."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ SETTLING = 100  # milliseconds
 
 
 class BrowserError(RuntimeError):
-    """There is no Chromium, or the page lacks what was asked of it; the message says what to do."""
+    """There is no Chromium, or the page lacks something; the message says what to do."""
 
 
 class ComfyPage:
-    """`errors` are those that the page's scripts threw."""
+    """ComfyUI's page. errors: thrown by the page's scripts so far."""
 
     def __init__(self, page: Page) -> None:
-        self.page, self.errors = page, []
+        self.page = page
+        self.errors: list[str] = []
         page.on("pageerror", lambda error: self.errors.append(str(error)))
 
     def _load(self, workflow: dict[str, Any]) -> None:
@@ -62,7 +63,7 @@ class ComfyPage:
         self.page.get_by_test_id("queue-button").click()
 
     def run_to_the_end(self, server: ComfyServer, seconds: float) -> dict[str, Any]:
-        """The server's record of a run that the button starts; BrowserError where none ends within so many seconds."""
+        """Press the run button; returns the server's record of the run. BrowserError if it does not end in time."""
         before, give_up = server.get("/history").keys(), time.monotonic() + seconds
         self.run()
         while not (ended := server.get("/history").keys() - before):
@@ -70,7 +71,7 @@ class ComfyPage:
                 raise BrowserError(
                     f"The run did not end in {seconds:.0f} s; the end of the server's log:\n{server.log_tail()}"
                 )
-            self.page.wait_for_timeout(200)  # and not sleep: the page's events are heard meanwhile
+            self.page.wait_for_timeout(200)  # unlike time.sleep, it lets the page's events through
         (key,) = ended
         return server.get("/history")[key]
 
@@ -79,9 +80,9 @@ class ComfyPage:
 
 
 def browser_program() -> str:
-    """The Chromium to start, or a BrowserError."""
+    """The Chromium to start; BrowserError if there is none."""
     if CHROMIUM is None or shutil.which(CHROMIUM) is None:
-        missing = f"CHROME_PATH names {CHROMIUM}, which is no program" if CHROMIUM else "There is no Chromium here"
+        missing = f"CHROME_PATH is {CHROMIUM}, which is not a program" if CHROMIUM else "There is no Chromium here"
         raise BrowserError(f"{missing}: {HOW}.")
     return CHROMIUM
 
@@ -90,13 +91,15 @@ def browser_program() -> str:
 def comfy_page(
     server: ComfyServer, *, size: tuple[int, int] = (1600, 1000), sharpness: float = 1.0
 ) -> Iterator[ComfyPage]:
-    """`sharpness`: pixels of a screenshot for one of the page's."""
+    """While open, the server's page in a browser. size: of the page, in pixels. sharpness: a screenshot's pixels for
+    each of them.
+    """
     server.post("/settings", {"Comfy.TutorialCompleted": True})  # else a first visit opens the template browser
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_program(), args=["--no-sandbox", "--disable-gpu"])
         try:
             page = ComfyPage(
-                browser.new_page(viewport=dict(zip(("width", "height"), size)), device_scale_factor=sharpness)
+                browser.new_page(viewport={"width": size[0], "height": size[1]}, device_scale_factor=sharpness)
             )
             page.page.goto(f"http://{server.address}")
             page.page.wait_for_function("window.app?.graph && window.app?.extensionManager", timeout=120_000)

@@ -1,4 +1,4 @@
-"""Runs one prompt on a ComfyUI server and follows it: the seconds of every node, and what the nodes put out."""
+"""Runs one prompt on a ComfyUI server and follows it: the seconds and the outputs of every node."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Run:
 
 
 def run_prompt(server: ComfyServer, prompt: dict[str, Any], progress: Progress | None = None) -> Run:
-    """Queues an API-format prompt and returns when it is done; raises RunError naming the node that failed."""
+    """Queue an API-format prompt and wait until it is done; RunError, which names the node, if one fails."""
     return asyncio.run(_run(server, prompt, progress or (lambda node, done, total: None)))
 
 
@@ -72,12 +72,13 @@ async def _queue(server: ComfyServer, prompt: dict[str, Any], client: str) -> st
 
 
 def _follow(kind: str, data: dict[str, Any], run: Run, started: dict[str, float], progress: Progress) -> None:
-    """Enters one message of the server's into `run`."""
+    """Enter one message from the server into `run`. started: node id -> when it was started."""
     now = time.perf_counter()
     if kind == "execution_cached":
         run.cached = data["nodes"]
-    elif kind == "executing" and data["node"] is not None:
-        started.setdefault(data["node"], now)
+    elif kind == "executing":
+        if (running := data["node"]) is not None:
+            started.setdefault(running, now)
     elif kind == "progress":
         progress(data["node"], data["value"], data["max"])
     elif kind == "progress_state":

@@ -1,4 +1,4 @@
-"""Where the real ComfyUI of this checkout is, and under which name it sees this pack. Standard library only."""
+"""Finds this checkout's real ComfyUI, and the name under which it sees this pack. Standard library only."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FETCHED = ROOT / ".comfyui"
-FETCHED_OLDER = ROOT / ".comfyui-older"  # for the tests alone
+FETCHED_OLDER = ROOT / ".comfyui-older"  # only for the tests
 PACK_NAME = "comfyui-tokencache"
 
 
 class ComfyLocationError(RuntimeError):
-    """No usable ComfyUI at the place that was named."""
+    """There is no usable ComfyUI at the given place."""
 
 
 def comfyui_path() -> Path:
-    """The ComfyUI named by COMFYUI_PATH, else the one that set-up fetches into .comfyui/."""
+    """The ComfyUI at COMFYUI_PATH, else the one that set-up fetches into .comfyui/."""
     named = os.environ.get("COMFYUI_PATH")
     path = Path(named).expanduser().resolve() if named else FETCHED
     if not (path / "main.py").is_file():

@@ -1,4 +1,4 @@
-"""A real ComfyUI server on the CPU for the length of a `with` block. Standard library only."""
+"""A real ComfyUI server on the CPU, which runs during a `with` block. Standard library only."""
 
 from __future__ import annotations
 
@@ -23,14 +23,16 @@ FOLDERS = ("output", "temp", "user", "input")
 
 
 class ServerError(RuntimeError):
-    """The server did not start, or refused a request; the message carries what it said."""
+    """The server did not start, or refused a request; the message includes what it said."""
 
 
 class ComfyServer:
-    """Starts `comfyui`'s main.py, with this pack as the only custom one, and keeps all it writes under `folder`.
+    """A server with this pack as the only custom one.
 
-    `port` 0 takes a free one. `pack_entry` finds the pack in custom_nodes; without it (`with_pack=False`) the server
-    has ComfyUI's own nodes alone.
+    comfyui: the folder with ComfyUI's main.py.
+    folder: everything that the server writes goes there.
+    port: 0 for any free one.
+    with_pack: False for only ComfyUI's own nodes.
     """
 
     def __init__(self, comfyui: Path, folder: Path, *, port: int = 0, with_pack: bool = True):
@@ -102,7 +104,7 @@ class ComfyServer:
         if entry is not None:
             packs += ["--whitelist-custom-nodes", entry]
         folders = [argument for name in FOLDERS for argument in (f"--{name}-directory", str(self.folder / name))]
-        # PyTorch's attention is what ComfyUI takes on GPUs; its choice for a CPU is slower
+        # PyTorch's attention is ComfyUI's choice on GPUs; its choice on CPUs is slower
         return [
             sys.executable,
             "-u",
@@ -120,9 +122,10 @@ class ComfyServer:
         ]
 
     def _wait_until_ready(self) -> None:
-        give_up = time.monotonic() + START_SECONDS
+        process, give_up = self._process, time.monotonic() + START_SECONDS
+        assert process is not None
         while time.monotonic() < give_up:
-            if self._process.poll() is not None:
+            if process.poll() is not None:
                 raise ServerError(f"ComfyUI ended while starting; the end of {self.log}:\n{self.log_tail()}")
             try:
                 self.get("/system_stats")
@@ -134,7 +137,7 @@ class ComfyServer:
         )
 
     def _send(self, request: urllib.request.Request) -> bytes:
-        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never ask a proxy for this machine
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy for this machine
         try:
             with direct.open(request, timeout=60) as reply:
                 return reply.read()
@@ -145,7 +148,7 @@ class ComfyServer:
 def _free_port(wanted: int) -> int:
     """`wanted` if nothing listens there, or any free port for 0."""
     with socket.socket() as probe:
-        if os.name == "posix":  # else connections that have just been closed would count as a listener
+        if os.name == "posix":  # without this, connections that were just closed would count as listeners
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", wanted))

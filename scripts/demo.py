@@ -1,8 +1,8 @@
 """`make demo`: runs two example workflows through the queue of a real ComfyUI and shows what TokenCache did.
 
-The first samples the reference DiT twice from the same noise, without and with TokenCache; the second once more, with
-the shipped Cache Predictor. A short run with another seed goes before each, so that the measured one pays neither for
-loading nor for first-call costs.
+The first samples the reference DiT twice from the same noise, without and with TokenCache; the second samples it once
+more, with the shipped Cache Predictor. A short run with another seed precedes each, so that the measured one pays
+neither for loading nor for first calls.
 """
 
 from __future__ import annotations
@@ -24,21 +24,17 @@ from workflow_to_api import WorkflowError, read_workflow, to_api
 
 WORKFLOWS = (ROOT / "example_workflows" / "quick_start.json", ROOT / "example_workflows" / "trained_predictor.json")
 RESULTS = ROOT / "demo_output"
-WAYS = (
-    "without TokenCache",
-    "with TokenCache",
-    "with the trained predictor",
-)  # the ends of the nodes' titles in the workflows
+WAYS = ("without TokenCache", "with TokenCache", "with the trained predictor")  # the ends of the nodes' titles
 HEATMAP, TOKENS, STEPS, REPORT = "Cache Heatmap Preview", "Tokens computed", "Computed per step and block", "Report"
 WARM_UP_STEPS = 4
-NEEDED = {  # node, input: the file of this checkout that it lists
+NEEDED = {  # (node, input): the file of this checkout that the input must list
     ("TokenCacheLoadDiT", "dit_name"): ROOT / "reference" / "emoji-dit.safetensors",
     ("TokenCacheLoadPredictor", "predictor_name"): ROOT / "reference" / "emoji-predictor.safetensors",
 }
 
 
 class DemoError(RuntimeError):
-    """The demo cannot go on; the message says what to do."""
+    """The demo cannot continue; the message says what to do."""
 
 
 def main() -> int:
@@ -78,7 +74,7 @@ def demo(port: int) -> None:
 
 
 class Shown:
-    """What the nodes of a workflow's run put out, by title."""
+    """The outputs of a workflow's run, by the nodes' titles."""
 
     def __init__(self, server: ComfyServer, workflow: str, run: Run, prompt: dict[str, Any]) -> None:
         self.server, self.workflow, self.run = server, workflow, run
@@ -106,7 +102,7 @@ class Shown:
 
 
 def check_files(prompt: dict[str, Any], object_info: dict[str, Any]) -> None:
-    """The files that the workflow names must be among those that the server lists."""
+    """DemoError unless the server lists the files that the workflow needs."""
     for node in prompt.values():
         for (loader, name), file in NEEDED.items():
             if node["class_type"] != loader:
@@ -115,13 +111,12 @@ def check_files(prompt: dict[str, Any], object_info: dict[str, Any]) -> None:
             if node["inputs"][name] not in (listed[1]["options"] if listed[0] == "COMBO" else listed[0]):
                 raise DemoError(
                     f"The node {loader} does not list {node['inputs'][name]}: restore {os.path.relpath(file)}, which "
-                    "this checkout lacks, and "
-                    "run the same command again."
+                    "this checkout lacks, and run the same command again."
                 )
 
 
 def with_tokens(prompt: dict[str, Any]) -> dict[str, Any]:
-    """The prompt, with its heatmap's map of tokens as pictures: on the page the node plays the run instead."""
+    """The prompt with a preview of its heatmap's tokens as pictures; on the page the node plays the run instead."""
     heatmaps = [number for number, node in prompt.items() if node["_meta"]["title"] == HEATMAP]
     shown = {
         f"{number} tokens": {
@@ -135,7 +130,7 @@ def with_tokens(prompt: dict[str, Any]) -> dict[str, Any]:
 
 
 def warm_up(prompt: dict[str, Any]) -> dict[str, Any]:
-    """The prompt with few steps and other seeds: the real one then finds nothing sampled in the host's own cache."""
+    """The prompt with few steps and other seeds, so that the host's own cache has no samples of the real one."""
     short = copy.deepcopy(prompt)
     for node in short.values():
         if node["class_type"] == "KSampler":
@@ -144,7 +139,7 @@ def warm_up(prompt: dict[str, Any]) -> dict[str, Any]:
 
 
 def show_progress(prompt: dict[str, Any]) -> Progress:
-    """On a terminal, one line that counts a sampler's steps; elsewhere a line when it is done."""
+    """A progress function: on a terminal, one line that counts a sampler's steps; elsewhere a line when it is done."""
 
     def show(node: str, done: int, total: int) -> None:
         title = prompt[node]["_meta"]["title"]
@@ -157,7 +152,7 @@ def show_progress(prompt: dict[str, Any]) -> Progress:
 
 
 def collect(quick: Shown, trained: Shown) -> None:
-    """Fetches what the nodes put out, writes the pictures and the reports, prints the table."""
+    """Fetch the outputs of the nodes, write the pictures and the reports, and print the table."""
     pictures = [shown.pictures(f"Pictures {way}") for shown, way in zip((quick, quick, trained), WAYS)]
     seconds = [shown.seconds(way) for shown, way in zip((quick, quick, trained), WAYS)]
     compute = ["100.0%", *[compute_share(shown.report()) for shown in (quick, trained)]]
@@ -179,13 +174,13 @@ def collect(quick: Shown, trained: Shown) -> None:
 
 
 def compute_share(report: str) -> str:
-    """The share of the block-tokens that was computed, as the report's text says it."""
+    """The share of block-tokens that were computed, from the report's text."""
     found = re.search(r"^compute: ([\d.]+%)", report, re.MULTILINE)
     return found[1] if found else "?"
 
 
 def table(seconds: list[float], compute: list[str], distance: list[float | None]) -> str:
-    """One row for each of WAYS; the speed-up is against the first."""
+    """The table with one row for each of WAYS; speed-ups are against the first."""
     rows = [("", "sampling", "speed-up", "compute", "PSNR")]
     for way, took, share, psnr in zip(WAYS, seconds, compute, distance):
         rows.append(

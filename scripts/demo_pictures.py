@@ -1,4 +1,4 @@
-"""The pictures that a ComfyUI server made: fetched, compared, and laid out as a grid."""
+"""Fetches pictures from a ComfyUI server, compares them, and lays them out as a grid."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tokencache_core.reporting.picture_grid import picture_grid, save_png
 
 
 def load_pictures(server: ComfyServer, images: list[dict[str, Any]]) -> Tensor:
-    """A node's `images` from the server, (B, 3, H, W) in [-1, 1]; all of one size."""
+    """A node's `images` from the server, (B, 3, H, W) in [-1, 1]; they must have the same size."""
     arrays = []
     for image in images:
         data = server.get_bytes("/view?" + urllib.parse.urlencode(image))
@@ -30,10 +30,10 @@ def load_pictures(server: ComfyServer, images: list[dict[str, Any]]) -> Tensor:
 
 
 def mean_psnr(full: Tensor, cached: Tensor) -> float:
-    """PSNR in dB of each picture against its twin, averaged; infinite if nothing differs."""
+    """The mean PSNR of the pictures, in dB; infinite if nothing differs."""
     return psnr(full, cached).mean().item()
 
 
 def save_grid(pictures: Tensor, file: Path) -> None:
-    """(B, 3, H, W) in [-1, 1] as one nearly square grid."""
+    """Write pictures (B, 3, H, W) in [-1, 1] as one nearly square grid."""
     save_png(file, picture_grid([pictures], columns=round(len(pictures) ** 0.5)))

@@ -1,5 +1,5 @@
-"""Draws docs/images/icon.png and banner.png, which the registry shows: tokens in a grid, few computed (orange), the
-others forecast (blue).
+"""Draws docs/images/icon.png and banner.png for the registry: tokens in a grid, a few computed (orange), the others
+forecast (blue).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
-FINER = 4  # drawn so many times as large, then scaled down: smooth edges
+FINER = 4  # pictures are drawn so many times as large, then scaled down for smooth edges
 NIGHT, WHITE, GREY = (16, 22, 34), (244, 246, 250), (150, 163, 184)
 COMPUTED = (255, 145, 48)
 FORECAST = ((34, 58, 98), (42, 76, 130), (54, 98, 166))
@@ -38,7 +38,7 @@ def icon(side: int = 400) -> Image.Image:
                 cell,
                 COMPUTED if (column, row) in ICON_LIT else chance.choice(FORECAST),
             )
-    return image.resize((side, side), Image.LANCZOS)
+    return image.resize((side, side), Image.Resampling.LANCZOS)
 
 
 def banner(width: int = 1260, height: int = 540) -> Image.Image:
@@ -56,7 +56,7 @@ def banner(width: int = 1260, height: int = 540) -> Image.Image:
             colour = COMPUTED if chance.random() < share else chance.choice(FORECAST)
             _token(draw, left + place % count * cell, top + place // count * cell, cell, colour)
         _write(draw, left + count * cell / 2, top + count * cell + 30, name, 24, GREY, anchor="mm")
-    return image.resize((width, height), Image.LANCZOS)
+    return image.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def _token(draw: ImageDraw.ImageDraw, x: float, y: float, cell: float, colour: Colour) -> None:
@@ -79,9 +79,8 @@ def _write(
     bold: bool = False,
     anchor: str = "ls",
 ) -> None:
-    file = font_manager.findfont(
-        font_manager.FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal")
-    )  # matplotlib's own
+    weight = "bold" if bold else "normal"
+    file = font_manager.findfont(font_manager.FontProperties(family="DejaVu Sans", weight=weight))  # matplotlib's own
     draw.text(
         (FINER * x, FINER * (y + (size if anchor == "ls" else 0))),
         text,

@@ -1,8 +1,8 @@
-"""Checks web/js: its types with TypeScript and its style with ESLint, as package.json pins them.
+"""Checks web/js: types with TypeScript and style with ESLint, in the versions that package.json pins.
 
     .venv/bin/python scripts/javascript_checks.py
 
-What they need lies in node_modules/, which npm fills the first time, and again when package-lock.json has changed.
+Their packages are in node_modules/, which npm fills at first use, and again whenever package-lock.json has changed.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class Unavailable(RuntimeError):
 
 
 class PackagesError(RuntimeError):
-    """npm could not install what package-lock.json names; the message says why."""
+    """npm could not install the packages in package-lock.json; the message says why."""
 
 
 def ensure_packages(root: Path = ROOT) -> str:
-    """Fills node_modules if it is not what package-lock.json says. Returns the npm command."""
+    """Fill node_modules unless it matches package-lock.json; returns the npm command."""
     npm, node = shutil.which("npm"), shutil.which("node")
     if not npm or not node:
         raise Unavailable("npm is missing: install Node.js 20.19 or newer to check web/js")
@@ -72,7 +72,7 @@ def _install(npm: str, root: Path) -> None:
 
 
 def check(npm: str, root: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """Types, then style; the output of both."""
+    """Check types, then style; returns the finished process with the output of both."""
     return subprocess.run(
         [npm, "run", "--silent", "check"], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -84,7 +84,7 @@ def main() -> int:
     except (Unavailable, PackagesError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(done.stdout.strip() or "web/js: types and style are right")
+    print(done.stdout.strip() or "web/js: types and style are fine")
     return done.returncode
 
 

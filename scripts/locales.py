@@ -1,9 +1,9 @@
-"""Writes locales/en from the nodes' own definitions and the panels' words, and names what the other languages lack.
+"""Writes locales/en from the nodes' own definitions and the panels' words, and reports what other languages lack.
 
     .venv/bin/python scripts/locales.py
 
-English is never edited by hand. The other languages (locales/<language>/, for ComfyUI's page) are written by people:
-the same keys, in any order. The files are those that ComfyUI serves at /i18n and that its page looks texts up in.
+English is never edited by hand. The other languages (locales/<language>/) are written by people, with the same keys in
+any order. ComfyUI serves the files at /i18n, and its page looks texts up in them.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ PANEL_WORDS = ROOT / "web" / "js" / "shared" / "english.js"
 PANELS = "tokencache"  # in main.json, as web/js/shared/texts.js looks them up
 WORD = re.compile(r'  (\w+): ("(?:[^"\\]|\\.)*"),')
 
-Texts = dict[str, Any]  # texts, and such dictionaries, by their keys
+Texts = dict[str, Any]  # texts, or further dictionaries, by key
 
 
 def english(pack: ModuleType) -> dict[str, Texts]:
-    """What locales/en holds, file by file, for the pack as it is."""
+    """The contents of locales/en for the current pack, by file name."""
     schemas = [node.GET_SCHEMA() for node in asyncio.run(_nodes(pack))]
     return {
         "main.json": {
@@ -41,7 +41,7 @@ def english(pack: ModuleType) -> dict[str, Texts]:
 
 
 def panel_words(file: Path = PANEL_WORDS) -> dict[str, str]:
-    """What the panels of web/js show, by their keys: one a line of `file`, after the line that opens the object."""
+    """The words of the panels of web/js by key, one per line of `file`, after the line that opens the object."""
     _, _, lines = file.read_text(encoding="utf-8").partition("= {\n")
     words = {}
     for line in lines.rstrip().removesuffix("}").splitlines():
@@ -63,9 +63,7 @@ async def _nodes(pack: ModuleType) -> list[Any]:
 def _node(schema: Any) -> Texts:
     inputs = {_key(item.id): {"name": item.display_name or item.id, "tooltip": item.tooltip} for item in schema.inputs}
     outputs = {}
-    for place, item in enumerate(
-        schema.outputs
-    ):  # one without a name of its own is called as its type, which ComfyUI translates
+    for place, item in enumerate(schema.outputs):  # one without a name is called by its type, which ComfyUI translates
         outputs[str(place)] = ({"name": item.display_name} if item.display_name else {}) | {"tooltip": item.tooltip}
     return {
         "display_name": schema.display_name,
@@ -76,12 +74,12 @@ def _node(schema: Any) -> Texts:
 
 
 def _key(name: str) -> str:
-    """As the page writes a name into the path of a text, where a dot would be a step down."""
+    """A name as the page writes it into the path of a text, in which a dot would separate levels."""
     return name.replace(".", "_")
 
 
 def texts(folder: Path) -> dict[str, str]:
-    """All texts of a language, by their paths: `nodeDefs.TokenCacheApply.inputs.model.name`."""
+    """All texts of a language by path, such as `nodeDefs.TokenCacheApply.inputs.model.name`."""
     return flat(
         {name: json.loads((folder / name).read_text(encoding="utf-8")) for name in FILES if (folder / name).is_file()}
     )
@@ -104,17 +102,17 @@ def _paths(content: Texts, above: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 
 
 def complaints(folder: Path, wanted: dict[str, str]) -> list[str]:
-    """What keeps the language in `folder` from having every text of English, and no other."""
+    """The differences between the texts of the language in `folder` and those that are wanted."""
     present = texts(folder)
     return [
         *(f"locales/{folder.name} lacks {path}: {wanted[path]!r}" for path in wanted if path not in present),
-        *(f"locales/{folder.name} has {path}, which English has not" for path in present if path not in wanted),
+        *(f"locales/{folder.name} has {path}, which English does not have" for path in present if path not in wanted),
     ]
 
 
 def main() -> int:
     sys.path.append(str(ROOT / "tests"))
-    import conftest  # loads the pack as the tests do
+    import conftest  # pyright: ignore[reportMissingImports] - loads the pack as the tests do
 
     files = english(sys.modules[conftest.PACK])
     before, now = texts(FOLDER / ENGLISH), flat(files)
@@ -123,8 +121,8 @@ def main() -> int:
         (FOLDER / ENGLISH / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     for path in now:
         if path in before and before[path] != now[path]:
-            print(f"changed, look at its translations: {path}: {now[path]!r}")
-    found = [said for folder in sorted(FOLDER.iterdir()) if folder.is_dir() for said in complaints(folder, now)]
+            print(f"changed, check its translations: {path}: {now[path]!r}")
+    found = [text for folder in sorted(FOLDER.iterdir()) if folder.is_dir() for text in complaints(folder, now)]
     print("\n".join(found) or f"{len(now)} texts, and every language has them")
     return 1 if found else 0
 

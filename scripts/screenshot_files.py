@@ -1,4 +1,4 @@
-"""Small picture files for a repository: screenshots as PNG of few colours, thumbnails as JPEG."""
+"""Writes small picture files for the repository: screenshots as PNG with few colours, thumbnails as JPEG."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 from comfy_location import ROOT
 from PIL import Image
 
-THUMBNAIL = (480, 480)  # the template browser shows it 256 pixels high at most; nearly twice that for fine screens
+THUMBNAIL = (480, 480)  # the template browser shows at most 256 pixels; nearly twice that for high-resolution screens
 THUMBNAIL_BYTES = 68_000
 QUALITIES = (90, 80, 70, 60)
-ENLARGED = 3  # of small samples
+ENLARGED = 3  # times, for small samples
 GAP = 12
 
 
@@ -25,7 +25,7 @@ def save_screenshot(png: bytes, file: Path) -> None:
 
 def save_thumbnail(png: bytes | Image.Image, file: Path) -> None:
     picture = png if isinstance(png, Image.Image) else _opened(png)
-    picture.thumbnail(THUMBNAIL, Image.LANCZOS)
+    picture.thumbnail(THUMBNAIL, Image.Resampling.LANCZOS)
     for quality in QUALITIES:
         data = io.BytesIO()
         picture.save(data, "JPEG", quality=quality, optimize=True)
@@ -36,7 +36,7 @@ def save_thumbnail(png: bytes | Image.Image, file: Path) -> None:
 
 
 def sheet(groups: list[list[bytes]]) -> Image.Image:
-    """One square grid of pictures for each group, side by side; all pictures are of one size."""
+    """One square grid of pictures per group, side by side; all pictures have the same size."""
     pictures = [[_opened(data) for data in group] for group in groups]
     columns = math.ceil(math.sqrt(max(len(group) for group in pictures)))
     width, height = (side * ENLARGED for side in pictures[0][0].size)
@@ -44,7 +44,7 @@ def sheet(groups: list[list[bytes]]) -> Image.Image:
     for place, group in enumerate(pictures):
         for number, picture in enumerate(group):
             left = place * (columns * width + GAP) + number % columns * width
-            page.paste(picture.resize((width, height), Image.NEAREST), (left, number // columns * height))
+            page.paste(picture.resize((width, height), Image.Resampling.NEAREST), (left, number // columns * height))
     return page
 
 

@@ -1,5 +1,5 @@
-"""What a picture of ComfyUI's page needs: a run to its end, a part of the graph in view, and a page that has come to
-rest.
+"""Takes pictures of ComfyUI's page: runs a workflow to its end, brings a part of the graph into view, and waits until
+the page no longer changes.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from typing import Any
 
 from comfy_browser import BrowserError, ComfyPage
 from comfy_server import ComfyServer
+from playwright.sync_api import FloatRect
 
 SETTINGS = {  # of the page: nothing over the graph, no badges on nodes, text at any zoom
     "Comfy.Minimap.Visible": False,
@@ -16,19 +17,15 @@ SETTINGS = {  # of the page: nothing over the graph, no badges on nodes, text at
     "Comfy.NodeBadge.NodeSourceBadgeMode": "None",
     "LiteGraph.Canvas.MinFontSizeForLOD": 0,
 }
-WEIGHTS = (
-    "checkpoints",
-    "clip",
-    "diffusion_models",
-    "vae",
-)  # folders of the server's output where ComfyUI looks for them, too
+# folders of the server's output that ComfyUI also searches
+WEIGHTS = ("checkpoints", "clip", "diffusion_models", "vae")
 PAGE = (2000, 1400)
-CORNER = (110, 110)  # of the page: right of its side bar, below its tabs
-ROOM = (1480, 1230)  # from there to the queue's buttons, and to the page's foot
+CORNER = (110, 110)  # on the page: right of its side bar, below its tabs
+ROOM = (1480, 1230)  # from there to the queue's buttons and to the bottom of the page
 MARGIN = 12
 RUN_SECONDS = 1800.0
 REST_SECONDS = 30.0
-FRAMES = 1000.0  # milliseconds, until the page has moved its panels to where the graph has gone
+FRAMES = 1000.0  # milliseconds until the page's panels have followed the graph
 ALONE = """([kind, values]) => {
     app.graph.clear()
     const node = LiteGraph.createNode(kind)
@@ -57,19 +54,17 @@ LACKING = """() => app.graph.nodes.flatMap(node => (node.widgets ?? []).filter(w
 
 
 def open_alone(comfy: ComfyPage, kind: str, values: dict[str, Any]) -> None:
-    """A graph of nothing but one node, with these widgets set."""
+    """Open a graph of only one node, with these widgets set."""
     comfy.page.evaluate(ALONE, [kind, values])
 
 
 def lacking_files(comfy: ComfyPage) -> list[str]:
-    """What the workflow on the page chooses from lists that do not have it: weights that are not here."""
+    """The files that the workflow on the page chooses but that their lists do not have: weights that are missing."""
     return comfy.page.evaluate(LACKING)
 
 
 def pretend_files(server: ComfyServer, names: list[str]) -> None:
-    """Empty files in the server's own folder, so that a page opened after this takes those weights to be there. They
-    cannot be run.
-    """
+    """Create empty files in the server's own folder, so that pages opened later list these weights. They cannot be run."""
     for folder in WEIGHTS:
         for name in names:
             file = server.output / folder / name
@@ -78,7 +73,7 @@ def pretend_files(server: ComfyServer, names: list[str]) -> None:
 
 
 def outputs_of_a_run(comfy: ComfyPage, server: ComfyServer) -> dict[str, Any]:
-    """What the nodes put out, by number. Files that they leave in models/tokencache are removed."""
+    """Run the workflow; returns the nodes' outputs by number. Files that it leaves in models/tokencache are removed."""
     folder = server.comfyui / "models" / "tokencache"
     before = set(folder.glob("*"))
     try:
@@ -92,7 +87,7 @@ def outputs_of_a_run(comfy: ComfyPage, server: ComfyServer) -> dict[str, Any]:
 
 
 def bring_to_view(comfy: ComfyPage, kind: str = "", groups: tuple[int, ...] = ()) -> dict[str, float]:
-    """The first node of a kind, or these groups, or all nodes and groups. Returns where, in pixels."""
+    """Bring the first node of a kind, or these groups, or all nodes and groups into view; returns the box, in pixels."""
     box = comfy.page.evaluate(TO_VIEW, [kind, groups, CORNER, ROOM])
     if box is None:
         raise BrowserError(f"The workflow on the page has no node {kind}: look into its JSON file.")
@@ -101,9 +96,9 @@ def bring_to_view(comfy: ComfyPage, kind: str = "", groups: tuple[int, ...] = ()
 
 
 def picture_of(comfy: ComfyPage, kind: str = "", groups: tuple[int, ...] = ()) -> bytes:
-    """PNG of the first node of a kind, or of these groups, or of all nodes and groups, cut out."""
+    """A PNG of the first node of a kind, or of these groups, or of all nodes and groups."""
     box = bring_to_view(comfy, kind, groups)
-    clip = {
+    clip: FloatRect = {
         "x": box["x"] - MARGIN,
         "y": box["y"] - MARGIN,
         "width": box["width"] + 2 * MARGIN,
@@ -113,21 +108,22 @@ def picture_of(comfy: ComfyPage, kind: str = "", groups: tuple[int, ...] = ()) -
 
 
 def picture_of_panel(comfy: ComfyPage, kind: str) -> bytes:
-    """PNG of the panel alone that is in the first node of a kind."""
+    """A PNG of only the panel in the first node of a kind."""
     bring_to_view(comfy, kind)
     panel = comfy.page.evaluate_handle(
         "kind => app.graph.nodes.find(node => node.type === kind).widgets.find(widget => widget.element)?.element", kind
     )
-    if panel.as_element() is None:
+    element = panel.as_element()
+    if element is None:
         raise BrowserError(f"{kind} has no panel on the page: did its script load?")
-    box = panel.as_element().bounding_box()
+    box = element.bounding_box()
     if box is None:
-        raise BrowserError(f"The panel of {kind} is not to be seen on the page, though its node is.")
+        raise BrowserError(f"The panel of {kind} is not visible on the page, although its node is.")
     return _at_rest(comfy, box)
 
 
-def _at_rest(comfy: ComfyPage, clip: dict[str, float]) -> bytes:
-    """The screenshot, once two in turn are the same: all is drawn, pictures too."""
+def _at_rest(comfy: ComfyPage, clip: FloatRect) -> bytes:
+    """A screenshot, as soon as two in a row are equal: then everything is drawn, including pictures."""
     before, give_up = b"", time.monotonic() + REST_SECONDS
     while time.monotonic() < give_up:
         time.sleep(0.7)

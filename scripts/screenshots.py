@@ -1,8 +1,9 @@
-"""`make screenshots`: runs the example workflows on ComfyUI's own page and writes the pictures of it that this
+"""`make screenshots`: runs the example workflows on ComfyUI's own page and takes the pictures of it that this
 repository shows.
 
-They are: one of every node for its help page, web/docs/images/; the quick start for the README, docs/images/page_*.png;
-and a thumbnail beside every example workflow. A workflow whose weights are not here is opened and not run.
+These are: one of every node for its help page, web/docs/images/; the quick start for the README,
+docs/images/page_*.png; and a thumbnail beside every example workflow. A workflow whose weights are missing is opened
+but not run.
 """
 
 from __future__ import annotations
@@ -34,19 +35,19 @@ from screenshot_page import (
 WORKFLOWS = ROOT / "example_workflows"
 HELP = ROOT / "web" / "docs" / "images"
 DOCS = ROOT / "docs" / "images"
-NODES = {  # workflow -> the nodes that are pictured after its run
+NODES = {  # workflow -> nodes to take pictures of after its run
     "quick_start": ["TokenCacheLoadDiT", "TokenCacheApply", "TokenCacheReport"],
     "trained_predictor": ["TokenCacheLoadPredictor", "TokenCacheIStepScheduler", "TokenCacheHeatmap"],
     "train_predictor": ["TokenCacheTrainPredictor", "TokenCachePlotTraining"],
     "compare": ["TokenCacheCompare", "TokenCacheRedundancy"],
     "calibrate_and_tune": ["TokenCacheCalibrate", "TokenCacheTune"],
 }
-ALONE: dict[str, dict[str, Any]] = {  # nodes that show nothing of a run, with these values of their widgets
+ALONE: dict[str, dict[str, Any]] = {  # nodes that need no run, with the values of their widgets
     "TokenCacheDiTClassLabel": {"label": "panda_face, watermelon"},
     "TokenCacheLoadPreset": {"preset_name": "emoji-3x.json"},
     "TokenCacheSavePredictor": {},
 }
-# workflow -> the values that differ from its file's: time enough on a busy machine, and shorter runs for a longer curve
+# workflow -> changed values: enough time on a busy machine, and shorter runs for a longer curve
 CHANGED = {
     "calibrate_and_tune": {"Tune TokenCache": {"minutes": 5.0}},
     "train_predictor": {
@@ -54,16 +55,16 @@ CHANGED = {
         "Empty pixel latent": {"batch_size": 2},
     },
 }
-WHOLE = ("quick_start",)  # pictured whole, for the README
-PANELS = {  # workflow -> the node whose panel is its thumbnail; of the others it is the pictures that they save
+WHOLE = ("quick_start",)  # shown whole in the README
+PANELS = {  # workflow -> the node whose panel is its thumbnail; other thumbnails are the pictures that a workflow saves
     "trained_predictor": "TokenCacheHeatmap",
     "train_predictor": "TokenCacheTrainPredictor",
     "compare": "TokenCacheCompare",
     "calibrate_and_tune": "TokenCacheReport",
 }
-PLAYED = {"step": "12", "picture": "2"}  # what the player is set to, from 0 on: a P-step,
+PLAYED = {"step": "12", "picture": "2"}  # settings of the player, from 0 on: a P-step,
 PLAYED_BLOCK = "0"  # and a block that computes a part of the tokens
-GROUPS = (1, 2)  # what to draw, and TokenCache: the thumbnail of a workflow that is not run
+GROUPS = (1, 2)  # the groups in the thumbnail of a workflow that is not run: what to draw, and TokenCache
 
 
 def main() -> int:
@@ -80,7 +81,7 @@ def main() -> int:
     if unknown := set(chosen) - names:
         parser.error(f"there is no example workflow {', '.join(sorted(unknown))}")
     try:
-        browser_program()  # else its lack would be told only after the server's start
+        browser_program()  # else a missing browser would be noticed only after the server's start
         with tempfile.TemporaryDirectory() as folder, ComfyServer(comfyui_path(), Path(folder)) as server:
             server.post("/settings", SETTINGS)
             screenshots(server, [WORKFLOWS / f"{name}.json" for name in chosen])
@@ -117,7 +118,7 @@ def open_workflow(comfy: ComfyPage, file: Path) -> None:
 
 
 def picture_run(comfy: ComfyPage, server: ComfyServer, file: Path) -> None:
-    """The workflow on the page is run, and everything that it has to show is pictured."""
+    """Run the workflow on the page, and take all pictures of it."""
     print(f"Running {file.name} ...", flush=True)
     outputs = outputs_of_a_run(comfy, server)
     for kind in NODES.get(file.stem, []):
@@ -138,7 +139,7 @@ def set_player(comfy: ComfyPage) -> None:
 
 
 def thumbnail(comfy: ComfyPage, server: ComfyServer, file: Path, outputs: dict[str, Any]) -> Any:
-    """A panel, the pictures that were saved, or where there are none a part of the graph."""
+    """A workflow's thumbnail: a panel, or the pictures that it saved, or, if there are none, a part of the graph."""
     if file.stem in PANELS:
         return picture_of_panel(comfy, PANELS[file.stem])
     saved = [

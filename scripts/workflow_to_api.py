@@ -1,7 +1,7 @@
-"""From the format in which the ComfyUI page saves a workflow to the one in which its server takes it.
+"""Converts a workflow from the format that the ComfyUI page saves to the one that its server takes.
 
-The page's file names each node's widget values by position only; which position is which input stands in the
-server's own `/object_info`. Both formats are ComfyUI's (workflow JSON 0.4, and the prompt of `POST /prompt`).
+The page's file has each node's widget values only by position; the server's own `/object_info` says which position is
+which input. Both formats are ComfyUI's (workflow JSON 0.4, and the prompt of `POST /prompt`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
 CONTROLS = {"fixed", "increment", "decrement", "randomize"}  # the page's own widget below a seed
 UPLOADS = {"image_upload", "audio_upload", "video_upload", "file_upload"}  # a button below the file's name
 PAGE_ONLY = {"Note", "MarkdownNote", "Reroute", "PrimitiveNode"}  # nodes that the server never sees
-MUTED, BYPASSED = 2, 4  # of LiteGraph's modes
+MUTED, BYPASSED = 2, 4  # two of LiteGraph's modes
 
 
 class WorkflowError(ValueError):
@@ -34,18 +34,21 @@ class Link:
 
 
 def read_workflow(file: Path) -> dict[str, Any]:
-    """A workflow as the page saves it."""
+    """The workflow in a file that the page has saved."""
     try:
         workflow = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise WorkflowError(f"The workflow {file} cannot be read: {error}.") from error
     if not isinstance(workflow, dict) or not isinstance(workflow.get("nodes"), list):
-        raise WorkflowError(f"{file} is no workflow as the ComfyUI page saves it (it has no list of nodes).")
+        raise WorkflowError(f"{file} is not a workflow that the ComfyUI page has saved (it has no list of nodes).")
     return workflow
 
 
 def to_api(workflow: dict[str, Any], object_info: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The prompt: node id -> class_type, inputs (values, or [node id, slot]) and title."""
+    """The prompt: node id -> class_type, inputs (values, or [node id, slot]) and title.
+
+    object_info: the server's.
+    """
     graph = Graph(workflow)
     nodes = [node for node in graph.nodes.values() if graph.runs(node)]
     missing = sorted({node["type"] for node in nodes} - object_info.keys())
@@ -65,7 +68,7 @@ def to_api(workflow: dict[str, Any], object_info: dict[str, Any]) -> dict[str, d
 
 
 def node_inputs(node: dict[str, Any], graph: Graph, definition: dict[str, Any]) -> dict[str, Any]:
-    """The node's widget values by name; a link, or a value that comes over one, takes their place."""
+    """The node's inputs by name: its widgets' values, replaced by links, or by values that come over a link."""
     values = node.get("widgets_values") or []
     inputs = dict(values) if isinstance(values, dict) else dict(name_widgets(definition, list(values)))
     for socket in node.get("inputs", []):
@@ -77,10 +80,10 @@ def node_inputs(node: dict[str, Any], graph: Graph, definition: dict[str, Any]) 
 
 
 def name_widgets(definition: dict[str, Any], values: list[Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(name, value) for each widget of a node's definition; takes the values it names off the list's front.
+    """(name, value) for each widget of a node's definition; the values are removed from the front of the list.
 
-    Missing values, as in a file older than the node, become the widget's default. What the page alone keeps (the
-    control below a seed, an upload button) is dropped.
+    Missing values, as in a file that is older than the node, become the widget's default. Values that only the page
+    needs (the control below a seed, an upload button) are dropped.
     """
     for name, (kind, options) in _declared(definition):
         if kind == DYNAMIC_COMBO:
@@ -128,11 +131,11 @@ class Graph:
             raise WorkflowError(f"Node {inside[0]} is a subgraph: unpack it in the ComfyUI page and save the workflow.")
 
     def runs(self, node: dict[str, Any]) -> bool:
-        """Whether the server gets to see this node."""
+        """Whether the server sees this node."""
         return node["type"] not in PAGE_ONLY and node.get("mode", 0) not in (MUTED, BYPASSED)
 
     def resolve(self, link_id: int) -> Any:
-        """[node id, slot] at the far end of a link, past reroutes and bypassed nodes; a primitive's value; or None."""
+        """The source of a link, past reroutes and bypassed nodes: [node id, slot], or a primitive's value, or None."""
         link = self.links.get(link_id)
         while link is not None:
             source = self.nodes[link.source]

@@ -1,4 +1,4 @@
-"""The model families of ComfyUI that TokenCache knows: one file each, mostly a spec per block class
+"""The model families of ComfyUI that TokenCache knows: one file each, mostly with one spec per block class
 (docs/adding-a-model.md).
 """
 
@@ -52,12 +52,15 @@ FAMILIES: tuple[Family, ...] = tuple(family for file in _FILES for family in fil
 
 
 def family_of(diffusion_model: nn.Module) -> Family | None:
-    """The family of a host's network, or None: then it runs whole."""
+    """The family of one of the host's networks; None if it is unknown, and so runs whole."""
     return next((family for family in FAMILIES if family.matches(diffusion_model)), None)
 
 
 def known_family(diffusion_model: nn.Module, otherwise: str) -> Family:
-    """The family of a host's network; ValueError, which says in `otherwise` what cannot be done without one."""
+    """The family of one of the host's networks; ValueError if it is unknown.
+
+    otherwise: the end of the error's message: what cannot be done without a known family.
+    """
     family = family_of(diffusion_model)
     if family is None:
         raise ValueError(f"TokenCache does not know {type(diffusion_model).__name__} yet: {otherwise}")

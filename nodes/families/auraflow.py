@@ -1,5 +1,5 @@
-"""AuraFlow: double blocks (image and text apart, joint attention), then single blocks (one joint stream). Register
-tokens count as text.
+"""AuraFlow: double blocks (image and text in two streams, joint attention), then single blocks (one joint stream).
+Register tokens count as text.
 """
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...tokencache_core.blocks.spec import BlockSpec
 from .family import Family, by_class, n_patches, rest_is_text
@@ -18,7 +18,7 @@ SPECS = {
 }
 
 
-def _image_tokens(network: nn.Module, latent: Tensor, conditioning: Mapping[str, Any]) -> int:
+def _image_tokens(network: Any, latent: Tensor, conditioning: Mapping[str, Any]) -> int:
     return n_patches(latent, network.patch_size)
 
 

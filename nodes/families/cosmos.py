@@ -1,5 +1,5 @@
-"""Cosmos Predict2, and Anima upon it: tokens in a grid (rows, T, H, W, D), with a time embedding for each of its
-frames.
+"""Cosmos Predict2, and Anima, which is based on it: tokens in a grid (rows, T, H, W, D), with a time embedding for each
+frame.
 
 Cosmos 1, whose grid comes as (T, H, W, rows, D), runs whole.
 """
@@ -14,7 +14,7 @@ _BLOCK = BlockSpec(
     grid=True,
     per_token={
         "rope_emb_L_1_1_D": TokenArgument(dim=1),  # (1, tokens, 1, d/2, 2, 2)
-        "emb_B_T_D": TokenArgument(dim=1, frames=True),  # (rows, 1 or frames, D); a chosen token is a frame of its own
+        "emb_B_T_D": TokenArgument(dim=1, frames=True),  # (rows, 1 or frames, D); a chosen token becomes its own frame
         "adaln_lora_B_T_3D": TokenArgument(dim=1, frames=True),
     },
     whole_if=("extra_per_block_pos_emb",),  # (rows, T, H, W, D); no released model has it

@@ -1,4 +1,4 @@
-"""What the pack must know of a model family: where its blocks are, their specs, how to reach their attention."""
+"""What the pack must know about a model family: where its blocks are, their specs, how to reach their attention."""
 
 from __future__ import annotations
 
@@ -15,21 +15,24 @@ from torch import Tensor, nn
 from ...tokencache_core.blocks.spec import WHOLE, BlockSpec
 from ...tokencache_core.blocks.swapped_forwards import uncompiled
 
-IMAGE_TOKENS = (
-    "tokencache_image_tokens"  # in the transformer_options that blocks are given, where `Family.image_tokens` is set
-)
+IMAGE_TOKENS = "tokencache_image_tokens"  # in the blocks' transformer_options, if `Family.image_tokens` is set
 
 
 @dataclass(frozen=True)
 class Family:
-    """name: for people and fingerprints. model_class: full names of the networks' classes. block_lists: their lists of
-    blocks, in the order they run.
+    """One family of the host's networks.
 
-    spec: from a block to its spec (see `by_class`). attention_module: for networks that call `optimized_attention`
-    without transformer_options, the module whose global of that name is swapped instead. image_tokens: for networks
-    whose blocks cannot tell text from image, how many tokens the network makes of a latent (B, C, ...) and of what its
-    conditioning adds, by the network's names (ref_latents, say). block_by_block: the network reads or writes the stream
-    between its blocks, so that neighbours never share a cached update.
+    name: for people and fingerprints.
+    model_class: full name or names of the networks' classes.
+    block_lists: attribute paths of the networks' lists of blocks, in the order in which they run.
+    spec: from a block to its spec (see `by_class`).
+    attention_module: for networks that call `optimized_attention` without transformer_options, the module whose global
+        of that name is swapped instead.
+    image_tokens: for networks whose blocks cannot tell text from image: the number of tokens that the network makes of
+        a latent (B, C, ...) and of the images in its conditioning, by the network's names of its arguments (such as
+        ref_latents).
+    block_by_block: whether the network reads or writes the stream between its blocks, so that neighbours cannot share
+        a cached update.
     """
 
     name: str
@@ -45,7 +48,7 @@ class Family:
         return f"{kind.__module__}.{kind.__qualname__}".endswith(self.model_class)
 
     def blocks(self, diffusion_model: nn.Module) -> list[tuple[nn.Module, BlockSpec]]:
-        """The blocks of this very module object (a host may hold several copies of one network)."""
+        """The blocks of this module object, with their specs (a host may hold several copies of one network)."""
         return [
             (block, self.spec(uncompiled(block)))
             for name in self.block_lists
@@ -53,14 +56,14 @@ class Family:
         ]
 
     def streams(self, diffusion_model: nn.Module) -> tuple[str, ...]:
-        """A name a block: neighbours of the same name may share a cached update."""
+        """A name per block: neighbours with the same name may share a cached update."""
         specs = [spec for _, spec in self.blocks(diffusion_model)]
         return tuple(
             f"{index}:{spec.stream}" if self.block_by_block else spec.stream for index, spec in enumerate(specs)
         )
 
     def unknown_blocks(self, diffusion_model: nn.Module) -> list[str]:
-        """Names of the block classes that run whole because nobody has written their spec."""
+        """The names of the block classes that run whole because they have no spec."""
         return sorted(
             {type(uncompiled(block)).__name__ for block, spec in self.blocks(diffusion_model) if spec is WHOLE}
         )
@@ -72,22 +75,23 @@ class Family:
         ]
 
     def options(self, diffusion_model: nn.Module, latent: Tensor, conditioning: Mapping[str, Any]) -> dict[str, Any]:
-        """What the specs want to find in transformer_options, for a call with `latent` (B, C, ...) and arguments by
-        name.
+        """The entries of transformer_options that the specs need.
+
+        latent: (B, C, ...), given to the network.
+        conditioning: the network's other arguments, by name.
         """
-        return (
-            {}
-            if self.image_tokens is None
-            else {IMAGE_TOKENS: self.image_tokens(diffusion_model, latent, conditioning)}
-        )
+        if self.image_tokens is None:
+            return {}
+        return {IMAGE_TOKENS: self.image_tokens(diffusion_model, latent, conditioning)}
 
     @contextmanager
     def attention_reaching(self, tap: Callable[..., Any]) -> Iterator[None]:
-        """Lead this thread's attention calls of the family through `tap(function, *args, **kwargs)`."""
+        """While open, this thread's attention calls of the family go through `tap(function, *args, **kwargs)`."""
         if self.attention_module is None:  # the override in transformer_options reaches it
             yield
             return
-        module, thread = importlib.import_module(self.attention_module), threading.get_ident()
+        module: Any = importlib.import_module(self.attention_module)
+        thread = threading.get_ident()
         with _SWAPPING:
             if not isinstance(module.optimized_attention, _ByThread):
                 module.optimized_attention = _ByThread(module.optimized_attention)
@@ -103,19 +107,20 @@ class Family:
 
 
 def by_class(specs: Mapping[str, BlockSpec]) -> Callable[[nn.Module], BlockSpec]:
-    """A family's `spec` out of specs by the name of the block's class; blocks of other classes run whole."""
+    """A family's `spec` from specs by the name of the block's class; blocks of other classes run whole."""
     return lambda block: specs.get(type(block).__name__, WHOLE)
 
 
 def rest_is_text(tokens: str) -> Callable[[Mapping[str, Any]], int]:
-    """A spec's `text_length` where `Family.image_tokens` says how much of the joint stream in the argument `tokens` is
-    image.
+    """A spec's `text_length` for a joint stream, of which `Family.image_tokens` says how much is image.
+
+    tokens: the name of the block's argument with the stream.
     """
     return lambda arguments: arguments[tokens].shape[1] - arguments["transformer_options"][IMAGE_TOKENS]
 
 
 def n_patches(latent: Tensor, patch_size: int) -> int:
-    """How many patches cover a latent (B, C, H, W), padded where they do not fit."""
+    """The number of patches that cover a latent (B, C, H, W), padded to whole patches."""
     height, width = (-(-side // patch_size) for side in latent.shape[-2:])
     return height * width
 
@@ -124,10 +129,11 @@ _SWAPPING = threading.Lock()
 
 
 class _ByThread:
-    """In place of a module's attention function while some threads tap it."""
+    """A replacement of a module's attention function while some threads tap it; other threads get the original."""
 
     def __init__(self, original: Callable[..., Any]) -> None:
-        self.original, self.taps = original, {}
+        self.original = original
+        self.taps: dict[int, Callable[..., Any]] = {}  # by thread
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         tap = self.taps.get(threading.get_ident())

@@ -1,7 +1,7 @@
 """Flux 1 and 2: double-stream blocks (image and text apart, joint attention), then single-stream blocks (one joint
 stream).
 
-Latents of reference images (Kontext) are tokens of the image stream like any other, behind the image's own.
+Latents of reference images (Kontext) are ordinary tokens of the image stream, after the image's own.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """HiDream-I1: double-stream blocks, then single-stream blocks, the image before the text.
 
-Every block is given text of its own (a layer of the language model's) next to the text that goes through the network,
-and the network drops that part of the stream behind the block.
+Besides the text that goes through the network, every block is given text of its own (from a layer of the language
+model), and the network drops that part of the stream after the block.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...tokencache_core.blocks.spec import WHOLE, BlockSpec, TokenArgument
 from .family import Family, n_patches, rest_is_text
@@ -38,15 +38,15 @@ SPECS = {
 }
 
 
-def _spec(block: nn.Module) -> BlockSpec:
-    """Both lists hold the same wrapper around blocks of two classes."""
+def _spec(block: Any) -> BlockSpec:
+    """The spec of the wrapped block: both lists hold the same wrapper around blocks of two classes."""
     return SPECS.get(type(block.block).__name__, WHOLE)
 
 
-def _image_tokens(network: nn.Module, latent: Tensor, conditioning: Mapping[str, Any]) -> int:
-    """With a picture to edit beside the latent, which the network takes for one wide picture."""
-    beside = conditioning.get("image_cond")
-    return n_patches(latent if beside is None else torch.cat([latent, beside], dim=-1), network.patch_size)
+def _image_tokens(network: Any, latent: Tensor, conditioning: Mapping[str, Any]) -> int:
+    """With a picture to edit, the network puts it beside the latent as one wide picture."""
+    edited = conditioning.get("image_cond")
+    return n_patches(latent if edited is None else torch.cat([latent, edited], dim=-1), network.patch_size)
 
 
 FAMILIES = (

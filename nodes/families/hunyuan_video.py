@@ -1,8 +1,8 @@
-"""HunyuanVideo 1 and 1.5, and HunyuanImage 2.1, which is the same network on images: Flux's blocks.
+"""HunyuanVideo 1 and 1.5, and HunyuanImage 2.1, which is the same network for images: Flux's blocks.
 
-Image-to-video by token replacement modulates the given frame's tokens apart from the others (`modulation_dims`). To
-single blocks the host gives the bounds of image tokens without the number of text tokens before them; they are the
-bounds of what it computes all the same, in the joint stream, and are moved as such.
+Image-to-video by token replacement modulates the given frame's tokens separately (`modulation_dims`). For single blocks
+the host does not add the number of text tokens to the bounds of the image tokens; but it applies them to the joint
+stream all the same, so they are moved as bounds in the joint stream.
 """
 
 from __future__ import annotations

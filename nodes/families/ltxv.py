@@ -14,7 +14,7 @@ _BLOCK = BlockSpec(
         "timestep": TokenArgument(dim=1),  # (rows, 1 or tokens, 6 or 9 times D)
     },
     in_place=True,
-    whole_if=("self_attention_mask",),  # of guides: it names their places in the whole sequence
+    whole_if=("self_attention_mask",),  # of guides: it refers to places in the whole sequence
 )
 
 FAMILIES = (

@@ -1,4 +1,4 @@
-"""Lumina 2 and Z-Image: one joint stream, text first, of whose parts the blocks know nothing; the refiners before it
+"""Lumina 2 and Z-Image: one joint stream, text first, whose parts the blocks do not distinguish; the refiners before it
 run whole.
 """
 
@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...tokencache_core.blocks.spec import BlockSpec, TokenArgument, TokenBounds
 from .family import Family, by_class, n_patches, rest_is_text
@@ -25,10 +25,8 @@ SPECS = {
 }
 
 
-def image_tokens(network: nn.Module, latent: Tensor, conditioning: Mapping[str, Any]) -> int:
-    """Patches of the latent (B, C, H, W) and of reference images, each with what is appended to fill up a multiple
-    (Z-Image).
-    """
+def image_tokens(network: Any, latent: Tensor, conditioning: Mapping[str, Any]) -> int:
+    """The patches of the latent (B, C, H, W) and of reference images, each padded to a multiple (Z-Image)."""
     multiple = network.pad_tokens_multiple or 1
     patches = [n_patches(image, network.patch_size) for image in (*conditioning.get("ref_latents", ()), latent)]
     return sum(-(-n // multiple) * multiple for n in patches)

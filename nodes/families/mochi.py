@@ -1,5 +1,5 @@
-"""Mochi: video and text in two streams of different widths with joint attention, the video first; the last block leaves
-the text alone.
+"""Mochi: video and text in two streams of different widths with joint attention, the video first; the last block does
+not change the text.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from .family import Family, by_class
 
 
 def _attended_text(arguments: Mapping[str, Any]) -> int:
-    """Only the first `crop_y` text tokens take part in the attention, those that are not padding."""
+    """Only the first `crop_y` text tokens, which are not padding, take part in the attention."""
     return min(arguments["crop_y"], arguments["y"].shape[1])
 
 

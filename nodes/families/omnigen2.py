@@ -1,5 +1,5 @@
-"""OmniGen2: one joint stream of text, reference images and image, of whose parts the blocks know nothing; the refiners
-before it run whole.
+"""OmniGen2: one joint stream of text, reference images and image, whose parts the blocks do not distinguish; the
+refiners before it run whole.
 """
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...tokencache_core.blocks.spec import BlockSpec, TokenArgument
 from .family import Family, by_class, n_patches, rest_is_text
@@ -24,8 +24,8 @@ SPECS = {
 }
 
 
-def image_tokens(network: nn.Module, latent: Tensor, conditioning: Mapping[str, Any]) -> int:
-    """Patches of the latent (B, C, H, W) and of reference images."""
+def image_tokens(network: Any, latent: Tensor, conditioning: Mapping[str, Any]) -> int:
+    """The patches of the latent (B, C, H, W) and of reference images."""
     return sum(n_patches(image, network.patch_size) for image in (*conditioning.get("ref_latents", ()), latent))
 
 

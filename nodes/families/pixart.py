@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from torch import nn
+from typing import Any
 
 from ...tokencache_core.blocks.spec import BlockSpec
 from .family import Family
 
 _BLOCK = BlockSpec(tokens="x")
-_COMPRESSED = BlockSpec(
-    tokens="x", whole_if=("x",)
-)  # always given: keys and values pooled over the picture are of no single token
+# always whole ("x" is always given), because keys and values that are pooled over the picture belong to no single token
+_COMPRESSED = BlockSpec(tokens="x", whole_if=("x",))
 
 
-def _spec(block: nn.Module) -> BlockSpec:
+def _spec(block: Any) -> BlockSpec:
     return _COMPRESSED if block.attn.sr_ratio > 1 else _BLOCK
 
 

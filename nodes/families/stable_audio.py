@@ -1,4 +1,4 @@
-"""Stable Audio: one stream of audio tokens behind prepended ones (memory, global conditioning), which count as text."""
+"""Stable Audio: one stream of audio tokens after prepended ones (memory, global conditioning), which count as text."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ TRANSFORMER_BLOCK = BlockSpec(
 
 
 def spec(block: nn.Module) -> BlockSpec:
-    """Blocks that convolve over the tokens, or average over them (which older hosts do not know of), run whole."""
+    """Blocks that convolve or average over the tokens run whole (older hosts have none that average)."""
     known = type(block).__name__ == "TransformerBlock"
     averages = known and getattr(block.self_attn, "feat_scale", False)
     return TRANSFORMER_BLOCK if known and block.conformer is None and not averages else WHOLE
 
 
-def audio_tokens(network: nn.Module, latent: Tensor, conditioning: Mapping[str, Any]) -> int:
-    """Of a latent (B, C, length)."""
+def audio_tokens(network: Any, latent: Tensor, conditioning: Mapping[str, Any]) -> int:
+    """The audio tokens of a latent (B, C, length)."""
     return latent.shape[-1] // network.patch_size
 
 

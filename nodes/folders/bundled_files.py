@@ -1,4 +1,4 @@
-"""What comes with the pack, the reference DiT with its predictor and presets, is listed beside the user's own files."""
+"""The files that come with the pack (the reference DiT, its predictor and presets), listed after the user's own."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _REFERENCE = Path(__file__).resolve().parents[2] / "reference"
 
 
 def file_names(folder: str, suffixes: str | tuple[str, ...]) -> list[str]:
-    """Names to choose from: of the files in models/`folder`, then of the pack's own; a user's file of that name
-    counts.
+    """The names to choose from: files in models/`folder`, then the pack's own that the user has no file of that name
+    for.
     """
     own = [name for name in folder_paths.get_filename_list(folder) if name.endswith(suffixes)]
     return [
@@ -29,7 +29,7 @@ def file_names(folder: str, suffixes: str | tuple[str, ...]) -> list[str]:
 
 
 def path_of(folder: str, name: str) -> str:
-    """The file that one of these names is of; FileNotFoundError, the host's own, where there is none."""
+    """The path of the file with one of these names; the host's FileNotFoundError if there is none."""
     if folder_paths.get_full_path(folder, name) is None and name in BUNDLED[folder]:
         return str(_REFERENCE / name)
     return folder_paths.get_full_path_or_raise(folder, name)

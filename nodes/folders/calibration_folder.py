@@ -1,6 +1,4 @@
-"""The calibrations that lie in models/tokencache, read anew for every run: what was deleted is gone, what was added is
-found.
-"""
+"""The calibrations in models/tokencache. They are read anew for every run, so that added and deleted files count."""
 
 from __future__ import annotations
 
@@ -22,8 +20,9 @@ from .models_folder import FOLDER, file_to_write
 
 
 def kept_calibrations() -> tuple[dict[str, PlaceCalibration], tuple[str, ...]]:
-    """By name, with their folder within models/tokencache, and what is wrong with those that cannot be read. Presets
-    lie there, too.
+    """All calibrations by name (the path within models/tokencache), and complaints about those that cannot be read.
+
+    Presets, which are in the same folder, are skipped.
     """
     kept, complaints = {}, []
     for folder in map(Path, folder_paths.get_folder_paths(FOLDER)):
@@ -35,22 +34,22 @@ def kept_calibrations() -> tuple[dict[str, PlaceCalibration], tuple[str, ...]]:
                 kept[name] = load_calibration(file)
             except CalibrationError as error:
                 if _claims_to_be_one(file):
-                    complaints.append(f"a calibration was passed over: {str(error).replace(str(file), name)}")
+                    complaints.append(f"a calibration was skipped: {str(error).replace(str(file), name)}")
     return kept, tuple(complaints)
 
 
 def calibration_name(calibration: PlaceCalibration) -> str:
-    """For its file, such as Flux_euler_cfg1_1a2b3c: the model's family, the sampler, the guidance and a hash of all
-    that it is chosen by.
+    """A file name such as Flux_euler_cfg1_1a2b3c: the model's family, the sampler, the guidance, and a hash of the
+    fingerprint and the noise times.
     """
     family = calibration.fingerprint.architecture.partition(":")[0]
-    told_by = f"{calibration.fingerprint}{[round(tau, 4) for tau in calibration.taus]}"
-    parts = (family, calibration.sampler, f"cfg{calibration.cfg:g}", hashlib.sha256(told_by.encode()).hexdigest()[:6])
+    specific = f"{calibration.fingerprint}{[round(tau, 4) for tau in calibration.taus]}"
+    parts = (family, calibration.sampler, f"cfg{calibration.cfg:g}", hashlib.sha256(specific.encode()).hexdigest()[:6])
     return "_".join(re.sub(r"[^\w.-]", "", part) for part in parts)
 
 
 def write_calibration(calibration: PlaceCalibration, name: str) -> Path:
-    """To a new file of this name, or with a number where that is taken."""
+    """Write to a new file with this name, and a number if it is taken; returns its path."""
     file = file_to_write(name, SUFFIX)
     file.parent.mkdir(parents=True, exist_ok=True)
     save_calibration(calibration, file)

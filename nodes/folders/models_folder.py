@@ -1,4 +1,4 @@
-"""models/tokencache: where predictors, presets and calibrations are kept."""
+"""The folder models/tokencache, in which predictors, presets and calibrations are kept."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir,
 
 
 def file_to_write(name: str, suffix: str) -> Path:
-    """A new file called `name` in models/tokencache, with a number where that is taken; ValueError for one that lies
-    elsewhere.
+    """The path of a new file in models/tokencache called `name`, with a number if that is taken.
+
+    ValueError if `name` is not a plain file name.
     """
     plain = name.strip().removesuffix(suffix)
     if (
@@ -30,6 +31,6 @@ def file_to_write(name: str, suffix: str) -> Path:
 
 
 def not_taken(folder: Path, name: str, suffix: str) -> Path:
-    """name, name_2, name_3, ...: the first that is not there."""
+    """The first of name, name_2, name_3, ... that does not exist in `folder`."""
     names = chain([name], (f"{name}_{number}" for number in count(2)))
     return next(file for file in (folder / f"{each}{suffix}" for each in names) if not file.exists())

@@ -1,4 +1,4 @@
-"""A predictor's files: itself in models/tokencache, and its repair as a plain LoRA in models/loras."""
+"""A predictor's files: the predictor in models/tokencache, and its repair as a plain LoRA in models/loras."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from .models_folder import not_taken
 
 
 def plain_export(trained: TrainedCache, model: ModelPatcher, name: str) -> Callable[[], None]:
-    """What writes the repair of `model` to models/loras; ValueError where it does not fit."""
-    if trained.repair is None:
+    """A function that writes the repair for `model` to models/loras; ValueError if it does not fit."""
+    repair = trained.repair
+    if repair is None:
         raise ValueError("this predictor has no repair to write as a plain LoRA: disconnect the model")
     network = model.model.diffusion_model
     family = known_family(network, "connect the model that the predictor was trained for")
@@ -30,14 +31,14 @@ def plain_export(trained: TrainedCache, model: ModelPatcher, name: str) -> Calla
 
     def export() -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        save_file(plain_lora(trained.repair, lambda index: f"{paths[index]}."), file)
+        save_file(plain_lora(repair, lambda index: f"{paths[index]}."), file)
         tell_written("plain LoRA", file)
 
     return export
 
 
 def keep_in(file: Path) -> Callable[[TrainedCache], None]:
-    """What writes a trained cache to `file`."""
+    """A function that writes a trained cache to `file`."""
 
     def keep(trained: TrainedCache) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)

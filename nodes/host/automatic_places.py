@@ -1,5 +1,5 @@
-"""Where a run's I-steps lie when nobody says where: by a calibration of the model, else where known models have them,
-or everywhere in a run that calibrates.
+"""The places of a run's I-steps when no schedule is connected: from a calibration of the model, else where they lie on
+known models, or at every step of a run that calibrates.
 """
 
 from __future__ import annotations
@@ -12,42 +12,50 @@ from ...tokencache_core.schedules.automatic import AutomaticSchedule
 from ...tokencache_core.schedules.calibration import best_of
 from ...tokencache_core.schedules.schedule import ExplicitSchedule, Schedule
 from ..folders.calibration_folder import kept_calibrations
-from .first_run import UNCALIBRATED, Lesson, RunKind
-from .sampler_kind import teaches_nothing
+from .first_run import UNCALIBRATED, CalibratingRun, RunKind
+from .sampler_kind import why_not_calibrated
 
 HOW = "turn on calibrate_on_first_run in Apply TokenCache, or run Calibrate I-Steps"
 
 
 @dataclass(frozen=True)
 class RunPlaces:
-    """words: why I-steps lie where they do. notes: of files that could not be read. lesson: of a run that
-    calibrates.
+    """The schedule of one run.
+
+    words: why the I-steps lie where they do.
+    notes: on files that could not be read.
+    calibrating: the calibration that the run is to give; None for a run that is cached from the start.
     """
 
     schedule: Schedule
     words: str = ""
     notes: tuple[str, ...] = ()
-    lesson: Lesson | None = None
+    calibrating: CalibratingRun | None = None
 
 
 def automatic_places(
     schedule: AutomaticSchedule, kind: RunKind, sampler: Any, sigmas: Sequence[float], calibrates: bool
 ) -> RunPlaces:
-    """For the run of a SAMPLER down `sigmas` (steps + 1). calibrates: it may be computed whole to that end, if no
-    calibration serves it.
+    """The places for a run of a SAMPLER.
+
+    schedule: with the number of I-steps.
+    kind: of the run.
+    sigmas: (steps + 1,) of the run.
+    calibrates: whether the run may be computed whole to calibrate, if there is no calibration for it.
     """
-    kept, notes = kept_calibrations()
-    name = best_of(kept, kind.fingerprint, kind.sampler, kind.cfg, kind.taus)
+    calibrations, notes = kept_calibrations()
+    name = best_of(calibrations, kind.fingerprint, kind.sampler, kind.cfg, kind.taus)
     if name is not None:
-        return RunPlaces(schedule.calibrated(kept[name]), f"by the calibration {name}", notes)
+        return RunPlaces(schedule.calibrated(calibrations[name]), f"by the calibration {name}", notes)
     if not calibrates:
         return RunPlaces(schedule, f"{UNCALIBRATED}: {HOW}", notes)
-    if why := teaches_nothing(sampler, sigmas):
-        return RunPlaces(schedule, f"{UNCALIBRATED}, and this run could not be one: {why}", notes)
-    return RunPlaces(ExplicitSchedule(tuple(range(len(kind.taus)))), "", notes, Lesson(kind, sigmas, schedule))
+    if why := why_not_calibrated(sampler, sigmas):
+        return RunPlaces(schedule, f"{UNCALIBRATED}, and this run could not give one: {why}", notes)
+    every_step = ExplicitSchedule(tuple(range(len(kind.taus))))
+    return RunPlaces(every_step, "", notes, CalibratingRun(kind, sigmas, schedule))
 
 
 def guidance(guider: Any) -> float:
-    """Its cfg; 1, as without guidance, where it has none, or several."""
+    """The guider's cfg; 1, as without guidance, if it has none or several."""
     cfg = getattr(guider, "cfg", 1.0)
     return max(0.0, float(cfg)) if isinstance(cfg, (int, float)) else 1.0

@@ -1,4 +1,4 @@
-"""Calibrate I-Steps: the core's calibration on a run of the host's own sampler."""
+"""Calibrate I-Steps: the core's calibration on a run through the host's own sampler."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..folders.models_folder import file_to_write
 from .host_run import HostRun, honouring_sessions
 from .model_fingerprint import model_fingerprint
 from .node_text import tell_written
-from .sampler_kind import sampler_kind, teaches_nothing
+from .sampler_kind import sampler_kind, why_not_calibrated
 
 
 def calibrate_model(
@@ -37,19 +37,20 @@ def calibrate_model(
     save_as: str,
     seed: int = 0,
 ) -> str:
-    """Write a calibration to models/tokencache, and say in words what it holds.
+    """Write a calibration to models/tokencache; returns its contents in words.
 
-    i_steps: the number of them that is tried on real runs; 0: several shares of the steps. save_as: the file's name;
-    empty: one that says what it is of.
+    positive, negative, latent_image, sampler_name, scheduler, steps, cfg, seed: of the runs, as for KSampler.
+    i_steps: the number of I-steps that is tried on real runs; 0: several shares of the steps.
+    save_as: the file's name; empty: a name that says what the calibration is for.
     """
     known_family(model.model.diffusion_model, "it runs uncached, and there is nothing to calibrate")
     if i_steps and not 2 <= i_steps < steps:
         raise ValueError(f"i_steps must be 0, or from 2 to one less than the {steps} steps, not {i_steps}")
     if save_as.strip():
-        file_to_write(save_as, SUFFIX)  # refuses a name before any work is done
+        file_to_write(save_as, SUFFIX)  # refuses a bad name before any work is done
     clone, sampler = honouring_sessions(model), comfy.samplers.sampler_object(sampler_name)
     sigmas = comfy.samplers.calculate_sigmas(clone.get_model_object("model_sampling"), scheduler, steps)
-    if why := teaches_nothing(sampler, sigmas.tolist()):
+    if why := why_not_calibrated(sampler, sigmas.tolist()):
         raise ValueError(f"this cannot be calibrated: {why}")
     latent = comfy.sample.fix_empty_latent_channels(
         clone,
@@ -59,8 +60,8 @@ def calibrate_model(
     )
     if latent.is_nested:
         raise ValueError(
-            "a latent of several parts (a video with its sound) cannot be calibrated: give one of them, or turn on "
-            "calibrate_on_first_run"
+            "a latent of several parts (a video with its sound) cannot be calibrated: connect one of the parts, or "
+            "turn on calibrate_on_first_run"
         )
     settings, kind = CacheSettings(), sampler_kind(sampler)
     run = HostRun(
@@ -72,7 +73,7 @@ def calibrate_model(
         sampler=sampler,
         sigmas=sigmas,
         seed=seed,
-        heard=_Progress(len(sigmas) - 1).heard,
+        before_evaluation=_Progress(len(sigmas) - 1).before_evaluation,
     )
     record, found = calibrate_places(
         run,
@@ -94,12 +95,12 @@ def calibrate_model(
 
 def _words(calibration: PlaceCalibration, file: Path) -> str:
     lines = [f"written to {file.parent.name}/{file.name}"]
-    taken = best_of(
+    used = best_of(
         kept_calibrations()[0], calibration.fingerprint, calibration.sampler, calibration.cfg, calibration.taus
     )
-    if taken != file.name:
+    if used != file.name:
         lines.append(
-            f"Apply TokenCache goes on by {taken}, which is of such runs as well: delete that to have this one taken"
+            f"Apply TokenCache still uses {used}, which is also for such runs: delete that file to use this one"
         )
     tried = [
         f"{db:.1f} dB with {len(places)} I-steps: {', '.join(map(str, places))}"
@@ -109,15 +110,13 @@ def _words(calibration: PlaceCalibration, file: Path) -> str:
 
 
 class _Progress:
-    """A bar over the whole run and, as far as they are foreseen, the cached ones; an interrupt is heard before every
-    evaluation.
-    """
+    """A progress bar over the whole run and the expected cached ones; raises the host's interrupts."""
 
     def __init__(self, steps: int) -> None:
         self.steps, self.evaluations = steps, 0
         self.bar = comfy.utils.ProgressBar(1000)
 
-    def heard(self) -> None:
+    def before_evaluation(self) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()
         whole = min(self.evaluations, self.steps)
         done = whole + (self.evaluations - whole) * 0.4  # about the share of the steps that are I-steps

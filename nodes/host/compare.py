@@ -1,11 +1,11 @@
-"""Compare with and without TokenCache: the same seed through the plain model and the cached one, in turn, by the
-clock.
+"""Compare with and without TokenCache: samples the same seed with the plain model and then the cached one, and times
+both.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,15 +21,17 @@ from torch import Tensor
 from ...tokencache_core.engine.stopwatch import timed
 from ...tokencache_core.likeness.comparison import Comparison, likeness
 from ...tokencache_core.reporting.advice import advice
-from .model_hooks import REHEARSAL, handle_of, without_tokencache
+from .model_hooks import NO_CALIBRATION, handle_of, without_tokencache
 from .report_handle import ReportHandle
 
-WARM_UP = 5  # steps, I and P among them: neither run pays for loading, compiling or first allocations
-MOST_SHOWN = 32  # pairs of pictures on the page, of a video evenly
+WARM_UP = 5  # steps, both I and P, so that neither run pays for loading, compiling or first allocations
+MAX_PAIRS = 32  # pairs of pictures on the page; of a longer video, evenly spaced ones
 
 
 @dataclass(frozen=True)
 class KSamplerInputs:
+    """The inputs of the host's KSampler, without its model."""
+
     seed: int
     steps: int
     cfg: float
@@ -42,8 +44,11 @@ class KSamplerInputs:
 
 
 def compare(model: ModelPatcher, vae: Any, inputs: KSamplerInputs) -> tuple[Tensor, Tensor, Comparison]:
-    """Pictures (P, H, W, C) in [0, 1] without and with TokenCache, and how they compare. model: that has been through
-    Apply TokenCache.
+    """The pictures (P, H, W, C) in [0, 1] without and with TokenCache, and the comparison.
+
+    model: the MODEL from Apply TokenCache; ValueError for any other.
+    vae: decodes both results.
+    inputs: of both runs.
     """
     handle = handle_of(model)
     if handle is None:
@@ -52,7 +57,7 @@ def compare(model: ModelPatcher, vae: Any, inputs: KSamplerInputs) -> tuple[Tens
     progress = _Progress(plain, _steps(plain, inputs))
     plain_latent, plain_seconds = _timed_run(plain, inputs, progress, handle)
     cached_latent, cached_seconds = _timed_run(model, inputs, progress, handle)
-    if handle.latest().teaches:  # that run was computed whole, to calibrate; this one is not
+    if handle.latest().teaches:  # that run was computed whole to calibrate; the next one is not
         cached_latent, cached_seconds = timed(lambda: _sample(model, inputs, progress))
     report = handle.latest()
     pictures, cached_pictures = decoded(vae, plain_latent), decoded(vae, cached_latent)
@@ -73,20 +78,24 @@ def compare(model: ModelPatcher, vae: Any, inputs: KSamplerInputs) -> tuple[Tens
 
 
 def decoded(vae: Any, latent: Tensor) -> Tensor:
-    """As VAE Decode does it: the frames of videos one after the other."""
+    """The pictures (P, H, W, C) as VAE Decode gives them; a video's frames follow each other."""
     pictures = vae.decode(latent.unbind()[0] if latent.is_nested else latent)
     return pictures.reshape(-1, *pictures.shape[-3:])
 
 
 def shown_pairs(
-    comparison: Comparison, plain: Tensor, cached: Tensor, save: Callable[[Tensor], list[dict]]
+    comparison: Comparison, plain: Tensor, cached: Tensor, save: Callable[[Tensor], Sequence[Mapping[str, Any]]]
 ) -> dict[str, Any]:
-    """The comparison's data with files of its pictures, for the page. save: gives one file a picture."""
-    places = sorted({round(place) for place in torch.linspace(0, len(plain) - 1, min(len(plain), MOST_SHOWN)).tolist()})
+    """The comparison's data and picture files, for the page.
+
+    plain, cached: (P, H, W, C) in [0, 1].
+    save: writes pictures (n, H, W, C) to n files and returns their descriptions for the page.
+    """
+    shown = sorted({round(index) for index in torch.linspace(0, len(plain) - 1, min(len(plain), MAX_PAIRS)).tolist()})
     data = comparison.data()
     for values in ("psnr", "ssim"):
-        data[values] = [data[values][place] for place in places]
-    files = [{"plain": ours, "cached": theirs} for ours, theirs in zip(save(plain[places]), save(cached[places]))]
+        data[values] = [data[values][index] for index in shown]
+    files = [{"plain": left, "cached": right} for left, right in zip(save(plain[shown]), save(cached[shown]))]
     means = {
         "mean_psnr": None if math.isinf(comparison.mean_psnr) else round(comparison.mean_psnr, 2),
         "mean_ssim": round(comparison.mean_ssim, 4),
@@ -95,7 +104,7 @@ def shown_pairs(
 
 
 def _steps(model: ModelPatcher, inputs: KSamplerInputs) -> int:
-    """Of the sampler's schedule; it differs from what was asked for with some schedulers."""
+    """The number of steps that KSampler takes; with some schedulers it differs from the input."""
     sampler = comfy.samplers.KSampler(
         model,
         inputs.steps,
@@ -113,26 +122,26 @@ def _steps(model: ModelPatcher, inputs: KSamplerInputs) -> int:
 def _timed_run(
     model: ModelPatcher, inputs: KSamplerInputs, progress: _Progress, handle: ReportHandle
 ) -> tuple[Tensor, float]:
-    """The latent, and the seconds of its whole sampling, after a warm-up."""
+    """The latent, and the seconds of the whole sampling run, after a warm-up."""
     warm_up, reports = min(WARM_UP, progress.steps), tuple(handle.reports)
-    timed(lambda: _sample(_rehearsing(model), inputs, progress, warm_up))
+    timed(lambda: _sample(_not_calibrating(model), inputs, progress, warm_up))
     handle.reports.clear()
-    handle.reports.extend(reports)  # the warm-up is no run of the user's
+    handle.reports.extend(reports)  # without the warm-up's
     progress.advance(warm_up)
     result = timed(lambda: _sample(model, inputs, progress))
     progress.advance(progress.steps)
     return result
 
 
-def _rehearsing(model: ModelPatcher) -> ModelPatcher:
-    """A clone whose runs teach nothing about where I-steps should lie."""
+def _not_calibrating(model: ModelPatcher) -> ModelPatcher:
+    """A clone whose runs do not calibrate."""
     clone = model.clone()
-    clone.model_options["transformer_options"][REHEARSAL] = True
+    clone.model_options["transformer_options"][NO_CALIBRATION] = True
     return clone
 
 
 def _sample(model: ModelPatcher, inputs: KSamplerInputs, callback: Callable, last_step: int | None = None) -> Tensor:
-    """KSampler's own call."""
+    """The latent, sampled as KSampler does it. last_step: where to stop; None: at the end."""
     latent = inputs.latent_image
     image = comfy.sample.fix_empty_latent_channels(
         model, latent["samples"], latent.get("downscale_ratio_spacial"), latent.get("downscale_ratio_temporal")
@@ -158,8 +167,11 @@ def _sample(model: ModelPatcher, inputs: KSamplerInputs, callback: Callable, las
 
 
 class _Progress:
-    """One bar over both runs and their warm-ups, with the host's previews; a sampler's callback, in which an interrupt
-    is heard.
+    """One progress bar over both runs and their warm-ups, with the host's previews.
+
+    It is called by the sampler after every step, and raises the host's interrupts.
+
+    steps: of one run.
     """
 
     def __init__(self, model: ModelPatcher, steps: int) -> None:
@@ -172,9 +184,8 @@ class _Progress:
         comfy.model_management.throw_exception_if_processing_interrupted()
         preview = None
         if self.previewer:
-            preview = self.previewer.decode_latent_to_preview_image(
-                "JPEG", clean.tensors[0] if clean.is_nested else clean
-            )
+            first = clean.tensors[0] if clean.is_nested else clean  # pyright: ignore[reportAttributeAccessIssue]
+            preview = self.previewer.decode_latent_to_preview_image("JPEG", first)
         self.bar.update_absolute(self.done + step + 1, self.total, preview)
 
     def advance(self, steps: int) -> None:

@@ -1,20 +1,19 @@
-"""torch.compile and the cache together: a run under a session has its blocks compiled one by one, whichever node came
-first.
+"""torch.compile together with the cache: in a run under a session, blocks are compiled one by one.
 
-The host compiles a network, or some of its modules, by a wrapper that puts compiled modules in their place for one
-call. Blocks whose forwards are swapped cannot be inside of such a module. So the wrapper is left out of the run, and
-the blocks' own forwards are compiled in its stead, with its own arguments: one compilation serves all blocks of a
-class, all runs, and the few token counts that P-steps have.
+The host compiles a network, or some of its modules, with a wrapper that replaces them by compiled modules for one call.
+Blocks whose forwards are swapped cannot be inside such a module. So the wrapper is left out of the run, whichever node
+came first, and the blocks' own forwards are compiled instead, with the wrapper's arguments: one compilation serves all
+blocks of a class, all runs, and the few token counts of P-steps.
 
-Where the cache reaches into attention (`Session.keeps_keys`) blocks are not compiled: the host's guards do not look
-at transformer_options, so what has been compiled with a tap could serve a run without one, and the other way round.
+Where the cache reaches into attention (`Session.keeps_keys`) blocks are not compiled: the host's guards do not look at
+transformer_options, so code compiled with the cache's attention hook could serve a run without it, and vice versa.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from types import FunctionType
+from types import FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -24,58 +23,59 @@ from ...tokencache_core.engine import output_forecast
 from ...tokencache_core.engine.session import Session
 
 COMPILED = "tokencache_compiled"  # in transformer_options
-_HOSTS_KEY, _HOSTS_ARGUMENTS = "torch.compile", "torch_compile_kwargs"
+_HOST_KEY, _HOST_ARGUMENTS = "torch.compile", "torch_compile_kwargs"
 
 
 class CompiledBlocks:
-    """What has been compiled for one patched MODEL."""
+    """The compiled block forwards of one patched MODEL, by the class's forward."""
 
     def __init__(self) -> None:
         self.functions: dict[Any, Callable[..., Any]] = {}
 
     def take_over(self, model_options: dict[str, Any], session: Session) -> None:
-        """Leave the host's compiling out of the run's own options, and do it here."""
+        """Remove the host's compile wrapper from the run's own options, and compile blocks here instead."""
         options = model_options["transformer_options"]
         if session.store.streams == output_forecast.STREAMS:  # nothing is swapped inside the network
             return
-        if not options.get("wrappers", {}).get(WrappersMP.APPLY_MODEL, {}).pop(_HOSTS_KEY, None):
+        if not options.get("wrappers", {}).get(WrappersMP.APPLY_MODEL, {}).pop(_HOST_KEY, None):
             return
         if session.keeps_keys:
             session.log.note(
-                "torch.compile was left out: computed tokens attend to the keys and values of all (context "
+                "torch.compile was left out: computed tokens attend to the keys and values of all tokens (context "
                 f"{session.settings.context})"
             )
         else:
-            options[COMPILED] = partial(self._compiled, model_options.get(_HOSTS_ARGUMENTS, {}))
+            options[COMPILED] = partial(self._compiled, model_options.get(_HOST_ARGUMENTS, {}))
 
     def _compiled(self, arguments: dict[str, Any], method: Callable[..., Any]) -> Callable[..., Any]:
-        """A block's own forward, compiled as a function of the block: no module is kept alive."""
-        function = getattr(method, "__func__", None)
-        if function is None:  # something that another node has put there
+        """A block's own forward, compiled as a function of the block, so that no module is kept alive."""
+        if not isinstance(method, MethodType):  # put there by another node
             return method
+        function = method.__func__
         if function not in self.functions:
             options = arguments.get("options")
-            if arguments.get("mode") is None:  # torch takes one of the two
+            if arguments.get("mode") is None:  # torch takes either a mode or options
                 options = {**(options or {}), "guard_filter_fn": _skip_options}
-            self.functions[function] = torch.compile(_twin(function), **{**arguments, "options": options})
+            own = _with_own_code(function)
+            self.functions[function] = torch.compile(own, **{**arguments, "options": options})
         return partial(self.functions[function], method.__self__)
 
 
-def _twin(function: FunctionType) -> FunctionType:
-    """The same function with a code object of its own, by which torch knows what it has compiled."""
-    twin = FunctionType(
+def _with_own_code(function: FunctionType) -> FunctionType:
+    """The same function with a new code object, by which torch tells compiled functions apart."""
+    copied = FunctionType(
         function.__code__.replace(),
         function.__globals__,
         function.__name__,
         function.__defaults__,
         function.__closure__,
     )
-    twin.__kwdefaults__ = function.__kwdefaults__
-    return twin
+    copied.__kwdefaults__ = function.__kwdefaults__
+    return copied
 
 
 def _skip_options(guards: Sequence[Any]) -> list[bool]:
-    """As the host does: what lies in the options, the run's steps among it, changes from run to run and is no reason to
-    compile anew.
+    """A torch guard filter, as the host has it: transformer_options change from run to run without a reason to compile
+    anew.
     """
     return ["transformer_options" not in guard.name for guard in guards]

@@ -76,9 +76,8 @@ class HostDiT(DiT):
         """A block, or what another node put in its place under `patches_replace["dit"]`."""
         options["block_index"], options["block_type"] = index, "double"
         replacements = options.get("patches_replace", {}).get("dit")
-        replacement = (
-            replacements.get(("double_block", index)) if replacements else None
-        )  # a key would let torch.compile specialise on the index
+        # without replacements no key is made: torch.compile would specialise on the index
+        replacement = replacements.get(("double_block", index)) if replacements else None
         if replacement is None:
             return super().run_block(index, block, tokens, c, options)
 
@@ -91,25 +90,32 @@ class HostDiT(DiT):
 
 class DiTModelConfig(comfy.supported_models_base.BASE):
     unet_extra_config: dict = {}  # the base class's would inject num_heads = -1
-    # the host's name for betas linear in time, which it calls "linear" only in their square roots
+    # the host's name for betas that are linear in time; its "linear" is linear in their square roots
     sampling_settings = {"beta_schedule": "sqrt_linear", "linear_start": 1e-4, "linear_end": 0.02}
 
     def __init__(self, config: DiTConfig, use_sincos_grid: bool) -> None:
         super().__init__({"image_model": "dit", "use_sincos_grid": use_sincos_grid, **asdict(config)})
         self.latent_format = latent_format(config.in_channels)
-        # The host reckons with 10,486 numbers per input pixel times this; a DiT holds about 16 * width per patch.
+        # The host expects 10,486 numbers per input pixel times this; a DiT holds about 16 * width per patch.
         self.memory_usage_factor = 16 * config.width / config.patch_size**2 / 10_486
 
 
 class DiTModel(comfy.model_base.BaseModel):
-    """What the host samples with. class_names: by class index, None where the file names none."""
+    """A DiT as the host samples with it. class_names: by class index; None if the file has none."""
+
+    diffusion_model: HostDiT
 
     def __init__(self, model_config: DiTModelConfig, class_names: tuple[str, ...] | None, device: torch.device) -> None:
-        super().__init__(model_config, comfy.model_base.ModelType.EPS, device=device, unet_model=HostDiT)
+        super().__init__(
+            model_config,
+            comfy.model_base.ModelType.EPS,
+            device=device,
+            unet_model=HostDiT,  # pyright: ignore[reportArgumentType] - any module class is accepted
+        )
         self.class_names = class_names
 
     def extra_conds(self, **kwargs: Any) -> dict:
-        """The network's `y`: one label per conditioning entry and image, cycling over the batch."""
+        """The network's `y`: labels of a conditioning entry, which cycle over the batch."""
         config = self.diffusion_model.config
         self._check_latent(kwargs["noise"])
         labels = kwargs.get("class_labels")
@@ -120,7 +126,7 @@ class DiTModel(comfy.model_base.BaseModel):
                 f"this DiT has {config.num_classes} classes, but its label was made for one with "
                 f"{kwargs['num_classes']}: connect the same MODEL to DiT Class Label and to the sampler"
             )
-        if not kwargs["cross_attn"].any():  # what Conditioning Zero Out leaves
+        if not kwargs["cross_attn"].any():  # after Conditioning Zero Out
             labels = [config.num_classes]
         return {"y": comfy.conds.CONDRegular(torch.tensor(labels, device=kwargs["device"]))}
 
@@ -136,7 +142,7 @@ class DiTModel(comfy.model_base.BaseModel):
 
 
 def latent_format(channels: int) -> comfy.latent_formats.LatentFormat:
-    """Pictures in [-1, 1] for 3 channels, Stable Diffusion 1.x latents for 4, latents taken as they are for others."""
+    """Pictures in [-1, 1] for 3 channels, Stable Diffusion 1.x latents for 4, unscaled latents for other numbers."""
     if channels == 3:
         return comfy.latent_formats.ChromaRadiance()
     if channels == 4:
@@ -149,7 +155,7 @@ def latent_format(channels: int) -> comfy.latent_formats.LatentFormat:
 def load_dit_model(
     path: str, dtype: torch.dtype | None = None, disable_dynamic: bool = False
 ) -> comfy.model_patcher.ModelPatcher:
-    """The DiT of a file as a MODEL, its weights in `dtype` or else in what the host picks for the device."""
+    """The DiT of a file as a MODEL, its weights in `dtype`; None: in the dtype that the host picks for the device."""
     management = comfy.model_management
     state_dict, config, metadata = read_dit(path)
     model_config = DiTModelConfig(config, has_sincos_grid(state_dict, config))
@@ -179,5 +185,5 @@ def class_label_conditioning(model: comfy.model_patcher.ModelPatcher, text: str)
         )
     num_classes = model.model.diffusion_model.config.num_classes
     labels = parse_labels(text, num_classes, model.model.class_names)
-    # The host wants a tensor in front; this one only says that there is a class (see extra_conds).
+    # The host needs a tensor in front; this one only says that there is a class (see extra_conds).
     return [[torch.ones(1, 1, 1), {"class_labels": labels, "num_classes": num_classes}]]

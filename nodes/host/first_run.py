@@ -1,5 +1,5 @@
-"""A run that is computed whole so that all later ones know where their I-steps should lie (`calibrate on the first
-run`).
+"""Calibration by the first run (`calibrate_on_first_run`): it is computed whole, and gives the places of the I-steps of
+all later runs of its kind.
 """
 
 from __future__ import annotations
@@ -21,13 +21,19 @@ from ...tokencache_core.tuning.place_proposals import simulated_places
 from ..folders.calibration_folder import calibration_name, write_calibration
 from .sampler_kind import EULER
 
-UNCALIBRATED = "where known models have them, because there is no calibration yet of this model in such a run"
-TOLERATED = 1  # evaluations elsewhere than at a new step of the run; some samplers end with one
+UNCALIBRATED = "where they lie on known models, because there is no calibration of this model for such a run yet"
+TOLERATED = 1  # evaluations that are not at a new step of the run; some samplers end with one
 
 
 @dataclass(frozen=True)
 class RunKind:
-    """By what a calibration of a run is told from others. taus: (steps,), the noise times of the run's steps."""
+    """What a calibration is specific to.
+
+    fingerprint: of the model.
+    sampler: its kind (see `sampler_kind`).
+    cfg: the guidance.
+    taus: (steps,), the noise times of the run's steps.
+    """
 
     fingerprint: Fingerprint
     sampler: str
@@ -35,55 +41,62 @@ class RunKind:
     taus: tuple[float, ...]
 
 
-class Lesson:
-    """What the run that is under way has taught. Nothing of it is kept unless the run comes to its end."""
+class CalibratingRun:
+    """The calibration that the current run is to give. Nothing is written unless the run finishes.
+
+    kind: of the run.
+    sigmas: (steps + 1,) of the run.
+    default: the schedule of the rest of the run if it turns out that it cannot calibrate.
+    """
 
     def __init__(self, kind: RunKind, sigmas: Sequence[float], default: AutomaticSchedule) -> None:
         self.kind, self.default, self.recorder = kind, default, RunRecorder(sigmas)
-        self.elsewhere = 0
+        self.evaluations_between = 0  # that were not at a new step
 
     @property
     def given_up(self) -> bool:
-        return self.elsewhere > TOLERATED
+        return self.evaluations_between > TOLERATED
 
-    def saw(self, x: Tensor, clean: Tensor, session: Session) -> None:
-        """The evaluation that has just ended, at x (B, ...), which predicted `clean`. A sampler that evaluates between
-        steps teaches nothing: the rest of its run is cached.
+    def add(self, x: Tensor, clean: Tensor, session: Session) -> None:
+        """Record the evaluation that has just ended: the clean x predicted at x, both (B, ...).
+
+        A run whose sampler evaluates between steps cannot calibrate: the rest of it is cached.
         """
         if self.given_up:
             return
         known = len(self.recorder.directions)
         self.recorder.saw(x, clean, session.log.evaluations[-1].sigma)
-        self.elsewhere += len(self.recorder.directions) == known
+        self.evaluations_between += len(self.recorder.directions) == known
         if self.given_up:
             self.recorder.directions.clear()
             session.timeline.i_steps = self.default.i_steps(session.timeline.taus)
 
     def closed(self, report: Report, settings: CacheSettings) -> Report:
-        """The finished run's report, which says what it has taught. That is in models/tokencache by now."""
+        """The finished run's report with a note of the calibration, which has been written to models/tokencache."""
         if self.given_up:
             return replace(
                 report,
-                placed=f"{UNCALIBRATED}, and this run could not be one: the sampler {self.kind.sampler} calls the "
+                placed=f"{UNCALIBRATED}, and this run could not give one: the sampler {self.kind.sampler} calls the "
                 "model several times a step",
             )
         try:
-            placed = self._taught(report, settings)
+            placed = self._calibrate(report, settings)
         except (ValueError, OSError) as error:
-            placed = f"every step, to calibrate, but nothing came of it: {error}"
+            placed = f"every step, to calibrate, which failed: {error}"
         return replace(report, placed=placed, teaches=True)
 
-    def _taught(self, report: Report, settings: CacheSettings) -> str:
+    def _calibrate(self, report: Report, settings: CacheSettings) -> str:
+        """Write the calibration; returns where the run's I-steps lay and why, in words."""
         kind, times = self.kind, dict(zip(self.recorder.sigmas, self.kind.taus))
         record = self.recorder.record(times.__getitem__)
         started = time.perf_counter()
         places = simulated_places(record, settings, corrected=kind.sampler == EULER)
-        spent = f"{time.perf_counter() - started:.1f} s beside the {report.seconds:.1f} s of the run"
-        notes = {"latent": " x ".join(map(str, report.latent.size)), "cost": f"no run beside the first, {spent}"}
+        spent = f"{time.perf_counter() - started:.1f} s besides the {report.seconds:.1f} s of the run"
+        notes = {"latent": " x ".join(map(str, report.latent.size)), "cost": f"no run besides the first, {spent}"}
         calibration = PlaceCalibration(
             kind.fingerprint, kind.sampler, kind.cfg, kind.taus, places, notes={**notes, "settings": settings.text()}
         )
         file = write_calibration(calibration, calibration_name(calibration))
         return (
-            f"every step, to calibrate: the next runs have theirs by {file.parent.name}/{file.name}, found in {spent}"
+            f"every step, to calibrate: the next runs take theirs from {file.parent.name}/{file.name}, found in {spent}"
         )

@@ -1,4 +1,4 @@
-"""A sampling run through the host's own guider and sampler, to learn from or to tune on (a `runs.run.Run`)."""
+"""A sampling run through the host's own guider and sampler (a `runs.run.Run`), for training, tuning and measuring."""
 
 from __future__ import annotations
 
@@ -23,10 +23,15 @@ from .sampler_kind import is_euler
 
 
 class HostRun:
-    """One KSampler run of `latent` (B, C, ...) with noise of `seed`.
+    """One KSampler run.
 
-    model: one that has been through `honour_sessions`. heard: called before every evaluation of it; what it raises ends
-    the run.
+    model: a MODEL that has been through `honour_sessions`.
+    positive, negative, cfg: the conditionings and the guidance.
+    latent: (B, C, ...), to start from.
+    sampler: a SAMPLER.
+    sigmas: (steps + 1,).
+    seed: of the noise.
+    before_evaluation: called before every evaluation of the model; an exception that it raises ends the run.
     """
 
     def __init__(
@@ -40,12 +45,13 @@ class HostRun:
         sampler: Any,
         sigmas: Tensor,
         seed: int,
-        heard: Callable[[], None] = lambda: None,
+        before_evaluation: Callable[[], None] = lambda: None,
     ) -> None:
         self.model, self.latent, self.sampler, self.sigmas, self.seed = model, latent, sampler, sigmas, seed
-        self.positive, self.negative, self.cfg, self.heard = positive, negative, cfg, heard
+        self.positive, self.negative, self.cfg = positive, negative, cfg
+        self.before_evaluation = before_evaluation
         self.images = latent.shape[0]
-        self.options: dict = {}  # the transformer_options of the evaluation under way
+        self.options: dict = {}  # the transformer_options of the current evaluation
 
     def open_session(
         self,
@@ -68,7 +74,7 @@ class HostRun:
 
     @contextmanager
     def cached(self, session: Session) -> Iterator[None]:
-        """While open, the network's calls are the session's."""
+        """While open, the network's calls go through `session`."""
         options = self.options
         options[SESSION] = session
         try:
@@ -81,7 +87,7 @@ class HostRun:
         return is_euler(self.sampler)
 
     def sample(self, around: Callable[[Denoise], Denoise] = lambda denoise: denoise) -> Tensor:
-        """The samples, scaled as the model sees them and not as its VAE does."""
+        """The samples (B, C, ...), in the model's scale, not its VAE's. around: wraps the denoiser."""
         noise = comfy.sample.prepare_noise(self.latent, self.seed)
         samples = _Guider(self, around).sample(
             noise, self.latent, self.sampler, self.sigmas, disable_pbar=True, seed=self.seed
@@ -104,7 +110,7 @@ class _Guider(comfy.samplers.CFGGuider):
     def predict_noise(
         self, x: Tensor, timestep: Tensor, model_options: dict | None = None, seed: int | None = None
     ) -> Tensor:
-        self.run.heard()
+        self.run.before_evaluation()
         self.arguments, self.run.options = (model_options, seed), (model_options or {})["transformer_options"]
         return self.denoise(x, timestep[0])
 
@@ -114,13 +120,13 @@ class _Guider(comfy.samplers.CFGGuider):
 
 
 def honouring_sessions(model: ModelPatcher) -> ModelPatcher:
-    """A clone of the MODEL, without any Apply TokenCache before it, whose runs honour a session in their options."""
+    """A clone of the MODEL, without Apply TokenCache, whose network calls go through a session in their options."""
     clone = model.clone()
     honour_sessions(clone)
     return clone
 
 
 def honour_sessions(model: ModelPatcher) -> None:
-    """Make it so of `model` itself."""
+    """The same for `model` itself."""
     remove_tokencache(model)
     model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, around_network)

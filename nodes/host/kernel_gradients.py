@@ -1,6 +1,4 @@
-"""Gradients for the host's fused kernels that have none: those of the same functions in plain PyTorch, which come with
-them.
-"""
+"""Gradients for the host's fused kernels that have none, from the plain PyTorch versions that come with them."""
 
 from __future__ import annotations
 
@@ -26,17 +24,17 @@ _KERNELS = (
 
 @cache
 def give_kernels_gradients() -> None:
-    """Once for the process. What the kernels compute stays as it is."""
+    """Register the gradients, once per process. The forward passes of the kernels do not change."""
     for name in _KERNELS:
         if hasattr(rope, name) and hasattr(torch.ops.comfy_kitchen, name):
             torch.library.register_autograd(
-                f"comfy_kitchen::{name}", _backward(getattr(rope, name)), setup_context=_remember
+                f"comfy_kitchen::{name}", _backward(getattr(rope, name)), setup_context=_save_inputs
             )
 
 
-def _remember(ctx: Any, inputs: tuple, output: Any) -> None:
+def _save_inputs(ctx: Any, inputs: tuple, output: Any) -> None:
     ctx.save_for_backward(*[value for value in inputs if isinstance(value, Tensor)])
-    ctx.others = [None if isinstance(value, Tensor) else (value,) for value in inputs]  # None: the next of the tensors
+    ctx.others = [None if isinstance(value, Tensor) else (value,) for value in inputs]  # None: the next saved tensor
 
 
 def _backward(plain: Callable[..., Any]) -> Callable[..., Any]:
@@ -49,7 +47,7 @@ def _backward(plain: Callable[..., Any]) -> Callable[..., Any]:
                 inputs[index].requires_grad_(True)
             outputs = plain(*inputs)
         found = torch.autograd.grad(outputs, [inputs[index] for index in wanted], gradients)
-        by_input = dict(zip(wanted, found))
+        by_input: dict[int, Tensor] = dict(zip(wanted, found))
         return tuple(by_input.get(index) for index in range(len(inputs)))
 
     return backward

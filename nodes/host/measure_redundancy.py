@@ -1,4 +1,4 @@
-"""Measure Redundancy: one whole run of a MODEL through the host's own sampler, and what its blocks' updates say of
+"""Measure Redundancy: one whole run of a MODEL through the host's own sampler, and what its blocks' updates say about
 caching.
 """
 
@@ -24,8 +24,12 @@ from .host_run import HostRun, honouring_sessions
 
 @dataclass(frozen=True)
 class Measured:
-    """text: the verdict and what it rests on. chart: (1, H, W, 3). data: for the player. pictures: the run's own, where
-    there is a VAE.
+    """The result of a measurement.
+
+    text: the verdict and the measurements behind it.
+    chart: (1, H, W, 3) in [0, 1].
+    data: for the player.
+    pictures: the run's own, (P, H, W, C) in [0, 1]; None without a VAE.
     """
 
     text: str
@@ -35,8 +39,8 @@ class Measured:
 
 
 def measure(model: Any, inputs: KSamplerInputs, vae: Any = None) -> Measured:
-    """Sample `inputs` whole; an Apply TokenCache before it has no effect."""
-    known_family(model.model.diffusion_model, "its blocks' updates cannot be told from the rest")
+    """Sample `inputs` whole and measure its blocks' updates; Apply TokenCache on `model` has no effect."""
+    known_family(model.model.diffusion_model, "its blocks' updates cannot be measured")
     clone = honouring_sessions(model)
     sampler = comfy.samplers.KSampler(
         clone,
@@ -52,7 +56,9 @@ def measure(model: Any, inputs: KSamplerInputs, vae: Any = None) -> Measured:
         clone, latent["samples"], latent.get("downscale_ratio_spacial"), latent.get("downscale_ratio_temporal")
     )
     if image.is_nested:
-        raise ValueError("a latent of several parts (a video with its sound) cannot be measured: give one of them")
+        raise ValueError(
+            "a latent of several parts (a video with its sound) cannot be measured: connect one of the parts"
+        )
     run = HostRun(
         clone,
         inputs.positive,

@@ -12,23 +12,23 @@ from ..families import family_of
 
 
 def model_fingerprint(model: ModelPatcher) -> Fingerprint:
-    """Of a MODEL of a family that is known, by the weights of its file: where patches have been loaded into them, the
-    host keeps those aside.
+    """The fingerprint of a MODEL of a known family, from the weights of its file.
+
+    While patches are applied to weights, the originals that the host keeps aside are used.
     """
     network = model.model.diffusion_model
     family = family_of(network)
-    kept = {id(comfy.utils.get_attr(model.model, key)): entry.weight for key, entry in model.backup.items()}
+    assert family is not None
+    originals = {id(comfy.utils.get_attr(model.model, key)): entry.weight for key, entry in model.backup.items()}
     return fingerprint_of(
         family.name,
         [block for block, _ in family.blocks(network)],
-        lambda parameter: kept.get(id(parameter), parameter),
+        lambda parameter: originals.get(id(parameter), parameter),
     )
 
 
 def readable_fingerprint(model: ModelPatcher) -> Fingerprint | None:
-    """The same; None, and a line in the log, where another pack's weights (GGUF and the like) cannot be read value by
-    value.
-    """
+    """The same; None, with a line in the log, if another pack's weights (such as GGUF) cannot be read as values."""
     try:
         return model_fingerprint(model)
     except Exception as error:  # whatever such a tensor raises

@@ -1,8 +1,8 @@
-"""The one place that talks to ComfyUI's model patcher.
+"""The hooks of Apply TokenCache on ComfyUI's model patcher: three wrappers on a cloned MODEL.
 
-Three wrappers on a cloned MODEL: around a sampling run (opens and closes a session), around an evaluation (I or P is
-decided), and around a call of the network (its blocks' forwards are swapped and put back). The session travels in the
-run's own transformer_options; without one everything runs whole.
+They go around a sampling run (opens and closes a session), around an evaluation (an I-step or a P-step), and around a
+call of the network (swaps its blocks' forwards and puts them back). The session travels in the run's own
+transformer_options; without one everything runs whole.
 """
 
 from __future__ import annotations
@@ -45,19 +45,13 @@ from .sampler_noise import adds_noise
 
 KEY = "tokencache"
 SESSION = "tokencache_session"
-LESSON = "tokencache_lesson"  # of a run that calibrates
-REHEARSAL = "tokencache_rehearsal"  # in the options of a run that is only for its time: it calibrates nothing
+CALIBRATING = "tokencache_calibrating"  # in the options of a run that calibrates: its `CalibratingRun`
+NO_CALIBRATION = "tokencache_no_calibration"  # in the options of a run that must not calibrate, such as a warm-up
 UNCACHED_GRADIENTS = "evaluations that record gradients, as in training, ran uncached"
-_OURS = (SESSION, LESSON, REHEARSAL, COMPILED)
-_WRAPPED = (
-    WrappersMP.OUTER_SAMPLE,
-    WrappersMP.PREDICT_NOISE,
-    WrappersMP.APPLY_MODEL,
-)  # a run, an evaluation, a call of the network
-_OUTSIDE_BLOCKS = {
-    "post_input",
-    "noise_refiner",
-}  # patches that never see a block's tokens, so that cutting them is safe
+_OURS = (SESSION, CALIBRATING, NO_CALIBRATION, COMPILED)
+# around a run, an evaluation, a call of the network
+_WRAPPED = (WrappersMP.OUTER_SAMPLE, WrappersMP.PREDICT_NOISE, WrappersMP.APPLY_MODEL)
+_OUTSIDE_BLOCKS = {"post_input", "noise_refiner"}  # patches that never see a block's tokens
 _BETWEEN_BLOCKS = {"double_block", "single_block"}  # patches that see the whole stream between blocks
 
 
@@ -72,9 +66,11 @@ def apply_tokencache(
 ) -> tuple[ModelPatcher, ReportHandle]:
     """A clone of the model that samples with token caching, and the handle of its reports.
 
-    tuned_for: of a preset, which model it is of. memory_budget_gb: what the cache may keep in the GPU's memory, in GB
-        of 2**30 bytes; 0: no limit.
-    calibrates: a run that an AutomaticSchedule knows no calibration for becomes one.
+    settings, schedule: of its runs.
+    trained: a predictor, for its parts.
+    tuned_for: the model that a preset was tuned on.
+    memory_budget_gb: the most that the cache may keep in the GPU's memory, in GB of 2**30 bytes; 0: no limit.
+    calibrates: under an AutomaticSchedule, a run without a calibration is computed whole and gives one.
     """
     network = model.model.diffusion_model
     family = family_of(network)
@@ -111,33 +107,33 @@ def apply_tokencache(
 
 
 def without_tokencache(model: ModelPatcher) -> ModelPatcher:
-    """A clone that samples as if Apply TokenCache had never been there; what other nodes have changed stays."""
+    """A clone that samples as if there were no Apply TokenCache; changes by other nodes stay."""
     clone = model.clone()
     remove_tokencache(clone)
     return clone
 
 
 def remove_tokencache(model: ModelPatcher) -> None:
-    """Take what Apply TokenCache has added off `model` itself."""
+    """Remove the wrappers of Apply TokenCache from `model` itself."""
     for kind in _WRAPPED:
         model.remove_wrappers_with_key(kind, KEY)
 
 
 def handle_of(model: ModelPatcher) -> ReportHandle | None:
-    """Where a MODEL's runs are reported; None: it has not been through Apply TokenCache."""
+    """The handle of a MODEL's reports; None if it does not come from Apply TokenCache."""
     wrappers = model.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY)
     return wrappers[-1].__self__.handle if wrappers else None
 
 
 class _Hooks:
-    """What the user chose, for as long as the patched MODEL lives; a run's state is in its session."""
+    """The wrappers of one patched MODEL, with what the user chose; a run's state is in its session."""
 
     def __init__(self, settings: CacheSettings, schedule: Schedule, budget: MemoryBudget) -> None:
         self.settings, self.schedule, self.budget, self.handle = settings, schedule, budget, ReportHandle()
-        self.fingerprint: Fingerprint | None = None  # by which calibrations are found; None: by nothing
+        self.fingerprint: Fingerprint | None = None  # to find calibrations by; None: none is looked for
         self.calibrates = False
         self.learned: LearnedParts = NOTHING_LEARNED
-        self.trained_on: tuple[int, ...] = ()  # the size of latents; empty: not known, or no predictor
+        self.trained_on: tuple[int, ...] = ()  # the predictor's latent size; empty: unknown, or no predictor
         self.compiled = CompiledBlocks()
         self.warnings: list[str] = []  # for the report of every run
 
@@ -169,7 +165,7 @@ class _Hooks:
         guider = executor.class_obj
         if len(sigmas) < 2:
             return executor(noise, latent, sampler, sigmas, *args, **kwargs)
-        shape = (kwargs.get("latent_shapes") or [noise.shape])[0]  # a video's, where its sound is packed with it
+        shape = (kwargs.get("latent_shapes") or [noise.shape])[0]  # the video's, if its sound is packed with it
         places = self._places(guider, sampler, sigmas)
         session = open_host_session(
             guider.model_patcher,
@@ -186,7 +182,7 @@ class _Hooks:
             session.log.note(warning)
         own_options = guider.model_options
         guider.model_options = create_model_options_clone(own_options)
-        guider.model_options["transformer_options"] |= {SESSION: session, LESSON: places.lesson}
+        guider.model_options["transformer_options"] |= {SESSION: session, CALIBRATING: places.calibrating}
         self.compiled.take_over(guider.model_options, session)
         try:
             samples = executor(noise, latent, sampler, sigmas, *args, **kwargs)
@@ -198,34 +194,35 @@ class _Hooks:
         else:
             conditions = run_conditions(guider.model_patcher, sampler, len(sigmas) - 1, self.trained_on)
             report = replace(report, conditions=conditions, placed=places.words)
-            if places.lesson is not None:
-                report = places.lesson.closed(report, self.settings)
+            if places.calibrating is not None:
+                report = places.calibrating.closed(report, self.settings)
             self.handle.reports.append(report)
             logging.info(text_with_advice(report))
         return samples
 
     def _places(self, guider: Any, sampler: Any, sigmas: torch.Tensor) -> RunPlaces:
-        """Of the run that is about to start."""
+        """The schedule of the run that is about to start."""
         if self.fingerprint is None or not isinstance(self.schedule, AutomaticSchedule):
             return RunPlaces(self.schedule)
         patcher, steps = guider.model_patcher, sigmas.tolist()
         kind = RunKind(
             self.fingerprint, sampler_kind(sampler), guidance(guider), tuple(map(tau_function(patcher), steps[:-1]))
         )
-        rehearses = guider.model_options.get("transformer_options", {}).get(REHEARSAL, False)
-        return automatic_places(self.schedule, kind, sampler, steps, self.calibrates and not rehearses)
+        forbidden = guider.model_options.get("transformer_options", {}).get(NO_CALIBRATION, False)
+        return automatic_places(self.schedule, kind, sampler, steps, self.calibrates and not forbidden)
 
     def _budget_now(self) -> MemoryBudget:
-        """Half of the main memory that is free may be used: pinned memory comes in powers of two, and the host needs
-        some as well.
+        """The budget with half of the free main memory: pinned memory comes in powers of two, and the host needs some
+        as well.
         """
-        return replace(self.budget, main=get_free_memory(torch.device("cpu")) // 2)
+        free = get_free_memory(torch.device("cpu"))
+        return replace(self.budget, main=free // 2)  # pyright: ignore[reportOperatorIssue] - a tuple only on request
 
     def around_evaluation(
         self, executor: Any, x: torch.Tensor, timestep: torch.Tensor, model_options: dict, seed: int | None = None
     ) -> Any:
         options = model_options.get("transformer_options", {})
-        session, lesson = options.get(SESSION), options.get(LESSON)
+        session, calibrating = options.get(SESSION), options.get(CALIBRATING)
         if session is None:
             return executor(x, timestep, model_options, seed)
         if torch.is_grad_enabled():  # what is kept would lead gradients into earlier evaluations
@@ -233,8 +230,8 @@ class _Hooks:
             return executor(x, timestep, model_options, seed)
         with session.evaluation(float(timestep.max()), x):
             clean = executor(x, timestep, model_options, seed)
-        if lesson is not None and isinstance(clean, torch.Tensor):
-            lesson.saw(x, clean, session)
+        if calibrating is not None and isinstance(clean, torch.Tensor):
+            calibrating.add(x, clean, session)
         return session.corrected(x, clean)
 
 
@@ -249,7 +246,8 @@ def around_network(
     **kwargs: Any,
 ) -> Any:
     """The APPLY_MODEL wrapper: a call of the network under the session in its options, or whole without one."""
-    session, network = transformer_options.get(SESSION), executor.class_obj.diffusion_model
+    session: Session | None = transformer_options.get(SESSION)
+    network = executor.class_obj.diffusion_model
     family = family_of(network)
     if session is None or session.current is None:
         return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
@@ -267,21 +265,21 @@ def around_network(
     blocks = _cacheable_blocks(session, network, transformer_options)
     if family is None or blocks is None:
         return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
-    touched = (
+    stream_is_touched = (
         control is not None
         or bool(transformer_options.get("patches_replace"))
         or family.block_by_block
         or not _BETWEEN_BLOCKS.isdisjoint(transformer_options.get("patches", {}))
     )
     images = x.shape[0] // len(transformer_options["cond_or_uncond"])
-    options = {name: value for name, value in transformer_options.items() if name not in _OURS}  # blocks never see us
+    options = {name: value for name, value in transformer_options.items() if name not in _OURS}  # hidden from blocks
     options |= family.options(network, x, kwargs)
     with cached_blocks(
         session,
         blocks,
         latent=x,
         images=images,
-        nothing_between_blocks=not touched,
+        nothing_between_blocks=not stream_is_touched,
         compiled=transformer_options.get(COMPILED, lambda method: method),
         **calls,
     ) as call:
@@ -303,8 +301,12 @@ def open_host_session(
     learned: LearnedParts = NOTHING_LEARNED,
     budget: MemoryBudget = MemoryBudget(),
 ) -> Session:
-    """A session for a run of this MODEL down `sigmas` (steps + 1,) by a SAMPLER. latent:
-    (B, C, ...).
+    """A session for a run of a MODEL.
+
+    sigmas: (steps + 1,) of the run.
+    sampler: a SAMPLER.
+    latent: the latent's shape (B, C, ...).
+    The other arguments are those of `engine.session.open_session`.
     """
     network = patcher.model.diffusion_model
     family = family_of(network)
@@ -322,12 +324,12 @@ def open_host_session(
         euler=is_euler(sampler),
         fresh_noise=adds_noise(sampler) is True,
         budget=budget,
-        latent=LatentShape.of(latent, getattr(network, "patch_size", None)),  # most networks tell
+        latent=LatentShape.of(latent, getattr(network, "patch_size", None)),  # most networks have it
     )
 
 
 def tau_function(patcher: ModelPatcher) -> Callable[[float], float]:
-    """From a sigma of this MODEL to its noise time."""
+    """The function from a sigma of this MODEL to its noise time."""
     sampling = patcher.get_model_object("model_sampling")
     if isinstance(sampling, comfy.model_sampling.CONST):
         return lambda sigma: noise_time(flow_ratio(sigma))
@@ -336,21 +338,21 @@ def tau_function(patcher: ModelPatcher) -> Callable[[float], float]:
 
 
 def _cacheable_blocks(session: Session, network: torch.nn.Module, transformer_options: dict) -> list | None:
-    """The network's blocks, or None with a note in the report: then this call runs whole."""
+    """The network's blocks; None, with a note in the report, if this call must run whole."""
     family = family_of(network)
     if family is None or family.streams(network) != session.store.streams:
         session.log.note(
-            f"{type(network).__name__} ran uncached: it is not the network that Apply TokenCache was given"
+            f"{type(network).__name__} ran uncached: it is not the network that was given to Apply TokenCache"
         )
     elif any(kind not in (*_OUTSIDE_BLOCKS, *_BETWEEN_BLOCKS) for kind in transformer_options.get("patches", {})):
-        session.log.note("ran uncached: another node patches the inside of blocks, where it expects all tokens")
+        session.log.note("ran uncached: another node patches the inside of blocks and expects all tokens there")
     else:
         return family.blocks(network)
     return None
 
 
 def _row_key(network: torch.nn.Module, x: torch.Tensor, transformer_options: dict) -> tuple:
-    """Tells apart calls of the same conditionings: what replaces blocks, context window, size, type and device."""
+    """What tells calls of the same conditionings apart: network, block replacements, window, size, dtype, device."""
     replaced = transformer_options.get("patches_replace", {}).get("dit", {})
     window = transformer_options.get("context_window")
     return (

@@ -1,4 +1,4 @@
-"""One line from a running node to its user."""
+"""Lines of text from a running node to its user."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from server import PromptServer
 
 
 def tell_written(what: str, file: Path) -> None:
-    """Without the folders of this machine: pictures of the page are shared."""
+    """Say that a file was written, without the folders of this machine, because people share pictures of the page."""
     tell(f"{what} written to {file.parent.name}/{file.name}")
 
 
 def tell(text: str) -> None:
-    """In the log, and on the node where it runs in a server."""
+    """Show a line in the log and, in a server, on the running node."""
     logging.info(f"TokenCache: {text}")
     context, server = get_executing_context(), getattr(PromptServer, "instance", None)
     if context is not None and server is not None:

@@ -1,4 +1,4 @@
-"""The report handle: the one thing of TokenCache that outlives a sampling run."""
+"""The report handle: the only state of TokenCache that outlives a sampling run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FOLLOWED = "this is an earlier run: another Apply TokenCache comes after this on
 
 
 class ReportHandle:
-    """Leaves Apply TokenCache before any sampling happens and collects the last finished runs' reports.
+    """Collects the reports of the last finished runs; it leaves Apply TokenCache before any sampling happens.
 
     followed: another Apply TokenCache has taken this one's place on a model after it.
     """
@@ -25,7 +25,7 @@ class ReportHandle:
         self.followed = False
 
     def latest(self) -> Report:
-        """The last finished run."""
+        """The report of the last finished run; ValueError, which says why, if there is none."""
         if not self.reports and self.followed:
             raise ValueError(
                 "Another Apply TokenCache comes after this one, and its settings count: connect its report."
@@ -51,13 +51,13 @@ class ReportHandle:
 
 
 def latest_report(handle: ReportHandle | None) -> Report:
-    """The run that the node under way is to show.
+    """The report of the run that the current node should show; ValueError, which says why, if there is none.
 
-    handle: None where no Apply TokenCache gave one. ValueError says why there is no run.
+    handle: None if the node's report input is not connected, or Apply TokenCache is bypassed.
     """
     if handle is None:
         raise ValueError(
-            "No report came: Apply TokenCache is bypassed, so that this run was not cached, or its report is not "
+            "There is no report: Apply TokenCache is bypassed, so this run was not cached, or its report is not "
             "connected to this node."
         )
     context = get_executing_context()

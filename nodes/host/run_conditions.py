@@ -1,4 +1,4 @@
-"""What the host knows of a sampling run, for the advice in its report."""
+"""The conditions of a sampling run that only the host knows, for the advice in its report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from .sampler_noise import adds_noise
 
 
 def run_conditions(patcher: ModelPatcher, sampler: Any, steps: int, trained_on: tuple[int, ...]) -> RunConditions:
-    """trained_on: the size of the latents that the run's predictor was trained on; empty without one."""
+    """The conditions of one run.
+
+    patcher, sampler, steps: of the run.
+    trained_on: the size of the latents that the run's predictor was trained on; empty without one.
+    """
     context = get_executing_context()
     return RunConditions(
         steps=steps,

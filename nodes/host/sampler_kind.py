@@ -1,6 +1,4 @@
-"""What kind of sampler a SAMPLER is: its name, whether it is Euler's method, and whether a run of it can teach where
-I-steps should lie.
-"""
+"""The kind of a SAMPLER: its name, whether it is Euler's method, and whether its runs can be calibrated."""
 
 from __future__ import annotations
 
@@ -14,7 +12,7 @@ from ...tokencache_core.tuning.calibrate_places import LEAST_STEPS
 from .sampler_noise import adds_noise
 
 EULER = "euler"
-# of the host's samplers, those that call the model several times a step, by how their names begin
+# prefixes of the host's samplers that call the model several times a step
 _SEVERAL = ("heun", "dpm_2", "dpm_fast", "dpm_adaptive", "dpmpp_2s", "dpmpp_sde", "exp_heun", "seeds", "sa_solver_pece")
 
 
@@ -25,38 +23,38 @@ def is_euler(sampler: Any) -> bool:
 
 
 def sampler_name(sampler: Any) -> str:
-    """As near to what the user chose as its function tells."""
+    """The name of the SAMPLER's function, which is close to the name that the user chose."""
     function = getattr(sampler, "sampler_function", None)
     return getattr(function, "__name__", type(sampler).__name__).removeprefix("sample_").removesuffix("_function")
 
 
 def sampler_kind(sampler: Any) -> str:
-    """By which calibrations are told apart."""
+    """The sampler's name in calibrations: "euler" for every form of Euler's method."""
     return EULER if is_euler(sampler) else sampler_name(sampler)
 
 
-def teaches_nothing(sampler: Any, sigmas: Sequence[float]) -> str:
-    """Why a whole run of this sampler down `sigmas` (steps + 1) would not tell where I-steps should lie; empty: it
-    would, as far as is known.
+def why_not_calibrated(sampler: Any, sigmas: Sequence[float]) -> str:
+    """Why a run of this sampler down `sigmas` (steps + 1) cannot be calibrated; empty if nothing is known against
+    it.
     """
     name, steps = sampler_name(sampler), len(sigmas) - 1
     if steps < LEAST_STEPS:
         return (
-            f"in a run of {steps} {'step' if steps == 1 else 'steps'} there are no places to choose; it takes "
-            f"{LEAST_STEPS} steps or more"
+            f"a run of {steps} {'step' if steps == 1 else 'steps'} leaves no places to choose; at least "
+            f"{LEAST_STEPS} steps are needed"
         )
     if steps > MOST_STEPS:
         return (
-            f"a run of {steps} steps has too many places to try; calibrate one of {MOST_STEPS} or fewer, and it "
-            "serves all numbers of steps"
+            f"a run of {steps} steps has too many places to try; calibrate one of {MOST_STEPS} or fewer, which serves "
+            "all numbers of steps"
         )
     if adds_noise(sampler):
-        return f"the sampler {name} adds fresh noise on every step; take one that does not, such as euler or dpmpp_2m"
+        return f"the sampler {name} adds fresh noise on every step; use one that does not, such as euler or dpmpp_2m"
     if name.startswith(_SEVERAL):
         return (
-            f"the sampler {name} calls the model several times a step; take one that calls it once, such as euler or "
-            "dpmpp_2m"
+            f"the sampler {name} calls the model several times a step; use one that calls it once, such as euler "
+            "or dpmpp_2m"
         )
     if any(here <= then for here, then in zip(sigmas, sigmas[1:])):
-        return "its noise does not fall from step to step"
+        return "its noise does not decrease from step to step"
     return ""

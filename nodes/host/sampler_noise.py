@@ -7,17 +7,17 @@ from typing import Any
 
 from comfy.k_diffusion import sampling
 
-_TAKE_BUT_DO_NOT_USE_IT = (sampling.sample_res_multistep, sampling.sample_res_multistep_cfg_pp)
+_IGNORE_IT = (sampling.sample_res_multistep, sampling.sample_res_multistep_cfg_pp)  # they take its options all the same
 
 
 def adds_noise(sampler: Any) -> bool | None:
-    """Of a SAMPLER; None where it is none of the host's own."""
+    """Whether a SAMPLER adds noise; None if it is not one of the host's own."""
     function = getattr(sampler, "sampler_function", None)
-    if not getattr(function, "__module__", "").startswith("comfy."):
+    if function is None or not getattr(function, "__module__", "").startswith("comfy."):
         return None
     defaults = {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
     options = defaults | sampler.extra_options
-    if options.get("s_noise") == 0 or function in _TAKE_BUT_DO_NOT_USE_IT:
+    if options.get("s_noise") == 0 or function in _IGNORE_IT:
         return False
     if "s_churn" in options:
         return options["s_churn"] > 0

@@ -1,4 +1,4 @@
-"""Train Cache Predictor: the core's training over runs of the host's own sampler."""
+"""Train Cache Predictor: the core's training on runs through the host's own sampler."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .node_text import tell
 from .training_copy import load_whole, training_copy
 from .training_routes import on_the_page, tell_page
 
-TOLD_EVERY = 1.0  # seconds between two messages to the page
+MESSAGE_INTERVAL = 1.0  # seconds between two messages to the page
 
 
 def train_predictor(
@@ -46,9 +46,14 @@ def train_predictor(
     keep: Callable[[TrainedCache], None],
     workflow: str = "",
 ) -> TrainedCache:
-    """Train for `minutes` on runs of `latent`'s shape; `keep` is given the result, also when the user interrupts.
+    """Train on runs of the host's sampler.
 
-    workflow: the id of the page's workflow, whose node shows how it goes.
+    positive, negative, sampler_name, scheduler, steps, cfg: of the runs, as for KSampler.
+    latent: the runs' latents have its shape.
+    plan: what is trained, and how.
+    minutes: how long to train.
+    keep: takes the result, also when the user interrupts.
+    workflow: the id of the page's workflow, whose node shows the progress.
     """
     network = model.model.diffusion_model
     family = known_family(network, "it cannot train a predictor for this model")
@@ -62,13 +67,22 @@ def train_predictor(
         give_kernels_gradients()
         fingerprint = fingerprint_of(family.name, blocks)
         sampling = copy.get_model_object("model_sampling")
-        sigmas, heard = comfy.samplers.calculate_sigmas(sampling, scheduler, steps), _hearing(progress)
+        sigmas = comfy.samplers.calculate_sigmas(sampling, scheduler, steps)
+        before_evaluation = _bar_of(progress)
         latent, positive, negative = latent.clone(), ordinary_tensors(positive), ordinary_tensors(negative)
 
         def start(seed: int) -> HostRun:
             sampler = comfy.samplers.sampler_object(sampler_name)
             return HostRun(
-                copy, positive, negative, latent, cfg=cfg, sampler=sampler, sigmas=sigmas, seed=seed, heard=heard
+                copy,
+                positive,
+                negative,
+                latent,
+                cfg=cfg,
+                sampler=sampler,
+                sigmas=sigmas,
+                seed=seed,
+                before_evaluation=before_evaluation,
             )
 
         shared, copied = weight_bytes(copy.model, model.model)
@@ -103,8 +117,8 @@ def train_predictor(
             )
             tell(str(memory))
             measured["memory"] = str(memory)
-            comfy.model_management.in_training = True  # the host then takes kernels that have a gradient
-            with mutates:  # blocks, or the network between them, that write into what a gradient needs again
+            comfy.model_management.in_training = True  # the host then uses kernels that have a gradient
+            with mutates:  # blocks, or the network between them, may write into tensors that a gradient needs
                 _train(training, progress)
             progress.measure()
             tell_page()
@@ -119,34 +133,34 @@ def train_predictor(
                 if training.remark():
                     logging.warning(f"TokenCache training: {training.remark()}")
             training.close()
-            comfy.model_management.unload_all_models()  # or the copy stays beside the user's
+            comfy.model_management.unload_all_models()  # else the copy stays loaded beside the user's model
         return result
 
 
-def _hearing(progress: TrainingProgress) -> Callable[[], None]:
-    """At every evaluation of the model the host's bar moves, and an interrupt is heard: an iteration may take
-    minutes.
+def _bar_of(progress: TrainingProgress) -> Callable[[], None]:
+    """A function to call before every evaluation of the model, because an iteration may take minutes: it moves the
+    host's progress bar and raises the host's interrupts.
     """
     bar = comfy.utils.ProgressBar(1000)
 
-    def heard() -> None:
+    def before_evaluation() -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()
         bar.update_absolute(round(1000 * progress.share), 1000)
 
-    return heard
+    return before_evaluation
 
 
 def _train(training: Training, progress: TrainingProgress) -> None:
-    """Until its time is up, or the page asks it to stop."""
-    told = 0.0
+    """Train until the time is up or the page asks to stop."""
+    last_message = 0.0
     progress.begin()
     tell_page()
     while True:
         point = training.step()
         logging.info(f"TokenCache training: iteration {point.iteration}, drift {point.loss:.4g}")
         progress.add(training.log, training.speedup)
-        if time.monotonic() - told > TOLD_EVERY:
+        if time.monotonic() - last_message > MESSAGE_INTERVAL:
             tell_page()
-            told = time.monotonic()
+            last_message = time.monotonic()
         if progress.stopping or training.is_over(progress.minutes, progress.seconds):
             return

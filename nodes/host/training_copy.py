@@ -1,4 +1,4 @@
-"""A MODEL to train on: new modules around the user's own frozen weights."""
+"""A copy of a MODEL to train on: new modules that share the user's frozen weights."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from .model_hooks import KEY
 
 
 def training_copy(model: ModelPatcher) -> ModelPatcher:
-    """Of `model`, with its own modules, so that what training puts into them is never in the user's.
+    """A copy of `model` with modules of its own, so that training never changes the user's.
 
-    All models are unloaded first: theirs are then the weights of the file, without LoRAs, in one place, and these are
-    shared. The copy patches and moves them as the host does any model's, which leaves the originals alone. Where a
-    custom node keeps something on the model that cannot be copied, its weights are read again from the file.
+    All models are unloaded first: then the weights are those of the file, without LoRAs, in one place, and are shared.
+    The copy patches and moves them as the host does with any model, which leaves the originals alone. If a custom node
+    keeps something on the model that cannot be copied, the weights are read again from the file.
     """
     comfy.model_management.unload_all_models()
-    model.detach()  # also where another clone of it was the one that was loaded
+    model.detach()  # also if another clone of it was loaded
     try:
         copy = _sharing(model)
-    except Exception as error:  # whatever a custom module's own copying raises
+    except Exception as error:  # copying a custom module may raise anything
         copy = _read_again(model, error)
-    copy.parent = None  # which the host would think loaded once the copy is gone
+    copy.parent = None  # else the host would consider the parent loaded once the copy is gone
     copy.weight_inplace_update = False
     copy.remove_additional_models("multigpu")
     return copy
 
 
 def load_whole(copy: ModelPatcher) -> None:
-    """Load it, to stay loaded; ValueError where it does not fit: a gradient would need weights that have been
-    overwritten by others.
+    """Load the copy completely and keep it loaded; ValueError if it does not fit.
+
+    A model that is loaded in parts overwrites weights that a gradient needs.
     """
     comfy.model_management.load_models_gpu([copy])
     loaded, size, place = copy.loaded_size(), copy.model_size(), copy.load_device
     if copy.model.model_lowvram:
         raise ValueError(
-            f"training needs the whole model on {place}, and only {loaded / 1e9:.3g} of its {size / 1e9:.3g} GB fit "
-            "there: load it with "
-            "weights of fewer bits (weight_dtype fp8_e4m3fn in Load Diffusion Model), or close what else uses that "
-            "memory"
+            f"training needs the whole model on {place}, but only {loaded / 1e9:.3g} of its {size / 1e9:.3g} GB fit "
+            "there: load it with weights of fewer bits (weight_dtype fp8_e4m3fn in Load Diffusion Model), or close "
+            "other programs that use this memory"
         )
     copy.remove_wrappers_with_key(WrappersMP.PREPARE_SAMPLING, KEY)
     copy.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, KEY, _fully_loaded)
@@ -73,20 +73,17 @@ def _read_again(model: ModelPatcher, error: Exception) -> ModelPatcher:
     if model.cached_patcher_init is None:
         raise ValueError(
             f"this MODEL's weights cannot be shared with a copy to train on ({why}), and its loader does not say how "
-            "to load it again: "
-            "use another loader node, or remove the node that changes the model's modules"
+            "to load it again: use another loader node, or remove the node that changes the model's modules"
         ) from error
     logging.warning(
-        f"TokenCache training: the weights cannot be shared ({why}): {model.model_size() / 1e9:.3g} GB are read again "
-        "from the file"
+        f"TokenCache training: the weights cannot be shared ({why}), so {model.model_size() / 1e9:.3g} GB are read "
+        "again from the file"
     )
     return model.clone(disable_dynamic=True, force_deepcopy=True)
 
 
 def _cast(network: nn.Module) -> None:
-    """Dynamic loading keeps weights in their file's types and casts them when it loads them; here they are cast
-    before.
-    """
+    """Cast the weights to the model's dtypes. Dynamic loading keeps them in the file's dtypes until it loads them."""
     for part in network.modules():
         for name, weight in part.named_parameters(recurse=False):
             wanted = getattr(part, f"{name}_comfy_model_dtype", None)

@@ -1,4 +1,4 @@
-"""The training under way, for the page: two routes, and a message with the same numbers while it runs."""
+"""The current training, for the page: two routes, and messages with the same numbers while it runs."""
 
 from __future__ import annotations
 
@@ -19,12 +19,17 @@ EVENT = "tokencache.training"
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 NOTHING = {"running": False}
 
-_newest: deque[TrainingProgress] = deque(maxlen=1)  # the one under way, or else the last
+_newest: deque[TrainingProgress] = deque(maxlen=1)  # the current training, or else the last one
 
 
 @contextmanager
 def on_the_page(minutes: float, predicted: float, workflow: str) -> Iterator[TrainingProgress]:
-    """A training of the node that the host is executing; the page sees it from here on."""
+    """The progress of a training by the node that the host is executing; the page follows it.
+
+    minutes: the time that the training was given.
+    predicted: the speed-up to expect.
+    workflow: the id of the page's workflow.
+    """
     context = get_executing_context()
     progress = TrainingProgress(minutes, predicted, "" if context is None else str(context.node_id), workflow)
     _newest.append(progress)
@@ -37,21 +42,21 @@ def on_the_page(minutes: float, predicted: float, workflow: str) -> Iterator[Tra
 
 
 def tell_page() -> None:
-    """To every open page: one that was opened later follows, too."""
+    """Send the numbers to every open page, also to pages that were opened later."""
     server = getattr(PromptServer, "instance", None)
     if server is not None:
         server.send_sync(EVENT, _numbers())
 
 
 def workflow_id(extra_pnginfo: Mapping[str, Any] | None) -> str:
-    """Of the page's workflow that the host is running, "" where it came from no page."""
+    """The id of the page's workflow that the host is running; "" if it came from no page."""
     workflow = (extra_pnginfo or {}).get("workflow")
     found = str(workflow.get("id", "")) if isinstance(workflow, Mapping) else ""
     return found if UUID.fullmatch(found) else ""
 
 
 def add_routes() -> None:
-    """Once, whoever asks; none where there is no server."""
+    """Add the two routes to the host's server, if there is one; further calls do nothing."""
     server = getattr(PromptServer, "instance", None)
     if server is None or any(getattr(route, "path", None) == NUMBERS for route in server.routes):
         return
@@ -62,7 +67,7 @@ def add_routes() -> None:
 
     @server.routes.post(STOP)
     async def stop(_: web.Request) -> web.Response:
-        """409 where nothing is left to stop."""
+        """Ask the training to stop; status 409 if there is nothing to stop."""
         if not (_newest and _newest[-1].stop()):
             return web.json_response({**NOTHING, "error": "no training is running"}, status=409)
         tell_page()

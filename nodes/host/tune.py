@@ -1,4 +1,4 @@
-"""Tune TokenCache: the core's tuner over runs of the host's own sampler."""
+"""Tune TokenCache: the core's tuner on runs through the host's own sampler."""
 
 from __future__ import annotations
 
@@ -36,8 +36,13 @@ def tune(
     minutes: float,
     file: Path,
 ) -> Preset:
-    """Tune for `goal` on runs of `latent`'s shape, and write the preset to `file`; an interrupt keeps the best found
-    until then.
+    """Tune on runs of the host's sampler; after an interrupt, the best found so far is written all the same.
+
+    positive, negative, sampler_name, scheduler, steps, cfg: of the runs, as for KSampler.
+    latent: the runs' latents have its shape.
+    goal: to reach; GoalOutOfReach if no choice does.
+    minutes: the time that it may take.
+    file: the preset is written there.
     """
     network = model.model.diffusion_model
     family = known_family(network, "it runs uncached, and there is nothing to tune")
@@ -83,4 +88,5 @@ def tune(
             save_preset(preset, file)
             tell_written("preset", file)
             logging.info(preset.text())
+    assert preset is not None  # `tune` raises if it finds none
     return preset

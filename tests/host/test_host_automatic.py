@@ -71,7 +71,7 @@ def test_the_first_run_is_whole_and_every_later_one_is_placed_by_it(tiny: TinyMo
     assert kinds(handle) == "I" * STEPS and handle.latest().compute == 1
     assert (
         file.name.startswith("DiT_euler_cfg3_")
-        and f"every step, to calibrate: the next runs have theirs by tokencache/{file.name}" in handle.latest().text()
+        and f"every step, to calibrate: the next runs take theirs from tokencache/{file.name}" in handle.latest().text()
     )
     assert "too few to cache" not in handle.latest().text()
 
@@ -124,7 +124,9 @@ def test_a_deleted_file_is_gone_and_comes_back_only_with_the_switch(tiny: TinyMo
     assert (
         i_steps(quiet) == known_places(usual_count(taus_of(tiny, STEPS)), taus_of(tiny, STEPS)) and files(folder) == []
     )
-    assert "where known models have them" in quiet.latest().text() and "calibrate_on_first_run" in quiet.latest().text()
+    assert (
+        "where they lie on known models" in quiet.latest().text() and "calibrate_on_first_run" in quiet.latest().text()
+    )
     assert torch.equal(tiny.sample(model, steps=STEPS), first)
     assert load_calibration(file).places == from_json(content.decode(), "before").places
     tiny.sample(off, steps=STEPS)
@@ -160,14 +162,14 @@ def test_a_file_that_cannot_be_read_never_breaks_a_run(tiny: TinyModel, folder: 
     text = handle.latest().text()
     assert f"by the calibration {file.name}" in text and "preset.json" not in text
     assert (
-        "a calibration was passed over: broken.json is not a TokenCache calibration: the calibration's cfg must be 0 "
+        "a calibration was skipped: broken.json is not a TokenCache calibration: the calibration's cfg must be 0 "
         "or more" in text
     )
     file.write_text(file.read_text()[:-40])
     tiny.sample(model, steps=STEPS)  # and is calibrated anew, beside it
     assert (
         handle.latest().teaches
-        and f"passed over: {file.name}" in handle.latest().text()
+        and f"skipped: {file.name}" in handle.latest().text()
         and (folder / f"{file.stem}_2.json").is_file()
     )
 
@@ -179,8 +181,8 @@ def test_a_file_that_cannot_be_read_never_breaks_a_run(tiny: TinyModel, folder: 
         ("dpmpp_2m_sde", STEPS, "adds fresh noise"),
         ("heun", STEPS, "several times a step"),
         ("dpm_2", STEPS, "several times a step"),
-        ("euler", 2, "it takes 3 steps or more"),
-        ("euler", 1, "run of 1 step there"),
+        ("euler", 2, "at least 3 steps are needed"),
+        ("euler", 1, "run of 1 step leaves"),
     ],
 )
 def test_a_run_that_cannot_teach_is_cached_as_by_default_and_says_why(
@@ -226,7 +228,7 @@ def test_a_folder_that_cannot_be_written_to_costs_no_picture(tiny: TinyModel, fo
     folder.write_text("a file in the folder's place")
     model, handle = applied(tiny)
     assert torch.equal(tiny.sample(model, steps=STEPS), tiny.sample(steps=STEPS))
-    assert "every step, to calibrate, but nothing came of it" in handle.latest().text()
+    assert "every step, to calibrate, which failed" in handle.latest().text()
 
 
 def test_places_of_the_users_own_win_and_nothing_is_calibrated(tiny: TinyModel, folder: Path):

@@ -60,7 +60,7 @@ def test_it_places_i_steps_for_a_model(name: str, folder: Path):
 def test_one_number_of_i_steps_and_a_name(folder: Path):
     tiny = TINY["Flux 1"]()
     first, second = (calibrated(tiny, i_steps=3, save_as="mine", sampler_name="dpmpp_2m") for _ in range(2))
-    assert "goes on by" not in first and "goes on by mine.json" in second
+    assert "still uses" not in first and "still uses mine.json" in second
     assert sorted(file.name for file in folder.iterdir()) == ["mine.json", "mine_2.json"]  # nothing is overwritten
     found = load_calibration(folder / "mine.json")
     assert found.sampler == "dpmpp_2m" and found.decided and {len(places) for places in found.decided} == {3}
@@ -79,7 +79,7 @@ def test_an_empty_latent_of_four_channels_is_made_to_fit_as_the_samplers_do_it(f
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"steps": 2}, "it takes 3 steps or more"),
+        ({"steps": 2}, "at least 3 steps are needed"),
         ({"steps": 100}, "too many places"),
         ({"i_steps": 8}, "one less than the 8 steps"),
         ({"i_steps": 1}, "from 2"),

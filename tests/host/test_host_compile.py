@@ -92,7 +92,7 @@ def test_where_the_cache_reaches_into_attention_blocks_run_uncompiled_and_the_re
     assert (tiny.sample(model, batch=2) - expected).abs().max() <= 1e-5 * expected.abs().max()
     assert (
         counter.frame_count == compiled
-        and "torch.compile was left out: computed tokens attend to the keys and values of all (context forecast)"
+        and "torch.compile was left out: computed tokens attend to the keys and values of all tokens (context forecast)"
         in handle.latest().text()
     )
 

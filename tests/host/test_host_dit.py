@@ -242,7 +242,7 @@ def test_a_latent_of_other_channels_is_refused():
 
 
 def test_a_latent_of_a_wrong_size_is_refused():
-    refused(load(), "8x9 is no multiple of 2", noise=torch.ones(2, 3, 8, 9))
+    refused(load(), "8x9 is not a multiple of 2", noise=torch.ones(2, 3, 8, 9))
     model = load()
     model.model.diffusion_model.use_sincos_grid = False
     refused(model, "learned position embedding for 8x8", noise=torch.ones(2, 3, 8, 10))

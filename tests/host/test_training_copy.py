@@ -188,7 +188,7 @@ def test_what_cannot_be_copied_is_read_again_from_its_file(watched: list[int]):
     tiny = with_a_lock(tiny_flux())
     tiny.model.cached_patcher_init = (lambda disable_dynamic=False: tiny_flux().model, ())
     memory = train(tiny).notes["memory"]
-    assert "for weights that were copied" in memory
+    assert "for copied weights" in memory
 
 
 def test_what_can_neither_be_copied_nor_read_again_is_refused(watched: list[int]):

@@ -165,7 +165,7 @@ def test_the_first_run_calibrates_and_the_second_says_by_what(comfy_server: Comf
             comfy.run_to_the_end(comfy_server, SECONDS / 1000)
             (file,) = set(folder.glob("*.json")) - before
             expect(panel).to_contain_text(
-                f"I-steps: every step, to calibrate: the next runs have theirs by tokencache/{file.name}",
+                f"I-steps: every step, to calibrate: the next runs take theirs from tokencache/{file.name}",
                 timeout=SECONDS,
             )
             expect(panel).to_contain_text("14 I-steps, 0 P-steps")

@@ -127,7 +127,7 @@ def test_with_apply_tokencache_bypassed_it_runs_uncached_and_its_panels_say_so(p
     check_run(page.run())
     for label in ("TokenCache report", "Cache heatmap player"):
         panel = page.page.get_by_role("group", name=label, exact=True)
-        expect(panel).to_contain_text("Apply TokenCache is bypassed, so that this run was not cached", timeout=10_000)
+        expect(panel).to_contain_text("Apply TokenCache is bypassed, so this run was not cached", timeout=10_000)
     page.check_errors()
 
 

@@ -157,10 +157,10 @@ def test_pixels_are_those_of_the_hosts_vae(place):
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ({"text_encoder": None}, "--prompts: name --text-encoder, too"),
+        ({"text_encoder": None}, "--prompts: give --text-encoder, too"),
         ({"resolution": None}, "--resolution"),
         ({"vae": None}, "--vae"),
-        ({"prompts": None}, "--text-encoder goes with --prompts"),
+        ({"prompts": None}, "--text-encoder needs --prompts"),
         ({"resolution": 280}, "multiple of 16"),
         ({"resolution": 256}, "272"),
         ({"prompts": "empty.txt"}, "empty.txt: it holds no prompt"),

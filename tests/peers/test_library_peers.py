@@ -229,7 +229,7 @@ def test_the_library_of_dbcache_forgets_its_mark(model):
 
 
 def test_unknown_names_are_told():
-    with pytest.raises(ValueError, match="no peer 'teacache': choose among first-block-cache, taylorseer"):
+    with pytest.raises(ValueError, match="no peer 'teacache': choose from first-block-cache, taylorseer"):
         peers_named(["teacache"])
 
 

@@ -36,7 +36,7 @@ def run_without_one(folder: Path) -> subprocess.CompletedProcess[str]:
 
 def test_where_none_can_be_had_it_says_what_to_do(tmp_path):
     ran = run_without_one(tmp_path)  # no program to install one with
-    assert ran.returncode == 0 and "will be skipped: install the package chromium, or let CHROME_PATH" in ran.stderr
+    assert ran.returncode == 0 and "will be skipped: install the package chromium, or set CHROME_PATH" in ran.stderr
 
 
 def test_an_installation_that_fails_does_not_stop_the_tests(tmp_path):

@@ -115,7 +115,7 @@ def test_what_is_missing_or_superfluous_is_named(tmp_path: Path):
     wanted = {"nodeDefs.A.display_name": "A", "nodeDefs.A.inputs.new.name": "new"}
     assert locales.complaints(tmp_path, wanted) == [
         f"locales/{tmp_path.name} lacks nodeDefs.A.inputs.new.name: 'new'",
-        f"locales/{tmp_path.name} has nodeDefs.A.inputs.old.name, which English has not",
+        f"locales/{tmp_path.name} has nodeDefs.A.inputs.old.name, which English does not have",
     ]
 
 

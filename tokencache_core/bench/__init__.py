@@ -1,4 +1,4 @@
-"""The benchmark: the cache beside what else the time could buy, by the clock.
+"""The benchmark: the cache compared, by the clock, with what else the same time could buy.
 
-Uses dit, tuning and what is below them.
+May import dit, tuning and the rooms below them.
 """

@@ -1,4 +1,4 @@
-"""The benchmark of cached sampling on one model: calibrate, lay out every method's sweep, measure, compare."""
+"""The benchmark of cached sampling on one model: calibrates, plans every method's sweep, measures, and compares."""
 
 from __future__ import annotations
 
@@ -24,9 +24,11 @@ from .workload import EXACT_STEPS, SampledWorkload, Workload
 
 @dataclass(frozen=True)
 class BenchResult:
+    """The result of a benchmark. content: of its JSON file."""
+
     rows: tuple[Row, ...]
     duels: tuple[Duel, ...]
-    content: dict[str, Any]  # as the JSON file holds it
+    content: dict[str, Any]
 
 
 def run_bench(
@@ -39,11 +41,15 @@ def run_bench(
     places: tuple[PlaceCalibration, ...] = (),
     host_solvers: Mapping[str, Callable[[Any, int], Tensor]] = {},
 ) -> BenchResult:
-    """methods: names out of METHODS and, where `trained` is given, TRAINED_METHODS; `full` is measured in any case.
+    """Measure and compare methods on one model; says on stderr how long it will take.
 
-    presets: add the method `tuned`. places: add the method `calibrated`. peers: candidates of others' methods, from a
-    workload and the seconds of its unpatched step. host_solvers: by name, for the methods of HOST_METHODS.
-    Says on stderr how long it will take.
+    model, file: the DiT and the name of its file.
+    methods: names from METHODS and, if `trained` is given, TRAINED_METHODS; `full` is always measured.
+    trained: a predictor for the model.
+    presets: measured as the method `tuned`.
+    peers: from a workload and the seconds of its unpatched step, the candidates of others' methods.
+    places: measured as the method `calibrated`.
+    host_solvers: by name, for HOST_METHODS.
     """
     names = [
         "full",
@@ -68,14 +74,14 @@ def run_bench(
     print(f"{len(candidates)} settings, {protocol.repeats} repeats: about {minutes:.1f} minutes", file=sys.stderr)
 
     with tqdm(total=1 + len(candidates) * protocol.repeats, unit="run") as bar:
+
+        def before(candidate: Candidate) -> None:
+            bar.update()
+            bar.set_postfix_str(candidate.method)
+
         bar.set_postfix_str("exact")
         exact = workload.exact()
-        measured = measure_interleaved(
-            candidates,
-            protocol.repeats,
-            synchronize=workload.synchronize,
-            before=lambda candidate: (bar.update(), bar.set_postfix_str(candidate.method)),
-        )
+        measured = measure_interleaved(candidates, protocol.repeats, synchronize=workload.synchronize, before=before)
         bar.update()
     rows = tuple(rows_of(candidates, measured, exact, workload))
     beaten = tuple(duels(rows))

@@ -1,7 +1,7 @@
-"""Who wins at equal time: the frontier of each method's sweep is interpolated in (speed-up, dB) to the same speed-up.
+"""Duels at equal time: the frontiers of two methods' sweeps, interpolated in (speed-up, dB) to the same speed-up.
 
-Quality is deterministic, only the clock is noisy: the spread of the repeats' speed-ups is turned into decibels by the
-sweep's slope. A margin counts if it is larger than those of both sweeps together.
+Quality is deterministic, only the clock is noisy: the spread of the repeats' speed-ups is converted to decibels by the
+sweep's slope. A margin counts if it is larger than the spreads of both sweeps together.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SPEEDUPS = (2.0, 3.0, 4.0)
 
 @dataclass(frozen=True)
 class Quality:
-    """A sweep at one speed-up. spread_db: what the spread of repeats there is worth."""
+    """The quality of a sweep at one speed-up, in dB. spread_db: the spread of repeats there, converted to dB."""
 
     db: float
     spread_db: float
@@ -27,7 +27,12 @@ class Quality:
 
 @dataclass(frozen=True)
 class Duel:
-    """One of our sweeps against another at one speed-up; dB against `full`, None where a sweep does not reach it."""
+    """One of our sweeps against another at one speed-up.
+
+    ours_db, theirs_db: PSNR against `full`; None if the sweep does not reach the speed-up.
+    margin_db: ours minus theirs.
+    spread_db: of both sweeps together.
+    """
 
     speedup: float
     method: str
@@ -52,12 +57,12 @@ class Duel:
 
 
 def sweep_name(row: Row) -> str:
-    """The method, with the order where one method sweeps several."""
+    """The name of the row's sweep: the method, with the order if the method has one sweep per order."""
     return f"{row.method} order {row.settings['order']}" if row.method == "forecast" else row.method
 
 
 def sweeps(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """The rows of each sweep, the least speed-up first; `full` is none."""
+    """The rows of each sweep by its name, the smallest speed-up first; `full` is not a sweep."""
     found: dict[str, list[Row]] = {}
     for row in rows:
         if row.psnr_db is not None:
@@ -66,17 +71,18 @@ def sweeps(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def frontier(sweep: Sequence[Row]) -> list[Row]:
-    """The rows of a sweep that no faster one of its rows beats in likeness, the least speed-up first."""
+    """The rows of a sweep that no faster row of it beats in likeness, the smallest speed-up first."""
     best: list[Row] = []
-    for row in sorted(sweep, key=lambda row: (-row.speedup, -row.psnr_db)):
-        if not best or row.psnr_db >= best[-1].psnr_db:
+    for row in sorted(sweep, key=lambda row: (-row.speedup, -row.quality_db)):
+        if not best or row.quality_db >= best[-1].quality_db:
             best.append(row)
     return best[::-1]
 
 
 def around(sweep: Sequence[Row], speedup: float) -> tuple[Row, Row] | None:
-    """The two rows of the sweep's frontier between which `speedup` lies, None outside of the sweep; twice the same
-    where a faster one beats all.
+    """The two rows of the sweep's frontier between which `speedup` lies; None outside the sweep.
+
+    Where a faster row beats all rows near `speedup`, both are this row.
     """
     best = frontier(sweep)
     if best and min(row.speedup for row in sweep) <= speedup <= best[0].speedup:
@@ -87,31 +93,36 @@ def around(sweep: Sequence[Row], speedup: float) -> tuple[Row, Row] | None:
 
 
 def value_at(sweep: Sequence[Row], speedup: float, measure: str = "psnr_db") -> float | None:
-    """A measure of the sweep's frontier, linear between two settings; None outside of the sweep, or where it was not
-    taken.
+    """A measure (a field of Row) on the sweep's frontier, linear between two settings; None outside the sweep, or where
+    it was not measured.
     """
-    rows = around(sweep, speedup)
-    if rows is None or None in (values := [getattr(row, measure) for row in rows]):
-        return None
-    left, right = rows
-    gap = right.speedup - left.speedup
-    return values[0] + ((values[1] - values[0]) * (speedup - left.speedup) / gap if gap else 0.0)
-
-
-def quality_at(sweep: Sequence[Row], speedup: float) -> Quality | None:
     rows = around(sweep, speedup)
     if rows is None:
         return None
     left, right = rows
+    at_left, at_right = getattr(left, measure), getattr(right, measure)
+    if at_left is None or at_right is None:
+        return None
     gap = right.speedup - left.speedup
-    slope = (right.psnr_db - left.psnr_db) / gap if gap else 0.0
-    wobble = max(row.speedup_spread / row.speedup for row in rows) * speedup
-    return Quality(value_at(sweep, speedup), abs(slope) * wobble)
+    return at_left + ((at_right - at_left) * (speedup - left.speedup) / gap if gap else 0.0)
+
+
+def quality_at(sweep: Sequence[Row], speedup: float) -> Quality | None:
+    """The quality of the sweep's frontier at `speedup`; None outside the sweep."""
+    rows, db = around(sweep, speedup), value_at(sweep, speedup)
+    if rows is None or db is None:
+        return None
+    left, right = rows
+    gap = right.speedup - left.speedup
+    slope = (right.quality_db - left.quality_db) / gap if gap else 0.0
+    spread = max(row.speedup_spread / row.speedup for row in rows) * speedup
+    return Quality(db, abs(slope) * spread)
 
 
 def duels(rows: Sequence[Row], speedups: Sequence[float] = SPEEDUPS) -> list[Duel]:
-    """Each of our sweeps that was measured, OUR_METHODS, against every other sweep; presets, which may be few, where
-    they reach.
+    """The duels of each measured sweep of OUR_METHODS with every other sweep, at each of the speed-ups.
+
+    The sweep of presets may have few rows: it has duels only at speed-ups that it reaches.
     """
     found = sweeps(rows)
     return [
@@ -133,8 +144,8 @@ def _duel(speedup: float, method: str, ours: Sequence[Row], against: str, theirs
             speedup,
             method,
             against,
-            mine and mine.db,
-            other and other.db,
+            None if mine is None else mine.db,
+            None if other is None else other.db,
             None,
             None,
             f"outside of the sweep of {missing}",

@@ -1,8 +1,9 @@
-"""Whether a better solver with fewer whole steps comes as near to the exact solution as the cache, in the same time.
+"""Checks whether a better solver with fewer whole steps comes as near to the exact solution as the cache, in the same
+time.
 
-The cache is there to give the full run's own picture sooner. A run of few steps of a simple solver is itself far from
-the solution that it approximates, and where any good picture will do, that time may be better spent: whoever reads the
-benchmark should know.
+The purpose of the cache is to give the full run's own picture sooner. But a run of a few steps of a simple solver is
+itself far from the solution that it approximates. If any good picture will do, the time may be better spent on another
+solver, and readers of the benchmark should know that.
 """
 
 from __future__ import annotations
@@ -16,20 +17,23 @@ from .rows import Row
 
 @dataclass(frozen=True)
 class NearerSolver:
-    """At one speed-up the sweep of fewer steps that comes as near as `method` of ours or nearer; dB against the exact
-    solution.
+    """A sweep of fewer steps that, at one speed-up, comes at least as near to the exact solution as our `method`.
+
+    solver: the name of its sweep.
+    ours_db, theirs_db: PSNR against the exact solution.
     """
 
     speedup: float
     method: str
-    solver: str  # by its sweep's name
+    solver: str
     ours_db: float
     theirs_db: float
 
 
 def nearer_solvers(rows: Sequence[Row], speedups: Sequence[float] = SPEEDUPS) -> list[NearerSolver]:
-    """The nearest sweep of fewer steps at each speed-up at which, read off between its settings, it is no farther than
-    each of ours.
+    """For each of our methods and speed-ups, the nearest sweep of fewer steps, if it is at least as near as ours.
+
+    Values are interpolated between the settings of a sweep.
     """
     found = sweeps([replace(row, psnr_db=row.psnr_exact_db) for row in rows if row.psnr_db is not None])
     nearer = []
@@ -47,7 +51,7 @@ def nearer_solvers(rows: Sequence[Row], speedups: Sequence[float] = SPEEDUPS) ->
 
 
 def sentence(rows: Sequence[Row]) -> str:
-    """What a user should know of it; empty where no solver comes as near."""
+    """What a user should know about nearer solvers; empty if there is none."""
     found = nearer_solvers(rows)
     if not found:
         return ""

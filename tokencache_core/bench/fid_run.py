@@ -1,9 +1,9 @@
 """FID, sFID and the Inception score of a model's samples, whole and cached, measured batch by batch in a folder.
 
-Sample i has the noise of seed + i. What is measured is kept, so that a run that was interrupted goes on, and methods or
-samples may be added later; the folder's protocol.json says of what it holds the figures. Speed-ups are by the clock,
-each the median over batches of the full run's seconds by the method's, both of one process: where the full run is there
-already, one batch in sample_batches.RETIMED is sampled by it once more.
+Sample i has the noise of seed + i. All features are kept in the folder, so that an interrupted measurement can be
+continued, and methods or samples can be added later; the folder's protocol.json says what was measured. Speed-ups are
+by the clock: the median over batches of the full run's seconds divided by the method's, both in one process. If the
+full run's samples exist already, one batch in sample_batches.RETIMED is sampled once more for its time.
 """
 
 from __future__ import annotations
@@ -39,12 +39,16 @@ PROTOCOL = "protocol.json"
 
 
 class FidFolderError(ValueError):
-    """A folder of figures that cannot be gone on with: one line that names it and the remedy."""
+    """A folder of figures cannot be continued: one line that names it and the remedy."""
 
 
 @dataclass(frozen=True)
 class FidMethod:
-    """`full`, or a name out of NAMES and a count: of I-steps, or of steps of a solver."""
+    """A method to measure.
+
+    name: "full", or one of NAMES.
+    count: of I-steps for "tokencache", else of steps.
+    """
 
     name: str
     count: int
@@ -55,7 +59,7 @@ class FidMethod:
 
 @dataclass(frozen=True)
 class FidProtocol:
-    """What the user chose. samples are rounded up to whole batches when sampled, and cut back when compared."""
+    """What to measure. `samples` is rounded up to whole batches for sampling, and the rest is ignored later."""
 
     samples: int
     batch: int
@@ -74,7 +78,7 @@ class FidProtocol:
         return FidMethod("full", self.steps)
 
     def method(self, text: str) -> FidMethod:
-        """Of such a text as tokencache-20; ValueError for another."""
+        """The method for a text such as tokencache-20; ValueError for other texts."""
         name, _, count = text.rpartition("-")
         if text == "full":
             return self.full
@@ -92,12 +96,13 @@ class FidProtocol:
         )
 
     def labels(self, classes: int) -> Tensor:
-        """(batches * batch,) classes; those of fewer samples are the first of those of more."""
+        """Random classes (batches * batch,); fewer samples have the first classes of more samples."""
         return torch.randint(classes, (self.batches * self.batch,), generator=torch.Generator().manual_seed(self.seed))
 
     def content(self, **others: str | int | None) -> dict[str, Any]:
-        """What a folder's figures depend on, for its protocol.json. others: the SHA-256 of each file that took part,
-        and what else was chosen.
+        """All that a folder's figures depend on, for its protocol.json.
+
+        others: the SHA-256 of each file that was used, and other choices.
         """
         chosen = {name: value for name, value in asdict(self).items() if name != "samples"}
         return {"version": VERSION, **others, **chosen, "schedule": str(self.schedule), "tokencache": asdict(DEFAULTS)}
@@ -105,7 +110,11 @@ class FidProtocol:
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one method. speedup: by the clock, of the sampling alone, without decoding and Inception."""
+    """The figures of one method.
+
+    speedup: by the clock, of the sampling alone, without decoding and Inception.
+    score: the Inception score.
+    """
 
     speedup: float
     fid: float
@@ -114,13 +123,13 @@ class Figures:
 
 
 def open_folder(folder: Path, content: dict[str, Any]) -> None:
-    """Make the folder for figures under the protocol `content`, or check that it holds such."""
+    """Create the folder for figures under the protocol `content`, or check that it was made under this protocol."""
     file = folder / PROTOCOL
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not file.exists():
             if any(folder.iterdir()):
-                raise FidFolderError(f"{folder}: it holds other files and no {PROTOCOL}; name a new folder")
+                raise FidFolderError(f"{folder}: it holds other files and no {PROTOCOL}; give a new folder")
             with whole_file(file) as part:
                 part.write_text(json.dumps(content, indent=1) + "\n")
             return
@@ -129,16 +138,16 @@ def open_folder(folder: Path, content: dict[str, Any]) -> None:
         raise
     except (OSError, ValueError) as error:
         raise FidFolderError(
-            f"{file}: it cannot be read or written ({str(error).splitlines()[0]}); name another folder"
+            f"{file}: it cannot be read or written ({str(error).splitlines()[0]}); give another folder"
         ) from None
     if not isinstance(found, dict):
-        raise FidFolderError(f"{file}: it is not what this command writes; name another folder")
+        raise FidFolderError(f"{file}: it was not written by this command; give another folder")
     for name, wanted in content.items():
         if found.get(name) != wanted:
             there, here = shown(found.get(name)), shown(wanted)
             between = "" if there == here else f" ({there} there, {here} here)"
             raise FidFolderError(
-                f"{folder}: its figures were measured with another {name}{between}; name another folder, or choose "
+                f"{folder}: its figures were measured with another {name}{between}; give another folder, or choose "
                 "the same"
             )
 
@@ -151,16 +160,20 @@ def measure(
     methods: Sequence[FidMethod],
     folder: Path,
 ) -> None:
-    """Sample what is not in the folder yet, all methods in turn for each batch.
+    """Sample and measure what is not in the folder yet, for each batch all methods in turn.
 
-    start: from a batch's number to what samples it by a method. decode: samples to pixels (B, 3, H, W) in [-1, 1].
+    start: from a batch's number, a function that samples it by a method.
+    inception: gives the features.
+    decode: from samples to pixels (B, 3, H, W) in [-1, 1].
+    protocol, methods: what to measure.
+    folder: for the features.
     """
 
     def measured(method: FidMethod, samples: Tensor) -> tuple[dict[str, Tensor], dict[str, str]]:
         pixels = decode(samples)
         if not pixels.isfinite().all():
             raise FidFolderError(
-                f"{folder}: the model gave {method} values that are no finite numbers; check its weights and the "
+                f"{folder}: samples by {method} have values that are not finite; check the model's weights and the "
                 "guidance"
             )
         return inception.of(to_uint8(pixels)), {}
@@ -171,14 +184,14 @@ def measure(
 
 
 class ClassRuns:
-    """Of a class-conditional DiT: sample i has a class drawn evenly."""
+    """Runs of a class-conditional DiT, by batch; sample i has a random class."""
 
     def __init__(self, model: DiT, protocol: FidProtocol) -> None:
         self.model, self.protocol = model, protocol
         self.labels = protocol.labels(model.config.num_classes).split(protocol.batch)
 
     def __call__(self, batch: int) -> Callable[[FidMethod], Tensor]:
-        """Samples (B, C, H, W) by each method, of one batch."""
+        """A function from a method to the samples (B, C, H, W) of one batch."""
         protocol, device = self.protocol, self.model.pos_embed.device
         labels = self.labels[batch].to(device)
         noise = starting_noise(
@@ -190,7 +203,7 @@ class ClassRuns:
 
     def _sample(self, method: FidMethod, labels: Tensor, noise: Tensor) -> Tensor:
         solver, steps = self.protocol.solver_and_steps(method)
-        inputs = {
+        inputs: dict[str, Any] = {
             "noise": noise,
             "sigmas": self.protocol.schedule.sigmas(steps),
             "cfg": self.protocol.cfg,
@@ -202,12 +215,12 @@ class ClassRuns:
 
 
 def to_uint8(pixels: Tensor) -> Tensor:
-    """Pictures in [-1, 1] as the evaluator takes them: 0 to 255, rounded."""
+    """Pictures in [-1, 1] as the evaluator expects them: 0 to 255, rounded."""
     return ((pixels + 1) * 127.5).clamp(0, 255).round().to(torch.uint8)
 
 
 def figures(folder: Path, method: FidMethod, protocol: FidProtocol, known: Statistics) -> Figures:
-    """Of the first `protocol.samples` samples that were measured."""
+    """The figures of a method from its first `protocol.samples` samples. known: statistics of the reference data."""
     seconds = [_read(_file(folder, method, batch)) for batch in range(protocol.batches)]
     speedup = 1.0 if method.name == "full" else median(full / own for own, full in seconds)
     return Figures(
@@ -219,13 +232,13 @@ def figures(folder: Path, method: FidMethod, protocol: FidProtocol, known: Stati
 
 
 def features_of(folder: Path, method: FidMethod, protocol: FidProtocol, name: str) -> Tensor:
-    """(samples, D) of one kind: pool, spatial or logits."""
+    """The features (samples, D) of one kind: "pool", "spatial" or "logits"."""
     parts = [_read(_file(folder, method, batch), name, protocol.batch) for batch in range(protocol.batches)]
     return torch.cat(parts)[: protocol.samples]
 
 
 def _read(file: Path, name: str | None = None, rows: int = 0) -> Any:
-    """A batch's features (rows, D) called `name`, or without one its seconds and those of the full run."""
+    """A batch's features (rows, D) called `name`; without a name, its seconds and the full run's."""
     try:
         with safe_open(file, "pt") as content:
             if name is None:
@@ -247,7 +260,7 @@ def _file(folder: Path, method: FidMethod, batch: int) -> Path:
 
 
 def markdown(found: dict[FidMethod, Figures]) -> str:
-    """A table with a line a method; the first is the full run, from which the differences are reckoned."""
+    """A table with one line per method; the first is the full run, from which the differences are taken."""
     full = next(iter(found.values()))
     lines = [
         "| method | speed-up | FID | from full | sFID | from full | IS | from full |",

@@ -1,4 +1,4 @@
-"""The frontier of every method as a picture: speed-up by the clock against each of the measures of likeness."""
+"""A picture of every method's frontier: each measure of likeness against the speed-up by the clock."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ MEASURES = {
     "frechet_from_full": "Frechet distance from the full run",
 }
 
-MARKERS = ".^vs"  # for every ten lines, which share their colours, another
+MARKERS = ".^vs"  # each group of ten lines has another, because colours repeat after ten
 
 
 def draw_frontier(file: Path, rows: Sequence[Row], title: str) -> None:
-    """One panel a measure that was taken, one line a method; ours is thick."""
-    from matplotlib.figure import Figure  # an extra of the benchmark: nothing else needs it
+    """Write a picture with one panel per available measure and one line per sweep; ours are thick."""
+    from matplotlib.figure import Figure  # in the `bench` extra: nothing else needs it
 
     found = {name: frontier(sweep) for name, sweep in sweeps(rows).items()}
     taken = [

@@ -1,5 +1,5 @@
-"""A short calibration: seconds of an unpatched step, and of I-steps and P-steps under each of the settings to be
-swept.
+"""A short calibration of times: seconds of an unpatched step, and of I-steps and P-steps under each of the settings to
+be swept.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ROUNDS = 2
 
 @dataclass(frozen=True)
 class StepSeconds:
-    """Seconds of an unpatched step, and of the steps under each of some settings."""
+    """Seconds of an unpatched step, and of I-steps and P-steps by settings."""
 
     full_step: float
     times: dict[CacheSettings, StepTimes]

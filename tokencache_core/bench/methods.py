@@ -1,6 +1,6 @@
-"""The benchmark's methods: each a name and the settings that its sweep tries.
+"""The benchmark's methods: each is a name with the settings that its sweep tries.
 
-Every sweep aims at the same speed-ups. Methods with I-steps reach them by how many they take, found from the
+Every sweep aims at the same speed-ups. Methods with I-steps reach them by their number of I-steps, found from the
 calibrated seconds of an I-step and a P-step under their own settings.
 """
 
@@ -24,9 +24,9 @@ from .match import StepSeconds
 from .turns import Candidate
 from .workload import SampledWorkload
 
-BETTER_SOLVERS = ("dpmpp_2m", "res_multistep")  # of ours
-HOST_SOLVERS = ("uni_pc", "deis")  # ComfyUI's; all evaluate once a step
-UNTRAINED = "untrained-"  # and a score: a control of the predictor's tokens
+BETTER_SOLVERS = ("dpmpp_2m", "res_multistep")  # our own
+HOST_SOLVERS = ("uni_pc", "deis")  # ComfyUI's; all of these evaluate once per step
+UNTRAINED = "untrained-"  # followed by a score: a control for the predictor's choice of tokens
 REUSE = CacheSettings(cache_ratio=1.0, order=0, corrector=0.0, reach=1.0)
 FORECASTS = tuple(CacheSettings(cache_ratio=1.0, order=order, corrector=0.0, reach=1.0) for order in (1, 2))
 MORE_I_STEPS = DEFAULTS
@@ -35,9 +35,12 @@ RANDOM_TOKENS = replace(DEFAULTS, score="random", shares="uniform", cache_ratio=
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a method needs to lay out its sweep.
+    """All that a method needs to plan its sweep.
 
-    host_solvers: of HOST_SOLVERS those that there are; each samples a workload in so many whole steps.
+    workload: what is sampled.
+    calibration: the seconds of steps.
+    trained, presets, places: as for `run_bench`.
+    host_solvers: the available HOST_SOLVERS; each samples a workload in the given number of whole steps.
     """
 
     workload: SampledWorkload
@@ -53,16 +56,16 @@ class Plan:
 
     @property
     def targets(self) -> list[float]:
-        """Seconds that the sweeps aim at."""
+        """The seconds that the sweeps aim at."""
         return [self.full_seconds / speedup for speedup in self.workload.protocol.speedups]
 
     def counts(self, settings: CacheSettings, targets: list[float]) -> list[int]:
-        """I-step counts for these seconds, without repetition, the slowest run first."""
+        """The numbers of I-steps for these seconds, without repetition, the slowest run first."""
         steps, times = self.workload.protocol.steps, self.calibration.times[settings]
         return sorted({times.i_steps_for(seconds, steps) for seconds in targets}, reverse=True)
 
     def usual(self, count: int, warmup: int = 1) -> tuple[int, ...]:
-        """`count` I-steps where nothing is known of the model: as known models would have them."""
+        """`count` I-steps where they lie on known models, used when nothing is known about this one."""
         return known_places(count, self.workload.taus(), warmup)
 
     def cached(
@@ -73,6 +76,8 @@ class Plan:
         note: str = "",
         learned: TrainedParts = TrainedParts(),
     ) -> Candidate:
+        """A candidate that is sampled with the cache. note: for its row."""
+
         def run() -> tuple[Tensor, float]:
             pictures, report = self.workload.cached(settings, i_steps, learned=learned)
             return pictures, report.compute
@@ -82,6 +87,8 @@ class Plan:
         return Candidate(method, {**chosen, "i_steps": list(i_steps)}, run, seconds, note)
 
     def whole(self, method: str, steps: int, solver: str) -> Candidate:
+        """A candidate that is sampled without the cache."""
+
         def run() -> tuple[Tensor, float]:
             own = self.host_solvers.get(solver)
             pictures = self.workload.full(steps, solver) if own is None else own(self.workload, steps)
@@ -106,14 +113,15 @@ def _fewer_steps_of(plan: Plan, method: str, solver: str) -> list[Candidate]:
 
 
 def _reuse(plan: Plan) -> list[Candidate]:
-    return _evenly_spread(plan, "reuse", REUSE)
+    return _after_warmup(plan, "reuse", REUSE)
 
 
 def _forecast(plan: Plan) -> list[Candidate]:
-    return [candidate for settings in FORECASTS for candidate in _evenly_spread(plan, "forecast", settings)]
+    return [candidate for settings in FORECASTS for candidate in _after_warmup(plan, "forecast", settings)]
 
 
-def _evenly_spread(plan: Plan, method: str, settings: CacheSettings) -> list[Candidate]:
+def _after_warmup(plan: Plan, method: str, settings: CacheSettings) -> list[Candidate]:
+    """A candidate per speed-up to aim at, which starts with as many I-steps as its forecast needs."""
     warmup = settings.order + 1  # a forecast of order m needs m + 1 refreshes
     return [plan.cached(method, settings, plan.usual(count, warmup)) for count in plan.counts(settings, plan.targets)]
 
@@ -137,8 +145,10 @@ def _more_i_steps(plan: Plan) -> list[Candidate]:
 
 
 def _at_our_seconds(plan: Plan, method: str, settings: CacheSettings, warmup: int, note: str) -> list[Candidate]:
-    """For each of our settings one with as many evenly spread I-steps, after `warmup` first ones, as take the same
-    time.
+    """For each setting of `tokencache`, a candidate with as many I-steps as take the same time.
+
+    settings: of the candidates.
+    warmup: how many I-steps they start with.
     """
     steps = plan.workload.protocol.steps
     ours, theirs = plan.calibration.times[DEFAULTS], plan.calibration.times[settings]
@@ -152,6 +162,7 @@ def _at_our_seconds(plan: Plan, method: str, settings: CacheSettings, warmup: in
 
 
 def _trained(plan: Plan, method: str) -> list[Candidate]:
+    assert plan.trained is not None  # else nobody asks for the method
     settings = trained_settings(method, plan.trained)
     learned = trained_parts(method, plan.trained, plan.workload.blocks)
     note = "" if method.startswith(UNTRAINED) else f"trained with an I-step every {plan.trained.interval} steps"
@@ -180,8 +191,9 @@ def _calibrated(plan: Plan) -> list[Candidate]:
 
 
 def trained_settings(method: str, trained: TrainedCache) -> CacheSettings:
-    """A method of TRAINED_METHODS has the predictor's r, K and order; untrained-SCORE its tokens by a score, as many in
-    every block.
+    """The settings of a method of TRAINED_METHODS: those of the predictor.
+
+    untrained-SCORE chooses as many tokens by a score, evenly in all blocks.
     """
     if method.startswith(UNTRAINED):
         return replace(trained.settings, score=method.removeprefix(UNTRAINED), shares="uniform")
@@ -189,7 +201,7 @@ def trained_settings(method: str, trained: TrainedCache) -> CacheSettings:
 
 
 def trained_parts(method: str, trained: TrainedCache, blocks: Sequence[nn.Module]) -> TrainedParts:
-    """What a method of TRAINED_METHODS runs with of all that was learned about the model of these blocks."""
+    """The trained parts that a method of TRAINED_METHODS uses. blocks: the model's, in order."""
     if method.startswith(UNTRAINED):
         return TrainedParts()
     learned = trained.learned(blocks)
@@ -198,7 +210,11 @@ def trained_parts(method: str, trained: TrainedCache, blocks: Sequence[nn.Module
 
 @dataclass(frozen=True)
 class Method:
-    """A sweep, and the cache settings whose step times it needs."""
+    """A benchmark method.
+
+    candidates: plans its sweep.
+    calibrated: the cache settings whose step times it needs.
+    """
 
     candidates: Callable[[Plan], list[Candidate]]
     calibrated: tuple[CacheSettings, ...] = ()
@@ -234,6 +250,7 @@ def settings_to_calibrate(
     presets: tuple[Preset, ...] = (),
     places: tuple[PlaceCalibration, ...] = (),
 ) -> list[CacheSettings]:
+    """The settings whose step times the methods called `names`, presets and calibrations need, each once."""
     wanted = [settings for name in names if name in METHODS for settings in METHODS[name].calibrated]
     wanted += [preset.settings for preset in presets] + [DEFAULTS for _ in places]
     if trained is not None:

@@ -1,4 +1,4 @@
-"""What a benchmark leaves behind: a table and a JSON file."""
+"""The output of a benchmark: a table and a JSON file."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def describe_model(model: SampledModel, file: str) -> dict[str, Any]:
     network = model.network
     parameters = sum(parameter.numel() for parameter in network.parameters())
     dtype = str(network.dtype).removeprefix("torch.")
-    return {"file": file, "parameters": parameters, "dtype": dtype, **asdict(network.config)}
+    config: Any = network.config
+    return {"file": file, "parameters": parameters, "dtype": dtype, **asdict(config)}
 
 
 def describe_protocol(
@@ -63,7 +64,7 @@ def document(
     duels: Sequence[Duel] = (),
     shape_rows: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
-    """The benchmark's file format."""
+    """The content of the benchmark's JSON file."""
     return {
         "device": describe_device(device),
         "torch": torch.__version__,
@@ -82,7 +83,7 @@ def write_json(file: Path, content: Any) -> None:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Rows in the order of their sweeps, aligned for a terminal."""
+    """The rows as a table for a terminal."""
     head = ("method", "setting", "seconds", "speed-up", "spread", "compute", "PSNR", "SSIM", "exact", "note")
     lines = [_cells(row) for row in rows]
     widths = [max(len(line[i]) for line in [head, *lines]) for i in range(len(head) - 1)]
@@ -90,7 +91,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def _aligned(cells: tuple[str, ...], widths: list[int]) -> str:
-    """Two columns of words, then numbers, then the note as long as it is."""
+    """One line of the table: two columns of words, then numbers, then the note at full length."""
     words = [cell.ljust(width) for cell, width in zip(cells[:2], widths[:2])]
     numbers = [cell.rjust(width) for cell, width in zip(cells[2:-1], widths[2:])]
     return "  ".join([*words, *numbers, cells[-1]]).rstrip()
@@ -116,7 +117,7 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def setting_text(settings: dict[str, Any]) -> str:
-    """A row's settings in a few words: ours by I-steps, whole runs by steps, a peer's as they are."""
+    """A row's settings in a few words: our own by I-steps, whole runs by steps, a peer's as they are."""
     if "solver" in settings:
         return f"{settings['steps']} steps {settings['solver']}"
     if "i_steps" not in settings:

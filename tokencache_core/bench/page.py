@@ -1,4 +1,4 @@
-"""The page that benchmarks are read on (docs/benchmarks.md), written from their JSON files alone."""
+"""The benchmark page (docs/benchmarks.md), written only from the benchmarks' JSON files."""
 
 from __future__ import annotations
 
@@ -23,8 +23,11 @@ _HEADS = {
 
 
 def page(documents: Sequence[dict[str, Any]], command: str, pictures: Sequence[str | None]) -> str:
-    """Markdown. command: that wrote it. pictures: of each document's frontiers, by its path from the page; None where
-    it has none.
+    """The page in Markdown.
+
+    documents: contents of the JSON files.
+    command: that writes the page.
+    pictures: the path, relative to the page, of each document's picture of frontiers; None if it has none.
     """
     lines = [
         "# Benchmarks",
@@ -66,7 +69,7 @@ def _model(content: dict[str, Any]) -> Iterator[str]:
 
 
 def _at_speedups(rows: Sequence[Row]) -> Iterator[str]:
-    """Every method's frontier, read off between its settings."""
+    """Every method's frontier, interpolated between its settings."""
     yield "### At equal speed-up by the clock"
     yield ""
     yield (
@@ -108,7 +111,7 @@ def _readings(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _beats(rows: Sequence[Row]) -> Iterator[str]:
-    """Every duel of ours, with what the repeats' spread is worth."""
+    """All duels of our methods, with the spread of repeats in dB."""
     yield "### Who wins\n"
     yield "| at | ours | against | ours, dB | theirs, dB | margin | spread | verdict |"
     yield "|---|---|---|---|---|---|---|---|"

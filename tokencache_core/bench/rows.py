@@ -1,4 +1,4 @@
-"""The rows of the benchmark's table and JSON, out of what the runs of every candidate gave."""
+"""The rows of the benchmark's table and JSON file, from the measurements of all candidates."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ MATCH_TOLERANCE = 0.03
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table and of the JSON; the fields are fixed by the benchmark's file format."""
+    """One row of the table and of the JSON file, whose format fixes the fields."""
 
     method: str
     settings: dict[str, Any]
     seconds: float  # median of the repeats
-    speedup: float  # median of the repeats, each against whole runs of its own time
+    speedup: float  # median of the repeats, each against the whole runs nearest to it in time
     compute: float  # share of the full run's block-token evaluations
     psnr_db: float | None  # against `full`; None for `full` itself
     ssim: float | None  # None for latents too
@@ -33,6 +33,12 @@ class Row:
     frechet_times_full: tuple[float, float, float] | None = None  # `frechet` by the full run's, and its 95 % interval
     speedup_spread: float = 0.0  # largest minus smallest repeat
     note: str = ""
+
+    @property
+    def quality_db(self) -> float:
+        """The PSNR against `full` of a row that is not `full` itself."""
+        assert self.psnr_db is not None
+        return self.psnr_db
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -45,8 +51,12 @@ class Row:
 def rows_of(
     candidates: Sequence[Candidate], measured: Sequence[Measurement], exact: Tensor, workload: SampledWorkload
 ) -> list[Row]:
-    """The table's rows. Exactly one candidate must be `full`, or another's baseline: those that name it are compared
-    with it.
+    """The rows of all candidates.
+
+    For every baseline that candidates name, exactly one candidate must be of that method.
+
+    measured: by candidate.
+    exact: the exact run's samples (B, C, H, W).
     """
     full = {name: measured[index] for name, index in baselines_of(candidates).items()}
     rows = [_row(c, m, full[c.baseline], exact, workload.is_pixels) for c, m in zip(candidates, measured)]
@@ -72,7 +82,7 @@ def _row(candidate: Candidate, measured: Measurement, full: Measurement, exact: 
 
 
 def _with_match(row: Row, candidate: Candidate, rows: Sequence[Row]) -> Row:
-    """The row, noting how close its seconds came to those of its `matched_to`, where that was measured."""
+    """The row with a note on how close its seconds are to those of its `matched_to`, if that was measured."""
     twins = [other for other in rows if other.method == "tokencache" and other.settings == candidate.matched_to]
     if not twins:
         return row
@@ -81,11 +91,11 @@ def _with_match(row: Row, candidate: Candidate, rows: Sequence[Row]) -> Row:
 
 
 def match_note(ratio: float, i_steps: int) -> str:
-    """A count of I-steps is a whole number, so the nearest one may miss the tolerance; then the note says so."""
+    """The note on a match. The number of I-steps is whole, so the nearest one may miss the tolerance, as noted then."""
     missed = "" if abs(ratio - 1) <= MATCH_TOLERANCE else f", not within {MATCH_TOLERANCE:.0%}"
     return f"time {ratio - 1:+.1%} of tokencache with {i_steps} I-steps{missed}"
 
 
 def mean_psnr(a: Tensor, b: Tensor, is_pixels: bool) -> float:
-    """The mean over samples of the PSNR of each, in dB."""
+    """The mean over samples of their PSNR, in dB. a, b: (B, C, H, W)."""
     return capped_psnr(a, b, clamp=is_pixels).mean().item()

@@ -1,5 +1,5 @@
-"""Samples by several methods, measured batch by batch into a folder, so that a measurement goes on where one before was
-stopped.
+"""Samples by several methods, measured batch by batch into files, so that a measurement continues where an earlier one
+was stopped.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tqdm import tqdm
 from ..engine.stopwatch import timed
 from ..files.whole_file import whole_file
 
-RETIMED = 16  # batches after which the full run is timed anew, where it need not be sampled
+RETIMED = 16  # batches after which the full run is timed again if its samples exist already
 
 M = TypeVar("M")
 
@@ -29,10 +29,15 @@ def measure_batches(
     start: Callable[[int], Callable[[M], Tensor]],
     measured: Callable[[M, Tensor], tuple[dict[str, Tensor], dict[str, str]]],
 ) -> None:
-    """Sample what has no file yet, all methods in turn for each batch, the `full` run first.
+    """Sample and measure all batches that have no file yet, for each batch all methods in turn, `full` first.
 
-    file: of a method's batch. start: from a batch's number to what samples it by a method. measured: what to keep of a
-    method's samples, tensors and text; each method's seconds beside those of the last full run are kept with them.
+    The seconds of the method and of the last full run are written with the measurements.
+
+    batches: their number.
+    methods, full: the methods, and the one that is the full run.
+    file: the file of a method's batch.
+    start: from a batch's number, a function that samples it by a method.
+    measured: from a method and its samples, the tensors and texts to keep.
     """
     full_seconds, timed_at = 0.0, -RETIMED
     for batch in tqdm(range(batches), unit="batch"):

@@ -1,7 +1,7 @@
-"""What a P-step costs beyond its share of an I-step, at the true shape of the published DiTs, with random weights.
+"""The overhead of a P-step at the true shape of the published DiTs, with random weights.
 
-A P-step that computes a share s of the block-tokens would ideally take s times an I-step; the ratio of its real
-seconds to that is the overhead of gathering, forecasting and scattering.
+A P-step that computes a share s of the block-tokens would ideally take s times as long as an I-step; the ratio of its
+real seconds to that is the overhead of gathering, forecasting and scattering.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .workload import Protocol, Workload
 SIZES = {"S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16), "XL": (1152, 28, 16)}  # width, depth, heads
 VAE_FACTOR = 8
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-CFG_ROWS = 2  # every image takes a conditional and an unconditional row
+CFG_ROWS = 2  # every image has a conditional and an unconditional row
 SETTINGS = CacheSettings(cache_ratio=0.9, order=1, last_blocks=4, context="forecast", shares="uniform")
 VARIANTS = (
     SETTINGS,
@@ -39,10 +39,11 @@ STEPS, I_STEPS, FULL_STEPS = 5, (0, 1, 3), 2  # I I P I P: a forecast of order 1
 
 @dataclass(frozen=True)
 class ShapeRow:
-    """Median seconds of one step of each kind, for `batch` rows (half of them images, under guidance).
+    """The times of one shape under one setting: median seconds of one step of each kind.
 
-    predictor_seconds: of a Cache Predictor of each kind, which would run once a window, on the first P-step after an
-    I-step.
+    batch: rows; under guidance two per image.
+    predictor_seconds: of one pass of a Cache Predictor, by kind; it would run once per window, on the first P-step
+        after an I-step.
     """
 
     shape: str
@@ -75,7 +76,9 @@ class ShapeRow:
 
 
 def parse_shape(name: str) -> DiTConfig:
-    """`DiT-XL/2-256`: size, patch, and the side in pixels of pictures whose VAE latents are 8 times smaller."""
+    """The shape for a name such as `DiT-XL/2-256`: size, patch, and the side in pixels of pictures, whose VAE latents
+    are 8 times smaller. ValueError for other names.
+    """
     match = re.fullmatch(rf"DiT-({'|'.join(SIZES)})/([248])-(\d+)", name)
     if match is None or int(match[3]) % (VAE_FACTOR * int(match[2])) or int(match[3]) == 0:
         raise ValueError(
@@ -95,9 +98,21 @@ def random_dit(config: DiTConfig, dtype: torch.dtype, device: torch.device) -> D
 
 
 def measure_shape(
-    shape: str, *, dtype: str, batch: int, repeats: int, device: torch.device, on_run: Callable[[], None] = lambda: None
+    shape: str,
+    *,
+    dtype: str,
+    batch: int,
+    repeats: int,
+    device: torch.device,
+    on_run: Callable[[], object] = lambda: None,
 ) -> list[ShapeRow]:
-    """One row a variant. Whole steps and short cached runs alternate, `repeats` times after a first that warms up."""
+    """One row per variant. Whole steps and short cached runs alternate, `repeats` times after a first warm-up round.
+
+    shape: a name for `parse_shape`.
+    dtype: one of DTYPES.
+    batch: rows (see ShapeRow).
+    on_run: called after every run; `runs_per_shape` says how often.
+    """
     protocol = Protocol(steps=STEPS, samples=max(1, batch // CFG_ROWS), cfg=4.0 if batch > 1 else 1.0)
     workload = Workload(random_dit(parse_shape(shape), DTYPES[dtype], device), protocol)
     full: list[float] = []
@@ -154,7 +169,8 @@ def _predictor_seconds(workload: Workload, kind: str, repeats: int) -> float:
     tokens = torch.randn(
         rows, (config.input_size // config.patch_size) ** 2, config.width, device=workload.device, dtype=model.dtype
     )
-    call = BlockCall(DIT_BLOCK, model.blocks[0].forward, (tokens, tokens[:, 0]), {"transformer_options": {}})
+    first_block = model.blocks[0]
+    call = BlockCall(DIT_BLOCK, first_block.forward, (tokens, tokens[:, 0]), {"transformer_options": {}})
     rate, seconds = torch.ones(tokens.shape[:2], device=workload.device), []
     for repeat in range(repeats + 1):
         _, took = timed(lambda: predictor(call, 0.5, rate))

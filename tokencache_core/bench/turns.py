@@ -1,9 +1,9 @@
-"""Every candidate of the benchmark in turn, several times over, in one process, each beside whole runs of its own time.
+"""Measures every candidate of the benchmark in turn, several times, in one process, with whole runs in between.
 
-A machine's clock wanders by a third within minutes, so a speed-up is not the ratio of two medians of an hour: the whole
-run is repeated whenever others have taken a few times its seconds, and a run's speed-up is the median of the whole runs
-NEAREST to it in time by its own seconds. (One or two of them are not enough: a single run's seconds are as restless as
-what is compared with them.)
+A machine's speed drifts by a third within minutes, so a speed-up must not be the ratio of two medians over an hour. The
+whole run is repeated whenever others have taken a few times its seconds, and a run's speed-up is the median seconds of
+the NEAREST whole runs in time divided by its own seconds. (One or two whole runs are not enough: their seconds are as
+noisy as those that are compared with them.)
 """
 
 from __future__ import annotations
@@ -16,16 +16,19 @@ from typing import Any
 
 from torch import Tensor
 
-BASELINE_EVERY = 4  # a whole run is repeated after so many times its seconds
-NEAREST = 4
+BASELINE_EVERY = 4  # the whole run is repeated after so many times its own seconds
+NEAREST = 4  # whole runs that a run is compared with
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One row to be measured: a method under one setting. `run` gives pictures (B, C, H, W) and the compute share.
+    """One row to be measured: a method under one setting.
 
-    matched_to: settings of the `tokencache` row whose seconds this one was laid out to take. baseline: the method whose
-    (only) row its speed-up and its likeness are reckoned from.
+    run: gives pictures (B, C, H, W) and the compute share.
+    expected_seconds: of one run.
+    note: for the row.
+    matched_to: the settings of the `tokencache` row whose seconds this one is planned to take.
+    baseline: the method with whose only row its speed and samples are compared.
     """
 
     method: str
@@ -39,15 +42,25 @@ class Candidate:
 
 @dataclass
 class Measurement:
-    """What the runs of one candidate gave: the pictures of the first (runs are deterministic), and seconds and the
-    moment of each.
+    """The measurements of one candidate.
+
+    first_pictures: (B, C, H, W) of its first run (runs are deterministic); None before it.
+    compute: the compute share.
+    seconds, ended: of each run, and the clock's time at its end.
+    speedups: of each run against the baseline; 1 for a baseline itself.
     """
 
-    pictures: Tensor | None = None
+    first_pictures: Tensor | None = None
     compute: float = 0.0
     seconds: list[float] = field(default_factory=list)
     ended: list[float] = field(default_factory=list)
-    speedups: list[float] = field(default_factory=list)  # one a run, against its baseline's; a baseline's own: 1
+    speedups: list[float] = field(default_factory=list)
+
+    @property
+    def pictures(self) -> Tensor:
+        """The pictures (B, C, H, W) of a candidate that has been run."""
+        assert self.first_pictures is not None
+        return self.first_pictures
 
 
 def planned_seconds(candidates: Sequence[Candidate], repeats: int) -> float:
@@ -55,7 +68,7 @@ def planned_seconds(candidates: Sequence[Candidate], repeats: int) -> float:
 
 
 def baselines_of(candidates: Sequence[Candidate]) -> dict[str, int]:
-    """The index of each method that is a baseline: exactly one candidate must be of it."""
+    """The index of the only candidate of each method that is a baseline; ValueError unless there is exactly one."""
     found: dict[str, int] = {}
     for name in {candidate.baseline for candidate in candidates}:
         (found[name],) = [index for index, candidate in enumerate(candidates) if candidate.method == name]
@@ -68,10 +81,17 @@ def measure_interleaved(
     *,
     synchronize: Callable[[], None],
     clock: Callable[[], float] = time.perf_counter,
-    before: Callable[[Candidate], None] = lambda candidate: None,
+    before: Callable[[Candidate], object] = lambda candidate: None,
 ) -> list[Measurement]:
-    """Run all candidates once, then all again, and so on; `before` is told of each. Each round starts at another one,
-    so that a machine that slows down or speeds up during a round does not always favour the same rows.
+    """Run all candidates once, then all again, and so on.
+
+    Each round starts at another candidate, so that a machine that slows down or speeds up during a round does not
+    always favour the same rows.
+
+    repeats: the number of rounds.
+    synchronize: waits for the device.
+    clock: the time in seconds.
+    before: called before each candidate's turn.
     """
     measured = [Measurement() for _ in candidates]
 
@@ -83,8 +103,8 @@ def measure_interleaved(
         one = measured[index]
         one.ended.append(clock())
         one.seconds.append(one.ended[-1] - started)
-        if one.pictures is None:
-            one.pictures, one.compute = pictures, compute
+        if one.first_pictures is None:
+            one.first_pictures, one.compute = pictures, compute
 
     baselines = baselines_of(candidates)
     for repeat in range(repeats):
@@ -109,6 +129,6 @@ def _is_due(whole: Measurement, now: float) -> bool:
 
 
 def _seconds_at(whole: Measurement, moment: float) -> float:
-    """Of a whole run at that moment: the median of those nearest to it in time."""
+    """The seconds of a whole run at a time of the clock: the median of the NEAREST ones."""
     runs = sorted(zip(whole.ended, whole.seconds), key=lambda run: abs(run[0] - moment))[:NEAREST]
     return median(seconds for _, seconds in runs)

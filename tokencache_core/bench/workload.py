@@ -24,7 +24,7 @@ EXACT_STEPS, EXACT_SOLVER = 200, "dpmpp_2m"
 
 @dataclass(frozen=True)
 class Protocol:
-    """What the user chose to measure."""
+    """The user's choices of what to measure."""
 
     steps: int = 50
     samples: int = 6
@@ -32,7 +32,7 @@ class Protocol:
     solver: str = "ddim"
     cfg: float = 4.0
     repeats: int = 3
-    speedups: tuple[float, ...] = (1.5, 2.0, 3.0, 4.0, 5.0, 6.0)  # what every method's sweep aims at
+    speedups: tuple[float, ...] = (1.5, 2.0, 3.0, 4.0, 5.0, 6.0)  # that every method's sweep aims at
     schedule: SigmaSchedule = SigmaSchedule()  # of every run but the exact one
 
     def __post_init__(self) -> None:
@@ -40,7 +40,7 @@ class Protocol:
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
         if not self.speedups or min(self.speedups) < 1:
-            raise ValueError("speed-ups to aim at must be 1 or more")
+            raise ValueError("the speed-ups to aim at must be 1 or more")
 
 
 class SampledWorkload:
@@ -94,7 +94,7 @@ class SampledWorkload:
         return self.sampled.run(self.conditions, noise=self.noise, sigmas=sigmas, cfg=self.protocol.cfg, solver=solver)
 
     def synchronize(self) -> None:
-        """Wait for the device, so that a clock read now has seen the work done."""
+        """Wait for the device to finish, so that the clock can be read."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 

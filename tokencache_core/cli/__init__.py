@@ -1,4 +1,4 @@
-"""The command line: one file a command, and the options that commands share.
+"""The command line: one file per command, and the options that commands share.
 
-Uses every room.
+May import every room.
 """

@@ -1,4 +1,4 @@
-"""`bench`: quality and time of the cache beside what else the time could buy, or `--shape`: a P-step's overhead."""
+"""`bench`: quality and time of the cache against other uses of the same time; with `--shape`, a P-step's overhead."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "bench",
         help="measure quality and time against fewer steps, plain reuse, forecasts and random tokens",
-        description="With --model: sample the same noise with every method at several speeds, all in turn, and print "
-        "seconds, speed-up and PSNR against the full run. With --shape: time single steps at the shape of a published "
-        "DiT, with random weights.",
+        description="With --model: sample the same noise with every method at several speeds, in turn, and print the "
+        "seconds, the speed-up and the PSNR against the full run. With --shape: time single steps at the shape of a "
+        "published DiT, with random weights.",
         epilog=f"methods: {', '.join(METHODS)}",
         formatter_class=Help,
     )
@@ -68,7 +68,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         nargs="+",
         type=Path,
         metavar="JSON",
-        help="measure nothing: write --page from the JSON of earlier calls",
+        help="measure nothing, but write --page from the JSON of earlier calls",
     )
     parser.add_argument(
         "--json", type=Path, metavar="OUT", help="write the results there, and the frontier as a .png beside it"
@@ -77,7 +77,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--page",
         type=Path,
         metavar="OUT",
-        help="write the results there as Markdown, with --read; its pictures go to images/ beside it",
+        help="with --read: write the results there as Markdown, and its pictures to images/ beside it",
     )
     parser.add_argument(
         "--repeats", type=whole_number(1), default=default.repeats, metavar="N", help="runs of every setting"
@@ -100,7 +100,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         nargs="?",
         const=ALL,
         metavar="LIST",
-        help="others' methods beside ours: all, or those named, comma-separated; needs a checkout of the repository",
+        help="also measure others' methods: all, or those named, comma-separated; needs a checkout of the repository",
     )
     model.add_argument(
         "--steps",
@@ -120,31 +120,27 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     add_sigma_arguments(model)
     model.add_argument(
-        "--cfg",
-        type=number_in(0, 100),
-        default=default.cfg,
-        metavar="SCALE",
-        help="classifier-free guidance; 1 is without",
+        "--cfg", type=number_in(0, 100), default=default.cfg, metavar="SCALE", help="classifier-free guidance; 1: none"
     )
     model.add_argument(
         "--speedups",
         default=",".join(f"{value:g}" for value in default.speedups),
         metavar="LIST",
-        help="what every method's sweep aims at",
+        help="the speed-ups that every method's sweep aims at",
     )
 
     add_fid_arguments(parser)
 
     shape = parser.add_argument_group("with --shape")
     shape.add_argument(
-        "--batch", default="2", metavar="LIST", help="rows of a step, comma-separated; 2 is one image under guidance"
+        "--batch", default="2", metavar="LIST", help="rows per step, comma-separated; 2: one image under guidance"
     )
-    shape.add_argument("--dtype", default="fp32,bf16", metavar="LIST", help="out of fp32, bf16")
+    shape.add_argument("--dtype", default="fp32,bf16", metavar="LIST", help="of fp32, bf16, comma-separated")
 
 
 def run(args: argparse.Namespace) -> None:
     if (args.page is None) != (args.read is None):
-        raise CommandError("--page is written from the JSON of earlier calls: name it together with --read")
+        raise CommandError("--page is written from the JSON of earlier calls: give it together with --read")
     if args.read is not None:
         _write_page(args.page, args.read)
         return
@@ -227,7 +223,7 @@ def _calibration_for(file: str, model: SampledModel) -> PlaceCalibration:
 def _write_page(file: Path, sources: Sequence[Path]) -> None:
     check_writable("--page", file)
     if len({source.stem for source in sources}) < len(sources):
-        raise CommandError("--read: each file's pictures are named after it; rename those that have one name")
+        raise CommandError("--read: each file's pictures are named after it; rename files with the same name")
     documents, pictures = [], []
     for source in sources:
         try:
@@ -240,7 +236,7 @@ def _write_page(file: Path, sources: Sequence[Path]) -> None:
                 else ""
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CommandError(f"--read {source}: it is not what `bench --json` writes ({error})") from None
+            raise CommandError(f"--read {source}: it was not written by `bench --json` ({error})") from None
         picture = file.parent / "images" / f"{file.stem}-{source.stem}.png"
         pictures.append(f"images/{picture.name}" if rows else None)
         if rows:
@@ -256,12 +252,12 @@ def _own_command() -> str:
 
 def _methods(text: str | None, solver: str, has_predictor: bool) -> list[str]:
     known = [*METHODS, *(TRAINED_METHODS if has_predictor else ())]
-    if text is None:  # under dpmpp_2m the two sweeps over fewer steps are one
+    if text is None:  # with the solver dpmpp_2m, its sweep over fewer steps is the plain one
         return [name for name in known if name != f"fewer-steps-{solver}"]
     names = [name.strip() for name in text.split(",") if name.strip()]
-    needing = [name for name in names if name in TRAINED_METHODS and not has_predictor]
-    if needing:
-        raise CommandError(f"--methods {text}: '{needing[0]}' needs a trained one; add --predictor FILE")
+    missing = [name for name in names if name in TRAINED_METHODS and not has_predictor]
+    if missing:
+        raise CommandError(f"--methods {text}: '{missing[0]}' needs a trained predictor; add --predictor FILE")
     unknown = [name for name in names if name not in known]
     if unknown or not names:
         what = f"unknown method '{unknown[0]}'" if unknown else "no method"
@@ -272,39 +268,39 @@ def _methods(text: str | None, solver: str, has_predictor: bool) -> list[str]:
 def _check_picture(json_file: Path) -> None:
     picture = json_file.with_suffix(".png")
     if picture == json_file:
-        raise CommandError(f"--json {json_file}: the frontier's picture would overwrite it; name a .json file")
+        raise CommandError(f"--json {json_file}: the frontier's picture would overwrite it; give a .json file")
     check_writable("--json", picture)
     if importlib.util.find_spec("matplotlib") is None:
         raise CommandError(
-            "--json draws the frontier with matplotlib, which is missing: pip install matplotlib, or leave --json out"
+            "--json draws the frontier with matplotlib, which is missing: pip install matplotlib, or omit --json"
         )
 
 
 def _run_shape(args: argparse.Namespace, device: torch.device) -> None:
-    hosts = host_shapes()
-    in_host = hosts is not None and args.shape in hosts.SHAPES
-    if not in_host:
+    shapes = host_shapes()
+    host = shapes if shapes is not None and args.shape in shapes.SHAPES else None
+    if host is None:
         try:
             parse_shape(args.shape)
         except ValueError as error:
-            more = "" if hosts is None else f"; or {', '.join(hosts.SHAPES)}, in the host"
+            more = "" if shapes is None else f"; or {', '.join(shapes.SHAPES)}, in the host"
             raise CommandError(f"--shape: {error}{more}") from None
     dtypes = args.dtype.split(",")
     if not set(dtypes) <= DTYPES.keys():
-        raise CommandError(f"--dtype {args.dtype}: choose out of {', '.join(DTYPES)}")
+        raise CommandError(f"--dtype {args.dtype}: choose from {', '.join(DTYPES)}")
     batches = args.batch.split(",")
     if not all(batch.isdecimal() and (int(batch) == 1 or int(batch) in range(2, 1025, 2)) for batch in batches):
         raise CommandError(
-            f"--batch {args.batch}: write 1, or even numbers up to 1024 (two rows an image), separated by commas"
+            f"--batch {args.batch}: write 1, or even numbers up to 1024 (two rows per image), separated by commas"
         )
     rows = []
     runs = len(dtypes) * (
-        hosts.runs_per_shape(args.repeats) if in_host else len(batches) * runs_per_shape(args.repeats)
+        len(batches) * runs_per_shape(args.repeats) if host is None else host.runs_per_shape(args.repeats)
     )
     with tqdm(total=runs, unit="run") as bar:
         for dtype in dtypes:
-            if in_host:
-                rows += hosts.measure(
+            if host is not None:
+                rows += host.measure(
                     args.shape,
                     dtype=dtype,
                     torch_dtype=DTYPES[dtype],

@@ -21,18 +21,11 @@ from ..likeness.inception import WEIGHTS_URL, InceptionFeatures, load_inception
 from .options import CommandError, device_named, model_and_names, sigma_schedule_of, whole_number
 
 INTERRUPTED = 130
-OWN = (
-    "inception",
-    "fid_out",
-    "vae",
-    "fid_batch",
-    "prompts",
-    "text_encoder",
-    "resolution",
-)  # options that go with --fid-stats alone
-OF_PROMPTS = ("text_encoder", "vae", "resolution")  # and those that --prompts needs
+# options that are only for --fid-stats
+OWN = ("inception", "fid_out", "vae", "fid_batch", "prompts", "text_encoder", "resolution")
+OF_PROMPTS = ("text_encoder", "vae", "resolution")  # options that --prompts needs
 BATCH = 16
-OTHERS = {  # and those that never do, with their defaults
+OTHERS = {  # options that cannot be used with --fid-stats, with their defaults
     "json": None,
     "predictor": None,
     "preset": [],
@@ -57,7 +50,10 @@ def add_fid_arguments(parser: argparse.ArgumentParser) -> None:
     )
     fid.add_argument("--inception", type=Path, metavar="FILE", help=f"Inception's weights, fetched from {WEIGHTS_URL}")
     fid.add_argument(
-        "--fid-out", type=Path, metavar="FOLDER", help="features are kept there; an interrupted run goes on"
+        "--fid-out",
+        type=Path,
+        metavar="FOLDER",
+        help="keep the features there, from which an interrupted call continues",
     )
     fid.add_argument(
         "--vae",
@@ -69,35 +65,35 @@ def add_fid_arguments(parser: argparse.ArgumentParser) -> None:
         "--prompts",
         type=Path,
         metavar="TXT",
-        help="a prompt a line: --model is a PixArt, sampled in ComfyUI; needs a checkout of the repository",
+        help="one prompt per line: --model is a PixArt, sampled in ComfyUI; needs a checkout of the repository",
     )
     fid.add_argument("--text-encoder", type=Path, metavar="FILE", help="with --prompts: T5-XXL, as ComfyUI reads it")
-    fid.add_argument("--resolution", type=whole_number(1), metavar="PX", help="with --prompts: of both sides")
-    fid.add_argument("--fid-batch", type=whole_number(1), metavar="N", help=f"samples of a batch (default: {BATCH})")
+    fid.add_argument("--resolution", type=whole_number(1), metavar="PX", help="with --prompts: side of the pictures")
+    fid.add_argument("--fid-batch", type=whole_number(1), metavar="N", help=f"samples per batch (default: {BATCH})")
 
 
 def fid_asked(args: argparse.Namespace) -> bool:
-    """Whether the call is for this; CommandError for an option that goes with it alone, where it is not."""
+    """Whether --fid-stats was given; if not, CommandError for options that are only for it."""
     if args.fid_stats is not None:
         return True
     for name in OWN:
         if getattr(args, name) is not None:
-            raise CommandError(f"{_option(name)} goes with --fid-stats NPZ; add that, or leave it out")
+            raise CommandError(f"{_option(name)} needs --fid-stats NPZ; add that, or omit {_option(name)}")
     return False
 
 
 def run_fid(args: argparse.Namespace) -> None:
     if args.model is None:
-        raise CommandError("--fid-stats goes with --model FILE")
+        raise CommandError("--fid-stats needs --model FILE")
     for name, default in OTHERS.items():
         if getattr(args, name) != default:
-            raise CommandError(f"{_option(name)} does not go with --fid-stats; leave it out")
+            raise CommandError(f"{_option(name)} cannot be used with --fid-stats; omit it")
     if args.inception is None:
-        raise CommandError(f"--inception: name torch-fidelity's Inception weights; fetch them once from {WEIGHTS_URL}")
+        raise CommandError(f"--inception: give torch-fidelity's Inception weights; fetch them once from {WEIGHTS_URL}")
     if args.fid_out is None:
-        raise CommandError("--fid-out: name the folder in which the features are kept")
+        raise CommandError("--fid-out: give the folder for the features")
     if args.samples < 2:
-        raise CommandError("--samples: a distance needs at least 2; 50000 is what is published")
+        raise CommandError("--samples: a distance needs at least 2; published figures use 50000")
     protocol = FidProtocol(
         args.samples,
         args.fid_batch or BATCH,
@@ -121,7 +117,7 @@ def run_fid(args: argparse.Namespace) -> None:
             found = {method: figures(args.fid_out, method, protocol, known) for method in methods}
     except KeyboardInterrupt:
         print(
-            f"interrupted; what was measured stays in {args.fid_out}, and the same command goes on from there",
+            f"interrupted; the measurements stay in {args.fid_out}, and the same command continues from there",
             file=sys.stderr,
         )
         raise SystemExit(INTERRUPTED) from None
@@ -136,12 +132,12 @@ Runs = tuple[Callable[[int], Callable[[FidMethod], Tensor]], Callable[[Tensor], 
 
 
 def _class_runs(args: argparse.Namespace, protocol: FidProtocol, device: torch.device) -> Runs:
-    """What starts a batch of a class-conditional DiT, what makes pixels of its samples, and what else they depend
-    on.
+    """The runs of a class-conditional DiT: starts a batch (see `fid_run.measure`), decodes samples to pixels, and what
+    the samples depend on besides the protocol.
     """
     for name in ("text_encoder", "resolution"):
         if getattr(args, name) is not None:
-            raise CommandError(f"{_option(name)} goes with --prompts TXT; add that, or leave it out")
+            raise CommandError(f"{_option(name)} needs --prompts TXT; add that, or omit {_option(name)}")
     with _refusing("--vae"):
         weights = None if args.vae is None else vae_weights(args.vae)
     model, _ = model_and_names(args.model, device)
@@ -150,10 +146,10 @@ def _class_runs(args: argparse.Namespace, protocol: FidProtocol, device: torch.d
 
 
 def _prompt_runs(args: argparse.Namespace, protocol: FidProtocol, device: torch.device) -> Runs:
-    """The same of a PixArt, which only the host can sample: outside of the core."""
+    """The same for a PixArt, which only the host can sample, outside the core."""
     for name in OF_PROMPTS:
         if getattr(args, name) is None:
-            raise CommandError(f"--prompts: name {_option(name)}, too")
+            raise CommandError(f"--prompts: give {_option(name)}, too")
     with _refusing("--prompts"):
         try:
             prompt_runs = importlib.import_module("peers.prompt_runs")
@@ -168,7 +164,7 @@ def _prompt_runs(args: argparse.Namespace, protocol: FidProtocol, device: torch.
             )
         except (ImportError, RuntimeError) as error:
             raise ValueError(
-                f"needs a checkout of the repository and ComfyUI beside it ({error}): run `make setup` there"
+                f"needs a checkout of the repository with ComfyUI ({error}): run `make setup` there"
             ) from None
     files = {name: _sha256(getattr(args, name)) for name in ("vae", "text_encoder", "prompts")}
     return runs, runs.decode, {**files, "resolution": args.resolution}
@@ -176,7 +172,7 @@ def _prompt_runs(args: argparse.Namespace, protocol: FidProtocol, device: torch.
 
 @contextmanager
 def _refusing(option: str) -> Iterator[None]:
-    """One line that names the option, for what could not be read or written, or does not fit."""
+    """Turn errors of reading, writing and bad input into a CommandError that names the option."""
     try:
         yield
     except (OSError, ValueError) as error:
@@ -184,21 +180,21 @@ def _refusing(option: str) -> Iterator[None]:
 
 
 def _decoder(vae: Path | None, channels: int, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """From what the model samples, of so many channels, to pixels."""
+    """A function from samples with `channels` channels to pixels (B, 3, H, W)."""
     if channels == 3 and vae is not None:
-        raise CommandError(f"--vae {vae}: the model samples pixels; leave it out")
+        raise CommandError(f"--vae {vae}: the model samples pixels; omit it")
     if channels == 3:
         return lambda samples: samples
     if vae is None:
         raise CommandError(
-            f"--vae: the model samples {channels}-channel latents; name the folder or .safetensors of its VAE"
+            f"--vae: the model samples {channels}-channel latents; give the folder or .safetensors of its VAE"
         )
     with _refusing("--vae"):
         return vae_decoder(vae, channels, device)
 
 
 def _methods(text: str | None, protocol: FidProtocol) -> list[FidMethod]:
-    """The full run first, then those of --methods: by default an I-step of 2 steps in 5, which the paper has."""
+    """The full run and the methods in `text`; by default tokencache with two I-steps in five steps, as in the paper."""
     names = (
         [f"tokencache-{max(2, round(0.4 * protocol.steps))}"]
         if text is None
@@ -215,7 +211,7 @@ def _inception(file: Path, device: torch.device) -> InceptionFeatures:
         inception = load_inception(file, device)
     if not inception.published:
         print(
-            f"warning: {file} is not the published file of weights: its figures compare with no published ones",
+            f"warning: {file} is not the published file of weights: figures cannot be compared with published ones",
             file=sys.stderr,
         )
     return inception

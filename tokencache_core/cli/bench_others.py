@@ -1,5 +1,5 @@
-"""What lies outside of the core and `bench` measures where it is there: others' methods, the host's solvers and its
-families' shapes.
+"""Optional parts of `bench` that lie outside the core: others' methods, the host's solvers, and shapes of its
+families.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ ALL = "all"
 
 
 def peers_asked(text: str) -> tuple[dict[str, str], Callable[[Workload, float], list[Candidate]]]:
-    """Others' methods by name, with their sources, and their sweeps: they are outside of the core, which needs none of
-    their libraries.
+    """The sources of others' methods by name, and a function that plans their sweeps (see `run_bench`).
+
+    They lie outside the core, which needs none of their libraries.
+
+    text: names, separated by commas, or ALL.
     """
     try:
         registry, sweep = importlib.import_module("peers.registry"), importlib.import_module("peers.sweep")
@@ -44,23 +47,23 @@ def with_host(
     """The methods, and the host's solvers for those that need them; without a host, or a DiT, they are left out, or
     refused where they were asked for.
     """
-    needing = [name for name in methods if name in HOST_METHODS]
-    if not needing:
+    of_host = [name for name in methods if name in HOST_METHODS]
+    if not of_host:
         return methods, {}
     try:
         if not is_dit:
             raise RuntimeError("they are run on DiTs alone")
         return methods, importlib.import_module("peers.host_solvers").host_solvers(device)
     except (ImportError, RuntimeError) as error:
-        why = f"{', '.join(needing)}: ComfyUI's solvers are not to be had here ({error})"
+        why = f"{', '.join(of_host)}: ComfyUI's solvers are not available here ({error})"
     if asked is not None:
-        raise CommandError(f"--methods {why}; run `make setup` in a checkout of the repository, or leave them out")
+        raise CommandError(f"--methods {why}; run `make setup` in a checkout of the repository, or omit them")
     print(f"left out {why}", file=sys.stderr)
-    return [name for name in methods if name not in needing], {}
+    return [name for name in methods if name not in of_host], {}
 
 
 def host_shapes() -> ModuleType | None:
-    """Shapes of other families, which only the host can build; None where there is no host."""
+    """The module with shapes of other families, which only the host can build; None without a host."""
     try:
         return importlib.import_module("peers.host_shapes")
     except (ModuleNotFoundError, RuntimeError):

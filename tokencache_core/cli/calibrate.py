@@ -1,4 +1,4 @@
-"""`calibrate`: where I-steps should lie, measured on a model's own runs."""
+"""`calibrate`: finds where I-steps should lie from a model's own runs."""
 
 from __future__ import annotations
 
@@ -40,11 +40,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="find where I-steps should lie",
         formatter_class=Help,
         description="With --out: sample a DiT whole once, try places of I-steps on the record of that run and the "
-        "best of them in cached "
-        "runs, and write where they should lie, for every number of them. With --predictor: measure on full runs how "
-        "important each time is, and keep it in "
-        "a predictor file, from which I-Step Scheduler places I-steps at equal percentiles; an existing file keeps "
-        "what else it holds.",
+        "best of them in cached runs, and write where I-steps should lie, for every number of them. With --predictor: "
+        "measure on full runs how important each time is, and write it to a predictor file, from which I-Step "
+        "Scheduler places I-steps at equal percentiles; an existing file keeps its other contents.",
     )
     parser.add_argument("--model", required=True, metavar="FILE", help="a DiT as .safetensors or .pt (see `info`)")
     what = parser.add_mutually_exclusive_group(required=True)
@@ -59,23 +57,23 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--samples",
         type=whole_number(1),
         metavar="N",
-        help="how many to learn from (default: 8 in one batch; with --predictor 256)",
+        help="samples to learn from (default: 8 in one batch; with --predictor 256)",
     )
     parser.add_argument(
-        "--order", type=int, choices=(0, 1, 2), default=2, help="of the forecast; an existing predictor has its own"
+        "--order", type=int, choices=(0, 1, 2), default=2, help="of forecasts; an existing predictor has its own"
     )
     places = parser.add_argument_group("with --out")
     places.add_argument(
         "--i-steps",
         metavar="LIST",
-        help="numbers of I-steps that cached runs decide about, comma-separated (default: a few shares of the steps)",
+        help="numbers of I-steps to try in cached runs, comma-separated (default: a few shares of the steps)",
     )
     places.add_argument(
         "--budget",
         type=number_in(0, 1000),
         default=BUDGET,
         metavar="X",
-        help="computation that cached runs may take, in whole runs; 0: simulation alone",
+        help="compute for cached runs, in whole runs; 0: simulation only",
     )
     places.add_argument("--seed", type=whole_number(0), default=0, metavar="N", help="of classes and noise")
     importance = parser.add_argument_group("with --predictor")
@@ -85,10 +83,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    option = "--out" if args.predictor is None else "--predictor"
-    check_writable(option, args.out or args.predictor)
+    option, file = ("--predictor", args.predictor) if args.out is None else ("--out", args.out)
+    check_writable(option, file)
     if args.out is not None and args.out.suffix != SUFFIX:
-        raise CommandError(f"--out {args.out}: a calibration is a {SUFFIX} file; change the name's ending")
+        raise CommandError(f"--out {args.out}: a calibration is a {SUFFIX} file; change the file's extension")
     counts = _counts(args)
     model = sampled_model(args.model, device_named(args.device))
     try:
@@ -160,7 +158,7 @@ def _counts(args: argparse.Namespace) -> tuple[int, ...]:
         raise CommandError(f"--i-steps {args.i_steps}: {error}") from None
     if not counts or not all(1 < count < args.steps for count in counts):
         raise CommandError(
-            f"--i-steps {args.i_steps}: write numbers of I-steps from 2 to {args.steps - 1}, which leave some of the "
-            f"{args.steps} steps to be P-steps"
+            f"--i-steps {args.i_steps}: write numbers of I-steps from 2 to {args.steps - 1}, so that some of the "
+            f"{args.steps} steps are P-steps"
         )
     return counts

@@ -1,4 +1,4 @@
-"""`experiment`: the paper's questions, asked of a DiT by one command each (docs/experiments.md)."""
+"""`experiment`: the paper's questions, each answered for a DiT by one command (docs/experiments.md)."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ from .options import (
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    parser = subparsers.add_parser("experiment", help="ask the paper's questions of a model", formatter_class=Help)
+    parser = subparsers.add_parser("experiment", help="answer the paper's questions for a model", formatter_class=Help)
     which = parser.add_subparsers(dest="experiment", metavar="EXPERIMENT", required=True)
 
     redundancy = which.add_parser(
         "redundancy",
         formatter_class=Help,
         help="how alike are the updates of consecutive steps?",
-        description="Sample whole, and compare every block's update of every token with the one of the step before.",
+        description="Sample whole, and compare every block's update of every token with that of the previous step.",
     )
     redundancy.add_argument("--out", type=Path, required=True, metavar="PNG", help="the picture to draw")
     redundancy.add_argument("--samples", type=whole_number(1), default=8, metavar="N", help="all in one batch")
@@ -65,7 +65,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "robustness",
         formatter_class=Help,
         help="does a setting serve other steps, solvers, guidance, sizes?",
-        description="The benchmark's setting, or a predictor's, under other conditions, beside as many whole steps.",
+        description="The benchmark's setting, or a predictor's, under other conditions, compared with as many whole "
+        "steps.",
     )
     conditions.add_argument(
         "--i-step-share", type=number_in(0, 1), default=1 / 3, metavar="S", help="of the steps that are I-steps"
@@ -74,8 +75,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     settings = which.add_parser(
         "settings",
         formatter_class=Help,
-        help="what does one setting give, value by value?",
-        description="One setting of the cache at several values, each beside the same time spent on more I-steps.",
+        help="what does one setting achieve, value by value?",
+        description="One setting of the cache at several values, each compared with the same time spent on more "
+        "I-steps.",
     )
     settings.add_argument(
         "--vary",
@@ -99,7 +101,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         type=_list_of(str),
         default=("stale", "forecast"),
         metavar="LIST",
-        help="the others are set beside the first",
+        help="the others are compared with the first",
     )
     context.add_argument("--cache-ratios", type=_list_of(number_in(0, 1)), default=(0.9, 0.7), metavar="R,R...")
     context.add_argument(
@@ -119,15 +121,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         type=whole_number(2),
         default=8,
         metavar="N",
-        help="all in one batch, of classes kept from training",
+        help="all in one batch, of classes held out from training",
     )
 
     training = which.add_parser(
         "training",
         formatter_class=Help,
-        help="what does one choice of the training give, value by value?",
-        description="Train anew for each value of one choice, and sample with the result, beside the same time spent "
-        "on more I-steps.",
+        help="what does one choice in training achieve, value by value?",
+        description="Train anew for each value of one choice, and sample with the result, compared with the same time "
+        "spent on more I-steps.",
     )
     training.add_argument(
         "--vary",
@@ -140,14 +142,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--minutes", type=number_in(0, 1e6), default=3.0, metavar="M", help="of training, for each value"
     )
     training.add_argument(
-        "--i-steps", type=whole_number(2, 50), default=12, metavar="N", help="of the 50 of the runs that are compared"
+        "--i-steps", type=whole_number(2, 50), default=12, metavar="N", help="of the 50 steps of the compared runs"
     )
     training.add_argument(
         "--samples",
         type=whole_number(1),
         default=24,
         metavar="N",
-        help="to compare, of every fourth class, which no training draws unless --labels names it",
+        help="to compare, of every fourth class, which training does not use unless --labels names it",
     )
     add_plan_arguments(training)
 
@@ -155,14 +157,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "quantisation",
         formatter_class=Help,
         help="do the gains and errors of smaller weights and of the cache add up?",
-        description="The model whole and cached with plain, quantised and 2:4-pruned weights: weights' bytes, "
+        description="The model whole and cached with plain, quantised and 2:4-pruned weights: bytes of the weights, "
         "speed-up by the clock, error.",
     )
     source = quantisation.add_mutually_exclusive_group(required=True)
     source.add_argument(
         "--shape",
         metavar="SHAPE",
-        help="a published DiT's, such as DiT-XL/2-256, with random weights: for the time alone",
+        help="a published DiT's, such as DiT-XL/2-256, with random weights: only the time is meaningful",
     )
     quantisation.add_argument("--steps", type=whole_number(2), metavar="N", help="(default: 50, with --shape 6)")
     quantisation.add_argument(
@@ -176,7 +178,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     for each in (conditions, settings, quantisation):
         each.add_argument("--predictor", metavar="FILE", help="trained for this model")
         each.add_argument(
-            "--samples", type=whole_number(1), default=6, metavar="N", help="of classes kept from training"
+            "--samples", type=whole_number(1), default=6, metavar="N", help="of classes held out from training"
         )
         add_sigma_arguments(each)
 
@@ -271,13 +273,13 @@ def _context(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None
 def _training(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None) -> None:
     setting, values = args.vary
     tried = training_sweep.trials(setting, values, training_sweep.Trial(plan_of(args), None, args.minutes))
-    told = partial(print, file=sys.stderr, flush=True)
+    tell = partial(print, file=sys.stderr, flush=True)
     _print_sweep(
         args,
         model,
         names,
         setting,
-        training_sweep.trained(tried, model, runs_of(args, SampledDiT(model, names), args.batch), told),
+        training_sweep.trained(tried, model, runs_of(args, SampledDiT(model, names), args.batch), tell),
     )
 
 
@@ -333,10 +335,10 @@ def _of_predictor(args: argparse.Namespace, model: DiT, otherwise: CacheSettings
     if args.predictor is None:
         return otherwise, TrainedParts()
     trained = predictor_for(args.predictor, SampledDiT(model))
-    return trained.settings, trained.learned(model.blocks)
+    return trained.settings, trained.learned(list(model.blocks))
 
 
 def _held_out_labels(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None) -> torch.Tensor:
-    _, kept = labels_apart(None, model.config.num_classes, names)
-    drawn = torch.randint(len(kept), (args.samples,), generator=torch.Generator().manual_seed(HELD_OUT_SEEDS))
-    return torch.tensor(kept)[drawn].to(model.pos_embed.device)
+    _, held_out = labels_apart(None, model.config.num_classes, names)
+    drawn = torch.randint(len(held_out), (args.samples,), generator=torch.Generator().manual_seed(HELD_OUT_SEEDS))
+    return torch.tensor(held_out)[drawn].to(model.pos_embed.device)

@@ -1,4 +1,4 @@
-"""`info FILE`: what a model file or a predictor file holds."""
+"""`info FILE`: prints the contents of a model file or a predictor file."""
 
 from __future__ import annotations
 
@@ -122,5 +122,5 @@ def _kind(trained: TrainedCache) -> str:
 
 
 def _printable(text: str) -> str:
-    """On one line, without the control characters that a stranger's file may hold."""
+    """`text` on one line, without control characters, which a file from elsewhere may contain."""
     return "".join(char if char.isprintable() else " " for char in text)

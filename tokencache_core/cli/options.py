@@ -1,4 +1,4 @@
-"""What commands share: options, and one clear line for bad input, found before any work is done."""
+"""Options that commands share, and checks that report bad input in one clear line before any work is done."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ class CommandError(Exception):
 
 
 class Help(argparse.ArgumentDefaultsHelpFormatter):
-    """Help that names the default of every option that has one and does not explain it itself."""
+    """A help formatter that shows the default of every option unless the option's help explains it."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         return action.help if action.default is None else super()._get_help_string(action)
 
 
 def number_in(least: float, most: float, kind: Callable[[str], float] = float) -> Callable[[str], float]:
-    """An argparse type: a number of `kind` between two ends."""
+    """An argparse type: a number of `kind` (float or int) from `least` to `most`."""
 
     def parse(text: str) -> float:
         try:
@@ -65,27 +65,27 @@ def whole_number(least: int, most: float = float("inf")) -> Callable[[str], floa
 
 
 def check_writable(option: str, file: Path) -> None:
-    """Refuse an output that could not be written, before minutes of work go into it."""
+    """CommandError if the output of `option` cannot be written, before minutes of work are spent on it."""
     folder = file.parent
     if not folder.is_dir():
-        raise CommandError(f"{option} {file}: there is no folder {folder}; create it or name another")
+        raise CommandError(f"{option} {file}: there is no folder {folder}; create it or give another")
     if file.is_dir():
-        raise CommandError(f"{option} {file}: that is a folder; name a file in it")
+        raise CommandError(f"{option} {file}: that is a folder; give a file in it")
     if not os.access(file if file.exists() else folder, os.W_OK):
-        raise CommandError(f"{option} {file}: it cannot be written; choose a place where you may write")
+        raise CommandError(f"{option} {file}: it cannot be written; choose a folder that you may write to")
 
 
 def device_named(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError):  # torch names a missing CUDA with an assertion
-        raise CommandError(f"--device {name}: torch cannot use it here; take cpu, or cuda with a GPU") from None
+    except (RuntimeError, AssertionError):  # torch reports missing CUDA by an assertion
+        raise CommandError(f"--device {name}: torch cannot use it here; use cpu, or cuda with a GPU") from None
     return device
 
 
 def model_and_names(file: str, device: torch.device) -> tuple[DiT, tuple[str, ...] | None]:
-    """The DiT of `--model FILE` in fp32, and its class names where it has any."""
+    """The DiT of `--model FILE` in float32, and its class names, if it has any."""
     try:
         model = load_dit(file, device=device)
         _, config, metadata = read_dit(file)
@@ -127,18 +127,18 @@ def add_sigma_arguments(parser: argparse._ActionsContainer) -> None:
         "--schedule",
         choices=SCHEDULES,
         default=SigmaSchedule.name,
-        help=f"of sigmas: ddpm is ComfyUI's simple, {FLOW} a flow model's, the others ComfyUI's of their names",
+        help=f"of sigmas: ddpm is ComfyUI's simple, {FLOW} is for flow models, the others are ComfyUI's",
     )
     parser.add_argument(
         "--shift",
         type=float,
         metavar="X",
-        help=f"with --schedule {FLOW}: more of the steps at high noise, as 3 for pictures (default: 1, none)",
+        help=f"with --schedule {FLOW}: more steps at high noise, such as 3 for pictures (default: 1, none)",
     )
 
 
 def sigma_schedule_of(args: argparse.Namespace, steps: int) -> SigmaSchedule:
-    """CommandError for a shift that does not go with the schedule, and where that does not have so many steps."""
+    """The schedule of sigmas; CommandError if the shift or the number of steps does not suit it."""
     try:
         schedule = SigmaSchedule(args.schedule, args.shift)
     except ValueError as error:
@@ -193,7 +193,7 @@ def runs_of(
 def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
     runs = parser.add_argument_group("the runs to learn from")
     add_run_arguments(runs, least_steps=4)
-    runs.add_argument("--batch", type=whole_number(1), default=4, metavar="N", help="samples a run")
+    runs.add_argument("--batch", type=whole_number(1), default=4, metavar="N", help="samples per run")
     cache = parser.add_argument_group("cache")
     cache.add_argument(
         "--cache-ratio", type=number_in(0, 1), default=1.0, metavar="R", help="r: share that P-steps reuse"
@@ -223,7 +223,7 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
     cache.add_argument(
         "--every-step",
         action="store_true",
-        help="predict the scores on every P-step, as the paper does, not once a window",
+        help="predict the scores on every P-step, as in the paper, not once per window",
     )
     cache.add_argument(
         "--forecast-hidden",
@@ -238,9 +238,9 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
         choices=LOSSES,
         default="run",
         help="where runs end, through all their steps; how far they have strayed after each window, with less memory; "
-        "or each P-step's own error, as the paper trains",
+        "or each P-step's own error, as in the paper",
     )
-    learning.add_argument("--soft", action="store_true", help="mix by the scores themselves, as the paper trains")
+    learning.add_argument("--soft", action="store_true", help="mix by the scores themselves, as in the paper")
     learning.add_argument(
         "--sparsity", type=number_in(0, 1e3), default=0.0, metavar="LAMBDA", help="weight of the mean score in the loss"
     )
@@ -252,7 +252,7 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
     learning.add_argument(
         "--checkpointing",
         action="store_true",
-        help="less memory, more time: run the last blocks again for their gradient",
+        help="less memory, more time: run the last blocks again in the backward pass",
     )
     learning.add_argument(
         "--seed", type=whole_number(0, HELD_OUT_SEEDS // 2), default=0, metavar="N", help="of noise and adapters"
@@ -260,7 +260,7 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def plan_of(args: argparse.Namespace) -> TrainingPlan:
-    """ValueError for choices that cannot be trained."""
+    """The plan that the options describe; ValueError for choices that cannot be trained."""
     return TrainingPlan(
         CacheSettings(cache_ratio=args.cache_ratio, order=args.order, last_blocks=args.last_blocks, reach=args.reach),
         interval=args.interval,

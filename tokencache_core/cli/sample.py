@@ -1,4 +1,4 @@
-"""`sample`: a grid of pictures through the cache, and beside it the same without."""
+"""`sample`: a grid of pictures, sampled with the cache and, for comparison, without it."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     add_conditions_argument(parser, "the first 10")
     parser.add_argument(
-        "--samples", type=whole_number(1), metavar="N", help="how many; labels are repeated (default: one a label)"
+        "--samples", type=whole_number(1), metavar="N", help="how many; labels are repeated (default: one per label)"
     )
     parser.add_argument(
         "--seed", type=whole_number(0), default=0, metavar="N", help="sample i has the noise of seed N + i"
     )
     parser.add_argument("--steps", type=whole_number(1, TRAIN_STEPS), default=50, metavar="N", help="denoise steps")
     parser.add_argument(
-        "--cfg", type=number_in(0, 100), default=4.0, metavar="SCALE", help="classifier-free guidance; 1 is without"
+        "--cfg", type=number_in(0, 100), default=4.0, metavar="SCALE", help="classifier-free guidance; 1: none"
     )
     parser.add_argument("--solver", choices=SOLVERS, default="ddim", help="sampler")
     add_sigma_arguments(parser)
@@ -80,7 +80,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--cache",
         choices=("on", "off", "both"),
         default="on",
-        help="both: the whole run above, the cached below, and their distance",
+        help="both: the whole run above, the cached one below, and their distance",
     )
     add_cache_arguments(parser)
     parser.add_argument("--predictor", metavar="FILE", help="trained for this model; brings its own K")
@@ -107,20 +107,20 @@ def add_cache_arguments(parser: argparse.ArgumentParser) -> None:
         "--interval",
         type=whole_number(1),
         metavar="N",
-        help="every N-th step is an I-step (default: as many as known models would have, where they would have them)",
+        help="every N-th step is an I-step (default: as many as usual, where they lie on known models)",
     )
     instead.add_argument("--i-steps", metavar="LIST", help="these I-steps, counted from 0, comma-separated")
     instead.add_argument(
         "--i-step-count",
         type=whole_number(1),
         metavar="N",
-        help="so many I-steps, evenly, or where the calibration of --predictor has them",
+        help="N I-steps where they lie on known models, or by the calibration of --predictor",
     )
     instead.add_argument(
         "--speed-up",
         type=number_in(1, 100),
         metavar="X",
-        help="as many I-steps as a run X times as fast has, placed likewise",
+        help="as many I-steps as a run that is X times as fast has, placed likewise",
     )
     instead.add_argument(
         "--error-bound",
@@ -169,13 +169,17 @@ def cache_settings(args: argparse.Namespace) -> CacheSettings:
 
 
 def schedule_of(args: argparse.Namespace, trained: TrainedCache | None = None, p_step: float = 0.0) -> Schedule:
-    """p_step: what a P-step computes of all block-tokens."""
+    """The schedule that the options describe.
+
+    trained: the predictor, which may bring a schedule.
+    p_step: the share of all block-tokens that a P-step computes.
+    """
     placed = CountSchedule if trained is None or trained.calibration is None else trained.percentiles
     named = ("interval", "i_steps", "i_step_count", "speed_up", "error_bound")
     option = next((name for name in named if getattr(args, name) is not None), None)
+    if option is None:
+        return AutomaticSchedule() if trained is None else UniformSchedule(trained.interval)
     try:
-        if option is None:
-            return AutomaticSchedule() if trained is None else UniformSchedule(trained.interval)
         if option == "i_steps":
             return ExplicitSchedule(parse_steps(args.i_steps))
         if option == "i_step_count":

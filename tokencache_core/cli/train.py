@@ -1,4 +1,4 @@
-"""`train`: what P-steps of a DiT add, learned from its own cached runs, without a data set."""
+"""`train`: trains the parts that act on the P-steps of a DiT on its own cached runs, without a data set."""
 
 from __future__ import annotations
 
@@ -39,14 +39,12 @@ SAVE_EVERY = 60.0  # seconds
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "train",
-        help="train what P-steps add",
+        help="train a predictor, which corrects P-steps",
         formatter_class=Help,
-        description="Train what undoes on P-steps of a DiT what reuse has got wrong: a learned forecast of the blocks "
-        "that "
-        "reuse everything, and LoRA adapters on the last blocks, which run whole. "
-        "Ctrl-C keeps what has been learned; the same command with --resume goes on. `accelerate launch --multi_gpu "
-        "--num_processes N -m tokencache_core train ...` trains in N processes, each with a --batch of its own, on "
-        "CPUs as well.",
+        description="Train parts that correct the errors of reuse on the P-steps of a DiT: a learned forecast for the "
+        "blocks that reuse everything, and LoRA adapters on the last blocks, which run whole. Ctrl-C keeps what has "
+        "been learned; the same command with --resume continues. `accelerate launch --multi_gpu --num_processes N -m "
+        "tokencache_core train ...` trains in N processes, each with a --batch of its own, also on CPUs.",
     )
     parser.add_argument("--model", required=True, metavar="FILE", help="a DiT as .safetensors or .pt (see `info`)")
     parser.add_argument(
@@ -54,10 +52,16 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument(
-        "--minutes", type=number_in(0, 1e6), default=15.0, metavar="M", help="stop after so long, to half an iteration"
+        "--minutes",
+        type=number_in(0, 1e6),
+        default=15.0,
+        metavar="M",
+        help="stop after M minutes, to within half an iteration",
     )
-    budget.add_argument("--iterations", type=whole_number(1), metavar="N", help="stop after so many iterations in all")
-    parser.add_argument("--resume", action="store_true", help="go on where an earlier call with the same --out stopped")
+    budget.add_argument("--iterations", type=whole_number(1), metavar="N", help="stop after N iterations in all")
+    parser.add_argument(
+        "--resume", action="store_true", help="continue where an earlier call with the same --out stopped"
+    )
     add_plan_arguments(parser)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
 
@@ -65,11 +69,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> None:
     check_writable("--out", args.out)
     if args.out.suffix != ".safetensors":
-        raise CommandError(f"--out {args.out}: a predictor is a .safetensors file; change the name's ending")
+        raise CommandError(f"--out {args.out}: a predictor is a .safetensors file; change the file's extension")
     state = args.out.with_suffix(".training")
     if state.exists() and not args.resume:
         raise CommandError(
-            f"--out {args.out}: {state} holds an unfinished training; add --resume to go on, or remove it"
+            f"--out {args.out}: {state} holds an unfinished training; add --resume to continue it, or remove it"
         )
     device = device_named(args.device)
     with closing(launched(device)) as processes:
@@ -78,11 +82,12 @@ def run(args: argparse.Namespace) -> None:
 
 def _train_and_save(args: argparse.Namespace, state: Path, device: torch.device, processes: Processes) -> None:
     model, names = model_and_names(args.model, device)
+    blocks = list(model.blocks)
     try:
         plan = plan_of(args)
-        fingerprint = fingerprint_of("DiT", model.blocks)
+        fingerprint = fingerprint_of("DiT", blocks)
         training = Training(
-            plan, model, model.blocks, runs_of(args, SampledDiT(model, names), args.batch, processes), processes
+            plan, model, blocks, runs_of(args, SampledDiT(model, names), args.batch, processes), processes
         )
     except ValueError as error:
         raise CommandError(str(error)) from None
@@ -116,18 +121,15 @@ def _train_and_save(args: argparse.Namespace, state: Path, device: torch.device,
                     args.out,
                 )
 
-        save({})  # measuring takes some runs more, and may be interrupted
+        save({})  # measuring takes a few more runs, and may be interrupted
         outcome = training.finish()
         save(outcome.notes)
     except (TrainingStateError, PredictorFileError) as error:
         raise CommandError(str(error)) from None
     _say(
         processes,
-        (
-            f"held-out drift with what was learned: {outcome.drift:.4g} ({outcome.drift / outcome.without:.1%}), "
-            f"after {training.iteration} "
-            f"iterations; speed-up by the clock {outcome.speedup:.2f}x"
-        ),
+        f"held-out drift with what was learned: {outcome.drift:.4g} ({outcome.drift / outcome.without:.1%}), "
+        f"after {training.iteration} iterations; speed-up by the clock {outcome.speedup:.2f}x",
     )
     if training.remark():
         _say(processes, f"note: {training.remark()}")
@@ -140,7 +142,10 @@ def _say(processes: Processes, text: str) -> None:
 
 
 def _train(training: Training, args: argparse.Namespace, state: Path, processes: Processes) -> None:
-    """Until the budget is spent, Ctrl-C, or it diverges; else the state is on disk when it returns."""
+    """Train until the budget is spent, the user presses Ctrl-C, or the training diverges.
+
+    Unless it diverged, its state is then on disk.
+    """
     saved = time.monotonic()
     left = itertools.count() if args.iterations is None else range(training.iteration, args.iterations)
     try:
@@ -167,6 +172,6 @@ def _train(training: Training, args: argparse.Namespace, state: Path, processes:
         _say(processes, "stopped; keeping what has been learned")
     except TrainingDiverged as error:
         _say(processes, str(error))
-        return  # without a state to resume from
+        return  # there is no state to resume from
     if processes.rank == 0:
         save_state(training, state)

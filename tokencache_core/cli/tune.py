@@ -1,4 +1,4 @@
-"""`tune`: the settings that reach a speed-up, or a floor of likeness, on a DiT; written as a preset."""
+"""`tune`: finds the settings that reach a speed-up, or a floor of likeness, on a DiT, and writes them as a preset."""
 
 from __future__ import annotations
 
@@ -37,21 +37,20 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="find the settings for a speed-up or for a floor of likeness",
         formatter_class=Help,
         description="Measure a few short runs, choose I-steps, order, cache ratio, last blocks and context for the "
-        "goal, and write a "
-        "preset with what it promises and what it gave on classes and noise that were kept apart.",
+        "goal, and write a preset with the predicted results and those measured on held-out classes and noise.",
     )
     parser.add_argument("--model", required=True, metavar="FILE", help="a DiT as .safetensors or .pt (see `info`)")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="the preset to write, .json")
     goal = parser.add_mutually_exclusive_group(required=True)
     goal.add_argument(
-        "--speed-up", type=float, metavar="X", help="by the clock; the likest run as fast as this is sought"
+        "--speed-up", type=float, metavar="X", help="by the clock; finds the run that is most like the full run"
     )
     goal.add_argument(
-        "--psnr", type=float, metavar="DB", help="against the full run; the fastest run at least as near is sought"
+        "--psnr", type=float, metavar="DB", help="against the full run; finds the fastest run at least as near"
     )
-    goal.add_argument("--ssim", type=float, metavar="S", help="the same as SSIM, for models that sample pictures")
+    goal.add_argument("--ssim", type=float, metavar="S", help="the same for SSIM, for models that sample pictures")
     parser.add_argument(
-        "--minutes", type=number_in(0.01, 1e4), default=10.0, metavar="M", help="stop trying after so long"
+        "--minutes", type=number_in(0.01, 1e4), default=10.0, metavar="M", help="stop trying after M minutes"
     )
     parser.add_argument("--samples", type=whole_number(2), default=8, metavar="N", help="all in one batch")
     add_run_arguments(parser, least_steps=4)
@@ -61,7 +60,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> None:
     check_writable("--out", args.out)
     if args.out.suffix != SUFFIX:
-        raise CommandError(f"--out {args.out}: a preset is a {SUFFIX} file; change the name's ending")
+        raise CommandError(f"--out {args.out}: a preset is a {SUFFIX} file; change the file's extension")
     kind = next(kind for kind in ("speed_up", "psnr", "ssim") if getattr(args, kind) is not None)
     try:
         goal = Goal(kind.replace("_", "-"), getattr(args, kind))
@@ -95,6 +94,7 @@ def run(args: argparse.Namespace) -> None:
         "torch": torch.__version__,
     }
     preset = tuner.preset(fingerprint_for(model), notes)
+    assert preset is not None  # else tuning would have said why
     save_preset(preset, args.out)
     print(preset.text())
     print(f"wrote {args.out}")

@@ -1,4 +1,4 @@
 """The class-conditional DiT, sampled without a host.
 
-Uses runs and what is below it, and files.
+May import runs, the rooms below it, and files.
 """

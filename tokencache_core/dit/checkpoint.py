@@ -1,6 +1,6 @@
-"""DiT files: read and checked, their shape inferred, and written.
+"""DiT files: reads and checks them, infers the model's shape, and writes them.
 
-The keys are those of the original release (facebookresearch/DiT), in `.safetensors` or in a `.pt` of plain tensors.
+The keys are those of the original release (facebookresearch/DiT), in a `.safetensors` file or a `.pt` of plain tensors.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from .model import DiT, DiTConfig, sincos_pos_embed
 
 SUFFIXES = (".safetensors", ".pt")
 LAYOUT_HINT = "DiT files in the key layout of facebookresearch/DiT are read"
-POS_EMBED_TOLERANCE = 0.01  # above what bf16 loses of a sine, far below any difference that training makes
+POS_EMBED_TOLERANCE = 0.01  # above the error of a sine in bf16, far below any difference that training makes
 
 
 class ModelFileError(ValueError):
-    """A model file that cannot be used: one line that names the file and the remedy."""
+    """A model file cannot be used: one line that names the file and the remedy."""
 
 
 def read_dit(path: str | Path) -> tuple[dict[str, Tensor], DiTConfig, dict[str, str]]:
-    """A DiT file's tensors (as stored, on the CPU), the shape they give, and its metadata (empty for a `.pt`)."""
+    """A DiT file's tensors (as stored, on the CPU), their DiT's shape, and the metadata (empty for a `.pt`)."""
     path = Path(path)
     try:
         state_dict, metadata = _read_tensors(path)
@@ -52,7 +52,12 @@ def load_dit(
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> DiT:
-    """The DiT of a file, in eval mode, in float32 unless `dtype` says otherwise."""
+    """The DiT of a file, in eval mode.
+
+    operations, attention: as for `DiT`.
+    dtype: of the weights; None: float32.
+    device: of the weights; None: the CPU.
+    """
     state_dict, config, _ = read_dit(path)
     dtype = dtype or torch.float32
     model = DiT(config, operations=operations, attention=attention, dtype=dtype, device="meta")
@@ -63,17 +68,17 @@ def load_dit(
 
 
 def save_dit(model: DiT, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Write `model` as it is to a `.safetensors` file, whole or not at all; the metadata gain its number of heads."""
+    """Write `model` to a `.safetensors` file, completely or not at all; its number of heads goes into the metadata."""
     path = Path(path)
     if path.suffix != ".safetensors":
-        raise ModelFileError(f"{path}: a DiT is saved as .safetensors; change the name's ending")
+        raise ModelFileError(f"{path}: a DiT is saved as .safetensors; change the file's extension")
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
     with whole_file(path) as part:
         save_file(tensors, part, metadata={"format": "pt", **(metadata or {}), "num_heads": str(model.config.heads)})
 
 
 def infer_config(state_dict: Mapping[str, Tensor], metadata: Mapping[str, str]) -> DiTConfig:
-    """The shape of a DiT from its tensors' shapes; the number of heads, which leaves none, see `_heads`."""
+    """The shape of a DiT, from its tensors' shapes. The number of heads, which they do not show: see `_heads`."""
     width, channels, patch, _ = _shape(state_dict, "x_embedder.proj.weight", 4)
     _, tokens, _ = _shape(state_dict, "pos_embed", 3)
     rows, _ = _shape(state_dict, "y_embedder.embedding_table.weight", 2)
@@ -81,7 +86,7 @@ def infer_config(state_dict: Mapping[str, Tensor], metadata: Mapping[str, str]) 
     out_features, _ = _shape(state_dict, "final_layer.linear.weight", 2)
     grid = math.isqrt(tokens)
     if grid**2 != tokens:
-        raise ModelFileError(f"its pos_embed has {tokens} tokens, which is no square; train on a square grid")
+        raise ModelFileError(f"its pos_embed has {tokens} tokens, which is not a square; train on a square grid")
     if out_features not in (patch**2 * channels, 2 * patch**2 * channels):
         raise ModelFileError(
             f"its final_layer.linear gives {out_features} features; {channels} channels in {patch}x{patch} patches "
@@ -103,7 +108,7 @@ def infer_config(state_dict: Mapping[str, Tensor], metadata: Mapping[str, str]) 
 
 
 def has_sincos_grid(state_dict: Mapping[str, Tensor], config: DiTConfig) -> bool:
-    """Whether the position embedding is the fixed sin-cos one, so that it can be made anew for another grid."""
+    """Whether the position embedding is the fixed sin-cos one, which can be regenerated for another grid."""
     if config.width % 4:
         return False
     stored, grid = state_dict["pos_embed"], config.input_size // config.patch_size
@@ -136,12 +141,12 @@ def _read_pt(path: Path) -> dict[str, Tensor]:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise ModelFileError(
-            "it holds more than plain tensors (or is damaged); it was not loaded, since such a file can run code; "
-            "if you trust it, save its state dict alone, best as .safetensors"
+            "it holds more than plain tensors (or is damaged); it was not loaded, because such a file can run code; "
+            "if you trust it, save only its state dict, best as .safetensors"
         ) from None
-    except Exception as error:  # foreign bytes: the reader fails in a dozen ways
+    except Exception as error:  # the reader raises many kinds of errors for other files
         raise ModelFileError(f"it is truncated or damaged ({_one_line(error)}); download or save it again") from None
-    for nested in ("ema", "model"):  # as the original release's training script saves it
+    for nested in ("ema", "model"):  # as in the files of the original release's training script
         if isinstance(loaded, dict) and isinstance(loaded.get(nested), dict):
             loaded = loaded[nested]
             break
@@ -150,7 +155,7 @@ def _read_pt(path: Path) -> dict[str, Tensor]:
     for key, value in loaded.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise ModelFileError(
-                f"it holds more than plain tensors: '{key}' is a {type(value).__name__}; save model.state_dict() alone"
+                f"it holds more than plain tensors: '{key}' is a {type(value).__name__}; save only model.state_dict()"
             )
     return dict(loaded)
 
@@ -175,7 +180,7 @@ def _depth(state_dict: Iterable[str]) -> int:
 
 
 def _heads(width: int, metadata: Mapping[str, str]) -> int:
-    """From the metadata, else 16 at DiT-XL's width, else the 64 wide heads of all the other sizes."""
+    """The number of heads: from the metadata, else 16 at DiT-XL's width, else heads of width 64 as in other sizes."""
     stated = metadata.get("num_heads")
     if stated is not None:
         if not stated.isdecimal() or int(stated) == 0 or width % int(stated):
@@ -185,7 +190,7 @@ def _heads(width: int, metadata: Mapping[str, str]) -> int:
         return 16
     if width % 64:
         raise ModelFileError(
-            f"its width {width} is no multiple of 64, so the number of attention heads cannot be told; "
+            f"its width {width} is not a multiple of 64, so the number of attention heads is unknown; "
             "save it as .safetensors with `num_heads` in the metadata"
         )
     return width // 64
@@ -207,7 +212,7 @@ def _check_keys_and_shapes(state_dict: Mapping[str, Tensor], config: DiTConfig) 
     for key, tensor in expected.items():
         if state_dict[key].shape != tensor.shape:
             raise ModelFileError(
-                f"'{key}' has shape {tuple(state_dict[key].shape)} where the other tensors ask for "
+                f"'{key}' has shape {tuple(state_dict[key].shape)}, but the other tensors require "
                 f"{tuple(tensor.shape)}; download or save it again"
             )
 

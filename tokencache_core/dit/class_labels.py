@@ -1,4 +1,4 @@
-"""Class names of a DiT, and class labels as a user types them."""
+"""The class names of a DiT, and the parser of class labels that a user types."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ IMAGENET_CLASSES = 1000
 
 
 def names_in_metadata(metadata: Mapping[str, str], num_classes: int) -> tuple[str, ...] | None:
-    """The JSON list under `class_names` in a model file's metadata; None without one."""
+    """The class names from the JSON list `class_names` in a model file's metadata; None if there is none."""
     text = metadata.get("class_names")
     if text is None:
         return None
     try:
         names = json.loads(text)
     except json.JSONDecodeError:
-        raise ValueError("its metadata `class_names` is not JSON: write a JSON list of strings, one a class") from None
+        raise ValueError(
+            "its metadata `class_names` is not JSON: write a JSON list of strings, one per class"
+        ) from None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(names) != num_classes:
-        raise ValueError(f"its metadata `class_names` must be a JSON list of {num_classes} strings, one a class")
+        raise ValueError(f"its metadata `class_names` must be a JSON list of {num_classes} strings, one per class")
     return tuple(names)
 
 
@@ -28,16 +30,20 @@ def class_names(metadata: Mapping[str, str], num_classes: int) -> tuple[str, ...
     """Names by class index: the file's own, else ImageNet's for 1,000 classes, else None."""
     names = names_in_metadata(metadata, num_classes)
     if names is None and num_classes == IMAGENET_CLASSES:
-        from torchvision.models import ResNet18_Weights  # a second to import; most models do without
+        from torchvision.models import ResNet18_Weights  # takes a second to import, and few models need it
 
         names = tuple(ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
     return names
 
 
 def parse_labels(text: str, num_classes: int, names: Sequence[str] | None = None) -> list[int]:
-    """Class indices for comma-separated indices or names (in any case); of an empty text, the null class alone.
+    """The class indices for comma-separated indices or names (in any case); for an empty text, only the null class.
 
-    A name may hold commas itself: at every label the longest known name wins. What reads as a number is an index.
+    A name may contain commas: at every label the longest known name wins. A number is always an index.
+
+    text: as the user typed it; ValueError, which says what is wrong, for unknown classes.
+    num_classes: of the DiT; the null class is number `num_classes`.
+    names: by class index, if there are any.
     """
     if not text.strip():
         return [num_classes]
@@ -75,26 +81,26 @@ def _in_range(text: str, num_classes: int) -> int:
 
 
 def _find(text: str, names: Sequence[str]) -> int | None:
-    """The class called `text`: in exactly this spelling, else whatever its case."""
+    """The class called `text`: in exactly this spelling, else ignoring case."""
     exact = [index for index, name in enumerate(names) if _tidy(name) == text]
     found = exact or [index for index, name in enumerate(names) if _tidy(name).casefold() == text.casefold()]
     if len(found) > 1:
-        raise ValueError(f"class name '{text}' is that of classes {', '.join(map(str, found))}: give the index instead")
+        raise ValueError(f"class name '{text}' belongs to classes {', '.join(map(str, found))}: give the index instead")
     return found[0] if found else None
 
 
 def _tidy(text: str) -> str:
-    """`text` with single spaces, also behind its commas."""
+    """`text` with single spaces, also after its commas."""
     return ", ".join(" ".join(part.split()) for part in text.split(","))
 
 
 def _unknown(text: str, num_classes: int, names: Sequence[str]) -> str:
-    span = f"an index from 0 to {num_classes - 1}"
+    index = f"an index from 0 to {num_classes - 1}"
     if not names:
-        return f"'{text}' is not a class index, and this DiT has no class names: give {span}"
+        return f"'{text}' is not a class index, and this DiT has no class names: give {index}"
     lowered = {name.casefold(): name for name in names}
     close = [name for key, name in lowered.items() if text.casefold() in key]
     similar = [lowered[key] for key in difflib.get_close_matches(text.casefold(), lowered)]
     close += [name for name in similar if name not in close]
     hint = f"; did you mean {' or '.join(repr(name) for name in close[:3])}?" if close else ""
-    return f"this DiT has no class named '{text}': give one of its {num_classes} class names or {span}{hint}"
+    return f"this DiT has no class named '{text}': give one of its {num_classes} class names or {index}{hint}"

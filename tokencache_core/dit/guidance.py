@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
 from ..sampling.noise_schedule import timestep_of
 from ..sampling.samplers import Denoise
-from .model import DiT
+from .model import DiTConfig
 
 
-def guided_denoiser(model: DiT, labels: Tensor, cfg: float, transformer_options: dict | None = None) -> Denoise:
-    """Denoise by the DiT under classifier-free guidance (arXiv 2207.12598) at scale `cfg` on every channel.
+class NoisePredictor(Protocol):
+    """A class-conditional network that predicts the noise in x (B, C, H, W): a DiT, or a wrapper of one."""
 
-    Rows of a call: the labels' predictions first, then, unless cfg is 1, the null class's. labels: (B,) long.
+    config: DiTConfig
+    dtype: torch.dtype
+
+    def __call__(self, x: Tensor, t: Tensor, y: Tensor, *, transformer_options: dict | None = None) -> Tensor: ...
+
+
+def guided_denoiser(
+    model: NoisePredictor, labels: Tensor, cfg: float, transformer_options: dict | None = None
+) -> Denoise:
+    """A denoiser: the model under classifier-free guidance (arXiv 2207.12598) on all channels.
+
+    The rows of a network call are those of the labels, followed, unless cfg is 1, by those of the null class.
+
+    labels: (B,) long.
+    cfg: the guidance scale.
+    transformer_options: passed to the network.
     """
     null = torch.full_like(labels, model.config.num_classes)
     rows = labels if cfg == 1.0 else torch.cat([labels, null])

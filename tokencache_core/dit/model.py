@@ -1,8 +1,8 @@
 """DiT, the class-conditional diffusion transformer (Peebles & Xie 2023, arXiv 2212.09748).
 
-Parameter names follow the original release, so its checkpoints load as they are. Layers come from
-`operations` (torch.nn, or ComfyUI's casting and offloading layers) and attention from a callable, so that
-one module serves the command line and the host.
+Parameter names follow the original release, so that its checkpoints load unchanged. Layers come from `operations`
+(torch.nn, or ComfyUI's casting and offloading layers) and attention from a callable, so that one module serves the
+command line and the host.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..blocks.attention import attention as core_attention
 
 @dataclass(frozen=True)
 class DiTConfig:
-    """Everything that fixes a DiT's shape; `dit.checkpoint.infer_config` reads it off a state dict."""
+    """The shape of a DiT; `dit.checkpoint.infer_config` infers it from a state dict."""
 
     width: int
     depth: int
@@ -28,7 +28,7 @@ class DiTConfig:
     patch_size: int = 2
     in_channels: int = 4
     num_classes: int = 1000
-    input_size: int = 32  # side of the latent (or picture) it was trained on
+    input_size: int = 32  # side of the latents (or pictures) that it was trained on
     learn_sigma: bool = True  # the last layer also predicts a variance, which sampling drops
     mlp_ratio: float = 4.0
 
@@ -56,12 +56,12 @@ def sincos_pos_embed(
 ) -> Tensor:
     """DiT's fixed position embedding (1, grid_h * grid_w, width), row by row, in float32.
 
-    `stride` spaces the grid out and centres it, so that one coarse token sits in the middle of the
-    stride x stride fine tokens that it stands for (training's half-resolution phase).
+    stride: the distance between neighbouring tokens. The grid is centred, so that one coarse token lies in the middle
+        of the stride x stride fine tokens that it stands for (the half-resolution phase of training).
     """
     rows = torch.arange(grid_h, dtype=torch.float64) * stride + (stride - 1) / 2
     cols = torch.arange(grid_w, dtype=torch.float64) * stride + (stride - 1) / 2
-    # a table a side is small enough to be made anew at every call, on any device (some have no float64)
+    # one table per side is small enough to be computed at every call, and moved to any device (some have no float64)
     row, col = (_sincos_1d(width // 2, positions).float().to(device) for positions in (rows, cols))
     grid = torch.cat([col[None].expand(grid_h, -1, -1), row[:, None].expand(-1, grid_w, -1)], dim=-1)
     return grid.reshape(1, grid_h * grid_w, -1)
@@ -155,10 +155,15 @@ class LabelEmbedder(nn.Module):
 
 
 class DiT(nn.Module):
-    """Predicts the noise in x (B, C, H, W) at timesteps t (B,) in [0, 1000) for class labels y (B,).
+    """A DiT: predicts the noise in x (B, C, H, W) at timesteps t (B,) in [0, 1000) for class labels y (B,).
 
-    H and W must be multiples of the patch size; a grid other than the trained one needs
-    `use_sincos_grid = True`, which regenerates the fixed position embedding for it.
+    H and W must be multiples of the patch size. A grid other than the trained one needs `use_sincos_grid = True`, which
+    regenerates the fixed position embedding for it.
+
+    config: the shape.
+    operations: the classes of layers: torch.nn, or a host's.
+    attention: called with q, k, v (each (B, N, D)), the number of heads, and transformer_options.
+    dtype, device: of the weights.
     """
 
     def __init__(
@@ -186,7 +191,7 @@ class DiT(nn.Module):
         self.use_sincos_grid = True
 
     def embed(self, x: Tensor, pos_embed: Tensor | None = None) -> Tensor:
-        """Patches of x (B, C, H, W) with their positions -> tokens (B, N, D)."""
+        """The tokens (B, N, D) of x (B, C, H, W): its patches with their position embedding."""
         if pos_embed is None:
             pos_embed = self._pos_embed_for(x)
         return self.x_embedder(x) + pos_embed.to(x)
@@ -195,7 +200,7 @@ class DiT(nn.Module):
         return self.t_embedder(t, dtype) + self.y_embedder(y, dtype)  # (B, D)
 
     def unpatchify(self, tokens: Tensor, height: int, width: int) -> Tensor:
-        """(B, N, p*p*C_out) -> the noise (B, C, H, W), without the variance half."""
+        """The noise (B, C, H, W), without the variance half, from tokens (B, N, p*p*C_out)."""
         p, channels = self.config.patch_size, self.config.out_channels
         x = tokens.reshape(-1, height // p, width // p, p, p, channels)
         x = torch.einsum("bhwpqc->bchpwq", x).reshape(-1, channels, height, width)
@@ -203,11 +208,11 @@ class DiT(nn.Module):
 
     @property
     def is_pixels(self) -> bool:
-        """Whether it samples pictures themselves, and not latents of a VAE."""
+        """Whether it samples pictures, not latents of a VAE."""
         return self.config.in_channels == 3
 
     def noise_shape(self, batch: int) -> tuple[int, int, int, int]:
-        """(B, C, H, W) of what it samples at the size that it was trained on."""
+        """The shape (B, C, H, W) of samples at the size that it was trained on."""
         return (batch, self.config.in_channels, self.config.input_size, self.config.input_size)
 
     def forward(
@@ -220,12 +225,12 @@ class DiT(nn.Module):
         return self.unpatchify(self.final_layer(tokens, c), *x.shape[-2:])
 
     def run_block(self, index: int, block: nn.Module, tokens: Tensor, c: Tensor, options: dict) -> Tensor:
-        """One block of the pass; a host overrides it to let others hook in."""
+        """Run one block; a host overrides it so that others can replace blocks."""
         return block(tokens, c, transformer_options=options)
 
     @property
     def trained_size(self) -> tuple[int, int]:
-        """(H, W) of the latents or pictures that it was trained on."""
+        """The size (H, W) of the latents or pictures that it was trained on."""
         return (self.config.input_size, self.config.input_size)
 
     def check_size(self, height: int, width: int) -> None:
@@ -233,7 +238,7 @@ class DiT(nn.Module):
         patch, trained = self.config.patch_size, self.config.input_size
         if height % patch or width % patch:
             raise ValueError(
-                f"this DiT works on patches of {patch}x{patch}, and {height}x{width} is no multiple of {patch}; "
+                f"this DiT works on patches of {patch}x{patch}, but {height}x{width} is not a multiple of {patch}; "
                 "change height or width"
             )
         if not self.use_sincos_grid and (height, width) != (trained, trained):
@@ -251,7 +256,7 @@ class DiT(nn.Module):
         return sincos_pos_embed(self.config.width, height // patch, width // patch, device=x.device)
 
     def initialise(self) -> None:
-        """The original release's initialisation, for training from scratch."""
+        """Initialise the weights as in the original release, for training from scratch."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -261,9 +266,13 @@ class DiT(nn.Module):
         proj = self.x_embedder.proj
         nn.init.xavier_uniform_(proj.weight.view(proj.weight.shape[0], -1))
         nn.init.zeros_(proj.bias)
-        for module in (self.y_embedder.embedding_table, self.t_embedder.mlp[0], self.t_embedder.mlp[2]):
-            nn.init.normal_(module.weight, std=0.02)
-        zeroed = [block.adaLN_modulation[1] for block in self.blocks]
-        for linear in (*zeroed, self.final_layer.adaLN_modulation[1], self.final_layer.linear):
-            nn.init.zeros_(linear.weight)
-            nn.init.zeros_(linear.bias)
+        for weight in (
+            self.y_embedder.embedding_table.weight,
+            self.t_embedder.get_parameter("mlp.0.weight"),
+            self.t_embedder.get_parameter("mlp.2.weight"),
+        ):
+            nn.init.normal_(weight, std=0.02)
+        modulations = [layer for name, layer in self.named_modules() if name.endswith("adaLN_modulation.1")]
+        for linear in (*modulations, self.final_layer.linear):
+            for weight in linear.parameters():
+                nn.init.zeros_(weight)

@@ -1,13 +1,14 @@
-"""Smaller copies of a DiT: its weights in bfloat16, or the linear layers of its blocks quantised or pruned.
+"""Compressed copies of a DiT: its weights in bfloat16, or the linear layers of its blocks quantised or pruned.
 
 int8 and fp8 (e4m3) weights are torchao's, with a scale for each output feature. A layer's weight is replaced and never
-written to, so that a copy shares all that is not compressed with the plain model, and the plain model stays as it is.
+written to, so that a copy shares all uncompressed weights with the plain model, which does not change.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +20,9 @@ SPARSE_CAPABILITY = (8, 0)  # the first NVIDIA GPUs that multiply 2:4-sparse mat
 
 
 def compressed(model: DiT, variant: str) -> DiT:
-    """A copy of `model` by the name of one of VARIANTS; ValueError for no such name, or where torchao is missing."""
+    """A compressed copy of `model`. variant: one of VARIANTS; ValueError for others, or if torchao is missing."""
     if variant not in VARIANTS:
-        raise ValueError(f"there is no variant {variant!r} of the weights: choose out of {', '.join(VARIANTS)}")
+        raise ValueError(f"there is no variant {variant!r} of the weights: choose one of {', '.join(VARIANTS)}")
     shared = {id(weight): weight for weight in model.parameters()}
     copied = copy.deepcopy(model, shared)
     VARIANTS[variant](copied)
@@ -29,20 +30,20 @@ def compressed(model: DiT, variant: str) -> DiT:
 
 
 def weight_bytes(model: nn.Module) -> int:
-    """What the weights take in memory, as they are stored."""
+    """The bytes of the weights as they are stored."""
     return sum(_stored_bytes(weight) for weight in model.parameters())
 
 
 def has_sparse_kernels(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether torch multiplies 2:4-sparse weights there; elsewhere they stay dense matrices with zeros in them."""
+    """Whether torch can multiply 2:4-sparse weights there; elsewhere they stay dense matrices with zeros."""
     if device.type != "cuda" or dtype not in (torch.float16, torch.bfloat16):
         return False
     return torch.cuda.get_device_capability(device) >= SPARSE_CAPABILITY
 
 
 def keep_two_of_four(weight: Tensor) -> Tensor:
-    """weight (out, in) with the smaller two of every four neighbours of a row set to zero (Mishra et al., arXiv
-    2104.08378).
+    """`weight` (out, in) with the smaller two of every four neighbours in a row set to zero (2:4 sparsity, Mishra et
+    al., arXiv 2104.08378).
     """
     fours = weight.unflatten(1, (-1, 4))  # (out, in / 4, 4)
     smaller = fours.abs().topk(2, dim=-1, largest=False).indices  # (out, in / 4, 2)
@@ -61,9 +62,10 @@ def _to_int8(model: DiT) -> None:
 
 
 def _to_int8_dynamic(model: DiT) -> None:
-    """Activations, too, are int8 where they are tokens, with a scale for each token that is found as they come.
+    """int8 weights, and int8 activations in the layers that work on tokens, with a scale for each token, found at run
+    time.
 
-    The modulation's are not: a block has one vector of them for a whole sample, and every token feels its error.
+    The modulation keeps its activations: it has one vector for a whole sample, whose error would affect every token.
     """
     _quantise(model, "Int8DynamicActivationInt8WeightConfig", _works_on_tokens)
     _quantise(model, "Int8WeightOnlyConfig", lambda name: not _works_on_tokens(name))
@@ -74,7 +76,7 @@ def _to_fp8(model: DiT) -> None:
 
 
 def _prune(model: DiT) -> None:
-    """The layers that work on tokens, where the time goes."""
+    """2:4 sparsity in the layers that work on tokens, which take most of the time."""
     sparse = has_sparse_kernels(model.pos_embed.device, model.dtype)
     for name, layer in model.blocks.named_modules():
         if isinstance(layer, nn.Linear) and _works_on_tokens(name):
@@ -92,14 +94,20 @@ VARIANTS: dict[str, Callable[[DiT], None]] = {
 
 
 def _quantise(model: DiT, config: str, chosen: Callable[[str], bool]) -> None:
-    """By torchao's `config`, the linear layers of the blocks whose names ("0.attn.qkv") are chosen."""
+    """Quantise linear layers of the blocks.
+
+    config: the name of a configuration of torchao's.
+    chosen: whether to quantise the layer with this name ("0.attn.qkv").
+    """
     try:
-        from torchao import quantization  # an extra of the benchmark: nothing else needs it
+        from torchao import quantization  # in the `bench` extra: nothing else needs it
     except ImportError:
-        raise ValueError(f"int8 and fp8 weights are made by torchao, which is missing: pip install {TORCHAO}") from None
-    # torchao would also set torch's matrix multiplications to a lower precision, for the plain model as well
-    how = getattr(quantization, config)(set_inductor_config=False)
-    quantization.quantize_(model.blocks, how, lambda module, name: isinstance(module, nn.Linear) and chosen(name))
+        raise ValueError(f"int8 and fp8 weights need torchao, which is missing: pip install {TORCHAO}") from None
+    # by default torchao would also lower the precision of torch's matrix multiplications, also for the plain model
+    configuration = getattr(quantization, config)(set_inductor_config=False)
+    quantization.quantize_(
+        model.blocks, configuration, lambda module, name: isinstance(module, nn.Linear) and chosen(name)
+    )
 
 
 def _works_on_tokens(name: str) -> bool:
@@ -111,8 +119,9 @@ def _parameter(weight: Tensor) -> nn.Parameter:
 
 
 def _stored_bytes(tensor: Tensor) -> int:
-    """A quantised tensor keeps its values and scales as inner tensors; its own size is that of the plain one."""
+    """The bytes of a tensor; those of a quantised one are in its inner tensors, its own size is the plain tensor's."""
     if not hasattr(tensor, "__tensor_flatten__"):
         return tensor.nbytes
-    names, _ = tensor.__tensor_flatten__()
+    quantised: Any = tensor
+    names, _ = quantised.__tensor_flatten__()
     return sum(_stored_bytes(getattr(tensor, name)) for name in names)

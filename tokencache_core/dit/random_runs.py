@@ -1,4 +1,4 @@
-"""Runs of a DiT to learn from: classes and noise drawn from a seed."""
+"""Random runs of a DiT, for training and measuring: classes and noise are drawn from a seed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class DrawnRuns(RandomRuns):
 
 
 def labels_apart(text: str | None, num_classes: int, names: tuple[str, ...] | None) -> tuple[list[int], list[int]]:
-    """Classes to train on and to measure on: those of `text` for both, or every fourth kept for measuring."""
+    """The classes to train on and to measure on: those in `text` for both, or every fourth only for measuring."""
     if text is not None:
         chosen = parse_labels(text, num_classes, names)
         return chosen, chosen

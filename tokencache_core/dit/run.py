@@ -1,4 +1,4 @@
-"""One sampling run of our own DiT, without a host, whose network calls can be put under a session."""
+"""A sampling run of our own DiT without a host (a `runs.run.Run`)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,14 @@ DIT_BLOCK = BlockSpec(tokens="x")
 
 
 class DiTRun:
-    """Class labels (B,) under guidance `cfg`, from `noise` (B, C, H, W) down `sigmas` (steps + 1,) by `solver`."""
+    """One sampling run of a DiT.
+
+    labels: (B,) long, on the model's device.
+    noise: (B, C, H, W), to start from.
+    sigmas: (steps + 1,), on the CPU.
+    cfg: the guidance scale.
+    solver: one of `sampling.samplers.SOLVERS`.
+    """
 
     def __init__(self, model: DiT, labels: Tensor, *, noise: Tensor, sigmas: Tensor, cfg: float, solver: str) -> None:
         self.noise, self.sigmas, self.solver = noise, sigmas, solver
@@ -42,7 +49,7 @@ class DiTRun:
         planner: Planner | None = None,
         learned: LearnedParts = NOTHING_LEARNED,
     ) -> Session:
-        """The session of this run; ValueError for parts `learned` by another model."""
+        """A session for this run; ValueError if the parts `learned` do not fit the model."""
         learned.check([block for block, _ in self.blocks])
         return open_session(
             settings,
@@ -60,7 +67,7 @@ class DiTRun:
 
     @contextmanager
     def cached(self, session: Session) -> Iterator[None]:
-        """While open, the network's calls are the session's."""
+        """While open, the network's calls go through `session`."""
         with cached_blocks(session, self.blocks, key="rows", images=self.images, nothing_between_blocks=True) as call:
             if session.keeps_keys:
                 self.options.update(call.attention.in_options({}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..blocks.spec import BlockSpec
 from ..runs.sampled_model import kept_apart
@@ -13,7 +13,7 @@ from ..sampling.noise_time import noise_time
 from ..sampling.samplers import starting_noise
 from ..sampling.sigma_schedule import SigmaSchedule
 from .class_labels import parse_labels
-from .model import DiT, DiTBlock
+from .model import DiT
 from .run import DIT_BLOCK, DiTRun
 
 EXAMPLES = 10
@@ -28,7 +28,7 @@ class SampledDiT:
         self.network, self.names, self.is_pixels = network, names, network.is_pixels
 
     @property
-    def blocks(self) -> list[tuple[DiTBlock, BlockSpec]]:
+    def blocks(self) -> list[tuple[nn.Module, BlockSpec]]:
         return [(block, DIT_BLOCK) for block in self.network.blocks]
 
     @property

@@ -1,4 +1,4 @@
-"""The paper's questions and ours, asked of a DiT by one command each (docs/experiments.md).
+"""The paper's questions and our own, each answered for a DiT by one command (docs/experiments.md).
 
-Uses bench, training and what is below them.
+May import bench, training and the rooms below them.
 """

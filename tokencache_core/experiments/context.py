@@ -1,4 +1,4 @@
-"""What computed tokens attend to, kind by kind: likeness to the full run, a P-step's seconds and the cache's memory."""
+"""Compares contexts (what computed tokens attend to): likeness to the full run, a P-step's seconds, cache memory."""
 
 from __future__ import annotations
 
@@ -18,15 +18,18 @@ from ..sampling.samplers import starting_noise
 from ..schedules.schedule import CountSchedule, ExplicitSchedule
 from ..settings import DEFAULTS, CacheSettings
 
-ROUNDS, STEPS, I_STEPS = 3, 5, (0, 1)  # of the runs whose P-steps are timed: a line goes through two I-steps
+ROUNDS, STEPS, I_STEPS = 3, 5, (0, 1)  # of the runs whose P-steps are timed; a forecast of order 1 needs two I-steps
 
 
 @dataclass(frozen=True)
 class ContextRow:
-    """One share and choice of tokens, by context. settings: under the first.
+    """The comparison for one share and choice of tokens; results are by context.
 
-    gain_db, gain_error: how much more than the first context's, the mean over samples and its standard error.
-    p_step_seconds: medians of short runs that took turns. memory_bytes: the most that was kept.
+    settings, compute: with the first context.
+    db: mean PSNR against the full run.
+    gain_db, gain_error: how much more than the first context's: mean over samples, and its standard error.
+    p_step_seconds: medians of short runs, in turn.
+    memory_bytes: the most that the cache kept.
     """
 
     settings: CacheSettings
@@ -39,7 +42,7 @@ class ContextRow:
 
 
 def combinations(ratios: Iterable[float], scores: Iterable[str], orders: Iterable[int]) -> list[CacheSettings]:
-    """All of them, with tokens computed in every block; ValueError for what is no setting."""
+    """The settings for all combinations, with tokens computed in every block; ValueError for invalid values."""
     return [
         replace(DEFAULTS, cache_ratio=ratio, shares="uniform", score=score, order=order)
         for ratio, score, order in product(ratios, scores, orders)
@@ -55,10 +58,14 @@ def compare(
     steps: int,
     i_steps: int,
 ) -> Iterator[ContextRow]:
-    """Each of the settings under each of `contexts`; `i_steps` of `steps` DDIM steps at guidance 4, samples of `labels`
-    (B,), two or more.
+    """A row for each of the settings, with each of the contexts; DDIM at guidance 4.
+
+    labels: (B,) of the samples, at least two.
+    seed: of their noise.
+    tried: the settings.
+    steps, i_steps: of a run.
     """
-    tried = [{context: replace(settings, context=context) for context in contexts} for settings in tried]
+    variants = [{context: replace(settings, context=context) for context in contexts} for settings in tried]
     sigmas, is_pixels = simple_sigmas(steps), model.is_pixels
     noise = starting_noise(model.noise_shape(len(labels)), seed, sigmas[0]).to(labels.device)
     full = sample(model, labels, noise=noise, sigmas=sigmas)
@@ -69,7 +76,7 @@ def compare(
         )
         return capped_psnr(pictures, full, clamp=is_pixels), report
 
-    for by_context in tried:
+    for by_context in variants:
         found = {context: cached(settings) for context, settings in by_context.items()}
         first, report = found[contexts[0]]
         gains = {context: psnr - first for context, (psnr, _) in found.items()}
@@ -103,7 +110,7 @@ def _p_step_seconds(
 
 
 def table(rows: Iterable[ContextRow], contexts: tuple[str, ...]) -> Iterator[str]:
-    """Lines of Markdown; every context but the first beside the first."""
+    """Lines of a Markdown table; all contexts are compared with the first."""
     first, *others = contexts
     yield (
         "| r | tokens by | order | compute | "

@@ -156,7 +156,7 @@ def _searched(run: Run, starts: Sequence[Places], steps: int, tries: int, is_pix
         return mean_psnr(sample_cached(run, DEFAULTS, ExplicitSchedule(places))[0], full, is_pixels)
 
     values = {places: value(places) for places in starts}
-    best = max(values, key=values.get)
+    best = max(values, key=values.__getitem__)
     search = PlaceSearch(best, steps, values[best])
     for _ in range(tries - len(values)):
         if (places := search.propose()) is None:

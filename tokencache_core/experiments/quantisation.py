@@ -1,5 +1,5 @@
-"""Compressed weights and the cache, each alone and both together: do their speed-ups multiply, and do their errors add
-up?
+"""Compares compressed weights and the cache, each alone and both together: do their speed-ups multiply, and do their
+errors add up?
 """
 
 from __future__ import annotations
@@ -33,19 +33,22 @@ MIB = 2**20
 class Pair:
     """One variant of the weights, sampled whole and cached.
 
-    speedups: one a round, by the clock, against the plain model's whole runs of its own time. dB: the mean over samples
-    against the plain model's whole run, and (`cached_own_db`) of the cached run against the whole one of the same
-    weights.
+    weights: the variant's name.
+    mib: the size of all weights as stored, in MiB.
+    whole_speedups, cached_speedups: of each round by the clock, against the plain model's whole runs nearest in time.
+    whole_db, cached_db: mean PSNR over samples against the plain model's whole run.
+    cached_own_db: of the cached run against the whole run with the same weights.
+    is_dense: whether the weights are pruned, but stored and multiplied as dense matrices.
     """
 
     weights: str
-    mib: float  # of all weights, as stored
+    mib: float
     whole_speedups: tuple[float, ...]
     cached_speedups: tuple[float, ...]
     whole_db: float
     cached_db: float
     cached_own_db: float
-    is_dense: bool = False  # pruned, but stored and multiplied as a dense matrix
+    is_dense: bool = False
 
 
 def runs_per_table(variants: Sequence[str]) -> int:
@@ -63,9 +66,16 @@ def measure(
     settings: CacheSettings,
     learned: TrainedParts = TrainedParts(),
     schedule: SigmaSchedule = SigmaSchedule(),
-    on_run: Callable[[], None] = lambda: None,
+    on_run: Callable[[], object] = lambda: None,
 ) -> list[Pair]:
-    """The plain model first, then each variant (quantised.VARIANTS), on DDIM samples of `labels` (B,) at guidance 4."""
+    """The pair of the plain model, then that of each variant, from DDIM samples at guidance 4.
+
+    variants: names from `dit.quantised.VARIANTS`.
+    labels, seed: (B,) of the samples, and of their noise.
+    steps, i_steps: of a run.
+    settings, learned: of the cached runs.
+    on_run: called before each run; `runs_per_table` says how often.
+    """
     sigmas = schedule.sigmas(steps)
     noise = starting_noise(model.noise_shape(len(labels)), seed, sigmas[0]).to(labels.device)
     models = {PLAIN: model} | {variant: compressed(model, variant) for variant in variants}
@@ -96,7 +106,7 @@ def measure(
     ]
     for each in models.values():  # first calls are slow
         sample(each, labels, noise=noise, sigmas=schedule.sigmas(2))
-    found = measure_interleaved(candidates, ROUNDS, synchronize=synchronize, before=lambda candidate: on_run())
+    found = measure_interleaved(candidates, ROUNDS, synchronize=synchronize, before=lambda _: on_run())
     pair = partial(_pair, plain=found[0], is_pixels=model.is_pixels)
     return [pair(name, each, *found[2 * i : 2 * i + 2]) for i, (name, each) in enumerate(models.items())]
 
@@ -117,12 +127,12 @@ def _pair(
 
 
 def db_of_both(one: float, other: float) -> float:
-    """The PSNR of two errors at once that have nothing to do with each other: their mean squares add up."""
+    """The PSNR, in dB, of two independent errors together: their mean squares add up."""
     return -10 * math.log10(10 ** (-one / 10) + 10 ** (-other / 10))
 
 
 def table(pairs: Sequence[Pair], errors: bool = True) -> Iterator[str]:
-    """Lines of Markdown. errors: with columns for them, which say nothing where the weights are random."""
+    """Lines of a Markdown table. errors: whether to show errors, which are meaningless for random weights."""
     plain = pairs[0]
     yield _line(
         "weights",

@@ -1,11 +1,12 @@
-"""Does a setting that was found under some conditions serve others? Cached runs beside as many whole steps, condition
-by condition.
+"""Tests whether a setting that was found under one condition also serves others: under each condition, a cached run is
+compared with as many whole steps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor
 
@@ -22,7 +23,7 @@ from ..settings import CacheSettings
 
 @dataclass(frozen=True)
 class Condition:
-    """How a run is sampled. scale: of the picture's side."""
+    """How a run is sampled. scale: the picture's side, relative to the trained one."""
 
     steps: int = 50
     solver: str = "ddim"
@@ -51,7 +52,7 @@ CONDITIONS = (
 
 @dataclass(frozen=True)
 class ConditionOutcome:
-    """dB against the full run under the same condition; speed-up by the clock, one run each."""
+    """The results under one condition: PSNR against the full run, in dB, and speed-up by the clock, one run each."""
 
     condition: Condition
     i_steps: int
@@ -69,15 +70,20 @@ def compare(
     conditions: Iterable[Condition],
     learned: TrainedParts = TrainedParts(),
 ) -> Iterator[ConditionOutcome]:
-    """share: of the steps that are I-steps; the run to compare with takes so many whole steps of the same solver."""
+    """The results under each of `conditions`.
+
+    labels, seed: (B,) of the samples, and of their noise.
+    settings, learned: of the cached runs.
+    share: the share of steps that are I-steps; the run to compare with has as many whole steps of the same solver.
+    """
     if not 0 < share < 1:
-        raise ValueError(f"the share of I-steps lies between 0 and 1, not {share:g}")
+        raise ValueError(f"the share of I-steps must lie between 0 and 1, not {share:g}")
     config, is_pixels = model.config, model.is_pixels
     for condition in conditions:
         side = round(config.input_size * condition.scale / config.patch_size) * config.patch_size
         sigmas, count = condition.schedule.sigmas(condition.steps), max(2, round(share * condition.steps))
         noise = starting_noise((len(labels), config.in_channels, side, side), seed, sigmas[0]).to(labels.device)
-        how = {"noise": noise, "cfg": condition.cfg, "solver": condition.solver}
+        how: dict[str, Any] = {"noise": noise, "cfg": condition.cfg, "solver": condition.solver}
         schedule = CountSchedule(count)
         full, full_seconds = timed(lambda: sample(model, labels, sigmas=sigmas, **how))
         (cached, _), seconds = timed(
@@ -96,7 +102,7 @@ def compare(
 
 
 def table(outcomes: Iterable[ConditionOutcome]) -> Iterator[str]:
-    """Lines of Markdown."""
+    """Lines of a Markdown table."""
     yield "| run | I-steps | speed-up | cached | as many whole steps |"
     yield "|---|---|---|---|---|"
     for found in outcomes:

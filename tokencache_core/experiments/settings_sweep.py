@@ -1,12 +1,12 @@
-"""One choice, value by value: what it gives, beside the same time spent on more I-steps that leave nothing to
-compute.
+"""Sweeps one setting over several values: what each achieves, compared with the same time spent on more I-steps, with
+P-steps that compute nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
-from typing import TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from torch import Tensor
 
@@ -21,25 +21,38 @@ from ..schedules.schedule import CountSchedule
 from ..settings import DEFAULTS, CacheSettings
 from .robustness import USUAL
 
-Choices = TypeVar("Choices")
+
+class Dataclass(Protocol):
+    """An instance of any dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+Choices = TypeVar("Choices", bound=Dataclass)
 
 
 @dataclass(frozen=True)
 class SweepRow:
-    """One value. compute: share of the block-tokens. speedup: by the clock, one run each. dB against the full run."""
+    """The results for one value; speed-ups are by the clock, one run each, PSNR is in dB against the full run.
+
+    compute: the share of block-tokens that are computed.
+    more_i_steps: the number of I-steps of a run in about the same time whose P-steps compute nothing.
+    """
 
     value: str
     compute: float
     speedup: float
     db: float
-    more_i_steps: int  # of a run in about the same time, whose P-steps compute nothing
+    more_i_steps: int
     more_i_steps_speedup: float
     more_i_steps_db: float
 
 
 def variants(setting: str, values: Iterable[str], settings: Choices) -> dict[str, Choices]:
-    """`settings` (a dataclass) with `setting` (one of its fields, - for _) at each value; ValueError for what is
-    none.
+    """The settings with one of them at each of the values, by value; ValueError for an unknown setting or value.
+
+    setting: the name of a field of `settings`, with - for _.
+    settings: a dataclass.
     """
     kinds = {field.name.replace("_", "-"): type(getattr(settings, field.name)) for field in fields(settings)}
     kinds = {name: kind for name, kind in kinds.items() if kind in PARSED}
@@ -55,7 +68,7 @@ def variants(setting: str, values: Iterable[str], settings: Choices) -> dict[str
 
 def _yes_or_no(text: str) -> bool:
     if text not in ("yes", "no"):
-        raise ValueError(f"it is yes or no, not {text!r}")
+        raise ValueError(f"it must be yes or no, not {text!r}")
     return text == "yes"
 
 
@@ -70,7 +83,12 @@ def sweep(
     i_steps: int,
     schedule: SigmaSchedule = SigmaSchedule(),
 ) -> Iterator[SweepRow]:
-    """Each of the settings with so many of 50 DDIM steps as I-steps, on samples of `labels` (B,) at guidance 4."""
+    """A row for each of the settings, from 50 DDIM steps at guidance 4.
+
+    labels, seed: (B,) of the samples, and of their noise.
+    tried: value, settings and trained parts of each.
+    i_steps: how many of the steps are I-steps.
+    """
     steps = USUAL.steps
     sigmas = schedule.sigmas(steps)
     noise = starting_noise(model.noise_shape(len(labels)), seed, sigmas[0]).to(labels.device)
@@ -101,7 +119,7 @@ def sweep(
 
 
 def table(setting: str, rows: Iterable[SweepRow]) -> Iterator[str]:
-    """Lines of Markdown."""
+    """Lines of a Markdown table."""
     yield f"| {setting} | compute | speed-up | PSNR | more I-steps instead | speed-up | PSNR |"
     yield "|---|---|---|---|---|---|---|"
     for row in rows:

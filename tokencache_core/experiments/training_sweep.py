@@ -1,4 +1,4 @@
-"""One choice of the training, value by value: a predictor is trained anew for each."""
+"""Sweeps one choice in training over several values: a predictor is trained anew for each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ITERATIONS = "iterations"
 
 @dataclass(frozen=True)
 class Trial:
-    """A plan, and how long it is trained: for so many iterations, or, where that is None, for so many minutes."""
+    """A plan, and how long it is trained: for `iterations`, or, if that is None, for `minutes`."""
 
     plan: TrainingPlan
     iterations: int | None
@@ -26,7 +26,7 @@ class Trial:
 
     def __post_init__(self) -> None:
         if self.iterations is not None and self.iterations < 1:
-            raise ValueError(f"a training takes 1 iteration or more, not {self.iterations}")
+            raise ValueError(f"a training needs at least 1 iteration, not {self.iterations}")
 
     def enough(self, training: Training) -> bool:
         if self.iterations is None:
@@ -35,8 +35,9 @@ class Trial:
 
 
 def trials(setting: str, values: Iterable[str], trial: Trial) -> dict[str, Trial]:
-    """`trial` with one choice at each value: its iterations, or one of the plan or its cache settings; ValueError for
-    what is none.
+    """The trial with one choice at each of the values, by value; ValueError for an unknown choice or value.
+
+    setting: ITERATIONS, or the name of a field of the plan or of its cache settings, with - for _.
     """
     if setting == ITERATIONS:
         return variants(setting, values, replace(trial, iterations=1))
@@ -54,9 +55,14 @@ def trials(setting: str, values: Iterable[str], trial: Trial) -> dict[str, Trial
 def trained(
     tried: Mapping[str, Trial], model: DiT, runs: Callable[[int], Run], tell: Callable[[str], None]
 ) -> Iterator[tuple[str, CacheSettings, TrainedParts]]:
-    """Train each, `tell` in a line how it went, and give what was learned."""
+    """Train each; yields its value, settings and trained parts.
+
+    tried: trials by value.
+    runs: from a seed, a run to train on.
+    tell: takes one line about each training.
+    """
     for value, trial in tried.items():
-        training = Training(trial.plan, model, model.blocks, runs)
+        training = Training(trial.plan, model, list(model.blocks), runs)
         try:
             while not trial.enough(training):
                 training.step()
@@ -67,9 +73,9 @@ def trained(
             continue
         finally:
             training.close()
-        told = (
+        line = (
             f"{value}: {training.iteration} iterations in {training.seconds:.0f} s, held-out drift {outcome.drift:.4g} "
             f"({outcome.drift / outcome.without:.1%} of the untrained cache's)"
         )
-        tell("; ".join(filter(None, (told, training.remark()))))
+        tell("; ".join(filter(None, (line, training.remark()))))
         yield value, trial.plan.settings, learned

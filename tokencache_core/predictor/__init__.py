@@ -1,4 +1,4 @@
-"""What a training gives, and the file that keeps it: the Cache Predictor, the learned forecast, the LoRA repair.
+"""The parts that a training produces (Cache Predictor, learned forecasts, LoRA repair) and the file that holds them.
 
-Uses engine and what is below it, and files.
+May import the engine, the rooms below it, and files.
 """

@@ -1,7 +1,8 @@
-"""Predictor files: a trained cache in one `.safetensors` file, checked before anything of it is used.
+"""Predictor files: a trained cache in one `.safetensors` file, checked in full before any of it is used.
 
-Tensors are "predictor.<name>", "lora.<block>.<layer's path>.down" or ".up" and "forecast.<first block>-<last>.<name>",
-in float16 where that can hold them; all else is one JSON text (`predictor_metadata`) in the file's metadata.
+Tensors are named "predictor.<name>", "lora.<block>.<layer's path>.down" or ".up" and
+"forecast.<first block>-<last block>.<name>", and stored in float16 where their values allow it. Everything else is one
+JSON text in the file's metadata (predictor/metadata.py).
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ AGAIN = "download it again, or train and save it again"
 
 
 class PredictorFileError(ValueError):
-    """A predictor file that cannot be read or written: one line that names the file and the remedy."""
+    """A predictor file cannot be read or written: one line that names the file and the remedy."""
 
 
 def read_trained_cache(path: str | Path) -> TrainedCache:
-    """The trained cache of a file, its tensors in float32 on the CPU."""
+    """The trained cache in the file at `path`, its tensors in float32 on the CPU; PredictorFileError if unusable."""
     path = Path(path)
     try:
         _check_name(path)
@@ -51,24 +52,24 @@ def read_trained_cache(path: str | Path) -> TrainedCache:
 
 
 def save_trained_cache(trained: TrainedCache, path: str | Path) -> None:
-    """Write `trained` to a `.safetensors` file, whole or not at all, and only if it can be read back."""
+    """Write `trained` to a `.safetensors` file: completely or not at all, and only if it can be read back."""
     path = Path(path)
     try:
         _check_name(path)
         tensors = {key: _for_file(key, tensor) for key, tensor in _tensors(trained).items()}
         text = predictor_metadata.to_text(trained, {key: tuple(tensor.shape) for key, tensor in tensors.items()})
         with whole_file(path) as part:
-            save_file(tensors, part, metadata={METADATA_KEY: text})  # one entry: several are written in any order
+            save_file(tensors, part, metadata={METADATA_KEY: text})  # a single entry: the order of several would vary
             _read(part)
     except (SafetensorError, OSError) as error:
         reason = f"it cannot be written ({_one_line(error)}); check the folder and its free space"
         raise PredictorFileError(f"{path}: {reason}") from None
     except (TypeError, ValueError) as error:
-        raise PredictorFileError(f"{path}: it was not saved, since it could not be read back: {error}") from None
+        raise PredictorFileError(f"{path}: it was not saved, because it could not be read back: {error}") from None
 
 
 def holds_predictor(path: str | Path) -> bool:
-    """Whether a file means to be a predictor, whole or not, as opposed to a model or anything else."""
+    """Whether a file is meant to be a predictor (even a damaged one) rather than a model or anything else."""
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             return METADATA_KEY in (file.metadata() or {}) or any(_is_ours(key) for key in file.keys())
@@ -79,8 +80,8 @@ def holds_predictor(path: str | Path) -> bool:
 def _check_name(path: Path) -> None:
     if path.suffix.lower() != SUFFIX:
         raise ValueError(
-            f"a predictor is a {SUFFIX} file, not '{path.suffix}', which may run code when it is read and is never "
-            f"opened; choose a {SUFFIX} file, as Save Cache Predictor writes them"
+            f"a predictor is a {SUFFIX} file, not '{path.suffix}'; other types may run code when they are read and are "
+            f"never opened; choose a {SUFFIX} file, as Save Cache Predictor writes them"
         )
 
 
@@ -101,15 +102,15 @@ def _read(path: Path) -> TrainedCache:
 
 
 def _what_else(keys: Iterable[str]) -> str:
-    """Of a file without our metadata: what it seems to be, and what to do with it."""
+    """What a file without our metadata seems to be, and what to do with it."""
     keys = list(keys)
     if any(_is_ours(key) for key in keys):
-        return f"its metadata have lost the entry '{METADATA_KEY}', without which its tensors mean nothing; {AGAIN}"
+        return f"its metadata have lost the entry '{METADATA_KEY}', without which its tensors are meaningless; {AGAIN}"
     if any(key.endswith("x_embedder.proj.weight") for key in keys):
         return f"this is a DiT model, not a predictor; load it as a model, and {CHOOSE}"
     if any("lora_" in key for key in keys):
         return f"this is a plain LoRA, not a predictor; load it as a LoRA, and {CHOOSE}"
-    return f"this is no predictor: its metadata have no entry '{METADATA_KEY}'; {CHOOSE}"
+    return f"this is not a predictor: its metadata have no entry '{METADATA_KEY}'; {CHOOSE}"
 
 
 def _is_ours(key: str) -> bool:
@@ -126,7 +127,13 @@ def _metadata(text: str) -> PredictorMetadata:
 
 
 def _check_tensors(shapes: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
-    """Before any is read: all that the metadata list are there, in the shapes they list, and no others."""
+    """ValueError unless the tensors are exactly those that the metadata list, in the listed shapes.
+
+    Called before any tensor is read.
+
+    shapes: listed in the metadata, by key.
+    found: (dtype, shape) of the tensors in the file, by key.
+    """
     for key in shapes:
         if key not in found:
             raise ValueError(f"its tensor {shown(key)} is missing; {AGAIN}")
@@ -159,7 +166,7 @@ def _trained_cache(metadata: PredictorMetadata, tensors: Mapping[str, Tensor]) -
         return TrainedCache(
             predictor=_predictor(metadata, weights),
             repair=_repair(metadata, halves),
-            forecasts={run: forecast_from_tensors(tensors) for run, tensors in sorted(forecasts.items())},
+            forecasts={span: forecast_from_tensors(tensors) for span, tensors in sorted(forecasts.items())},
             **metadata.fields,
         )
     except ValueError as error:
@@ -170,24 +177,27 @@ def _predictor(metadata: PredictorMetadata, weights: dict[str, Tensor]) -> Predi
     if metadata.kind is not None:
         return PredictorWeights(metadata.kind, weights, metadata.every_step)
     if weights:
-        raise ValueError("it has a predictor's tensors, but its metadata say that there is none")
+        raise ValueError("it has the tensors of a Cache Predictor, but its metadata say that there is none")
     return None
 
 
 def _repair(metadata: PredictorMetadata, halves: Mapping[tuple[int, str], dict[str, Tensor]]) -> LoraRepair | None:
-    if (metadata.rank is None) != (not halves):
-        raise ValueError("either its LoRA tensors or what its metadata say of them are missing")
+    rank, alpha = metadata.rank, metadata.alpha
+    if (rank is None) != (not halves):
+        raise ValueError("either its LoRA tensors or their description in the metadata are missing")
+    if rank is None or alpha is None:
+        return None
     blocks: dict[int, dict[str, LoraPair]] = {}
     for (block, layer), pair in sorted(halves.items()):
         if len(pair) < 2:
             (missing,) = {"down", "up"} - set(pair)
             raise ValueError(f"the LoRA pair of block {block}, {layer}, has no '{missing}'")
         blocks.setdefault(block, {})[layer] = LoraPair(**pair)
-    return LoraRepair(blocks, metadata.rank, metadata.alpha) if blocks else None
+    return LoraRepair(blocks, rank, alpha)
 
 
 def _tensors(trained: TrainedCache) -> dict[str, Tensor]:
-    """A trained cache's tensors by their key in the file."""
+    """A trained cache's tensors, by their keys in the file."""
     weights = trained.predictor.tensors if trained.predictor else {}
     tensors = {f"predictor.{name}": tensor for name, tensor in weights.items()}
     for block, pairs in trained.repair.blocks.items() if trained.repair else ():
@@ -199,7 +209,7 @@ def _tensors(trained: TrainedCache) -> dict[str, Tensor]:
 
 
 def _for_file(key: str, tensor: Tensor) -> Tensor:
-    """In float16, unless a value overflows it or all are so small that it would keep few of their digits or none."""
+    """A copy in float16, or in float32 if float16 would overflow or all values are too small for its precision."""
     if not tensor.is_floating_point():
         raise ValueError(f"its tensor {shown(key)} holds {tensor.dtype}, not floating-point weights")
     tensor = tensor.detach().to("cpu", torch.float32, copy=True).contiguous()

@@ -1,15 +1,16 @@
-"""A learned forecast: what a run of reused blocks adds, extrapolated from its last refreshes and then corrected.
+"""A learned forecast: a small network that corrects the extrapolated update of a span of reused blocks.
 
-The polynomial through the last refreshes (engine/forecast.py) knows nothing of the model. How this model's updates go
-on from a given history can be learned from its own runs: a gain for every channel of every term of the polynomial, and
-a small network of one hidden layer over the token's last refreshes. It begins as the plain polynomial, and costs about
-one per cent of a full step's arithmetic (of its time on a CPU up to a tenth). TokenCache's own repair of a forecast is
-LoRA on the last blocks (predictor/lora.py), which costs those blocks.
+The polynomial through the last refreshes (engine/forecast.py) knows nothing about the model. How this model's updates
+continue from a given history can be learned from its own runs: a gain for every channel of every term of the
+polynomial, and a small network with one hidden layer over the token's last refreshes. It starts as the plain
+polynomial, and costs about one per cent of a full step's arithmetic (up to a tenth of its time on a CPU). TokenCache's
+own repair of a forecast is LoRA on the last blocks (predictor/lora.py), which costs running those blocks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +18,15 @@ from torch.nn.functional import gelu
 
 from ..settings import MAX_ORDER
 
-_TIMES = 6  # what `_time_features` tells
+_TIMES = 6  # features that `_time_features` returns
 
 
 class LearnedForecast(nn.Module):
-    """Corrects the forecast of one run of blocks. width: D of its tokens. order: of the forecast. hidden: of the
-    network.
+    """The correction of the forecast of one span of blocks.
+
+    width: D, the tokens' width.
+    order: the forecast's order.
+    hidden: the width of the network's hidden layer.
     """
 
     def __init__(self, width: int, order: int, hidden: int) -> None:
@@ -39,22 +43,27 @@ class LearnedForecast(nn.Module):
     def forward(self, terms: Sequence[Tensor], taus: Sequence[float], tau: float) -> Tensor:
         """The correction (R, N, D), float32, at `tau`.
 
-        terms: the newest update, then what each further refresh adds to the forecast
-        (`engine.forecast.forecast_terms`); those not there yet count as zero. taus: of the refreshes, the newest first.
+        terms: the newest update (R, N, D), then what each further refresh adds to the forecast
+            (`engine.forecast.forecast_terms`); terms that do not exist yet count as zero.
+        taus: the times of the refreshes, the newest first.
+        tau: the time to forecast for.
         """
         missing = self.order + 1 - len(terms)
         terms = [*terms, *[torch.zeros_like(terms[0])] * missing]
         moving = terms[1:] or terms
-        scale = sum(_rms(term).square() for term in moving).sqrt()  # a token that does not move needs no correction
+        # a token that does not move needs no correction
+        scale = reduce(torch.add, [_rms(term).square() for term in moving]).sqrt()
         known = [_normed(terms[0]), *[term / (scale + 1e-6) for term in terms[1:]]]
         times = _time_features(taus, tau, terms[0].device)
         hidden = gelu(self.into(torch.cat(known, dim=-1)) + self.time(times), approximate="tanh")
         gains = self.gains(times).view(self.order + 1, -1)
-        return torch.addcmul(sum(gain * term for gain, term in zip(gains, terms)), scale, self.out(hidden))
+        return torch.addcmul(
+            reduce(torch.add, [gain * term for gain, term in zip(gains, terms)]), scale, self.out(hidden)
+        )
 
 
 def _rms(x: Tensor) -> Tensor:
-    return (x.square().mean(dim=-1, keepdim=True) + 1e-12).sqrt()  # at 0 a square root has no gradient
+    return (x.square().mean(dim=-1, keepdim=True) + 1e-12).sqrt()  # the square root has no gradient at 0
 
 
 def _normed(x: Tensor) -> Tensor:
@@ -62,14 +71,14 @@ def _normed(x: Tensor) -> Tensor:
 
 
 def _time_features(taus: Sequence[float], tau: float, device: torch.device) -> Tensor:
-    """(_TIMES,): the time, how far beyond the newest refresh it lies, absolute and in units of the gap before it."""
+    """(_TIMES,) features: the time, and its distance from the newest refresh, absolute and in units of the last gap."""
     gap = taus[0] - taus[1] if len(taus) > 1 else 0.0
     gaps = max(-4.0, min(4.0, (tau - taus[0]) / gap if gap else 1.0))
     return torch.tensor([tau, tau**2, 10 * (tau - taus[0]), gaps, gaps**2, tau * gaps], device=device)
 
 
 def forecast_from_tensors(tensors: Mapping[str, Tensor]) -> LearnedForecast:
-    """The module of this state dict, its sizes read from the shapes; ValueError where they do not fit together."""
+    """The module with this state dict, its sizes inferred from the shapes; ValueError if they are inconsistent."""
     try:
         hidden, width = tensors["time.weight"].shape[0], tensors["out.weight"].shape[0]
         order = tensors["gains.weight"].shape[0] // width - 1

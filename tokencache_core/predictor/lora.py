@@ -1,8 +1,8 @@
-"""The learned repair: low-rank adapters on the last blocks, which undo on P-steps what reuse has got wrong.
+"""The LoRA repair: low-rank adapters on the last blocks that correct the errors of reuse on P-steps.
 
 LoRA (arXiv 2106.09685): a linear layer's output W x becomes W x + (alpha / rank) up down x. TokenCache (arXiv
-2409.18523, section 3) trains such adapters on the last K blocks, which run whole on P-steps but on features that are
-partly reused. I-steps see none of it.
+2409.18523, section 3) trains such adapters on the last K blocks, which are computed whole on P-steps but on features
+that are partly reused. I-steps are not affected.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ from torch.nn.functional import linear
 
 @dataclass(frozen=True, eq=False)
 class LoraPair:
-    """What one linear layer is given besides its own weight. down: (rank, in_features); up: (out_features, rank)."""
+    """One linear layer's low-rank addition.
+
+    down: (rank, in_features).
+    up: (out_features, rank).
+    """
 
     down: Tensor
     up: Tensor
@@ -31,9 +35,10 @@ class LoraPair:
 
 @dataclass(frozen=True, eq=False)
 class LoraRepair:
-    """Adapters by block index, counted from the model's first block, and by the layer's path in its block ("mlp.fc1").
+    """Adapters of one model, by block index (from the model's first block) and layer path in the block ("mlp.fc1").
 
-    The pairs are finished weights: training keeps its own and makes a repair of them (`repair_from_peft`).
+    The pairs are finished weights: training keeps weights of its own and makes a repair from them
+    (`repair_from_peft`).
     """
 
     blocks: Mapping[int, Mapping[str, LoraPair]]
@@ -56,7 +61,7 @@ class LoraRepair:
                     )
 
     def check(self, blocks: Sequence[nn.Module]) -> None:
-        """ValueError unless every pair fits the linear layer it names; `blocks` are all of the model's, in order."""
+        """ValueError unless every pair fits the linear layer that it names. blocks: all of the model's, in order."""
         self.check_last(len(blocks), len(blocks))
         for block_index, pairs in self.blocks.items():
             for path, pair in pairs.items():
@@ -71,7 +76,7 @@ class LoraRepair:
                     )
 
     def check_last(self, n_blocks: int, last_blocks: int) -> None:
-        """ValueError unless all adapted blocks are among the last K, the only ones that run whole on P-steps."""
+        """ValueError unless all adapted blocks are among the last K, the only ones computed whole on P-steps."""
         for index in sorted(self.blocks):
             if not 0 <= index < n_blocks:
                 raise ValueError(
@@ -80,17 +85,16 @@ class LoraRepair:
             if index < n_blocks - last_blocks:
                 raise ValueError(
                     f"the LoRA repair adapts block {index} of {n_blocks}, but with last_blocks {last_blocks} only the "
-                    f"last {last_blocks} run whole on P-steps: set last_blocks to {n_blocks - index}, as the repair "
-                    "was "
-                    "trained"
+                    f"last {last_blocks} run whole on P-steps: set last_blocks to {n_blocks - index}, as in the "
+                    "repair's training"
                 )
 
     @contextmanager
     def added_to(self, block_index: int, module: nn.Module) -> Iterator[None]:
-        """While open, the adapted linear layers of `module` (block `block_index`) add their pairs to what they return.
+        """While open, the adapted linear layers of `module` (block `block_index`) add their pairs to their output.
 
         Only a layer's input and output are touched, never its weight, which may be offloaded, cast or quantised. The
-        layers' forwards are swapped, not hooked: torch.compile does not look for hooks that come and go.
+        layers' forwards are swapped, not hooked, because torch.compile does not notice hooks that come and go.
         """
         layers = [(_layer(module, block_index, path), path) for path in self.blocks.get(block_index, ())]
         own = [layer.__dict__.get("forward") for layer, _ in layers]
@@ -105,7 +109,7 @@ class LoraRepair:
                     layer.forward = previous
 
     def release(self) -> None:
-        """Forget the copies that runs have left on their devices."""
+        """Drop the copies that runs have left on their devices."""
         self._placed.clear()
 
     def _with_pair(self, forward: Callable[..., Tensor], block_index: int, path: str) -> Callable[..., Tensor]:
@@ -118,9 +122,9 @@ class LoraRepair:
         return forward_with_pair
 
     def _place(self, block_index: int, path: str, x: Tensor) -> LoraPair:
-        """A pair on the device and in the type of `x`, its scale folded into `up`; copied once for a run."""
+        """A pair on the device and in the dtype of `x`, its scale folded into `up`; copied once per run."""
         pair = self.blocks[block_index][path]
-        with torch.inference_mode(False), torch.no_grad():  # ordinary tensors, of use to a later training as well
+        with torch.inference_mode(False), torch.no_grad():  # ordinary tensors, which a later training can use as well
             up = pair.up.float() * (self.alpha / self.rank)
             placed = LoraPair(pair.down.to(x.device, x.dtype, copy=True), up.to(x.device, x.dtype))
         return self._placed.setdefault((block_index, path, x.device, x.dtype), placed)
@@ -139,10 +143,13 @@ def _layer(module: nn.Module, block_index: int, path: str) -> nn.Module:
 
 
 def repair_from_peft(blocks: Mapping[int, nn.Module], adapter: str = "default") -> LoraRepair:
-    """The repair that peft has trained: `blocks` by index, into which `peft.inject_adapter_in_model` put LoRA layers.
+    """The repair that peft has trained, as a copy of its weights, so that training can go on.
 
-    Nothing is imported from peft: its LoRA layers are known by their `lora_A` (down) and `lora_B` (up). The weights are
-    copies, so that training can go on. All layers must share a rank and an alpha; DoRA and biases are refused.
+    Nothing is imported from peft: its LoRA layers are recognised by their `lora_A` (down) and `lora_B` (up). All layers
+    must share one rank and one alpha; DoRA and biases are refused with a ValueError.
+
+    blocks: by index; `peft.inject_adapter_in_model` has put LoRA layers into them.
+    adapter: peft's name of the adapter.
     """
     found = {index: _peft_pairs(index, block, adapter) for index, block in blocks.items()}
     shapes = {shape for pairs in found.values() for _, shape in pairs.values()}
@@ -158,29 +165,32 @@ def repair_from_peft(blocks: Mapping[int, nn.Module], adapter: str = "default") 
 
 
 def _peft_pairs(block_index: int, block: nn.Module, adapter: str) -> dict[str, tuple[LoraPair, tuple[int, float]]]:
-    """By layer path: the pair, its rank and its alpha."""
+    """The pair, its rank and its alpha, by layer path."""
     pairs = {}
     for path, layer in block.named_modules():
         if adapter not in getattr(layer, "lora_A", ()):
             continue
-        down, up = layer.lora_A[adapter], layer.lora_B[adapter]
-        if adapter in layer.lora_magnitude_vector or up.bias is not None:
+        peft_layer: Any = layer  # a class of peft's
+        down, up = peft_layer.lora_A[adapter], peft_layer.lora_B[adapter]
+        if adapter in peft_layer.lora_magnitude_vector or up.bias is not None:
             raise ValueError(
-                f"block {block_index}, {path}: a LoRA repair holds two matrices a layer, so train without use_dora and "
+                f"block {block_index}, {path}: a LoRA repair holds two matrices per layer: train without use_dora and "
                 "lora_bias"
             )
         weights = LoraPair(*(matrix.weight.detach().clone() for matrix in (down, up)))
-        rank = layer.r[adapter]
-        pairs[path] = weights, (rank, layer.scaling[adapter] * rank)
+        rank = peft_layer.r[adapter]
+        pairs[path] = weights, (rank, peft_layer.scaling[adapter] * rank)
     return pairs
 
 
 def plain_lora(repair: LoraRepair, prefix: str | Callable[[int], str] = "blocks.{}.") -> dict[str, Tensor]:
-    """The repair as an ordinary LoRA file holds it, for the host's own LoRA loaders.
+    """The repair as the tensors of an ordinary LoRA file, for the host's own LoRA loaders.
 
-    prefix: where block {} is in the network, or a function of the block's index where lists of blocks follow each
-    other. Keys are the network's own under "diffusion_model.", which the host maps for every model, then lora_down
-    (rank, in), lora_up (out, rank) and alpha. Loaded that way it acts on every step and not on P-steps alone.
+    Keys are the network's own under "diffusion_model.", which the host maps for every model, followed by lora_down
+    (rank, in), lora_up (out, rank) and alpha. Loaded this way it acts on every step, not only on P-steps.
+
+    prefix: the path of block {} in the network, or a function from the block's index to it, for models with several
+        lists of blocks.
     """
     tensors, place = {}, prefix if callable(prefix) else prefix.format
     for block_index, pairs in repair.blocks.items():

@@ -1,6 +1,6 @@
-"""The part of a predictor file that is no tensor: one JSON text, written from a trained cache and read back strictly.
+"""The metadata of a predictor file: one JSON text, written from a trained cache and read back strictly.
 
-Besides what the trained cache says it lists the file's tensors with their shapes, so that none can go missing.
+It also lists the file's tensors with their shapes, so that a missing one is noticed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from .trained_cache import ImportanceCurve, TrainedCache, TrainingPoint
 VERSION = 1
 MAX_DIMENSIONS = 8
 MAX_CHOICE = 40  # characters of a word such as "stale"
-BEFORE = {"reach": 1.0}  # what files from before a setting was one were made with, where that is not today's default
+# used where a file predates a setting and today's default would be wrong for it
+OLD_VALUES: dict[str, Any] = {"reach": 1.0}
 FIELDS = (
     "version",
     "fingerprint",
@@ -40,9 +41,10 @@ FIELDS = (
 class PredictorMetadata:
     """A trained cache without its tensors.
 
-    fields: those arguments of TrainedCache that are whole already. kind, every_step: of the predictor, None and False
-        without one.
-    rank, alpha: of the LoRA repair, None without one. shapes: of all tensors, by their key in the file.
+    fields: the arguments of TrainedCache that need no tensors.
+    kind, every_step: of the Cache Predictor; None and False if there is none.
+    rank, alpha: of the LoRA repair; None if there is none.
+    shapes: of all tensors, by their keys in the file.
     """
 
     fields: Mapping[str, Any]
@@ -73,7 +75,7 @@ def to_text(trained: TrainedCache, shapes: Mapping[str, tuple[int, ...]]) -> str
 
 
 def from_text(text: str) -> PredictorMetadata:
-    """ValueError says what in `text` cannot be."""
+    """The metadata in `text`; the message of the ValueError says what is wrong with them."""
     content = strict_json.parsed(text)
     _check_version(content)
     record = Record(content, "the record", FIELDS)
@@ -93,10 +95,10 @@ def from_text(text: str) -> PredictorMetadata:
             "log": tuple(_training_point(line) for line in record.list("log")),
             "notes": _notes(record.value["notes"]),
         },
-        kind=predictor and predictor.text("kind", MAX_CHOICE),
-        every_step=bool(predictor and predictor.flag("every_step")),
-        rank=repair and repair.whole("rank", 1),
-        alpha=repair and repair.number("alpha"),
+        kind=None if predictor is None else predictor.text("kind", MAX_CHOICE),
+        every_step=predictor is not None and predictor.flag("every_step"),
+        rank=None if repair is None else repair.whole("rank", 1),
+        alpha=None if repair is None else repair.number("alpha"),
         shapes=_shapes(record.value["tensors"]),
     )
 
@@ -110,13 +112,12 @@ def _check_version(content: Any) -> None:
 
 
 def read_settings(value: Any) -> CacheSettings:
-    """Settings that a later version adds keep their defaults in an older file, but for those in BEFORE."""
+    """The settings in a file. Those that the file predates take their defaults, or their values in OLD_VALUES."""
     defaults = {field.name: field.default for field in fields(CacheSettings)}
     record = Record(value, "settings", (), defaults)
     read = {float: record.number, int: record.whole, str: lambda key: record.text(key, MAX_CHOICE)}
-    return CacheSettings(
-        **BEFORE | {key: read[type(default)](key) for key, default in defaults.items() if key in record}
-    )
+    values: dict[str, Any] = {key: read[type(default)](key) for key, default in defaults.items() if key in record}
+    return CacheSettings(**OLD_VALUES | values)
 
 
 def _calibration(value: Any) -> ImportanceCurve | None:

@@ -1,4 +1,4 @@
-"""Token choice by a Cache Predictor's scores."""
+"""Token choice by the scores of a Cache Predictor."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .token_scores import CachePredictor
 
 
 class PredictedPlanner:
-    """Ranks each block's tokens by predicted score x the time that they have waited.
+    """A planner that ranks each block's tokens by predicted score x time waited.
 
-    A score says how much a token loses per unit of time when it is not computed; without the time the same tokens
-    would win on every P-step. Scores are predicted once per window, on the first P-step after an I-step, or on every
-    P-step (`every_step`).
+    A score says how much error a token gathers per unit of time while it is not computed; without the factor of time
+    the same tokens would win on every P-step. Scores are predicted once per window, on the first P-step after an
+    I-step, or on every P-step (`every_step`).
     """
 
     per_block = True
@@ -29,8 +29,8 @@ class PredictedPlanner:
         self.predictor, self.every_step = predictor, every_step
         self.full_tau = 1.0
         self.scores: dict[tuple[int, int], Tensor] = {}  # per (images, N): (images, N, L - K)
-        self.last_tau: dict[tuple[int, int], Tensor] = {}  # the same, when each was last computed
-        self.looked: dict[tuple[int, int], float] = {}  # tau of the last look: conditionings that come apart share it
+        self.last_tau: dict[tuple[int, int], Tensor] = {}  # of the same shape: when each token was last computed
+        self.looked: dict[tuple[int, int], float] = {}  # tau of the last look, so that split conditionings share it
 
     def computed_all(self, tau: float) -> None:
         self.full_tau = tau

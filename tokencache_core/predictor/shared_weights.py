@@ -1,17 +1,17 @@
-"""A copy of a module that shares its frozen weights: what is trained is put into the copy, and no weight is in memory
-twice.
+"""Copies of modules that share the originals' frozen weights: trained parts go into the copy, and no weight is held in
+memory twice.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-# What ComfyUI's dynamic loading keeps on modules: handles of memory that it frees, which would then be freed twice.
+# Attributes of ComfyUI's dynamic loading: handles of memory that it frees, and would free twice if they were copied.
 HOST_STATE = (
     "_v",
     "_v_signature",
@@ -28,26 +28,31 @@ HOST_STATE = (
 )
 _LEFT_OUT = object()
 
+T = TypeVar("T")
+
 
 def ordinary(tensor: Tensor) -> Tensor:
-    """The same memory as a tensor without gradient that a backward pass may keep, which those made in inference mode
-    are not.
+    """An ordinary tensor over the same memory, without gradient.
+
+    Tensors made in inference mode cannot be kept for a backward pass; the result can. TypeError for tensor classes
+    whose memory cannot be shared.
     """
     tensor = tensor.detach()
     if type(tensor) in (Tensor, nn.Parameter):
         if tensor.is_meta:
             return torch.empty_like(tensor)
-        seen = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
-        return seen.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.shape, tensor.stride())
+        view = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+        return view.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.shape, tensor.stride())
     if not hasattr(tensor, "__tensor_flatten__"):
-        raise TypeError(f"weights of the kind {type(tensor).__name__} cannot be shared")
-    names, context = tensor.__tensor_flatten__()  # a quantised layout: some tensors in one
-    parts = {name: ordinary(getattr(tensor, name)) for name in names}
-    return type(tensor).__tensor_unflatten__(parts, context, tensor.shape, tensor.stride())
+        raise TypeError(f"weights of type {type(tensor).__name__} cannot be shared")
+    quantised: Any = tensor  # a tensor subclass made of several inner tensors
+    names, context = quantised.__tensor_flatten__()
+    parts = {name: ordinary(getattr(quantised, name)) for name in names}
+    return type(quantised).__tensor_unflatten__(parts, context, tensor.shape, tensor.stride())
 
 
 def ordinary_tensors(value: Any) -> Any:
-    """`value` with every tensor in its lists, tuples and dictionaries an ordinary one over the same memory."""
+    """`value` with every tensor in its lists, tuples and dictionaries replaced by an ordinary one (see `ordinary`)."""
     if isinstance(value, Tensor):
         return ordinary(value)
     if type(value) in (list, tuple):
@@ -55,12 +60,14 @@ def ordinary_tensors(value: Any) -> Any:
     return {name: ordinary_tensors(part) for name, part in value.items()} if type(value) is dict else value
 
 
-def sharing_copy(what: Any, modules: Iterable[nn.Module], kept: Iterable[Any] = ()) -> Any:
-    """A deep copy of `what` in which all `modules` and what they consist of are new, but their weights and buffers are
-    the same memory.
+def sharing_copy(what: T, modules: Iterable[nn.Module], kept: Iterable[Any] = ()) -> T:
+    """A deep copy of `what` that shares the memory of its weights and buffers.
 
-    The copy's weights are frozen, and ordinary tensors (see `ordinary`). kept: objects that are not copied, but
-    referred to.
+    The copy's weights are frozen, ordinary tensors (see `ordinary`).
+
+    what: the object to copy.
+    modules: the modules in it whose weights are shared; they and their submodules are new objects in the copy.
+    kept: objects that the copy refers to instead of copying them.
     """
     memo: dict[int, Any] = {id(each): each for each in kept}
     for part in {part for module in modules for part in module.modules()}:
@@ -81,7 +88,7 @@ def sharing_copy(what: Any, modules: Iterable[nn.Module], kept: Iterable[Any] = 
 
 
 def own_copy(module: nn.Module) -> nn.Module:
-    """A deep copy with weights of its own, of a module that a host may be keeping in memory of its own kind."""
+    """A deep copy with weights of its own, in ordinary memory even where a host manages the original's."""
     copied = sharing_copy(module, [module])
     for weight in copied.parameters():
         weight.data = weight.data.clone()
@@ -92,12 +99,11 @@ def own_copy(module: nn.Module) -> nn.Module:
 
 
 def weight_bytes(module: nn.Module, other: nn.Module) -> tuple[int, int]:
-    """Of `module`'s weights: bytes in the same memory as `other`'s, and bytes that are its own."""
-    theirs, ours = _places(other), _places(module)
-    shared = sum(size for place, size in ours.items() if place in theirs)
-    return shared, sum(ours.values()) - shared
+    """The bytes of `module`'s weights that share memory with `other`'s, and the bytes that do not."""
+    theirs, own = _bytes_by_address(other), _bytes_by_address(module)
+    shared = sum(size for address, size in own.items() if address in theirs)
+    return shared, sum(own.values()) - shared
 
 
-def _places(module: nn.Module) -> dict[tuple[torch.device, int], int]:
-    """Its weights' bytes by device and address."""
+def _bytes_by_address(module: nn.Module) -> dict[tuple[torch.device, int], int]:
     return {(weight.device, weight.data_ptr()): weight.nbytes for weight in module.parameters()}

@@ -1,8 +1,8 @@
-"""The Cache Predictor (TokenCache, arXiv 2409.18523, section 3): scores for every token in every cacheable block.
+"""The Cache Predictor (TokenCache, arXiv 2409.18523, section 3): a score for every token in every cacheable block.
 
-It looks at what the model's first block is given, once for all blocks. "block" is the paper's: a copy of the first
-block, conditioned as the model is, and a linear head. "light" is a small network on each token alone, for models whose
-block is large. Both begin with equal scores.
+It sees the inputs of the model's first block, once for all blocks. The kind "block" is the paper's: a copy of the first
+block, conditioned like the model, and a linear head. "light" is a small network on each token alone, for models with
+large blocks. Both start with equal scores.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LIGHT_HIDDEN = 64
 
 
 class CachePredictor(nn.Module):
-    """What both kinds share: a head of `n_scores` sigmoids, one a cacheable block."""
+    """The base of both kinds: a head with `n_scores` sigmoids, one for each cacheable block, on `width` features."""
 
     kind: str
 
@@ -35,9 +35,11 @@ class CachePredictor(nn.Module):
         raise NotImplementedError
 
     def forward(self, call: BlockCall, tau: float, rate: Tensor) -> Tensor:
-        """(R, N, n_scores) in (0, 1) for the image tokens.
+        """Scores (R, N, n_scores) of the image tokens, in (0, 1).
 
-        call: of the model's first block. rate: (R, N), how fast the tokens' updates have been changing.
+        call: the call of the model's first block.
+        tau: the noise time.
+        rate: (R, N), how fast the tokens' updates have been changing.
         """
         return self.head(self.features(call, tau, rate)).sigmoid()
 
@@ -48,7 +50,7 @@ class BlockPredictor(CachePredictor):
     def __init__(self, first_block: nn.Module, width: int, n_scores: int) -> None:
         super().__init__(width, n_scores)
         self.block = own_copy(first_block)
-        self.block.__dict__.pop("forward", None)  # the engine's, where the model is copied in mid-run
+        self.block.__dict__.pop("forward", None)  # the engine's swapped one, if the model is copied during a run
 
     def features(self, call: BlockCall, tau: float, rate: Tensor) -> Tensor:
         tokens = call.of_image(call.output_tokens(call.run_in(self.block, self.head.weight.dtype)))
@@ -69,7 +71,13 @@ class LightPredictor(CachePredictor):
 
 
 def new_predictor(kind: str, first_block: nn.Module, width: int, n_scores: int) -> CachePredictor:
-    """One that has learned nothing yet. width: D of the tokens that the first block is given."""
+    """An untrained Cache Predictor.
+
+    kind: one of KINDS.
+    first_block: the model's.
+    width: D of the tokens that the first block is given.
+    n_scores: the number of cacheable blocks.
+    """
     if kind == "block":
         return BlockPredictor(first_block, width, n_scores)
     if kind == "light":
@@ -78,7 +86,7 @@ def new_predictor(kind: str, first_block: nn.Module, width: int, n_scores: int) 
 
 
 def predictor_from_tensors(kind: str, tensors: Mapping[str, Tensor], first_block: nn.Module) -> CachePredictor:
-    """The module of this state dict beside the model whose first block is given; ValueError where they do not fit."""
+    """The Cache Predictor with this state dict, for the model with this first block; ValueError if they do not fit."""
     try:
         n_scores, width = tensors["head.weight"].shape
         if kind == "light":

@@ -1,4 +1,4 @@
-"""What one training gives: the trained cache, which users know as "a predictor" and keep in one file."""
+"""The trained cache: all that one training produces. Users know it as "a predictor" and keep it in one file."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from .lora import LoraRepair
 from .token_scores import KINDS, predictor_from_tensors
 from .trained_parts import TrainedParts
 
-LATENT = re.compile(r"\(([1-9]\d{0,5}(?:, [1-9]\d{0,5}){2,4})\)")  # the note of a latent's shape, (B, C, ...)
+LATENT = re.compile(r"\(([1-9]\d{0,5}(?:, [1-9]\d{0,5}){2,4})\)")  # a latent's shape in the notes, (B, C, ...)
 
 
 @dataclass(frozen=True, eq=False)
 class PredictorWeights:
-    """A Cache Predictor without its module, which can only be built beside the model.
+    """The weights of a Cache Predictor, whose module can only be built together with the model.
 
-    kind: one of `predictor.token_scores.KINDS`. tensors: its state dict. every_step: it predicts on every P-step, and
-    not once per window.
+    kind: one of `predictor.token_scores.KINDS`.
+    tensors: its state dict.
+    every_step: whether it predicts on every P-step instead of once per window.
     """
 
     kind: str
@@ -43,9 +44,11 @@ class PredictorWeights:
 
 @dataclass(frozen=True)
 class ImportanceCurve:
-    """How important it is to compute everything at a time; I-steps go to equal percentiles of its cumulative sum.
+    """How important an I-step is at each time; I-steps are placed at equal percentiles of its cumulative sum.
 
-    taus: times in [0, 1]. importance: at each of them, 0 or more in any unit. samples: how many it is the mean of.
+    taus: times in [0, 1].
+    importance: at each of these times, 0 or more, in any unit.
+    samples: how many samples it is the mean of.
     """
 
     taus: tuple[float, ...]
@@ -55,7 +58,7 @@ class ImportanceCurve:
     def __post_init__(self) -> None:
         if len(self.taus) != len(self.importance) or len(self.taus) < 2:
             raise ValueError(
-                "the calibration needs two times or more with one importance each, "
+                "the calibration needs at least two times with one importance each, "
                 f"not {len(self.taus)} times and {len(self.importance)} importances"
             )
         if not all(0.0 <= tau <= 1.0 for tau in self.taus):
@@ -70,8 +73,10 @@ class ImportanceCurve:
 class TrainingPoint:
     """One line of the training log.
 
-    seconds: since the training began. loss: how far this iteration's runs have strayed. held_out: how far a run that is
-    never trained on ends from the plain model's, where it was measured.
+    seconds: since the training began.
+    loss: how far this iteration's runs have strayed.
+    held_out: how far from the plain model's end the held-out run ends, which is never trained on; None where it was not
+        measured.
     """
 
     iteration: int
@@ -94,11 +99,14 @@ class TrainingPoint:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TrainedCache:
-    """A predictor, a repair, learned forecasts and a calibration (each may be missing), and what they were trained for.
+    """A predictor, a repair, learned forecasts and a calibration (each optional), and what they were trained for.
 
-    settings, interval: how it was trained, and so how it is best used. forecasts: as in `TrainedParts`. shares: of a
-    block's tokens computed on a P-step, one for each cacheable block; empty: `settings.shares` decides. notes: whatever
-    else is worth keeping (seed, steps, prompts, versions), as text.
+    settings, interval: used in training, and therefore best for sampling.
+    fingerprint: of the model that it was trained on.
+    shares: the share of its tokens that each cacheable block computes on a P-step; empty: `settings.shares` decides.
+    forecasts: by the first and last block of the span, as in `TrainedParts`.
+    log: of the training.
+    notes: whatever else is worth keeping (seed, steps, prompts, versions), as text.
     """
 
     settings: CacheSettings
@@ -114,7 +122,9 @@ class TrainedCache:
 
     def __post_init__(self) -> None:
         if self.interval < 1:
-            raise ValueError(f"interval counts the steps from one I-step to the next: at least 1, not {self.interval}")
+            raise ValueError(
+                f"interval is the number of steps from one I-step to the next: at least 1, not {self.interval}"
+            )
         for index, share in enumerate(self.shares):
             if not 0.0 <= share <= 1.0:
                 raise ValueError(f"the share of block {index} must lie between 0 and 1, not {share}")
@@ -122,7 +132,7 @@ class TrainedCache:
             raise ValueError("notes must be texts by name")
 
     def learned(self, blocks: Sequence[nn.Module]) -> TrainedParts:
-        """The parts that a run uses, for the model of these blocks; ValueError where they do not fit it."""
+        """The parts that a run uses, for the model with these blocks; ValueError if they do not fit it."""
         learned = TrainedParts(self.repair, self.forecasts, shares=self.shares)
         if self.predictor is not None:
             predictor = predictor_from_tensors(self.predictor.kind, self.predictor.tensors, blocks[0])
@@ -131,27 +141,23 @@ class TrainedCache:
         return learned
 
     def percentiles(self, count: int) -> PercentileSchedule:
-        """`count` I-steps where the calibration says that they matter."""
+        """A schedule of `count` I-steps where the calibration says that they matter; ValueError without one."""
         if self.calibration is None:
             raise ValueError(
-                "the predictor is not calibrated: run `python -m tokencache_core calibrate` on it, or take another "
+                "the predictor is not calibrated: run `python -m tokencache_core calibrate` on it, or choose another "
                 "policy"
             )
         return PercentileSchedule(self.calibration.taus, self.calibration.importance, count)
 
     @property
     def trained_on(self) -> tuple[int, ...]:
-        """The size of the latents that it was trained on, without batch and channels; empty where the file does not
-        say.
-        """
+        """The size of the latents that it was trained on, without batch and channels; empty if unknown."""
         shape = LATENT.fullmatch(self.notes.get("latent", ""))
         return tuple(int(length) for length in shape[1].split(", ")[2:]) if shape else ()
 
     @property
     def p_step(self) -> float:
-        """A P-step's time as a share of a whole step's, from the speed-up that was measured on the held-out run; 0
-        where it was not.
-        """
+        """A P-step's time as a share of a whole step's, from the held-out run's measured speed-up; 0 if unknown."""
         try:
             steps, speedup = int(self.notes["steps"]), float(self.notes["held_out_speedup"])
         except (KeyError, ValueError):
@@ -162,8 +168,10 @@ class TrainedCache:
         return min(1.0, max(0.0, (steps / speedup - i_steps) / (steps - i_steps))) if i_steps < steps else 0.0
 
     def apply_to(self, settings: CacheSettings) -> CacheSettings:
-        """The user's settings with those that what was learned depends on: K and reach, and r, order, shares and
-        context where blocks were told apart.
+        """The user's settings, with those replaced that the trained parts depend on.
+
+        A repair fixes K and reach. Learned forecasts, and shares of tokens per block, also fix r, order, shares and
+        context.
         """
         ours = self.settings
         if self.forecasts or self.shares:
@@ -180,7 +188,7 @@ class TrainedCache:
 
 
 def kept(learned: TrainedParts) -> dict[str, Any]:
-    """What a training gave, as TrainedCache's arguments."""
+    """What a training produced, as arguments of TrainedCache."""
     predictor = learned.predictor
     weights = (
         None if predictor is None else PredictorWeights(predictor.kind, predictor.state_dict(), learned.every_step)

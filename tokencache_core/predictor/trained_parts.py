@@ -1,5 +1,6 @@
-"""Trained parts: what a training gave, and a run uses besides the model (`engine/learned_parts.py` says what the engine
-asks of them).
+"""Trained parts: what a training produced and a run uses besides the model.
+
+The protocol that the engine expects of them is in engine/learned_parts.py.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -17,14 +19,18 @@ from .lora import LoraRepair
 from .predicted_choice import PredictedPlanner
 from .token_scores import CachePredictor
 
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
 
 @dataclass(frozen=True, eq=False)
 class TrainedParts:
-    """repair: what the last K blocks add on P-steps. forecasts: by the first and last block of the span that each
-    corrects.
+    """The parts that a run may be given, each optional.
 
-    predictor: chooses the tokens that P-steps compute; on every P-step, or once per window. shares: of its tokens that
-    each cacheable block computes; empty: the settings decide.
+    repair: LoRA on the last K blocks, active on P-steps.
+    forecasts: by the first and last block of the span that each corrects.
+    predictor: chooses the tokens that P-steps compute.
+    every_step: whether it chooses anew on every P-step instead of once per window.
+    shares: the share of its tokens that each cacheable block computes; empty: the settings decide.
     """
 
     repair: LoraRepair | None = None
@@ -34,27 +40,27 @@ class TrainedParts:
     shares: tuple[float, ...] = ()
 
     def check(self, blocks: Sequence[nn.Module]) -> None:
-        """ValueError unless the parts fit the model of these blocks."""
+        """ValueError unless the parts fit the model with these blocks."""
         if self.repair is not None:
             self.repair.check(blocks)
         for first, last in self.forecasts:
             if not 0 <= first <= last < len(blocks):
                 raise ValueError(
-                    f"a learned forecast is of the blocks {first} to {last}, but the model has {len(blocks)}; train a "
+                    f"a learned forecast is for the blocks {first} to {last}, but the model has {len(blocks)}; train a "
                     "predictor for it"
                 )
 
     def check_last(self, n_blocks: int, last_blocks: int) -> None:
-        """ValueError unless all repaired blocks are among the last K, the only ones that run whole on P-steps."""
+        """ValueError unless all repaired blocks are among the last K, the only ones computed whole on P-steps."""
         if self.repair is not None:
             self.repair.check_last(n_blocks, last_blocks)
 
     def planner(self) -> PredictedPlanner | None:
-        """Chooses tokens by the predictor's scores."""
+        """A planner that chooses tokens by the predictor's scores; None without a predictor."""
         return None if self.predictor is None else PredictedPlanner(self.predictor, self.every_step)
 
     def correction(self, first: int, last: int) -> LearnedForecast | None:
-        """Of the forecast of the span of blocks `first` to `last`."""
+        """The correction of the forecast of the span of blocks `first` to `last`, if there is one."""
         return self.forecasts.get((first, last))
 
     def repaired(self, index: int, block: nn.Module) -> AbstractContextManager[None]:
@@ -62,7 +68,7 @@ class TrainedParts:
         return nullcontext() if self.repair is None else self.repair.added_to(index, block)
 
     def text(self) -> str:
-        """What there is of it, in words; empty: nothing."""
+        """The parts in words; empty if there are none."""
         parts = {
             "a learned forecast": self.forecasts,
             "a LoRA repair of the last blocks": self.repair is not None,
@@ -71,22 +77,20 @@ class TrainedParts:
         return ", ".join(part for part, there in parts.items() if there)
 
     def on(self, device: torch.device) -> TrainedParts:
-        """The same on `device`: a copy where it is elsewhere."""
-
-        def placed(module: nn.Module) -> nn.Module:
-            return (
-                module
-                if all(weight.device == device for weight in module.parameters())
-                else copy.deepcopy(module).to(device)
-            )
-
+        """The same parts on `device`; modules that are elsewhere are copied."""
         return replace(
             self,
-            forecasts={run: placed(module) for run, module in self.forecasts.items()},
-            predictor=None if self.predictor is None else placed(self.predictor),
+            forecasts={span: _on_device(module, device) for span, module in self.forecasts.items()},
+            predictor=None if self.predictor is None else _on_device(self.predictor, device),
         )
 
     def release(self) -> None:
-        """Forget the copies that a run has left on its device."""
+        """Drop the copies that a run has left on its device."""
         if self.repair is not None:
             self.repair.release()
+
+
+def _on_device(module: ModuleT, device: torch.device) -> ModuleT:
+    if all(weight.device == device for weight in module.parameters()):
+        return module
+    return copy.deepcopy(module).to(device)

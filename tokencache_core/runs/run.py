@@ -46,7 +46,7 @@ class Run(Protocol):
         """While active, the model's network runs under `session`."""
         ...
 
-    def sample(self, around: Callable[[Denoise], Denoise]) -> Tensor:
+    def sample(self, around: Callable[[Denoise], Denoise] = ...) -> Tensor:
         """Sample the run; returns the samples (B, ...). around: wraps the model's denoiser."""
         ...
 

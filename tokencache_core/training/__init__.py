@@ -1,4 +1,4 @@
-"""Training the Cache Predictor, the learned forecast and the LoRA repair on a model's own runs, without a data set.
+"""Training of the Cache Predictor, the learned forecasts and the LoRA repair on a model's own runs, without a data set.
 
-Uses runs, predictor and what is below them.
+May import runs, predictor and the rooms below them.
 """

@@ -1,6 +1,4 @@
-"""Gradient checkpointing (arXiv 1604.06174): blocks keep their arguments alone, and run again when their gradient is
-taken.
-"""
+"""Activation checkpointing (arXiv 1604.06174): blocks keep only their arguments, and run again in the backward pass."""
 
 from __future__ import annotations
 
@@ -19,12 +17,11 @@ from ..blocks.swapped_forwards import Forward, swapped_forwards
 def checkpointed(
     blocks: Iterable[nn.Module], again: Callable[[], AbstractContextManager] = nullcontext
 ) -> Iterator[None]:
-    """While open, the blocks are checkpointed. again: opened around their second pass, which may come long after."""
+    """While open, the blocks are checkpointed. again: opened around their second pass, which may come much later."""
 
     def swap(index: int, block: nn.Module, forward: Forward) -> Forward:
-        return wraps(forward)(
-            partial(_checkpointed, forward, again)
-        )  # wrapped, because the engine asks for the signature
+        # wrapped, because the engine reads the signature
+        return wraps(forward)(partial(_checkpointed, forward, again))
 
     with swapped_forwards(blocks, swap):
         yield
@@ -33,7 +30,7 @@ def checkpointed(
 def _checkpointed(
     forward: Callable[..., Any], again: Callable[[], AbstractContextManager], *args: Any, **kwargs: Any
 ) -> Any:
-    def on_copies(*args: Any, **kwargs: Any) -> Any:  # of what a block may write into
+    def on_copies(*args: Any, **kwargs: Any) -> Any:  # because a block may write into its arguments
         return forward(*map(_copied, args), **{name: _copied(value) for name, value in kwargs.items()})
 
     return checkpoint(on_copies, *args, use_reentrant=False, context_fn=lambda: (nullcontext(), again()), **kwargs)

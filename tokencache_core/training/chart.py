@@ -1,4 +1,4 @@
-"""A training's log as a picture: drift against minutes, on a logarithmic scale."""
+"""A chart of a training's log: drift on a logarithmic scale against minutes."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from torch import Tensor
 from ..predictor.trained_cache import TrainingPoint
 
 SIZE, MARGIN = (720, 400), (70, 30, 30, 50)  # pixels; margins left, top, right, bottom
-TRAINING, HELD_OUT, INK = "#0072b2", "#d55e00", "#202020"  # blue and vermilion, told apart by every kind of sight
+TRAINING, HELD_OUT, INK = "#0072b2", "#d55e00", "#202020"  # blue and vermilion, distinct to colour-blind people too
 
 
 def training_chart(log: Sequence[TrainingPoint]) -> Tensor:
-    """(1, H, W, 3) in [0, 1]: each run's drift, and that of the held-out run; ValueError for an empty log."""
+    """The chart (1, H, W, 3) in [0, 1]: drift of the training runs and of the held-out run; ValueError if empty."""
     if not log:
         raise ValueError("this predictor has no training log to draw")
     return torch.from_numpy(np.asarray(draw_training(log)).astype(np.float32) / 255)[None]
 
 
 def draw_training(log: Sequence[TrainingPoint]) -> Image.Image:
-    """The same as a picture."""
+    """The same chart as a PIL image."""
     held_out = [(point.seconds / 60, point.held_out) for point in log if point.held_out]
     training = [(point.seconds / 60, point.loss) for point in log if point.loss > 0]
     picture = Image.new("RGB", SIZE, "white")
@@ -39,7 +39,7 @@ def draw_training(log: Sequence[TrainingPoint]) -> Image.Image:
 
 
 class _Axes:
-    """Where values lie on the picture, drawn with a line at every power of ten."""
+    """The chart's axes, with a line at every power of ten: maps values to pixels and draws lines through them."""
 
     def __init__(self, draw: ImageDraw.ImageDraw, points: Sequence[tuple[float, float]]) -> None:
         left, top, right, bottom = MARGIN

@@ -1,4 +1,6 @@
-"""An unfinished training on disk, so that resuming it is exact: what `Training` holds, in one `.safetensors`."""
+"""The saved state of an unfinished training: all that `Training` holds, in one `.safetensors`, so that it resumes
+exactly.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +20,11 @@ _MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # Adam's
 
 
 class TrainingStateError(ValueError):
-    """A training state that cannot be resumed: one line with the remedy."""
+    """A training state cannot be resumed: one line with the remedy."""
 
 
 def save_state(training: Training, path: Path) -> None:
-    """Write the state, whole or not at all."""
+    """Write the state, completely or not at all."""
     tensors = {}
     optimizer = training.optimizer.state
     for index, (weight, average) in enumerate(zip(training.parameters, training.average)):
@@ -50,14 +52,14 @@ def save_state(training: Training, path: Path) -> None:
 
 @torch.no_grad()
 def load_state(training: Training, path: Path) -> None:
-    """Put `training` where the saved one was; TrainingStateError if that was trained with other choices."""
+    """Restore a saved state into `training`; TrainingStateError if it was trained with another plan or is damaged."""
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}
             about = json.loads((file.metadata() or {})["training"])
         if about["plan"] != json.loads(json.dumps(asdict(training.plan))):
             raise TrainingStateError(
-                f"{path}: it was begun with other choices; give the same ones, or remove it to begin anew"
+                f"{path}: it was started with other settings; use the same ones, or remove it to start again"
             )
         weights = training.parameters
         for index, (weight, average) in enumerate(zip(weights, training.average)):
@@ -82,5 +84,5 @@ def load_state(training: Training, path: Path) -> None:
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         text = f"{type(error).__name__}: {error}".split("\n")[0][:120]
         raise TrainingStateError(
-            f"{path}: it is damaged or of another model ({text}); remove it to begin anew"
+            f"{path}: it is damaged or belongs to another model ({text}); remove it to start again"
         ) from None

@@ -1,7 +1,7 @@
 """Processes that train together, each on its own part of every batch.
 
-`accelerate launch --multi_gpu --num_processes 2 -m tokencache_core train ...` starts them, on CPUs as well (its --cpu
-alone wants an MPI).
+`accelerate launch --multi_gpu --num_processes 2 -m tokencache_core train ...` starts them, also on CPUs (accelerate's
+own --cpu needs MPI).
 """
 
 from __future__ import annotations
@@ -13,25 +13,30 @@ from torch import Tensor
 
 
 class Processes:
-    """One process alone. rank: which of the `count` this is. device: where it computes, None for anywhere."""
+    """A single process.
+
+    rank: the index of this process among `count`.
+    device: where it computes; None: wherever the model is.
+    """
 
     rank, count = 0, 1
     device: torch.device | None = None
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean of every process's `values`, the same in all of them."""
+        """The mean of all processes' `values`, the same in each process."""
         return values
 
     def close(self) -> None:
-        """End the threads that talk to the others: one that is still letting go of a tensor when Python ends aborts the
-        process.
-        """
+        """End the communication threads: one that is still releasing a tensor when Python exits aborts the process."""
 
 
 class LaunchedProcesses(Processes):
+    """The processes that `accelerate launch` started. cpu: compute on CPUs."""
+
     def __init__(self, cpu: bool) -> None:
-        import torch.distributed.nn  # noqa: F401 - imported later, its default arguments would keep the group from being destroyed
-        from accelerate import PartialState  # slow to load, and needed by nobody who trains in one process
+        # if imported later, its default arguments would keep the process group from being destroyed
+        import torch.distributed.nn  # noqa: F401
+        from accelerate import PartialState  # slow to import, and only needed by several processes
 
         self.state = state = PartialState(cpu=cpu)
         self.rank, self.count, self.device = state.process_index, state.num_processes, state.device
@@ -39,12 +44,14 @@ class LaunchedProcesses(Processes):
     def mean(self, values: Tensor) -> Tensor:
         from accelerate.utils import reduce
 
-        return reduce(values, "mean")
+        mean = reduce(values, "mean")
+        assert isinstance(mean, Tensor)
+        return mean
 
     def close(self) -> None:
         self.state.destroy_process_group()
 
 
 def launched(device: torch.device) -> Processes:
-    """All that were launched to train on devices of this kind, or this one alone."""
+    """The processes that were launched to train on devices of this type, or this process alone."""
     return LaunchedProcesses(device.type == "cpu") if int(os.environ.get("WORLD_SIZE", "1")) > 1 else Processes()

@@ -1,9 +1,10 @@
-"""Trainable LoRA adapters on the last blocks, by peft, switched on for one pass at a time."""
+"""Trainable LoRA adapters (peft's) on the last blocks, switched on for one pass at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,16 +14,20 @@ from .activation_checkpointing import checkpointed
 
 
 class Adapters:
-    """peft's LoRA layers in place of all linear layers of `blocks` (by index) until `remove`.
+    """peft's LoRA layers in place of all linear layers of some blocks, until `remove`.
 
-    They begin as the plain blocks (`up` is zero) and do nothing outside `on`. checkpointing: they are checkpointed
-    while they are on.
+    They start without effect (`up` is zero) and do nothing outside `on`.
+
+    blocks: the blocks to adapt, by index.
+    rank, alpha: of all pairs.
+    seed: of the initial weights.
+    checkpointing: whether the blocks are checkpointed while the adapters are on.
     """
 
     def __init__(
         self, blocks: Mapping[int, nn.Module], rank: int, alpha: float, seed: int, checkpointing: bool = False
     ) -> None:
-        from peft import LoraConfig, inject_adapter_in_model  # seconds to import, and needed by training alone
+        from peft import LoraConfig, inject_adapter_in_model  # takes seconds to import, and only training needs it
 
         self.blocks, self.checkpointing = dict(blocks), checkpointing
         with torch.random.fork_rng(devices=[]):
@@ -32,14 +37,18 @@ class Adapters:
                 if not linear:
                     raise ValueError(
                         f"block {index}, a {type(block).__name__}, has no plain linear layers to put LoRA on, because "
-                        "the model's weights "
-                        "are quantised: set last_blocks to 0, or load the model in another weight_dtype"
+                        "the model's weights are quantised: set last_blocks to 0, or load the model in another "
+                        "weight_dtype"
                     )
-                inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules=linear), block)
-        self.layers = [layer for block in self.blocks.values() for layer in block.modules() if hasattr(layer, "lora_A")]
-        for layer in self.layers:  # peft takes the type of the layer's own weights, which may be too coarse to learn in
-            layer.lora_A.float(), layer.lora_B.float()
-        self.parameters = [
+                config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=linear)  # pyright: ignore[reportArgumentType]
+                inject_adapter_in_model(config, block)
+        self.layers: list[Any] = [  # of peft's LoraLayer
+            layer for block in self.blocks.values() for layer in block.modules() if hasattr(layer, "lora_A")
+        ]
+        for layer in self.layers:  # peft uses the dtype of the layer's own weights, which may be too coarse to learn in
+            layer.lora_A.float()
+            layer.lora_B.float()
+        self.parameters: list[nn.Parameter] = [
             weight for layer in self.layers for part in (layer.lora_A, layer.lora_B) for weight in part.parameters()
         ]
         self._switch(False)
@@ -52,7 +61,7 @@ class Adapters:
                 yield
 
     def repair(self) -> LoraRepair:
-        """A copy of the weights, for inference."""
+        """A repair for inference, from a copy of the weights."""
         return repair_from_peft(self.blocks)
 
     def remove(self) -> None:
@@ -60,7 +69,9 @@ class Adapters:
         for block in self.blocks.values():
             for path, layer in list(block.named_modules()):
                 if hasattr(layer, "lora_A"):
-                    block.set_submodule(path, layer.base_layer)
+                    plain = layer.base_layer
+                    assert isinstance(plain, nn.Module)
+                    block.set_submodule(path, plain)
             block.__dict__.pop("peft_config", None)
 
     @contextmanager
@@ -74,5 +85,5 @@ class Adapters:
     def _switch(self, on: bool) -> None:
         for layer in self.layers:
             layer.enable_adapters(on)
-        for weight in self.parameters:  # which peft freezes when it switches them off, before the backward pass
+        for weight in self.parameters:  # peft freezes them when it switches off, which is before the backward pass
             weight.requires_grad_(True)

@@ -1,6 +1,4 @@
-"""What a training takes of memory: weights shared or copied, what learns with its optimiser, and, by a rough rule,
-activations.
-"""
+"""Estimates a training's memory: weights (shared or copied), optimiser state and, by a rough rule, activations."""
 
 from __future__ import annotations
 
@@ -17,15 +15,20 @@ from ..runs.run import Run
 from .plan import TrainingPlan
 from .reused_spans import first_step
 
-# token streams that the gradient of one block needs: normed and modulated inputs, q, k, v, an MLP four times as wide
-KEPT_IN_A_BLOCK = 20
-STATES = 8  # of what learns: gradient, Adam's two moments, running average, best average, and a copy to go back to
+# Token streams kept for the gradient of one block: normed and modulated inputs, q, k, v, an MLP four times as wide.
+STREAMS_PER_BLOCK = 20
+# Copies of the trained weights: gradient, Adam's two moments, running and best average, and the states to go back to.
+STATE_COPIES = 8
 
 
 @dataclass(frozen=True)
 class TrainingMemory:
-    """Bytes. shared, copied: of the model's weights. learning: what learns. activations: the most that is kept at a
-    time.
+    """A training's memory in bytes.
+
+    shared: the model's weights that are shared with the loaded model.
+    copied: the model's weights that are copied.
+    learning: the weights that are trained.
+    activations: the most that is kept at a time for the gradient.
     """
 
     shared: int
@@ -35,18 +38,18 @@ class TrainingMemory:
 
     @property
     def added(self) -> int:
-        """What is needed besides the loaded model."""
-        return self.copied + (1 + STATES) * self.learning + self.activations
+        """The bytes needed besides the loaded model."""
+        return self.copied + (1 + STATE_COPIES) * self.learning + self.activations
 
     def __str__(self) -> str:
         weights = (
-            f"{_gb(self.copied)} for weights that were copied, {_gb(self.shared)} of weights are shared"
+            f"{_gb(self.copied)} for copied weights ({_gb(self.shared)} are shared with the loaded model)"
             if self.copied
             else (f"none for weights ({_gb(self.shared)} are shared with the loaded model)")
         )
         return (
-            f"memory besides the model's own: {_gb(self.added)}: {weights}, {_gb(self.learning)} for what learns, "
-            f"{_gb(STATES * self.learning)} for its gradients, optimiser and averages, roughly "
+            f"memory besides the model's own: {_gb(self.added)}: {weights}, {_gb(self.learning)} for the weights that "
+            f"are trained, {_gb(STATE_COPIES * self.learning)} for their gradients, optimiser and averages, roughly "
             f"{_gb(self.activations)} for activations"
         )
 
@@ -56,10 +59,14 @@ def _gb(size: float) -> str:
 
 
 def activation_bytes(plan: TrainingPlan, n_blocks: int, steps: int, stream: int) -> int:
-    """A rough rule: how many token streams of `stream` bytes the loss's gradient keeps until it is taken.
+    """A rough estimate of the bytes that are kept for the gradient of one loss.
 
-    A checkpointed block keeps its input, another KEPT_IN_A_BLOCK streams; the loss "run" goes through all of a run's
-    steps, "drift" through the P-steps of a window, "step" through one.
+    A checkpointed block keeps its input, any other STREAMS_PER_BLOCK token streams. The loss "run" goes through all
+    steps of a run, "drift" through the P-steps of a window, "step" through one.
+
+    plan: of the training.
+    n_blocks, steps: of the model, and of a run.
+    stream: bytes of one token stream (see `stream_bytes`).
     """
     settings = plan.settings
     i_steps = len(plan.schedule.i_steps([1.0 - step / steps for step in range(steps)]))
@@ -68,15 +75,15 @@ def activation_bytes(plan: TrainingPlan, n_blocks: int, steps: int, stream: int)
     cacheable = n_blocks - settings.last_blocks
     computed = (1.0 if plan.predictor else 1 - settings.cache_ratio) * cacheable
     streams = p_steps * (
-        settings.last_blocks * (1 if checkpointing else KEPT_IN_A_BLOCK) + computed * KEPT_IN_A_BLOCK + 1
+        settings.last_blocks * (1 if checkpointing else STREAMS_PER_BLOCK) + computed * STREAMS_PER_BLOCK + 1
     )
     if plan.loss == "run":
         streams += i_steps * n_blocks
-    return round((streams + KEPT_IN_A_BLOCK) * stream)
+    return round((streams + STREAMS_PER_BLOCK) * stream)
 
 
 def stream_bytes(run: Run, plan: TrainingPlan, block: nn.Module, spec: BlockSpec) -> int:
-    """Of the tokens that the model's first block is given in one evaluation of all rows."""
+    """The bytes of the tokens that the model's first block is given in one evaluation of all rows."""
     found = 0
 
     def look(_: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:

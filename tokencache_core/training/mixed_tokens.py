@@ -1,4 +1,4 @@
-"""Training's counterpart of a token index: all tokens are computed, and weights say which of them count."""
+"""Training's counterpart of a token index: all tokens are computed, and weights mix computed and reused ones."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from torch import Tensor
 
 
 class MixedTokens:
-    """weights: (R, N), with their gradient. chosen: (R, N), the tokens whose computed values are kept for later
-    steps.
+    """Per-token weights for mixing computed and reused tokens.
+
+    weights: (R, N), with their gradient: 1 takes the computed token, 0 the reused one.
+    chosen: (R, N), the tokens whose computed values are kept for later steps.
     """
 
-    alike = True  # all rows compute the same tokens: all
+    alike = True  # all rows compute the same tokens: all of them
 
     def __init__(self, weights: Tensor, chosen: Tensor) -> None:
         self.weights, self.chosen = weights, chosen
@@ -23,7 +25,7 @@ class MixedTokens:
 
     @property
     def count(self) -> int:
-        """Tokens that are computed: all."""
+        """The number of computed tokens: all."""
         return self.weights.shape[1]
 
     @property
@@ -31,7 +33,7 @@ class MixedTokens:
         return self.weights.shape[1]
 
     def with_text(self, n_text: int, text_first: bool = True) -> MixedTokens:
-        """The same in a joint stream that has n_text text tokens, all computed, before or after the image's."""
+        """The same for a joint stream with `n_text` text tokens, all computed, before or after the image's."""
 
         def joint(image: Tensor) -> Tensor:
             text = image.new_ones(image.shape[0], n_text)
@@ -40,7 +42,7 @@ class MixedTokens:
         return MixedTokens(joint(self.weights), joint(self.chosen))
 
     def gather(self, x: Tensor, dim: int = 1) -> Tensor:
-        """What x has of the tokens that are computed: all."""
+        """The computed tokens of `x`: all."""
         return x
 
     def mix(self, reused: Tensor, computed: Tensor) -> Tensor:
@@ -48,7 +50,10 @@ class MixedTokens:
         return torch.lerp(reused, computed.to(reused.dtype), self.weights[..., None].to(reused.dtype))
 
     def scatter_(self, kept: Tensor, computed: Tensor, dim: int = 1) -> Tensor:
-        """Both mixed, and the chosen tokens' values written into `kept`; dimension `dim` of both counts tokens."""
+        """Both mixed; the chosen tokens' computed values are also written into `kept`.
+
+        kept, computed: of the same shape; dimension `dim` counts tokens.
+        """
         shape = [self.weights.shape[0], *[1] * (kept.ndim - 1)]
         shape[dim] = self.weights.shape[1]
         mixed = torch.lerp(kept.clone(), computed, self.weights.view(shape).to(kept.dtype))

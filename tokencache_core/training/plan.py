@@ -1,4 +1,4 @@
-"""What a training trains, and how: the choices that make it, and that resuming it must repeat."""
+"""The plan of a training: all choices that determine it, and that must be the same when it is resumed."""
 
 from __future__ import annotations
 
@@ -18,20 +18,24 @@ PRECISIONS = ("fp32", "bf16")
 class TrainingPlan:
     """What is trained, and how.
 
-    interval: of the I-steps on the held-out run; training runs have one between 0.6 and 1.6 times as long, drawn anew
-    for each, so that what is learned serves neighbouring speeds. rank: of the adapters on the last blocks, if there are
-    any. forecast_hidden: width of the learned forecasts' hidden layer, 0 for none. predictor: the kind of Cache
-    Predictor (cache_predictor.KINDS), "" for none; it takes the place of learned forecasts. sparsity: lambda, the
-    weight of the mean score in the loss. soft: mix by the scores themselves, as the paper trains, in place of the hard
-    choice that inference makes. every_step: predict the scores on every P-step, as the paper does, in place of once a
-    window. loss: "run", how far a run ends from the plain one, with the gradient of the whole run
-    (training/run_loss.py); "drift", how far the two have come apart after each window, with the gradient of that window
-    alone, which takes less memory; "step", the error of each P-step alone (`training.window_loss.step_error`), as the
-    paper trains. accumulate: losses whose gradients are averaged for one update; an iteration's last update takes what
-    is left. precision: "bf16" runs the model in mixed precision (torch.autocast), for GPUs. checkpointing: run the last
-    blocks again when their gradient is taken, instead of keeping what it needs. average: share that an iteration's
-    weights have in the running average once it is warm. held_out_every: iterations between measurements on the held-out
-    run; the first is measured, too.
+    settings: of the cached runs.
+    interval: of the I-steps on the held-out run; each training run draws one between 0.6 and 1.6 times as long, so that
+        the result also serves neighbouring speeds.
+    rank: of the adapters on the last blocks, if there are any.
+    forecast_hidden: width of the learned forecasts' hidden layer; 0 for none.
+    predictor: the kind of Cache Predictor (`predictor.token_scores.KINDS`), "" for none; it replaces learned forecasts.
+    sparsity: lambda, the weight of the mean score in the loss.
+    soft: mix by the scores themselves, as in the paper's training, instead of the hard choice that inference makes.
+    every_step: predict the scores on every P-step, as in the paper, instead of once per window.
+    loss: "run", the distance between the ends of the cached and the plain run, with the gradient of the whole run
+        (training/run_loss.py); "drift", the distance between the two after each window, with the gradient of that
+        window alone, which takes less memory; "step", the error of each P-step alone
+        (`training.window_loss.step_error`), as in the paper.
+    accumulate: losses whose gradients are averaged for one update; an iteration's last update may have fewer.
+    precision: "fp32", or "bf16" to run the model in mixed precision (torch.autocast), for GPUs.
+    checkpointing: run the last blocks again in the backward pass instead of keeping their activations.
+    average: the share of an iteration's weights in the running average once it is warm.
+    held_out_every: iterations between measurements on the held-out run; the first iteration is measured, too.
     """
 
     settings: CacheSettings
@@ -53,26 +57,26 @@ class TrainingPlan:
 
     def __post_init__(self) -> None:
         if self.forecast_hidden < 0:
-            raise ValueError(f"forecast_hidden is a width, or 0 for no learned forecast, not {self.forecast_hidden}")
+            raise ValueError(
+                f"forecast_hidden must be a width, or 0 for no learned forecast, not {self.forecast_hidden}"
+            )
         if self.predictor and self.predictor not in KINDS:
             raise ValueError(f"the predictor's kind must be one of {', '.join(KINDS)}, not {self.predictor!r}")
         if self.predictor and not 0 < self.settings.cache_ratio < 1:
             raise ValueError(
                 "a Cache Predictor chooses the tokens that P-steps compute, and with cache_ratio "
-                f"{self.settings.cache_ratio:g} "
-                "there is no choice: set it between 0 and 1, for example to 0.9"
+                f"{self.settings.cache_ratio:g} there is no choice: set it between 0 and 1, for example to 0.9"
             )
         if self.predictor and self.loss == "step" and not self.every_step:
             raise ValueError(
-                "each P-step's own error can only teach scores of that step: choose every_step, too, or another loss"
+                'the loss "step" can only train scores of its own step: also choose every_step, or choose another loss'
             )
         if self.sparsity < 0:
-            raise ValueError(f"sparsity weighs the mean score, and cannot be negative: {self.sparsity}")
+            raise ValueError(f"sparsity is the weight of the mean score and cannot be negative: {self.sparsity}")
         if self.settings.last_blocks < 1 and not self.forecast_hidden and not self.predictor:
             raise ValueError(
-                "nothing to train: the LoRA repair sits on the last blocks, and last_blocks is 0; set it to 1 or "
-                "more, or "
-                "let the forecast be learned"
+                "nothing to train: the LoRA repair is on the last blocks, and last_blocks is 0; set it to 1 or more, "
+                "or train a learned forecast"
             )
         if self.interval < 2:
             raise ValueError(f"interval {self.interval} leaves no P-steps to learn from: set it to 2 or more")
@@ -81,27 +85,25 @@ class TrainingPlan:
         if not 0 < self.learning_rate < 1:
             raise ValueError(f"the learning rate must lie between 0 and 1, not {self.learning_rate}")
         if self.accumulate < 1:
-            raise ValueError(f"accumulate counts losses: at least 1, not {self.accumulate}")
+            raise ValueError(f"accumulate is a number of losses: at least 1, not {self.accumulate}")
         if self.loss not in LOSSES:
             raise ValueError(f"the loss must be one of {', '.join(LOSSES)}, not {self.loss!r}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"the precision must be one of {', '.join(PRECISIONS)}, not {self.precision!r}")
         if self.held_out_every < 1:
-            raise ValueError(f"held_out_every counts iterations: at least 1, not {self.held_out_every}")
+            raise ValueError(f"held_out_every is a number of iterations: at least 1, not {self.held_out_every}")
 
     @property
     def schedule(self) -> UniformSchedule:
         return UniformSchedule(self.interval)
 
     def predicted_speedup(self, steps: int, n_blocks: int) -> float:
-        """Of a run of so many steps, by counting the tokens that blocks compute: nothing else that a step takes is in
-        it.
-        """
+        """The speed-up of a run of `steps`, from the tokens that blocks compute; no other cost of a step is counted."""
         p_steps = steps - len(self.schedule.i_steps([1.0 - step / steps for step in range(steps)]))
         reused = self.settings.cache_ratio * (n_blocks - self.settings.last_blocks) / n_blocks
         return steps / (steps - p_steps * reused)
 
     def drawn_schedule(self, seed: int) -> UniformSchedule:
-        """That of a training run."""
+        """The schedule of a training run, with an interval drawn from `seed`."""
         shortest, longest = max(2, math.ceil(0.6 * self.interval)), math.floor(1.6 * self.interval)
         return UniformSchedule(random.Random(seed).randint(shortest, longest))

@@ -1,4 +1,4 @@
-"""What others may see of a training while it runs: numbers alone, and how they ask it to stop."""
+"""The progress of a training while it is under way: numbers for other threads to read, and a way to stop it."""
 
 from __future__ import annotations
 
@@ -9,21 +9,24 @@ from typing import Any
 
 from ..predictor.trained_cache import TrainingPoint
 
-SHOWN = 300  # points of a line, at most
+SHOWN = 300  # the most points of a line
 
 
 class TrainingProgress:
-    """Written by the thread that trains; any other may look at its `numbers` or ask it to `stop`.
+    """The progress of one training; the training thread writes it, others read its `numbers` or ask it to `stop`.
 
-    minutes: that it was given. predicted: the speed-up by counting. node, workflow: by which the host knows who trains.
-    It holds no more than it shows.
+    It holds numbers only, never tensors or the model.
+
+    minutes: the time that the training was given.
+    predicted: the speed-up to expect, from counting computed tokens.
+    node, workflow: the host's names of the node and the workflow that train.
     """
 
     def __init__(self, minutes: float, predicted: float, node: str = "", workflow: str = "") -> None:
         self.minutes, self.predicted, self.node, self.workflow = minutes, predicted, node, workflow
         self._lock = threading.Lock()
         self._phase = "preparing"
-        self._started: float | None = None  # the clock's, when the first iteration began
+        self._started: float | None = None  # the clock's time when the first iteration began
         self._ended: float | None = None
         self._stopping = False
         self._iteration = 0
@@ -32,13 +35,15 @@ class TrainingProgress:
         self._speedup: float | None = None
 
     def begin(self) -> None:
-        """The first iteration begins now, and the clock with it."""
+        """Start the clock: the first iteration begins now."""
         with self._lock:
             self._phase, self._started = "training", time.monotonic()
 
     def add(self, log: Sequence[TrainingPoint], speedup: float | None) -> None:
-        """What is known after another iteration. speedup: on the held-out run by the clock, None while it has not been
-        measured.
+        """Take the numbers after another iteration.
+
+        log: the training's.
+        speedup: of the held-out run by the clock; None while it has not been measured.
         """
         loss = thinned([(point.seconds, point.loss) for point in log])
         held_out = thinned([(point.seconds, point.held_out) for point in log if point.held_out is not None])
@@ -46,7 +51,7 @@ class TrainingProgress:
             self._iteration, self._loss, self._held_out, self._speedup = log[-1].iteration, loss, held_out, speedup
 
     def measure(self) -> None:
-        """The last iteration is done."""
+        """Enter the phase of the final measurement: the last iteration is done."""
         with self._lock:
             self._phase = "measuring"
 
@@ -55,7 +60,7 @@ class TrainingProgress:
             self._phase, self._ended = "over", time.monotonic()
 
     def stop(self) -> bool:
-        """Ask for the iteration under way to be the last; False where there is none to come."""
+        """Ask that no iteration follow the current one; False if none would follow anyway."""
         with self._lock:
             asked = self._phase in ("preparing", "training")
             self._stopping |= asked
@@ -67,7 +72,7 @@ class TrainingProgress:
 
     @property
     def seconds(self) -> float:
-        """Since the first iteration began."""
+        """Seconds since the first iteration began."""
         started, ended = self._started, self._ended
         if started is None:
             return 0.0
@@ -75,11 +80,11 @@ class TrainingProgress:
 
     @property
     def share(self) -> float:
-        """Of its time."""
+        """The share of its time that has passed, in [0, 1]."""
         return min(1.0, self.seconds / (60 * self.minutes))
 
     def numbers(self) -> dict[str, Any]:
-        """For a page, as JSON has them. loss, held_out: pairs of seconds and value."""
+        """All numbers, as JSON for a page. "loss" and "held_out" are lists of [seconds, value]."""
         with self._lock:
             running, seconds = self._phase != "over", self.seconds
             return {
@@ -99,6 +104,6 @@ class TrainingProgress:
 
 
 def thinned(points: Sequence[tuple[float, float]]) -> list[list[float]]:
-    """At most SHOWN of them at equal distances, the newest among them, to four digits."""
+    """At most SHOWN of `points`, equally spaced and including the newest, as [seconds, value] to four digits."""
     every = -(-len(points) // SHOWN) or 1
     return [[round(seconds, 2), float(f"{value:.4g}")] for seconds, value in points[::-every][::-1]]

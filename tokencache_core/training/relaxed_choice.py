@@ -1,11 +1,11 @@
-"""Training's token choice: every block computes all of its tokens, and weights say which of them count, so that scores
-can be learned.
+"""The relaxed token choice of training: every block computes all tokens, and weights that depend on the scores mix
+them with the reused ones, so that the scores can be learned.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import torch
@@ -23,8 +23,9 @@ from .mixed_tokens import MixedTokens
 def compute_and_mix(
     call: BlockCall, add_cached_update: Callable[[Tensor], Tensor], mix: MixedTokens
 ) -> tuple[object, Tensor]:
-    """`engine.spans.compute_or_reuse` with every token computed: the block's output, and the chosen tokens' updates (n,
-    D).
+    """`engine.spans.compute_or_reuse` with every token computed, mixed by `mix` with the reused ones.
+
+    Returns the block's output and the updates (n, D) of the chosen tokens.
     """
     before = call.tokens.clone() if call.spec.in_place else call.tokens
     reused = add_cached_update(before)
@@ -35,9 +36,7 @@ def compute_and_mix(
 
 
 class MixedSpan(ComputedSpan):
-    """A span whose blocks run whole on P-steps: their own outputs and the reused ones are mixed by a `RelaxedPlanner`'s
-    weights.
-    """
+    """A span whose blocks run whole on P-steps, their outputs mixed with the reused ones by a `RelaxedPlanner`."""
 
     def _compute_some(self, index: int, call: BlockCall, network: NetworkCall, history: TokenHistory) -> Any:
         planner = network.planner
@@ -54,29 +53,33 @@ class MixedSpan(ComputedSpan):
 
 
 class RelaxedPlanner(PredictedPlanner):
-    """For training: every block runs whole, and what is computed is a weight, 0 or 1 forward, the score backward.
+    """The planner of a training: each token's choice is a weight, 0 or 1 in the forward pass, its score in the backward
+    pass.
 
-    Blocks compete: the (1 - r) (L - K) N most urgent block-tokens of an image are computed (the paper's quantisation).
-    The weights are straight-through (arXiv 1308.3432), so a score learns both from what was computed and what was not.
-    What learns is each score less their mean: it is nearly always better to compute a token than not to, so the scores
-    alone would all rise together, which the budget makes meaningless, until none differs from another.
+    Blocks compete: the (1 - r) (L - K) N most urgent block-tokens of an image are chosen (the paper's quantisation).
+    The weights are straight-through (arXiv 1308.3432), so a score learns whether its token was chosen or not. The
+    gradient is that of each score minus the mean score: computing a token is nearly always better than reusing it, so
+    the scores alone would all rise together until none differs from another, which a fixed budget makes meaningless.
+
+    predictor, every_step: as for `PredictedPlanner`.
+    compute_ratio: 1 - r, the share of block-tokens that are chosen.
     soft: the weights are the scores themselves, as in the paper's training.
     """
 
-    computed_span = MixedSpan
+    computed_span: type[ComputedSpan] = MixedSpan
 
     def __init__(
         self, predictor: CachePredictor, compute_ratio: float, soft: bool = False, every_step: bool = False
     ) -> None:
         super().__init__(predictor, every_step)
         self.compute_ratio, self.soft = compute_ratio, soft
-        self.chosen: dict[tuple[int, int], Tensor] = {}  # of the evaluation under way: 0 or 1
+        self.chosen: dict[tuple[int, int], Tensor] = {}  # in the current evaluation: 0 or 1
         self.chosen_at: dict[tuple[int, int], float] = {}  # its tau
         self.relative: dict[tuple[int, int], Tensor] = {}  # scores less their mean
         self.marked = torch.zeros(predictor.head.out_features)  # block-tokens chosen so far, by block
         self.evaluations = 0
-        self.mean_scores: list[Tensor] = []  # of each look since they were last taken, with their graphs
-        self.spread = 0.0  # of the last window's scores: the greatest less the least
+        self.mean_scores: list[Tensor] = []  # one per look since they were last taken, with their graphs
+        self.spread = 0.0  # of the last window's scores: the largest minus the smallest
 
     def look(self, call: BlockCall, images: int, tau: float, histories: Sequence[TokenHistory]) -> None:
         key = (images, call.n_image)
@@ -98,16 +101,16 @@ class RelaxedPlanner(PredictedPlanner):
         self.evaluations += 1
 
     def weights(self, block: int, images: int, n_tokens: int) -> tuple[Tensor, Tensor]:
-        """(images, N) weights with their gradient, and which tokens count as computed."""
+        """The weights (images, N) of a block with their gradient, and which tokens (images, N) count as computed."""
         key = (images, n_tokens)
         chosen, relative = self.chosen[key][:, :, block], self.relative[key][:, :, block]
         return (self.scores[key][:, :, block] if self.soft else chosen + relative - relative.detach()), chosen > 0
 
     def take_mean_score(self) -> Tensor | float:
-        """The mean score since it was last taken, with its graph: the paper's second loss."""
+        """The mean score since the last call, with its graph: the paper's second loss."""
         taken, self.mean_scores = self.mean_scores, []
-        return sum(taken) / max(1, len(taken))
+        return reduce(torch.add, taken) / len(taken) if taken else 0.0
 
     def shares(self) -> tuple[float, ...]:
-        """The share of its tokens that each block was found to compute: the paper's r_l."""
+        """The share of its tokens that each block has computed so far: the paper's r_l."""
         return tuple((self.marked / max(1, self.evaluations)).tolist())

@@ -1,4 +1,4 @@
-"""Which spans of blocks reuse all of their tokens in a sampling run: its first step tells."""
+"""Finds the spans of blocks that reuse all their tokens in a sampling run, by running its first step."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ..schedules.schedule import Schedule
 from ..settings import CacheSettings
 
 
-class _Seen(Exception):
-    """The first step is done; the others are not needed."""
+class _FirstStepDone(Exception):
+    """Ends a run after its first step."""
 
 
 def reused_spans(
     run: Run, settings: CacheSettings, schedule: Schedule
 ) -> dict[tuple[int, int], tuple[int, torch.device]]:
-    """By the first and last block of each: the width D of its (image) tokens, and where they are."""
+    """The width D and the device of the (image) tokens of each such span, by its first and last block."""
     session = run.open_session(settings, schedule)
     first_step(run, session)
     found = {
@@ -37,15 +37,15 @@ def reused_spans(
 
 
 def first_step(run: Run, session: Session) -> None:
-    """The first evaluation of a run, under `session`; nothing comes after it."""
+    """Run only the first evaluation of `run`, under `session`."""
 
     def around(denoise: Denoise) -> Denoise:
         def stopped(x: Tensor, sigma: Tensor) -> Tensor:
             with session.evaluation(float(sigma)), run.cached(session):
                 denoise(x, sigma)
-            raise _Seen
+            raise _FirstStepDone
 
         return stopped
 
-    with torch.no_grad(), suppress(_Seen):
+    with torch.no_grad(), suppress(_FirstStepDone):
         run.sample(around)

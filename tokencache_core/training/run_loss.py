@@ -1,9 +1,9 @@
-"""The gradient of a whole cached run: what every P-step adds is judged by where the run ends.
+"""The loss of a whole cached run: every P-step is judged by where the run ends.
 
 The error of a single step or window says little: errors of neighbouring windows largely cancel, and making each smaller
-makes their sum larger (docs/experiments.md). Here the gradient goes back through all steps of the run, I-steps among
-them, so that what is learned in one place knows what the rest of the run makes of it (end-to-end distillation of a
-solver, as in arXiv 2502.17423).
+makes their sum larger (docs/experiments.md). Here the gradient goes back through all steps of the run, including
+I-steps, so that each part learns from its effect on the end of the run (end-to-end distillation of a solver, as in
+arXiv 2502.17423).
 """
 
 from __future__ import annotations
@@ -27,18 +27,22 @@ def follow_to_the_end(
     student: Callable[[], AbstractContextManager] = nullcontext,
     whole: Callable[[], AbstractContextManager] = nullcontext,
 ) -> list[float]:
-    """Sample `run` under `session`; returns how far its end is from `plain`'s, the root mean square of each sample,
-    averaged.
+    """Sample `run` under `session`; returns [the root mean square distance of its end from `plain`'s, averaged over
+    samples].
 
-    learn: is given the loss with its graph, a scalar: the mean over samples of the logarithm of that, so that no sample
-    outweighs the others. student: opened around the model's passes on P-steps; whole: around those on I-steps.
+    Samplers take no gradient. Between evaluations x has the sampler's values and the gradient of Euler's method, which
+    is exact for `euler` and DDIM.
 
-    Samplers take no gradient. From one evaluation to the next x has the sampler's values and the gradient of Euler's
-    method, which for `euler` and DDIM is exact.
+    run, session: the run and its session, which is closed at the end.
+    plain: the plain model's run from the same noise.
+    learn: takes the loss, a scalar with its graph: the mean over samples of the logarithm of the distance, so that no
+        sample outweighs the others.
+    student: opened around the model's passes on P-steps.
+    whole: opened around those on I-steps.
     """
     sigmas: list[float] = run.sigmas.tolist()
     moved: Tensor | None = None  # x at the next evaluation, with its graph
-    end: Tensor | None = None  # the last clean x that was predicted
+    end: Tensor | None = None  # the last predicted clean x
 
     def around(denoise: Denoise) -> Denoise:
         @torch.set_grad_enabled(learn is not None)
@@ -58,6 +62,7 @@ def follow_to_the_end(
     with torch.no_grad():
         run.sample(around)
     session.close()
+    assert end is not None  # a run has at least one step
     error = (end - plain.end.to(end.device)).flatten(1).square().mean(dim=1)
     if learn is not None:
         learn(0.5 * (error + 1e-12).log().mean())

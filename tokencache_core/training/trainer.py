@@ -1,8 +1,10 @@
-"""Training what P-steps add: LoRA on the last K blocks (TokenCache, arXiv 2409.18523, section 3) and learned forecasts.
+"""The trainer of the parts that act on P-steps: Cache Predictor and LoRA on the last K blocks (TokenCache, arXiv
+2409.18523, section 3), and learned forecasts.
 
-No data set: each iteration samples a batch of its own noise once whole and others with caching, the way inference will,
-and corrects the weights after every such run (`training.run_loss.follow_to_the_end`) or every window of P-steps
-(`training.window_loss.follow`). What is kept is their running average, so that training can be stopped at any time.
+It needs no data set: each iteration samples a batch of noise once whole and several times with caching, as inference
+will, and updates the weights after every cached run (`training.run_loss.follow_to_the_end`) or every window of P-steps
+(`training.window_loss.follow`). The result is the weights' running average, so that a training can be stopped at any
+time.
 """
 
 from __future__ import annotations
@@ -35,13 +37,16 @@ from .reused_spans import reused_spans
 from .run_loss import follow_to_the_end
 from .window_loss import follow
 
-TURNS = 4  # cached runs in an iteration
-COLLAPSED = 0.01  # scores, which lie in (0, 1), that differ by less choose no better than chance
+CACHED_RUNS = 4  # per iteration
+COLLAPSED = 0.01  # scores (in (0, 1)) that differ by less choose no better than chance
 
 
 @dataclass(frozen=True)
 class Best:
-    """The averaged weights, and the block shares, with which the held-out run strayed least."""
+    """The averaged weights and the block shares with which the held-out run has strayed least so far.
+
+    held_out: how far it strayed.
+    """
 
     held_out: float
     weights: tuple[Tensor, ...]
@@ -50,8 +55,10 @@ class Best:
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """Of a training, on the held-out run: how far it strays with and without what was learned, and the speed-up by the
-    clock.
+    """The result of a training on the held-out run.
+
+    drift, without: how far the run strays with and without the trained parts.
+    speedup: by the clock.
     """
 
     drift: float
@@ -60,7 +67,7 @@ class TrainingOutcome:
 
     @property
     def notes(self) -> dict[str, str]:
-        """For the file."""
+        """The same as notes of a predictor file."""
         return {
             "held_out_drift": f"{self.drift:.4g}",
             "held_out_drift_untrained": f"{self.without:.4g}",
@@ -69,15 +76,18 @@ class TrainingOutcome:
 
 
 class TrainingDiverged(ArithmeticError):
-    """The drift is no longer a number; the averaged weights are those of the last whole iteration."""
+    """The drift is no longer a number; the averaged weights are those of the last complete iteration."""
 
 
 class Training:
-    """The state of one training: the weights, their average, the optimiser and what was measured.
+    """The state of one training: the weights, their average, the optimiser and the measurements.
 
-    network: the model, which takes no gradient until `close`. blocks: its blocks in order; the last K hold the adapters
-    until then. start: from a seed to a run of one batch, or of this process's part of it. Seeds from HELD_OUT_SEEDS on
-    are for measuring alone. processes: those that train together; all of them hold the same state.
+    plan: what is trained, and how.
+    network: the model, which takes no gradient until `close`.
+    blocks: its blocks in order; the last K hold the adapters until `close`.
+    start: from a seed, a run of one batch, or of this process's part of it. Seeds from HELD_OUT_SEEDS on are for
+        measuring only.
+    processes: those that train together; all of them hold the same state.
     """
 
     def __init__(
@@ -117,21 +127,25 @@ class Training:
         self.average = [weight.detach().clone() for weight in self.parameters]
         self.optimizer = torch.optim.Adam(self.parameters, lr=plan.learning_rate, betas=(0.9, 0.95))
         self.held_out_run: tuple[Run, PlainRun] | None = None
-        self.plain_seconds = math.inf  # of the quickest plain run: the first are slowed by warming up
-        self.speedup: float | None = None  # of the cached run beside it, by the clock, when it was last measured
+        self.plain_seconds = math.inf  # of the fastest plain run: the first ones are slowed by warming up
+        self.speedup: float | None = None  # of the held-out run by the clock, when it was last measured
         self.iteration, self.seconds = 0, 0.0
         self.best: Best | None = None
         self.pending = 0  # losses whose gradients wait for an update
         self.log: list[TrainingPoint] = []
 
     def step(self) -> TrainingPoint:
-        """One iteration: a batch sampled whole and, under different schedules, with the cache, learning from each."""
+        """One iteration: sample a batch whole, then several times with the cache under different schedules, learning
+        from each.
+        """
         started = time.monotonic()
         seed = self.plan.seed + self.iteration
         with self._whole_or_not_at_all(), self._mixed_precision():
             run = self.start(seed)
             plain = self._timed_plain(run)
-            losses = [loss for turn in range(TURNS) for loss in self._followed(run, plain, seed * TURNS + turn)]
+            losses = [
+                loss for turn in range(CACHED_RUNS) for loss in self._followed(run, plain, seed * CACHED_RUNS + turn)
+            ]
             if self.pending:
                 self._update()
         self.iteration += 1
@@ -146,8 +160,9 @@ class Training:
         return self.log[-1]
 
     def is_over(self, minutes: float, elapsed: float | None = None) -> bool:
-        """Whether to stop now comes nearer to `minutes` than one more iteration would. elapsed: seconds, where not the
-        iterations' alone.
+        """Whether stopping now comes nearer to `minutes` than one more iteration would.
+
+        elapsed: seconds so far, if more than the iterations' own are to count.
         """
         elapsed = self.seconds if elapsed is None else elapsed
         return elapsed + 0.5 * self.seconds / max(1, self.iteration) >= 60 * minutes
@@ -176,7 +191,7 @@ class Training:
         return plain
 
     def held_out(self, learned: TrainedParts) -> float:
-        """How far the held-out run ends from the plain model's, with what was `learned`."""
+        """How far from the plain model's end the held-out run ends, with the parts `learned`."""
         with self._mixed_precision():
             if self.held_out_run is None:
                 run = self.start(HELD_OUT_SEEDS)
@@ -189,13 +204,15 @@ class Training:
         return drift
 
     def finish(self) -> TrainingOutcome:
-        """Measure the last weights, too, which may be the best, and what has come of it. To resume exactly, save the
-        state before.
+        """Measure the last weights, too, which may be the best, and then the result of the training.
+
+        To resume exactly, save the state before.
         """
         if self.log and self.log[-1].held_out is None:
             self.log[-1] = replace(self.log[-1], held_out=self._measure())
         without = self.held_out(TrainedParts())
         drift, cached_seconds = timed(lambda: self.held_out(self.learned()))
+        assert self.held_out_run is not None  # `held_out` has made it
         run, _ = self.held_out_run
         with self._mixed_precision():
             _, plain_seconds = timed(lambda: sample_plain(run))
@@ -208,47 +225,53 @@ class Training:
         return held_out
 
     def learned(self) -> TrainedParts:
-        """The best averaged weights that were measured on the held-out run, or the last ones before it was, for
-        inference.
+        """The trained parts for inference: from the averaged weights that were best on the held-out run, or from the
+        current ones before the first measurement.
         """
         if self.best is not None:
             return self._learned(self.best.weights, self.best.shares)
         return self._learned(self.average, self.shares)
 
     def _learned(self, weights: Sequence[Tensor], shares: tuple[float, ...]) -> TrainedParts:
-        weights = iter([weight.clone() for weight in weights])
-        scoring: dict = {}
+        """The trained parts with `weights` (in the order of `self.parameters`) and block `shares`."""
+        copies = iter([weight.clone() for weight in weights])
+        predictor = None
         if self.predictor is not None:
             predictor = copy.deepcopy(self.predictor).requires_grad_(False)
             for weight in predictor.parameters():
-                weight.copy_(next(weights))
-            scoring = {"predictor": predictor, "every_step": self.plan.every_step, "shares": on_ladder(shares)}
+                weight.copy_(next(copies))
         forecasts = {
-            run: forecast_from_tensors({name: next(weights) for name, _ in module.named_parameters()})
-            for run, module in self.forecasts.items()
+            span: forecast_from_tensors({name: next(copies) for name, _ in module.named_parameters()})
+            for span, module in self.forecasts.items()
         }
-        if self.adapters is None:
-            return TrainedParts(forecasts=forecasts, **scoring)
-        template = self.adapters.repair()
-        blocks = {
-            index: {path: LoraPair(next(weights), next(weights)) for path in pairs}
-            for index, pairs in template.blocks.items()
-        }
-        return TrainedParts(replace(template, blocks=blocks), forecasts, **scoring)
+        repair = None
+        if self.adapters is not None:
+            repair = self.adapters.repair()
+            blocks = {
+                index: {path: LoraPair(next(copies), next(copies)) for path in pairs}
+                for index, pairs in repair.blocks.items()
+            }
+            repair = replace(repair, blocks=blocks)
+        return TrainedParts(
+            repair,
+            forecasts,
+            predictor,
+            every_step=predictor is not None and self.plan.every_step,
+            shares=() if predictor is None else on_ladder(shares),
+        )
 
     def remark(self) -> str:
-        """What the user should change, "" if nothing."""
+        """Advice for the user about this training; "" if there is none."""
         if self.planner is None or self.planner.spread >= COLLAPSED:
             return ""
         return (
-            f"all scores lie within {self.planner.spread:.2g} of each other, so the predictor tells no token from "
-            "another: train longer, "
-            f"raise the learning rate ({self.plan.learning_rate:g})"
+            f"all scores lie within {self.planner.spread:.2g} of each other, so the predictor does not distinguish "
+            f"tokens: train longer, raise the learning rate ({self.plan.learning_rate:g})"
             + (f", or raise sparsity ({self.plan.sparsity:g})" if self.plan.soft else "")
         )
 
     def close(self) -> None:
-        """Give the model its plain layers back."""
+        """Put the model's plain layers back, and let its weights take gradients again."""
         if self.adapters is not None:
             self.adapters.remove()
         _set_requires_grad(self.took_gradients, True)
@@ -265,26 +288,24 @@ class Training:
             )
 
     def _forecasts(self) -> dict[tuple[int, int], LearnedForecast]:
-        """A learned forecast for each run of blocks that reuses all its tokens, as the plain forecast to begin with."""
+        """An untrained learned forecast for each span of blocks that reuses all its tokens."""
         widths = reused_spans(self.start(self.plan.seed), self.plan.settings, self.plan.schedule)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.plan.seed)
             return {
-                run: LearnedForecast(width, self.plan.settings.order, self.plan.forecast_hidden).to(device)
-                for run, (width, device) in widths.items()
+                span: LearnedForecast(width, self.plan.settings.order, self.plan.forecast_hidden).to(device)
+                for span, (width, device) in widths.items()
             }
 
     def _mixed_precision(self) -> torch.autocast:
-        """Without its cache, which would hold on to weights of before an update."""
+        """The plan's autocast, without its weight cache, which would keep weights from before an update."""
         return torch.autocast(
             self.parameters[0].device.type, torch.bfloat16, enabled=self.plan.precision == "bf16", cache_enabled=False
         )
 
     @contextmanager
     def _whole_or_not_at_all(self) -> Iterator[None]:
-        """An iteration that an interrupt or an error breaks off leaves the state of before, so that resuming is
-        exact.
-        """
+        """Restore the weights and the optimiser if the iteration is interrupted or fails, so that resuming is exact."""
         weights = [weight.detach().clone() for weight in self.parameters]
         optimizer = copy.deepcopy(self.optimizer.state_dict())
         try:
@@ -294,7 +315,7 @@ class Training:
             self.pending = 0
             self.optimizer.load_state_dict(optimizer)
             with torch.no_grad():
-                torch._foreach_copy_(self.parameters, weights)
+                torch._foreach_copy_(self.parameters, weights)  # pyright: ignore[reportPrivateImportUsage]
             raise
 
     def _learn(self, loss: Tensor) -> None:
@@ -302,9 +323,8 @@ class Training:
             raise self._diverged()
         if not loss.requires_grad:
             raise ValueError(
-                "nothing to learn from: what is trained had no part in this run, because the model ran whole on its "
-                "P-steps; "
-                "a report of Apply TokenCache says why"
+                "nothing to learn from: the trained parts were not used in this run, because the model ran whole on "
+                "its P-steps; a report of Apply TokenCache says why"
             )
         if self.planner is not None:
             loss = loss + self.plan.sparsity * self.planner.take_mean_score()
@@ -315,7 +335,7 @@ class Training:
 
     def _diverged(self) -> TrainingDiverged:
         return TrainingDiverged(
-            f"training diverged in iteration {self.iteration + 1}, and was stopped: what was learned before is kept; "
+            f"training diverged in iteration {self.iteration + 1} and was stopped; what was learned before is kept; "
             f"train again at a lower learning rate than {self.plan.learning_rate:g}"
         )
 
@@ -334,15 +354,15 @@ class Training:
     def _share_gradients(self) -> None:
         if self.processes.count == 1:
             return
-        ours = torch.cat(
+        own = torch.cat(
             [(torch.zeros_like(weight) if weight.grad is None else weight.grad).flatten() for weight in self.parameters]
         )
-        shared = self.processes.mean(ours).split([weight.numel() for weight in self.parameters])
+        shared = self.processes.mean(own).split([weight.numel() for weight in self.parameters])
         for weight, gradient in zip(self.parameters, shared):
             weight.grad = gradient.view_as(weight)
 
     def _mean(self, values: Sequence[float]) -> tuple[float, ...]:
-        """Of all processes."""
+        """The mean of `values` over all processes."""
         if self.processes.count == 1:
             return tuple(values)
         return tuple(
@@ -351,7 +371,8 @@ class Training:
 
     @torch.no_grad()
     def _average(self) -> None:
-        torch._foreach_lerp_(self.average, self.parameters, max(self.plan.average, 1 / self.iteration))
+        share = max(self.plan.average, 1 / self.iteration)
+        torch._foreach_lerp_(self.average, self.parameters, share)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def _set_requires_grad(weights: Sequence[nn.Parameter], on: bool) -> None:

@@ -1,4 +1,4 @@
-"""Finding settings and places of I-steps for one model by a few short runs: the tuner, calibrations, presets.
+"""Settings and places of I-steps for one model, found by a few short runs: the tuner, calibrations, presets.
 
-Uses runs, predictor, likeness and what is below them.
+May import runs, predictor, likeness and the rooms below them.
 """

@@ -1,15 +1,16 @@
-"""How important each time is: what a P-step there would get wrong, measured on full runs of the model itself.
+"""Measures how important an I-step is at each time: the error of a P-step there, from full runs of the model itself.
 
 At every step the clean x that the model predicts is compared with its own forecast from the steps before (the
-polynomial itself, `reach` 1). An error that grows with the (m + 1)-th power of the gap, as a forecast of order m has
-it, is the same in every gap if I-steps are as dense as its (m + 1)-th root (equidistribution; de Boor 1973), so that
-root is the importance, and I-steps go to equal percentiles of its cumulative sum (TokenCache, arXiv 2409.18523, section
-3, where the scores of a predictor are summed).
+polynomial itself, `reach` 1). The error of a forecast of order m grows with the (m + 1)-th power of the gap. It is the
+same in every gap if I-steps are as dense as the (m + 1)-th root of the measured error (equidistribution; de Boor 1973).
+So that root is the importance, and I-steps are placed at equal percentiles of its cumulative sum (TokenCache, arXiv
+2409.18523, section 3, where the scores of a predictor are summed).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -21,19 +22,22 @@ from ..sampling.samplers import Denoise
 
 
 def variance_exploding(sigma: float) -> float:
-    """What noise added as clean + sigma * noise makes of a clean x's unit, once the whole is scaled to unit
-    variance.
-    """
+    """The scale of a clean x at `sigma` when clean + sigma * noise is scaled to unit variance."""
     return (1 + sigma**2) ** -0.5
 
 
 def calibrate(
     runs: Iterable[Run], tau: Callable[[float], float], order: int, scale: Callable[[float], float] = variance_exploding
 ) -> ImportanceCurve:
-    """Sample `runs` whole; importance at each of their steps, for forecasts of `order`.
+    """The importance at each step of `runs`, which are sampled whole; ValueError without any run.
 
-    scale: the size of x in the units in which errors are compared, from sigma; 1 where the model's own x keeps its size
-    (flow matching). The first order + 1 steps have nothing to be forecast from and take the importance of the next.
+    The first order + 1 steps have nothing to be forecast from and take the importance of the next.
+
+    runs: of the same sigmas.
+    tau: the time at a sigma.
+    order: of the forecasts.
+    scale: the scale of x at a sigma, in the units in which errors are compared; 1 for models whose own x keeps its
+        scale (flow matching).
     """
     total: Tensor | None = None
     samples = 0
@@ -50,11 +54,11 @@ def calibrate(
 
 
 def _forecast_errors(run: Run, tau: Callable[[float], float], order: int, scale: Callable[[float], float]) -> Tensor:
-    """(steps - order - 1,) squared error in x of each step, summed over the run's samples."""
+    """The squared error in x of each step (steps - order - 1,), summed over the run's samples."""
     sigmas = run.sigmas.tolist()
     if len(sigmas) < order + 3:
         raise ValueError(
-            f"{len(sigmas) - 1} steps are too few to calibrate a forecast of order {order}: take {order + 2} or more"
+            f"{len(sigmas) - 1} steps are too few to calibrate a forecast of order {order}: use {order + 2} or more"
         )
     last: list[tuple[float, Tensor]] = []  # (tau, predicted clean x) of the steps before
     errors: list[Tensor] = []
@@ -64,7 +68,7 @@ def _forecast_errors(run: Run, tau: Callable[[float], float], order: int, scale:
             clean, here = denoise(x, sigma), tau(float(sigma))
             if len(last) == order + 1:
                 weights = lagrange_weights([node for node, _ in last], here)
-                forecast = sum(weight * kept for weight, (_, kept) in zip(weights, last))
+                forecast = reduce(torch.add, [weight * kept for weight, (_, kept) in zip(weights, last)])
                 step = len(errors) + order + 1
                 moved = (1 - sigmas[step + 1] / sigmas[step]) * scale(sigmas[step + 1])
                 errors.append((moved * (clean - forecast)).square().mean(dim=tuple(range(1, x.ndim))).sum())

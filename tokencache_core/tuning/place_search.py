@@ -1,9 +1,9 @@
-"""Where in a run its I-steps should lie, found by trial on real runs: small moves, kept where they help.
+"""A search for better places of a run's I-steps by trial on real runs: small moves, kept if they help.
 
-Known models' places (schedules/known_models.py) serve any model. One model's own run, though, has stretches over which
-it is easily forecast and others where it turns, and the errors of neighbouring windows cancel or add up; trying finds
-what no rule does (docs/experiments.md). A hill climb over as many I-steps as before, so that no run takes longer than
-another. Simulation, where there is one, says which move to try next.
+The places of known models (schedules/known_models.py) suit any model. But one model's own run has stretches that are
+easy to forecast and others where it turns, and the errors of neighbouring windows cancel or add up; trials find what no
+rule does (docs/experiments.md). The search is a hill climb that keeps the number of I-steps, so that all runs take the
+same time. If runs can be simulated, simulation says which move to try next.
 """
 
 from __future__ import annotations
@@ -12,34 +12,33 @@ from random import Random
 
 from ..schedules.place_climb import Errors, neighbours
 
-PATIENCE = 40  # moves in a row that did not help, after which the search ends
-ELSEWHERE = 0.2  # of the moves take one I-step to any other place
-NEIGHBOURS = (
-    1,
-    1,
-    1,
-    2,
-    3,
-)  # I-steps next to each other that other moves shift together; beside these, all that follow
+PATIENCE = 40  # the search ends after so many moves in a row without improvement
+JUMPS = 0.2  # share of the moves that take one I-step to any other place; the others shift neighbouring ones
+SHIFTED = (1, 1, 1, 2, 3)  # how many neighbouring I-steps are shifted together (drawn; or all that follow)
 
 
 def moved(places: tuple[int, ...], steps: int, random: Random) -> tuple[int, ...]:
-    """As many I-steps of a run of `steps`, a little differently: not always a list that rises, or that is new. Step 0
-    stays.
+    """A random variation of `places`, with as many I-steps; it may be invalid (not rising) or already known.
+
+    places: I-steps of a run of `steps`, rising; step 0 stays one.
     """
-    if random.random() < ELSEWHERE:
+    if random.random() < JUMPS:
         kept = set(places) - {random.choice(places[1:])}
         return tuple(sorted(kept | {random.choice([step for step in range(1, steps) if step not in places])}))
     first = random.randrange(1, len(places))
-    last = first + random.choice((*NEIGHBOURS, len(places)))
+    last = first + random.choice((*SHIFTED, len(places)))
     by = random.choice((-1, 1))
     return tuple(place + by if first <= index < last else place for index, place in enumerate(places))
 
 
 class PlaceSearch:
-    """From `places` of a run of `steps`, whose value is `value`; None: not known, so they are the first to be tried.
+    """A hill climb over the places of I-steps: `propose` says what to try next, `learn` takes its value.
 
-    errors: of simulated runs, the promising ones first; None: moves are drawn at random.
+    places: where the I-steps lie at first.
+    steps: of the run.
+    value: of `places`; None if unknown: then they are the first to be tried.
+    seed: of random moves.
+    errors: of simulated runs; the moves with the least error are tried first. None: moves are drawn at random.
     """
 
     def __init__(
@@ -53,16 +52,16 @@ class PlaceSearch:
         self.places, self.steps, self.value, self.errors = places, steps, value, errors
         self.random = Random(seed)
         self.seen = {places}
-        self.in_vain = 0
+        self.failures = 0
 
     def propose(self) -> tuple[int, ...] | None:
-        """What to try next; None where nothing has helped for long, or nothing new was found."""
+        """The places to try next; None if nothing has helped for long or there is nothing new to try."""
         if self.value is None:
             return self.places
-        if self.in_vain >= PATIENCE or not 1 < len(self.places) < self.steps:
+        if self.failures >= PATIENCE or not 1 < len(self.places) < self.steps:
             return None
         if self.errors is not None:
-            return self._most_promising()
+            return self._most_promising(self.errors)
         for _ in range(50 * PATIENCE):
             places = moved(self.places, self.steps, self.random)
             rises = all(a < b for a, b in zip(places, places[1:])) and places[-1] < self.steps
@@ -71,18 +70,18 @@ class PlaceSearch:
                 return places
         return None
 
-    def _most_promising(self) -> tuple[int, ...] | None:
-        beside = [places for places in neighbours(self.places, self.steps) if places not in self.seen]
-        if not beside:
+    def _most_promising(self, errors: Errors) -> tuple[int, ...] | None:
+        untried = [places for places in neighbours(self.places, self.steps) if places not in self.seen]
+        if not untried:
             return None
-        places = beside[int(self.errors(beside).argmin())]
+        places = untried[int(errors(untried).argmin())]
         self.seen.add(places)
         return places
 
     def learn(self, places: tuple[int, ...], value: float) -> bool:
-        """That `places`, which were proposed, have `value`; whether it is the most so far."""
-        if self.value is None or value > self.value:  # no number is more than another that is none
-            self.places, self.value, self.in_vain = places, value, 0
+        """Take the value of the proposed `places`; returns whether it is the best so far."""
+        if self.value is None or value > self.value:  # False for NaN
+            self.places, self.value, self.failures = places, value, 0
             return True
-        self.in_vain += 1
+        self.failures += 1
         return False

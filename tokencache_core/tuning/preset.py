@@ -1,5 +1,5 @@
-"""A preset: the settings that a tuning found for one model, with what they promise and what they gave; a small JSON
-file.
+"""A preset: a small JSON file with the settings that a tuning found for one model, and their predicted and measured
+results.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _FIELDS = ("format", "version", "fingerprint", "settings", "i_steps", "taus", "g
 
 
 class PresetError(ValueError):
-    """A file or text that is no preset of this version; says what is wrong and what to do."""
+    """A file or text is not a preset of this version: says what is wrong and what to do."""
 
 
 FORMAT = JsonFormat("preset", 1, "Tune TokenCache or `tune`", PresetError)
@@ -34,9 +34,10 @@ FORMAT = JsonFormat("preset", 1, "Tune TokenCache or `tune`", PresetError)
 
 @dataclass(frozen=True)
 class Goal:
-    """What a tuning was asked for: a speed-up by the clock, or the least PSNR (dB) or SSIM against the full run.
+    """The goal of a tuning: a speed-up by the clock, or a floor for PSNR (dB) or SSIM against the full run.
 
-    kind: out of GOALS.
+    kind: one of GOALS.
+    value: the speed-up or the floor.
     """
 
     kind: str
@@ -55,8 +56,10 @@ class Goal:
 
 @dataclass(frozen=True)
 class Result:
-    """Speed-up by the clock and likeness to the full run. psnr_error: standard error of the mean over `samples`. ssim:
-    None for latents.
+    """A speed-up by the clock and the likeness to the full run.
+
+    psnr_db, psnr_error: mean over `samples`, and its standard error, in dB.
+    ssim: mean; None for latents.
     """
 
     speedup: float
@@ -68,7 +71,7 @@ class Result:
     def __post_init__(self) -> None:
         numbers = (self.speedup, self.psnr_db, self.psnr_error, self.ssim or 0.0)
         if not all(math.isfinite(number) for number in numbers) or self.speedup <= 0 or self.samples < 1:
-            raise ValueError("a result must hold finite numbers, of at least one sample")
+            raise ValueError("a result must have finite numbers and at least one sample")
 
     def text(self) -> str:
         likeness = f"{self.speedup:.2f}x, {self.psnr_db:.1f} +- {self.psnr_error:.1f} dB"
@@ -77,10 +80,15 @@ class Result:
 
 @dataclass(frozen=True)
 class Preset:
-    """i_steps: counted from 0, of a run whose steps lie at the noise times `taus` (sampling/noise_time.py).
+    """The result of a tuning.
 
-    predicted: from the samples that the settings were chosen on. measured: on others, seen by no choice; None where the
-    tuning was stopped before. notes: under which conditions, as text.
+    settings: of the cache.
+    i_steps: counted from 0, of a run whose steps lie at the noise times `taus` (sampling/noise_time.py).
+    fingerprint: of the model.
+    goal: of the tuning.
+    predicted: on the samples that the settings were chosen on.
+    measured: on other samples, which played no part in the choice; None if the tuning was stopped before.
+    notes: the conditions of the tuning, as text.
     """
 
     settings: CacheSettings
@@ -93,7 +101,7 @@ class Preset:
     notes: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.schedule()  # refuses I-steps that are none of the run
+        self.schedule()  # ValueError for I-steps outside the run
 
     def schedule(self) -> PlacedSchedule:
         return PlacedSchedule(self.i_steps, self.taus)
@@ -116,7 +124,7 @@ def to_json(preset: Preset) -> str:
 
 
 def from_json(text: str, name: str) -> Preset:
-    """PresetError, quoting `name`, for what is no preset."""
+    """The preset in `text`; PresetError, with `name` in it, if there is none."""
     return FORMAT.read(text, name, _read)
 
 

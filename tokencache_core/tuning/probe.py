@@ -1,4 +1,4 @@
-"""One short run of a tuning: how fast it was, and how like the full run its samples are."""
+"""A probe: one short run of a tuning, with its times and the likeness of its samples to the full run's."""
 
 from __future__ import annotations
 
@@ -26,40 +26,46 @@ class StepTimes:
         return i_steps * self.i_step + (steps - i_steps) * self.p_step
 
     def i_steps_for(self, seconds: float, steps: int, least: int = 1) -> int:
-        """The number of I-steps, `least`..steps, whose run comes nearest to `seconds`."""
+        """The number of I-steps, from `least` to `steps`, whose run time comes nearest to `seconds`."""
         return min(range(min(least, steps), steps + 1), key=lambda count: abs(self.run_seconds(count, steps) - seconds))
 
 
 def standard_error(values: Tensor) -> float:
-    """Of the mean of values (B,)."""
+    """The standard error of the mean of `values` (B,)."""
     return float(values.std() / len(values) ** 0.5) if len(values) > 1 else 0.0
 
 
 @dataclass(frozen=True)
 class Likeness:
-    """To the full run, sample by sample: PSNR in dB and, of pictures, SSIM, (B,) each."""
+    """The likeness of each sample to the full run's.
+
+    db: PSNR in dB, (B,).
+    ssim: SSIM, (B,); None for latents.
+    """
 
     db: Tensor
     ssim: Tensor | None
 
     @classmethod
     def of(cls, samples: Tensor, full: Tensor, is_pixels: bool) -> Likeness:
-        """samples, full: pictures (B, C, H, W), or latents of any shape (B, ...)."""
+        """The likeness of `samples` to `full`: pictures (B, C, H, W), or latents of any shape (B, ...)."""
         if is_pixels:
             return cls(capped_psnr(samples, full), ssim(samples, full))
         flat = (part.float().flatten(1)[:, None, None] for part in (samples, full))
         return cls(capped_psnr(*flat, clamp=False), None)
 
     @classmethod
-    def of_all(cls, parts: Sequence[Likeness]) -> Likeness:
-        return cls(
-            torch.cat([part.db for part in parts]),
-            None if parts[0].ssim is None else torch.cat([part.ssim for part in parts]),
-        )
+    def of_all(cls, batches: Sequence[Likeness]) -> Likeness:
+        """The likeness of the samples of several batches together."""
+        ssims = [batch.ssim for batch in batches if batch.ssim is not None]
+        return cls(torch.cat([batch.db for batch in batches]), torch.cat(ssims) if ssims else None)
 
     def by(self, kind: str) -> Tensor:
-        """(B,) of what a goal of this kind is about."""
-        return self.ssim if kind == "ssim" else self.db
+        """The measure (B,) that a goal of this kind sets a floor for: SSIM for "ssim", else PSNR."""
+        if kind != "ssim":
+            return self.db
+        assert self.ssim is not None  # latents have no such goal
+        return self.ssim
 
     def result(self, speedup: float) -> Result:
         return Result(
@@ -73,8 +79,12 @@ class Likeness:
 
 @dataclass(frozen=True)
 class Probe:
-    """One short run of a choice. i_steps: of `steps`. whole: seconds of an unpatched step, estimated from the
-    I-steps.
+    """One short run of a choice.
+
+    i_steps, steps: its I-steps, and its number of steps.
+    times: of its steps.
+    whole: seconds of a step of the unpatched model, estimated from the I-steps.
+    likeness: of its samples to the full run's.
     """
 
     choice: Choice
@@ -86,7 +96,7 @@ class Probe:
 
     @classmethod
     def of(cls, choice: Choice, i_steps: tuple[int, ...], steps: int, report: Report, likeness: Likeness) -> Probe:
-        """A run without P-steps has none to be timed: they would cost nothing."""
+        """The probe of a finished run. Without P-steps to time, their time is 0."""
         seconds = {kind: [step.seconds for step in report.steps if step.kind == kind] for kind in "IP"}
         times = StepTimes(median(seconds["I"]), median(seconds["P"]) if seconds["P"] else 0.0)
         return cls(choice, i_steps, steps, times, report.whole_step_seconds, likeness)
@@ -96,15 +106,15 @@ class Probe:
         return len(self.i_steps)
 
     def speedup(self, count: int | None = None) -> float:
-        """With so many I-steps, or as many as it has."""
+        """The speed-up with `count` I-steps, by default as many as it has."""
         return self.steps * self.whole / self.times.run_seconds(self.count if count is None else count, self.steps)
 
-    def fitting(self, speedup: float) -> int:
-        """The most I-steps with which a run is as fast; 0 where none is."""
+    def most_i_steps(self, speedup: float) -> int:
+        """The most I-steps with which a run reaches `speedup`; 0 if none does."""
         return max((count for count in range(1, self.steps + 1) if self.speedup(count) >= speedup), default=0)
 
-    def as_if(self, choice: Choice) -> Probe:
-        """What another choice's step times may be like, before any of its runs."""
+    def with_times_of(self, choice: Choice) -> Probe:
+        """The same with step times as another choice's may be, a guess before any of its runs."""
         return replace(self, times=replace(self.times, p_step=max(self.times.p_step, choice.p_step * self.whole)))
 
     def result(self) -> Result:

@@ -1,7 +1,8 @@
-"""What the tuner chooses among, but for the number of I-steps: how P-steps are run, and where the first I-steps lie.
+"""The tuner's search space: how P-steps are run, and how many steps at the start are I-steps.
 
-Known caches are corners of this space: FORA (arXiv 2407.01425) reuses everything, TaylorSeer (arXiv 2503.06923)
-forecasts everything, TokenCache computes a share of the tokens and the last blocks.
+The number of I-steps is searched separately. Known caches are corners of this space: FORA (arXiv 2407.01425) reuses
+everything, TaylorSeer (arXiv 2503.06923) forecasts everything, TokenCache computes a share of the tokens and the last
+blocks.
 """
 
 from __future__ import annotations
@@ -16,17 +17,21 @@ from ..settings import DEFAULTS, CacheSettings
 
 @dataclass(frozen=True)
 class Choice:
-    """name: for people; corners bear the name of the method that they are. p_step: what a P-step computes of all
-    block-tokens.
+    """One point of the search space.
+
+    name: for people; a corner has the name of the method that it is.
+    settings: of its runs.
+    warmup: how many I-steps the run starts with.
+    p_step: the share of all block-tokens that a P-step computes.
     """
 
     name: str
     settings: CacheSettings
-    warmup: int = 1  # the first I-steps, one after the other
+    warmup: int = 1
     p_step: float = 0.0
 
     def i_steps(self, count: int, taus: Sequence[float]) -> tuple[int, ...]:
-        """`count` I-steps of a run at the noise times `taus`, where known models would have them."""
+        """`count` I-steps of a run at the noise times `taus`, where they would lie on known models."""
         return known_places(count, taus, self.warmup)
 
 
@@ -40,8 +45,9 @@ CORNERS = (
 
 
 def space(n_blocks: int, corrects: bool) -> tuple[Choice, ...]:
-    """All choices for a model of so many blocks, the most promising first. corrects: the run's sampler can take back
-    errors.
+    """All choices for a model of `n_blocks` blocks, the most promising first.
+
+    corrects: whether the corrector can act on the run's sampler.
     """
     ours = DEFAULT_CHOICE.settings
     named = (

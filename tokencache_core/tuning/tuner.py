@@ -1,12 +1,13 @@
-"""The tuner: which settings, and how many I-steps, reach a goal on a model; found by a few short runs (the paper's open
+"""The tuner: finds by a few short runs which settings, and how many I-steps, reach a goal on a model (the paper's open
 question 3).
 
-For a speed-up, every choice (tuning/search_space.py) is given the I-steps that its own step times allow, and the likest
-wins. For a floor of likeness, the first choice is bisected to its fewest I-steps; every other is tried once in a little
-less time than the best so far takes, and bisected only where it meets the floor. All that with evenly spread I-steps;
-what wins is then given better places for them (tuning/place_search.py), or fewer of them at places that meet the floor
-as well. In the end it is measured on samples that no choice has seen. The full run that all are compared with is
-recorded, so that moves of I-steps are tried in simulation first and on the clock last.
+If the goal is a speed-up, every choice (tuning/search_space.py) gets as many I-steps as its own step times allow, and
+the choice most like the full run wins. If the goal is a floor of likeness, the first choice is bisected to its fewest
+I-steps; every other one is tried once in a little less time than the best so far takes, and bisected only if it meets
+the floor. So far I-steps lie where they would on known models. The winner then gets better places for them
+(tuning/place_search.py), or fewer of them if they still meet the floor at other places. Finally it is measured on
+samples that played no part in the choice. The full run that all are compared with is recorded, so that moves of I-steps
+are tried in simulation before they are tried on the clock.
 """
 
 from __future__ import annotations
@@ -34,21 +35,25 @@ from .preset import Goal, Preset, Result
 from .probe import Likeness, Probe, standard_error
 from .search_space import Choice
 
-MOST_HELD_OUT = 6  # batches to measure the winner on
-FASTER = 0.97  # of the best time so far, for another choice to try
-FITS = 0.98  # of the speed-up asked for: what the clock's noise may take
+MAX_HELD_OUT_BATCHES = 6  # on which the winner is measured
+TIME_TO_BEAT = 0.97  # share of the best time so far in which another choice has to meet the floor
+TOLERANCE = 0.98  # share of the wanted speed-up that is enough: the clock's noise may take the rest
 
 
 class GoalOutOfReach(ValueError):
-    """No choice reaches the goal: says what would."""
+    """No choice reaches the goal; says which goal could be reached."""
 
 
 class Tuner:
-    """start: from a seed to a run of one batch; seeds from HELD_OUT_SEEDS on are for measuring alone. is_pixels:
-    samples are pictures.
+    """One tuning: `tune` searches, `preset` gives the best found so far.
 
-    log: takes a line for the user. progress: takes the share of `minutes` that is gone; what it raises stops the
-    tuning, and `preset` is of what has been found until then.
+    start: from a seed, a run of one batch; seeds from HELD_OUT_SEEDS on are for measuring only.
+    goal: to reach.
+    choices: to try, the most promising first.
+    minutes: the time that it may take.
+    is_pixels: whether samples are pictures, not latents.
+    log: takes lines for the user.
+    progress: takes the share of `minutes` that has passed; an exception that it raises stops the tuning.
     """
 
     def __init__(
@@ -60,10 +65,10 @@ class Tuner:
         minutes: float,
         is_pixels: bool,
         log: Callable[[str], None] = lambda line: None,
-        progress: Callable[[float], None] = lambda share: None,
+        progress: Callable[[float], object] = lambda share: None,
     ) -> None:
         if goal.kind == "ssim" and not is_pixels:
-            raise ValueError("SSIM is of pictures, and this model samples latents: give the floor as PSNR")
+            raise ValueError("SSIM is defined for pictures, but this model samples latents: give the floor as PSNR")
         self.start, self.goal, self.choices, self.minutes, self.is_pixels = start, goal, choices, minutes, is_pixels
         self.log, self.progress = log, progress
         self.started = time.monotonic()
@@ -78,7 +83,7 @@ class Tuner:
         self.measured: Result | None = None
 
     def tune(self) -> None:
-        """Find the best, and measure it; GoalOutOfReach where there is none."""
+        """Find the best choice and places, and measure them; GoalOutOfReach if no choice reaches the goal."""
         sample_cached(self.run, self.choices[0].settings, ExplicitSchedule((0,)))  # the first call is slow
         recorder = RunRecorder(self.run.sigmas.tolist())
         self.full, self.full_seconds = timed(lambda: _plain(self.run, recorder.around))
@@ -95,29 +100,26 @@ class Tuner:
         if self.best is None:
             raise GoalOutOfReach(self._why())
         self.log(f"best: {self.best.choice.name}, {self.best.count} I-steps; looking for better places for them")
-        self._place()
+        best = self._place(self.best)
         self.log(
-            f"best: {self.best.choice.name}, I-steps {', '.join(map(str, self.best.i_steps))}; measuring it on other "
-            "samples"
+            f"best: {best.choice.name}, I-steps {', '.join(map(str, best.i_steps))}; measuring it on other samples"
         )
-        self.measured = self._held_out(self.best)
+        self.measured = self._held_out(best)
 
     def preset(self, fingerprint: Fingerprint, notes: Mapping[str, str]) -> Preset | None:
-        """Of the best so far, if there is one."""
+        """The preset of the best so far; None if there is none. notes: on the conditions of the tuning."""
         best = self.best
-        return (
-            None
-            if best is None
-            else Preset(
-                settings=best.choice.settings,
-                i_steps=best.i_steps,
-                taus=self.taus,
-                fingerprint=fingerprint,
-                goal=self.goal,
-                predicted=best.result(),
-                measured=self.measured,
-                notes={"choice": best.choice.name, **notes},
-            )
+        if best is None:
+            return None
+        return Preset(
+            settings=best.choice.settings,
+            i_steps=best.i_steps,
+            taus=self.taus,
+            fingerprint=fingerprint,
+            goal=self.goal,
+            predicted=best.result(),
+            measured=self.measured,
+            notes={"choice": best.choice.name, **notes},
         )
 
     def _search(self, choice: Choice) -> None:
@@ -126,12 +128,12 @@ class Tuner:
         elif self.best is None:
             self._search_fewest(choice)
         else:
-            self._search_faster(choice)
+            self._search_faster(choice, self.best)
 
     def _search_likest(self, choice: Choice) -> None:
-        """With as many I-steps as the goal's time allows."""
+        """Try the choice with as many I-steps as the wanted speed-up allows."""
         count = (
-            self.tried[0].as_if(choice).fitting(self.goal.value)
+            self.tried[0].with_times_of(choice).most_i_steps(self.goal.value)
             if self.tried
             else max(1, round(self.steps / self.goal.value))
         )
@@ -140,16 +142,17 @@ class Tuner:
                 self.log(f"{choice.name}: {self.goal} is out of its reach")
                 return
             probe = self._probe(choice, count)
-            if probe.speedup() >= FITS * self.goal.value and (self.best is None or _likelier(probe, self.best)):
+            fast_enough = probe.speedup() >= TOLERANCE * self.goal.value
+            if fast_enough and (self.best is None or _is_more_like(probe, self.best)):
                 self.best = probe
-            count = probe.fitting(self.goal.value)
+            count = probe.most_i_steps(self.goal.value)
             if count == probe.count or (
-                count < probe.count and self.best is not None and not _likelier(probe, self.best)
+                count < probe.count and self.best is not None and not _is_more_like(probe, self.best)
             ):
                 return  # fewer I-steps would be no better
 
     def _search_fewest(self, choice: Choice) -> None:
-        """The fewest I-steps that meet the floor; GoalOutOfReach where all but one do not."""
+        """Find the fewest I-steps that meet the floor; GoalOutOfReach if even all steps but one do not."""
         first = self._probe(choice, max(1, self.steps // 3))
         if self._meets(first):
             self.best = first
@@ -161,26 +164,27 @@ class Tuner:
         self.best = most
         self._bisect(choice, first.count, most.count)
 
-    def _search_faster(self, choice: Choice) -> None:
-        """In a little less time than the best takes."""
-        wanted = self.best.speedup() / FASTER
-        count = self.best.as_if(choice).fitting(wanted)
-        for _ in range(2):
+    def _search_faster(self, choice: Choice, best: Probe) -> None:
+        """Try the choice in a little less time than the best takes."""
+        wanted = best.speedup() / TIME_TO_BEAT
+        count = best.with_times_of(choice).most_i_steps(wanted)
+        for _ in range(2):  # the first count is a guess
             if count == 0:
                 return
             probe = self._probe(choice, count)
             if self._meets(probe):
-                break
-            if (more := probe.fitting(wanted)) <= count:
+                if probe.speedup() > best.speedup():
+                    self.best = probe
+                    self._bisect(choice, choice.warmup - 1, probe.count)
+                return
+            if (more := probe.most_i_steps(wanted)) <= count:
                 return
             count = more
-        if self._meets(probe) and probe.speedup() > self.best.speedup():
-            self.best = probe
-            self._bisect(choice, choice.warmup - 1, probe.count)
 
     def _bisect(self, choice: Choice, misses: int, meets: int) -> None:
-        """Down from the best, of this choice, to its fewest I-steps, above `misses` and below `meets`, that meet the
-        floor.
+        """Bisect to the fewest I-steps of the choice, which is the best so far, that meet the floor.
+
+        misses, meets: numbers of I-steps that are known to miss and to meet it.
         """
         while meets - misses > 1:
             tried = (misses + meets) // 2
@@ -192,53 +196,49 @@ class Tuner:
             else:
                 misses = tried
 
-    def _place(self) -> None:
-        """Better places for the I-steps of the best; under a floor, fewer of them at places that meet it as well."""
+    def _place(self, best: Probe) -> Probe:
+        """The best with better places for its I-steps; under a floor, with fewer of them that still meet it."""
+        errors = self._simulated(best)
         if self.goal.kind == "speed-up":
-            for better in self._climb(
-                PlaceSearch(self.best.i_steps, self.steps, self._value(self.best), errors=self._simulated())
-            ):
-                self.best = better
-            return
-        while self.best.count > 1:
-            fewer = PlaceSearch(
-                carried(self.best.i_steps, self.taus, self.best.count - 1, self.taus),
-                self.steps,
-                errors=self._simulated(),
-            )
-            found = next(filter(self._meets, self._climb(fewer)), None)
+            for better in self._climb(best, PlaceSearch(best.i_steps, self.steps, self._value(best), errors=errors)):
+                self.best = best = better
+            return best
+        while best.count > 1:
+            places = carried(best.i_steps, self.taus, best.count - 1, self.taus)
+            fewer = PlaceSearch(places, self.steps, errors=errors)
+            found = next(filter(self._meets, self._climb(best, fewer)), None)
             if found is None:
-                return
-            self.best = found
+                break
+            self.best = best = found
+        return best
 
-    def _simulated(self) -> Errors | None:
-        """Of runs with the best choice's settings; None where the full run could not be recorded."""
-        settings = self.best.choice.settings
-        return None if self.record is None else simulator_beside_known(self.record, settings, self.run.euler).errors_db
+    def _simulated(self, best: Probe) -> Errors | None:
+        """The errors of simulated runs with the best choice's settings; None if the full run could not be recorded."""
+        if self.record is None:
+            return None
+        return simulator_beside_known(self.record, best.choice.settings, self.run.euler).errors_db
 
-    def _climb(self, search: PlaceSearch) -> Iterator[Probe]:
-        """The best with its I-steps at other places, each better than the one before, while there is time and trying
-        helps.
+    def _climb(self, best: Probe, search: PlaceSearch) -> Iterator[Probe]:
+        """The best with its I-steps at other places, each better than the one before, while there is time and the
+        search has proposals.
         """
-        best = self.best
         while self._has_time_for(self.full_seconds / best.speedup()) and (places := search.propose()) is not None:
-            probe = replace(
-                self._tried(best.choice, places), times=best.times, whole=best.whole
-            )  # where they lie takes no time
+            # places do not affect the time
+            probe = replace(self._tried(best.choice, places), times=best.times, whole=best.whole)
             if search.learn(places, self._value(probe)):
                 self.log(f"I-steps {', '.join(map(str, places))}: {probe.result().text()}")
                 yield probe
 
     def _meets(self, probe: Probe) -> bool:
-        """Whether the mean over all samples can be expected to: the probe's own, less its standard error."""
+        """Whether the probe's mean likeness minus its standard error meets the floor."""
         return self._value(probe) - standard_error(probe.likeness.by(self.goal.kind)) >= self.goal.value
 
     def _value(self, probe: Probe) -> float:
-        """The mean of what the goal is about: of likeness, SSIM or PSNR."""
+        """The mean SSIM if that is the goal, else the mean PSNR."""
         return float(probe.likeness.by(self.goal.kind).mean())
 
     def _probe(self, choice: Choice, count: int) -> Probe:
-        """With so many I-steps, evenly."""
+        """Try a choice with `count` I-steps where they would lie on known models."""
         probe = self._tried(choice, choice.i_steps(count, self.taus))
         self.tried.append(probe)
         self.log(f"{choice.name}, {probe.count} I-steps: {probe.result().text()}")
@@ -250,8 +250,9 @@ class Tuner:
         return Probe.of(choice, i_steps, self.steps, report, Likeness.of(samples, self.full, self.is_pixels))
 
     def _held_out(self, best: Probe) -> Result:
-        ratios, found = [], []
-        for batch in range(MOST_HELD_OUT):
+        """The result on samples that played no part in the choice."""
+        speedups, likenesses = [], []
+        for batch in range(MAX_HELD_OUT_BATCHES):
             if batch and not self._has_time_for(self.full_seconds * (1 + 1 / best.speedup()), reserve=0):
                 break
             self.progress(min(1.0, self._elapsed() / (60 * self.minutes)))
@@ -260,38 +261,39 @@ class Tuner:
             (samples, _), cached_seconds = timed(
                 lambda: sample_cached(run, best.choice.settings, ExplicitSchedule(best.i_steps))
             )
-            ratios.append(seconds / cached_seconds)
-            found.append(Likeness.of(samples, full, self.is_pixels))
-        return Likeness.of_all(found).result(median(ratios))
+            speedups.append(seconds / cached_seconds)
+            likenesses.append(Likeness.of(samples, full, self.is_pixels))
+        return Likeness.of_all(likenesses).result(median(speedups))
 
     def _has_time_for(self, seconds: float, reserve: float = 2.0) -> bool:
-        """reserve: full runs' seconds to be left for measuring the winner."""
+        """Whether `seconds` more fit into the time. reserve: full runs that must still fit, to measure the winner."""
         return self._elapsed() + seconds + reserve * self.full_seconds < 60 * self.minutes
 
     def _elapsed(self) -> float:
         return time.monotonic() - self.started
 
     def _why(self) -> str:
+        """Why the goal is out of reach, and what to do."""
         if not self.tried:
             return (
-                f"{self.minutes:g} minutes are too short a time for a full run of {self.full_seconds:.0f} s and some "
-                "others: give it more"
+                f"{self.minutes:g} minutes are too few for a full run of {self.full_seconds:.0f} s and some others: "
+                "allow more time"
             )
         if self.goal.kind == "speed-up":
             most = max(probe.speedup(1) for probe in self.tried)
             return (
-                f"{self.goal} is out of reach: {self.steps} steps are at most {most:.1f} times as fast; ask for less, "
-                "or sample more steps"
+                f"{self.goal} is out of reach: {self.steps} steps can be at most {most:.1f} times as fast; ask for "
+                "less, or sample more steps"
             )
         best = max(self.tried, key=lambda probe: probe.likeness.db.mean())
         return (
-            f"{self.goal} cannot be met by any cache: with {best.count} of {self.steps} steps computed whole the runs "
-            "came to "
-            f"{best.result().text()}; ask for less"
+            f"{self.goal} cannot be met by any cache: with {best.count} of {self.steps} steps computed whole, the "
+            f"result was {best.result().text()}; ask for less"
         )
 
 
-def _likelier(probe: Probe, other: Probe) -> bool:
+def _is_more_like(probe: Probe, other: Probe) -> bool:
+    """Whether the samples of `probe` are more like the full run's than those of `other`."""
     return bool(probe.likeness.db.mean() > other.likeness.db.mean())
 
 

@@ -111,7 +111,7 @@ def test_an_interrupted_run_goes_on_to_the_same_figures(place, stats, tmp_path, 
     with monkeypatch.context() as patch:
         patch.setattr(sample_batches, "save_file", stopped)
         code, printed, err = call(*command(place, stats, fid_out=out))
-    assert code == 130 and printed == "" and "the same command goes on" in err
+    assert code == 130 and printed == "" and "the same command continues" in err
     assert len(list(out.rglob("*.safetensors"))) == 4 and not list(out.rglob("*.part"))
     again = table(*command(place, stats, fid_out=out))
     assert {name: cells[1:] for name, cells in again.items()} == {name: cells[1:] for name, cells in whole.items()}
@@ -279,7 +279,7 @@ def test_a_vae_of_a_file_has_the_shape_of_stable_diffusions_and_the_hosts_names(
         vae_decoder(tmp_path / "vae.safetensors", 4, CPU)(latents), expected, rtol=1e-3, atol=1e-3
     )
     save_file({"decoder.conv_in.weight": torch.ones(1)}, tmp_path / "vae.safetensors")
-    with pytest.raises(ValueError, match="no whole AutoencoderKL"):
+    with pytest.raises(ValueError, match="not a complete AutoencoderKL"):
         vae_decoder(tmp_path / "vae.safetensors", 4, CPU)
     with pytest.raises(ValueError, match="no such .safetensors"):
         vae_decoder(tmp_path / "vae.pt", 4, CPU)
@@ -287,8 +287,8 @@ def test_a_vae_of_a_file_has_the_shape_of_stable_diffusions_and_the_hosts_names(
 
 def test_a_vae_that_does_not_do_is_refused(place, vae, tmp_path):
     latents = {"model": place / "latents.safetensors", "fid_out": tmp_path / "out"}
-    assert "4-channel latents; name the folder" in refusal(*command(place, **latents))
-    assert "samples pixels; leave it out" in refusal(*command(place, vae=vae, fid_out=tmp_path / "out"))
+    assert "4-channel latents; give the folder" in refusal(*command(place, **latents))
+    assert "samples pixels; omit it" in refusal(*command(place, vae=vae, fid_out=tmp_path / "out"))
     assert "no such .safetensors" in refusal(*command(place, vae=place / "inception.pth", **latents))
     part = shutil.copytree(vae, tmp_path / "part")
     weights = load_file(vae / "diffusion_pytorch_model.safetensors")
@@ -296,9 +296,9 @@ def test_a_vae_that_does_not_do_is_refused(place, vae, tmp_path):
         {name: weight for name, weight in weights.items() if "decoder.conv_out" not in name},
         part / "diffusion_pytorch_model.safetensors",
     )
-    assert "no whole AutoencoderKL" in refusal(*command(place, vae=part, **latents))
+    assert "not a complete AutoencoderKL" in refusal(*command(place, vae=part, **latents))
     (part / "diffusion_pytorch_model.safetensors").write_bytes(b"hello")
-    assert "no whole AutoencoderKL" in refusal(*command(place, vae=part, **latents))
+    assert "not a complete AutoencoderKL" in refusal(*command(place, vae=part, **latents))
     assert not (tmp_path / "out").exists()
 
 
@@ -314,7 +314,7 @@ def test_another_protocol_is_refused_in_the_same_folder(place, stats, tmp_path):
     (tmp_path / "mine" / "protocol.json").write_text("[" * 100_000)
     assert "protocol.json: it cannot be read" in refusal(*command(place, fid_out=tmp_path / "mine"))
     (tmp_path / "mine" / "protocol.json").write_text("[]")
-    assert "not what this command writes" in refusal(*command(place, fid_out=tmp_path / "mine"))
+    assert "not written by this command" in refusal(*command(place, fid_out=tmp_path / "mine"))
 
 
 def test_damaged_features_are_named(place, stats, tmp_path):
@@ -399,11 +399,11 @@ def test_statistics_from_strangers_are_never_unpickled(place, tmp_path):
         ({"methods": "predictor-3"}, "neither full"),
         ({"samples": 1}, "--samples"),
         ({"fid_out": None}, "--fid-out"),
-        ({"fid_stats": None}, "--inception goes with --fid-stats"),
-        ({"json": "a.json"}, "--json does not go with --fid-stats"),
-        ({"peers": "all"}, "--peers does not go"),
-        ({"speedups": "2"}, "--speedups does not"),
-        ({"model": None, "shape": "DiT-S/8-256"}, "--fid-stats goes with --model"),
+        ({"fid_stats": None}, "--inception needs --fid-stats"),
+        ({"json": "a.json"}, "--json cannot be used with --fid-stats"),
+        ({"peers": "all"}, "--peers cannot be used"),
+        ({"speedups": "2"}, "--speedups cannot be used"),
+        ({"model": None, "shape": "DiT-S/8-256"}, "--fid-stats needs --model"),
     ],
 )
 def test_options_that_do_not_do(place, changed, expected):

@@ -305,7 +305,7 @@ def test_a_whole_benchmark_of_a_tiny_model(pixel_file, tmp_path):
 def test_a_page_is_written_only_from_what_bench_wrote(pixel_file, tmp_path):
     (tmp_path / "other.json").write_text('{"rows": [{}]}')
     assert "--read" in refusal("bench", "--read", tmp_path / "other.json", "--page", tmp_path / "page.md")
-    assert "one name" in refusal(
+    assert "the same name" in refusal(
         "bench", "--read", tmp_path / "a" / "bench.json", tmp_path / "b" / "bench.json", "--page", tmp_path / "page.md"
     )
     assert "--read" in refusal("bench", "--model", pixel_file, "--page", tmp_path / "page.md")

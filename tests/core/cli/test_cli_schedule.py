@@ -62,7 +62,7 @@ def test_bench_measures_on_it_and_its_protocol_and_page_say_so(model, tmp_path):
     assert "8 steps of ddim on the schedule flow, shift 3" in page.read_text()
     del content["protocol"]["schedule"]
     out.write_text(json.dumps(content))
-    assert "not what `bench --json` writes" in refusal("bench", "--read", out, "--page", page)
+    assert "not written by `bench --json`" in refusal("bench", "--read", out, "--page", page)
 
 
 def test_what_is_learned_says_on_which_schedule(model, tmp_path):

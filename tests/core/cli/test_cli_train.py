@@ -170,7 +170,9 @@ def test_another_dit_is_trained_and_served_likewise(model, shape, kind, tmp_path
 
 def test_an_unfinished_training_is_not_overwritten(model, predictor, capsys):
     fails(
-        capsys, ["train", "--model", str(model), "--out", str(predictor), *SMALL], "add --resume to go on, or remove it"
+        capsys,
+        ["train", "--model", str(model), "--out", str(predictor), *SMALL],
+        "add --resume to continue it, or remove it",
     )
 
 

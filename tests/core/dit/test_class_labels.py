@@ -39,7 +39,7 @@ def test_labels_are_indices_or_names(text, labels):
             "no class named 'tensh': give one of its 6 class names or an index from 0 to 5; did you mean 'tench'",
         ),
         ("goldfish", "did you mean 'goldfish, Carassius auratus'"),
-        ("CARDIGAN", "'CARDIGAN' is that of classes 4, 5: give the index"),
+        ("CARDIGAN", "'CARDIGAN' belongs to classes 4, 5: give the index"),
         ("1,,2", "a class label is empty"),
         ("1,", "a class label is empty"),
         ("zebra crossing", "no class named 'zebra crossing': give one of its 6 class names or an index from 0 to 5$"),

@@ -77,7 +77,7 @@ def test_a_learned_position_embedding_is_for_its_own_grid():
 
 def test_a_size_that_is_no_multiple_of_the_patch_is_refused():
     model = tiny_dit(patch_size=4)
-    with pytest.raises(ValueError, match="patches of 4x4, and 8x10 is no multiple of 4"):
+    with pytest.raises(ValueError, match="patches of 4x4, but 8x10 is not a multiple of 4"):
         model(*random_input(model, size=(8, 10)))
 
 

@@ -106,7 +106,9 @@ def test_the_number_of_heads(tmp_path):
         with pytest.raises(ModelFileError, match=f"num_heads` = '{wrong}' does not divide its width 192"):
             infer_config(state_dict, {"num_heads": wrong})
     torch.save(tiny_dit(width=96).state_dict(), tmp_path / "a.pt")
-    fails(tmp_path / "a.pt", "width 96 is no multiple of 64.*save it as .safetensors with `num_heads` in the metadata")
+    fails(
+        tmp_path / "a.pt", "width 96 is not a multiple of 64.*save it as .safetensors with `num_heads` in the metadata"
+    )
 
 
 def test_a_missing_file_and_another_kind_of_file(tmp_path):
@@ -161,7 +163,7 @@ def test_a_malicious_pickle_is_refused_and_not_run(tmp_path, old_format):
         path.write_bytes(pickle.dumps(content, protocol=2))
     else:
         torch.save(content, path, _use_new_zipfile_serialization=not old_format)
-    fails(path, "more than plain tensors.*it was not loaded.*save its state dict alone")
+    fails(path, "more than plain tensors.*it was not loaded.*save only its state dict")
     assert not trace.exists()
     with contextlib.suppress(Exception):  # the bare pickle is no PyTorch file, but is run before that is found out
         torch.load(path, weights_only=False)
@@ -200,12 +202,12 @@ def changed(state_dict: dict[str, Tensor], **changes: Tensor | None) -> dict[str
         ({"guidance__weight": torch.zeros(3)}, "'guidance.weight' is unknown"),
         (
             {"blocks__2__mlp__fc2__weight": torch.zeros(64, 128)},
-            r"'blocks.2.mlp.fc2.weight' has shape \(64, 128\) where .*\(64, 256\)",
+            r"'blocks.2.mlp.fc2.weight' has shape \(64, 128\), but .*\(64, 256\)",
         ),
         ({"t_embedder__mlp__0__weight": torch.zeros(64, 128)}, r"'t_embedder.mlp.0.weight' has shape"),
         ({"x_embedder__proj__weight": torch.zeros(64, 16)}, "not a DiT: 'x_embedder.proj.weight' has shape"),
         ({"x_embedder__proj__weight": torch.zeros(64, 4, 2, 4)}, "'x_embedder.proj.weight' has shape"),
-        ({"pos_embed": torch.zeros(1, 12, 64)}, "pos_embed has 12 tokens, which is no square"),
+        ({"pos_embed": torch.zeros(1, 12, 64)}, "pos_embed has 12 tokens, which is not a square"),
         (
             {"final_layer__linear__weight": torch.zeros(48, 64)},
             "gives 48 features; 4 channels in 2x2 patches need 16, or twice",

@@ -112,7 +112,7 @@ def test_sparse_kernels_are_a_gpus(monkeypatch):
 
 
 def test_what_is_missing_or_unknown_is_named(monkeypatch):
-    with pytest.raises(ValueError, match="no variant 'int3' of the weights: choose out of bf16, int8,"):
+    with pytest.raises(ValueError, match="no variant 'int3' of the weights: choose one of bf16, int8,"):
         compressed(tiny_dit(), "int3")
     monkeypatch.setitem(sys.modules, "torchao", None)
     with pytest.raises(ValueError, match=f"torchao, which is missing: pip install {TORCHAO}"):

@@ -116,11 +116,11 @@ def test_a_choice_of_the_training_is_one_of_the_plan_its_settings_or_the_iterati
     assert [each.plan.soft for each in trials("soft", ["no", "yes"], trial).values()] == [False, True]
     assert [each.iterations for each in trials("iterations", ["5", "10"], trial).values()] == [5, 10]
     assert all(each.plan.seed == 3 for each in tried.values())
-    with pytest.raises(ValueError, match="soft: it is yes or no, not 'True'"):
+    with pytest.raises(ValueError, match="soft: it must be yes or no, not 'True'"):
         trials("soft", ["True"], trial)
     with pytest.raises(ValueError, match="no setting 'colour': choose one of cache-ratio"):
         trials("colour", ["1"], trial)
-    with pytest.raises(ValueError, match="1 iteration or more, not 0"):
+    with pytest.raises(ValueError, match="at least 1 iteration, not 0"):
         trials("iterations", ["0"], trial)
 
 

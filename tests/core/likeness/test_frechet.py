@@ -112,9 +112,7 @@ def test_two_methods_are_compared_sample_by_sample():
         command.paired(off_by(0.02, 0.02), off_by(0.2, 0.2), full, none)
         == "+20.00 +- 0.00 dB, better on 100% of the samples"
     )
-    assert "; on the 1 of classes kept from training +20.00" in command.paired(
-        off_by(0.02, 0.2), off_by(0.2, 0.02), full, first
-    )
+    assert "; on the 1 of held-out classes +20.00" in command.paired(off_by(0.02, 0.2), off_by(0.2, 0.02), full, first)
 
 
 @pytest.mark.parametrize("text", ["tokencache", "tokencache-1", "tokencache-51", "euler-20", "-20"])

@@ -147,7 +147,7 @@ def test_a_file_with_a_damaged_forecast_is_refused(tmp_path):
 
 
 def test_a_forecast_of_more_blocks_than_the_model_has_is_refused():
-    with pytest.raises(ValueError, match="of the blocks 0 to 5, but the model has 3"):
+    with pytest.raises(ValueError, match="for the blocks 0 to 5, but the model has 3"):
         TrainedParts(forecasts={(0, 5): LearnedForecast(6, 2, 5)}).check(tiny_dit().blocks)
 
 

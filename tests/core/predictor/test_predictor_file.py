@@ -104,9 +104,9 @@ def test_missing_files_and_other_kinds(tmp_path):
     save_file(plain_lora(tiny_predictor().repair), tmp_path / "lora.safetensors")
     fails(tmp_path / "lora.safetensors", "this is a plain LoRA, not a predictor; load it as a LoRA")
     save_file({"weight\n": torch.zeros(2)}, tmp_path / "other.safetensors", {"tokencache_": "{}"})
-    fails(tmp_path / "other.safetensors", "this is no predictor: its metadata have no entry 'tokencache'")
+    fails(tmp_path / "other.safetensors", "this is not a predictor: its metadata have no entry 'tokencache'")
     save_file({}, tmp_path / "empty.safetensors")
-    fails(tmp_path / "empty.safetensors", "this is no predictor")
+    fails(tmp_path / "empty.safetensors", "this is not a predictor")
     for name in ("dit", "lora", "other", "empty", "a", "b"):
         assert not holds_predictor(tmp_path / f"{name}.safetensors")
 
@@ -132,7 +132,9 @@ class Payload:
 def test_pickles_are_refused_by_name(tmp_path, suffix):
     path, trace = tmp_path / f"a{suffix}", tmp_path / "trace"
     torch.save({"predictor.head.weight": torch.zeros(1), "x": Payload(trace)}, path)
-    fails(path, f"a .safetensors file, not '{suffix}', which may run code.*never opened; choose a .safetensors file")
+    fails(
+        path, f"a .safetensors file, not '{suffix}'; other types may run code.*never opened; choose a .safetensors file"
+    )
     assert not trace.exists()
 
 
@@ -216,7 +218,9 @@ def repair(*blocks: int) -> dict[str, object]:
 def test_what_could_not_be_read_back_is_not_saved(tmp_path, changes, message):
     path = tiny_predictor_file(tmp_path / "a.safetensors")
     before = path.read_bytes()
-    with pytest.raises(PredictorFileError, match=f"not saved, since it could not be read back: .*{message}") as caught:
+    with pytest.raises(
+        PredictorFileError, match=f"not saved, because it could not be read back: .*{message}"
+    ) as caught:
         save_trained_cache(tiny_predictor(**changes), path)
     one_line(path, caught.value)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]

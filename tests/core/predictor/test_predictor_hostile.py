@@ -134,8 +134,8 @@ HOSTILE: list[tuple[str, Damage, str]] = [
     ("a surrogate", put("fingerprint", "weights", "\ud800"), "weights is not a line of text"),
     # calibration
     ("lengths", put("calibration", "taus", [0.5, 0.1]), "2 times and 3 importances"),
-    ("one point", put("calibration", {"taus": [1], "importance": [1], "samples": 1}), "two times or more"),
-    ("no points", put("calibration", {"taus": [], "importance": [], "samples": 1}), "two times or more"),
+    ("one point", put("calibration", {"taus": [1], "importance": [1], "samples": 1}), "at least two times"),
+    ("no points", put("calibration", {"taus": [], "importance": [], "samples": 1}), "at least two times"),
     ("tau", put("calibration", "taus", 0, 999), "times must lie between 0 and 1"),
     ("negative", put("calibration", "importance", 0, -1e-9), "importance must be finite and non-negative"),
     ("all zero", put("calibration", "importance", [0, 0, 0]), "not zero everywhere"),
@@ -179,8 +179,16 @@ HOSTILE: list[tuple[str, Damage, str]] = [
     ("kind", put("predictor", "kind", "magic"), "kind must be one of block, light, not 'magic'"),
     ("kind number", put("predictor", "kind", 1), "kind must be a text"),
     ("no kind", put("predictor", {}), "predictor lacks 'kind'"),
-    ("unannounced predictor", put("predictor", None), "a predictor's tensors, but its metadata say that there is none"),
-    ("unannounced LoRA", put("repair", None), "either its LoRA tensors or what its metadata say of them are missing"),
+    (
+        "unannounced predictor",
+        put("predictor", None),
+        "the tensors of a Cache Predictor, but its metadata say that there is none",
+    ),
+    (
+        "unannounced LoRA",
+        put("repair", None),
+        "either its LoRA tensors or their description in the metadata are missing",
+    ),
     ("half a pair", tensor(UP, None, listed=True), "the LoRA pair of block 2, attn.qkv, has no 'up'"),
     ("other half", tensor(DOWN, None, listed=True), "the LoRA pair of block 2, attn.qkv, has no 'down'"),
     ("pair's ranks", tensor(UP, torch.zeros(12, 3), listed=True), "LoRA pair of block 2, attn.qkv, has down"),
@@ -213,7 +221,7 @@ def test_all_tensors_of_a_part_missing(tmp_path):
     prefix = "predictor."
     fails(damaged_file(tmp_path / "a.safetensors", damage), "the predictor has no weights")
     prefix = "lora."
-    fails(damaged_file(tmp_path / "a.safetensors", damage), "its LoRA tensors or what its metadata say of them")
+    fails(damaged_file(tmp_path / "a.safetensors", damage), "its LoRA tensors or their description in the metadata")
 
 
 def test_settings_that_came_later_keep_their_defaults(tmp_path):

@@ -10,7 +10,7 @@ from torch import nn
 
 from tokencache_core.predictor.shared_weights import ordinary, ordinary_tensors, own_copy, sharing_copy, weight_bytes
 from tokencache_core.settings import CacheSettings
-from tokencache_core.training.memory import KEPT_IN_A_BLOCK, TrainingMemory, activation_bytes
+from tokencache_core.training.memory import STREAMS_PER_BLOCK, TrainingMemory, activation_bytes
 from tokencache_core.training.plan import TrainingPlan
 
 
@@ -71,9 +71,9 @@ def test_activations_by_the_rule():
     """12 blocks, 2 of them last; 20 steps, of which 6 are I-steps."""
     settings = CacheSettings(cache_ratio=1.0, last_blocks=2)
     whole = activation_bytes(TrainingPlan(settings, interval=4), 12, 20, 100)
-    assert whole == 100 * (6 * 12 + 14 * (2 + 1) + KEPT_IN_A_BLOCK)
+    assert whole == 100 * (6 * 12 + 14 * (2 + 1) + STREAMS_PER_BLOCK)
     window = activation_bytes(TrainingPlan(settings, interval=4, loss="drift"), 12, 20, 100)
-    assert window == 100 * (3 * (2 * KEPT_IN_A_BLOCK + 1) + KEPT_IN_A_BLOCK)
+    assert window == 100 * (3 * (2 * STREAMS_PER_BLOCK + 1) + STREAMS_PER_BLOCK)
     assert (
         activation_bytes(TrainingPlan(settings, interval=4, loss="drift", checkpointing=True), 12, 20, 100)
         < window
@@ -87,4 +87,4 @@ def test_what_the_user_is_told():
         "memory besides the model's own: 3.09 GB: none for weights (24.00 GB are shared with the loaded model)"
     )
     told = str(TrainingMemory(shared=0, copied=24_000_000_000, learning=10_000_000, activations=0))
-    assert "24.09 GB: 24.00 GB for weights that were copied" in told
+    assert "24.09 GB: 24.00 GB for copied weights" in told

@@ -321,10 +321,10 @@ def test_a_state_of_another_training_is_refused(training, tmp_path):
     save_state(training, file)
     model = tiny_dit()
     other = Training(TrainingPlan(SETTINGS, interval=5, rank=4), model, model.blocks, starter(model))
-    with pytest.raises(TrainingStateError, match="other choices; give the same ones, or remove it"):
+    with pytest.raises(TrainingStateError, match="other settings; use the same ones, or remove it"):
         load_state(other, file)
     file.write_bytes(file.read_bytes()[:-40])
-    with pytest.raises(TrainingStateError, match="damaged .*; remove it to begin anew"):
+    with pytest.raises(TrainingStateError, match="damaged .*; remove it to start again"):
         load_state(training, file)
 
 
@@ -333,9 +333,9 @@ def test_a_state_of_another_training_is_refused(training, tmp_path):
     [
         (
             {"settings": CacheSettings(), "forecast_hidden": 0},
-            "last_blocks is 0; set it to 1 or more, or let the forecast be learned",
+            "last_blocks is 0; set it to 1 or more, or train a learned forecast",
         ),
-        ({"forecast_hidden": -1}, "forecast_hidden is a width, or 0 for no learned forecast, not -1"),
+        ({"forecast_hidden": -1}, "forecast_hidden must be a width, or 0 for no learned forecast, not -1"),
         ({"interval": 1}, "no P-steps to learn from: set it to 2 or more"),
         ({"rank": 0}, "rank must be at least 1"),
         ({"learning_rate": 0.0}, "learning rate must lie between 0 and 1"),
@@ -344,9 +344,9 @@ def test_a_state_of_another_training_is_refused(training, tmp_path):
         ({"precision": "fp8"}, "precision must be one of fp32, bf16, not 'fp8'"),
         (
             {"predictor": "light", "settings": CacheSettings(cache_ratio=0.5), "loss": "step"},
-            "choose every_step, too, or another loss",
+            "also choose every_step, or choose another loss",
         ),
-        ({"accumulate": 0}, "accumulate counts losses: at least 1, not 0"),
+        ({"accumulate": 0}, "accumulate is a number of losses: at least 1, not 0"),
     ],
 )
 def test_choices_that_cannot_be_trained_are_refused(choices, words):

@@ -60,7 +60,7 @@ def test_what_a_forecast_gets_right_everywhere_cannot_be_calibrated():
 
 
 def test_too_few_steps_are_refused():
-    with pytest.raises(ValueError, match="3 steps are too few to calibrate a forecast of order 2: take 4 or more"):
+    with pytest.raises(ValueError, match="3 steps are too few to calibrate a forecast of order 2: use 4 or more"):
         calibrate([PolynomialRun(1.0, steps=3)], tau, order=2)
 
 

@@ -170,8 +170,8 @@ def test_how_many_i_steps_fit():
     """10 steps of 1 s; P-steps of 0.1 s: c I-steps take c + 0.1 (10 - c) seconds."""
     probe = Probe(DEFAULT_CHOICE, (0, 3, 6, 9), 10, StepTimes(1.0, 0.1), 1.0, Likeness(torch.ones(2), None))
     assert probe.speedup() == pytest.approx(10 / 4.6)
-    assert [probe.fitting(wanted) for wanted in (1.0, 2.0, 5.0, 6.0)] == [10, 4, 1, 0]
-    half = probe.as_if(Choice("half", CacheSettings(cache_ratio=0.5), p_step=0.5))
+    assert [probe.most_i_steps(wanted) for wanted in (1.0, 2.0, 5.0, 6.0)] == [10, 4, 1, 0]
+    half = probe.with_times_of(Choice("half", CacheSettings(cache_ratio=0.5), p_step=0.5))
     assert half.speedup(4) == pytest.approx(10 / 7)
 
 
