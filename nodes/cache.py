@@ -41,7 +41,10 @@ class ApplyTokenCache(io.ComfyNode):
             ],
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="A diffusion transformer. Models that TokenCache does not know run uncached."
+                    "model",
+                    tooltip="A diffusion transformer. Of a model whose blocks TokenCache does not know, the whole "
+                    "output is "
+                    "forecast.",
                 ),
                 io.Float.Input(
                     "cache_ratio",

@@ -49,11 +49,8 @@ class Recipe:
     lr: float = 1e-3
     table_scale: float = 5.0  # of the learning rate of the class table, whose rows are seldom seen
     ema_pictures: float = 8_000.0  # time constant of the weight average
-    named_by: tuple[float, ...] = (
-        0.1,
-        0.18,
-        0.6,
-    )  # shares of pictures named by category, sub-category, emoji; the others: null
+    # shares of pictures named by category, sub-category, emoji; the others: null
+    named_by: tuple[float, ...] = (0.1, 0.18, 0.6)
     min_snr_gamma: float = 5.0
     seed: int = 0
 

@@ -55,6 +55,7 @@ def ensure_packages(root: Path = ROOT) -> str:
 
 
 def _install(npm: str, root: Path) -> None:
+    shutil.rmtree(root / "node_modules", ignore_errors=True)  # npm stumbles over what an interrupted call has left
     done = subprocess.run(
         [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=root, capture_output=True, text=True
     )

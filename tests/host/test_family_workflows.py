@@ -27,14 +27,8 @@ CHECKPOINTS = {
     "z_image": "z_image_bf16.safetensors",
 }
 FAMILIES = [FOLDER / f"{name}.json" for name in CHECKPOINTS]
-FILES = {
-    "unet_name",
-    "dit_name",
-    "clip_name",
-    "clip_name1",
-    "clip_name2",
-    "vae_name",
-}  # widgets that name a file to download
+# widgets that name a file to download
+FILES = {"unet_name", "dit_name", "clip_name", "clip_name1", "clip_name2", "vae_name"}
 NAMED = pytest.mark.parametrize("file", EVERY, ids=lambda file: file.stem)
 OF_FAMILIES = pytest.mark.parametrize("file", FAMILIES, ids=lambda file: file.stem)
 

@@ -58,8 +58,8 @@ def test_ratio_zero_is_bit_identical(tiny: TinyModel, split: bool, monkeypatch: 
 def test_gathering_every_token_changes_nothing(
     tiny: TinyModel, context: str, together: bool, monkeypatch: pytest.MonkeyPatch
 ):
-    def gather_all(counts, n_tokens, streams, same_tokens):
-        assert same_tokens
+    def gather_all(counts, n_tokens, streams, may_join):
+        assert may_join
         runs = [
             [block for block in range(len(counts)) if streams[block] == stream] for stream in dict.fromkeys(streams)
         ]

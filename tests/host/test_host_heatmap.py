@@ -54,9 +54,8 @@ def test_the_page_gets_small_data_and_pictures_from_the_hosts_temporary_folder(h
     assert [step["kind"] for step in data["steps"]] == [step.kind for step in steps]
     chosen = [group[2] for group in data["steps"][2]["groups"]]
     assert isinstance(chosen[0], int) and chosen[-1] == "all"  # the last block is whole
-    assert data["maps"]["count"] == sum(
-        step.kind == "P" for step in steps
-    )  # blocks that compute the same tokens share a map
+    # blocks that compute the same tokens share a map
+    assert data["maps"]["count"] == sum(step.kind == "P" for step in steps)
 
 
 def test_the_steps_as_a_batch(handle: ReportHandle):

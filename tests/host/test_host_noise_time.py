@@ -28,9 +28,8 @@ from tokencache_pack.tokencache_core.schedules.usual_count import usual_count
 STEPS = 20
 APPLY = (1.0, 2, 0, "stale", "staleness", "early")
 SHIFTED = {  # family -> its own shift node
-    "Flux 1": lambda model, shift: ModelSamplingFlux().patch(
-        model, log(shift), log(shift), 1024, 1024
-    ),  # whose shift is the logarithm
+    # whose shift is the logarithm
+    "Flux 1": lambda model, shift: ModelSamplingFlux().patch(model, log(shift), log(shift), 1024, 1024),
     "SD3": lambda model, shift: ModelSamplingSD3().patch(model, shift),
     "Wan 2.1 T2V": lambda model, shift: ModelSamplingSD3().patch(model, shift),
     "Z-Image": lambda model, shift: ModelSamplingAuraFlow().patch_aura(model, shift),

@@ -15,12 +15,8 @@ from workflow_page import TINY, WorkflowPage, check_run, missing, workflow_page
 from workflow_to_api import read_workflow
 
 FOLDER = Path(__file__).resolve().parent / "old_workflows"
-LATER = {
-    "corrector": 0.3,
-    "memory_budget_gb": 0.0,
-    "forecast_reach": 1.08,
-    "calibrate_on_first_run": False,
-}  # what the node's defaults add
+# what the node's defaults add
+LATER = {"corrector": 0.3, "memory_budget_gb": 0.0, "forecast_reach": 1.08, "calibrate_on_first_run": False}
 APPLY = {
     "cache_ratio": 1,
     "forecast_order": 2,

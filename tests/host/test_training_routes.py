@@ -108,9 +108,8 @@ def test_without_a_server_there_are_no_routes(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_the_routes_are_added_once(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(
-        training_routes.PromptServer, "instance", None, raising=False
-    )  # what a server is made into, taken back at the end
+    # what a server is made into, taken back at the end
+    monkeypatch.setattr(training_routes.PromptServer, "instance", None, raising=False)
     loop = asyncio.new_event_loop()
     server = training_routes.PromptServer(loop)
     loop.close()

@@ -57,6 +57,5 @@ def test_every_node_has_a_help_page_with_its_picture(comfy_server: ComfyServer):
         for file in files:
             check_help(comfy.page, file)
         assert not comfy.errors
-        assert not [
-            text for text in said if not text.endswith("/en.md")
-        ]  # the page looks for help in its own language first
+        # the page looks for help in its own language first
+        assert not [text for text in said if not text.endswith("/en.md")]

@@ -127,9 +127,8 @@ def check_slider(page: Page) -> None:
     slider.press("Home")
     left = frame.screenshot()
     assert len({middle, right, left}) == 3
-    assert (
-        page.evaluate("() => [...app.graph.nodes.find(node => node.type === 'TokenCacheCompare').pos]") == node
-    )  # the node stayed
+    # the node stayed
+    assert page.evaluate("() => [...app.graph.nodes.find(node => node.type === 'TokenCacheCompare').pos]") == node
 
 
 @needs_chromium

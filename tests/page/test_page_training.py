@@ -44,10 +44,8 @@ def open_training(comfy: ComfyPage, server: ComfyServer, file: Path, seed: int) 
     has.
     """
     tiny_model(server, "paged.safetensors")
-    workflow = {
-        **json.loads(WORKFLOW.read_text(encoding="utf-8")),
-        "id": str(uuid4()),
-    }  # the server remembers others' trainings in the example
+    # the server remembers others' trainings in the example
+    workflow = {**json.loads(WORKFLOW.read_text(encoding="utf-8")), "id": str(uuid4())}
     comfy.open(
         workflow,
         {

@@ -140,13 +140,14 @@ CACHED = (ours(1.0, 1.0, 31.0), ours(3.0, 0.3, 25.0), ours(5.0, 0.2, 19.0))  # 2
 
 
 def test_a_solver_that_comes_as_near_in_the_same_time_is_named():
+    # 30, 26, 22 dB
     rows = [
         *CACHED,
         fewer("ddim", 1.0, 40.0),
         fewer("ddim", 5.0, 0.0),
         fewer("uni_pc", 1.0, 34.0),
         fewer("uni_pc", 5.0, 18.0),
-    ]  # 30, 26, 22 dB
+    ]
     found = [(one.speedup, one.solver, one.ours_db, one.theirs_db) for one in nearer_solvers(rows)]
     assert found == [
         (2.0, "fewer-steps", 28.0, 30.0),

@@ -156,9 +156,8 @@ def test_at_its_fastest_it_computes_less(model, peer):
     for settings in fast_settings(peer):
         with watched(Computed()) as computed:
             pictures, share = peer.run(work, settings)
-        assert share == pytest.approx(
-            computed.rows / (2 * 4 * STEPS * model.config.depth)
-        )  # halves, rows, steps, blocks
+        # halves, rows, steps, blocks
+        assert share == pytest.approx(computed.rows / (2 * 4 * STEPS * model.config.depth))
         assert 0 < share < 0.7
         assert pictures.shape == work.noise.shape and pictures.isfinite().all()
         assert float(psnr(pictures, full(work), clamp=False).max()) < HOST_DB

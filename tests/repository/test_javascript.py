@@ -43,10 +43,8 @@ def test_types_and_style_are_right(npm: str):
     ("line", "says"),
     [
         ('text("no_such_word")', "no_such_word"),  # a key that English lacks
-        (
-            'app.extensionManager.settings.get("Comfy.Locale")',
-            "'settings' does not exist",
-        ),  # nothing that the frontend has
+        # nothing that the frontend has
+        ('app.extensionManager.settings.get("Comfy.Locale")', "'settings' does not exist"),
         ('app.registerExtension({ name: "TokenCache.Second" })', "One extension a file"),
         ("window.comfyAPI.domWidget.addDOMWidget()", "comfyAPI"),  # the host's own
         ('app.rootGraph.id == ""', "eqeqeq"),

@@ -22,9 +22,8 @@ SCRIPTS = sorted((locales.ROOT / "web" / "js").rglob("*.js"))
 HAN = re.compile(r"[\u4e00-\u9fff]")
 KEPT = re.compile(r"\d+(?:\.\d+)?|models/\w+|(?<!\w)\.\w+")  # numbers, folders, suffixes
 VALUE = re.compile(r"\{\w+\}")  # in the panels' words, what stands there
-SYNTAX = re.compile(
-    r"[{}@|]"
-)  # the page reads these as instructions: https://vue-i18n.intlify.dev/guide/essentials/syntax
+# the page reads these as instructions: https://vue-i18n.intlify.dev/guide/essentials/syntax
+SYNTAX = re.compile(r"[{}@|]")
 NODES = """() => Object.fromEntries(Object.keys(LiteGraph.registered_node_types).filter(type => type.startsWith('TokenCache')).map(type => {
     const node = LiteGraph.createNode(type)
     const shown = {display_name: node.title, category: node.constructor.category, inputs: {}, outputs: {}}

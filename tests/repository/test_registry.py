@@ -18,9 +18,8 @@ from tokencache_pack.nodes.folders.bundled_files import BUNDLED
 ROOT = Path(__file__).resolve().parents[2]
 HIDDEN = {".git", ".venv", ".comfyui", ".comfyui-older", ".cache"}  # large, and never of the pack
 AT_THE_TOP = {"__init__.py", "LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml", "requirements.txt"}
-OF_THE_REFERENCE = {
-    f"reference/{name}" for names in BUNDLED.values() for name in names
-}  # what the quick start and its likes ask for
+# what the quick start and its likes ask for
+OF_THE_REFERENCE = {f"reference/{name}" for names in BUNDLED.values() for name in names}
 FOLDERS = {"nodes", "tokencache_core", "web", "locales", "subgraphs", "example_workflows", "reference"}
 LOAD = """
 import asyncio, importlib.util, sys
@@ -71,9 +70,8 @@ def test_the_registry_finds_all_fields():
     assert project.description and project.license.text == "Apache-2.0" and project.supported_os == ["OS Independent"]
     urls = project.urls
     assert urls.issues == f"{urls.repository}/issues" and urls.documentation.startswith(urls.repository)
-    assert (
-        comfy.publisher_id == "tokencache" and comfy.display_name == "TokenCache" and not comfy.web
-    )  # WEB_DIRECTORY says it
+    # WEB_DIRECTORY says it
+    assert comfy.publisher_id == "tokencache" and comfy.display_name == "TokenCache" and not comfy.web
     assert project.supported_comfyui_version == f">={OLDER.version}"  # the oldest that the tests run on
     assert project.version in (ROOT / "CHANGELOG.md").read_text()
 

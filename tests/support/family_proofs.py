@@ -214,7 +214,7 @@ def subset_error(tiny: TinyModel, context: str = "forecast", change: Any = lambd
         return sessions[-1]
 
     def partial_units(
-        wanted: tuple[int, ...], n_tokens: int, streams: tuple[str, ...], same_tokens: bool
+        wanted: tuple[int, ...], n_tokens: int, streams: tuple[str, ...], may_join: bool
     ) -> tuple[SpanLayout, ...]:
         counts["image"] = n_tokens
         return tuple(SpanLayout("tokens", block, block, round(SHARE * n_tokens)) for block in range(len(wanted)))

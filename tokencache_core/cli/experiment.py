@@ -19,13 +19,14 @@ from ..dit.quantised import VARIANTS, compressed
 from ..dit.random_runs import labels_apart
 from ..dit.sampled import SampledDiT
 from ..experiments import context as context_table
+from ..experiments import outputs as outputs_table
 from ..experiments import quantisation as quantisation_table
 from ..experiments import robustness, settings_sweep, training_sweep
 from ..experiments.robustness import CONDITIONS, USUAL, compare
 from ..predictor.trained_parts import TrainedParts
 from ..redundancy.chart import draw_redundancy_chart
 from ..redundancy.measure import measure_redundancy
-from ..runs.run import HELD_OUT_SEEDS
+from ..runs.run import HELD_OUT_SEEDS, Run
 from ..sampling.noise_schedule import TRAIN_STEPS
 from ..settings import DEFAULTS, SHARES, CacheSettings
 from . import generality as cli_generality
@@ -124,6 +125,19 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="all in one batch, of classes held out from training",
     )
 
+    outputs = which.add_parser(
+        "outputs",
+        formatter_class=Help,
+        help="is a model's whole output forecast as well as its blocks' updates?",
+        description="Both forecasts at several numbers of I-steps, compared with as many whole steps. Of networks "
+        "of no known family the output alone can be forecast.",
+    )
+    outputs.add_argument(
+        "--counts", type=_list_of(whole_number(2)), default=(25, 16, 12), metavar="N,N...", help="of I-steps"
+    )
+    outputs.add_argument("--samples", type=whole_number(1), default=6, metavar="N", help="all in one batch")
+    add_run_arguments(outputs, least_steps=3)
+
     training = which.add_parser(
         "training",
         formatter_class=Help,
@@ -182,11 +196,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         )
         add_sigma_arguments(each)
 
-    for each in (redundancy, conditions, settings, context, training, source):
+    for each in (redundancy, conditions, settings, context, outputs, training, source):
         each.add_argument(
             "--model", required=each is not source, metavar="FILE", help="a DiT as .safetensors or .pt (see `info`)"
         )
-    for each in (redundancy, conditions, settings, context, training, quantisation):
+    for each in (redundancy, conditions, settings, context, outputs, training, quantisation):
         each.add_argument("--device", default="cpu", help="cpu or cuda")
 
 
@@ -199,6 +213,7 @@ def run(args: argparse.Namespace) -> None:
         "robustness": _robustness,
         "settings": _settings,
         "context": _context,
+        "outputs": _outputs,
         "training": _training,
         "quantisation": _quantisation,
     }
@@ -267,6 +282,18 @@ def _context(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None
         args.i_steps,
     )
     for line in context_table.table(rows, args.contexts):
+        print(line, flush=True)
+
+
+@torch.no_grad()
+def _outputs(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None) -> None:
+    sampled = SampledDiT(model, names)
+
+    def start(steps: int) -> Run:
+        of_steps = argparse.Namespace(**{**vars(args), "steps": steps})
+        return runs_of(of_steps, sampled, args.samples)(HELD_OUT_SEEDS)
+
+    for line in outputs_table.table(outputs_table.compare(start, args.steps, args.counts, model.is_pixels)):
         print(line, flush=True)
 
 

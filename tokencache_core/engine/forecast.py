@@ -14,7 +14,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVariableType]
 
 from ..sampling.polynomial import lagrange_weights, weighted_sum
 from .pieces import Piece, joined, same
@@ -38,7 +38,7 @@ def _checkpointed(function: Callable[..., Tensor], *args: Tensor) -> Tensor:
     """function(*args), recomputed in the backward pass of a training instead of keeping its intermediate tensors."""
     if not torch.is_grad_enabled():
         return function(*args)
-    result = checkpoint(function, *args, use_reentrant=False)
+    result: object = checkpoint(function, *args, use_reentrant=False)  # pyright: ignore[reportUnknownVariableType]
     assert isinstance(result, Tensor)
     return result
 
@@ -213,7 +213,7 @@ class TokenHistory:
         if len(self.whole.taus) < 2:
             return torch.ones(self.whole.updates[0].shape[:2], device=self.whole.device)
         newest, previous, spacing = self.newest_two()
-        return (newest - previous).norm(dim=-1) / spacing
+        return (newest - previous).square().sum(dim=-1).sqrt() / spacing
 
     def of_image(self, x: Tensor, n_image: int) -> Tensor:
         """The image tokens of x (R, N, ...)."""

@@ -64,10 +64,10 @@ class KeysValues:
     def __init__(self, storage: Storage, refreshes: int) -> None:
         self.storage, self.refreshes = storage, refreshes
         self.taus: list[float] = []  # of the I-steps kept, the newest first
-        self.kept: tuple[list[Tensor], list[Tensor]] = (
-            [],
-            [],
-        )  # keys and values at each, in the block's shape and dtype
+        # keys and values at each, in the block's shape and dtype; for a token that a P-step has computed since, the
+        # second
+        # is where its new line passes at that tau
+        self.kept: tuple[list[Tensor], list[Tensor]] = ([], [])
         self.device = torch.device("cpu")  # of the block
 
     def refresh(self, k: Tensor, v: Tensor, tau: float, spacing: float = 0.0) -> None:

@@ -54,7 +54,7 @@ class RowsShape:
     width: D, the width of a token.
     number_bytes: bytes of one element of a key.
     specs: of all blocks.
-    together: nothing but the blocks touches the tokens between blocks.
+    nothing_between_blocks: nothing but the blocks touches the tokens between blocks.
     """
 
     rows: int
@@ -63,12 +63,12 @@ class RowsShape:
     width: int
     number_bytes: int
     specs: tuple[BlockSpec, ...]
-    together: bool
+    nothing_between_blocks: bool
 
     @classmethod
-    def of(cls, call: BlockCall, specs: tuple[BlockSpec, ...], together: bool) -> RowsShape:
+    def of(cls, call: BlockCall, specs: tuple[BlockSpec, ...], nothing_between_blocks: bool) -> RowsShape:
         rows, _, width = call.tokens.shape
-        return cls(rows, call.n_image, call.n_text, width, call.tokens.element_size(), specs, together)
+        return cls(rows, call.n_image, call.n_text, width, call.tokens.element_size(), specs, nothing_between_blocks)
 
 
 @dataclass(frozen=True)

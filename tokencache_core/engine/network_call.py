@@ -57,8 +57,10 @@ class NetworkCall:
         if partial_latent and latent is not None and self.rows.is_elsewhere(latent, session.last_x):
             session.log.note(ELSEWHERE)
             self.rows.forget()
-        self.refreshes = self.evaluation.computes_all or not self.rows.spans  # everything is computed, and kept
-        self.evaluation.misses += self.refreshes and not self.evaluation.computes_all
+        # on a P-step too, where nothing has been kept for these rows yet (a miss)
+        self.computes_all = self.evaluation.computes_all or not self.rows.spans
+        if self.computes_all and not self.evaluation.computes_all:
+            self.evaluation.misses += 1
         self.attention = AttentionHook()  # in the blocks' attention calls
         self.span: Span | None = None  # that the tokens are in
         self.looked = False  # whether the planner has seen the input of the first block
@@ -89,7 +91,7 @@ class NetworkCall:
             self.session.log.note(f"some blocks ran whole, because {why}")
             return self.whole(index, call)
         span = self._enter(index, call)
-        output = span.on_i_step(index, call, self) if self.refreshes else span.on_p_step(index, call, self)
+        output = span.on_i_step(index, call, self) if self.computes_all else span.on_p_step(index, call, self)
         if self.session.device.type == "cpu":
             spent = self.block_seconds - self.attention.seconds - inside
             self.evaluation.block_seconds[index] += spent
@@ -99,9 +101,11 @@ class NetworkCall:
     def _enter(self, index: int, call: BlockCall) -> Span:
         """The span of the block, after leaving the span before it."""
         if not self.rows.spans:
-            self.session.store.lay_out(self.rows, RowsShape.of(call, self.specs, together=self.nothing_between_blocks))
+            self.session.store.lay_out(
+                self.rows, RowsShape.of(call, self.specs, nothing_between_blocks=self.nothing_between_blocks)
+            )
         self.rows.text_first &= call.spec.text_first
-        if not self.refreshes and not self.looked:
+        if not self.computes_all and not self.looked:
             self.looked = True
             self.planner.look(call, self.images, self.tau, self.session.store.histories(self.rows))
         span = self.rows.spans[index]

@@ -47,7 +47,7 @@ def forecast_output(
         session.log.note(ELSEWHERE)
         rows.forget()
     if not rows.spans:
-        session.store.lay_out(rows, RowsShape(len(x), x[0].numel(), 0, 1, 4, (_OUTPUT,), together=True))
+        session.store.lay_out(rows, RowsShape(len(x), x[0].numel(), 0, 1, 4, (_OUTPUT,), nothing_between_blocks=True))
     span = rows.spans[0]
     reused = span if isinstance(span, ReusedSpan) else None  # at cache ratio 0 nothing is
     evaluation.rows += len(x)
@@ -58,7 +58,8 @@ def forecast_output(
         nothing = torch.zeros(len(x), x[0].numel(), 1, device=x.device)
         direction = reused.histories[0].add_forecast_float(nothing, evaluation.tau)
         return (x.float() - level * direction.view(x.shape)).to(x.dtype)
-    evaluation.misses += forecasts
+    if forecasts:
+        evaluation.misses += 1
     evaluation.computed[0] += len(x)
     clean = compute()
     if not isinstance(clean, Tensor) or clean.shape != x.shape:

@@ -37,7 +37,7 @@ class Piece(Generic[S]):
         """What a tensor (R, ...) has of them; a tensor without rows, (1, ...), is the same for all."""
         if tensor.shape[0] == 1 and self.of > 1:
             return tensor
-        return tensor.unflatten(0, (self.of, -1))[self.index]
+        return tensor.reshape(self.of, -1, *tensor.shape[1:])[self.index]
 
 
 def joined(parts: Sequence[Tensor]) -> Tensor:

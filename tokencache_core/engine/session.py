@@ -116,7 +116,7 @@ class Session:
             or not self.timeline.same(sigma, last.sigma)
         ):
             return False
-        moved = self.last_x.shape != x.shape or bool((x - self.last_x).norm() > MOVED * x.norm())
+        moved = self.last_x.shape != x.shape or bool((x - self.last_x).square().sum() > MOVED**2 * x.square().sum())
         if moved:
             self.log.note(SEVERAL_AT_ONE_SIGMA)
         return moved
@@ -127,7 +127,8 @@ class Session:
         x, clean: (B, ...), the noisy input of that evaluation and its prediction.
         """
         evaluation = self.log.evaluations[-1]
-        if not isinstance(clean, Tensor) or clean.shape != x.shape:  # another node's guider gives something of its own
+        # another node's guider may predict something else than a tensor
+        if not isinstance(clean, Tensor) or clean.shape != x.shape:  # pyright: ignore[reportUnnecessaryIsInstance]
             if self.corrector is not None:
                 self.corrector.forget()
             return clean

@@ -23,20 +23,20 @@ class SpanLayout:
 
 
 def span_layouts(
-    counts: Sequence[int], n_tokens: int, streams: Sequence[str], same_tokens: bool
+    counts: Sequence[int], n_tokens: int, streams: Sequence[str], may_join: bool
 ) -> tuple[SpanLayout, ...]:
     """The spans of a model whose blocks compute `counts` of `n_tokens` image tokens on P-steps.
 
     Neighbouring blocks on the same stream form one span if they reuse everything, or if they compute equally many
-    tokens and `same_tokens` holds.
+    tokens and `may_join` holds.
 
     streams: `BlockSpec.stream` of every block.
-    same_tokens: whether blocks that compute equally many tokens compute the same ones.
+    may_join: blocks that compute equally many tokens compute the same ones, and nothing but them touches the tokens.
     """
     spans: list[SpanLayout] = []
     for index, (count, stream) in enumerate(zip(counts, streams, strict=True)):
         kind: Kind = "reuse" if count == 0 else "whole" if count == n_tokens else "tokens"
-        joins = kind == "reuse" or (kind == "tokens" and same_tokens)
+        joins = kind == "reuse" or (kind == "tokens" and may_join)
         if (
             joins
             and spans

@@ -34,11 +34,13 @@ def compute_or_reuse(
 
         x^l_n = x^{l-1}_n + a_n f^l_n(x^{l-1}) + (1 - a_n) cached_n
 
-    x: (R, N, D), the input.
-    add_cached_update: from x to x + the cached (reused or forecast) updates, a new tensor.
+    l counts spans. f sees the other tokens through their cached keys and values alone.
+
+    x: (R, N, D), the input, x^{l-1}.
+    add_cached_update: from x to x + cached, the reused or forecast updates: a new tensor.
     compute: the tokens with a = 1.
-    computed: (R, n, D), the blocks' output for these tokens.
-    Returns (R, N, D), in which computed tokens are the blocks' own output.
+    computed: (R, n, D), the blocks' output for these tokens, x + f.
+    Returns (R, N, D), x^l.
     """
     out = add_cached_update(x)  # a = 0: input + cached update
     return compute.scatter_(out, computed)  # a = 1: the blocks' own output
@@ -104,7 +106,7 @@ class _CachedSpan(WholeSpan):
         if self.total is None:
             self.total = _TotalUpdate(self.layout.first, network.nothing_between_blocks)
         self.total.enter(self._streams(call.tokens, call.text), call.spec.in_place)
-        output = self._refresh(index, call, network)
+        output = self._run_whole(index, call, network)
         self.total.leave(self._streams(call.output_tokens(output), call.output_text(output)), index)
         if index == self.layout.last:
             self.leave(network)
@@ -119,7 +121,7 @@ class _CachedSpan(WholeSpan):
         """The token streams whose updates are kept, the image's first."""
         return [tokens] if text is None else [tokens, text]
 
-    def _refresh(self, index: int, call: BlockCall, network: NetworkCall) -> Any:
+    def _run_whole(self, index: int, call: BlockCall, network: NetworkCall) -> Any:
         return network.whole(index, call)
 
     def _keep(self, updates: list[Tensor], last_block: int, network: NetworkCall) -> None:
@@ -242,7 +244,7 @@ class ComputedSpan(_CachedSpan):
     def _streams(self, tokens: Tensor, text: Tensor | None) -> list[Tensor]:
         return [tokens]
 
-    def _refresh(self, index: int, call: BlockCall, network: NetworkCall) -> Any:
+    def _run_whole(self, index: int, call: BlockCall, network: NetworkCall) -> Any:
         if not self.keeping.key_refreshes:
             return network.whole(index, call)
         tap = Storing(self._context(index), call.n_image, call.n_image + call.n_text, network.tau, network.spacing)

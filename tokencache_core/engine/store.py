@@ -30,10 +30,8 @@ class Rows:
         self.shape: RowsShape | None = None
         self.spans: tuple[Span, ...] = ()  # one entry per block; empty until the first I-step shows the token count
         self.text_first = True  # in joint streams
-        self.seen: tuple[Tensor | None, Tensor | None] = (
-            None,
-            None,
-        )  # the part of the latent, and the whole, last seen
+        # the part of the latent, and the whole, last seen
+        self.seen: tuple[Tensor | None, Tensor | None] = (None, None)
 
     @property
     def n_tokens(self) -> int:
@@ -231,7 +229,9 @@ class CacheStore:
         counts = self._counts(shape.image)
         if not form.computes:
             counts = tuple(count if count == shape.image else 0 for count in counts)
-        return span_layouts(counts, shape.image, self.streams, shape.together and not self.planner.per_block)
+        return span_layouts(
+            counts, shape.image, self.streams, shape.nothing_between_blocks and not self.planner.per_block
+        )
 
     def _counts(self, n_tokens: int) -> Sequence[int]:
         return tokens_per_block(self.settings, len(self.streams), n_tokens, self.shares)

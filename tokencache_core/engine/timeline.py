@@ -13,7 +13,7 @@ class Timeline:
 
     sigmas: (steps,), the noise levels at which the steps begin, falling.
     i_steps: the steps, counted from 0, that compute everything.
-    tau: from a sigma to the model's time, scaled to [0, 1].
+    tau: from a sigma to the model's time, 1 at pure noise and 0 at the clean image, which falls during a run.
     end: the sigma at which the run ends.
     """
 

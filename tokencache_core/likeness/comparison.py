@@ -97,9 +97,8 @@ class Comparison:
 
 def likeness(plain: Tensor, cached: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """PSNR and SSIM of each pair of pictures (P, H, W, C) in [0, 1]."""
-    pairs = [
-        (_as_batch(first), _as_batch(second)) for first, second in zip(plain, cached)
-    ]  # one by one, to save memory
+    # one by one, to save memory
+    pairs = [(_as_batch(first), _as_batch(second)) for first, second in zip(plain, cached)]
     return tuple(float(metrics.psnr(*pair)) for pair in pairs), tuple(float(metrics.ssim(*pair)) for pair in pairs)
 
 

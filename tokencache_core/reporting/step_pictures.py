@@ -50,9 +50,8 @@ def steps_over_pictures(report: Report, pictures: Tensor, kinds: str, block: int
     if not steps:
         raise ValueError("there are no P-steps in this run")
     behind = frames_behind(shape[0], len(pictures), grid)
-    values = torch.stack(
-        [grid.places(step_values(step, block))[:, behind].flatten(0, 1) for step in steps], dim=1
-    )  # (P, S, rows, columns)
+    # (P, S, rows, columns)
+    values = torch.stack([grid.places(step_values(step, block))[:, behind].flatten(0, 1) for step in steps], dim=1)
     height, width = _size(values.shape[0] * values.shape[1], *pictures.shape[1:3])
     heat = enlarged(torch.lerp(FORECAST, COMPUTED, values.flatten(0, 1)[..., None]), height, width)
     under = enlarged(pictures[..., :3].cpu(), height, width)[:, None].expand(-1, len(steps), -1, -1, -1).flatten(0, 1)

@@ -127,10 +127,8 @@ def test_samples_and_methods_are_added_to_what_is_there(place, stats, tmp_path):
     table(*command(place, stats, fid_out=out, samples=SAMPLES + 1, methods="full"))
     new = set(out.rglob("*.safetensors")) - set(kept)
     assert new == {out / "full" / "00003.safetensors"} and kept == {file: os.stat(file).st_mtime_ns for file in kept}
-    model, sigmas = (
-        tiny_dit(in_channels=3),
-        simple_sigmas(STEPS),
-    )  # the last batch, without the command: whole, though 1 is asked for
+    # the last batch, without the command: whole, though 1 is asked for
+    model, sigmas = (tiny_dit(in_channels=3), simple_sigmas(STEPS))
     noise, labels = starting_noise((2, 3, 8, 8), 6, sigmas[0]), FidProtocol(8, 2, 0, STEPS, 4.0, "ddim").labels(5)[6:]
     pictures = to_uint8(sample(model, labels, noise=noise, sigmas=sigmas))
     direct = load_inception(place / "inception.pth", CPU).of(pictures)

@@ -32,9 +32,7 @@ def test_more_last_blocks_than_blocks_is_refused():
 
 
 def test_neighbours_that_reuse_everything_are_one_unit_on_one_stream():
-    units = span_layouts(
-        (0, 0, 0, 20, 0, 100), 100, ("img", "img", "joint", "joint", "joint", "joint"), same_tokens=True
-    )
+    units = span_layouts((0, 0, 0, 20, 0, 100), 100, ("img", "img", "joint", "joint", "joint", "joint"), may_join=True)
     assert units == (
         SpanLayout("reuse", 0, 1, 0),
         SpanLayout("reuse", 2, 2, 0),
@@ -46,9 +44,9 @@ def test_neighbours_that_reuse_everything_are_one_unit_on_one_stream():
 
 def test_neighbours_that_compute_the_same_tokens_are_one_unit():
     counts, streams = (20, 20, 20, 30, 100, 100), ("img", "img", "joint", "joint", "joint", "joint")
-    kinds = [(unit.kind, unit.first, unit.last) for unit in span_layouts(counts, 100, streams, same_tokens=True)]
+    kinds = [(unit.kind, unit.first, unit.last) for unit in span_layouts(counts, 100, streams, may_join=True)]
     assert kinds == [("tokens", 0, 1), ("tokens", 2, 2), ("tokens", 3, 3), ("whole", 4, 4), ("whole", 5, 5)]
-    apart = span_layouts(counts, 100, streams, same_tokens=False)
+    apart = span_layouts(counts, 100, streams, may_join=False)
     assert [(unit.first, unit.last) for unit in apart] == [(block, block) for block in range(6)]
 
 

@@ -27,7 +27,7 @@ GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 def shape_of(*specs: BlockSpec) -> RowsShape:
     """2 rows of 5 image and 3 text tokens, 10 wide, keys in two bytes."""
-    return RowsShape(rows=2, image=5, text=3, width=10, number_bytes=2, specs=specs, together=True)
+    return RowsShape(rows=2, image=5, text=3, width=10, number_bytes=2, specs=specs, nothing_between_blocks=True)
 
 
 @pytest.mark.parametrize(
@@ -117,12 +117,8 @@ def test_a_run_whose_i_steps_are_not_known_beforehand_may_keep_all():
     assert session.store.memory.expected.updates == 3 * 32
 
 
-SOME = {
-    "order": 2,
-    "cache_ratio": 0.75,
-    "shares": "uniform",
-    "context": "stale",
-}  # the toy has no attention: its keys and values are only told
+# the toy has no attention: its keys and values are only told
+SOME = {"order": 2, "cache_ratio": 0.75, "shares": "uniform", "context": "stale"}
 
 
 # Eight blocks: four updates of 64 bytes, keys and values of 128 bytes a block. In main memory there work two updates of

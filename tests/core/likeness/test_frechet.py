@@ -85,9 +85,8 @@ def test_the_reference_models_figures_grow_batch_by_batch(tmp_path, monkeypatch)
     command.measure(model, classifier, labels, [command.FULL, later], tmp_path, size=4)
     assert command.read(tmp_path, command.FULL, 2).seconds == full.seconds
     timed = set(command.read(tmp_path, later, 2).full_seconds)
-    assert (
-        len(timed) == 1 and min(timed) > 0 and not timed & set(full.seconds)
-    )  # timed once more, beside the method that is new
+    # timed once more, beside the method that is new
+    assert len(timed) == 1 and min(timed) > 0 and not timed & set(full.seconds)
     data = Gaussian.of(torch.randn(50, 128, generator=torch.Generator().manual_seed(3)))
     of_full, of_cached = (command.Distances.of(each, full, data) for each in (full, cached))
     assert of_full.from_full == pytest.approx(0.0, abs=1e-9) and of_cached.from_full > 0

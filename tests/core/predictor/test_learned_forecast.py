@@ -53,9 +53,8 @@ def test_terms_are_of_where_the_forecast_reaches():
     history = history_of([4.0, 9.0], [0.6, 0.4], order=1)
     history.reach = 2.0
     out = history.add_forecast(torch.zeros(1, 2, 3), 0.3, gains_of(LearnedForecast(3, 1, hidden=5), 0.0, 1.0))
-    assert torch.allclose(
-        out, torch.full_like(out, 9.0 + 2 * 2.5 + 2 * 2.5)
-    )  # the forecast, and its linear term once more
+    # the forecast, and its linear term once more
+    assert torch.allclose(out, torch.full_like(out, 9.0 + 2 * 2.5 + 2 * 2.5))
 
 
 def test_it_begins_as_the_plain_forecast():

@@ -135,9 +135,8 @@ def test_a_run_for_the_player_the_chart_and_in_words():
 
 
 def test_much_is_sent_in_groups_and_tokens_without_places_in_words(monkeypatch):
-    monkeypatch.setattr(
-        "tokencache_core.redundancy.measure.MAP_BYTES", 200
-    )  # 3 steps of 32 tokens and 3 blocks would be 288
+    # 3 steps of 32 tokens and 3 blocks would be 288
+    monkeypatch.setattr("tokencache_core.redundancy.measure.MAP_BYTES", 200)
     found = measure_redundancy(run_of(tiny_dit()))
     assert found.groups == ((0, 1), (2, 2)) and found.maps.shape[1] == 2
     whole = measure_redundancy(run_of(tiny_dit()))

@@ -30,9 +30,8 @@ def test_small_pictures_are_enlarged():
 def test_tokens_of_reference_images_are_not_drawn():
     counts = torch.tensor([[0.0, 0.0, 0.0, 2.0, 9.0, 9.0]])
     overlay = tokens_over_pictures(counts, torch.zeros(1, 256, 256, 3), picture(2, 2), opacity=1.0)
-    assert torch.allclose(
-        overlay[0, 200, 200], colours(torch.tensor(1.0))
-    )  # of the picture's own tokens, the most computed
+    # of the picture's own tokens, the most computed
+    assert torch.allclose(overlay[0, 200, 200], colours(torch.tensor(1.0)))
 
 
 def test_a_videos_frames_lie_under_the_tokens_they_were_decoded_from():

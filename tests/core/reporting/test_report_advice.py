@@ -159,9 +159,8 @@ def test_the_clock_gains_far_less_than_the_compute():
         and "outside of the blocks" in text
     )
     assert "(a learned forecast) is computed there" in only(run(p_step=0.6, learned="a learned forecast"))
-    assert "outside of the blocks" in only(
-        run(p_step=0.6, computed=10, learned="a learned forecast")
-    )  # and tokens besides
+    # and tokens besides
+    assert "outside of the blocks" in only(run(p_step=0.6, computed=10, learned="a learned forecast"))
     short = only(run(whole=0.01, p_step=0.006))
     assert "This model's steps are too short (10.0 ms)" in short
 

@@ -46,9 +46,8 @@ def test_a_flow_schedule_is_that_of_the_hosts_flow_models_below_its_first_sigma(
 
 
 def test_a_flow_schedule_worked_out_by_hand():
-    torch.testing.assert_close(
-        flow_sigmas(4, 3.0)[1:], torch.tensor([9.0, 3.0, 1.0], dtype=torch.float64)
-    )  # s = 3/4, 1/2, 1/4
+    # s = 3/4, 1/2, 1/4
+    torch.testing.assert_close(flow_sigmas(4, 3.0)[1:], torch.tensor([9.0, 3.0, 1.0], dtype=torch.float64))
     crowded = flow_sigmas(200, 3.0)  # s of 0.995, 0.99 and 0.985 lie above the largest sigma, whose s is 0.98129
     s = crowded / (3 + crowded)
     assert float(s[4]) == pytest.approx(0.98)

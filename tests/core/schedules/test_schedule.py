@@ -103,10 +103,8 @@ def test_a_speed_up_out_of_reach_is_said_and_comes_as_near_as_can_be():
 @pytest.mark.parametrize(
     ("notes", "p_step"),
     [
-        (
-            {"steps": "10", "held_out_speedup": "2.0"},
-            1 / 6,
-        ),  # every 4th step and the first two: 4 whole ones, 6 in the time of one
+        # every 4th step and the first two: 4 whole ones, 6 in the time of one
+        ({"steps": "10", "held_out_speedup": "2.0"}, 1 / 6),
         ({"steps": "10", "held_out_speedup": "5.0"}, 0.0),
         ({"steps": "10", "held_out_speedup": "0.5"}, 1.0),
         ({"steps": "10"}, 0.0),

@@ -42,9 +42,8 @@ def tau(sigma: float) -> float:
 
 
 def test_a_parabola_forecast_by_a_line_is_wrong_by_its_second_difference():
-    calibration = calibrate(
-        [PolynomialRun(0.0, 0.0, 64.0)], tau, order=1
-    )  # 64 tau^2 in steps of 1/8: second difference 2
+    # 64 tau^2 in steps of 1/8: second difference 2
+    calibration = calibrate([PolynomialRun(0.0, 0.0, 64.0)], tau, order=1)
     assert calibration.samples == 2 and calibration.taus[0] == 1.0
     # at step 2 sigma goes from 6 to 5: x moves by (1 - 5/6) 2 = 1/3, in units of sqrt(26); its square root is the
     # importance

@@ -22,9 +22,8 @@ _SHAPE = dict(
 
 
 def _tiny(name: str, **shape: Any) -> TinyModel:
-    positions = {
-        "pos_embed": torch.randn(1, 16 * 16, 192, generator=torch.Generator().manual_seed(3))
-    }  # a buffer, left to the file
+    # a buffer, left to the file
+    positions = {"pos_embed": torch.randn(1, 16 * 16, 192, generator=torch.Generator().manual_seed(3))}
     model = from_state_dict(OpenAISignatureMMDITWrapper, std=0.07, others=positions, **_SHAPE, **shape)
     return TinyModel(name, model, text(24, 1), text(24, 2), (16, 20, 14), detected=True)
 
