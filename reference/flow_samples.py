@@ -146,7 +146,10 @@ def accuracy(draw: Drawer, pairs: EmojiPairs, count: int, batch: int = 32) -> tu
 
 def loss_curve(losses: list[list[float]], file: Path) -> None:
     figure, axes = plt.subplots(figsize=(6, 3))
-    axes.plot(*zip(*losses), linewidth=1)
+    for name, column in (("text to image", 1), ("edits", 2)):
+        known = [(row[0], row[column]) for row in losses if len(row) > column]
+        axes.plot(*zip(*known), linewidth=1, label=name)
+    axes.legend()
     axes.set(xlabel="training pictures seen", ylabel="loss (velocity, mean square)", yscale="log")
     figure.tight_layout()
     figure.savefig(file, dpi=120)

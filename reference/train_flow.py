@@ -1,5 +1,5 @@
-"""Train the reference text-to-image model: `python -m reference.train_flow --out reference/runs/flow`. Run it again to
-resume.
+"""Train the reference text-to-image model: `python -m reference.train_flow --out reference/runs/flow`. Interrupt it
+or let it end, and run it again to resume.
 
 A rectified flow (Liu et al., arXiv 2209.03003): the network predicts noise - picture on the straight line between them,
 at logit-normal times (Esser et al., arXiv 2403.03206, section 3.1). The first phase has pictures of half the side, a
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -51,11 +52,11 @@ class Recipe:
     size: int = 64
     half_batch: int = 64
     full_batch: int = 32
-    half_resolution: int = 400_000  # pictures in the first phase
-    full_resolution: int = 200_000  # pictures in the second
-    edits: float = 0.25  # share of batches with reference pictures
+    half_resolution: int = 160_000  # pictures in the first phase
+    full_resolution: int = 80_000  # pictures in the second
+    edits: float = 0.4  # share of batches with reference pictures
     warmup: int = 5_000
-    decay: int = 60_000  # the last pictures, over which the learning rate falls to zero
+    decay: int = 30_000  # the last pictures, over which the learning rate falls to zero
     lr: float = 1e-3
     full_lr: float = 0.5  # of the learning rate, in the second phase: its batches are smaller
     table_scale: float = 5.0  # of the learning rate of the words' table, whose rows are seldom seen
@@ -142,8 +143,8 @@ class Trainer:
         if compiled:
             self.velocity = torch.compile(self.velocity, dynamic=False)
 
-    def step(self) -> float:
-        """One batch; returns its loss."""
+    def step(self) -> tuple[float, bool]:
+        """One batch; returns its loss, and whether it had reference pictures."""
         recipe = self.recipe
         edits = bool(torch.rand((), generator=self.random) < recipe.edits)
         batch = self.batches.draw(recipe.batch(self.seen), edits, self.random)
@@ -157,7 +158,7 @@ class Trainer:
             optimizer.zero_grad(set_to_none=True)
         self.seen += len(batch.pictures)
         self._average(len(batch.pictures))
-        return loss.item()
+        return loss.item(), edits
 
     def _loss(self, batch: Batch) -> Tensor:
         recipe, network = self.recipe, self.model.network
@@ -237,27 +238,33 @@ def main() -> None:
     torch.set_flush_denormal(True)
     args.out.mkdir(parents=True, exist_ok=True)
     options = {name: value for name, value in vars(args).items() if name not in ("out", "no_compile")}
-    train(Recipe(**options), load_pairs(Recipe.size), args.out, compiled=not args.no_compile)
+    signals: list[int] = []
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(kind, lambda number, frame: signals.append(number))
+    train(Recipe(**options), load_pairs(Recipe.size), args.out, not args.no_compile, stopped=lambda: bool(signals))
 
 
-def train(recipe: Recipe, pairs: EmojiPairs, out: Path, compiled: bool = False) -> Trainer:
-    """Train to the end of the recipe, from the folder's checkpoint if it has one."""
+def train(
+    recipe: Recipe, pairs: EmojiPairs, out: Path, compiled: bool = False, stopped: Callable[[], bool] = lambda: False
+) -> Trainer:
+    """Train to the end of the recipe, from the folder's checkpoint if it has one. stopped: asked after every step."""
     trainer, checkpoint = Trainer(recipe, pairs, compiled), out / "last.pt"
     if checkpoint.exists():
         trainer.load(checkpoint)
     (out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1))
-    recent: list[float] = []
+    recent: list[tuple[float, bool]] = []
     told = saved = time.monotonic()
     told_at = trainer.seen
-    while trainer.seen < recipe.total:
+    while trainer.seen < recipe.total and not stopped():
         recent.append(trainer.step())
         now = time.monotonic()
         if now - told >= TOLD_EVERY:
-            speed, mean = (trainer.seen - told_at) / (now - told), sum(recent) / len(recent)
-            trainer.losses.append([trainer.seen, mean])
+            plain, edits = (_mean([loss for loss, of in recent if of is kind]) for kind in (False, True))
+            trainer.losses.append([trainer.seen, plain, edits])
+            speed = (trainer.seen - told_at) / (now - told)
             print(
-                f"{trainer.seen} of {recipe.total} pictures, {speed:.1f} a second, loss {mean:.4f}, "
-                f"{(recipe.total - trainer.seen) / speed:.0f} s left",
+                f"{trainer.seen} of {recipe.total} pictures, {speed:.1f} a second, loss {plain:.4f}, "
+                f"of edits {edits:.4f}, {(recipe.total - trainer.seen) / speed:.0f} s left",
                 flush=True,
             )
             told, told_at = now, trainer.seen
@@ -267,6 +274,11 @@ def train(recipe: Recipe, pairs: EmojiPairs, out: Path, compiled: bool = False) 
             saved = now
     trainer.save(checkpoint)
     return trainer
+
+
+def _mean(losses: list[float]) -> float:
+    """Not a number where there are none."""
+    return sum(losses) / len(losses) if losses else math.nan
 
 
 if __name__ == "__main__":

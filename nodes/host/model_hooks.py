@@ -259,8 +259,14 @@ def around_network(
     }
     if family is None and session.store.streams == output_forecast.STREAMS:
         options = {name: value for name, value in transformer_options.items() if name not in _OURS}
+        network_input = executor.class_obj.model_sampling.calculate_input(t, x)
         return output_forecast.forecast_output(
-            session, x, t, lambda: executor(x, t, c_concat, c_crossattn, control, options, **kwargs), **calls
+            session,
+            x,
+            t,
+            network_input,
+            lambda: executor(x, t, c_concat, c_crossattn, control, options, **kwargs),
+            **calls,
         )
     blocks = _cacheable_blocks(session, network, transformer_options)
     if family is None or blocks is None:

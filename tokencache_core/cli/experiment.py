@@ -293,7 +293,9 @@ def _outputs(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None
         of_steps = argparse.Namespace(**{**vars(args), "steps": steps})
         return runs_of(of_steps, sampled, args.samples)(HELD_OUT_SEEDS)
 
-    for line in outputs_table.table(outputs_table.compare(start, args.steps, args.counts, model.is_pixels)):
+    for line in outputs_table.table(
+        outputs_table.compare(start, sampled.scale, args.steps, args.counts, model.is_pixels)
+    ):
         print(line, flush=True)
 
 

@@ -1,8 +1,10 @@
 """A network whose blocks are not known: what it predicts is forecast as a whole.
 
 A call of the network predicts the clean x, and so the direction d = (x - clean) / sigma in which Euler's method would
-move x. Directions of consecutive steps move nearly along a polynomial, as blocks' updates do, whatever the network is
-and however it is parametrised (noise, velocity, clean x). I-steps keep them, P-steps extrapolate them.
+move x, whatever the network is and however it is parametrised (noise, velocity, clean x). What the network adds to its
+input, d less the input as the network is given it, moves nearly along a polynomial, as blocks' updates do. I-steps keep
+it, P-steps extrapolate it and add their own input, which is exact (EasyCache, arXiv 2507.02860, holds such a
+difference; the direction alone is much further off: docs/outputs.md).
 """
 
 from __future__ import annotations
@@ -10,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..blocks.spec import BlockSpec
@@ -28,6 +29,7 @@ def forecast_output(
     session: Session,
     x: Tensor,
     sigma: Tensor,
+    network_input: Tensor,
     compute: Callable[[], Any],
     *,
     key: Hashable,
@@ -38,6 +40,7 @@ def forecast_output(
 
     x: (R, ...) that the call is given.
     sigma: (R,) its noise level.
+    network_input: (R, ...) x as the network is given it, scaled to unit variance.
     compute: calls the network.
     key, conditionings, partial_latent: as `cached_blocks` has them.
     """
@@ -55,9 +58,9 @@ def forecast_output(
     level = sigma.reshape(-1, *[1] * (x.ndim - 1)).float()
     forecasts = reused is not None and not evaluation.computes_all
     if reused is not None and forecasts and reused.histories:
-        nothing = torch.zeros(len(x), x[0].numel(), 1, device=x.device)
-        direction = reused.histories[0].add_forecast_float(nothing, evaluation.tau)
-        return (x.float() - level * direction.view(x.shape)).to(x.dtype)
+        flat = network_input.float().flatten(1)[..., None]
+        direction = reused.histories[0].add_forecast_float(flat, evaluation.tau).view(x.shape)
+        return (x.float() - level * direction).to(x.dtype)
     if forecasts:
         evaluation.misses += 1
     evaluation.computed[0] += len(x)
@@ -65,6 +68,6 @@ def forecast_output(
     if not isinstance(clean, Tensor) or clean.shape != x.shape:
         session.log.note(OTHER_OUTPUT)
     elif reused is not None:
-        direction = (x.float() - clean.float()) / level
-        reused.refresh([direction.flatten(1)[..., None]], evaluation.tau, evaluation.spacing)
+        added = (x.float() - clean.float()) / level - network_input.float()
+        reused.refresh([added.flatten(1)[..., None]], evaluation.tau, evaluation.spacing)
     return clean

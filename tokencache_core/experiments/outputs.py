@@ -33,8 +33,14 @@ class OutputRow:
     output_seconds: float
 
 
-def compare(start: Callable[[int], Run], steps: int, counts: Iterable[int], is_pixels: bool) -> Iterator[OutputRow]:
-    """A row for each number of I-steps. start: from a number of steps to a run of the same samples."""
+def compare(
+    start: Callable[[int], Run], scale: Callable[[float], float], steps: int, counts: Iterable[int], is_pixels: bool
+) -> Iterator[OutputRow]:
+    """A row for each number of I-steps.
+
+    start: from a number of steps to a run of the same samples.
+    scale: as `OutputRun` has it.
+    """
     run = start(steps)
     full = run.sample()
 
@@ -43,7 +49,10 @@ def compare(start: Callable[[int], Run], steps: int, counts: Iterable[int], is_p
         return mean_psnr(samples, full, is_pixels), _p_step_seconds(report)
 
     for count in counts:
-        (blocks_db, blocks_seconds), (output_db, output_seconds) = cached(run, count), cached(OutputRun(run), count)
+        (blocks_db, blocks_seconds), (output_db, output_seconds) = (
+            cached(run, count),
+            cached(OutputRun(run, scale), count),
+        )
         fewer: Tensor = start(count).sample()
         yield OutputRow(count, blocks_db, output_db, mean_psnr(fewer, full, is_pixels), blocks_seconds, output_seconds)
 

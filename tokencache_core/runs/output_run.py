@@ -18,10 +18,13 @@ from .run import Run
 
 
 class OutputRun:
-    """Another run, with its model's output forecast on P-steps, not its blocks' updates (`engine.output_forecast`)."""
+    """Another run, with its model's output forecast on P-steps, not its blocks' updates (`engine.output_forecast`).
 
-    def __init__(self, run: Run) -> None:
-        self.run, self.sigmas, self.images = run, run.sigmas, run.images
+    scale: from a sigma to the factor by which x there has unit variance, as the network is given it.
+    """
+
+    def __init__(self, run: Run, scale: Callable[[float], float]) -> None:
+        self.run, self.scale, self.sigmas, self.images = run, scale, run.sigmas, run.images
         self.session: Session | None = None  # of the evaluation under way
 
     @property
@@ -69,6 +72,8 @@ class OutputRun:
             if self.session is None:
                 return denoise(x, sigma)
             levels = sigma.to(x.device).expand(len(x))
-            return output_forecast.forecast_output(self.session, x, levels, lambda: denoise(x, sigma), key="rows")
+            return output_forecast.forecast_output(
+                self.session, x, levels, x * self.scale(float(sigma)), lambda: denoise(x, sigma), key="rows"
+            )
 
         return predict

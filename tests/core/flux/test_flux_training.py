@@ -11,7 +11,7 @@ import torch
 
 from reference.emoji_pairs import EmojiPairs, listed
 from reference.flow_batches import Batches, prompt_of, vocabulary
-from reference.train_flow import Recipe, Trainer, explicit_attention
+from reference.train_flow import Recipe, Trainer, explicit_attention, train
 from tokencache_core.flux.layers import plain_attention
 from tokencache_core.flux.prompts import PromptTable
 
@@ -113,7 +113,7 @@ def test_mirror_images_stand_for_no_sided_pictures():
 
 def test_the_loss_falls():
     trainer = Trainer(replace(TOY, half_resolution=10_000), pairs())
-    losses = [trainer.step() for _ in range(120)]
+    losses = [trainer.step()[0] for _ in range(120)]
     assert sum(losses[-20:]) < 0.8 * sum(losses[:20])
 
 
@@ -140,3 +140,12 @@ def test_the_explicit_attention_is_the_plain_one():
 def test_the_learning_rate(seen, rate):
     recipe = Recipe(lr=1.0, warmup=1000, half_resolution=400_000, full_resolution=200_000, decay=60_000)
     assert recipe.learning_rate(seen) == pytest.approx(rate)
+
+
+def test_the_command_s_loop_saves_where_it_is_stopped_and_goes_on_from_there(tmp_path):
+    recipe = replace(TOY, half_resolution=64, full_resolution=16, edits=0.0)
+    stops = iter([False, False, True])
+    first = train(recipe, pairs(), tmp_path, stopped=lambda: next(stops))
+    assert first.seen == 16
+    assert train(recipe, pairs(), tmp_path).seen == recipe.total
+    assert train(recipe, pairs(), tmp_path, stopped=lambda: True).seen == recipe.total

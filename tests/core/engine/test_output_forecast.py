@@ -1,0 +1,80 @@
+"""A model's output forecast as a whole: by hand where it is a polynomial, and on the reference DiT."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from tokencache_core.dit.checkpoint import load_dit
+from tokencache_core.dit.sampled import SampledDiT
+from tokencache_core.engine import output_forecast
+from tokencache_core.engine.output_forecast import forecast_output
+from tokencache_core.engine.session import open_session
+from tokencache_core.likeness.metrics import psnr
+from tokencache_core.runs.cached_sampling import sample_cached
+from tokencache_core.runs.output_run import OutputRun
+from tokencache_core.runs.sampled_model import RandomRuns
+from tokencache_core.sampling.sigma_schedule import SigmaSchedule
+from tokencache_core.schedules.schedule import CountSchedule, ExplicitSchedule
+from tokencache_core.settings import CacheSettings
+
+REFERENCE = Path(__file__).resolve().parents[3] / "reference" / "emoji-dit.safetensors"
+SIGMAS = [1.0, 0.8, 0.6, 0.4, 0.2]
+
+
+def predictions(i_steps: tuple[int, ...], **settings: float) -> tuple[list[float], int, list[str]]:
+    """What a network that adds 3 sigma to its input predicts of the direction, step by step, and how often it was
+    called.
+    """
+    session = open_session(
+        CacheSettings(**{"order": 1, "reach": 1.0, **settings}),
+        ExplicitSchedule(i_steps),
+        sigmas=SIGMAS,
+        tau=lambda sigma: sigma,
+        streams=output_forecast.STREAMS,
+    )
+    seen, calls = [], []
+
+    def network(x: Tensor, sigma: float) -> Tensor:
+        calls.append(sigma)
+        return x - sigma * (x + 3 * sigma)
+
+    for step, sigma in enumerate(SIGMAS):
+        x = torch.full((2, 1, 2, 2), 10.0 * step**3)  # wherever it is: the network's input is exact
+        with session.evaluation(sigma, x):
+            clean = forecast_output(session, x, torch.full((2,), sigma), x, lambda: network(x, sigma), key="rows")
+        seen.append(float(((x - clean) / sigma - x)[0, 0, 0, 0]))
+    report = session.close()
+    return seen, len(calls), [step.kind for step in report.steps]
+
+
+def test_what_a_network_adds_to_its_input_is_forecast_and_the_input_is_its_own():
+    added, calls, kinds = predictions((0, 1))
+    assert added == pytest.approx([3 * sigma for sigma in SIGMAS], abs=1e-3)
+    assert calls == 2 and kinds == list("IIPPP")
+
+
+def test_held_it_stays_what_it_was():
+    added, _, _ = predictions((0, 1), order=0)
+    assert added == pytest.approx([3.0, 2.4, 2.4, 2.4, 2.4], abs=1e-3)
+
+
+def test_at_ratio_zero_every_step_is_computed():
+    assert predictions((0,), cache_ratio=0.0)[1] == 5
+
+
+@torch.no_grad()
+def test_on_the_reference_dit_it_is_nearer_than_as_many_whole_steps():
+    model = SampledDiT(load_dit(REFERENCE))
+
+    def run(steps: int):
+        schedule = SigmaSchedule("flow", 3.0)
+        return RandomRuns(model, [2, 9], [2, 9], batch=2, steps=steps, cfg=4.0, solver="ddim", schedule=schedule)(5)
+
+    full = run(20).sample()
+    cached, report = sample_cached(OutputRun(run(20), model.scale), CacheSettings(order=1), CountSchedule(10))
+    assert report.compute == 0.5
+    assert psnr(cached, full).mean() > psnr(run(10).sample(), full).mean() + 3
