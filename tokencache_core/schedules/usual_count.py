@@ -15,7 +15,7 @@ import numpy as np
 
 from .known_models import MOST_STEPS, known_places, known_record, known_simulator
 from .run_record import noise_of
-from .run_simulator import DAMPINGS, decibels, faded
+from .run_simulator import decibels, faded
 
 SHARE, MORE = 0.32, 2  # the least number of I-steps is SHARE times the steps, plus MORE
 # dB that P-steps must gain in simulation, which is more optimistic than real runs are (docs/experiments.md)
@@ -52,9 +52,10 @@ def whole_steps_error_db(count: int, taus: Sequence[float]) -> float:
     fewer = [float(np.interp(step * steps / count, range(steps + 1), [*taus, 0.0])) for step in range(count)]
     times = sorted({*taus, *fewer}, reverse=True)
     noise = np.array([*(noise_of(time) for time in times), 0.0])
-    error = np.zeros((len(DAMPINGS), len(times)))
-    for part, time in enumerate(times):
-        weights = faded(np.diff(noise)[part], noise[part], np.array(DAMPINGS))
-        error[:, times.index(min(each for each in fewer if each >= time))] += weights
-        error[:, times.index(min(each for each in taus if each >= time))] -= weights
-    return float(decibels(np.einsum("bdi,di->bd", error @ known_record(times).products, error)).mean())
+    errors = np.zeros((count, len(times)))  # of each of the fewer steps
+    for move, time in zip(faded(np.diff(noise), noise[:-1]), times):
+        held = max(step for step in range(count) if fewer[step] >= time)
+        errors[held, times.index(fewer[held])] += move
+        errors[held, times.index(min(each for each in taus if each >= time))] -= move
+    products, total = known_record(times).products, errors.sum(axis=0)
+    return float(decibels(products @ total @ total, np.einsum("sj,bjk,sk->b", errors, products, errors)).mean())

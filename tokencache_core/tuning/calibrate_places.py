@@ -1,9 +1,9 @@
 """Calibration: where a model's I-steps should lie, from one whole run and a few cached ones.
 
 The record of the whole run proposes several places for every number of I-steps (tuning/place_proposals.py). For some
-numbers of them the proposals, and then places beside the best of them, are tried in real cached runs from the same
-noise (tuning/place_trials.py). The likest run decides: for that number, and, where one way of proposing won at all
-numbers that were tried, for the others too.
+numbers of them the proposals are tried in real cached runs from the same noise (tuning/place_trials.py). The likest run
+decides, unless it may be so by chance: for that number, and, where one way of proposing won at all numbers that were
+tried, for the others too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..schedules.known_models import MOST_STEPS
 from ..schedules.place_climb import Places
 from ..schedules.run_record import RunRecord, RunRecorder
 from ..settings import CacheSettings
-from .place_proposals import SIMULATED, listed_counts, simulator_beside_known, ways
+from .place_proposals import EVEN, SIMULATED, listed_counts, ways
 from .place_trials import PlaceTrials
 
 BUDGET = 3.0  # whole runs' computations that may be spent on cached ones
@@ -80,7 +80,7 @@ def calibrate_places(
         full, whole_seconds = timed(lambda: run.sample(recorder.around))
     record = recorder.record(run.noise_time)
     counts = counts or tuple(dict.fromkeys(min(steps - 1, max(2, round(share * steps))) for share in SHARES))
-    trials, simulator = PlaceTrials(run, settings, full, log), simulator_beside_known(record, settings, run.euler)
+    trials = PlaceTrials(run, settings, full, log)
     started = time.perf_counter()
     found = ways(record, settings, run.euler)
     winners: dict[int, str] = {}
@@ -89,7 +89,7 @@ def calibrate_places(
         share = (budget - trials.spent) / (len(counts) - number)
         if count in range(2, steps) and trials.affords(count, share):
             winners[count], places[count] = trials.best(
-                {name: way(count) for name, way in found.items()}, simulator, share
+                {name: way(count) for name, way in found.items()}, share, usual=(SIMULATED, EVEN)
             )
     agreed = set(winners.values())  # a way that won at one number alone may have won by chance
     others = found[agreed.pop() if len(agreed) == 1 else SIMULATED]

@@ -1,23 +1,24 @@
-"""Places that are tried in real cached runs: what was proposed first, then what simulation likes best of all that lies
-beside the likest so far.
+"""Places that are tried in real cached runs, as many of those proposed as there is computation for.
+
+No small moves of the likest are tried: what they gain on a few samples is lost on others (docs/experiments.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from torch import Tensor
 
 from ..engine.stopwatch import timed
 from ..runs.cached_sampling import sample_cached
 from ..runs.run import Run
-from ..schedules.place_climb import Places, neighbours
-from ..schedules.run_simulator import RunSimulator
+from ..schedules.place_climb import Places
 from ..schedules.schedule import ExplicitSchedule
 from ..settings import CacheSettings
 from .probe import Likeness
 
 P_STEP = 0.05  # of a whole step, about
+CHANCE = 1.0  # dB by which the likest of several may be so by chance, on a few samples
 
 
 class PlaceTrials:
@@ -34,20 +35,14 @@ class PlaceTrials:
         """Whether `budget` (whole runs) is enough to compare two."""
         return 2 * self._cost(count) <= budget
 
-    def best(self, proposed: Mapping[str, Places], simulator: RunSimulator, budget: float) -> tuple[str, Places]:
-        """The name of the likest proposal, and the likest places of all that `budget` lets try: the proposals in their
-        order, then others.
+    def best(self, proposed: Mapping[str, Places], budget: float, usual: Collection[str] = ()) -> tuple[str, Places]:
+        """The likest of those that `budget` lets try, in their order, and its name; others than the `usual` ones must
+        be so by more than CHANCE.
         """
         end = self.spent + budget
         tried = {name: places for name, places in proposed.items() if self._try(places, end)}
-        winner = max(tried, key=lambda name: self.decided[tried[name]])
-        best = tried[winner]
-        while beside := [places for places in neighbours(best, self.steps) if places not in self.decided]:
-            places = beside[int(simulator.errors_db(beside).argmin())]
-            if not self._try(places, end):
-                break
-            best = max(best, places, key=self.decided.__getitem__)
-        return winner, best
+        winner = max(tried, key=lambda name: self.decided[tried[name]] - CHANCE * (name not in usual))
+        return winner, tried[winner]
 
     def _cost(self, count: int) -> float:
         return (count + P_STEP * (self.steps - count)) / self.steps
