@@ -10,7 +10,9 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,14 +45,22 @@ def _load_pack() -> None:
 _load_pack()
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Side by side (`-n`) the tests of one file stay together, and those that use the server, which begin."""
-    for item in items:
-        uses_server = item.get_closest_marker("server") or "comfy_server" in getattr(item, "fixturenames", ())
-        group = "server" if uses_server else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: item.get_closest_marker("server") is None)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Side by side (`-n`) the tests of one file stay together, and all those that share the server."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "server" if _uses_server(Path(config.rootpath) / file) else file
+
+    return ByFile(config, log)
+
+
+@cache
+def _uses_server(file: Path) -> bool:
+    return "comfy_server" in file.read_text(encoding="utf-8")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
