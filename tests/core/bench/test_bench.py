@@ -167,6 +167,7 @@ def plan() -> Plan:
     return Plan(workload, StepSeconds(1.0, {settings: StepTimes(1.02, cost[settings]) for settings in wanted}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "full"])
 def test_every_sweep_has_six_settings_from_slow_to_fast(plan, method):
     candidates = METHODS[method].candidates(plan)

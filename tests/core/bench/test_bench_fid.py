@@ -80,6 +80,7 @@ def test_the_full_run_is_at_no_distance_from_its_own_statistics_and_a_cached_one
     assert float(full[5]) >= 1 and float(cached[2]) == pytest.approx(float(cached[1]) - float(full[1]), abs=0.002)
 
 
+@pytest.mark.slow
 def test_the_reference_models_pictures_are_the_farther_the_fewer_i_steps_there_are(place, tmp_path):
     reference = {
         "model": REFERENCE,

@@ -242,6 +242,7 @@ def test_bench_shape_refuses_what_cannot_be(options, expected):
     assert all(part in line for part in expected), line
 
 
+@pytest.mark.slow
 def test_a_whole_benchmark_of_a_tiny_model(pixel_file, tmp_path):
     out = tmp_path / "bench.json"
     done = command("bench", "--model", pixel_file, *TINY_RUN, "--json", out)
@@ -311,6 +312,7 @@ def test_a_page_is_written_only_from_what_bench_wrote(pixel_file, tmp_path):
     assert "--read" in refusal("bench", "--model", pixel_file, "--page", tmp_path / "page.md")
 
 
+@pytest.mark.slow
 def test_a_preset_is_one_more_method_and_another_models_is_refused(pixel_file, tmp_path):
     assert (
         command(

@@ -290,6 +290,7 @@ def two_processes(tmp_path_factory) -> None:
         pytest.skip(f"torch.distributed does not work on this machine: {done.stderr}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "extra", [[], ["--cache-ratio", "0.5", "--predictor", "light"]], ids=["forecast and LoRA", "predictor and LoRA"]
 )

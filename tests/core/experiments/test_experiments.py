@@ -142,6 +142,7 @@ def test_a_trial_that_diverges_does_not_end_the_sweep():
     )
 
 
+@pytest.mark.slow
 def test_the_commands_print_tables_and_draw(tmp_path, capsys, monkeypatch):
     model, picture = tiny_dit_file(tmp_path / "tiny.safetensors"), tmp_path / "redundancy.png"
     assert (

@@ -25,6 +25,7 @@ def model():
     return model_and_names("reference/emoji-dit.safetensors", torch.device("cpu"))[0]
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize(("schedule", "steps"), RUNS, ids=str)
 def test_the_default_is_no_worse_than_as_many_whole_steps(model, schedule: SigmaSchedule, steps: int):

@@ -99,6 +99,7 @@ def test_the_recorder_keeps_each_step_once_and_tells_what_is_missing():
     assert found.moves.tolist() == [pytest.approx(-noise_of(0.25)), -1.0]
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_simulated_and_real_runs_rank_places_alike():
     """Rank correlation (Spearman) over random places, on a flow schedule of shift 3."""

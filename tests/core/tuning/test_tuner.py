@@ -145,6 +145,7 @@ def test_an_interrupt_leaves_the_best_so_far(start):
     assert preset is not None and preset.measured is None
 
 
+@pytest.mark.slow
 def test_better_places_are_looked_for_while_there_is_time(start, monkeypatch):
     """A choice whose first I-steps follow one another, which is no good place for them, has as many elsewhere in the
     end.
