@@ -257,8 +257,8 @@ def around_network(
         "partial_latent": "context_window" in transformer_options
         or not session.latent.is_of(kwargs.get("latent_shapes", [x.shape])[0]),
     }
+    options = {name: value for name, value in transformer_options.items() if name not in _OURS}  # hidden from blocks
     if family is None and session.store.streams == output_forecast.STREAMS:
-        options = {name: value for name, value in transformer_options.items() if name not in _OURS}
         network_input = executor.class_obj.model_sampling.calculate_input(t, x)
         return output_forecast.forecast_output(
             session,
@@ -278,7 +278,6 @@ def around_network(
         or not _BETWEEN_BLOCKS.isdisjoint(transformer_options.get("patches", {}))
     )
     images = x.shape[0] // len(transformer_options["cond_or_uncond"])
-    options = {name: value for name, value in transformer_options.items() if name not in _OURS}  # hidden from blocks
     options |= family.options(network, x, kwargs)
     with cached_blocks(
         session,

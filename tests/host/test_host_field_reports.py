@@ -50,6 +50,7 @@ def guided(
     *,
     guider: type = comfy.samplers.CFGGuider,
     steps: int = 8,
+    latent: Tensor | None = None,
     **more: Any,
 ) -> Tensor:
     """A run of SamplerCustomAdvanced."""
@@ -58,7 +59,8 @@ def guided(
     made.set_cfg(3.0)
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", steps)
     noise = tiny.noise(2)
-    return made.sample(noise, torch.zeros_like(noise), sampler, sigmas, disable_pbar=True, seed=1, **more)
+    latent = torch.zeros_like(noise) if latent is None else latent
+    return made.sample(noise, latent, sampler, sigmas, disable_pbar=True, seed=1, **more)
 
 
 class Pair(comfy.samplers.CFGGuider):
@@ -116,18 +118,12 @@ def test_samplers_that_evaluate_several_times_a_step_are_cached(sampler: str):
 
 
 def test_what_a_mask_puts_back_is_not_corrected(dit: TinyModel):
-    noise = dit.noise(2)
     mask = torch.zeros(2, 1, *dit.latent[1:])
     mask[..., : dit.latent[-1] // 2] = 1
-    original = dit.noise(2, seed=9)
+    how = {"steps": 12, "latent": dit.noise(2, seed=9), "denoise_mask": mask}
 
     def run(model: ModelPatcher) -> Tensor:
-        made = comfy.samplers.CFGGuider(model)
-        made.set_conds(dit.positive, dit.negative)
-        made.set_cfg(3.0)
-        sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 12)
-        sampler = comfy.samplers.sampler_object("euler")
-        return made.sample(noise, original, sampler, sigmas, denoise_mask=mask, disable_pbar=True, seed=1)
+        return guided(dit, model, comfy.samplers.sampler_object("euler"), **how)
 
     corrected, _ = cached(dit, corrector=1.0)
     kept = mask[:, 0] == 0

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import comfy.model_management
 import comfy.model_patcher
-import comfy.sample
 import comfy.supported_models
 import torch
-from torch import Tensor, nn
+from tiny_families.tiny_model import TinyModel
+from torch import nn
 
 from tokencache_core.dit.checkpoint import save_dit
 from tokencache_core.dit.model import DiT, DiTConfig
@@ -46,48 +45,6 @@ _PIXART = dict(
     model_max_length=N_TEXT,
     micro_condition=False,
 )
-
-
-@dataclass(frozen=True)
-class TinyModel:
-    """A MODEL, what to condition it on (two seeds: positive, negative), and a latent shape without the batch."""
-
-    name: str
-    model: Any
-    positive: list
-    negative: list
-    latent: tuple[int, ...]
-
-    @torch.inference_mode()
-    def sample(
-        self,
-        model: Any = None,
-        *,
-        batch: int = 1,
-        steps: int = 6,
-        cfg: float = 3.0,
-        sampler: str = "euler",
-        scheduler: str = "simple",
-        seed: int = 1,
-        latent: tuple[int, ...] | None = None,
-        positive: list | None = None,
-    ) -> Tensor:
-        """KSampler's own call, as the host makes it."""
-        shape = (batch, *(latent or self.latent))
-        noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-        return comfy.sample.sample(
-            model or self.model,
-            noise,
-            steps,
-            cfg,
-            sampler,
-            scheduler,
-            positive or self.positive,
-            self.negative,
-            torch.zeros(shape),
-            disable_pbar=True,
-            seed=seed,
-        )
 
 
 def random_weights(module: nn.Module, std: float) -> None:

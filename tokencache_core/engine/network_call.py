@@ -23,10 +23,6 @@ from .session import Session
 from .span_layout import SpanLayout
 from .spans import Span
 
-ELSEWHERE = (
-    "the model was called on parts of the latent that changed their place from step to step: there all was computed"
-)
-
 
 class NetworkCall:
     """One call of the network: runs its blocks, and holds what their spans share.
@@ -52,11 +48,10 @@ class NetworkCall:
         self.modules = tuple(module for module, _ in blocks)
         self.specs = tuple(spec for _, spec in blocks)
         self.evaluation = session.evaluation_under_way
-        self.planner, self.rows = session.planner, session.rows((key, nothing_between_blocks), tuple(conditionings))
+        self.planner = session.planner
+        part = latent if partial_latent else None
+        self.rows = session.rows((key, nothing_between_blocks), tuple(conditionings), part)
         self.rows.begin()
-        if partial_latent and latent is not None and self.rows.is_elsewhere(latent, session.last_x):
-            session.log.note(ELSEWHERE)
-            self.rows.forget()
         # on a P-step too, where nothing has been kept for these rows yet (a miss)
         self.computes_all = self.evaluation.computes_all or not self.rows.spans
         if self.computes_all and not self.evaluation.computes_all:

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from ..blocks.spec import BlockSpec
 from .memory_budget import RowsShape
-from .network_call import ELSEWHERE
 from .session import Session
 from .spans import ReusedSpan
 
@@ -45,10 +44,7 @@ def forecast_output(
     key, conditionings, partial_latent: as `cached_blocks` has them.
     """
     evaluation = session.evaluation_under_way
-    rows = session.rows(key, tuple(conditionings))
-    if partial_latent and rows.is_elsewhere(x, session.last_x):
-        session.log.note(ELSEWHERE)
-        rows.forget()
+    rows = session.rows(key, tuple(conditionings), x if partial_latent else None)
     if not rows.spans:
         session.store.lay_out(rows, RowsShape(len(x), x[0].numel(), 0, 1, 4, (_OUTPUT,), nothing_between_blocks=True))
     span = rows.spans[0]

@@ -24,6 +24,9 @@ from .timeline import Timeline
 from .token_choice import Planner, ScorePlanner
 
 MOVED = 0.04  # x has been moved where it differs from before by more than this share of its norm
+ELSEWHERE = (
+    "the model was called on parts of the latent that changed their place from step to step: there all was computed"
+)
 GOES_BACK = "where sigma rises, as in unsampling and with samplers that go back, all was computed"
 SEVERAL_AT_ONE_SIGMA = (
     "the sampler called the model several times at one sigma, with x moved in between: from the second time on all was "
@@ -149,14 +152,21 @@ class Session:
         self.corrector.leads(x, move, wanted)
         return clean if wanted is direction else (x.float() - sigma * wanted).to(clean.dtype)
 
-    def rows(self, key: Hashable, conditionings: tuple[Hashable, ...]) -> Rows:
+    def rows(self, key: Hashable, conditionings: tuple[Hashable, ...], part: Tensor | None = None) -> Rows:
         """What is kept for the rows of these conditionings, of calls named by `key`.
 
         Repeated calls of the same name in one evaluation have separate rows.
+
+        part: (R, C, ...), the input of a call that is given only a part of the latent; if that is another part than
+            before, nothing is kept for it.
         """
         calls = self.evaluation_under_way.calls
         calls[key, conditionings] += 1
-        return self.store.rows((key, calls[key, conditionings]), conditionings)
+        rows = self.store.rows((key, calls[key, conditionings]), conditionings)
+        if part is not None and rows.is_elsewhere(part, self.last_x):
+            self.log.note(ELSEWHERE)
+            rows.forget()
+        return rows
 
     def close(self) -> Report:
         """Free the cache and return the report."""

@@ -39,33 +39,37 @@ class Rows:
         return 0 if self.shape is None else self.shape.image
 
     @property
+    def distinct_spans(self) -> tuple[Span, ...]:
+        """Every span once, in order."""
+        return tuple(dict.fromkeys(self.spans))
+
+    @property
     def histories(self) -> dict[int, TokenHistory]:
         """The histories of the spans that compute some tokens, by first block."""
-        spans = dict.fromkeys(self.spans)
         return {
             span.layout.first: span.history
-            for span in spans
+            for span in self.distinct_spans
             if isinstance(span, ComputedSpan) and span.history is not None
         }
 
     @property
     def reused(self) -> list[ReusedSpan]:
         """The spans that compute nothing on P-steps and already have an update."""
-        return [span for span in dict.fromkeys(self.spans) if isinstance(span, ReusedSpan) and span.histories]
+        return [span for span in self.distinct_spans if isinstance(span, ReusedSpan) and span.histories]
 
     @property
     def memory_bytes(self) -> int:
-        return sum(kept.memory_bytes for span in dict.fromkeys(self.spans) for kept in span.kept())
+        return sum(kept.memory_bytes for span in self.distinct_spans for kept in span.kept())
 
     @property
     def key_bytes(self) -> int:
         """The part of memory_bytes taken by keys and values."""
-        spans = (span for span in dict.fromkeys(self.spans) if isinstance(span, ComputedSpan))
+        spans = (span for span in self.distinct_spans if isinstance(span, ComputedSpan))
         return sum(context.memory_bytes for span in spans for context in span.contexts.values())
 
     def begin(self) -> None:
         """Called at the start of each call of the network."""
-        for span in dict.fromkeys(self.spans):
+        for span in self.distinct_spans:
             span.begin()
 
     def prefetch(self, block: int) -> None:
@@ -75,7 +79,7 @@ class Rows:
 
     def to_current_form(self) -> None:
         """Convert everything to the storage's current form."""
-        for span in dict.fromkeys(self.spans):
+        for span in self.distinct_spans:
             for kept in span.kept():
                 kept.to_current_form()
 
@@ -97,8 +101,8 @@ class Rows:
     def assembled(cls, pieces: Sequence[Piece[Rows]], computed: type[ComputedSpan]) -> Rows | None:
         """Of a conditioning of each of other rows; None where they do not go together."""
         first = pieces[0].source
-        layouts = list(dict.fromkeys(span.layout for span in first.spans))
-        if any(list(dict.fromkeys(span.layout for span in piece.source.spans)) != layouts for piece in pieces):
+        layouts = [span.layout for span in first.distinct_spans]
+        if any([span.layout for span in piece.source.distinct_spans] != layouts for piece in pieces):
             return None
         rows = cls()
         assert first.shape is not None
@@ -108,8 +112,8 @@ class Rows:
         rows.text_first = all(piece.source.text_first for piece in pieces)
         rows.spans = make_spans(layouts, first.spans[0].keeping, computed)
         try:
-            for index, span in {id(span): (index, span) for index, span in enumerate(rows.spans)}.values():
-                span.take([piece.with_source(piece.source.spans[index]) for piece in pieces])
+            for span in rows.distinct_spans:
+                span.take([piece.with_source(piece.source.spans[span.layout.first]) for piece in pieces])
         except Unlike:
             return None
         return rows
