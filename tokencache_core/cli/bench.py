@@ -32,6 +32,7 @@ from .bench_others import ALL, host_shapes, peers_asked, with_host
 from .options import (
     CommandError,
     Help,
+    add_references_argument,
     add_sigma_arguments,
     check_writable,
     device_named,
@@ -56,7 +57,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         formatter_class=Help,
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--model", metavar="FILE", help="a DiT as .safetensors or .pt (see `info`)")
+    what.add_argument("--model", metavar="FILE", help="a DiT or a text-to-image model (see `info`)")
     what.add_argument(
         "--shape",
         metavar="SHAPE",
@@ -119,6 +120,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--solver", choices=SOLVERS, default=default.solver, help="sampler of the full and the cached runs"
     )
     add_sigma_arguments(model)
+    add_references_argument(model)
     model.add_argument(
         "--cfg", type=number_in(0, 100), default=default.cfg, metavar="SCALE", help="classifier-free guidance; 1: none"
     )
@@ -175,7 +177,7 @@ def _run_model(args: argparse.Namespace, device: torch.device) -> None:
         )
     except ValueError:
         raise CommandError(f"--speedups {args.speedups}: write numbers of 1 or more, separated by commas") from None
-    model = sampled_model(args.model, device)
+    model = sampled_model(args.model, device, args.references)
     try:
         workload = workload_of(model, protocol)
     except ValueError as error:
