@@ -21,7 +21,7 @@ from ..bench.output import document, table, write_json
 from ..bench.page import page
 from ..bench.rows import Row
 from ..bench.shape import DTYPES, measure_shape, parse_shape, runs_per_shape
-from ..bench.workload import Protocol, Workload, workload_of
+from ..bench.workload import Protocol, workload_of
 from ..runs.sampled_model import SampledModel
 from ..sampling.noise_schedule import TRAIN_STEPS
 from ..sampling.samplers import SOLVERS
@@ -185,10 +185,9 @@ def _run_model(args: argparse.Namespace, device: torch.device) -> None:
     trained = None if args.predictor is None else predictor_for(args.predictor, model)
     presets = tuple(_preset_for(file, model) for file in args.preset)
     places = tuple(_calibration_for(file, model) for file in args.calibration)
-    if not isinstance(workload, Workload) and args.peers is not None:
-        raise CommandError("--peers: others' methods are for DiTs, and this is none; leave it out")
-    sources, peers = ({}, lambda workload, full_step: []) if args.peers is None else peers_asked(args.peers)
-    methods, host_solvers = with_host(methods, device, asked=args.methods, is_dit=isinstance(workload, Workload))
+    unasked = ({}, lambda workload, full_step: [])
+    sources, peers = unasked if args.peers is None else peers_asked(args.peers, workload)
+    methods, host_solvers = with_host(methods, device, asked=args.methods)
     result = run_bench(workload, Path(args.model).name, methods, trained, presets, peers, places, host_solvers)
     if args.json is not None:
         result.content["protocol"] |= {"command": _own_command(), "peers": sources}

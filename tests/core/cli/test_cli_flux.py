@@ -155,9 +155,8 @@ def test_bench(file, tmp_path, capsys):
     content = json.loads(out.read_text())
     assert {row["method"] for row in content["rows"]} == {"full", "fewer-steps", "tokencache"}
     assert "empty prompt" in content["protocol"]["classes"] and "flow, shift 3" in content["protocol"]["exact"]
-    assert "others' methods are for DiTs" in refusal("bench", "--model", file, *FLOW, "--peers", "toca")
+    assert "toca samples DiTs alone" in refusal("bench", "--model", file, *FLOW, "--peers", "toca")
     assert "this is a flow model" in refusal("bench", "--model", file)
-    assert "on DiTs alone" in refusal("bench", "--model", file, *FLOW, "--methods", "fewer-steps-uni_pc")
 
 
 def test_info(file, capsys):
