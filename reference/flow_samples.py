@@ -18,6 +18,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 from torchvision.utils import make_grid, save_image
 
@@ -115,12 +116,26 @@ def nearest(drawn: Tensor, pairs: EmojiPairs) -> Tensor:
     return known[torch.cdist(drawn.flatten(1), known.flatten(1)).argmin(dim=1)]
 
 
+def unseen(pairs: EmojiPairs, count: int) -> Tensor:
+    """(count,): pictures that training did not see, evenly spread over all of them."""
+    chosen = pairs.kept_back.nonzero()[:, 0]
+    return chosen[torch.linspace(0, len(chosen) - 1, count).long()]
+
+
+def write_references(pairs: EmojiPairs, folder: Path, count: int) -> None:
+    """Noto's drawings of emoji that training did not see, each named by the prompt for Twemoji's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for picture in unseen(pairs, count).tolist():
+        prompt = prompt_of(pairs, picture, list(STYLES)[1])
+        pixels = pairs.pictures[0, picture].permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(folder / f"{prompt.replace(' ', '-')}.png", optimize=True)
+
+
 def edits(draw: Drawer, pairs: EmojiPairs, file: Path, count: int) -> tuple[float, float]:
     """Pairs that training did not see: Noto's drawing, the edit into Twemoji's style, Twemoji's drawing, in rows.
     Returns the mean PSNR of edits to the true drawing, and of the reference pictures to it.
     """
-    chosen = pairs.kept_back.nonzero()[:, 0]
-    chosen = chosen[torch.linspace(0, len(chosen) - 1, count).long()]
+    chosen = unseen(pairs, count)
     given, true = (pictures(pairs, style, chosen, draw.size) for style in (0, 1))
     drawn = torch.cat([draw(["twitter"] * len(part), seed, part) for seed, part in enumerate(given.split(16))])
     save_image((_shown(torch.cat([given, drawn, true])) + 1) / 2, file, nrow=count, pad_value=0.5)
@@ -178,6 +193,12 @@ def main() -> None:
     parser.add_argument(
         "--export", type=Path, metavar="FILE", help="write the averaged weights to this .safetensors file"
     )
+    parser.add_argument(
+        "--references",
+        type=Path,
+        metavar="FOLDER",
+        help="write the pictures to edit, each named by its prompt, for --references of other commands",
+    )
     parser.add_argument("--count", type=int, default=0, help="samples for the classifier's verdict; 0 skips it")
     parser.add_argument("--edits", type=int, default=12, help="pairs kept back that are edited; 0 skips them")
     parser.add_argument("--nearest", action="store_true", help="show samples with their nearest training pictures")
@@ -197,6 +218,8 @@ def main() -> None:
         (out / "losses.json").write_text(json.dumps(losses))
     if args.export is not None:
         save_flux(model, args.export, licence=LICENCE)
+    if args.references is not None:
+        write_references(pairs, args.references, args.edits)
     draw = Drawer(model, halved, args.guidance)
     sample_grid(draw, out / f"samples{name}.png")
     if args.nearest:
