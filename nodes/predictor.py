@@ -30,7 +30,7 @@ class LoadCachePredictor(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "predictor_name",
-                    options=file_names(FOLDER, SUFFIX),
+                    options=file_names(FOLDER, SUFFIX, FOLDER),
                     tooltip="A .safetensors file in models/tokencache. It belongs to the model that it was trained "
                     "on. Press R to list a new file.",
                 )
@@ -40,7 +40,7 @@ class LoadCachePredictor(io.ComfyNode):
 
     @classmethod
     def execute(cls, predictor_name: str) -> io.NodeOutput:
-        return io.NodeOutput(read_trained_cache(path_of(FOLDER, predictor_name)))
+        return io.NodeOutput(read_trained_cache(path_of(FOLDER, predictor_name, FOLDER)))
 
 
 class TrainCachePredictor(io.ComfyNode):

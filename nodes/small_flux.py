@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from .folders.bundled_files import file_names, path_of
 from .host.small_flux import load_small_flux, prompt_conditioning
 
-FOLDER = "diffusion_models"
+FOLDER, KIND = "diffusion_models", "small_flux"
 SUFFIX = ".safetensors"
 
 
@@ -27,7 +27,7 @@ class LoadSmallFlux(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model_name",
-                    options=file_names(FOLDER, SUFFIX),
+                    options=file_names(FOLDER, SUFFIX, KIND),
                     tooltip=(
                         "A .safetensors file in models/diffusion_models that was written by `python -m "
                         "reference.flow_samples --export`, or the pack's own."
@@ -44,7 +44,7 @@ class LoadSmallFlux(io.ComfyNode):
 
     @classmethod
     def execute(cls, model_name: str) -> io.NodeOutput:
-        return io.NodeOutput(load_small_flux(path_of(FOLDER, model_name)))
+        return io.NodeOutput(load_small_flux(path_of(FOLDER, model_name, KIND)))
 
 
 class SmallFluxPrompt(io.ComfyNode):

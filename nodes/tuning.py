@@ -122,7 +122,7 @@ class LoadTokenCachePreset(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "preset_name",
-                    options=[TEXT, *file_names(FOLDER, SUFFIX)],
+                    options=[TEXT, *file_names(FOLDER, SUFFIX, FOLDER)],
                     tooltip="A .json file in models/tokencache, or the text below.",
                 ),
                 io.String.Input(
@@ -137,7 +137,9 @@ class LoadTokenCachePreset(io.ComfyNode):
 
     @classmethod
     def execute(cls, preset_name: str, text: str) -> io.NodeOutput:
-        preset = from_json(text, "the text") if preset_name == TEXT else load_preset(path_of(FOLDER, preset_name))
+        preset = (
+            from_json(text, "the text") if preset_name == TEXT else load_preset(path_of(FOLDER, preset_name, FOLDER))
+        )
         return io.NodeOutput(preset, preset.text())
 
 

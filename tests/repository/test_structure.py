@@ -35,6 +35,7 @@ MAY_IMPORT = {
     "runs": _RUNS,
     "dit": _RUNS | {"files", "runs"},
     "flux": _RUNS | {"files", "runs"},
+    "open_sora_plan": _RUNS | {"files", "runs", "flux"},
     "training": _LEARNED,
     "tuning": _LEARNED | {"likeness"},
     "redundancy": _RUNS | {"runs", "reporting"},
