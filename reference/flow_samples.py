@@ -8,7 +8,6 @@ drawing. `--export FILE` writes the averaged weights as a model file.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -144,7 +143,7 @@ def edits(draw: Drawer, pairs: EmojiPairs, file: Path, count: int) -> tuple[floa
 
 def accuracy(draw: Drawer, pairs: EmojiPairs, count: int, batch: int = 32) -> tuple[float, list[float]]:
     """How often the classifier takes a sample asked for by style and name for its category: all, and by category in
-    turn.
+    turn. In mixed precision.
     """
     classifier, random = load_classifier(), torch.Generator().manual_seed(0)
     wanted = torch.arange(count) % len(CATEGORIES)
@@ -152,7 +151,8 @@ def accuracy(draw: Drawer, pairs: EmojiPairs, count: int, batch: int = 32) -> tu
     chosen = [_one_of((seen & (pairs.category == category)).nonzero()[:, 0], random) for category in wanted.tolist()]
     prompts = [prompt_of(pairs, picture, list(STYLES)[turn % len(STYLES)]) for turn, picture in enumerate(chosen)]
     for start in range(0, count, batch):
-        drawn = F.adaptive_avg_pool2d(draw(prompts[start : start + batch], 100_000 + start), 32)
+        with torch.autocast("cpu", torch.bfloat16):
+            drawn = F.adaptive_avg_pool2d(draw(prompts[start : start + batch], 100_000 + start).float(), 32)
         with torch.no_grad():
             right.append(classifier(drawn).argmax(dim=1) == wanted[start : start + batch])
     hits = torch.cat(right).float()
@@ -189,9 +189,11 @@ def main() -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--run", type=Path, help="folder of a training run")
     source.add_argument("--model", type=Path, help="model file")
-    parser.add_argument("--out", type=Path, help="folder for the pictures; by default the run's")
     parser.add_argument(
-        "--export", type=Path, metavar="FILE", help="write the averaged weights to this .safetensors file"
+        "--export",
+        type=Path,
+        metavar="FILE",
+        help="write the averaged weights to this .safetensors file; pictures are named after it and lie beside it",
     )
     parser.add_argument(
         "--references",
@@ -211,25 +213,24 @@ def main() -> None:
         model, halved, losses, seen = load_run(args.run, pairs)
     else:
         model = load_flux(args.model)
-    out, name = args.out or args.run or Path("."), "" if seen is None else f"-{seen:07d}"
-    out.mkdir(parents=True, exist_ok=True)
-    if losses:
-        loss_curve(losses, out / "loss.png")
-        (out / "losses.json").write_text(json.dumps(losses))
     if args.export is not None:
         save_flux(model, args.export, licence=LICENCE)
+    file = args.export or args.model
+    out, name = (args.run, f"{seen:07d}") if file is None else (file.parent, file.stem)
+    if losses:
+        loss_curve(losses, out / f"{name}-loss.png")
     if args.references is not None:
         write_references(pairs, args.references, args.edits)
     draw = Drawer(model, halved, args.guidance)
-    sample_grid(draw, out / f"samples{name}.png")
+    sample_grid(draw, out / f"{name}-samples.png")
     if args.nearest:
         drawn = draw([f"{style} {each}" for style in STYLES for each in SHOWN], 0)
         rows = [
             make_grid((_shown(half) + 1) / 2, nrow=len(SHOWN), pad_value=0.5) for half in (drawn, nearest(drawn, pairs))
         ]
-        save_image(torch.cat(rows, dim=1), out / f"nearest{name}.png")
+        save_image(torch.cat(rows, dim=1), out / f"{name}-nearest.png")
     if args.edits:
-        edited, unedited = edits(draw, pairs, out / f"edits{name}.png", args.edits)
+        edited, unedited = edits(draw, pairs, out / f"{name}-edits.png", args.edits)
         print(
             f"{args.edits} edits of unseen pairs: {edited:.1f} dB to the true drawing "
             f"(the reference picture itself: {unedited:.1f} dB)"

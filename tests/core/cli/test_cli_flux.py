@@ -125,6 +125,21 @@ def test_train(file, tmp_path):
     assert {row["method"] for row in rows} == {"full", "predictor"}
 
 
+@pytest.mark.parametrize(
+    "question",
+    [
+        ["settings", "--vary", "cache-ratio=0.5,1", "--i-steps", "3", "--samples", "2"],
+        ["context", "--cache-ratios", "0.5", "--scores", "random", "--orders", "1", "--i-steps", "3", "--samples", "2"],
+        ["outputs", "--counts", "3", "--samples", "2"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_experiments_take_it(file, question, capsys):
+    assert not main(["experiment", *question, "--model", str(file), *FLOW, "--steps", "6"])
+    rows = [line for line in capsys.readouterr().out.splitlines() if " dB |" in line]
+    assert len(rows) == (2 if question[0] == "settings" else 1)
+
+
 def test_bad_input_is_refused(file, tmp_path):
     out = ("--out", tmp_path / "grid.png")
     assert "--schedule ddpm: this is a flow model" in refusal("sample", "--model", file, *out)
