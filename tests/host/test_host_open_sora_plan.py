@@ -229,7 +229,7 @@ def test_text_is_encoded_as_the_release_does(encoders: tuple[comfy.sd.CLIP, T5En
     assert n == 7
     for ours, text in zip((positive, negative), padded):
         expected = theirs(text["input_ids"], attention_mask=text["attention_mask"]).last_hidden_state[:, :n]
-        assert torch.allclose(ours[0][0], expected, atol=1e-4)
+        assert torch.allclose(ours[0][0], expected, atol=0.01 * float(expected.std()))  # the host keeps it in float16
     assert not clip.cond_stage_model.t5xxl.enable_attention_masks
 
 
