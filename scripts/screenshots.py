@@ -46,6 +46,10 @@ ALONE: dict[str, dict[str, Any]] = {  # nodes that need no run, with the values 
     "TokenCacheDiTClassLabel": {"label": "panda_face, watermelon"},
     "TokenCacheLoadPreset": {"preset_name": "emoji-3x.json"},
     "TokenCacheSavePredictor": {},
+    "TokenCacheLoadOpenSoraPlan": {},
+    "TokenCacheLoadOpenSoraPlanVAE": {},
+    "TokenCacheOpenSoraPlanPrompt": {"prompt": "A sailing boat crosses a calm bay at sunrise"},
+    "TokenCacheEmptyOpenSoraPlanLatent": {},
 }
 # workflow -> changed values: enough time on a busy machine, and shorter runs for a longer curve
 CHANGED = {

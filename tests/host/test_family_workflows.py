@@ -21,14 +21,16 @@ EVERY = sorted(FOLDER.glob("*.json"))
 CHECKPOINTS = {
     "dit_xl_2": "DiT-XL-2-256x256.pt",
     "flux_dev": "flux1-dev.safetensors",
+    "open_sora_plan": "Open-Sora-Plan-v1.1.0/65x512x512/diffusion_pytorch_model.safetensors",
     "pixart_sigma": "PixArt-Sigma-XL-2-1024-MS.pth",
     "qwen_image": "qwen_image_fp8_e4m3fn.safetensors",
     "wan_video": "wan2.1_t2v_1.3B_fp16.safetensors",
     "z_image": "z_image_bf16.safetensors",
 }
+VIDEOS = {"open_sora_plan", "wan_video"}
 FAMILIES = [FOLDER / f"{name}.json" for name in CHECKPOINTS]
 # widgets that name a file to download
-FILES = {"unet_name", "dit_name", "clip_name", "clip_name1", "clip_name2", "vae_name"}
+FILES = {"unet_name", "dit_name", "model_name", "clip_name", "clip_name1", "clip_name2", "vae_name"}
 NAMED = pytest.mark.parametrize("file", EVERY, ids=lambda file: file.stem)
 OF_FAMILIES = pytest.mark.parametrize("file", FAMILIES, ids=lambda file: file.stem)
 
@@ -102,7 +104,7 @@ def test_the_sampled_model_is_cached_and_reported(file: Path, object_info):
     assert [shown["source"] for shown in of_kind(prompt, "PreviewAny").values()] == [[report, 0]]
     (heatmap,) = of_kind(prompt, "TokenCacheHeatmap").values()
     assert heatmap["report"] == [apply, 1] and prompt[heatmap["image"][0]]["class_type"] == "VAEDecode"
-    assert of_kind(prompt, "SaveVideo" if file.stem == "wan_video" else "SaveImage")
+    assert of_kind(prompt, "SaveVideo" if file.stem in VIDEOS else "SaveImage")
 
 
 @pytest.mark.server

@@ -110,8 +110,8 @@ def save_video_transformer(
 
 
 def infer_config(tensors: Mapping[str, Tensor], said: Mapping[str, Any], version: str) -> VideoConfig:
-    """The shape of a transformer from its tensors, and from the config.json beside them, which knows what tensors do not
-    show: heads, and the trained size and number of frames. Without one they are those of 65x512x512.
+    """The shape of a transformer from its tensors, and from what the config.json beside them said of what they do not
+    show: heads, and the trained size and number of frames. Without one these are those of 65x512x512.
     """
     width, channels, patch, _ = _shape(tensors, "pos_embed.proj.weight", 4)
     features, _ = _shape(tensors, "proj_out.weight", 2)

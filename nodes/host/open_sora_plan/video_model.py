@@ -14,6 +14,7 @@ import comfy.supported_models_base
 import comfy.utils
 import torch
 from comfy.ldm.modules.attention import optimized_attention
+from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
 from torch import Tensor
 
@@ -130,7 +131,7 @@ class VideoModel(comfy.model_base.BaseModel):
 
 def load_video_model(
     path: str, version: str, weight_dtype: str = "default", disable_dynamic: bool = False
-) -> comfy.model_patcher.ModelPatcher:
+) -> ModelPatcher:
     """The transformer of a file as a MODEL.
 
     path, version: as for `read_video_transformer`.
@@ -149,15 +150,15 @@ def load_video_model(
     model_config.set_inference_dtype(dtype, management.unet_manual_cast(dtype, load_device, dtypes))
     offload_device = management.unet_offload_device()
     model = VideoModel(model_config, None if table is None else table.encode, offload_device)
-    patcher_class = comfy.model_patcher.ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
+    patcher_class = ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
     patcher = patcher_class(model, load_device=load_device, offload_device=offload_device)
     model.load_model_weights(state_dict, assign=patcher.is_dynamic())
     patcher.cached_patcher_init = (load_video_model, (path, version, weight_dtype))
     return patcher
 
 
-def empty_latent(model: comfy.model_patcher.ModelPatcher, width: int, height: int, frames: int, batch: int) -> dict:
-    """LATENT for clips of this many pictures of this size, in pixels; beyond the first frame, in whole latent frames."""
+def empty_latent(model: ModelPatcher, width: int, height: int, frames: int, batch: int) -> dict:
+    """LATENT for clips of `frames`, of this size in pixels. After the first, frames make whole latent frames."""
     config, device = video_network(model).config, comfy.model_management.intermediate_device()
     space, time = (1, 1) if config.is_pixels else (SPACE, TIME)
     unit = space * config.patch_size
@@ -167,7 +168,7 @@ def empty_latent(model: comfy.model_patcher.ModelPatcher, width: int, height: in
     return {"samples": torch.zeros(shape, device=device)}
 
 
-def video_network(model: comfy.model_patcher.ModelPatcher) -> HostVideoTransformer:
+def video_network(model: ModelPatcher) -> HostVideoTransformer:
     """The network of a MODEL loaded as Open-Sora-Plan; ValueError for another one."""
     network = model.model.diffusion_model
     if not isinstance(network, HostVideoTransformer):

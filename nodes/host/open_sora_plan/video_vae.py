@@ -1,4 +1,4 @@
-"""The causal video VAE as the host's VAE object, for VAE Encode, VAE Decode and their tiled forms; and one of pixels."""
+"""The causal video VAE as the host's VAE object, for VAE Encode, VAE Decode and their tiled forms; one of pixels."""
 
 from __future__ import annotations
 
