@@ -1,4 +1,4 @@
-"""Cache Heatmap Preview: which tokens a run computed, as pictures and for the player on the page
+"""Token Heatmap Preview: which tokens a run computed, as pictures and for the player on the page
 (web/js/heatmap_player.js).
 """
 
@@ -16,15 +16,15 @@ from ..tokencache_core.reporting.step_pictures import CHOICES, OFF, steps_over_p
 from .host.report_handle import ReportHandle, latest_report
 from .sockets import ReportType
 
-_NO_EXPORT = "Cache Heatmap Preview makes pictures of the steps when its export_steps is not off."
+_NO_EXPORT = "Token Heatmap Preview makes pictures of the steps when its export_steps is not off."
 
 
-class CacheHeatmapPreview(io.ComfyNode):
+class TokenHeatmapPreview(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="TokenCacheHeatmap",
-            display_name="Cache Heatmap Preview",
+            display_name="Token Heatmap Preview",
             category="TokenCache",
             description="Plays a run step by step: which tokens were computed, over the decoded picture, and per step "
             "and block.",
@@ -95,4 +95,4 @@ def _pictures(run: Report, image: Any, export_steps: str, export_block: int) -> 
     return tokens, per_step, steps
 
 
-NODES = [CacheHeatmapPreview]
+NODES = [TokenHeatmapPreview]

@@ -20,7 +20,7 @@ class TuneTokenCache(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="TokenCacheTune",
+            node_id="TokenCacheTuning",
             display_name="Tune TokenCache",
             category="TokenCache",
             description="Finds the settings that make this model so many times as fast, or keep the picture so near, "

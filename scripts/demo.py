@@ -25,7 +25,7 @@ from workflow_to_api import WorkflowError, read_workflow, to_api
 WORKFLOWS = (ROOT / "example_workflows" / "quick_start.json", ROOT / "example_workflows" / "trained_predictor.json")
 RESULTS = ROOT / "demo_output"
 WAYS = ("without TokenCache", "with TokenCache", "with the trained predictor")  # the ends of the nodes' titles
-HEATMAP, TOKENS, STEPS, REPORT = "Cache Heatmap Preview", "Tokens computed", "Computed per step and block", "Report"
+HEATMAP, TOKENS, STEPS, REPORT = "Token Heatmap Preview", "Tokens computed", "Computed per step and block", "Report"
 WARM_UP_STEPS = 4
 NEEDED = {  # (node, input): the file of this checkout that the input must list
     ("TokenCacheLoadDiT", "dit_name"): ROOT / "reference" / "emoji-dit.safetensors",

@@ -40,7 +40,7 @@ NODES = {  # workflow -> nodes to take pictures of after its run
     "trained_predictor": ["TokenCacheLoadPredictor", "TokenCacheIStepScheduler", "TokenCacheHeatmap"],
     "train_predictor": ["TokenCacheTrainPredictor", "TokenCachePlotTraining"],
     "compare": ["TokenCacheCompare", "TokenCacheRedundancy"],
-    "calibrate_and_tune": ["TokenCacheCalibrate", "TokenCacheTune"],
+    "calibrate_and_tune": ["TokenCacheCalibrate", "TokenCacheTuning"],
 }
 ALONE: dict[str, dict[str, Any]] = {  # nodes that need no run, with the values of their widgets
     "TokenCacheDiTClassLabel": {"label": "panda_face, watermelon"},
@@ -132,7 +132,7 @@ def picture_run(comfy: ComfyPage, server: ComfyServer, file: Path) -> None:
 
 def set_player(comfy: ComfyPage) -> None:
     bring_to_view(comfy, "TokenCacheHeatmap")
-    player = comfy.page.get_by_role("group", name="Cache heatmap player")
+    player = comfy.page.get_by_role("group", name="Token heatmap player")
     for label, value in PLAYED.items():
         player.get_by_label(label, exact=True).fill(value)
     player.get_by_label("block").select_option(PLAYED_BLOCK)

@@ -1,4 +1,4 @@
-"""The player of Cache Heatmap Preview in ComfyUI's page: it plays a run, after a reload and from a saved picture too,
+"""The player of Token Heatmap Preview in ComfyUI's page: it plays a run, after a reload and from a saved picture too,
 and never breaks the page.
 """
 
@@ -52,7 +52,7 @@ class PlayerPage:
     def __init__(self, page: ComfyPage) -> None:
         self.comfy, self.page = page, page.page
         self.said = page_errors.listen(self.page)
-        self.player: Locator = self.page.get_by_role("group", name="Cache heatmap player")
+        self.player: Locator = self.page.get_by_role("group", name="Token heatmap player")
         self.text, self.notes = self.player.locator(".text"), self.player.locator(".notes")
         self.step = self.player.get_by_label("step", exact=True)
         self.block = self.player.get_by_label("block")

@@ -57,7 +57,7 @@ SHORT = {
 }
 PANELS = {  # node -> where its panel says so once it has run
     "TokenCacheReport": ("TokenCache report", ".big", r"^\d+\.\d\dx$"),
-    "TokenCacheHeatmap": ("Cache heatmap player", ".text", rf"^step 1 of {STEPS}, I, [\d.]+ s, 100 % computed"),
+    "TokenCacheHeatmap": ("Token heatmap player", ".text", rf"^step 1 of {STEPS}, I, [\d.]+ s, 100 % computed"),
     "TokenCacheCompare": ("Comparison with and without TokenCache", ".big", r"^\d+\.\d\dx$"),
     "TokenCacheRedundancy": ("Redundancy player", ".text", rf"^step \d of {STEPS}, I, .* mean change [\d.]+ %$"),
     "TokenCacheTrainPredictor": ("Training", "[role=status]", r"^\w+ after \d+ iterations?, \d+:\d\d$"),
@@ -125,7 +125,7 @@ def test_with_apply_tokencache_bypassed_it_runs_uncached_and_its_panels_say_so(p
     page.open(read_workflow(FOLDER / "quick_start.json"), SHORT["quick_start"])
     page.page.evaluate("() => { app.graph.nodes.find(node => node.type === 'TokenCacheApply').mode = 4 }")
     check_run(page.run())
-    for label in ("TokenCache report", "Cache heatmap player"):
+    for label in ("TokenCache report", "Token heatmap player"):
         panel = page.page.get_by_role("group", name=label, exact=True)
         expect(panel).to_contain_text("Apply TokenCache is bypassed, so this run was not cached", timeout=10_000)
     page.check_errors()

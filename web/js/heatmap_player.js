@@ -1,4 +1,4 @@
-/** Cache Heatmap Preview: a player of the run in the node. */
+/** Token Heatmap Preview: a player of the run in the node. */
 
 import { app } from "../../../scripts/app.js"
 import { playerExtension } from "./player/player_extension.js"

@@ -9,6 +9,17 @@ export const ENGLISH = {
   warnings: "warnings",
   other_settings: "From this workflow's newest run, which had other settings.",
 
+  // settings of Apply TokenCache and I-Step Scheduler that have no effect, after their name
+  overridden_by_preset: "by the preset",
+  overridden_by_schedule: "by the schedule",
+  overridden_by_predictor: "or the predictor's",
+  overridden_by_interval: "the predictor's interval",
+  overridden_by_whole_forecast: "below cache_ratio 1",
+  overridden_by_no_cache: "cache_ratio 0 caches nothing",
+  overridden_by_order: "from forecast_order 1",
+  overridden_by_policy: "not with policy {policy}",
+  overridden_by_speed_up: "by speed_up",
+
   // TokenCache Report
   report_label: "TokenCache report",
   report_empty: "Run the workflow to see what the cache did.",
@@ -38,8 +49,8 @@ export const ENGLISH = {
   compare_which: "which picture",
   compare_pair: "{number} of {count}: {likeness}",
 
-  // the players of Cache Heatmap Preview and Measure Redundancy
-  heatmap_label: "Cache heatmap player",
+  // the players of Token Heatmap Preview and Measure Redundancy
+  heatmap_label: "Token heatmap player",
   heatmap_empty: "Run the workflow to see which tokens each step computes.",
   redundancy_label: "Redundancy player",
   redundancy_empty: "Run the workflow to see how much each token's update changes from step to step.",
