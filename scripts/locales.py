@@ -74,7 +74,8 @@ def said(folders: Iterable[Path] = tuple(ROOT / name for name in SPEAKING)) -> d
                 raise ValueError(f"{file.name}, line {call.lineno}: say takes two literals, a key and its sentence")
             key, sentence = literals
             places = {argument.arg for argument in call.keywords}
-            if found.setdefault(key, sentence) != sentence or set(PLACE.findall(sentence)) != places:
+            known = None in places or set(PLACE.findall(sentence)) == places  # None: a dictionary of values
+            if found.setdefault(key, sentence) != sentence or not known:
                 raise ValueError(
                     f"{file.name}, line {call.lineno}: {key} has two sentences, or other values than places"
                 )

@@ -177,13 +177,11 @@ class Report:
 
     @property
     def name(self) -> str:
-        """What tells the run from others, as text: steps, sampler, size, node and time; "" if nothing is known."""
+        """What tells the run from others, as text: steps, size, node and time; "" if nothing is known."""
         known = self.conditions
         steps = known.steps or len({step.index for step in self.steps})
         parts = [
-            say("run_steps_of", "{steps} steps of {sampler}", steps=steps, sampler=known.sampler)
-            if known.sampler
-            else say("run_steps", "{steps} steps", steps=steps),
+            say("run_steps", "{steps} steps", steps=steps),
             size_in_words(self.latent.size, known.pixels) if self.latent.size else "",
             say("run_node", "node {number}", number=known.node) if known.node else "",
             say("run_finished", "finished at {time}", time=known.finished) if known.finished else "",

@@ -99,8 +99,8 @@ def _faster_than_few_steps_bear(report: Report) -> str:
         return ""
     return say(
         "advice_too_fast_for_short_run",
-        "{steps} steps bear less caching than 50. On the models that we measured, 20 steps kept 36 to 40 dB at 2x, 31 "
-        "to 38 dB at 2.5x and 24 to 28 dB at 3x; below 30 dB details visibly change. This run computed {i_steps} of "
+        "{steps} steps bear less caching than 50. On the models that we measured, 20 steps kept about 36 dB at 2x, 31 "
+        "to 38 dB at 2.5x and 24 dB at 3.3x; below 30 dB details visibly change. This run computed {i_steps} of "
         "{steps} steps ({gain}x): if the picture differs too much, set speed_up to 2 in Apply TokenCache.",
         steps=steps,
         i_steps=_i_steps(report),

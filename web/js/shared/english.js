@@ -40,7 +40,6 @@ export const ENGLISH = {
   compare_empty: "Run the workflow to see both pictures, how alike they are, and the clock.",
   compare_measured: "measured",
   compare_measured_tooltip: "The whole sampling without TokenCache, in seconds, over that with it, both after a warm-up. Decoding is not in it.",
-  compare_clock: "by the clock, measured in this run",
   compare_seconds: "{plain} s without, {cached} s with TokenCache",
   compare_mean: "mean {likeness}",
   compare_likeness: "PSNR {psnr} dB, SSIM {ssim}",
