@@ -13,8 +13,8 @@ from ..tokencache_core.training.plan import LOSSES, TrainingPlan
 from .folders.bundled_files import file_names, path_of
 from .folders.models_folder import FOLDER, file_to_write
 from .folders.predictor_folder import keep_in, plain_export
+from .host.progress_on_page import workflow_id
 from .host.train_predictor import train_predictor
-from .host.training_routes import workflow_id
 from .sockets import PredictorType
 
 

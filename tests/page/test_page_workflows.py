@@ -60,6 +60,7 @@ PANELS = {  # node -> where its panel says so once it has run
     "TokenCacheHeatmap": ("Token heatmap player", ".text", rf"^step 1 of {STEPS}, I, [\d.]+ s, 100 % computed"),
     "TokenCacheCompare": ("Comparison with and without TokenCache", ".big", r"^\d+\.\d\dx$"),
     "TokenCacheRedundancy": ("Redundancy player", ".text", rf"^step \d of {STEPS}, I, .* mean change [\d.]+ %$"),
+    "TokenCacheTuning": ("Tuning", "[role=status]", r"^\d+ trials for 5\.0 dB in \d+ s$"),
     "TokenCacheTrainPredictor": ("Training", "[role=status]", r"^\w+ after \d+ iterations?, \d+:\d\d$"),
 }
 FITS = "element => element.scrollHeight <= element.clientHeight + 1"
