@@ -27,7 +27,11 @@ class TokenCacheReport(io.ComfyNode):
                 ReportType.Input(
                     "report", optional=True, tooltip="From Apply TokenCache. Nothing comes while that is bypassed."
                 ),
-                io.Latent.Input("latent", tooltip="The sampler's output, so that this node runs after it."),
+                io.MultiType.Input(
+                    "latent",
+                    types=[io.Latent, io.Image],
+                    tooltip="The sampler's output, or the picture made of it: this node then runs after the sampler.",
+                ),
             ],
             outputs=[
                 io.String.Output(display_name="text", tooltip="The report in words."),

@@ -129,6 +129,8 @@ def train_predictor(
             outcome = training.finish()
             measured |= outcome.notes
             progress.add(training.log, outcome.speedup)
+            progress.outcome(outcome.without, outcome.likeness)
+            tell(outcome.likeness.verdict)
         finally:  # an interrupt arrives as an exception
             comfy.model_management.in_training = False
             if training.iteration:

@@ -94,7 +94,7 @@ def tune(
         if preset is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
             save_preset(preset, file)
-            tell_written("preset", file)
+            tell_written(file)
             logging.info(preset.text())
     assert preset is not None  # `tune` raises if it finds none
     return preset

@@ -71,7 +71,7 @@ def test_a_training_is_seen_stopped_and_kept(comfy_server: ComfyServer, predicto
     by_title["Load DiT"][1]["dit_name"] = "routed.safetensors"
     by_title["Classes of the training runs"][1]["label"] = "0, 1, 2, 3"
     by_title["Classes of the pictures"][1]["label"] = "4"
-    by_title["KSampler"][1]["steps"] = 4
+    by_title["Compare with and without TokenCache"][1]["steps"] = 4
     body = {"prompt": prompt, "extra_data": {"extra_pnginfo": {"workflow": {"id": WORKFLOW_ID}}}}
     number = comfy_server.post("/prompt", body)["prompt_id"]
 

@@ -18,7 +18,7 @@ from comfy_server import ComfyServer
 from playwright.sync_api import Locator, expect
 
 WORKFLOW = json.loads(
-    (Path(__file__).resolve().parents[2] / "example_workflows" / "quick_start.json").read_text(encoding="utf-8")
+    (Path(__file__).resolve().parents[2] / "example_workflows" / "plain_and_cached.json").read_text(encoding="utf-8")
 )
 STEPS = 12
 CHANGED = {  # node's id -> place among its widgets -> value: a short run of two pictures

@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "runs": _RUNS,
     "dit": _RUNS | {"files", "runs"},
     "flux": _RUNS | {"files", "runs"},
-    "training": _LEARNED,
+    "training": _LEARNED | {"likeness"},
     "tuning": _LEARNED | {"likeness"},
     "redundancy": _RUNS | {"runs", "reporting"},
     "bench": _LEARNED | {"dit", "likeness", "tuning"},
