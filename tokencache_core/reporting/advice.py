@@ -19,7 +19,7 @@ SLOW_START = 2.0  # a slow first step, in units of another I-step's time
 NOTICED = 0.05  # share of a run's time above which a slow start matters
 OTHER_SIZE = 1.1  # ratio of token numbers above which two sizes are different
 # speed-up up to which a better solver's whole steps may come as close to the exact solution in the same time
-# (docs/experiments.md)
+# (docs/findings/solvers.md)
 AS_FAST = 1.7
 ENOUGH_STEPS = 12  # smallest number of whole steps for which that holds
 SHORT_RUN = range(16, 36)  # numbers of steps that most people sample, of which 20 was measured
@@ -92,7 +92,7 @@ def _few_steps(report: Report) -> str:
 
 
 def _faster_than_few_steps_bear(report: Report) -> str:
-    """For 20 to 30 steps, from what was measured at 20 (docs/findings/few-steps.md)."""
+    """For 20 to 30 steps, from what was measured at 20 (docs/findings/solvers.md)."""
     steps = _steps(report)
     gain = steps / _i_steps(report)
     if steps not in SHORT_RUN or gain <= MOST_IN_A_SHORT_RUN or not _of_kind(report, "P"):
