@@ -16,8 +16,10 @@ async def comfy_entrypoint() -> ComfyExtension:
 
     from .nodes import cache, compare, dit, heatmap, predictor, redundancy, report, small_flux, tuning, video
     from .nodes.host import training_routes
+    from .nodes.host.tune import TUNING
 
     training_routes.add_routes()
+    TUNING.add_route()
 
     class TokenCacheExtension(ComfyExtension):
         async def get_node_list(self) -> list[type[io.ComfyNode]]:
