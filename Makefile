@@ -1,4 +1,4 @@
-# make demo   sample the reference DiT in a real ComfyUI, without TokenCache, with it, and with a trained predictor
+# make demo   sample the reference flow model in a real ComfyUI, without TokenCache, with it, and in as many plain steps
 # make test   run every test           (make test PYTEST_ARGS="-m 'not server' -x")
 # make check  style, types and the tests of the core: what to run before a commit, in two minutes
 # make setup  only prepare .venv/ and .comfyui/ (the other targets do it first; a second time it is instant)

@@ -1,8 +1,8 @@
-"""`make demo`: runs two example workflows through the queue of a real ComfyUI and shows what TokenCache did.
+"""`make demo`: runs an example workflow through the queue of a real ComfyUI and shows what TokenCache did.
 
-The first samples the reference DiT twice from the same noise, without and with TokenCache; the second samples it once
-more, with the shipped Cache Predictor. A short run with another seed precedes each, so that the measured one pays
-neither for loading nor for first calls.
+It samples the reference flow model from one noise without TokenCache, with it, and without it in as many steps as the
+cached run computed whole: what the same time buys without a cache. A short run with another seed precedes, so that the
+measured ones pay neither for loading nor for first calls.
 """
 
 from __future__ import annotations
@@ -22,18 +22,13 @@ from demo_pictures import load_pictures, mean_psnr, save_grid
 from torch import Tensor
 from workflow_to_api import WorkflowError, read_workflow, to_api
 
-WORKFLOWS = (
-    ROOT / "example_workflows" / "plain_and_cached.json",
-    ROOT / "example_workflows" / "trained_predictor.json",
-)
+WORKFLOW = ROOT / "example_workflows" / "plain_and_cached.json"
 RESULTS = ROOT / "demo_output"
-WAYS = ("without TokenCache", "with TokenCache", "with the trained predictor")  # the ends of the nodes' titles
-HEATMAP, TOKENS, STEPS, REPORT = "Cache Heatmap Preview", "Tokens computed", "Computed per step", "TokenCache Report"
+PLAIN, CACHED, FEWER = "without TokenCache", "with TokenCache", "as many plain steps"  # two are ends of nodes' titles
+HEATMAP, STEPS, REPORT = "Cache Heatmap Preview", "Computed per step", "TokenCache Report"
 WARM_UP_STEPS = 4
-NEEDED = {  # (node, input): the file of this checkout that the input must list
-    ("TokenCacheLoadDiT", "dit_name"): ROOT / "reference" / "emoji-dit.safetensors",
-    ("TokenCacheLoadPredictor", "predictor_name"): ROOT / "reference" / "emoji-predictor.safetensors",
-}
+LOADER, NAME = "TokenCacheLoadSmallFlux", "model_name"
+NEEDED = ROOT / "reference" / "emoji-flux.safetensors"
 
 
 class DemoError(RuntimeError):
@@ -58,36 +53,39 @@ def main() -> int:
 
 
 def demo(port: int) -> None:
-    workflows = [read_workflow(file) for file in WORKFLOWS]
+    workflow = read_workflow(WORKFLOW)
     comfyui = comfyui_path()
     shutil.rmtree(RESULTS, ignore_errors=True)
     print(f"Starting ComfyUI from {comfyui} on the CPU ...", flush=True)
     with ComfyServer(comfyui, RESULTS, port=port) as server:
         object_info = server.get("/object_info")
-        prompts = [with_tokens(to_api(workflow, object_info)) for workflow in workflows]
-        for prompt in prompts:
-            check_files(prompt, object_info)
-        shown: list[Shown] = []
-        for file, prompt in zip(WORKFLOWS, prompts):
-            print("Warming up ...", flush=True)
-            run_prompt(server, warm_up(prompt))
-            print(f"Running {os.path.relpath(file)} ...", flush=True)
-            shown.append(Shown(server, file.name, run_prompt(server, prompt, show_progress(prompt)), prompt))
-        collect(*shown)
+        prompt = with_steps(to_api(workflow, object_info))
+        check_files(prompt, object_info)
+
+        def run(prompt: dict[str, Any], progress: Progress | None = None) -> Shown:
+            return Shown(server, run_prompt(server, prompt, progress), prompt)
+
+        print("Warming up ...", flush=True)
+        run(warm_up(prompt))
+        print(f"Running {os.path.relpath(WORKFLOW)} ...", flush=True)
+        both = run(prompt, show_progress(prompt))
+        few = fewer_steps(prompt, both.whole_steps())
+        print(f"Running it without TokenCache in {both.whole_steps()} steps ...", flush=True)
+        collect(both, run(few, show_progress(few)))
 
 
 class Shown:
-    """The outputs of a workflow's run, by the nodes' titles."""
+    """The outputs of a run of the workflow, by the nodes' titles."""
 
-    def __init__(self, server: ComfyServer, workflow: str, run: Run, prompt: dict[str, Any]) -> None:
-        self.server, self.workflow, self.run = server, workflow, run
+    def __init__(self, server: ComfyServer, run: Run, prompt: dict[str, Any]) -> None:
+        self.server, self.run = server, run
         self.numbers = {node["_meta"]["title"]: number for number, node in prompt.items()}
 
     def outputs(self, title: str, kind: str) -> list[Any]:
         values = self.run.outputs.get(self.numbers.get(title, ""), {}).get(kind)
         if not values:
             raise DemoError(
-                f"The workflow's node '{title}' showed no {kind}: is it still in {self.workflow}, and not bypassed?"
+                f"The workflow's node '{title}' showed no {kind}: is it still in {WORKFLOW.name}, and not bypassed?"
             )
         return list(values)
 
@@ -97,40 +95,56 @@ class Shown:
     def report(self) -> str:
         return self.outputs(REPORT, "text")[0]
 
+    def whole_steps(self) -> int:
+        """The number of steps that the cached run computed whole, from its report."""
+        found = re.search(r"\((\d+) I-steps", self.report())
+        if found is None:
+            raise DemoError(f"The report names no I-steps, so the run was not cached. It says: {self.report()}")
+        return int(found[1])
+
     def seconds(self, way: str) -> float:
         seconds = self.run.seconds.get(self.numbers.get(f"KSampler {way}", ""))
         if seconds is None:
-            raise DemoError(f"The node 'KSampler {way}' did not run: is it in {self.workflow}?")
+            raise DemoError(f"The node 'KSampler {way}' did not run: is it in {WORKFLOW.name}?")
         return seconds
 
 
 def check_files(prompt: dict[str, Any], object_info: dict[str, Any]) -> None:
-    """DemoError unless the server lists the files that the workflow needs."""
+    """DemoError unless the server lists the model that the workflow needs."""
+    listed = object_info[LOADER]["input"]["required"][NAME]
+    names = listed[1]["options"] if listed[0] == "COMBO" else listed[0]
     for node in prompt.values():
-        for (loader, name), file in NEEDED.items():
-            if node["class_type"] != loader:
-                continue
-            listed = object_info[loader]["input"]["required"][name]
-            if node["inputs"][name] not in (listed[1]["options"] if listed[0] == "COMBO" else listed[0]):
-                raise DemoError(
-                    f"The node {loader} does not list {node['inputs'][name]}: restore {os.path.relpath(file)}, which "
-                    "this checkout lacks, and run the same command again."
-                )
+        if node["class_type"] == LOADER and node["inputs"][NAME] not in names:
+            raise DemoError(
+                f"The node {LOADER} does not list {node['inputs'][NAME]}: restore {os.path.relpath(NEEDED)}, which "
+                "this checkout lacks, and run the same command again."
+            )
 
 
-def with_tokens(prompt: dict[str, Any]) -> dict[str, Any]:
-    """The prompt with previews of its heatmap's pictures; on the page the node plays the run instead."""
+def with_steps(prompt: dict[str, Any]) -> dict[str, Any]:
+    """The prompt with a preview of its heatmap's picture of the steps; on the page the node plays the run instead."""
     heatmaps = [number for number, node in prompt.items() if node["_meta"]["title"] == HEATMAP]
     shown = {
-        f"{number} {title}": {
-            "class_type": "PreviewImage",
-            "inputs": {"images": [number, output]},
-            "_meta": {"title": title},
-        }
+        f"{number} steps": {"class_type": "PreviewImage", "inputs": {"images": [number, 1]}, "_meta": {"title": STEPS}}
         for number in heatmaps
-        for output, title in enumerate((TOKENS, STEPS))
     }
     return {**prompt, **shown}
+
+
+def fewer_steps(prompt: dict[str, Any], steps: int) -> dict[str, Any]:
+    """What leads to the pictures without TokenCache, in so many steps."""
+    few = {number: node for number, node in copy.deepcopy(prompt).items() if CACHED not in node["_meta"]["title"]}
+    while gone := [number for number, node in few.items() if not needed(node) <= few.keys()]:
+        few = {number: node for number, node in few.items() if number not in gone}
+    for node in few.values():
+        if node["class_type"] == "KSampler":
+            node["inputs"]["steps"] = steps
+    return few
+
+
+def needed(node: dict[str, Any]) -> set[str]:
+    """The numbers of the nodes that a node is connected to."""
+    return {value[0] for value in node["inputs"].values() if isinstance(value, list)}
 
 
 def warm_up(prompt: dict[str, Any]) -> dict[str, Any]:
@@ -155,26 +169,26 @@ def show_progress(prompt: dict[str, Any]) -> Progress:
     return show
 
 
-def collect(quick: Shown, trained: Shown) -> None:
-    """Fetch the outputs of the nodes, write the pictures and the reports, and print the table."""
-    pictures = [shown.pictures(f"Pictures {way}") for shown, way in zip((quick, quick, trained), WAYS)]
-    seconds = [shown.seconds(way) for shown, way in zip((quick, quick, trained), WAYS)]
-    compute = ["100.0%", *[compute_share(shown.report()) for shown in (quick, trained)]]
-    distance = [None, *[mean_psnr(pictures[0], other) for other in pictures[1:]]]
-    grids = {
-        WAYS[0]: ("grid_full.png", pictures[0]),
-        WAYS[1]: ("grid_tokencache.png", pictures[1]),
-        WAYS[2]: ("grid_predictor.png", pictures[2]),
-        "computed per step, block": ("steps.png", quick.pictures(STEPS)),
-        "tokens the predictor chose": ("heatmap.png", trained.pictures(TOKENS)),
-    }
-    reports = "\n\n".join(f"{way}\n{shown.report()}" for shown, way in zip((quick, trained), WAYS[1:]))
-    print(f"\n{reports}\n\n{table(seconds, compute, distance)}\n")
-    for what, (name, grid) in grids.items():
+def collect(both: Shown, few: Shown) -> None:
+    """Fetch the outputs of the nodes, write the pictures and the report, and print the table."""
+    plain, cached, fewer = (
+        shown.pictures(f"Pictures {way}") for shown, way in ((both, PLAIN), (both, CACHED), (few, PLAIN))
+    )
+    seconds = [both.seconds(PLAIN), both.seconds(CACHED), few.seconds(PLAIN)]
+    report = both.report()
+    shares = ["100.0%", compute_share(report), "-"]
+    distance = [None, mean_psnr(plain, cached), mean_psnr(plain, fewer)]
+    print(f"\n{report}\n\n{table(seconds, shares, distance)}\n")
+    for what, name, grid in (
+        (PLAIN, "grid_full.png", plain),
+        (CACHED, "grid_tokencache.png", cached),
+        (FEWER, "grid_fewer_steps.png", fewer),
+        ("computed per step", "steps.png", both.pictures(STEPS)),
+    ):
         save_grid(grid, RESULTS / name)
         print(f"{what:<28}{os.path.relpath(RESULTS / name)}")
-    (RESULTS / "report.txt").write_text(reports + "\n", encoding="utf-8")
-    print(f"{'the reports above':<28}{os.path.relpath(RESULTS / 'report.txt')}")
+    (RESULTS / "report.txt").write_text(report + "\n", encoding="utf-8")
+    print(f"{'the report above':<28}{os.path.relpath(RESULTS / 'report.txt')}")
 
 
 def compute_share(report: str) -> str:
@@ -184,9 +198,9 @@ def compute_share(report: str) -> str:
 
 
 def table(seconds: list[float], compute: list[str], distance: list[float | None]) -> str:
-    """The table with one row for each of WAYS; speed-ups are against the first."""
+    """The table of the three ways; speed-ups are against the first."""
     rows = [("", "sampling", "speed-up", "compute", "PSNR")]
-    for way, took, share, psnr in zip(WAYS, seconds, compute, distance):
+    for way, took, share, psnr in zip((PLAIN, CACHED, FEWER), seconds, compute, distance):
         rows.append(
             (way, f"{took:.2f} s", f"{seconds[0] / took:.2f}x", share, "-" if psnr is None else f"{psnr:.1f} dB")
         )

@@ -1,8 +1,7 @@
-"""What `make demo` does, on a small DiT of random weights and with few steps."""
+"""What `make demo` does, on a small Flux of random weights and with few steps."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import demo
@@ -10,63 +9,27 @@ import pytest
 from comfy_client import RunError, run_prompt
 from comfy_server import ComfyServer, ServerError
 from PIL import Image
-from tiny_dit import tiny_dit_file
+from tiny_flux_model import tiny_text_to_image
 from workflow_to_api import read_workflow, to_api
 
-from tokencache_core.__main__ import main
+from tokencache_core.flux.file import save_flux
 
 
 @pytest.fixture(scope="module")
-def prompts(comfy_server: ComfyServer) -> Iterator[list[dict[str, Any]]]:
-    """The example workflows, their models, predictor and steps replaced by small ones."""
+def prompt(comfy_server: ComfyServer) -> dict[str, Any]:
+    """The example workflow, its model, prompts and steps replaced by small ones."""
     folder = comfy_server.output / "diffusion_models"  # ComfyUI looks for models there too
     folder.mkdir(exist_ok=True)
-    model = tiny_dit_file(folder / "tiny.safetensors", in_channels=3, input_size=32, num_classes=9)
-    predictor = comfy_server.comfyui / "models" / "tokencache" / f"{__name__}.safetensors"
-    predictor.parent.mkdir(parents=True, exist_ok=True)
-    written = (predictor, predictor.with_suffix(".training"))
-    for file in written:
-        file.unlink(missing_ok=True)
-    trained = ["--cache-ratio", "0.7", "--predictor", "light", "--last-blocks", "1", "--rank", "2", "--loss", "drift"]
-    assert (
-        main(
-            [
-                "train",
-                "--model",
-                str(model),
-                "--out",
-                str(predictor),
-                "--iterations",
-                "1",
-                "--steps",
-                "6",
-                "--batch",
-                "1",
-                *trained,
-            ]
-        )
-        == 0
-    )
-    prompts = [
-        demo.with_tokens(to_api(read_workflow(file), comfy_server.get("/object_info"))) for file in demo.WORKFLOWS
-    ]
-    for node in [node for prompt in prompts for node in prompt.values()]:
-        if node["class_type"] == "TokenCacheLoadDiT":
-            node["inputs"]["dit_name"] = "tiny.safetensors"
-        elif node["class_type"] == "TokenCacheLoadPredictor":
-            node["inputs"]["predictor_name"] = predictor.name
-        elif node["_meta"]["title"] == "Classes of the nine pictures":
-            node["inputs"]["label"] = "0, 1, 2, 3, 4, 5, 6, 7, 8"
+    save_flux(tiny_text_to_image(), folder / "tiny.safetensors", licence="none")
+    prompt = demo.with_steps(to_api(read_workflow(demo.WORKFLOW), comfy_server.get("/object_info")))
+    for node in prompt.values():
+        if node["class_type"] == demo.LOADER:
+            node["inputs"][demo.NAME] = "tiny.safetensors"
+        elif node["class_type"] == "TokenCacheSmallFluxPrompt" and node["inputs"]["text"]:
+            node["inputs"]["text"] = "red cat\ngreen dog"
         elif node["class_type"] == "KSampler":
             node["inputs"]["steps"] = 12
-    yield prompts
-    for file in written:
-        file.unlink(missing_ok=True)
-
-
-@pytest.fixture
-def prompt(prompts: list[dict[str, Any]]) -> dict[str, Any]:
-    return prompts[0]
+    return prompt
 
 
 @pytest.fixture
@@ -75,30 +38,33 @@ def titles(prompt: dict[str, Any]) -> dict[str, str]:
 
 
 @pytest.mark.server
-def test_it_ends_with_pictures_and_a_table(comfy_server, prompts, titles, tmp_path, monkeypatch, capsys):
+def test_it_ends_with_pictures_and_a_table(comfy_server, prompt, titles, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(demo, "RESULTS", tmp_path)
-    run_prompt(comfy_server, demo.warm_up(prompts[0]))
-    shown = [
-        demo.Shown(comfy_server, file.name, run_prompt(comfy_server, prompt), prompt)
-        for file, prompt in zip(demo.WORKFLOWS, prompts)
-    ]
-    assert titles["Load DiT"] in shown[0].run.cached
-    demo.collect(*shown)
+    run_prompt(comfy_server, demo.warm_up(prompt))
+    both = demo.Shown(comfy_server, run_prompt(comfy_server, prompt), prompt)
+    assert titles["Load Small Flux"] in both.run.cached
+    assert both.whole_steps() == 6
+    fewer = demo.fewer_steps(prompt, both.whole_steps())
+    few = demo.Shown(comfy_server, run_prompt(comfy_server, fewer), fewer)
+    assert titles["KSampler with TokenCache"] not in few.run.seconds
+    demo.collect(both, few)
     printed = capsys.readouterr().out
     assert printed.count("(6 I-steps, 6 P-steps)") == 1 and printed.count("steps: IIPPIPPIPPIP") == 1
-    assert printed.count(" dB") == 2 and all(way in printed for way in demo.WAYS)
-    for name in ("grid_full.png", "grid_tokencache.png", "grid_predictor.png", "heatmap.png", "steps.png"):
+    assert printed.count(" dB") == 2 and all(way in printed for way in (demo.PLAIN, demo.CACHED, demo.FEWER))
+    for name in ("grid_full.png", "grid_tokencache.png", "grid_fewer_steps.png", "steps.png"):
         assert min(Image.open(tmp_path / name).size) > 30
     reports = (tmp_path / "report.txt").read_text().splitlines()
-    assert len([line for line in reports if line.startswith("compute:")]) == 2
+    assert len([line for line in reports if line.startswith("compute:")]) == 1
 
 
 @pytest.mark.server
-def test_a_node_that_fails_is_named(comfy_server, prompt, titles):
-    label = titles["Classes of the nine pictures"]
+def test_a_node_that_fails_is_named(comfy_server, prompt):
     broken = demo.warm_up(prompt)
-    broken[label]["inputs"]["label"] = "10"
-    with pytest.raises(RunError, match=rf"Node {label} \(TokenCacheDiTClassLabel\) failed: .*10"):
+    number, node = next(
+        (number, node) for number, node in broken.items() if node["inputs"].get("text", "").startswith("red")
+    )
+    node["inputs"]["text"] = "spaceship"
+    with pytest.raises(RunError, match=rf"Node {number} \(TokenCacheSmallFluxPrompt\) failed: .*spaceship"):
         run_prompt(comfy_server, broken)
 
 
@@ -106,7 +72,7 @@ def test_a_node_that_fails_is_named(comfy_server, prompt, titles):
 def test_a_missing_output_is_named(comfy_server, prompt, titles):
     bare = demo.warm_up(demo.warm_up(prompt))  # seeds that no other test has used
     del bare[titles["TokenCache Report"]]
-    shown = demo.Shown(comfy_server, "plain_and_cached.json", run_prompt(comfy_server, bare), bare)
+    shown = demo.Shown(comfy_server, run_prompt(comfy_server, bare), bare)
     with pytest.raises(
         demo.DemoError, match="node 'TokenCache Report' showed no text: is it still in plain_and_cached.json"
     ):
@@ -116,28 +82,14 @@ def test_a_missing_output_is_named(comfy_server, prompt, titles):
 
 
 @pytest.mark.server
-@pytest.mark.parametrize(
-    ("workflow", "loader", "says"),
-    [
-        (
-            0,
-            ("TokenCacheLoadDiT", "dit_name"),
-            "TokenCacheLoadDiT does not list gone.safetensors: restore reference/emoji-dit",
-        ),
-        (
-            1,
-            ("TokenCacheLoadPredictor", "predictor_name"),
-            "TokenCacheLoadPredictor does not list gone.safetensors: restore reference/emoji-predictor",
-        ),
-    ],
-)
-def test_a_missing_file_is_named(comfy_server, prompts, workflow, loader, says):
-    prompt = demo.warm_up(prompts[workflow])
-    for node in prompt.values():
-        if node["class_type"] == loader[0]:
-            node["inputs"][loader[1]] = "gone.safetensors"
+def test_a_missing_file_is_named(comfy_server, prompt):
+    gone = demo.warm_up(prompt)
+    for node in gone.values():
+        if node["class_type"] == demo.LOADER:
+            node["inputs"][demo.NAME] = "gone.safetensors"
+    says = "TokenCacheLoadSmallFlux does not list gone.safetensors: restore reference/emoji-flux"
     with pytest.raises(demo.DemoError, match=says):
-        demo.check_files(prompt, comfy_server.get("/object_info"))
+        demo.check_files(gone, comfy_server.get("/object_info"))
 
 
 @pytest.mark.server
@@ -156,7 +108,7 @@ def test_a_server_that_ends_shows_its_last_words(tmp_path):
 
 
 def test_the_table_compares_the_samplers():
-    rows = demo.table([10.0, 4.0, 8.0], ["100.0%", "35.0%", "41.2%"], [None, 41.26, 42.0]).splitlines()
+    rows = demo.table([10.0, 4.0, 4.1], ["100.0%", "35.0%", "-"], [None, 41.26, 32.0]).splitlines()
     assert rows[1].split() == ["without", "TokenCache", "10.00", "s", "1.00x", "100.0%", "-"]
     assert rows[2].split() == ["with", "TokenCache", "4.00", "s", "2.50x", "35.0%", "41.3", "dB"]
-    assert rows[3].split() == ["with", "the", "trained", "predictor", "8.00", "s", "1.25x", "41.2%", "42.0", "dB"]
+    assert rows[3].split() == ["as", "many", "plain", "steps", "4.10", "s", "2.44x", "-", "32.0", "dB"]
