@@ -36,12 +36,17 @@ WORKFLOWS = ROOT / "example_workflows"
 HELP = ROOT / "web" / "docs" / "images"
 DOCS = ROOT / "docs" / "images"
 NODES = {  # workflow -> nodes to take pictures of after its run
-    "quick_start": ["TokenCacheLoadDiT", "TokenCacheApply", "TokenCacheReport", "TokenCacheCompare"],
-    "trained_predictor": ["TokenCacheLoadPredictor", "TokenCacheHeatmap"],
-    "train_predictor": ["TokenCacheTrainPredictor", "TokenCachePlotTraining"],
-    "compare": ["TokenCacheRedundancy"],
-    "calibrate": ["TokenCacheCalibrate"],
-    "tune": ["TokenCacheTuning"],
+    "Quick start, the same pictures faster": [
+        "TokenCacheLoadDiT",
+        "TokenCacheApply",
+        "TokenCacheReport",
+        "TokenCacheCompare",
+    ],
+    "Sample with a trained predictor": ["TokenCacheLoadPredictor", "TokenCacheHeatmap"],
+    "Train a predictor for your model": ["TokenCacheTrainPredictor", "TokenCachePlotTraining"],
+    "Can caching pay on your model": ["TokenCacheRedundancy"],
+    "Closer pictures at the same speed": ["TokenCacheCalibrate"],
+    "Settings for 3x or 35 dB": ["TokenCacheTuning"],
 }
 ALONE: dict[str, dict[str, Any]] = {  # nodes that need no run, with the values of their widgets
     "TokenCacheIStepScheduler": {},
@@ -51,18 +56,19 @@ ALONE: dict[str, dict[str, Any]] = {  # nodes that need no run, with the values 
 }
 # workflow -> changed values: enough time on a busy machine, and shorter runs for a longer curve
 CHANGED = {
-    "tune": {"Tune TokenCache": {"minutes": 5.0}},
-    "train_predictor": {
+    "Settings for 3x or 35 dB": {"Tune TokenCache": {"minutes": 5.0}},
+    "Train a predictor for your model": {
         "Train Cache Predictor": {"steps": 12, "minutes": 3.0},
         "Empty pixel latent": {"batch_size": 2},
     },
 }
-WHOLE = ("quick_start",)  # shown whole in the README
+WHOLE = {"Quick start, the same pictures faster": "quick_start"}  # shown whole in the README
 PANELS = {  # workflow -> the node whose panel is its thumbnail; other thumbnails are the pictures that a workflow saves
-    "trained_predictor": "TokenCacheHeatmap",
-    "train_predictor": "TokenCacheTrainPredictor",
-    "compare": "TokenCacheCompare",
-    "calibrate_and_tune": "TokenCacheReport",
+    "Sample with a trained predictor": "TokenCacheHeatmap",
+    "Train a predictor for your model": "TokenCacheTrainPredictor",
+    "Can caching pay on your model": "TokenCacheRedundancy",
+    "Quick start, the same pictures faster": "TokenCacheCompare",
+    "Settings for 3x or 35 dB": "TokenCacheTuning",
 }
 PLAYED = {"step": "12", "picture": "2"}  # settings of the player, from 0 on: a P-step,
 PLAYED_BLOCK = "0"  # and a block that computes a part of the tokens
@@ -128,7 +134,7 @@ def picture_run(comfy: ComfyPage, server: ComfyServer, file: Path) -> None:
             set_player(comfy)
         save_screenshot(picture_of(comfy, kind), HELP / f"{kind}.png")
     if file.stem in WHOLE:
-        save_screenshot(picture_of(comfy), DOCS / f"page_{file.stem}.png")
+        save_screenshot(picture_of(comfy), DOCS / f"page_{WHOLE[file.stem]}.png")
     save_thumbnail(thumbnail(comfy, server, file, outputs), file.with_suffix(".jpg"))
 
 

@@ -9,6 +9,10 @@ export const ENGLISH = {
   warnings: "warnings",
   other_settings: "From this workflow's newest run, which had other settings.",
 
+  // the button of nodes with advanced settings
+  settings_all: "all settings",
+  settings_fewer: "fewer settings",
+
   // settings of Apply TokenCache and I-Step Scheduler that have no effect, after their name
   overridden_by_preset: "by the preset",
   overridden_by_schedule: "by the schedule",
