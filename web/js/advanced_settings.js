@@ -18,7 +18,8 @@ function show(node) {
   const all = Boolean(node.properties?.[SHOWN]) || Boolean(globalThis.LiteGraph?.vueNodesMode)
   const before = node.computeSize()[1]
   for (const widget of node.widgets ?? []) {
-    if (/** @type {{advanced?: boolean}} */ (widget.options ?? {}).advanced) widget.hidden = !all
+    const { options, linkedWidgets } = /** @type {{options?: {advanced?: boolean}, linkedWidgets?: {hidden?: boolean}[]}} */ (widget)
+    if (options?.advanced) for (const each of [widget, ...(linkedWidgets ?? [])]) each.hidden = !all
     if (widget.name === BUTTON) widget.label = text(all ? "settings_fewer" : "settings_all")
   }
   const change = node.computeSize()[1] - before

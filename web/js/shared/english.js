@@ -31,7 +31,6 @@ export const ENGLISH = {
   report_estimate_tooltip: "Estimated by the clock, against this run's own whole steps. Compare with and without TokenCache measures it.",
   report_earlier_run: "earlier run",
   report_run: "Run: {name}",
-  report_seconds: "{seconds} s",
   report_seconds_of_both: "{seconds} s, without the cache {plain} s",
   report_computed: "{percent} % computed",
   report_steps: "{whole} I-steps, {partial} P-steps",
