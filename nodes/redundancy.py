@@ -9,6 +9,7 @@ from comfy_api.latest import io, ui
 
 from ..tokencache_core.reporting.heatmap import reduced
 from .host.compare import KSamplerInputs
+from .host.language import in_users_language
 from .host.measure_redundancy import measure
 
 
@@ -80,8 +81,9 @@ class MeasureRedundancy(io.ComfyNode):
         inputs = KSamplerInputs(seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, 1.0)
         found = measure(model, inputs, vae)
         files = [] if found.pictures is None else ui.PreviewImage(reduced(found.pictures), cls=cls).values
-        shown = {"text": (found.text,), "tokencache_player": [found.data], "tokencache_pictures": files}
-        return io.NodeOutput(found.text, found.chart, ui=shown)
+        said = in_users_language(found.text)
+        shown = {"text": (said,), "tokencache_player": [in_users_language(found.data)], "tokencache_pictures": files}
+        return io.NodeOutput(said, found.chart, ui=shown)
 
 
 NODES = [MeasureRedundancy]

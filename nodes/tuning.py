@@ -6,7 +6,7 @@ import comfy.samplers
 from comfy_api.latest import io, ui
 
 from ..tokencache_core.schedules.automatic import AutomaticSchedule
-from ..tokencache_core.tuning.preset import GOALS, SUFFIX, Goal, load_preset, preset_of_text, to_json
+from ..tokencache_core.tuning.preset import GOALS, SUFFIX, Goal, PresetError, load_preset, preset_of_text, to_json
 from .folders.bundled_files import file_names, path_of
 from .folders.models_folder import FOLDER, file_to_write
 from .host.calibrate import calibrate_model
@@ -141,7 +141,10 @@ class LoadTokenCachePreset(io.ComfyNode):
 
     @classmethod
     def execute(cls, preset_name: str, text: str) -> io.NodeOutput:
-        preset = preset_of_text(text) if preset_name == TEXT else load_preset(path_of(FOLDER, preset_name, FOLDER))
+        try:
+            preset = preset_of_text(text) if preset_name == TEXT else load_preset(path_of(FOLDER, preset_name, FOLDER))
+        except PresetError as error:
+            raise PresetError(in_users_language(error.args[0])) from None
         return io.NodeOutput(preset, in_users_language(preset.text()))
 
 
@@ -221,7 +224,8 @@ class CalibrateISteps(io.ComfyNode):
             i_steps=i_steps,
             save_as=save_as,
         )
-        return io.NodeOutput(text, AutomaticSchedule(i_steps), ui=ui.PreviewText(text))
+        said = in_users_language(text)
+        return io.NodeOutput(said, AutomaticSchedule(i_steps), ui=ui.PreviewText(said))
 
 
 NODES = [TuneTokenCache, LoadTokenCachePreset, CalibrateISteps]

@@ -22,7 +22,7 @@ from demo_pictures import load_pictures, mean_psnr, save_grid
 from torch import Tensor
 from workflow_to_api import WorkflowError, read_workflow, to_api
 
-WORKFLOW = ROOT / "example_workflows" / "plain_and_cached.json"
+WORKFLOW = ROOT / "example_workflows" / "Without and with, step by step.json"
 RESULTS = ROOT / "demo_output"
 PLAIN, CACHED, FEWER = "without TokenCache", "with TokenCache", "as many plain steps"  # two are ends of nodes' titles
 HEATMAP, STEPS, REPORT = "Cache Heatmap Preview", "Computed per step", "TokenCache Report"

@@ -25,7 +25,6 @@ ENGLISH = "en"
 FILES = ("main.json", "nodeDefs.json")
 PANEL_WORDS = ROOT / "web" / "js" / "shared" / "english.js"
 PANELS = "tokencache"  # in main.json, as web/js/shared/texts.js looks them up
-PACK = "comfyui-tokencache"  # the pack's folder, by which the page groups its templates
 SAID = "tokencache_said"  # in main.json, as nodes/host/language.py looks them up
 SPEAKING = ("tokencache_core", "nodes")
 PLACE = re.compile(r"\{(\w+)\}")
@@ -42,7 +41,6 @@ def english(pack: ModuleType) -> dict[str, Texts]:
             "nodeCategories": {part: part for schema in schemas for part in schema.category.split("/")},
             PANELS: panel_words(),
             SAID: said(),
-            **template_titles(),
         },
         "nodeDefs.json": {_key(schema.node_id): _node(schema) for schema in schemas},
     }
@@ -62,16 +60,6 @@ def panel_words(file: Path = PANEL_WORDS) -> dict[str, str]:
             )
         words[found[1]] = json.loads(found[2])
     return words
-
-
-def template_titles(folder: Path = ROOT / "example_workflows") -> Texts:
-    """Titles and descriptions of the templates, which each workflow has in its `extra`, as the page looks them up."""
-    shown = {
-        file.stem: json.loads(file.read_text(encoding="utf-8"))["extra"]["tokencache"]
-        for file in sorted(folder.glob("*.json"))
-    }
-    titles, descriptions = ({name: text[part] for name, text in shown.items()} for part in ("title", "description"))
-    return {"templateWorkflows": {"template": {PACK: titles}, "templateDescription": {PACK: descriptions}}}
 
 
 def said(folders: Iterable[Path] = tuple(ROOT / name for name in SPEAKING)) -> dict[str, str]:

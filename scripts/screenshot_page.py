@@ -17,8 +17,6 @@ SETTINGS = {  # of the page: nothing over the graph, no badges on nodes, text at
     "Comfy.NodeBadge.NodeSourceBadgeMode": "None",
     "LiteGraph.Canvas.MinFontSizeForLOD": 0,
 }
-# folders of the server's output that ComfyUI also searches
-WEIGHTS = ("checkpoints", "clip", "diffusion_models", "vae")
 PAGE = (2000, 1400)
 CORNER = (110, 110)  # on the page: right of its side bar, below its tabs
 ROOM = (1480, 1230)  # from there to the queue's buttons and to the bottom of the page
@@ -32,9 +30,8 @@ ALONE = """([kind, values]) => {
     app.graph.add(node)
     for (const [name, value] of Object.entries(values)) node.widgets.find(widget => widget.name === name).value = value
 }"""
-TO_VIEW = """([kind, groups, corner, room]) => {
-    const whole = () => groups.length ? groups.map(index => app.graph.groups[index]) : [...app.graph.nodes, ...app.graph.groups]
-    const found = kind ? app.graph.nodes.filter(node => node.type === kind).slice(0, 1) : whole()
+TO_VIEW = """([kind, corner, room]) => {
+    const found = kind ? app.graph.nodes.filter(node => node.type === kind).slice(0, 1) : app.graph.nodes
     if (!found.length) return null
     const boxes = found.map(item => { item.updateArea?.(); return item.boundingRect })
     const left = Math.min(...boxes.map(box => box[0])), top = Math.min(...boxes.map(box => box[1]))
@@ -63,15 +60,6 @@ def lacking_files(comfy: ComfyPage) -> list[str]:
     return comfy.page.evaluate(LACKING)
 
 
-def pretend_files(server: ComfyServer, names: list[str]) -> None:
-    """Create empty files in the server's own folder, so that pages opened later list these weights. They cannot be run."""
-    for folder in WEIGHTS:
-        for name in names:
-            file = server.output / folder / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.touch()
-
-
 def outputs_of_a_run(comfy: ComfyPage, server: ComfyServer) -> dict[str, Any]:
     """Run the workflow; returns the nodes' outputs by number. Files that it leaves in models/tokencache are removed."""
     folder = server.comfyui / "models" / "tokencache"
@@ -86,18 +74,18 @@ def outputs_of_a_run(comfy: ComfyPage, server: ComfyServer) -> dict[str, Any]:
     return run["outputs"]
 
 
-def bring_to_view(comfy: ComfyPage, kind: str = "", groups: tuple[int, ...] = ()) -> dict[str, float]:
-    """Bring the first node of a kind, or these groups, or all nodes and groups into view; returns the box, in pixels."""
-    box = comfy.page.evaluate(TO_VIEW, [kind, groups, CORNER, ROOM])
+def bring_to_view(comfy: ComfyPage, kind: str = "") -> dict[str, float]:
+    """Bring the first node of a kind, or all nodes into view; returns the box, in pixels."""
+    box = comfy.page.evaluate(TO_VIEW, [kind, CORNER, ROOM])
     if box is None:
         raise BrowserError(f"The workflow on the page has no node {kind}: look into its JSON file.")
     comfy.page.wait_for_timeout(FRAMES)
     return box
 
 
-def picture_of(comfy: ComfyPage, kind: str = "", groups: tuple[int, ...] = ()) -> bytes:
-    """A PNG of the first node of a kind, or of these groups, or of all nodes and groups."""
-    box = bring_to_view(comfy, kind, groups)
+def picture_of(comfy: ComfyPage, kind: str = "") -> bytes:
+    """A PNG of the first node of a kind, or of all nodes."""
+    box = bring_to_view(comfy, kind)
     clip: FloatRect = {
         "x": box["x"] - MARGIN,
         "y": box["y"] - MARGIN,

@@ -2,8 +2,8 @@
 repository shows.
 
 These are: one of every node for its help page, web/docs/images/; the quick start for the README,
-docs/images/page_*.png; and a thumbnail beside every example workflow. A workflow whose weights are missing is opened
-but not run.
+docs/images/page_*.png; and a thumbnail beside every example workflow. A workflow whose weights are missing is not run:
+its thumbnail is a chart of its steps.
 """
 
 from __future__ import annotations
@@ -29,19 +29,24 @@ from screenshot_page import (
     outputs_of_a_run,
     picture_of,
     picture_of_panel,
-    pretend_files,
 )
+from step_chart import step_chart
 
 WORKFLOWS = ROOT / "example_workflows"
 HELP = ROOT / "web" / "docs" / "images"
 DOCS = ROOT / "docs" / "images"
 NODES = {  # workflow -> nodes to take pictures of after its run
-    "quick_start": ["TokenCacheLoadDiT", "TokenCacheApply", "TokenCacheReport", "TokenCacheCompare"],
-    "trained_predictor": ["TokenCacheLoadPredictor", "TokenCacheHeatmap"],
-    "train_predictor": ["TokenCacheTrainPredictor", "TokenCachePlotTraining"],
-    "compare": ["TokenCacheRedundancy"],
-    "calibrate": ["TokenCacheCalibrate"],
-    "tune": ["TokenCacheTuning"],
+    "Quick start, the same pictures faster": [
+        "TokenCacheLoadDiT",
+        "TokenCacheApply",
+        "TokenCacheReport",
+        "TokenCacheCompare",
+    ],
+    "Sample with a trained predictor": ["TokenCacheLoadPredictor", "TokenCacheHeatmap"],
+    "Train a predictor for your model": ["TokenCacheTrainPredictor", "TokenCachePlotTraining"],
+    "Can caching pay on your model": ["TokenCacheRedundancy"],
+    "Closer pictures at the same speed": ["TokenCacheCalibrate"],
+    "Settings for 3x or 35 dB": ["TokenCacheTuning"],
 }
 ALONE: dict[str, dict[str, Any]] = {  # nodes that need no run, with the values of their widgets
     "TokenCacheIStepScheduler": {},
@@ -55,22 +60,23 @@ ALONE: dict[str, dict[str, Any]] = {  # nodes that need no run, with the values 
 }
 # workflow -> changed values: enough time on a busy machine, and shorter runs for a longer curve
 CHANGED = {
-    "tune": {"Tune TokenCache": {"minutes": 5.0}},
-    "train_predictor": {
+    "Settings for 3x or 35 dB": {"Tune TokenCache": {"minutes": 5.0}},
+    "Train a predictor for your model": {
         "Train Cache Predictor": {"steps": 12, "minutes": 3.0},
         "Empty pixel latent": {"batch_size": 2},
     },
 }
-WHOLE = ("quick_start",)  # shown whole in the README
+WHOLE = {"Quick start, the same pictures faster": "quick_start"}  # shown whole in the README
 PANELS = {  # workflow -> the node whose panel is its thumbnail; other thumbnails are the pictures that a workflow saves
-    "trained_predictor": "TokenCacheHeatmap",
-    "train_predictor": "TokenCacheTrainPredictor",
-    "compare": "TokenCacheCompare",
-    "calibrate_and_tune": "TokenCacheReport",
+    "Sample with a trained predictor": "TokenCacheHeatmap",
+    "Train a predictor for your model": "TokenCacheTrainPredictor",
+    "Can caching pay on your model": "TokenCacheRedundancy",
+    "Quick start, the same pictures faster": "TokenCacheCompare",
+    "Settings for 3x or 35 dB": "TokenCacheTuning",
+    "Closer pictures at the same speed": "TokenCacheCompare",
 }
 PLAYED = {"step": "12", "picture": "2"}  # settings of the player, from 0 on: a P-step,
 PLAYED_BLOCK = "0"  # and a block that computes a part of the tokens
-GROUPS = (1, 2)  # the groups in the thumbnail of a workflow that is not run: what to draw, and TokenCache
 
 
 def main() -> int:
@@ -101,22 +107,19 @@ def main() -> int:
 
 
 def screenshots(server: ComfyServer, files: list[Path]) -> None:
-    lacking: dict[Path, list[str]] = {}
+    lacking: list[Path] = []
     with comfy_page(server, size=PAGE, sharpness=2) as comfy:
         for kind, values in ALONE.items():
             open_alone(comfy, kind, values)
             save_screenshot(picture_of(comfy, kind), HELP / f"{kind}.png")
         for file in files:
             open_workflow(comfy, file)
-            if names := lacking_files(comfy):
-                lacking[file] = names
+            if lacking_files(comfy):
+                lacking.append(file)
             else:
                 picture_run(comfy, server, file)
-    pretend_files(server, [name for names in lacking.values() for name in names])
-    with comfy_page(server, size=PAGE, sharpness=2) as comfy:
-        for file in lacking:
-            open_workflow(comfy, file)
-            save_thumbnail(picture_of(comfy, groups=GROUPS), file.with_suffix(".jpg"))
+    for file in lacking:
+        save_thumbnail(step_chart(file, sorted(WORKFLOWS.glob("*.json")).index(file)), file.with_suffix(".jpg"))
 
 
 def open_workflow(comfy: ComfyPage, file: Path) -> None:
@@ -132,7 +135,7 @@ def picture_run(comfy: ComfyPage, server: ComfyServer, file: Path) -> None:
             set_player(comfy)
         save_screenshot(picture_of(comfy, kind), HELP / f"{kind}.png")
     if file.stem in WHOLE:
-        save_screenshot(picture_of(comfy), DOCS / f"page_{file.stem}.png")
+        save_screenshot(picture_of(comfy), DOCS / f"page_{WHOLE[file.stem]}.png")
     save_thumbnail(thumbnail(comfy, server, file, outputs), file.with_suffix(".jpg"))
 
 
@@ -145,7 +148,7 @@ def set_player(comfy: ComfyPage) -> None:
 
 
 def thumbnail(comfy: ComfyPage, server: ComfyServer, file: Path, outputs: dict[str, Any]) -> Any:
-    """A workflow's thumbnail: a panel, or the pictures that it saved, or, if there are none, a part of the graph."""
+    """A workflow's thumbnail: a panel, or the pictures that it saved."""
     if file.stem in PANELS:
         return picture_of_panel(comfy, PANELS[file.stem])
     saved = [
@@ -153,8 +156,6 @@ def thumbnail(comfy: ComfyPage, server: ComfyServer, file: Path, outputs: dict[s
         for node in json.loads(file.read_text(encoding="utf-8"))["nodes"]
         if node["type"] == "SaveImage"
     ]
-    if not saved:
-        return picture_of(comfy, groups=GROUPS)
     return sheet([[server.get_bytes("/view?" + urllib.parse.urlencode(image)) for image in group] for group in saved])
 
 

@@ -11,11 +11,12 @@ from typing import Any
 from ...tokencache_core.schedules.automatic import AutomaticSchedule
 from ...tokencache_core.schedules.calibration import best_of
 from ...tokencache_core.schedules.schedule import ExplicitSchedule, Schedule
+from ...tokencache_core.words.message import say
 from ..folders.calibration_folder import kept_calibrations
 from .first_run import UNCALIBRATED, CalibratingRun, RunKind
 from .sampler_kind import why_not_calibrated
 
-HOW = "turn on calibrate_on_first_run in Apply TokenCache, or run Calibrate I-Steps"
+HOW = say("how_to_calibrate", "turn on calibrate_on_first_run in Apply TokenCache, or run Calibrate I-Steps")
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,22 @@ def automatic_places(
     calibrations, notes = kept_calibrations()
     name = best_of(calibrations, kind.fingerprint, kind.sampler, kind.cfg, kind.taus)
     if name is not None:
-        return RunPlaces(schedule.calibrated(calibrations[name]), f"by the calibration {name}", notes)
+        return RunPlaces(
+            schedule.calibrated(calibrations[name]), say("placed_by", "by the calibration {name}", name=name), notes
+        )
     if not calibrates:
-        return RunPlaces(schedule, f"{UNCALIBRATED}: {HOW}", notes)
+        return RunPlaces(schedule, say("placed_how", "{known}: {how}", known=UNCALIBRATED, how=HOW), notes)
     if why := why_not_calibrated(sampler, sigmas):
-        return RunPlaces(schedule, f"{UNCALIBRATED}, and this run could not give one: {why}", notes)
+        return RunPlaces(
+            schedule,
+            say(
+                "placed_without_calibration",
+                "{known}, and this run could not give one: {why}",
+                known=UNCALIBRATED,
+                why=why,
+            ),
+            notes,
+        )
     every_step = ExplicitSchedule(tuple(range(len(kind.taus))))
     return RunPlaces(every_step, "", notes, CalibratingRun(kind, sigmas, schedule))
 

@@ -14,6 +14,7 @@ from comfy.model_patcher import ModelPatcher
 from ...tokencache_core.schedules.calibration import SUFFIX, PlaceCalibration, best_of
 from ...tokencache_core.settings import CacheSettings
 from ...tokencache_core.tuning.calibrate_places import BUDGET, calibrate_places
+from ...tokencache_core.words.message import lines, say
 from ..families import known_family
 from ..folders.calibration_folder import calibration_name, kept_calibrations, write_calibration
 from ..folders.models_folder import file_to_write
@@ -94,19 +95,30 @@ def calibrate_model(
 
 
 def _words(calibration: PlaceCalibration, file: Path) -> str:
-    lines = [f"written to {file.parent.name}/{file.name}"]
+    said = [say("written_to", "written to {file}", file=f"{file.parent.name}/{file.name}")]
     used = best_of(
         kept_calibrations()[0], calibration.fingerprint, calibration.sampler, calibration.cfg, calibration.taus
     )
     if used != file.name:
-        lines.append(
-            f"Apply TokenCache still uses {used}, which is also for such runs: delete that file to use this one"
+        said.append(
+            say(
+                "calibration_not_used",
+                "Apply TokenCache still uses {used}, which is also for such runs: delete that file to use this one",
+                used=str(used),
+            )
         )
     tried = [
-        f"{db:.1f} dB with {len(places)} I-steps: {', '.join(map(str, places))}"
+        say(
+            "calibration_tried",
+            "{db} dB with {count} I-steps: {places}",
+            db=f"{db:.1f}",
+            count=len(places),
+            places=", ".join(map(str, places)),
+        )
         for places, db in calibration.decided.items()
     ]
-    return "\n".join([*lines, calibration.text(), *(["tried on real runs:", *tried] if tried else [])])
+    heading = [say("calibration_tried_on", "tried on real runs:")] if tried else []
+    return lines(*said, calibration.text(), *heading, *tried)
 
 
 class _Progress:

@@ -21,6 +21,7 @@ from comfy.patcher_extension import WrappersMP
 
 from ...tokencache_core.engine import output_forecast
 from ...tokencache_core.engine.session import Session
+from ...tokencache_core.words.message import say
 
 COMPILED = "tokencache_compiled"  # in transformer_options
 _HOST_KEY, _HOST_ARGUMENTS = "torch.compile", "torch_compile_kwargs"
@@ -41,8 +42,12 @@ class CompiledBlocks:
             return
         if session.keeps_keys:
             session.log.note(
-                "torch.compile was left out: computed tokens attend to the keys and values of all tokens (context "
-                f"{session.settings.context})"
+                say(
+                    "note_compile_left_out",
+                    "torch.compile was left out: computed tokens attend to the keys and values of all tokens (context "
+                    "{context})",
+                    context=session.settings.context,
+                )
             )
         else:
             options[COMPILED] = partial(self._compiled, model_options.get(_HOST_ARGUMENTS, {}))

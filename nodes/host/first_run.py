@@ -18,10 +18,14 @@ from ...tokencache_core.schedules.calibration import PlaceCalibration
 from ...tokencache_core.schedules.run_record import RunRecorder
 from ...tokencache_core.settings import CacheSettings
 from ...tokencache_core.tuning.place_proposals import simulated_places
+from ...tokencache_core.words.message import say
 from ..folders.calibration_folder import calibration_name, write_calibration
 from .sampler_kind import EULER
 
-UNCALIBRATED = "where they lie on known models, because there is no calibration of this model for such a run yet"
+UNCALIBRATED = say(
+    "placed_by_known_models",
+    "where they lie on known models, because there is no calibration of this model for such a run yet",
+)
 TOLERATED = 1  # evaluations that are not at a new step of the run; some samplers end with one
 
 
@@ -76,13 +80,21 @@ class CalibratingRun:
         if self.given_up:
             return replace(
                 report,
-                placed=f"{UNCALIBRATED}, and this run could not give one: the sampler {self.kind.sampler} calls the "
-                "model several times a step",
+                placed=say(
+                    "placed_without_calibration",
+                    "{known}, and this run could not give one: {why}",
+                    known=UNCALIBRATED,
+                    why=say(
+                        "sampler_calls_several_times",
+                        "the sampler {sampler} calls the model several times a step",
+                        sampler=self.kind.sampler,
+                    ),
+                ),
             )
         try:
             placed = self._calibrate(report, settings)
         except (ValueError, OSError) as error:
-            placed = f"every step, to calibrate, which failed: {error}"
+            placed = say("placed_failed", "every step, to calibrate, which failed: {error}", error=error.args[0])
         return replace(report, placed=placed, teaches=True)
 
     def _calibrate(self, report: Report, settings: CacheSettings) -> str:
@@ -91,12 +103,20 @@ class CalibratingRun:
         record = self.recorder.record(times.__getitem__)
         started = time.perf_counter()
         places = simulated_places(record, settings, corrected=kind.sampler == EULER)
-        spent = f"{time.perf_counter() - started:.1f} s besides the {report.seconds:.1f} s of the run"
+        spent = say(
+            "placed_in",
+            "{search} s besides the {run} s of the run",
+            search=f"{time.perf_counter() - started:.1f}",
+            run=f"{report.seconds:.1f}",
+        )
         notes = {"latent": " x ".join(map(str, report.latent.size)), "cost": f"no run besides the first, {spent}"}
         calibration = PlaceCalibration(
             kind.fingerprint, kind.sampler, kind.cfg, kind.taus, places, notes={**notes, "settings": settings.text()}
         )
         file = write_calibration(calibration, calibration_name(calibration))
-        return (
-            f"every step, to calibrate: the next runs take theirs from {file.parent.name}/{file.name}, found in {spent}"
+        return say(
+            "placed_to_calibrate",
+            "every step, to calibrate: the next runs take theirs from {file}, found in {spent}",
+            file=f"{file.parent.name}/{file.name}",
+            spent=spent,
         )

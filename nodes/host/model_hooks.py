@@ -33,6 +33,7 @@ from ...tokencache_core.sampling.noise_time import flow_ratio, noise_time
 from ...tokencache_core.schedules.automatic import AutomaticSchedule
 from ...tokencache_core.schedules.schedule import Schedule
 from ...tokencache_core.settings import CacheSettings
+from ...tokencache_core.words.message import say
 from ..families import family_of
 from .automatic_places import RunPlaces, automatic_places, guidance
 from .compiled_blocks import COMPILED, CompiledBlocks
@@ -44,10 +45,11 @@ from .sampler_kind import is_euler, sampler_kind
 from .sampler_noise import adds_noise
 
 KEY = "tokencache"
+U_NET = "UNetModel"  # the host's class of Stable Diffusion 1.x, 2.x and XL
 SESSION = "tokencache_session"
 CALIBRATING = "tokencache_calibrating"  # in the options of a run that calibrates: its `CalibratingRun`
 NO_CALIBRATION = "tokencache_no_calibration"  # in the options of a run that must not calibrate, such as a warm-up
-UNCACHED_GRADIENTS = "evaluations that record gradients, as in training, ran uncached"
+UNCACHED_GRADIENTS = say("note_gradients", "evaluations that record gradients, as in training, ran uncached")
 _OURS = (SESSION, CALIBRATING, NO_CALIBRATION, COMPILED)
 # around a run, an evaluation, a call of the network
 _WRAPPED = (WrappersMP.OUTER_SAMPLE, WrappersMP.PREDICT_NOISE, WrappersMP.APPLY_MODEL)
@@ -84,18 +86,29 @@ def apply_tokencache(
             hooks.fingerprint, hooks.calibrates = readable_fingerprint(model), calibrates
         if unknown := family.unknown_blocks(network):
             hooks.warn(
-                f"blocks of class {', '.join(unknown)} run whole, because TokenCache does not know how to compute "
-                "some of their tokens"
+                say(
+                    "note_unknown_blocks",
+                    "blocks of class {classes} run whole, because TokenCache does not know how to compute some of "
+                    "their tokens",
+                    classes=", ".join(unknown),
+                )
             )
         if tuned_for is not None and tuned_for.compare(model_fingerprint(model), "preset tuned") != "same":
             hooks.warn(
-                "the preset was tuned on other weights of this architecture: speed and likeness may differ from what "
-                "it says"
+                say(
+                    "note_preset_of_other_weights",
+                    "the preset was tuned on other weights of this architecture: speed and likeness may differ from "
+                    "what it says",
+                )
             )
         if trained is not None:
             if trained.fingerprint.compare(model_fingerprint(model)) != "same":
                 hooks.warn(
-                    "the predictor was trained on other weights of this architecture: it may repair less than it should"
+                    say(
+                        "note_predictor_of_other_weights",
+                        "the predictor was trained on other weights of this architecture: it may repair less than it "
+                        "should",
+                    )
                 )
             hooks.learned, hooks.trained_on = trained.learned(blocks), trained.trained_on
     if (earlier := handle_of(patched)) is not None:  # applied twice: the later one counts
@@ -139,12 +152,26 @@ class _Hooks:
 
     def forecasts_output(self, network: str, trained: bool) -> None:
         """The network's blocks are not known: its output is forecast as a whole."""
-        self.warn(
-            f"TokenCache does not know the blocks of {network}: on P-steps its whole output is forecast, and no token "
-            "is computed"
-        )
+        if network == U_NET:
+            self.warn(
+                say(
+                    "note_u_net",
+                    "this model is no transformer (SD 1.5 and SDXL are U-Nets; TokenCache does not know the blocks of "
+                    "{network}): on P-steps its whole output is forecast, and no token is computed",
+                    network=network,
+                )
+            )
+        else:
+            self.warn(
+                say(
+                    "note_unknown_model",
+                    "TokenCache does not know the blocks of {network}: on P-steps its whole output is forecast, and "
+                    "no token is computed",
+                    network=network,
+                )
+            )
         if trained:
-            self.warn("the predictor has no part in such runs")
+            self.warn(say("note_predictor_without_part", "the predictor has no part in such runs"))
         if self.settings.cache_ratio:  # at 0 every step computes everything
             self.settings = replace(self.settings, cache_ratio=1.0, last_blocks=0)
 
@@ -347,10 +374,19 @@ def _cacheable_blocks(session: Session, network: torch.nn.Module, transformer_op
     family = family_of(network)
     if family is None or family.streams(network) != session.store.streams:
         session.log.note(
-            f"{type(network).__name__} ran uncached: it is not the network that was given to Apply TokenCache"
+            say(
+                "note_other_network",
+                "{network} ran uncached: it is not the network that was given to Apply TokenCache",
+                network=type(network).__name__,
+            )
         )
     elif any(kind not in (*_OUTSIDE_BLOCKS, *_BETWEEN_BLOCKS) for kind in transformer_options.get("patches", {})):
-        session.log.note("ran uncached: another node patches the inside of blocks and expects all tokens there")
+        session.log.note(
+            say(
+                "note_patched_inside",
+                "ran uncached: another node patches the inside of blocks and expects all tokens there",
+            )
+        )
     else:
         return family.blocks(network)
     return None

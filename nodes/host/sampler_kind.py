@@ -9,6 +9,7 @@ from comfy.k_diffusion import sampling as k_diffusion_sampling
 
 from ...tokencache_core.schedules.known_models import MOST_STEPS
 from ...tokencache_core.tuning.calibrate_places import LEAST_STEPS
+from ...tokencache_core.words.message import say
 from .sampler_noise import adds_noise
 
 EULER = "euler"
@@ -39,22 +40,33 @@ def why_not_calibrated(sampler: Any, sigmas: Sequence[float]) -> str:
     """
     name, steps = sampler_name(sampler), len(sigmas) - 1
     if steps < LEAST_STEPS:
-        return (
-            f"a run of {steps} {'step' if steps == 1 else 'steps'} leaves no places to choose; at least "
-            f"{LEAST_STEPS} steps are needed"
+        return say(
+            "too_few_to_calibrate",
+            "a run of so few steps ({steps}) leaves no places to choose; at least {least} steps are needed",
+            steps=steps,
+            least=LEAST_STEPS,
         )
     if steps > MOST_STEPS:
-        return (
-            f"a run of {steps} steps has too many places to try; calibrate one of {MOST_STEPS} or fewer, which serves "
-            "all numbers of steps"
+        return say(
+            "too_many_to_calibrate",
+            "a run of {steps} steps has too many places to try; calibrate one of {most} or fewer, which serves all "
+            "numbers of steps",
+            steps=steps,
+            most=MOST_STEPS,
         )
     if adds_noise(sampler):
-        return f"the sampler {name} adds fresh noise on every step; use one that does not, such as euler or dpmpp_2m"
+        return say(
+            "noisy_to_calibrate",
+            "the sampler {sampler} adds fresh noise on every step; use one that does not, such as euler or dpmpp_2m",
+            sampler=name,
+        )
     if name.startswith(_SEVERAL):
-        return (
-            f"the sampler {name} calls the model several times a step; use one that calls it once, such as euler "
-            "or dpmpp_2m"
+        return say(
+            "several_calls_to_calibrate",
+            "the sampler {sampler} calls the model several times a step; use one that calls it once, such as euler or "
+            "dpmpp_2m",
+            sampler=name,
         )
     if any(here <= then for here, then in zip(sigmas, sigmas[1:])):
-        return "its noise does not decrease from step to step"
+        return say("rising_to_calibrate", "its noise does not decrease from step to step")
     return ""

@@ -119,7 +119,7 @@ def train_predictor(
                 sum(weight.nbytes for weight in training.parameters),
                 activation_bytes(plan, len(blocks), steps, stream),
             )
-            tell(str(memory))
+            tell(memory.text)
             measured["memory"] = str(memory)
             comfy.model_management.in_training = True  # the host then uses kernels that have a gradient
             with mutates:  # blocks, or the network between them, may write into tensors that a gradient needs

@@ -15,9 +15,10 @@ from comfy.model_patcher import ModelPatcher
 from ...tokencache_core.tuning.preset import Goal, Preset, save_preset
 from ...tokencache_core.tuning.progress import TuningProgress
 from ...tokencache_core.tuning.search_space import space
-from ...tokencache_core.tuning.tuner import Tuner
+from ...tokencache_core.tuning.tuner import GoalOutOfReach, Tuner
 from ..families import known_family
 from .host_run import HostRun, honouring_sessions
+from .language import in_users_language
 from .model_fingerprint import model_fingerprint
 from .node_text import tell_written
 from .progress_on_page import ProgressOnPage
@@ -89,6 +90,8 @@ def tune(
         with TUNING.of(lambda node: TuningProgress(node, workflow)) as on_page:
             tuner.on_change = lambda: _tell(on_page, tuner)
             tuner.tune()
+    except GoalOutOfReach as error:
+        raise GoalOutOfReach(in_users_language(error.args[0])) from None
     finally:  # an interrupt arrives as an exception
         preset = tuner.preset(model_fingerprint(model), {name: str(value) for name, value in conditions.items()})
         if preset is not None:

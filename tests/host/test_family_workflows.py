@@ -20,13 +20,13 @@ from tokencache_core.schedules.usual_count import usual_count
 FOLDER = Path(__file__).resolve().parents[2] / "example_workflows"
 EVERY = sorted(FOLDER.glob("*.json"))
 CHECKPOINTS = {
-    "dit_xl_2": "DiT-XL-2-256x256.pt",
-    "flux_dev": "flux1-dev.safetensors",
-    "open_sora_plan": "Open-Sora-Plan-v1.1.0/65x512x512/diffusion_pytorch_model.safetensors",
-    "pixart_sigma": "PixArt-Sigma-XL-2-1024-MS.pth",
-    "qwen_image": "qwen_image_fp8_e4m3fn.safetensors",
-    "wan_video": "wan2.1_t2v_1.3B_fp16.safetensors",
-    "z_image": "z_image_bf16.safetensors",
+    "DiT-XL 2, 2x faster": "DiT-XL-2-256x256.pt",
+    "Flux.1 dev, 2x faster": "flux1-dev.safetensors",
+    "Open-Sora-Plan 1.1 video, 2x faster": "Open-Sora-Plan-v1.1.0/65x512x512/diffusion_pytorch_model.safetensors",
+    "PixArt Sigma, 2x faster": "PixArt-Sigma-XL-2-1024-MS.pth",
+    "Qwen-Image, 2x faster": "qwen_image_fp8_e4m3fn.safetensors",
+    "Wan 2.1 video, 2x faster": "wan2.1_t2v_1.3B_fp16.safetensors",
+    "Z-Image, 2x faster": "z_image_bf16.safetensors",
 }
 VIDEOS = {"open_sora_plan", "wan_video"}
 FAMILIES = [FOLDER / f"{name}.json" for name in CHECKPOINTS]
@@ -102,7 +102,7 @@ def test_the_sampled_model_is_cached_and_reported(file: Path, object_info):
     assert sampling["model"] == [apply, 0]
     assert cache["speed_up"] == 2
     assert ends == {"report": [apply, 1], "latent": [sampler, 0]}
-    assert of_kind(prompt, "SaveVideo" if file.stem in VIDEOS else "SaveImage")
+    assert of_kind(prompt, "SaveVideo" if "video" in file.stem else "SaveImage")
 
 
 @pytest.mark.server
@@ -133,9 +133,5 @@ def test_the_notes_count_the_whole_steps_as_the_schedule_does(file: Path, object
 
 
 @NAMED
-def test_it_has_one_note_and_a_title_that_people_read(file: Path):
-    workflow = read_workflow(file)
-    assert len([node for node in workflow["nodes"] if node["type"] == "MarkdownNote"]) == 1
-    shown = workflow["extra"]["tokencache"]
-    assert set(shown) == {"title", "description"} and 10 < len(shown["title"]) < 45
-    assert "_" not in shown["title"] and shown["description"].endswith(".")
+def test_it_has_one_note(file: Path):
+    assert len([node for node in read_workflow(file)["nodes"] if node["type"] == "MarkdownNote"]) == 1

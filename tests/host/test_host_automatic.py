@@ -175,7 +175,7 @@ def test_a_file_that_cannot_be_read_never_breaks_a_run(tiny: TinyModel, folder: 
         ("heun", STEPS, "several times a step"),
         ("dpm_2", STEPS, "several times a step"),
         ("euler", 2, "at least 3 steps are needed"),
-        ("euler", 1, "run of 1 step leaves"),
+        ("euler", 1, "a run of so few steps (1) leaves"),
     ],
 )
 def test_a_run_that_cannot_teach_is_cached_as_by_default_and_says_why(

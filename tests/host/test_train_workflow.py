@@ -12,7 +12,7 @@ from workflow_to_api import read_workflow, to_api
 
 from tokencache_core.predictor.file import read_trained_cache
 
-WORKFLOW = Path(__file__).resolve().parents[2] / "example_workflows" / "train_predictor.json"
+WORKFLOW = Path(__file__).resolve().parents[2] / "example_workflows" / "Train a predictor for your model.json"
 
 
 @pytest.mark.server

@@ -22,7 +22,7 @@ from workflow_to_api import read_workflow, to_api
 
 from tokencache_core.predictor.file import read_trained_cache
 
-WORKFLOW = Path(__file__).resolve().parents[2] / "example_workflows" / "train_predictor.json"
+WORKFLOW = Path(__file__).resolve().parents[2] / "example_workflows" / "Train a predictor for your model.json"
 WORKFLOW_ID = "12345678-1234-4321-8765-123456789abc"
 PHASES = {"preparing", "training", "measuring", "over"}
 

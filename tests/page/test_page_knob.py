@@ -36,6 +36,9 @@ SET = """([type, name, value]) => {
     widget.value = value
     widget.callback?.(value)
 }"""
+IN_SIGHT = "() => app.graph.nodes[0].widgets.filter(widget => !widget.hidden).map(widget => widget.name)"
+HEIGHT = "() => app.graph.nodes[0].size[1]"
+PRESS = "() => app.graph.nodes[0].widgets.find(widget => widget.name === 'all_settings').callback()"
 BYPASS = """([type, mode]) => {
     app.graph.nodes.find(node => node.type === type).mode = mode
     app.extensionManager.workflow.activeWorkflow.changeTracker.checkState()
@@ -71,7 +74,7 @@ def test_what_has_no_effect_is_greyed_out_and_says_why(comfy_server: ComfyServer
         for kind in ("TokenCacheIStepScheduler", "TokenCacheLoadPreset", "TokenCacheLoadPredictor", "TokenCacheApply"):
             comfy.page.evaluate(ADD, kind)
         first = widgets(comfy)
-        assert [name for name, widget in first.items() if not widget["advanced"]] == ["speed_up"]
+        assert [name for name, widget in first.items() if not widget["advanced"]] == ["speed_up", "all_settings"]
         assert greyed(comfy) == {"context", "shares"}
         assert first["context"]["label"] == "context: below cache_ratio 1"
         comfy.page.evaluate(SET, ["TokenCacheApply", "cache_ratio", 0.7])
@@ -94,6 +97,23 @@ def test_what_has_no_effect_is_greyed_out_and_says_why(comfy_server: ComfyServer
         comfy.open(saved, {})  # as it is opened again
         assert widgets(comfy)["speed_up"] == {"label": "speed_up: by the preset", "off": True, "advanced": False}
         assert not comfy.errors and not said
+
+
+def test_on_the_canvas_a_button_shows_the_advanced_settings(comfy_server: ComfyServer):
+    with comfy_page(comfy_server) as comfy:
+        comfy.open(EMPTY, {})
+        comfy.page.evaluate(ADD, "TokenCacheApply")
+        assert comfy.page.evaluate(IN_SIGHT) == ["speed_up", "all_settings"]
+        height = comfy.page.evaluate(HEIGHT)
+        comfy.page.evaluate(PRESS)
+        assert len(comfy.page.evaluate(IN_SIGHT)) == 11 and comfy.page.evaluate(HEIGHT) > height + 150
+        saved = comfy.page.evaluate("() => app.graph.serialize()")
+        (node,) = saved["nodes"]
+        assert len(node["widgets_values"]) == 10
+        comfy.open(saved, {})
+        assert len(comfy.page.evaluate(IN_SIGHT)) == 11
+        comfy.page.evaluate(PRESS)
+        assert comfy.page.evaluate(HEIGHT) == height and not comfy.errors
 
 
 def test_nodes_2_shows_the_same(comfy_server: ComfyServer):

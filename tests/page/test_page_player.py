@@ -18,7 +18,9 @@ from comfy_server import ComfyServer
 from playwright.sync_api import Locator, expect
 
 WORKFLOW = json.loads(
-    (Path(__file__).resolve().parents[2] / "example_workflows" / "plain_and_cached.json").read_text(encoding="utf-8")
+    (Path(__file__).resolve().parents[2] / "example_workflows" / "Without and with, step by step.json").read_text(
+        encoding="utf-8"
+    )
 )
 STEPS = 12
 CHANGED = {  # node's id -> place among its widgets -> value: a short run of two pictures

@@ -16,7 +16,7 @@ from comfy_server import ComfyServer
 from playwright.sync_api import Page, expect
 from workflow_page import tiny_model
 
-WORKFLOW = Path(__file__).resolve().parents[2] / "example_workflows" / "plain_and_cached.json"
+WORKFLOW = Path(__file__).resolve().parents[2] / "example_workflows" / "Without and with, step by step.json"
 PANEL = {"report": "TokenCache report", "compare": "Comparison with and without TokenCache"}
 SECONDS = 60_000
 VERDICT = re.compile("^(The same picture|Level to the eye|Close: fine details|Details differ: )")

@@ -20,7 +20,7 @@ from workflow_page import tiny_model
 
 from tokencache_core.predictor.file import read_trained_cache
 
-WORKFLOW = Path(__file__).resolve().parents[2] / "example_workflows" / "train_predictor.json"
+WORKFLOW = Path(__file__).resolve().parents[2] / "example_workflows" / "Train a predictor for your model.json"
 SECONDS = 90_000
 GOING = re.compile(r"^iteration \d+, 1:(39:\d\d|40:00) left$")
 TO_THE_PANEL = """() => {

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comfy_page import ComfyPage, comfy_page, needs_chromium
+from comfy_page import needs_chromium
 from comfy_server import ComfyServer
 from playwright.sync_api import expect
 from workflow_page import TINY, WorkflowPage, check_run, missing, overlapping, workflow_page
@@ -18,46 +18,47 @@ from workflow_to_api import read_workflow, to_api
 
 FOLDER = Path(__file__).resolve().parents[2] / "example_workflows"
 EVERY = sorted(FOLDER.glob("*.json"))
+STEP_BY_STEP = "Without and with, step by step"
 PLACES = f"{__name__}_places"
 STEPS = 14  # enough for a report to have no more to say than of a usual run
 # workflow -> what makes it a short run of a small model, or where a predictor binds it to the pack's own, of one
 # picture
 SHORT = {
-    "quick_start": {
+    "Quick start, the same pictures faster": {
         **TINY,
         "Classes of the four pictures": {"label": "0, 1"},
         "Compare with and without TokenCache": {"steps": STEPS},
     },
-    "plain_and_cached": {
+    "Without and with, step by step": {
         **TINY,
         "Classes of the nine pictures": {"label": "0, 1"},
         "KSampler without TokenCache": {"steps": STEPS},
         "KSampler with TokenCache": {"steps": STEPS},
     },
-    "trained_predictor": {
+    "Sample with a trained predictor": {
         "Empty pixel latent": {"batch_size": 1},
         "KSampler with the trained predictor": {"steps": STEPS},
     },
-    "train_predictor": {
+    "Train a predictor for your model": {
         **TINY,
         "Classes of the training runs": {"label": "0, 1"},
         "Classes of the pictures": {"label": "2, 3"},
         "Compare with and without TokenCache": {"steps": STEPS},
         "Train Cache Predictor": {"steps": STEPS, "minutes": 0.02, "save_as": __name__},
     },
-    "calibrate": {
+    "Closer pictures at the same speed": {
         **TINY,
         "Classes of the four pictures": {"label": "0, 1"},
         "Calibrate I-Steps": {"steps": STEPS, "i_steps": 4, "save_as": PLACES},
         "Compare with and without TokenCache": {"steps": STEPS},
     },
-    "tune": {
+    "Settings for 3x or 35 dB": {
         **TINY,
         "Classes of the four pictures": {"label": "0, 1"},
         "Tune TokenCache": {"steps": STEPS, "goal": "psnr", "value": 5, "minutes": 1, "save_as": __name__},
         "Compare with and without TokenCache": {"steps": STEPS},
     },
-    "compare": {
+    "Can caching pay on your model": {
         **TINY,
         "Classes of the four pictures": {"label": "0, 1"},
         "Compare with and without TokenCache": {"steps": STEPS},
@@ -73,6 +74,7 @@ PANELS = {  # node -> where its panel says so once it has run
     "TokenCacheTrainPredictor": ("Training", "[role=status]", r"^\w+ after \d+ iterations?, \d+:\d\d$"),
 }
 LEAST_ZOOM = 0.6
+SMALL, LARGE = {"width": 1366, "height": 768}, {"width": 1600, "height": 1000}
 OPEN = "([workflow, name]) => app.loadGraphData(workflow, true, true, name, {openSource: 'template'})"
 SHOWS = "ids => app.graph.nodes.length === ids.length && ids.every(id => app.graph.getNodeById(id))"
 VIEW = """async () => {
@@ -93,12 +95,6 @@ pytestmark = [pytest.mark.server, needs_chromium]
 def page(comfy_server: ComfyServer) -> Iterator[WorkflowPage]:
     with workflow_page(comfy_server) as page:
         yield page
-
-
-@pytest.fixture(scope="module")
-def small_page(comfy_server: ComfyServer) -> Iterator[ComfyPage]:
-    with comfy_page(comfy_server, size=(1366, 768)) as comfy:
-        yield comfy
 
 
 @pytest.fixture
@@ -134,12 +130,16 @@ def test_it_opens_as_it_was_drawn(page: WorkflowPage, object_info, file: Path):
 
 
 @pytest.mark.parametrize("file", EVERY, ids=lambda file: file.stem)
-def test_it_opens_readably_on_a_small_screen(small_page: ComfyPage, file: Path):
+def test_it_opens_readably_on_a_small_screen(page: WorkflowPage, file: Path):
     """As the template browser opens it: nothing smaller than 60 %, and all of it in sight."""
     workflow = read_workflow(file)
-    small_page.page.evaluate(OPEN, [workflow, file.stem])
-    small_page.page.wait_for_function(SHOWS, arg=[node["id"] for node in workflow["nodes"]])
-    scale, outside = small_page.page.evaluate(VIEW)
+    page.page.set_viewport_size(SMALL)
+    try:
+        page.page.evaluate(OPEN, [workflow, file.stem])
+        page.page.wait_for_function(SHOWS, arg=[node["id"] for node in workflow["nodes"]])
+        scale, outside = page.page.evaluate(VIEW)
+    finally:
+        page.page.set_viewport_size(LARGE)
     assert scale >= LEAST_ZOOM and not outside
 
 
@@ -161,7 +161,7 @@ def test_it_runs_and_its_panels_show_numbers(page: WorkflowPage, no_files_left, 
 
 
 def test_with_apply_tokencache_bypassed_it_runs_uncached_and_its_panels_say_so(page: WorkflowPage):
-    page.open(read_workflow(FOLDER / "plain_and_cached.json"), SHORT["plain_and_cached"])
+    page.open(read_workflow(FOLDER / f"{STEP_BY_STEP}.json"), SHORT[STEP_BY_STEP])
     page.page.evaluate("() => { app.graph.nodes.find(node => node.type === 'TokenCacheApply').mode = 4 }")
     check_run(page.run())
     for label in ("TokenCache report", "Token heatmap player"):

@@ -14,6 +14,8 @@ from workflow_to_api import read_workflow, to_api
 
 from tokencache_core.flux.file import save_flux
 
+STEP_BY_STEP = "Without and with, step by step.json"
+
 
 @pytest.fixture(scope="module")
 def prompt(comfy_server: ComfyServer) -> dict[str, Any]:
@@ -73,11 +75,9 @@ def test_a_missing_output_is_named(comfy_server, prompt, titles):
     bare = demo.warm_up(demo.warm_up(prompt))  # seeds that no other test has used
     del bare[titles["TokenCache Report"]]
     shown = demo.Shown(comfy_server, run_prompt(comfy_server, bare), bare)
-    with pytest.raises(
-        demo.DemoError, match="node 'TokenCache Report' showed no text: is it still in plain_and_cached.json"
-    ):
+    with pytest.raises(demo.DemoError, match=f"node 'TokenCache Report' showed no text: is it still in {STEP_BY_STEP}"):
         shown.report()
-    with pytest.raises(demo.DemoError, match="'KSampler with more' did not run: is it in plain_and_cached.json"):
+    with pytest.raises(demo.DemoError, match=f"'KSampler with more' did not run: is it in {STEP_BY_STEP}"):
         shown.seconds("with more")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..words.message import say
 from .spec import BlockSpec, TokenArgument
 from .token_index import TokenIndex
 
@@ -106,12 +107,16 @@ class BlockCall:
     def why_whole(self) -> str | None:
         """Why the block must compute all its tokens (the end of a sentence); None if it need not."""
         if self.spec.whole:
-            return "it is not known how to compute only some of their tokens"
+            return say("whole_unknown", "it is not known how to compute only some of their tokens")
         given = [name for name in self.spec.whole_if if self.arguments.get(name) is not None]
         if given:
-            return f"they were given {' and '.join(given)}"
+            return say("whole_given", "they were given {arguments}", arguments=" and ".join(given))
         odd = [name for name, where in self.spec.per_token.items() if not self._fits(self.arguments.get(name), where)]
-        return f"the length of {' and '.join(odd)} does not match their tokens" if odd else None
+        if not odd:
+            return None
+        return say(
+            "whole_odd_length", "the length of {arguments} does not match their tokens", arguments=" and ".join(odd)
+        )
 
     def _fits(self, value: Any, where: TokenArgument) -> bool:
         """Whether every tensor in `value` can be reduced to the chosen tokens."""

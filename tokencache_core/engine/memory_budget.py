@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from ..blocks.call import BlockCall
 from ..blocks.spec import BlockSpec
+from ..words.message import say
 from .span_layout import SpanLayout
 from .storage import Form
 
@@ -177,7 +178,7 @@ class CacheMemory:
     def words(self) -> str:
         """The estimate as text."""
         budget = f", budget {readable_bytes(self.budget.device)}" if self.budget.device else ""
-        return (
+        return (  # for the log alone
             f"TokenCache will keep {readable_bytes(self.expected.total)} between steps for {self.rows} rows: updates "
             f"{readable_bytes(self.expected.updates)}, keys and values {readable_bytes(self.expected.keys_values)} "
             f"({self.form}{budget})"
@@ -195,9 +196,11 @@ class CacheMemory:
             on_device = max(on_device, measured)
         if on_device <= self.budget.device:
             return None
-        return (
-            f"the memory budget of {readable_bytes(self.budget.device)} was too small: the cache took at least "
-            f"{readable_bytes(on_device)}"
+        return say(
+            "note_budget_too_small",
+            "the memory budget of {budget} was too small: the cache took at least {taken}",
+            budget=readable_bytes(self.budget.device),
+            taken=readable_bytes(on_device),
         )
 
 

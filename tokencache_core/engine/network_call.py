@@ -15,6 +15,7 @@ from ..blocks.call import BlockCall
 from ..blocks.spec import BlockSpec
 from ..blocks.swapped_forwards import Forward, swapped_forwards, uncompiled
 from ..blocks.token_index import TokenIndex
+from ..words.message import say
 from .attention_hook import AttentionHook
 from .learned_parts import LearnedParts
 from .log import CallCount
@@ -83,7 +84,7 @@ class NetworkCall:
         started, inside = time.perf_counter(), self.block_seconds - self.attention.seconds
         call = BlockCall(spec, method, args, kwargs, compiled)
         if why := call.why_whole:
-            self.session.log.note(f"some blocks ran whole, because {why}")
+            self.session.log.note(say("note_some_blocks_whole", "some blocks ran whole, because {why}", why=why))
             return self.whole(index, call)
         span = self._enter(index, call)
         output = span.on_i_step(index, call, self) if self.computes_all else span.on_p_step(index, call, self)
@@ -218,7 +219,11 @@ def cached_blocks(
             return partial(call.run_block, index, call.specs[index], forward, compiled(forward))
         if session.keeps_keys:  # what has been compiled would not ask for the attention hook
             session.log.note(
-                "blocks that torch.compile had wrapped ran as they were before, since computed tokens attend to all"
+                say(
+                    "note_uncompiled",
+                    "blocks that torch.compile had wrapped ran as they were before, since computed tokens attend to "
+                    "all",
+                )
             )
             forward = plain.forward
         return partial(call.run_block, index, call.specs[index], plain.forward, forward)

@@ -15,13 +15,14 @@ from typing import Any
 from torch import Tensor
 
 from ..blocks.spec import BlockSpec
+from ..words.message import say
 from .memory_budget import RowsShape
 from .session import Session
 from .spans import ReusedSpan
 
 STREAMS = ("output",)  # of a session for such a network: one block, the network itself
 _OUTPUT = BlockSpec(tokens="x")
-OTHER_OUTPUT = "the model's output was computed on every step: it is no tensor like its input"
+OTHER_OUTPUT = say("note_other_output", "the model's output was computed on every step: it is no tensor like its input")
 
 
 def forecast_output(

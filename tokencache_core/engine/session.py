@@ -13,6 +13,7 @@ from ..schedules.error_bound import ErrorBound
 from ..schedules.resolved import resolved
 from ..schedules.schedule import Schedule
 from ..settings import CacheSettings
+from ..words.message import say
 from .allocation import compute_share
 from .corrector import Corrector
 from .learned_parts import NOTHING_LEARNED, LearnedParts
@@ -24,13 +25,17 @@ from .timeline import Timeline
 from .token_choice import Planner, ScorePlanner
 
 MOVED = 0.04  # x has been moved where it differs from before by more than this share of its norm
-ELSEWHERE = (
-    "the model was called on parts of the latent that changed their place from step to step: there all was computed"
+ELSEWHERE = say(
+    "note_elsewhere",
+    "the model was called on parts of the latent that changed their place from step to step: there all was computed",
 )
-GOES_BACK = "where sigma rises, as in unsampling and with samplers that go back, all was computed"
-SEVERAL_AT_ONE_SIGMA = (
+GOES_BACK = say(
+    "note_goes_back", "where sigma rises, as in unsampling and with samplers that go back, all was computed"
+)
+SEVERAL_AT_ONE_SIGMA = say(
+    "note_several_at_one_sigma",
     "the sampler called the model several times at one sigma, with x moved in between: from the second time on all was "
-    "computed"
+    "computed",
 )
 
 

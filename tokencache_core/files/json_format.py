@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..words.message import say
 from . import strict_json
 
 T = TypeVar("T")
@@ -46,7 +47,14 @@ class JsonFormat:
             raise self.error(f"{name}: {error}") from None
         except ValueError as error:
             raise self.error(
-                f"{name} is not a TokenCache {self.kind}: {error}; take a file that {self.writers} has written"
+                say(
+                    "file_of_no_such_kind",
+                    "{name} is not a TokenCache {kind}: {why}; take a file that {writers} has written",
+                    name=name,
+                    kind=self.kind,
+                    why=error.args[0],
+                    writers=self.writers,
+                )
             ) from None
 
     def load(self, file: Path | str, read: Callable[[Any], T]) -> T:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from ..words.message import joined, lines, say
 from .block_clock import BlockClock
 from .measure import Redundancy
 from .replay import Replayed, replays
@@ -22,20 +23,18 @@ from .replay import Replayed, replays
 NEAR, FAR = 0.1, 0.2
 FEW_STEPS = 8  # with fewer, a run has hardly any P-steps between its first I-steps and its last
 LITTLE = 1.3  # a speed-up that is not worth an error
-TUNE = "Tune TokenCache tests with real runs what the cache does to the picture."
+TUNE = say("verdict_tune", "Tune TokenCache tests with real runs what the cache does to the picture.")
 
 
 def text(found: Redundancy) -> str:
     """The verdict, followed by what it is based on."""
     clock, replayed = BlockClock.of(found.clocks), replays(found.kept_taus, found.kept)
     steps = len(found.kept_taus)
-    return "\n".join(
-        [
-            verdict(steps, replayed, clock, float(found.change.mean())),
-            measured(found.similarity, found.change),
-            *table(replayed),
-            clock.text(),
-        ]
+    return lines(
+        verdict(steps, replayed, clock, float(found.change.mean())),
+        measured(found.similarity, found.change),
+        *table(replayed),
+        clock.text(),
     )
 
 
@@ -46,44 +45,87 @@ def verdict(steps: int, replayed: Sequence[Replayed], clock: BlockClock, change:
     replayed: replayed schedules, by rising interval.
     change: mean relative change of updates from step to step.
     """
-    known = f"updates change by {change:.1%} a step"
+    percent = f"{change:.1%}"
     near = [each for each in replayed if each.error <= NEAR]
     if steps < FEW_STEPS or not replayed:
-        also = ", and updates change too much" if replayed and not near else ""
-        return (
-            f"Verdict: {steps} steps are too few{also}: caching will show, or save little. "
-            f"{known[0].upper()}{known[1:]}. Use {FEW_STEPS} steps or more and measure again."
+        if replayed and not near:
+            return say(
+                "verdict_few_and_much",
+                "Verdict: {steps} steps are too few, and updates change too much: caching will show, or save little. "
+                "Updates change by {change} a step. Use {few} steps or more and measure again.",
+                steps=steps,
+                change=percent,
+                few=FEW_STEPS,
+            )
+        return say(
+            "verdict_few",
+            "Verdict: {steps} steps are too few: caching will show, or save little. Updates change by {change} a step. "
+            "Use {few} steps or more and measure again.",
+            steps=steps,
+            change=percent,
+            few=FEW_STEPS,
         )
     if near:
         best = near[-1]
         gain = clock.most_speedup(steps, best.i_steps)
         if gain < LITTLE:
-            return (
-                f"Verdict: {known}, but there is little to gain: {_gain(best, clock)}. Use more steps, larger "
-                "pictures or larger batches."
+            return say(
+                "verdict_little",
+                "Verdict: updates change by {change} a step, but there is little to gain: {gain}. Use more steps, "
+                "larger pictures or larger batches.",
+                change=percent,
+                gain=_gain(best, clock),
             )
-        return (
-            f"Verdict: {known}: P-steps can pay. With an I-step every {best.interval} steps ({best.i_steps} of "
-            f"{steps}), forecasts would have been {best.error:.1%} off; expect {_gain(best, clock)}. {TUNE}"
+        return say(
+            "verdict_pays",
+            "Verdict: updates change by {change} a step: P-steps can pay. With an I-step every {interval} steps "
+            "({i_steps} of {steps}), forecasts would have been {error} off; expect {gain}. {tune}",
+            change=percent,
+            interval=best.interval,
+            i_steps=best.i_steps,
+            steps=steps,
+            error=f"{best.error:.1%}",
+            gain=_gain(best, clock),
+            tune=TUNE,
         )
     shortest = replayed[0]
-    off = f"even with an I-step every {shortest.interval} steps, forecasts would have been {shortest.error:.0%} off"
+    error = f"{shortest.error:.0%}"
     if shortest.error > FAR:
-        return (
-            f"Verdict: {known}, which is too much: {off}, and caching will show. More steps, or a sampler that "
-            "adds no noise, reduce the change."
+        return say(
+            "verdict_too_much",
+            "Verdict: updates change by {change} a step, which is too much: even with an I-step every {interval} "
+            "steps, forecasts would have been {error} off, and caching will show. More steps, or a sampler that adds "
+            "no noise, reduce the change.",
+            change=percent,
+            interval=shortest.interval,
+            error=error,
         )
-    return f"Verdict: {known}: {off}. Whether that shows, this measure does not tell. {TUNE}"
+    return say(
+        "verdict_open",
+        "Verdict: updates change by {change} a step: even with an I-step every {interval} steps, forecasts would have "
+        "been {error} off. Whether that shows, this measure does not tell. {tune}",
+        change=percent,
+        interval=shortest.interval,
+        error=error,
+        tune=TUNE,
+    )
 
 
 def measured(similarity: Tensor, change: Tensor) -> str:
     """The measured similarity and change, (steps - 1, blocks), as text."""
     blocks, steps = change.mean(dim=0), change.mean(dim=1)
-    return (
-        f"updates from one step to the next, means over tokens: cosine {float(similarity.mean()):.4f}, change "
-        f"{float(change.mean()):.1%} of their length; by block from {float(blocks.min()):.1%} (block "
-        f"{int(blocks.argmin()) + 1}) to {float(blocks.max()):.1%} (block {int(blocks.argmax()) + 1}), "
-        f"by step from {float(steps.min()):.1%} to {float(steps.max()):.1%}"
+    return say(
+        "redundancy_measured",
+        "updates from one step to the next, means over tokens: cosine {cosine}, change {change} of their length; by "
+        "block from {least} (block {first}) to {most} (block {second}), by step from {calm} to {restless}",
+        cosine=f"{float(similarity.mean()):.4f}",
+        change=f"{float(change.mean()):.1%}",
+        least=f"{float(blocks.min()):.1%}",
+        first=int(blocks.argmin()) + 1,
+        most=f"{float(blocks.max()):.1%}",
+        second=int(blocks.argmax()) + 1,
+        calm=f"{float(steps.min()):.1%}",
+        restless=f"{float(steps.max()):.1%}",
     )
 
 
@@ -91,19 +133,37 @@ def table(replayed: Sequence[Replayed]) -> list[str]:
     """The replayed schedules as text, one line each."""
     if not replayed:
         return []
-    lines = [
-        f"- every {each.interval} ({each.i_steps} of {each.steps} I-steps): "
-        f"{', '.join(f'order {order} {error:.1%}' for order, error in enumerate(each.errors))}"
+    rows = [
+        say(
+            "redundancy_row",
+            "- every {interval} ({i_steps} of {steps} I-steps): {errors}",
+            interval=each.interval,
+            i_steps=each.i_steps,
+            steps=each.steps,
+            errors=joined(
+                ", ",
+                [
+                    say("redundancy_order", "order {order} {error}", order=order, error=f"{error:.1%}")
+                    for order, error in enumerate(each.errors)
+                ],
+            ),
+        )
         for each in replayed
     ]
-    return ["errors that forecasts of the updates would have made, with an I-step", *lines]
+    return [say("redundancy_table", "errors that forecasts of the updates would have made, with an I-step"), *rows]
 
 
 def _gain(best: Replayed, clock: BlockClock) -> str:
-    gain = f"at most about {clock.most_speedup(best.steps, best.i_steps):.1f}x at {best.i_steps} I-steps"
-    outside = (
-        "less because of the time outside the blocks, which is not known here"
-        if clock.inside is None
-        else "by the timing of this run"
+    values = {"gain": f"{clock.most_speedup(best.steps, best.i_steps):.1f}", "i_steps": best.i_steps}
+    if clock.inside is None:
+        return say(
+            "gain_less",
+            "at most about {gain}x at {i_steps} I-steps (less because of the time outside the blocks, which is not "
+            "known here; every token forecast)",
+            **values,
+        )
+    return say(
+        "gain_timed",
+        "at most about {gain}x at {i_steps} I-steps (by the timing of this run; every token forecast)",
+        **values,
     )
-    return f"{gain} ({outside}; every token forecast)"

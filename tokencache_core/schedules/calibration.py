@@ -14,6 +14,7 @@ from ..files.fingerprint import ArchitectureError, Fingerprint, read_fingerprint
 from ..files.json_format import JsonFormat
 from ..files.strict_json import Record
 from ..files.whole_file import whole_file
+from ..words.message import lines, say
 from .placed import PlacedSchedule, carried, same_run
 
 SUFFIX = ".json"
@@ -90,9 +91,18 @@ class PlaceCalibration:
 
     def text(self) -> str:
         """The calibration as text."""
-        lines = [f"measured on {len(self.taus)} steps of {self.sampler}, guidance {self.cfg:g}"]
-        lines += [f"{count} I-steps: {', '.join(map(str, places))}" for count, places in sorted(self.places.items())]
-        return "\n".join([*lines, *(f"{name}: {text}" for name, text in self.notes.items())])
+        measured = say(
+            "calibration_measured",
+            "measured on {steps} steps of {sampler}, guidance {cfg}",
+            steps=len(self.taus),
+            sampler=self.sampler,
+            cfg=f"{self.cfg:g}",
+        )
+        places = [
+            say("calibration_places", "{count} I-steps: {places}", count=count, places=", ".join(map(str, places)))
+            for count, places in sorted(self.places.items())
+        ]
+        return lines(measured, *places, *(f"{name}: {text}" for name, text in self.notes.items()))
 
 
 def best_of(

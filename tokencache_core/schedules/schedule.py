@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from ..words.message import say
 from .known_models import known_places
 
 
@@ -195,9 +196,14 @@ class SpeedupSchedule:
         most = steps / (1 + (steps - 1) * min(1.0, self.p_step))
         if self.speedup <= most:
             return ""
-        return (
-            f"a speed-up of {self.speedup:g} is out of reach: with P-steps that take {self.p_step:.0%} of a whole "
-            f"step, {steps} steps are at most {most:.1f} times as fast; ask for less, or let P-steps compute less"
+        return say(
+            "speed_up_out_of_reach",
+            "a speed-up of {speedup} is out of reach: with P-steps that take {share} of a whole step, {steps} steps "
+            "are at most {most} times as fast; ask for less, or let P-steps compute less",
+            speedup=f"{self.speedup:g}",
+            share=f"{self.p_step:.0%}",
+            steps=steps,
+            most=f"{most:.1f}",
         )
 
     def i_steps(self, taus: Sequence[float]) -> frozenset[int]:

@@ -12,6 +12,7 @@ from torch import nn
 from ..blocks.call import BlockCall
 from ..blocks.spec import BlockSpec
 from ..runs.run import Run
+from ..words.message import say
 from .plan import TrainingPlan
 from .reused_spans import first_step
 
@@ -42,15 +43,22 @@ class TrainingMemory:
         return self.copied + (1 + STATE_COPIES) * self.learning + self.activations
 
     def __str__(self) -> str:
-        weights = (
-            f"{_gb(self.copied)} for copied weights ({_gb(self.shared)} are shared with the loaded model)"
-            if self.copied
-            else (f"none for weights ({_gb(self.shared)} are shared with the loaded model)")
-        )
-        return (
-            f"memory besides the model's own: {_gb(self.added)}: {weights}, {_gb(self.learning)} for the weights that "
-            f"are trained, {_gb(STATE_COPIES * self.learning)} for their gradients, optimiser and averages, roughly "
-            f"{_gb(self.activations)} for activations"
+        return self.text
+
+    @property
+    def text(self) -> str:
+        """In words."""
+        return say(
+            "training_memory",
+            "memory besides the model's own: {added}: {copied} for copied weights ({shared} are shared with the loaded "
+            "model), {learning} for the weights that are trained, {states} for their gradients, optimiser and "
+            "averages, roughly {activations} for activations",
+            added=_gb(self.added),
+            copied=_gb(self.copied),
+            shared=_gb(self.shared),
+            learning=_gb(self.learning),
+            states=_gb(STATE_COPIES * self.learning),
+            activations=_gb(self.activations),
         )
 
 

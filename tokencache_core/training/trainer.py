@@ -28,6 +28,7 @@ from ..predictor.token_scores import CachePredictor, new_predictor
 from ..predictor.trained_cache import TrainingPoint
 from ..predictor.trained_parts import TrainedParts
 from ..runs.run import HELD_OUT_SEEDS, PlainRun, Run, sample_plain
+from ..words.message import say
 from .activation_checkpointing import checkpointed
 from .distributed import Processes
 from .lora_adapters import Adapters
@@ -276,10 +277,13 @@ class Training:
         """Advice for the user about this training; "" if there is none."""
         if self.planner is None or self.planner.spread >= COLLAPSED:
             return ""
-        return (
-            f"all scores lie within {self.planner.spread:.2g} of each other, so the predictor does not distinguish "
-            f"tokens: train longer, raise the learning rate ({self.plan.learning_rate:g})"
-            + (f", or raise sparsity ({self.plan.sparsity:g})" if self.plan.soft else "")
+        return say(
+            "training_collapsed",
+            "all scores lie within {spread} of each other, so the predictor does not distinguish tokens: train longer, "
+            "raise the learning rate ({rate}) or, with soft, sparsity ({sparsity})",
+            spread=f"{self.planner.spread:.2g}",
+            rate=f"{self.plan.learning_rate:g}",
+            sparsity=f"{self.plan.sparsity:g}",
         )
 
     def close(self) -> None:

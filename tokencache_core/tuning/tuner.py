@@ -30,6 +30,7 @@ from ..schedules.place_climb import Errors
 from ..schedules.placed import carried
 from ..schedules.run_record import RunRecord, RunRecorder
 from ..schedules.schedule import ExplicitSchedule
+from ..words.message import say
 from .place_proposals import simulator_beside_known
 from .place_search import PlaceSearch
 from .preset import Goal, Preset, Result
@@ -353,20 +354,31 @@ class Tuner:
     def _why(self) -> str:
         """Why the goal is out of reach, and what to do."""
         if not self.tried:
-            return (
-                f"{self.minutes:g} minutes are too few for a full run of {self.full_seconds:.0f} s and some others: "
-                "allow more time"
+            return say(
+                "tuning_too_short",
+                "{minutes} minutes are too few for a full run of {seconds} s and some others: allow more time",
+                minutes=f"{self.minutes:g}",
+                seconds=f"{self.full_seconds:.0f}",
             )
         if self.goal.kind == "speed-up":
             most = max(probe.speedup(1) for probe in self.tried)
-            return (
-                f"{self.goal} is out of reach: {self.steps} steps can be at most {most:.1f} times as fast; ask for "
-                "less, or sample more steps"
+            return say(
+                "tuning_out_of_reach",
+                "{goal} is out of reach: {steps} steps can be at most {most} times as fast; ask for less, or sample "
+                "more steps",
+                goal=self.goal,
+                steps=self.steps,
+                most=f"{most:.1f}",
             )
         best = max(self.tried, key=lambda probe: probe.likeness.db.mean())
-        return (
-            f"{self.goal} cannot be met by any cache: with {best.count} of {self.steps} steps computed whole, the "
-            f"result was {best.result().text()}; ask for less"
+        return say(
+            "tuning_cannot_be_met",
+            "{goal} cannot be met by any cache: with {count} of {steps} steps computed whole, the result was {result}; "
+            "ask for less",
+            goal=self.goal,
+            count=best.count,
+            steps=self.steps,
+            result=best.result().text(),
         )
 
 

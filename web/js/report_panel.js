@@ -34,8 +34,7 @@ function draw(root, data, remark) {
 
 /** Beside those of the same run without the cache, where it was run, too. @param {ReportData} data */
 function seconds({ seconds: cached, plain_seconds: plain }) {
-  const values = { seconds: cached.toFixed(2), plain: (plain ?? 0).toFixed(2) }
-  return text(plain ? "report_seconds_of_both" : "report_seconds", values)
+  return plain ? text("report_seconds_of_both", { seconds: cached.toFixed(2), plain: plain.toFixed(2) }) : `${cached.toFixed(2)} s`
 }
 
 /** The evaluations from left to right, as high as they took time. @param {ReportData} data */

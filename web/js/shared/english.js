@@ -9,6 +9,10 @@ export const ENGLISH = {
   warnings: "warnings",
   other_settings: "From this workflow's newest run, which had other settings.",
 
+  // the button of nodes with advanced settings
+  settings_all: "all settings",
+  settings_fewer: "fewer settings",
+
   // settings of Apply TokenCache and I-Step Scheduler that have no effect, after their name
   overridden_by_preset: "by the preset",
   overridden_by_schedule: "by the schedule",
@@ -27,7 +31,6 @@ export const ENGLISH = {
   report_estimate_tooltip: "Estimated by the clock, against this run's own whole steps. Compare with and without TokenCache measures it.",
   report_earlier_run: "earlier run",
   report_run: "Run: {name}",
-  report_seconds: "{seconds} s",
   report_seconds_of_both: "{seconds} s, without the cache {plain} s",
   report_computed: "{percent} % computed",
   report_steps: "{whole} I-steps, {partial} P-steps",
