@@ -10,6 +10,7 @@ from typing import Any
 import comfy.model_patcher
 import comfy.sample
 import comfy.sd
+import comfy.supported_models
 import torch
 from torch import Tensor, nn
 
@@ -79,6 +80,14 @@ def random_weights(module: nn.Module, std: float = 0.15) -> None:
     for name, tensor in module.named_parameters():
         values = torch.randn(tensor.shape, generator=random) * std
         tensor.data = values + 1 if "norm" in name and name.endswith(("weight", "scale", "gamma")) else values
+
+
+def host_config(name: str) -> Any:
+    """One of the host's model configurations by its class's name; NotInThisHost if this ComfyUI has none."""
+    config = getattr(comfy.supported_models, name, None)
+    if config is None:
+        raise NotInThisHost(name)
+    return config
 
 
 def from_config(config: Any, std: float = 0.15, others: Mapping[str, Tensor] = MappingProxyType({})) -> Any:
