@@ -44,7 +44,10 @@ class Family:
     block_by_block: bool = False
 
     def matches(self, diffusion_model: nn.Module) -> bool:
-        kind = type(diffusion_model)
+        return self.knows(type(diffusion_model))
+
+    def knows(self, kind: type[nn.Module]) -> bool:
+        """Whether networks of this class are of the family."""
         return f"{kind.__module__}.{kind.__qualname__}".endswith(self.model_class)
 
     def blocks(self, diffusion_model: nn.Module) -> list[tuple[nn.Module, BlockSpec]]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import comfy.supported_models
 import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
 from tiny_families import TINY
 from tiny_families.stable_audio import stable_audio_small
-from tiny_families.tiny_model import TinyModel, from_config, text
+from tiny_families.tiny_model import TinyModel
+from tiny_outputs import ace_step, sd15
 from tokencache_pack.nodes.host.model_hooks import apply_tokencache
 from tokencache_pack.tokencache_core.schedules.schedule import UniformSchedule
 from tokencache_pack.tokencache_core.settings import CacheSettings
@@ -16,47 +16,7 @@ from tokencache_pack.tokencache_core.settings import CacheSettings
 EVERY_THIRD = UniformSchedule(interval=3, warmup=2)
 
 
-def ace_step() -> TinyModel:
-    """Its blocks convolve over the tokens."""
-    shape = dict(
-        audio_model="ace",
-        attention_head_dim=16,
-        num_attention_heads=4,
-        num_layers=2,
-        mlp_ratio=2.0,
-        max_position=64,
-        max_width=64,
-        text_embedding_dim=24,
-        ssl_latent_dims=[8, 8],
-        lyric_encoder_vocab_size=10,
-    )
-    model = from_config(comfy.supported_models.ACEStep(shape), std=0.05)
-    lyrics = {"conditioning_lyrics": torch.tensor([[3, 1, 4, 1]])}
-    return TinyModel("ACE-Step", model, text(24, 1, **lyrics), text(24, 2, **lyrics), (8, 16, 19))
-
-
-def unet() -> TinyModel:
-    shape = dict(
-        image_size=32,
-        in_channels=4,
-        out_channels=4,
-        model_channels=32,
-        num_res_blocks=[1, 1],
-        channel_mult=[1, 2],
-        transformer_depth=[1, 1],
-        transformer_depth_middle=1,
-        transformer_depth_output=[1, 1, 1, 1],
-        context_dim=24,
-        use_spatial_transformer=True,
-        legacy=False,
-        adm_in_channels=None,
-    )
-    return TinyModel(
-        "U-Net", from_config(comfy.supported_models.SD15(shape), std=0.05), text(24, 1), text(24, 2), (4, 16, 12)
-    )
-
-
-UNKNOWN = pytest.mark.parametrize(("make", "name"), [(ace_step, "ACEStepTransformer2DModel"), (unet, "UNetModel")])
+UNKNOWN = pytest.mark.parametrize(("make", "name"), [(ace_step, "ACEStepTransformer2DModel"), (sd15, "UNetModel")])
 
 
 @UNKNOWN
