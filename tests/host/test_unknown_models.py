@@ -90,9 +90,9 @@ def test_around_an_unknown_block_ratio_zero_is_bit_identical(with_an_unknown_blo
     assert torch.equal(tiny.sample(model, batch=2), tiny.sample(batch=2))
 
 
-def test_blocks_that_average_over_their_tokens_run_whole():
+def test_a_network_whose_blocks_all_average_over_their_tokens_is_forecast_at_its_output():
     tiny = stable_audio_small()
     model, handle = apply_tokencache(tiny.model, CacheSettings(cache_ratio=0.9), EVERY_THIRD)
-    assert torch.equal(tiny.sample(model), tiny.sample())
-    assert handle.latest().compute == 1.0
-    assert any("blocks of class TransformerBlock run whole" in note for note in handle.latest().notes)
+    assert tiny.sample(model).isfinite().all()
+    report = handle.latest()
+    assert report.compute == pytest.approx(3 / 6) and "its whole output is forecast" in report.text()

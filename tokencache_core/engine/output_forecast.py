@@ -10,11 +10,14 @@ difference; the direction alone is much further off: docs/outputs.md).
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
 from ..blocks.spec import BlockSpec
+from ..settings import CacheSettings
+from .log import Counts
 from .memory_budget import RowsShape
 from .session import Session
 from .spans import ReusedSpan
@@ -22,6 +25,25 @@ from .spans import ReusedSpan
 STREAMS = ("output",)  # of a session for such a network: one block, the network itself
 _OUTPUT = BlockSpec(tokens="x")
 OTHER_OUTPUT = "the model's output was computed on every step: it is no tensor like its input"
+
+
+def fall_back(session: Session, counts: Counts, why: str) -> None:
+    """For the rest of the run, and in a call of the network that is now repeated, forecast the output and not blocks.
+
+    counts: of the evaluation under way, before the call.
+    why: a note for the report.
+    """
+    session.log.note(why)
+    session.evaluation_under_way.restart(counts)
+    seen = [counts, *(each.counts() for each in reversed(session.log.evaluations))]
+    session.output_weight = next((each.available // each.rows for each in seen if each.rows), 1)
+    settings = output_settings(session.settings)
+    session.store = session.store.emptied(settings, STREAMS)
+
+
+def output_settings(settings: CacheSettings) -> CacheSettings:
+    """The settings of a run that forecasts the output: no token is computed on P-steps, unless all are."""
+    return replace(settings, cache_ratio=1.0, last_blocks=0) if settings.cache_ratio else settings
 
 
 def forecast_output(
@@ -49,18 +71,21 @@ def forecast_output(
         session.store.lay_out(rows, RowsShape(len(x), x[0].numel(), 0, 1, 4, (_OUTPUT,), nothing_between_blocks=True))
     span = rows.spans[0]
     reused = span if isinstance(span, ReusedSpan) else None  # at cache ratio 0 nothing is
+    counted = len(x) * session.output_weight
     evaluation.rows += len(x)
-    evaluation.available += len(x)
+    evaluation.available += counted
     level = sigma.reshape(-1, *[1] * (x.ndim - 1)).float()
     forecasts = reused is not None and not evaluation.computes_all
-    if reused is not None and forecasts and reused.histories:
+    if reused is not None and forecasts and reused.histories and evaluation.sigma:
         flat = network_input.float().flatten(1)[..., None]
         direction = reused.histories[0].add_forecast_float(flat, evaluation.tau).view(x.shape)
         return (x.float() - level * direction).to(x.dtype)
-    if forecasts:
+    if forecasts and evaluation.sigma:
         evaluation.misses += 1
-    evaluation.computed[0] += len(x)
+    evaluation.computed[0] += counted
     clean = compute()
+    if not evaluation.sigma:  # a clean latent has no direction
+        return clean
     if not isinstance(clean, Tensor) or clean.shape != x.shape:
         session.log.note(OTHER_OUTPUT)
     elif reused is not None:

@@ -16,7 +16,7 @@ from ..settings import CacheSettings
 from .allocation import compute_share
 from .corrector import Corrector
 from .learned_parts import NOTHING_LEARNED, LearnedParts
-from .log import Evaluation, RunLog
+from .log import Counts, Evaluation, RunLog
 from .memory_budget import MemoryBudget
 from .record import Report
 from .store import CacheStore, Rows
@@ -58,9 +58,12 @@ class Session:
         self.settings, self.timeline, self.store, self.learned = settings, timeline, store, learned
         self.device, self.corrector, self.error_bound, self.latent = device, corrector, error_bound, latent
         self.planner, self.fresh_noise = store.planner, fresh_noise
+        self.n_blocks = len(store.streams)
         self.log = RunLog()
         self.current: Evaluation | None = None
         self.last_x: Tensor | None = None  # (B, ...) of the last evaluation, or the one under way
+        self.runs_whole = False  # from here on everything is computed, because something has failed
+        self.output_weight = 1  # block-tokens for which one row of a forecast output counts
 
     @property
     def keeps_keys(self) -> bool:
@@ -87,9 +90,7 @@ class Session:
         computes_all = timeline.computes_all(sigma, previous) or self._moved_in_place(sigma, x)
         if previous is not None and timeline.rises(sigma, previous):
             self.log.note(GOES_BACK)
-        evaluation = Evaluation(
-            step, sigma, tau, computes_all, timeline.spacing(step), len(self.store.streams), self.device
-        )
+        evaluation = Evaluation(step, sigma, tau, computes_all, timeline.spacing(step), self.n_blocks, self.device)
         if x is not None:
             if self.corrector is not None:
                 self.corrector.arrived(x)
@@ -123,6 +124,15 @@ class Session:
         if moved:
             self.log.note(SEVERAL_AT_ONE_SIGMA)
         return moved
+
+    def run_whole(self, counts: Counts) -> None:
+        """Compute everything from here on, in a call of the network that is now repeated as well.
+
+        counts: of the evaluation under way, before the call.
+        """
+        self.runs_whole = True
+        self.evaluation_under_way.restart(counts)
+        self.store = self.store.emptied(self.settings, self.store.streams)
 
     def corrected(self, x: Tensor, clean: Tensor) -> Tensor:
         """The corrected prediction to give to the sampler. Called after each evaluation.

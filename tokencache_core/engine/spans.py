@@ -247,7 +247,10 @@ class ComputedSpan(_CachedSpan):
     def _run_whole(self, index: int, call: BlockCall, network: NetworkCall) -> Any:
         if not self.keeping.key_refreshes:
             return network.whole(index, call)
-        tap = Storing(self._context(index), call.n_image, call.n_image + call.n_text, network.tau, network.spacing)
+        joint = call.n_image + call.n_text
+        tap = Storing(
+            self._context(index), call.n_image, joint, network.tau, network.spacing, network.recording
+        )
         with network.attention.through(tap):
             return network.whole(index, call)
 
@@ -262,7 +265,7 @@ class ComputedSpan(_CachedSpan):
         if not self.keeping.key_refreshes:
             return None
         network.rows.prefetch(index + 1)
-        return Extending(self._context(index), image, joint, network.tau, network.spacing)
+        return Extending(self._context(index), image, joint, network.tau, network.spacing, network.recording)
 
     def _context(self, index: int) -> AttentionContext:
         return self.contexts.setdefault(index, AttentionContext(self.keeping.storage, self.keeping.key_refreshes))
