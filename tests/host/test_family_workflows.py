@@ -27,10 +27,13 @@ CHECKPOINTS = {
     "z_image": "z_image_bf16.safetensors",
 }
 FAMILIES = [FOLDER / f"{name}.json" for name in CHECKPOINTS]
+TWO_MODELS = FOLDER / "wan_2_2.json"
+HALVES = ("wan2.2_t2v_high_noise_14B_fp8_scaled.safetensors", "wan2.2_t2v_low_noise_14B_fp8_scaled.safetensors")
 # widgets that name a file to download
 FILES = {"unet_name", "dit_name", "clip_name", "clip_name1", "clip_name2", "vae_name"}
 NAMED = pytest.mark.parametrize("file", EVERY, ids=lambda file: file.stem)
 OF_FAMILIES = pytest.mark.parametrize("file", FAMILIES, ids=lambda file: file.stem)
+PUBLISHED = pytest.mark.parametrize("file", [*FAMILIES, TWO_MODELS], ids=lambda file: file.stem)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +78,7 @@ def test_every_value_has_a_widget(file: Path, object_info):
 
 
 @pytest.mark.server
-@OF_FAMILIES
+@PUBLISHED
 def test_only_files_that_are_not_there_keep_it_from_running(file: Path, object_info, comfy_server: ComfyServer):
     prompt = to_api(read_workflow(file), object_info)
     wanted = {(number, name) for number, node in prompt.items() for name in FILES & node["inputs"].keys()}
@@ -106,12 +109,12 @@ def test_the_sampled_model_is_cached_and_reported(file: Path, object_info):
 
 
 @pytest.mark.server
-@OF_FAMILIES
+@PUBLISHED
 def test_the_notes_name_every_file_and_its_folder(file: Path, object_info):
     workflow = read_workflow(file)
     prompt, text = to_api(workflow, object_info), notes(workflow)
     names = {node["inputs"][name] for node in prompt.values() for name in FILES & node["inputs"].keys()}
-    assert CHECKPOINTS[file.stem] in names
+    assert names.issuperset(HALVES if file == TWO_MODELS else [CHECKPOINTS[file.stem]])
     rows = [line for line in text.splitlines() if line.startswith("| [")]
     assert {row[3:].partition("]")[0] for row in rows} == names
     assert all("`models/" in row and "](https://" in row for row in rows)
@@ -134,3 +137,29 @@ def test_the_notes_count_the_i_steps_as_the_schedule_does(file: Path, object_inf
     assert f"**{steps} steps of `{sampling['sampler_name']}`" in text and f"cfg {sampling['cfg']:g}" in text
     assert f"**I-steps by themselves:** {i_steps} of the {steps} steps compute everything" in text
     assert f"the gain is at most {steps / i_steps:.1f} times" in text
+
+
+@pytest.mark.server
+def test_two_models_take_turns_each_with_its_own_cache_and_report(object_info):
+    workflow = read_workflow(TWO_MODELS)
+    prompt = to_api(workflow, object_info)
+    samplers = sorted(of_kind(prompt, "KSamplerAdvanced").items(), key=lambda node: node[1]["start_at_step"])
+    (first, high), (second, low) = samplers
+    assert low["latent_image"] == [first, 0] and high["end_at_step"] == low["start_at_step"] == high["steps"] // 2
+    assert (high["add_noise"], high["return_with_leftover_noise"]) == ("enable", "enable")
+    assert (low["add_noise"], low["return_with_leftover_noise"]) == ("disable", "disable")
+    assert high["noise_seed"] == low["noise_seed"] and low["end_at_step"] == low["steps"]
+    for (number, sampling), file in zip(samplers, HALVES):
+        apply, _ = sampling["model"]
+        cache = prompt[apply]["inputs"]
+        shifted = prompt[cache["model"][0]]["inputs"]
+        assert prompt[shifted["model"][0]]["inputs"]["unet_name"] == file
+        assert {"report": [apply, 1], "latent": [number, 0]} in of_kind(prompt, "TokenCacheReport").values()
+    (schedule,) = of_kind(prompt, "TokenCacheIStepScheduler").values()
+    assert (schedule["policy"], schedule["count"], schedule["speed_up"]) == ("automatic", 0, 0)
+    taus = [noise_time(sigma) for sigma in SigmaSchedule("flow", shifted["shift"]).sigmas(high["steps"])[:-1].tolist()]
+    half = high["end_at_step"]
+    i_steps = usual_count(taus[:half])
+    assert i_steps == usual_count(taus[half:])
+    assert f"{i_steps} of the {half} steps of each model compute everything" in notes(workflow)
+    assert f"the gain is at most {half / i_steps:.1f} times" in notes(workflow)
