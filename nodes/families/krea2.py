@@ -1,4 +1,4 @@
-"""Krea 2: one joint stream, text first; reference images are further image tokens, which may have a time of their own."""
+"""Krea 2: one joint stream, text first; reference images are further image tokens, with a time of their own or not."""
 
 from __future__ import annotations
 

@@ -40,6 +40,7 @@ from .automatic_places import RunPlaces, automatic_places, guidance
 from .compiled_blocks import COMPILED, CompiledBlocks
 from .first_run import RunKind
 from .model_fingerprint import model_fingerprint, readable_fingerprint
+from .other_caches import other_caches
 from .own_errors import in_words, log, may_be_ours
 from .report_handle import ReportHandle
 from .run_conditions import run_conditions
@@ -196,6 +197,8 @@ class _Hooks:
         for warning in (*self.warnings, *places.notes):
             session.log.note(warning)
         own_options = guider.model_options
+        if (others := other_caches(own_options.get("transformer_options", {}))) is not None:
+            session.log.note(others)
         guider.model_options = create_model_options_clone(own_options)
         guider.model_options["transformer_options"] |= {
             SESSION: session,
@@ -319,7 +322,8 @@ class _Call:
         kwargs: dict[str, Any],
     ) -> None:
         self.executor, self.x, self.t, self.control = executor, x, t, control
-        self.given, self.transformer_options, self.kwargs = (x, t, c_concat, c_crossattn, control), transformer_options, kwargs
+        self.given = (x, t, c_concat, c_crossattn, control)
+        self.transformer_options, self.kwargs = transformer_options, kwargs
         self.model = executor.class_obj
         self.network = executor.class_obj.diffusion_model
 

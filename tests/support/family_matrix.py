@@ -76,8 +76,8 @@ def matrix_page() -> str:
     lines = [
         "# Model families",
         "",
-        f"Every model that ComfyUI {HOST} can load, and what `pytest tests/host/test_families.py` proved of its network, "
-        "on the CPU, with tiny models of random weights in the real host. "
+        f"Every model that ComfyUI {HOST} can load, and what `pytest tests/host/test_families.py` proved of its "
+        "network, on the CPU, with tiny models of random weights in the real host. "
         "The page is written by that test (`--write-matrix`).",
         "",
         *_models(),

@@ -350,8 +350,4 @@ WHY_OUTPUT = {
     "NaDiT": "its blocks attend within windows of the video",
 }
 
-NOT_SAMPLED = {
-    "RTv4": "finds objects",
-    "DepthAnything3Net": "estimates depth",
-    "SAM3Model": "marks objects",
-}
+NOT_SAMPLED = {"RTv4": "finds objects", "DepthAnything3Net": "estimates depth", "SAM3Model": "marks objects"}

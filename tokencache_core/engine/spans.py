@@ -248,9 +248,7 @@ class ComputedSpan(_CachedSpan):
         if not self.keeping.key_refreshes:
             return network.whole(index, call)
         joint = call.n_image + call.n_text
-        tap = Storing(
-            self._context(index), call.n_image, joint, network.tau, network.spacing, network.recording
-        )
+        tap = Storing(self._context(index), call.n_image, joint, network.tau, network.spacing, network.recording)
         with network.attention.through(tap):
             return network.whole(index, call)
 

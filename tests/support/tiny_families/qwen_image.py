@@ -1,4 +1,7 @@
-"""Qwen-Image and Mage-Flow, with and without reference images; the host detects Qwen-Image only at its released width."""
+"""Qwen-Image and Mage-Flow, with and without reference images.
+
+The host detects Qwen-Image only at its released width.
+"""
 
 from __future__ import annotations
 
