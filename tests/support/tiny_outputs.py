@@ -339,7 +339,7 @@ WHY_OUTPUT = {
     "LTXAVModel": "its blocks carry two streams, video and sound, that attend to each other",
     "GeneralDIT": "its tokens lie in a grid with the batch in the middle, and positions are added in every block",
     "HumoWanModel": "its blocks gather each frame's tokens to attend to that frame's sound",
-    "CausalWanModel": "its blocks write into keys and values that the network keeps from frame to frame",
+    "CausalWanModel": "its blocks keep keys and values from frame to frame; under its own sampler all is computed",
     "HunYuanDiTPlain": "the time is one of its tokens, and long skips join its blocks",
     "LatentSeqMMFlowModel": "positions are predicted from the tokens before every block",
     "MiniMaxH3Model": "text, video and sound lie in one stream without a batch, modulated in segments",
