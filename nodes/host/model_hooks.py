@@ -42,15 +42,11 @@ from .first_run import RunKind
 from .model_fingerprint import model_fingerprint, readable_fingerprint
 from .other_caches import other_caches
 from .own_errors import in_words, log, may_be_ours
+from .recording_pause import PAUSE_RECORDING
 from .report_handle import ReportHandle
 from .run_conditions import run_conditions
 from .sampler_kind import is_euler, sampler_kind
 from .sampler_noise import adds_noise
-
-try:  # newer hosts record what blocks allocate
-    from comfy.model_prefetch import pause_malloc_graph as PAUSE_RECORDING
-except ImportError:
-    PAUSE_RECORDING = None
 
 KEY = "tokencache"
 SESSION = "tokencache_session"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import comfy.sample
+import comfy.samplers
 import pytest
 import torch
+from comfy.k_diffusion.sampling import sample_ar_video
 from comfy.patcher_extension import WrappersMP
 from tiny_families import TINY
 from tiny_families.stable_audio import stable_audio_small
 from tiny_families.tiny_model import TinyModel
-from tiny_outputs import ace_step, sd15
+from tiny_outputs import ace_step, causal_wan, sd15
 from tokencache_pack.nodes.host.model_hooks import apply_tokencache
 from tokencache_pack.tokencache_core.schedules.schedule import UniformSchedule
 from tokencache_pack.tokencache_core.settings import CacheSettings
@@ -32,6 +35,27 @@ def test_an_unknown_networks_output_is_forecast_and_the_report_says_so(make, nam
     assert got.isfinite().all() and "".join(step.kind for step in report.steps) == "II" + "PPI" * 6
     assert report.compute == pytest.approx(8 / 20) and len(calls) == 8
     assert f"does not know the blocks of {name}: on P-steps its whole output is forecast" in report.text()
+
+
+def test_a_network_that_keeps_a_state_from_call_to_call_runs_whole():
+    """The causal Wan under its own sampler, frame by frame."""
+    tiny = causal_wan()
+    model, handle = apply_tokencache(tiny.model, CacheSettings(), EVERY_THIRD)
+    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 6)
+
+    def run(patcher) -> torch.Tensor:
+        noise = tiny.noise()
+        sampler = comfy.samplers.KSAMPLER(sample_ar_video)
+        conditionings = (tiny.positive, tiny.negative)
+        latent = torch.zeros_like(noise)
+        return comfy.sample.sample_custom(
+            patcher, noise, 1.0, sampler, sigmas, *conditionings, latent, disable_pbar=True
+        )
+
+    with torch.inference_mode():
+        assert torch.equal(run(model), run(tiny.model))
+    report = handle.latest()
+    assert report.compute == 1.0 and "CausalWanModel ran uncached: it keeps a state of its own" in report.text()
 
 
 @UNKNOWN
