@@ -405,8 +405,12 @@ def open_host_session(
     The other arguments are those of `engine.session.open_session`.
     """
     network = patcher.model.diffusion_model
-    family = family_of(network)
-    streams = output_forecast.STREAMS if family is None else family.streams(network)
+    family, fresh_noise = family_of(network), adds_noise(sampler) is True
+    computes_none = settings.cache_ratio == 1 and not settings.last_blocks and planner is None and not learned.text()
+    if family is None or (fresh_noise and computes_none):
+        streams, settings = output_forecast.STREAMS, output_forecast.output_settings(settings, fresh_noise)
+    else:
+        streams = family.streams(network)
     return open_session(
         settings,
         schedule,
@@ -418,7 +422,7 @@ def open_host_session(
         learned=learned,
         end=float(sigmas[-1]),
         euler=is_euler(sampler),
-        fresh_noise=adds_noise(sampler) is True,
+        fresh_noise=fresh_noise,
         budget=budget,
         latent=LatentShape.of(latent, getattr(network, "patch_size", None)),  # most networks have it
     )

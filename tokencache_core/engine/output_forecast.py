@@ -5,6 +5,10 @@ move x, whatever the network is and however it is parametrised (noise, velocity,
 input, d less the input as the network is given it, moves nearly along a polynomial, as blocks' updates do. I-steps keep
 it, P-steps extrapolate it and add their own input, which is exact (EasyCache, arXiv 2507.02860, holds such a
 difference; the direction alone is much further off: docs/outputs.md).
+
+Under a sampler that adds noise at every step, x jumps, and no polynomial goes through what is seen on the way. The
+network removes most of that noise again. So there the last clean x is held, which measured nearer than any
+extrapolation (docs/outputs.md).
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..blocks.spec import BlockSpec
@@ -37,13 +42,18 @@ def fall_back(session: Session, counts: Counts, why: str) -> None:
     session.evaluation_under_way.restart(counts)
     seen = [counts, *(each.counts() for each in reversed(session.log.evaluations))]
     session.output_weight = next((each.available // each.rows for each in seen if each.rows), 1)
-    settings = output_settings(session.settings)
+    settings = output_settings(session.settings, session.fresh_noise)
     session.store = session.store.emptied(settings, STREAMS)
 
 
-def output_settings(settings: CacheSettings) -> CacheSettings:
-    """The settings of a run that forecasts the output: no token is computed on P-steps, unless all are."""
-    return replace(settings, cache_ratio=1.0, last_blocks=0) if settings.cache_ratio else settings
+def output_settings(settings: CacheSettings, fresh_noise: bool = False) -> CacheSettings:
+    """The settings of a run that forecasts the output: no token is computed on P-steps, unless all are.
+
+    fresh_noise: the sampler adds noise, and the clean x is held.
+    """
+    if not settings.cache_ratio:
+        return settings
+    return replace(settings, cache_ratio=1.0, last_blocks=0, order=0 if fresh_noise else settings.order)
 
 
 def forecast_output(
@@ -77,9 +87,10 @@ def forecast_output(
     level = sigma.reshape(-1, *[1] * (x.ndim - 1)).float()
     forecasts = reused is not None and not evaluation.computes_all
     if reused is not None and forecasts and reused.histories and evaluation.sigma:
-        flat = network_input.float().flatten(1)[..., None]
-        direction = reused.histories[0].add_forecast_float(flat, evaluation.tau).view(x.shape)
-        return (x.float() - level * direction).to(x.dtype)
+        known = torch.zeros_like(x) if session.fresh_noise else network_input
+        flat = known.float().flatten(1)[..., None]
+        forecast = reused.histories[0].add_forecast_float(flat, evaluation.tau).view(x.shape)
+        return (forecast if session.fresh_noise else x.float() - level * forecast).to(x.dtype)
     if forecasts and evaluation.sigma:
         evaluation.misses += 1
     evaluation.computed[0] += counted
@@ -89,6 +100,6 @@ def forecast_output(
     if not isinstance(clean, Tensor) or clean.shape != x.shape:
         session.log.note(OTHER_OUTPUT)
     elif reused is not None:
-        added = (x.float() - clean.float()) / level - network_input.float()
-        reused.refresh([added.flatten(1)[..., None]], evaluation.tau, evaluation.spacing)
+        kept = clean.float() if session.fresh_noise else (x.float() - clean.float()) / level - network_input.float()
+        reused.refresh([kept.flatten(1)[..., None].clone()], evaluation.tau, evaluation.spacing)
     return clean

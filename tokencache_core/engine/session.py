@@ -87,7 +87,9 @@ class Session:
         if self.error_bound is not None and (last is None or step != last.index):  # all evaluations of a step are alike
             if not self.error_bound.allows(tau, timeline.after(step) - sigma):
                 timeline.i_steps |= {step}
-        computes_all = timeline.computes_all(sigma, previous) or self._moved_in_place(sigma, x)
+        # a step's later evaluations are near its first: computing these, too, measured worse than more I-steps
+        again = last is not None and last.index == step and last.sigma >= sigma
+        computes_all = (timeline.computes_all(sigma, previous) and not again) or self._moved_in_place(sigma, x)
         if previous is not None and timeline.rises(sigma, previous):
             self.log.note(GOES_BACK)
         evaluation = Evaluation(step, sigma, tau, computes_all, timeline.spacing(step), self.n_blocks, self.device)
