@@ -45,7 +45,7 @@ from .own_errors import in_words, log, may_be_ours
 from .recording_pause import PAUSE_RECORDING
 from .report_handle import ReportHandle
 from .run_conditions import run_conditions
-from .sampler_kind import is_euler, sampler_kind
+from .sampler_kind import evaluates_several_times, is_euler, sampler_kind
 from .sampler_noise import adds_noise
 
 KEY = "tokencache"
@@ -406,9 +406,10 @@ def open_host_session(
     """
     network = patcher.model.diffusion_model
     family, fresh_noise = family_of(network), adds_noise(sampler) is True
+    holds_clean = fresh_noise and not evaluates_several_times(sampler)
     computes_none = settings.cache_ratio == 1 and not settings.last_blocks and planner is None and not learned.text()
-    if family is None or (fresh_noise and computes_none):
-        streams, settings = output_forecast.STREAMS, output_forecast.output_settings(settings, fresh_noise)
+    if family is None or (holds_clean and computes_none):
+        streams, settings = output_forecast.STREAMS, output_forecast.output_settings(settings, holds_clean)
     else:
         streams = family.streams(network)
     return open_session(
@@ -423,6 +424,7 @@ def open_host_session(
         end=float(sigmas[-1]),
         euler=is_euler(sampler),
         fresh_noise=fresh_noise,
+        holds_clean=holds_clean,
         budget=budget,
         latent=LatentShape.of(latent, getattr(network, "patch_size", None)),  # most networks have it
     )

@@ -11,7 +11,7 @@ from comfy.patcher_extension import WrappersMP
 from tiny_families import TINY
 from tiny_families.stable_audio import stable_audio_small
 from tiny_families.tiny_model import TinyModel
-from tiny_outputs import ace_step, causal_wan, sd15
+from tiny_outputs import TINY_OUTPUTS, ace_step, causal_wan, sd15
 from tokencache_pack.nodes.host.model_hooks import apply_tokencache
 from tokencache_pack.tokencache_core.schedules.schedule import UniformSchedule
 from tokencache_pack.tokencache_core.settings import CacheSettings
@@ -117,3 +117,29 @@ def test_a_network_whose_blocks_all_average_over_their_tokens_is_forecast_at_its
     assert tiny.sample(model).isfinite().all()
     report = handle.latest()
     assert report.compute == pytest.approx(3 / 6) and "its whole output is forecast" in report.text()
+
+
+@pytest.mark.parametrize("name", ["Flux 1", "SD 1.5"])
+@pytest.mark.parametrize("sampler", ["euler_ancestral", "er_sde"])
+def test_under_a_sampler_that_adds_noise_the_clean_latent_is_held(name: str, sampler: str):
+    tiny = (TINY | TINY_OUTPUTS)[name]()
+    model, handle = apply_tokencache(tiny.model, CacheSettings(), EVERY_THIRD)
+    clean: list[torch.Tensor] = []
+
+    def watch(executor, *args):
+        clean.append(executor(*args).clone())
+        return clean[-1]
+
+    model.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, "watch", watch)
+    assert tiny.sample(model, sampler=sampler, steps=8).isfinite().all()
+    kinds = "".join(step.kind for step in handle.latest().steps)
+    assert kinds == "IIPPIPPI" and handle.latest().compute == 4 / 8
+    for step, kind in enumerate(kinds):
+        changed = step > 0 and not torch.allclose(clean[step], clean[step - 1], rtol=1e-4, atol=1e-5)
+        assert step == 0 or changed == (kind == "I")
+
+
+def test_a_samplers_own_noise_is_not_touched():
+    tiny = TINY["Flux 1"]()
+    model, _ = apply_tokencache(tiny.model, CacheSettings(cache_ratio=0.0), EVERY_THIRD)
+    assert torch.equal(tiny.sample(model, sampler="er_sde"), tiny.sample(sampler="er_sde"))

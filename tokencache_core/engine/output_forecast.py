@@ -7,8 +7,8 @@ it, P-steps extrapolate it and add their own input, which is exact (EasyCache, a
 difference; the direction alone is much further off: docs/outputs.md).
 
 Under a sampler that adds noise at every step, x jumps, and no polynomial goes through what is seen on the way. The
-network removes most of that noise again. So there the last clean x is held, which measured nearer than any
-extrapolation (docs/outputs.md).
+network removes most of that noise again. So there a session may hold the last clean x instead, which measured nearer
+than any extrapolation (docs/outputs.md).
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ def fall_back(session: Session, counts: Counts, why: str) -> None:
     session.evaluation_under_way.restart(counts)
     seen = [counts, *(each.counts() for each in reversed(session.log.evaluations))]
     session.output_weight = next((each.available // each.rows for each in seen if each.rows), 1)
-    settings = output_settings(session.settings, session.fresh_noise)
+    settings = output_settings(session.settings, session.holds_clean)
     session.store = session.store.emptied(settings, STREAMS)
 
 
-def output_settings(settings: CacheSettings, fresh_noise: bool = False) -> CacheSettings:
+def output_settings(settings: CacheSettings, holds_clean: bool = False) -> CacheSettings:
     """The settings of a run that forecasts the output: no token is computed on P-steps, unless all are.
 
-    fresh_noise: the sampler adds noise, and the clean x is held.
+    holds_clean: as in `Session`.
     """
     if not settings.cache_ratio:
         return settings
-    return replace(settings, cache_ratio=1.0, last_blocks=0, order=0 if fresh_noise else settings.order)
+    return replace(settings, cache_ratio=1.0, last_blocks=0, order=0 if holds_clean else settings.order)
 
 
 def forecast_output(
@@ -87,10 +87,10 @@ def forecast_output(
     level = sigma.reshape(-1, *[1] * (x.ndim - 1)).float()
     forecasts = reused is not None and not evaluation.computes_all
     if reused is not None and forecasts and reused.histories and evaluation.sigma:
-        known = torch.zeros_like(x) if session.fresh_noise else network_input
+        known = torch.zeros_like(x) if session.holds_clean else network_input
         flat = known.float().flatten(1)[..., None]
         forecast = reused.histories[0].add_forecast_float(flat, evaluation.tau).view(x.shape)
-        return (forecast if session.fresh_noise else x.float() - level * forecast).to(x.dtype)
+        return (forecast if session.holds_clean else x.float() - level * forecast).to(x.dtype)
     if forecasts and evaluation.sigma:
         evaluation.misses += 1
     evaluation.computed[0] += counted
@@ -100,6 +100,6 @@ def forecast_output(
     if not isinstance(clean, Tensor) or clean.shape != x.shape:
         session.log.note(OTHER_OUTPUT)
     elif reused is not None:
-        kept = clean.float() if session.fresh_noise else (x.float() - clean.float()) / level - network_input.float()
+        kept = clean.float() if session.holds_clean else (x.float() - clean.float()) / level - network_input.float()
         reused.refresh([kept.flatten(1)[..., None].clone()], evaluation.tau, evaluation.spacing)
     return clean

@@ -40,6 +40,8 @@ class Session:
     corrector: corrects the errors of P-steps, if the sampler is Euler's method.
     error_bound: places I-steps during the run.
     latent: the shape of the sampled latents.
+    fresh_noise: the sampler adds noise of its own on every step.
+    holds_clean: where the output is forecast, the clean x is held, since the sampler adds noise.
     """
 
     def __init__(
@@ -54,10 +56,11 @@ class Session:
         error_bound: ErrorBound | None,
         fresh_noise: bool,
         latent: LatentShape,
+        holds_clean: bool = False,
     ) -> None:
         self.settings, self.timeline, self.store, self.learned = settings, timeline, store, learned
         self.device, self.corrector, self.error_bound, self.latent = device, corrector, error_bound, latent
-        self.planner, self.fresh_noise = store.planner, fresh_noise
+        self.planner, self.fresh_noise, self.holds_clean = store.planner, fresh_noise, holds_clean
         self.n_blocks = len(store.streams)
         self.log = RunLog()
         self.current: Evaluation | None = None
@@ -87,9 +90,8 @@ class Session:
         if self.error_bound is not None and (last is None or step != last.index):  # all evaluations of a step are alike
             if not self.error_bound.allows(tau, timeline.after(step) - sigma):
                 timeline.i_steps |= {step}
-        # a step's later evaluations are near its first: computing these, too, measured worse than more I-steps
-        again = last is not None and last.index == step and last.sigma >= sigma
-        computes_all = (timeline.computes_all(sigma, previous) and not again) or self._moved_in_place(sigma, x)
+        computes_all = timeline.computes_all(sigma, previous) and not self._has_begun(step, sigma)
+        computes_all = computes_all or self._moved_in_place(sigma, x)
         if previous is not None and timeline.rises(sigma, previous):
             self.log.note(GOES_BACK)
         evaluation = Evaluation(step, sigma, tau, computes_all, timeline.spacing(step), self.n_blocks, self.device)
@@ -107,6 +109,16 @@ class Session:
             self.log.add(evaluation)
             self.store.end(computes_all)
             self.current = outer
+
+    def _has_begun(self, step: int, sigma: float) -> bool:
+        """Whether the step has been evaluated before, as solvers do that evaluate several times a step.
+
+        What follows is near what was computed then: the same time went further in more I-steps (docs/outputs.md).
+        """
+        last = self.log.last
+        if self.fresh_noise or self.error_bound is not None or last is None:
+            return False
+        return last.index == step and last.sigma >= sigma
 
     def _moved_in_place(self, sigma: float, x: Tensor | None) -> bool:
         """Whether x has been moved since the last evaluation, though not to another sigma.
@@ -209,6 +221,7 @@ def open_session(
     end: float = 0.0,
     euler: bool = False,
     fresh_noise: bool = False,
+    holds_clean: bool = False,
     device: torch.device | str = "cpu",
     planner: Planner | None = None,
     learned: LearnedParts = NOTHING_LEARNED,
@@ -222,6 +235,7 @@ def open_session(
     streams: one name per block (`BlockSpec.stream`).
     end: the sigma at which the run ends.
     euler: the sampler is Euler's method, so that the errors of P-steps can be corrected.
+    fresh_noise, holds_clean: as in `Session`.
     planner: chooses tokens instead of the learned parts' planner or the settings' score.
     learned: learned parts; the caller, who has the blocks, checks that they fit (`LearnedParts.check`).
     latent: the shape of the sampled latents.
@@ -250,6 +264,7 @@ def open_session(
         latent=latent,
         corrector=Corrector(settings.corrector, settings.order) if euler and settings.corrector else None,
         fresh_noise=fresh_noise,
+        holds_clean=holds_clean,
         error_bound=None if places.error_bound is None else ErrorBound(places.error_bound, settings.order, 1 - p_step),
     )
     if places.note:

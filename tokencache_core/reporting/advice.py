@@ -103,10 +103,17 @@ def _several_evaluations(report: Report) -> str:
     steps, calls = _steps(report), len(report.steps)
     if calls < 1.5 * steps:
         return ""
+    known = (
+        f"{_sampler(report)} calls the model {_times(calls / steps)} per step: {calls} evaluations for {steps} steps"
+    )
+    if report.conditions.fresh_noise:
+        return (
+            f"{known}, and all evaluations of an I-step compute everything. In the same time, euler, ddim or dpmpp_2m, "
+            "which call it once, can take more steps."
+        )
     return (
-        f"{_sampler(report)} calls the model {_times(calls / steps)} per step: {calls} evaluations for {steps} steps, "
-        "and all evaluations of an I-step compute everything. In the same time, euler, ddim or dpmpp_2m, which call "
-        "it once, can take more steps."
+        f"{known}. Of those of an I-step only the first is computed, so that a higher count in the I-Step Scheduler costs "
+        "half of what it seems to; with heun, 12 of 20 steps came far nearer than 8."
     )
 
 
@@ -114,8 +121,9 @@ def _fresh_noise(report: Report) -> str:
     if not report.conditions.fresh_noise or not _of_kind(report, "P"):
         return ""
     return (
-        f"{_sampler(report)} adds fresh noise on every step, which no forecast can predict. If the picture suffers, "
-        "use a sampler without it (euler, ddim, dpmpp_2m), or a shorter interval in the I-Step Scheduler."
+        f"{_sampler(report)} adds fresh noise on every step, which no forecast can predict: P-steps hold the last clean "
+        "picture, far nearer than fewer steps come, but much less near than with a sampler without such noise (euler, "
+        "ddim, dpmpp_2m). Use one of those, or a higher count in the I-Step Scheduler."
     )
 
 
