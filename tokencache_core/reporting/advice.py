@@ -112,8 +112,8 @@ def _several_evaluations(report: Report) -> str:
             "which call it once, can take more steps."
         )
     return (
-        f"{known}. Of those of an I-step only the first is computed, so that a higher count in the I-Step Scheduler costs "
-        "half of what it seems to; with heun, 12 of 20 steps came far nearer than 8."
+        f"{known}. Of those of an I-step only the first is computed, so that a higher count in the I-Step Scheduler "
+        "costs half of what it seems to; with heun, 12 of 20 steps came far nearer than 8."
     )
 
 
@@ -121,9 +121,9 @@ def _fresh_noise(report: Report) -> str:
     if not report.conditions.fresh_noise or not _of_kind(report, "P"):
         return ""
     return (
-        f"{_sampler(report)} adds fresh noise on every step, which no forecast can predict: P-steps hold the last clean "
-        "picture, far nearer than fewer steps come, but much less near than with a sampler without such noise (euler, "
-        "ddim, dpmpp_2m). Use one of those, or a higher count in the I-Step Scheduler."
+        f"{_sampler(report)} adds fresh noise on every step, which no forecast can predict. That comes nearer than "
+        "fewer steps, but much less near than a sampler without such noise (euler, ddim, dpmpp_2m). Use one of those, "
+        "or a higher count in the I-Step Scheduler."
     )
 
 
