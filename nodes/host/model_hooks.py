@@ -221,7 +221,7 @@ class _Hooks:
         report = replace(report, conditions=conditions, placed=places.words)
         if places.calibrating is not None:
             report = places.calibrating.closed(report, self.settings)
-        self.handle.reports.append(report)
+        self.handle.add(report)
         logging.info(text_with_advice(report))
 
     def _places(self, guider: Any, sampler: Any, sigmas: torch.Tensor) -> RunPlaces:
