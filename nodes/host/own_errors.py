@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+from pathlib import Path
+from traceback import walk_tb
 
 from comfy.model_management import InterruptProcessingException, is_oom
 
@@ -11,9 +14,22 @@ from ...tokencache_core.blocks.misfit import Misfit
 REPORT_IT = "please report it, with the log, at https://github.com/tokencache/comfyui-tokencache/issues"
 
 
+_ROOT = Path(__file__).parents[2]
+_OUR_FOLDERS = tuple(str(_ROOT / folder) + os.sep for folder in ("nodes", "tokencache_core"))
+# functions of ours that call what is not ours: the network (or another node around it), a block on its own arguments
+_OUTWARDS = {"_run", "_call"}
+_ON_SOME_TOKENS = "run_on"  # calls a block on arguments that are our making
+
+
 def may_be_ours(error: BaseException) -> bool:
-    """Whether the run may go on after an error: nobody has stopped it, and memory has not run out."""
-    return isinstance(error, Exception) and not isinstance(error, InterruptProcessingException) and not is_oom(error)
+    """Whether the run may go on after an error: it comes from what the cache does, not from the network, from another
+    node, from somebody who stops the run, or from too little memory.
+    """
+    if not isinstance(error, Exception) or isinstance(error, InterruptProcessingException) or is_oom(error):
+        return False
+    codes = [frame.f_code for frame, _ in walk_tb(error.__traceback__)]
+    ours = [code.co_name for code in codes if code.co_filename.startswith(_OUR_FOLDERS)]
+    return bool(ours) and (ours[-1] not in _OUTWARDS or _ON_SOME_TOKENS in ours)
 
 
 def in_words(error: Exception, instead: str) -> str:
