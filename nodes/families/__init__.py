@@ -8,14 +8,21 @@ from torch import nn
 
 from . import (
     auraflow,
+    boogu,
     chroma,
+    cogvideox,
     cosmos,
     dit,
     flux,
     hidream,
+    hunyuan3d,
     hunyuan_dit,
     hunyuan_video,
+    ideogram4,
+    joyimage,
     kandinsky5,
+    krea2,
+    lens,
     ltxv,
     lumina,
     mochi,
@@ -31,14 +38,21 @@ from .family import Family
 
 _FILES = (
     auraflow,
+    boogu,
     chroma,
+    cogvideox,
     cosmos,
     dit,
     flux,
     hidream,
+    hunyuan3d,
     hunyuan_dit,
     hunyuan_video,
+    ideogram4,
+    joyimage,
     kandinsky5,
+    krea2,
+    lens,
     ltxv,
     lumina,
     mochi,
@@ -54,8 +68,11 @@ FAMILIES: tuple[Family, ...] = tuple(family for file in _FILES for family in fil
 
 
 def family_of(diffusion_model: nn.Module) -> Family | None:
-    """The family of one of the host's networks; None if it is unknown, and so runs whole."""
-    return next((family for family in FAMILIES if family.matches(diffusion_model)), None)
+    """The family of one of the host's networks; None if it is unknown, or none of its blocks is as the family has it:
+    then its output is forecast.
+    """
+    family = next((family for family in FAMILIES if family.matches(diffusion_model)), None)
+    return family if family is not None and family.fits(diffusion_model) else None
 
 
 def known_family(diffusion_model: nn.Module, otherwise: str) -> Family:

@@ -1,7 +1,7 @@
 """Cosmos Predict2, and Anima, which is based on it: tokens in a grid (rows, T, H, W, D), with a time embedding for each
 frame.
 
-Cosmos 1, whose grid comes as (T, H, W, rows, D), runs whole.
+Cosmos 1, whose grid comes as (T, H, W, rows, D), is not among them.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -44,7 +45,10 @@ class Family:
     block_by_block: bool = False
 
     def matches(self, diffusion_model: nn.Module) -> bool:
-        kind = type(diffusion_model)
+        return self.knows(type(diffusion_model))
+
+    def knows(self, kind: type[nn.Module]) -> bool:
+        """Whether networks of this class are of the family."""
         return f"{kind.__module__}.{kind.__qualname__}".endswith(self.model_class)
 
     def blocks(self, diffusion_model: nn.Module) -> list[tuple[nn.Module, BlockSpec]]:
@@ -54,6 +58,13 @@ class Family:
             for name in self.block_lists
             for block in attrgetter(name)(diffusion_model)
         ]
+
+    def fits(self, diffusion_model: nn.Module) -> bool:
+        """Whether the network has its blocks where the family expects them, and some that are not always whole."""
+        try:
+            return any(not spec.whole for _, spec in self.blocks(diffusion_model))
+        except AttributeError:  # a host in which the lists have other names
+            return False
 
     def streams(self, diffusion_model: nn.Module) -> tuple[str, ...]:
         """A name per block: neighbours with the same name may share a cached update."""
@@ -120,9 +131,11 @@ def rest_is_text(tokens: str) -> Callable[[Mapping[str, Any]], int]:
 
 
 def n_patches(latent: Tensor, patch_size: int) -> int:
-    """The number of patches that cover a latent (B, C, H, W), padded to whole patches."""
+    """The number of patches that cover a latent (B, C, H, W), or (B, C, T, H, W) frame by frame, padded to whole
+    patches.
+    """
     height, width = (-(-side // patch_size) for side in latent.shape[-2:])
-    return height * width
+    return math.prod(latent.shape[2:-2]) * height * width
 
 
 _SWAPPING = threading.Lock()

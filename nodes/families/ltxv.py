@@ -1,5 +1,5 @@
-"""LTXV: self-attention among the video tokens, then cross-attention to the text. The audio-video model LTXAV runs
-whole.
+"""LTXV: self-attention among the video tokens, then cross-attention to the text. Of the audio-video model LTXAV
+the output is forecast.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Qwen-Image and Qwen-Image-Edit: double-stream blocks throughout; reference images are further image tokens."""
+"""Qwen-Image and Qwen-Image-Edit: double-stream blocks throughout; reference images are further image tokens.
+
+Mage-Flow has the same blocks.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,12 @@ FAMILIES = (
     Family(
         name="Qwen-Image",
         model_class="comfy.ldm.qwen_image.model.QwenImageTransformer2DModel",
+        block_lists=("transformer_blocks",),
+        spec=by_class(SPECS),
+    ),
+    Family(
+        name="Mage-Flow",
+        model_class="comfy.ldm.mage_flow.model.MageFlowTransformer2DModel",
         block_lists=("transformer_blocks",),
         spec=by_class(SPECS),
     ),

@@ -1,7 +1,7 @@
 """Wan 2.1 and 2.2: self-attention among the video tokens, then cross-attention to the text (and to CLIP's view of an
 image).
 
-HuMo and the causal model, whose blocks look at audio or at earlier frames, are not among the families: they run whole.
+HuMo and the causal model, whose blocks look at audio or at earlier frames, are not among the families.
 """
 
 from __future__ import annotations

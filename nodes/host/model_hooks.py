@@ -24,6 +24,8 @@ from ...tokencache_core.engine.allocation import tokens_per_block
 from ...tokencache_core.engine.learned_parts import NOTHING_LEARNED, LearnedParts
 from ...tokencache_core.engine.memory_budget import MemoryBudget
 from ...tokencache_core.engine.network_call import cached_blocks
+from ...tokencache_core.engine.record import Report, RunConditions
+from ...tokencache_core.engine.recording import Recording
 from ...tokencache_core.engine.session import Session, open_session
 from ...tokencache_core.engine.token_choice import Planner
 from ...tokencache_core.files.fingerprint import Fingerprint
@@ -39,9 +41,12 @@ from .automatic_places import RunPlaces, automatic_places, guidance
 from .compiled_blocks import COMPILED, CompiledBlocks
 from .first_run import RunKind
 from .model_fingerprint import model_fingerprint, readable_fingerprint
+from .other_caches import other_caches
+from .own_errors import in_words, log, may_be_ours
+from .recording_pause import PAUSE_RECORDING
 from .report_handle import ReportHandle
 from .run_conditions import run_conditions
-from .sampler_kind import is_euler, sampler_kind
+from .sampler_kind import evaluates_several_times, is_euler, sampler_kind
 from .sampler_noise import adds_noise
 
 KEY = "tokencache"
@@ -50,7 +55,9 @@ SESSION = "tokencache_session"
 CALIBRATING = "tokencache_calibrating"  # in the options of a run that calibrates: its `CalibratingRun`
 NO_CALIBRATION = "tokencache_no_calibration"  # in the options of a run that must not calibrate, such as a warm-up
 UNCACHED_GRADIENTS = say("note_gradients", "evaluations that record gradients, as in training, ran uncached")
-_OURS = (SESSION, CALIBRATING, NO_CALIBRATION, COMPILED)
+_NETWORK_STATE = "ar_state"  # in transformer_options: keys and values that a network keeps from frame to frame
+_GOES_ON = "tokencache_goes_on"  # in the options of a user's run: an error of the cache's own does not end it
+_OURS = (SESSION, CALIBRATING, NO_CALIBRATION, COMPILED, _GOES_ON)
 # around a run, an evaluation, a call of the network
 _WRAPPED = (WrappersMP.OUTER_SAMPLE, WrappersMP.PREDICT_NOISE, WrappersMP.APPLY_MODEL)
 _OUTSIDE_BLOCKS = {"post_input", "noise_refiner"}  # patches that never see a block's tokens
@@ -172,8 +179,7 @@ class _Hooks:
             )
         if trained:
             self.warn(say("note_predictor_without_part", "the predictor has no part in such runs"))
-        if self.settings.cache_ratio:  # at 0 every step computes everything
-            self.settings = replace(self.settings, cache_ratio=1.0, last_blocks=0)
+        self.settings = output_forecast.output_settings(self.settings)
 
     def warn(self, text: str) -> None:
         self.warnings.append(text)
@@ -193,39 +199,57 @@ class _Hooks:
         if len(sigmas) < 2:
             return executor(noise, latent, sampler, sigmas, *args, **kwargs)
         shape = (kwargs.get("latent_shapes") or [noise.shape])[0]  # the video's, if its sound is packed with it
-        places = self._places(guider, sampler, sigmas)
-        session = open_host_session(
-            guider.model_patcher,
-            self.settings,
-            places.schedule,
-            sigmas,
-            sampler,
-            latent=shape,
-            learned=self.learned,
-            budget=self._budget_now(),
-        )
+        try:
+            places = self._places(guider, sampler, sigmas)
+            session = open_host_session(
+                guider.model_patcher,
+                self.settings,
+                places.schedule,
+                sigmas,
+                sampler,
+                latent=shape,
+                learned=self.learned,
+                budget=self._budget_now(),
+            )
+        except Exception as error:
+            if isinstance(error, ValueError) or not may_be_ours(error):  # what the user chose does not fit the model
+                raise
+            log(error, in_words(error, "the run was computed whole"))
+            return executor(noise, latent, sampler, sigmas, *args, **kwargs)
         session.store.memory.tell = logging.info
         for warning in (*self.warnings, *places.notes):
             session.log.note(warning)
         own_options = guider.model_options
+        if (others := other_caches(own_options.get("transformer_options", {}))) is not None:
+            session.log.note(others)
         guider.model_options = create_model_options_clone(own_options)
-        guider.model_options["transformer_options"] |= {SESSION: session, CALIBRATING: places.calibrating}
+        guider.model_options["transformer_options"] |= {
+            SESSION: session,
+            CALIBRATING: places.calibrating,
+            _GOES_ON: True,
+        }
         self.compiled.take_over(guider.model_options, session)
         try:
             samples = executor(noise, latent, sampler, sigmas, *args, **kwargs)
         finally:
             guider.model_options = own_options
             report = session.close()
+        try:
+            self._told(report, places, run_conditions(guider.model_patcher, sampler, len(sigmas) - 1, self.trained_on))
+        except Exception as error:  # the samples are there
+            log(error, in_words(error, "the run has no report"))
+        return samples
+
+    def _told(self, report: Report, places: RunPlaces, conditions: RunConditions) -> None:
+        """Hand the report of a finished run to the handle and to the log."""
         if not report.steps:
             logging.info(" ".join(f"TokenCache: {note}." for note in report.notes))
-        else:
-            conditions = run_conditions(guider.model_patcher, sampler, len(sigmas) - 1, self.trained_on)
-            report = replace(report, conditions=conditions, placed=places.words)
-            if places.calibrating is not None:
-                report = places.calibrating.closed(report, self.settings)
-            self.handle.add(report)
-            logging.info(text_with_advice(report))
-        return samples
+            return
+        report = replace(report, conditions=conditions, placed=places.words)
+        if places.calibrating is not None:
+            report = places.calibrating.closed(report, self.settings)
+        self.handle.add(report)
+        logging.info(text_with_advice(report))
 
     def _places(self, guider: Any, sampler: Any, sigmas: torch.Tensor) -> RunPlaces:
         """The schedule of the run that is about to start."""
@@ -257,9 +281,17 @@ class _Hooks:
             return executor(x, timestep, model_options, seed)
         with session.evaluation(float(timestep.max()), x):
             clean = executor(x, timestep, model_options, seed)
-        if calibrating is not None and isinstance(clean, torch.Tensor):
-            calibrating.add(x, clean, session)
-        return session.corrected(x, clean)
+        try:
+            if calibrating is not None and isinstance(clean, torch.Tensor):
+                calibrating.add(x, clean, session)
+            return session.corrected(x, clean)
+        except Exception as error:
+            if not may_be_ours(error):
+                raise
+            words = in_words(error, "what P-steps got wrong was not corrected")
+            session.log.note(words)
+            log(error, words)
+            return clean
 
 
 def around_network(
@@ -274,51 +306,110 @@ def around_network(
 ) -> Any:
     """The APPLY_MODEL wrapper: a call of the network under the session in its options, or whole without one."""
     session: Session | None = transformer_options.get(SESSION)
-    network = executor.class_obj.diffusion_model
-    family = family_of(network)
-    if session is None or session.current is None:
-        return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
-    calls = {
-        "key": _row_key(network, x, transformer_options),
-        "conditionings": _conditionings(transformer_options),
-        "partial_latent": "context_window" in transformer_options
-        or not session.latent.is_of(kwargs.get("latent_shapes", [x.shape])[0]),
-    }
-    options = {name: value for name, value in transformer_options.items() if name not in _OURS}  # hidden from blocks
-    if family is None and session.store.streams == output_forecast.STREAMS:
-        network_input = executor.class_obj.model_sampling.calculate_input(t, x)
-        return output_forecast.forecast_output(
-            session,
-            x,
-            t,
-            network_input,
-            lambda: executor(x, t, c_concat, c_crossattn, control, options, **kwargs),
-            **calls,
+    call = _Call(executor, x, t, c_concat, c_crossattn, control, transformer_options, kwargs)
+    if session is None or session.current is None or session.runs_whole:
+        return call.whole()
+    counts = session.current.counts()
+    try:
+        return call.under(session)
+    except Exception as error:
+        if not transformer_options.get(_GOES_ON) or not may_be_ours(error):
+            raise
+        failed = error
+    # from here on, an error of the plain model's own is none of ours
+    if session.store.streams == output_forecast.STREAMS:
+        words = in_words(failed, "the rest of the run was computed whole")
+        session.run_whole(counts)
+        result = call.whole()
+        session.log.note(words)
+    else:
+        words = in_words(failed, "for the rest of the run its whole output was forecast")
+        output_forecast.fall_back(session, counts, words)
+        result = around_network(executor, x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
+    log(failed, words)
+    return result
+
+
+class _Call:
+    """One call of the network by the host, with what the APPLY_MODEL wrapper is given."""
+
+    def __init__(
+        self,
+        executor: Any,
+        x: torch.Tensor,
+        t: torch.Tensor,
+        c_concat: Any,
+        c_crossattn: Any,
+        control: Any,
+        transformer_options: dict,
+        kwargs: dict[str, Any],
+    ) -> None:
+        self.executor, self.x, self.t, self.control = executor, x, t, control
+        self.given = (x, t, c_concat, c_crossattn, control)
+        self.transformer_options, self.kwargs = transformer_options, kwargs
+        self.model = executor.class_obj
+        self.network = executor.class_obj.diffusion_model
+
+    def whole(self) -> Any:
+        """As if there were no cache."""
+        return self._run(self._options())
+
+    def under(self, session: Session) -> Any:
+        """As the session has it."""
+        if _NETWORK_STATE in self.transformer_options:
+            session.log.note(
+                f"{type(self.network).__name__} ran uncached: it keeps a state of its own from call to call"
+            )
+            return self.whole()
+        rows = {
+            "key": _row_key(self.network, self.x, self.transformer_options),
+            "conditionings": _conditionings(self.transformer_options),
+            "partial_latent": "context_window" in self.transformer_options
+            or not session.latent.is_of(self.kwargs.get("latent_shapes", [self.x.shape])[0]),
+        }
+        if session.store.streams == output_forecast.STREAMS:
+            scaled = unit_variance(self.model.model_sampling, self.t, self.x)
+            return output_forecast.forecast_output(session, self.x, self.t, scaled, self.whole, **rows)
+        family = family_of(self.network)
+        blocks = _cacheable_blocks(session, self.network, self.transformer_options)
+        if family is None or blocks is None:
+            return self.whole()
+        stream_is_touched = (
+            self.control is not None
+            or bool(self.transformer_options.get("patches_replace"))
+            or family.block_by_block
+            or not _BETWEEN_BLOCKS.isdisjoint(self.transformer_options.get("patches", {}))
         )
-    blocks = _cacheable_blocks(session, network, transformer_options)
-    if family is None or blocks is None:
-        return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
-    stream_is_touched = (
-        control is not None
-        or bool(transformer_options.get("patches_replace"))
-        or family.block_by_block
-        or not _BETWEEN_BLOCKS.isdisjoint(transformer_options.get("patches", {}))
-    )
-    images = x.shape[0] // len(transformer_options["cond_or_uncond"])
-    options |= family.options(network, x, kwargs)
-    with cached_blocks(
-        session,
-        blocks,
-        latent=x,
-        images=images,
-        nothing_between_blocks=not stream_is_touched,
-        compiled=transformer_options.get(COMPILED, lambda method: method),
-        **calls,
-    ) as call:
-        if not session.keeps_keys:
-            return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
-        with family.attention_reaching(call.attention):
-            return executor(x, t, c_concat, c_crossattn, control, call.attention.in_options(options), **kwargs)
+        options = self._options() | family.options(self.network, self.x, self.kwargs)
+        with cached_blocks(
+            session,
+            blocks,
+            latent=self.x,
+            images=self.x.shape[0] // len(self.transformer_options["cond_or_uncond"]),
+            nothing_between_blocks=not stream_is_touched,
+            compiled=self.transformer_options.get(COMPILED, lambda method: method),
+            recording=Recording(PAUSE_RECORDING),
+            **rows,
+        ) as call:
+            if not session.keeps_keys:
+                return self._run(options)
+            with family.attention_reaching(call.attention):
+                return self._run(call.attention.in_options(options))
+
+    def _options(self) -> dict[str, Any]:
+        """The transformer_options without what is ours, which blocks need not see."""
+        return {name: value for name, value in self.transformer_options.items() if name not in _OURS}
+
+    def _run(self, options: dict[str, Any]) -> Any:
+        return self.executor(*self.given, options, **self.kwargs)
+
+
+def unit_variance(sampling: Any, sigma: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """x (R, ...) as networks are given it, with a variance of about 1 at every sigma (R,)."""
+    unscaled = getattr(comfy.model_sampling, "V_PREDICTION_DDPM", ())  # the host gives such networks x as it is
+    if isinstance(sampling, unscaled):
+        return x / (sigma.reshape(-1, *[1] * (x.ndim - 1)) ** 2 + 1) ** 0.5
+    return sampling.calculate_input(sigma, x)
 
 
 def open_host_session(
@@ -341,8 +432,13 @@ def open_host_session(
     The other arguments are those of `engine.session.open_session`.
     """
     network = patcher.model.diffusion_model
-    family = family_of(network)
-    streams = output_forecast.STREAMS if family is None else family.streams(network)
+    family, fresh_noise = family_of(network), adds_noise(sampler) is True
+    holds_clean = fresh_noise and not evaluates_several_times(sampler)
+    computes_none = settings.cache_ratio == 1 and not settings.last_blocks and planner is None and not learned.text()
+    if family is None or (holds_clean and computes_none):
+        streams, settings = output_forecast.STREAMS, output_forecast.output_settings(settings, holds_clean)
+    else:
+        streams = family.streams(network)
     return open_session(
         settings,
         schedule,
@@ -354,7 +450,8 @@ def open_host_session(
         learned=learned,
         end=float(sigmas[-1]),
         euler=is_euler(sampler),
-        fresh_noise=adds_noise(sampler) is True,
+        fresh_noise=fresh_noise,
+        holds_clean=holds_clean,
         budget=budget,
         latent=LatentShape.of(latent, getattr(network, "patch_size", None)),  # most networks have it
     )

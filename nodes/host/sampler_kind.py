@@ -29,6 +29,11 @@ def sampler_name(sampler: Any) -> str:
     return getattr(function, "__name__", type(sampler).__name__).removeprefix("sample_").removesuffix("_function")
 
 
+def evaluates_several_times(sampler: Any) -> bool:
+    """Whether a SAMPLER calls the model several times a step."""
+    return sampler_name(sampler).startswith(_SEVERAL)
+
+
 def sampler_kind(sampler: Any) -> str:
     """The sampler's name in calibrations: "euler" for every form of Euler's method."""
     return EULER if is_euler(sampler) else sampler_name(sampler)
@@ -60,7 +65,7 @@ def why_not_calibrated(sampler: Any, sigmas: Sequence[float]) -> str:
             "the sampler {sampler} adds fresh noise on every step; use one that does not, such as euler or dpmpp_2m",
             sampler=name,
         )
-    if name.startswith(_SEVERAL):
+    if evaluates_several_times(sampler):
         return say(
             "several_calls_to_calibrate",
             "the sampler {sampler} calls the model several times a step; use one that calls it once, such as euler or "

@@ -1,5 +1,5 @@
-"""The host's EasyCache does nothing on models that never call the DIFFUSION_MODEL wrapper (PixArt, SD3); TokenCache
-does, side by side.
+"""The host's own caches. EasyCache does nothing on models that never call the DIFFUSION_MODEL wrapper (PixArt, SD3);
+TokenCache does, side by side. One on top of the other they run, and the report says so.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from comfy_extras.nodes_easycache import EasyCacheNode
+from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
 from tiny_families import TINY
 from tiny_families.tiny_model import TinyModel
 from tokencache_pack.nodes.families import family_of
@@ -55,3 +55,23 @@ def test_easycache_and_tokencache_side_by_side(name: str, easycache_works: bool)
     assert (with_easycache < plain) is easycache_works
     assert torch.equal(easy_samples, samples) is not easycache_works
     assert with_tokencache < 0.7 * plain
+
+
+@pytest.mark.parametrize(("node", "name"), [(EasyCacheNode, "EasyCache"), (LazyCacheNode, "LazyCache")])
+@pytest.mark.parametrize("applied_first", [False, True])
+def test_another_cache_on_top_is_named_in_the_report(node: Any, name: str, applied_first: bool):
+    tiny = TINY["Flux 1"]()
+
+    def apply(model: Any) -> Any:
+        patched, handle = apply_tokencache(model, CacheSettings(), UniformSchedule())
+        handles.append(handle)
+        return patched
+
+    def other(model: Any) -> Any:
+        return node.execute(model, reuse_threshold=3.0, start_percent=0.0, end_percent=1.0, verbose=False).result[0]
+
+    handles: list[Any] = []
+    both = other(apply(tiny.model)) if applied_first else apply(other(tiny.model))
+    assert tiny.sample(both, steps=STEPS).isfinite().all()
+    (note,) = handles[0].latest().notes
+    assert note.startswith(f"{name} may skip steps of this run as well") and "one cache at a time" in note

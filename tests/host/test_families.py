@@ -14,21 +14,33 @@ from family_matrix import MATRIX, matrix_page, proven
 from family_proofs import permutation_error, subset_error
 from tiny_families import TINY
 from tiny_families.tiny_model import NotInThisHost, TinyModel
+from tiny_outputs import TINY_OUTPUTS
 from tokencache_pack.nodes.families import family_of
 from tokencache_pack.nodes.host.model_hooks import SESSION, apply_tokencache
 from tokencache_pack.tokencache_core.blocks.spec import BlockSpec
+from tokencache_pack.tokencache_core.schedules.automatic import AutomaticSchedule
 from tokencache_pack.tokencache_core.schedules.schedule import UniformSchedule
 from tokencache_pack.tokencache_core.settings import CacheSettings
 
 EVERY_THIRD = UniformSchedule(interval=3, warmup=2)
 
 
-@pytest.fixture(scope="module", params=TINY)
-def tiny(request: pytest.FixtureRequest) -> TinyModel:
+def made(make: Callable[[], TinyModel]) -> TinyModel:
     try:
-        return TINY[request.param]()
+        return make()
     except NotInThisHost as model:
         pytest.skip(f"{model} is not in this ComfyUI")
+
+
+@pytest.fixture(scope="module", params=TINY)
+def tiny(request: pytest.FixtureRequest) -> TinyModel:
+    return made(TINY[request.param])
+
+
+@pytest.fixture(scope="module", params=TINY_OUTPUTS)
+def tiny_output(request: pytest.FixtureRequest) -> TinyModel:
+    """Of a network of which only the output is forecast."""
+    return made(TINY_OUTPUTS[request.param])
 
 
 def cached(tiny: TinyModel, **settings):
@@ -116,9 +128,40 @@ def test_e_nothing_is_left_afterwards(tiny: TinyModel):
         assert family_of(tiny.model.model.diffusion_model) is not None
 
 
+def test_f_an_output_at_ratio_zero_is_bit_identical(tiny_output: TinyModel):
+    with proven(tiny_output, "ratio 0"):
+        model, handle = cached(tiny_output, cache_ratio=0.0)
+        assert torch.equal(tiny_output.sample(model, steps=4), tiny_output.sample(steps=4))
+        assert handle.latest().compute == 1.0
+
+
+def test_g_an_output_is_forecast_on_p_steps(tiny_output: TinyModel):
+    with proven(tiny_output, "forecast"):
+        model, handle = apply_tokencache(tiny_output.model, CacheSettings(), AutomaticSchedule())
+        calls = []
+        network = tiny_output.model.model.diffusion_model
+        watch = network.register_forward_pre_hook(lambda *_: calls.append(1))
+        samples = tiny_output.sample(model, steps=20)
+        watch.remove()
+        report = handle.latest()
+        i_steps = sum(step.kind == "I" for step in report.steps)
+        assert samples.isfinite().all() and not any(step.misses for step in report.steps)
+        assert len(report.steps) == 20 and report.compute == i_steps / 20 <= 0.6
+        assert len(calls) in (i_steps, 2 * i_steps)  # the conditionings in one call, or in one call each
+        assert "on P-steps its whole output is forecast" in report.text()
+
+
+def test_h_nothing_is_left_of_an_output(tiny_output: TinyModel):
+    with proven(tiny_output, "nothing left"):
+        model, handle = cached(tiny_output)
+        assert torch.equal(tiny_output.sample(model), tiny_output.sample(model)) and len(handle.reports) == 2
+        assert not any("forward" in module.__dict__ for module in tiny_output.model.model.diffusion_model.modules())
+        assert SESSION not in model.model_options["transformer_options"]
+
+
 def test_the_page_says_what_was_proven(request: pytest.FixtureRequest):
     """Comes last. With --write-matrix it writes the page."""
-    if set(MATRIX) != set(TINY):
+    if set(MATRIX) != {*TINY, *TINY_OUTPUTS}:
         pytest.skip("not all families were tested")
     page = Path(request.config.rootpath) / "docs" / "families.md"
     if request.config.getoption("--write-matrix"):

@@ -28,12 +28,14 @@ CHECKPOINTS = {
     "Wan 2.1 video, 2x faster": "wan2.1_t2v_1.3B_fp16.safetensors",
     "Z-Image, 2x faster": "z_image_bf16.safetensors",
 }
-VIDEOS = {"open_sora_plan", "wan_video"}
 FAMILIES = [FOLDER / f"{name}.json" for name in CHECKPOINTS]
+TWO_MODELS = FOLDER / "Wan 2.2 video, 2x faster.json"
+HALVES = ("wan2.2_t2v_high_noise_14B_fp8_scaled.safetensors", "wan2.2_t2v_low_noise_14B_fp8_scaled.safetensors")
 # widgets that name a file to download
 FILES = {"unet_name", "dit_name", "model_name", "clip_name", "clip_name1", "clip_name2", "vae_name"}
 NAMED = pytest.mark.parametrize("file", EVERY, ids=lambda file: file.stem)
 OF_FAMILIES = pytest.mark.parametrize("file", FAMILIES, ids=lambda file: file.stem)
+PUBLISHED = pytest.mark.parametrize("file", [*FAMILIES, TWO_MODELS], ids=lambda file: file.stem)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +80,7 @@ def test_every_value_has_a_widget(file: Path, object_info):
 
 
 @pytest.mark.server
-@OF_FAMILIES
+@PUBLISHED
 def test_only_files_that_are_not_there_keep_it_from_running(file: Path, object_info, comfy_server: ComfyServer):
     prompt = to_api(read_workflow(file), object_info)
     wanted = {(number, name) for number, node in prompt.items() for name in FILES & node["inputs"].keys()}
@@ -106,12 +108,12 @@ def test_the_sampled_model_is_cached_and_reported(file: Path, object_info):
 
 
 @pytest.mark.server
-@OF_FAMILIES
+@PUBLISHED
 def test_the_notes_name_every_file_and_its_folder(file: Path, object_info):
     workflow = read_workflow(file)
     prompt, text = to_api(workflow, object_info), notes(workflow)
     names = {node["inputs"][name] for node in prompt.values() for name in FILES & node["inputs"].keys()}
-    assert CHECKPOINTS[file.stem] in names
+    assert names.issuperset(HALVES if file == TWO_MODELS else [CHECKPOINTS[file.stem]])
     rows = [line for line in text.splitlines() if line.startswith("| [")]
     assert {row[3:].partition("]")[0] for row in rows} == names
     assert all("`models/" in row and "](https://" in row for row in rows)
@@ -135,3 +137,27 @@ def test_the_notes_count_the_whole_steps_as_the_schedule_does(file: Path, object
 @NAMED
 def test_it_has_one_note(file: Path):
     assert len([node for node in read_workflow(file)["nodes"] if node["type"] == "MarkdownNote"]) == 1
+
+
+@pytest.mark.server
+def test_two_models_take_turns_each_with_its_own_cache_and_report(object_info):
+    workflow = read_workflow(TWO_MODELS)
+    prompt = to_api(workflow, object_info)
+    samplers = sorted(of_kind(prompt, "KSamplerAdvanced").items(), key=lambda node: node[1]["start_at_step"])
+    (first, high), (second, low) = samplers
+    assert low["latent_image"] == [first, 0] and high["end_at_step"] == low["start_at_step"] == high["steps"] // 2
+    assert (high["add_noise"], high["return_with_leftover_noise"]) == ("enable", "enable")
+    assert (low["add_noise"], low["return_with_leftover_noise"]) == ("disable", "disable")
+    assert high["noise_seed"] == low["noise_seed"] and low["end_at_step"] == low["steps"]
+    for (number, sampling), file in zip(samplers, HALVES):
+        apply, _ = sampling["model"]
+        cache = prompt[apply]["inputs"]
+        assert cache["speed_up"] == 2
+        shifted = prompt[cache["model"][0]]["inputs"]
+        assert prompt[shifted["model"][0]]["inputs"]["unet_name"] == file
+        assert {"report": [apply, 1], "latent": [number, 0]} in of_kind(prompt, "TokenCacheReport").values()
+    taus = [noise_time(sigma) for sigma in SigmaSchedule("flow", shifted["shift"]).sigmas(high["steps"])[:-1].tolist()]
+    half = high["end_at_step"]
+    whole = [len(AutomaticSchedule(speedup=cache["speed_up"]).i_steps(part)) for part in (taus[:half], taus[half:])]
+    assert whole[0] == whole[1]
+    assert f"{whole[0]} of the {half} steps of each model are computed whole" in notes(workflow)

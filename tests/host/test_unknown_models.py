@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import comfy.supported_models
+import comfy.sample
+import comfy.samplers
 import pytest
 import torch
+from comfy.k_diffusion.sampling import sample_ar_video
 from comfy.patcher_extension import WrappersMP
 from tiny_families import TINY
 from tiny_families.stable_audio import stable_audio_small
-from tiny_families.tiny_model import TinyModel, from_config, text
+from tiny_families.tiny_model import TinyModel
+from tiny_outputs import TINY_OUTPUTS, ace_step, causal_wan, sd15
 from tokencache_pack.nodes.host.model_hooks import apply_tokencache
 from tokencache_pack.tokencache_core.schedules.schedule import UniformSchedule
 from tokencache_pack.tokencache_core.settings import CacheSettings
@@ -16,47 +19,7 @@ from tokencache_pack.tokencache_core.settings import CacheSettings
 EVERY_THIRD = UniformSchedule(interval=3, warmup=2)
 
 
-def ace_step() -> TinyModel:
-    """Its blocks convolve over the tokens."""
-    shape = dict(
-        audio_model="ace",
-        attention_head_dim=16,
-        num_attention_heads=4,
-        num_layers=2,
-        mlp_ratio=2.0,
-        max_position=64,
-        max_width=64,
-        text_embedding_dim=24,
-        ssl_latent_dims=[8, 8],
-        lyric_encoder_vocab_size=10,
-    )
-    model = from_config(comfy.supported_models.ACEStep(shape), std=0.05)
-    lyrics = {"conditioning_lyrics": torch.tensor([[3, 1, 4, 1]])}
-    return TinyModel("ACE-Step", model, text(24, 1, **lyrics), text(24, 2, **lyrics), (8, 16, 19))
-
-
-def unet() -> TinyModel:
-    shape = dict(
-        image_size=32,
-        in_channels=4,
-        out_channels=4,
-        model_channels=32,
-        num_res_blocks=[1, 1],
-        channel_mult=[1, 2],
-        transformer_depth=[1, 1],
-        transformer_depth_middle=1,
-        transformer_depth_output=[1, 1, 1, 1],
-        context_dim=24,
-        use_spatial_transformer=True,
-        legacy=False,
-        adm_in_channels=None,
-    )
-    return TinyModel(
-        "U-Net", from_config(comfy.supported_models.SD15(shape), std=0.05), text(24, 1), text(24, 2), (4, 16, 12)
-    )
-
-
-UNKNOWN = pytest.mark.parametrize(("make", "name"), [(ace_step, "ACEStepTransformer2DModel"), (unet, "UNetModel")])
+UNKNOWN = pytest.mark.parametrize(("make", "name"), [(ace_step, "ACEStepTransformer2DModel"), (sd15, "UNetModel")])
 
 
 @UNKNOWN
@@ -72,6 +35,24 @@ def test_an_unknown_networks_output_is_forecast_and_the_report_says_so(make, nam
     assert got.isfinite().all() and "".join(step.kind for step in report.steps) == "II" + "PPI" * 6
     assert report.compute == pytest.approx(8 / 20) and len(calls) == 8
     assert f"does not know the blocks of {name}: on P-steps its whole output is forecast" in report.text()
+
+
+def test_a_network_that_keeps_a_state_from_call_to_call_runs_whole():
+    """The causal Wan under its own sampler, frame by frame."""
+    tiny = causal_wan()
+    model, handle = apply_tokencache(tiny.model, CacheSettings(), EVERY_THIRD)
+    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 6)
+
+    def run(patcher) -> torch.Tensor:
+        noise = tiny.noise()
+        sampler = comfy.samplers.KSAMPLER(sample_ar_video)
+        given = (tiny.positive, tiny.negative, torch.zeros_like(noise))
+        return comfy.sample.sample_custom(patcher, noise, 1.0, sampler, sigmas, *given, disable_pbar=True, seed=1)
+
+    with torch.inference_mode():
+        assert torch.equal(run(model), run(tiny.model))
+    report = handle.latest()
+    assert report.compute == 1.0 and "CausalWanModel ran uncached: it keeps a state of its own" in report.text()
 
 
 @UNKNOWN
@@ -130,9 +111,35 @@ def test_around_an_unknown_block_ratio_zero_is_bit_identical(with_an_unknown_blo
     assert torch.equal(tiny.sample(model, batch=2), tiny.sample(batch=2))
 
 
-def test_blocks_that_average_over_their_tokens_run_whole():
+def test_a_network_whose_blocks_all_average_over_their_tokens_is_forecast_at_its_output():
     tiny = stable_audio_small()
     model, handle = apply_tokencache(tiny.model, CacheSettings(cache_ratio=0.9), EVERY_THIRD)
-    assert torch.equal(tiny.sample(model), tiny.sample())
-    assert handle.latest().compute == 1.0
-    assert any("blocks of class TransformerBlock run whole" in note for note in handle.latest().notes)
+    assert tiny.sample(model).isfinite().all()
+    report = handle.latest()
+    assert report.compute == pytest.approx(3 / 6) and "its whole output is forecast" in report.text()
+
+
+@pytest.mark.parametrize("name", ["Flux 1", "SD 1.5"])
+@pytest.mark.parametrize("sampler", ["euler_ancestral", "er_sde"])
+def test_under_a_sampler_that_adds_noise_the_clean_latent_is_held(name: str, sampler: str):
+    tiny = (TINY | TINY_OUTPUTS)[name]()
+    model, handle = apply_tokencache(tiny.model, CacheSettings(), EVERY_THIRD)
+    clean: list[torch.Tensor] = []
+
+    def watch(executor, *args):
+        clean.append(executor(*args).clone())
+        return clean[-1]
+
+    model.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, "watch", watch)
+    assert tiny.sample(model, sampler=sampler, steps=8).isfinite().all()
+    kinds = "".join(step.kind for step in handle.latest().steps)
+    assert kinds == "IIPPIPPI" and handle.latest().compute == 4 / 8
+    for step, kind in enumerate(kinds):
+        changed = step > 0 and not torch.allclose(clean[step], clean[step - 1], rtol=1e-4, atol=1e-5)
+        assert step == 0 or changed == (kind == "I")
+
+
+def test_a_samplers_own_noise_is_not_touched():
+    tiny = TINY["Flux 1"]()
+    model, _ = apply_tokencache(tiny.model, CacheSettings(cache_ratio=0.0), EVERY_THIRD)
+    assert torch.equal(tiny.sample(model, sampler="er_sde"), tiny.sample(sampler="er_sde"))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..words.message import say
+from .misfit import Misfit
 from .spec import BlockSpec, TokenArgument
 from .token_index import TokenIndex
 
@@ -81,7 +82,10 @@ class BlockCall:
 
     def _text_length(self) -> int:
         if self.spec.text_length is not None:
-            return self.spec.text_length(self.arguments)
+            length = self.spec.text_length(self.arguments)
+            if not 0 <= length < self.tokens.shape[1]:
+                raise Misfit(f"of {self.tokens.shape[1]} tokens {length} would be text")
+            return length
         return 0 if self.text is None else self.text.shape[1]
 
     @property

@@ -11,7 +11,9 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from ..blocks.attention import OVERRIDE_KEY
+from ..blocks.misfit import Misfit
 from .attention_context import AttentionContext, ComputedKeys
+from .recording import Recording
 
 
 class _Tap(Protocol):
@@ -31,12 +33,21 @@ class Storing:
     image, joint: number of tokens without and with text.
     tau: the evaluation's time.
     spacing: refreshes closer than this in tau count as one.
+    recording: the host's, of what blocks allocate.
     """
 
     def __init__(
-        self, context: AttentionContext, rows: int, image: int, joint: int, tau: float, spacing: float
+        self,
+        context: AttentionContext,
+        rows: int,
+        image: int,
+        joint: int,
+        tau: float,
+        spacing: float,
+        recording: Recording | None = None,
     ) -> None:
         self.context, self.rows, self.lengths, self.tau, self.spacing = context, rows, (image, joint), tau, spacing
+        self.recording = recording or Recording()
         self.calls, self.seconds = 0, 0.0
 
     def __call__(
@@ -44,7 +55,8 @@ class Storing:
     ) -> Tensor:
         call, self.calls, started = self.calls, self.calls + 1, time.perf_counter()
         if k.shape[_tokens_dim(kwargs)] in self.lengths and k.shape[0] == self.rows:
-            self.context.store(call, k, v, kwargs.get("mask", args[0] if args else None), self.tau, self.spacing)
+            with self.recording.paused():
+                self.context.store(call, k, v, kwargs.get("mask", args[0] if args else None), self.tau, self.spacing)
         self.seconds += time.perf_counter() - started
         return attention(q, k, v, heads, *args, **kwargs)
 
@@ -54,13 +66,20 @@ class Extending:
     those just computed.
 
     image, joint: the tokens that are computed, without and with text.
-    tau, spacing: as in `Storing`.
+    tau, spacing, recording: as in `Storing`.
     """
 
     def __init__(
-        self, context: AttentionContext, image: ComputedKeys, joint: ComputedKeys, tau: float, spacing: float
+        self,
+        context: AttentionContext,
+        image: ComputedKeys,
+        joint: ComputedKeys,
+        tau: float,
+        spacing: float,
+        recording: Recording | None = None,
     ) -> None:
         self.context, self.indices, self.tau, self.spacing = context, (image, joint), tau, spacing
+        self.recording = recording or Recording()
         self.calls, self.seconds = 0, 0.0
 
     def __call__(
@@ -70,7 +89,8 @@ class Extending:
         dim = _tokens_dim(kwargs)
         computed = next((index for index in self.indices if index.count == k.shape[dim]), None)
         if computed is not None and call in self.context.entries:
-            k, v = self.context.entries[call].with_computed(k, v, computed, dim, self.tau, self.spacing)
+            with self.recording.paused():
+                k, v = self.context.entries[call].with_computed(k, v, computed, dim, self.tau, self.spacing)
             if (mask := self.context.mask(call, computed)) is not None:
                 if len(args) > 1:  # arguments after the mask stay positional
                     args, kwargs = (mask, *args[1:]), {name: value for name, value in kwargs.items() if name != "mask"}
@@ -85,6 +105,16 @@ def _tokens_dim(kwargs: dict[str, Any]) -> int:
     return 2 if kwargs.get("skip_reshape") else 1
 
 
+def _tensor(value: Any) -> Tensor:
+    """Queries, keys or values as a tensor; some hosts hand them over in a container that gives its tensor away once."""
+    if isinstance(value, Tensor):
+        return value
+    taken = value.take() if hasattr(value, "take") else None
+    if not isinstance(taken, Tensor):
+        raise Misfit(f"attention was given a {type(value).__name__} instead of a tensor")
+    return taken
+
+
 class AttentionHook:
     """An `optimized_attention_override` for one call of the network: it receives all of the blocks' attention calls."""
 
@@ -97,7 +127,10 @@ class AttentionHook:
         """Run an attention call, computed by `function`, through the tap."""
         if self.override is not None:
             function = partial(self._overridden, function)
-        return function(*args, **kwargs) if self.tap is None else self.tap(function, *args, **kwargs)
+        if self.tap is None:
+            return function(*args, **kwargs)
+        queries, keys, values, *others = args
+        return self.tap(function, _tensor(queries), _tensor(keys), _tensor(values), *others, **kwargs)
 
     def _overridden(
         self, function: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: Any

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,6 +16,17 @@ from .record import StepRecord
 from .stopwatch import Stopwatch
 
 _MASK_BYTES = 2**23  # maximum size of a run's masks of computed tokens, which are kept for display
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The numbers that an `Evaluation` has counted at one time, named as there."""
+
+    rows: int
+    computed: tuple[int, ...]
+    available: int
+    misses: int
+    drawn: DrawnTokens | None
 
 
 class Evaluation:
@@ -49,6 +60,16 @@ class Evaluation:
         self.tokens = ComputedTokens()
         self.misses = 0  # network calls that found nothing in the cache on a P-step
         self.calls: Counter[Hashable] = Counter()  # of the network, by the key of their rows
+
+    def counts(self) -> Counts:
+        """What has been counted so far, for `restart`."""
+        return Counts(self.rows, tuple(self.computed), self.available, self.misses, self.drawn)
+
+    def restart(self, counts: Counts) -> None:
+        """Forget what has been counted since, as the call of the network is repeated; it computes everything."""
+        self.rows, self.available, self.misses, self.drawn = counts.rows, counts.available, counts.misses, counts.drawn
+        self.computed = list(counts.computed)
+        self.computes_all = True
 
     @property
     def reused(self) -> float:

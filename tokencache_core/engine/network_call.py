@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..blocks.call import BlockCall
+from ..blocks.misfit import Misfit
 from ..blocks.spec import BlockSpec
 from ..blocks.swapped_forwards import Forward, swapped_forwards, uncompiled
 from ..blocks.token_index import TokenIndex
@@ -20,6 +21,7 @@ from .attention_hook import AttentionHook
 from .learned_parts import LearnedParts
 from .log import CallCount
 from .memory_budget import RowsShape
+from .recording import Recording
 from .session import Session
 from .span_layout import SpanLayout
 from .spans import Span
@@ -31,6 +33,7 @@ class NetworkCall:
     key: names the call's batch rows, which are ordered by conditioning, with `images` rows in each.
     nothing_between_blocks: nothing but the blocks touches the tokens between blocks.
     partial_latent: the call sees only part of the latent.
+    recording: the host's, of what blocks allocate.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class NetworkCall:
         conditionings: Sequence[Hashable] = (None,),
         partial_latent: bool = False,
         latent: Tensor | None = None,
+        recording: Recording | None = None,
     ) -> None:
         self.session, self.images, self.nothing_between_blocks = session, images, nothing_between_blocks
         self.modules = tuple(module for module, _ in blocks)
@@ -58,6 +62,8 @@ class NetworkCall:
         if self.computes_all and not self.evaluation.computes_all:
             self.evaluation.misses += 1
         self.attention = AttentionHook()  # in the blocks' attention calls
+        self.recording = recording or Recording()
+        self.called: set[int] = set()  # the blocks, by their numbers
         self.span: Span | None = None  # that the tokens are in
         self.looked = False  # whether the planner has seen the input of the first block
         self.diverged = False  # whether the features are no longer the plain model's
@@ -81,6 +87,15 @@ class NetworkCall:
 
     def run_block(self, index: int, spec: BlockSpec, method: Any, compiled: Any, *args: Any, **kwargs: Any) -> Any:
         """Replaces the forward of block number `index`. method: its own forward. compiled: computes the same."""
+        if index in self.called:
+            raise Misfit(f"{type(self.modules[index]).__name__} is called twice in one call of the network")
+        self.called.add(index)
+        with self.recording.paused():
+            return self._run_block(index, spec, method, compiled, args, kwargs)
+
+    def _run_block(
+        self, index: int, spec: BlockSpec, method: Any, compiled: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         started, inside = time.perf_counter(), self.block_seconds - self.attention.seconds
         call = BlockCall(spec, method, args, kwargs, compiled)
         if why := call.why_whole:
@@ -172,7 +187,8 @@ class NetworkCall:
     def timed(self, function: Callable[..., Any], *args: Any) -> Any:
         """The result of `function`, whose time is counted as the block's own."""
         started = time.perf_counter()
-        output = function(*args)
+        with self.recording.resumed():
+            output = function(*args)
         self.block_seconds += time.perf_counter() - started
         return output
 
@@ -189,6 +205,7 @@ def cached_blocks(
     conditionings: Sequence[Hashable] = (None,),
     partial_latent: bool = False,
     latent: Tensor | None = None,
+    recording: Recording | None = None,
 ) -> Generator[NetworkCall, None, None]:
     """While active, for one call of the network, the blocks' forwards are replaced by the session's.
 
@@ -201,6 +218,7 @@ def cached_blocks(
     compiled: from a block's own forward to a function that computes the same.
     partial_latent: the call sees only part of the latent, so the report does not show its tokens.
     latent: (R, C, ...), the input of the call, from which it is seen whether a part is the same as before.
+    recording: the host's, of what blocks allocate.
     """
     call = NetworkCall(
         session,
@@ -211,6 +229,7 @@ def cached_blocks(
         conditionings=conditionings,
         partial_latent=partial_latent,
         latent=latent,
+        recording=recording,
     )
 
     def swap(index: int, block: nn.Module, forward: Forward) -> Forward:

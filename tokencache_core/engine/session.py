@@ -17,7 +17,7 @@ from ..words.message import say
 from .allocation import compute_share
 from .corrector import Corrector
 from .learned_parts import NOTHING_LEARNED, LearnedParts
-from .log import Evaluation, RunLog
+from .log import Counts, Evaluation, RunLog
 from .memory_budget import MemoryBudget
 from .record import Report
 from .store import CacheStore, Rows
@@ -45,6 +45,8 @@ class Session:
     corrector: corrects the errors of P-steps, if the sampler is Euler's method.
     error_bound: places I-steps during the run.
     latent: the shape of the sampled latents.
+    fresh_noise: the sampler adds noise of its own on every step.
+    holds_clean: where the output is forecast, the clean x is held, since the sampler adds noise.
     """
 
     def __init__(
@@ -59,13 +61,17 @@ class Session:
         error_bound: ErrorBound | None,
         fresh_noise: bool,
         latent: LatentShape,
+        holds_clean: bool = False,
     ) -> None:
         self.settings, self.timeline, self.store, self.learned = settings, timeline, store, learned
         self.device, self.corrector, self.error_bound, self.latent = device, corrector, error_bound, latent
-        self.planner, self.fresh_noise = store.planner, fresh_noise
+        self.planner, self.fresh_noise, self.holds_clean = store.planner, fresh_noise, holds_clean
+        self.n_blocks = len(store.streams)
         self.log = RunLog()
         self.current: Evaluation | None = None
         self.last_x: Tensor | None = None  # (B, ...) of the last evaluation, or the one under way
+        self.runs_whole = False  # from here on everything is computed, because something has failed
+        self.output_weight = 1  # block-tokens for which one row of a forecast output counts
 
     @property
     def keeps_keys(self) -> bool:
@@ -89,12 +95,11 @@ class Session:
         if self.error_bound is not None and (last is None or step != last.index):  # all evaluations of a step are alike
             if not self.error_bound.allows(tau, timeline.after(step) - sigma):
                 timeline.i_steps |= {step}
-        computes_all = timeline.computes_all(sigma, previous) or self._moved_in_place(sigma, x)
+        computes_all = timeline.computes_all(sigma, previous) and not self._has_begun(step, sigma)
+        computes_all = computes_all or self._moved_in_place(sigma, x)
         if previous is not None and timeline.rises(sigma, previous):
             self.log.note(GOES_BACK)
-        evaluation = Evaluation(
-            step, sigma, tau, computes_all, timeline.spacing(step), len(self.store.streams), self.device
-        )
+        evaluation = Evaluation(step, sigma, tau, computes_all, timeline.spacing(step), self.n_blocks, self.device)
         if x is not None:
             if self.corrector is not None:
                 self.corrector.arrived(x)
@@ -109,6 +114,16 @@ class Session:
             self.log.add(evaluation)
             self.store.end(computes_all)
             self.current = outer
+
+    def _has_begun(self, step: int, sigma: float) -> bool:
+        """Whether the step has been evaluated before, as solvers do that evaluate several times a step.
+
+        What follows is near what was computed then: the same time went further in more I-steps (docs/outputs.md).
+        """
+        last = self.log.last
+        if self.fresh_noise or self.error_bound is not None or last is None:
+            return False
+        return last.index == step and last.sigma >= sigma
 
     def _moved_in_place(self, sigma: float, x: Tensor | None) -> bool:
         """Whether x has been moved since the last evaluation, though not to another sigma.
@@ -128,6 +143,15 @@ class Session:
         if moved:
             self.log.note(SEVERAL_AT_ONE_SIGMA)
         return moved
+
+    def run_whole(self, counts: Counts) -> None:
+        """Compute everything from here on, in a call of the network that is now repeated as well.
+
+        counts: of the evaluation under way, before the call.
+        """
+        self.runs_whole = True
+        self.evaluation_under_way.restart(counts)
+        self.store = self.store.emptied(self.settings, self.store.streams)
 
     def corrected(self, x: Tensor, clean: Tensor) -> Tensor:
         """The corrected prediction to give to the sampler. Called after each evaluation.
@@ -202,6 +226,7 @@ def open_session(
     end: float = 0.0,
     euler: bool = False,
     fresh_noise: bool = False,
+    holds_clean: bool = False,
     device: torch.device | str = "cpu",
     planner: Planner | None = None,
     learned: LearnedParts = NOTHING_LEARNED,
@@ -215,6 +240,7 @@ def open_session(
     streams: one name per block (`BlockSpec.stream`).
     end: the sigma at which the run ends.
     euler: the sampler is Euler's method, so that the errors of P-steps can be corrected.
+    fresh_noise, holds_clean: as in `Session`.
     planner: chooses tokens instead of the learned parts' planner or the settings' score.
     learned: learned parts; the caller, who has the blocks, checks that they fit (`LearnedParts.check`).
     latent: the shape of the sampled latents.
@@ -243,6 +269,7 @@ def open_session(
         latent=latent,
         corrector=Corrector(settings.corrector, settings.order) if euler and settings.corrector else None,
         fresh_noise=fresh_noise,
+        holds_clean=holds_clean,
         error_bound=None if places.error_bound is None else ErrorBound(places.error_bound, settings.order, 1 - p_step),
     )
     if places.note:

@@ -248,7 +248,7 @@ class ComputedSpan(_CachedSpan):
         if not self.keeping.key_refreshes:
             return network.whole(index, call)
         rows, joint = call.tokens.shape[0], call.n_image + call.n_text
-        tap = Storing(self._context(index), rows, call.n_image, joint, network.tau, network.spacing)
+        tap = Storing(self._context(index), rows, call.n_image, joint, network.tau, network.spacing, network.recording)
         with network.attention.through(tap):
             return network.whole(index, call)
 
@@ -263,7 +263,7 @@ class ComputedSpan(_CachedSpan):
         if not self.keeping.key_refreshes:
             return None
         network.rows.prefetch(index + 1)
-        return Extending(self._context(index), image, joint, network.tau, network.spacing)
+        return Extending(self._context(index), image, joint, network.tau, network.spacing, network.recording)
 
     def _context(self, index: int) -> AttentionContext:
         return self.contexts.setdefault(index, AttentionContext(self.keeping.storage, self.keeping.key_refreshes))

@@ -143,6 +143,7 @@ class CacheStore:
         budget: MemoryBudget = MemoryBudget(),
     ) -> None:
         self.settings, self.streams, self.planner, self.shares = settings, streams, planner, shares
+        self.i_steps, self.budget = i_steps, budget
         self.storage = Storage()
         self.keeping = Keeping(settings.order, settings.reach, settings.key_refreshes, self.storage)
         self.memory = CacheMemory(budget, min(settings.order + 1, i_steps), min(settings.key_refreshes, i_steps))
@@ -152,6 +153,14 @@ class CacheStore:
         self.evaluations = 0
         # whether any block computes only some of its tokens, and these attend to the keys and values of all
         self.keeps_keys = settings.key_refreshes > 0 and any(0 < count < _MANY for count in self._counts(_MANY))
+
+    def emptied(self, settings: CacheSettings, streams: tuple[str, ...]) -> CacheStore:
+        """A store in the place of this one, which is freed, for the rest of a run that goes on in another way."""
+        self.rows_by_key.clear()
+        self.storage.release()
+        store = CacheStore(settings, streams, self.planner, i_steps=self.i_steps, budget=self.budget)
+        store.memory_bytes, store.memory.tell = self.memory_bytes, self.memory.tell
+        return store
 
     def begin(self) -> None:
         """Called at the start of each evaluation."""

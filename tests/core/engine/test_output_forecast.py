@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from toy import ToyModel
 
 from tokencache_core.dit.checkpoint import load_dit
 from tokencache_core.dit.sampled import SampledDiT
@@ -64,6 +65,38 @@ def test_held_it_stays_what_it_was():
 
 def test_at_ratio_zero_every_step_is_computed():
     assert predictions((0,), cache_ratio=0.0)[1] == 5
+
+
+def test_a_clean_latent_is_computed_and_is_no_node_of_forecasts():
+    session = open_session(
+        CacheSettings(), ExplicitSchedule((0,)), sigmas=SIGMAS, tau=lambda sigma: sigma, streams=output_forecast.STREAMS
+    )
+    x, calls = torch.ones(1, 1, 2, 2), []
+    for sigma in (1.0, 0.0, 0.8):
+        with session.evaluation(sigma, x):
+            level = torch.full((1,), sigma)
+            clean = forecast_output(session, x, level, x, lambda: calls.append(1) or x, key="rows")
+    assert clean.isfinite().all() and len(calls) == 3  # 0.8 goes back up
+    assert sum(step.misses for step in session.close().steps) == 0
+
+
+def test_after_falling_back_the_shares_computed_are_those_of_the_whole_run():
+    model, x = ToyModel((1.0, 1.0, 1.0)), torch.zeros(1, 1, 2, 2)
+    session = open_session(
+        CacheSettings(), ExplicitSchedule((0, 3)), sigmas=SIGMAS, tau=lambda sigma: sigma, streams=model.streams
+    )
+    model.run(session, SIGMAS[0])
+    for sigma in SIGMAS[1:]:
+        with session.evaluation(sigma) as evaluation:
+            if sigma == SIGMAS[1]:  # something has failed in the call of the network
+                counts = evaluation.counts()
+                evaluation.misses += 1
+                output_forecast.fall_back(session, counts, "why")
+            forecast_output(session, x, torch.full((1,), sigma), x, lambda: x, key="rows")
+    report = session.close()
+    assert [step.kind for step in report.steps] == list("IIPIP") and report.notes == ("why",)
+    assert [step.available for step in report.steps] == [3 * 4] * 5 and report.compute == 3 / 5
+    assert not any(step.misses for step in report.steps) and report.block_counts.shape == (5, 3)
 
 
 @torch.no_grad()

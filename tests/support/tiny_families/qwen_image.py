@@ -1,4 +1,7 @@
-"""Qwen-Image, with and without reference images; the host detects it only at its released width."""
+"""Qwen-Image and Mage-Flow, with and without reference images.
+
+The host detects Qwen-Image only at its released width.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import Any
 import torch
 from comfy.supported_models import QwenImage
 
-from .tiny_model import TinyModel, from_config, text
+from .tiny_model import TinyModel, from_config, host_config, text
 
 _SHAPE = dict(
     image_model="qwen_image",
@@ -56,9 +59,18 @@ def _reference(seed: int) -> dict[str, Any]:
     return {"reference_latents": [torch.randn(1, 16, 1, 10, 12, generator=torch.Generator().manual_seed(seed))]}
 
 
+def mage_flow() -> TinyModel:
+    shape = {**_SHAPE, "image_model": "mage_flow", "in_channels": 128, "out_channels": 128}
+    del shape["pooled_projection_dim"]
+    reference = {"reference_latents": [torch.randn(1, 128, 4, 5, generator=torch.Generator().manual_seed(3))]}
+    model = from_config(host_config("MageFlow")(shape))
+    return TinyModel("Mage-Flow", model, text(24, 1, **reference), text(24, 2, **reference), (128, 9, 7))
+
+
 TINY = {
     "Qwen-Image": qwen_image,
     "Qwen-Image with text mask": with_text_mask,
     "Qwen-Image-Edit": edit,
     "Qwen-Image-Edit, timestep zero": edit_timestep_zero,
+    "Mage-Flow": mage_flow,
 }

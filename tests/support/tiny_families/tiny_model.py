@@ -10,7 +10,9 @@ from typing import Any
 import comfy.model_patcher
 import comfy.sample
 import comfy.sd
+import comfy.supported_models
 import torch
+from comfy.nested_tensor import NestedTensor
 from torch import Tensor, nn
 
 
@@ -28,6 +30,7 @@ class TinyModel:
     detected: the host recognised the model by its state dict, as it does with a user's file; else its config was given.
     noise_mask: of the latent, as Set Latent Noise Mask gives it: some video models then have a time for every frame or
         token.
+    others: the shapes of the further parts of a nested latent, such as a video's sound.
     """
 
     name: str
@@ -37,9 +40,18 @@ class TinyModel:
     latent: tuple[int, ...]
     detected: bool = False
     noise_mask: Tensor | None = None
+    others: tuple[tuple[int, ...], ...] = ()
 
     def noise(self, batch: int = 1, seed: int = 1, latent: tuple[int, ...] | None = None) -> Tensor:
+        """In a nested latent, its first part alone."""
         return torch.randn((batch, *(latent or self.latent)), generator=torch.Generator().manual_seed(seed))
+
+    def latent_noise(self, batch: int = 1, seed: int = 1, latent: tuple[int, ...] | None = None) -> Any:
+        """Noise for the whole latent, nested if it has several parts."""
+        first = self.noise(batch, seed, latent)
+        if not self.others:
+            return first
+        return NestedTensor([first, *(self.noise(batch, seed + 1, part) for part in self.others)])
 
     @torch.inference_mode()
     def sample(
@@ -55,9 +67,9 @@ class TinyModel:
         latent: tuple[int, ...] | None = None,
         positive: list | None = None,
     ) -> Tensor:
-        """KSampler's own call, as the host makes it."""
-        noise = self.noise(batch, seed, latent)
-        return comfy.sample.sample(
+        """KSampler's own call, as the host makes it; of a nested latent, all parts in a row (batch, numbers)."""
+        noise = self.latent_noise(batch, seed, latent)
+        samples = comfy.sample.sample(
             model or self.model,
             noise,
             steps,
@@ -66,11 +78,12 @@ class TinyModel:
             scheduler,
             positive or self.positive,
             self.negative,
-            torch.zeros_like(noise),
+            noise * 0.0,
             noise_mask=self.noise_mask,
             disable_pbar=True,
             seed=seed,
         )
+        return torch.cat([part.flatten(1) for part in samples.unbind()], dim=1) if self.others else samples
 
 
 def random_weights(module: nn.Module, std: float = 0.15) -> None:
@@ -79,6 +92,14 @@ def random_weights(module: nn.Module, std: float = 0.15) -> None:
     for name, tensor in module.named_parameters():
         values = torch.randn(tensor.shape, generator=random) * std
         tensor.data = values + 1 if "norm" in name and name.endswith(("weight", "scale", "gamma")) else values
+
+
+def host_config(name: str) -> Any:
+    """One of the host's model configurations by its class's name; NotInThisHost if this ComfyUI has none."""
+    config = getattr(comfy.supported_models, name, None)
+    if config is None:
+        raise NotInThisHost(name)
+    return config
 
 
 def from_config(config: Any, std: float = 0.15, others: Mapping[str, Tensor] = MappingProxyType({})) -> Any:

@@ -99,6 +99,20 @@ def scail() -> TinyModel:
     return _tiny("Wan SCAIL", SCAILWanModel, extra=extra)
 
 
+def scail_2() -> TinyModel:
+    """A mask says who is who in the video."""
+    extra = {
+        "clip_vision_output": _clip_vision(),
+        "reference_latents": [_random(1, 16, 1, *_LATENT[2:])],
+        "pose_video_latent": _random(1, 16, 3, 4, 4, seed=4),
+    }
+    try:
+        from comfy.ldm.wan.model import SCAIL2WanModel
+    except ImportError:
+        raise NotInThisHost("Wan SCAIL 2") from None
+    return _tiny("Wan SCAIL 2", SCAIL2WanModel, extra=extra)
+
+
 def s2v() -> TinyModel:
     extra = {
         "audio_embed": _random(1, 25, 1024, 12),
@@ -135,6 +149,7 @@ TINY = {
     "Wan VACE": vace,
     "Wan Camera": camera,
     "Wan SCAIL": scail,
+    "Wan SCAIL 2": scail_2,
     "Wan S2V": s2v,
     "Wan Animate": animate,
     "Wan Dancer": dancer,

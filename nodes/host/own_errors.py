@@ -1,0 +1,44 @@
+"""Errors of the cache's own in a user's run: the run goes on without what failed, and its report says so."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from traceback import walk_tb
+
+from comfy.model_management import InterruptProcessingException, is_oom
+
+from ...tokencache_core.blocks.misfit import Misfit
+
+REPORT_IT = "please report it, with the log, at https://github.com/tokencache/comfyui-tokencache/issues"
+
+
+_ROOT = Path(__file__).parents[2]
+_OUR_FOLDERS = tuple(str(_ROOT / folder) + os.sep for folder in ("nodes", "tokencache_core"))
+# functions of ours that call what is not ours: the network (or another node around it), a block on its own arguments
+_OUTWARDS = {"_run", "_call"}
+_ON_SOME_TOKENS = "run_on"  # calls a block on arguments that are our making
+
+
+def may_be_ours(error: BaseException) -> bool:
+    """Whether the run may go on after an error: it comes from what the cache does, not from the network, from another
+    node, from somebody who stops the run, or from too little memory.
+    """
+    if not isinstance(error, Exception) or isinstance(error, InterruptProcessingException) or is_oom(error):
+        return False
+    codes = [frame.f_code for frame, _ in walk_tb(error.__traceback__)]
+    ours = [code.co_name for code in codes if code.co_filename.startswith(_OUR_FOLDERS)]
+    return bool(ours) and (ours[-1] not in _OUTWARDS or _ON_SOME_TOKENS in ours)
+
+
+def in_words(error: Exception, instead: str) -> str:
+    """A note for the report. instead: what is done from here on."""
+    if isinstance(error, Misfit):
+        return f"{error}, which TokenCache does not expect: {instead}; {REPORT_IT}"
+    return f"TokenCache met an error of its own ({type(error).__name__}: {error}): {instead}; {REPORT_IT}"
+
+
+def log(error: Exception, words: str) -> None:
+    """Write the note, with where the error comes from, to the host's log."""
+    logging.warning(f"TokenCache: {words}", exc_info=error)
