@@ -24,7 +24,7 @@ from ...tokencache_core.engine.allocation import tokens_per_block
 from ...tokencache_core.engine.learned_parts import NOTHING_LEARNED, LearnedParts
 from ...tokencache_core.engine.memory_budget import MemoryBudget
 from ...tokencache_core.engine.network_call import cached_blocks
-from ...tokencache_core.engine.session import Session, open_session
+from ...tokencache_core.engine.session import MOVING_WINDOWS, Session, open_session
 from ...tokencache_core.engine.token_choice import Planner
 from ...tokencache_core.files.fingerprint import Fingerprint
 from ...tokencache_core.predictor.trained_cache import TrainedCache
@@ -228,8 +228,12 @@ class _Hooks:
         if torch.is_grad_enabled():  # what is kept would lead gradients into earlier evaluations
             session.log.note(UNCACHED_GRADIENTS)
             return executor(x, timestep, model_options, seed)
-        with session.evaluation(float(timestep.max()), x):
+        with session.evaluation(float(timestep.max()), x) as evaluation:
             clean = executor(x, timestep, model_options, seed)
+            if evaluation.misses and "context_handler" in model_options:
+                session.log.note(MOVING_WINDOWS)
+        if not evaluation.reached:
+            return clean
         if calibrating is not None and isinstance(clean, torch.Tensor):
             calibrating.add(x, clean, session)
         return session.corrected(x, clean)
@@ -251,6 +255,7 @@ def around_network(
     family = family_of(network)
     if session is None or session.current is None:
         return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
+    session.current.reached = True
     calls = {
         "key": _row_key(network, x, transformer_options),
         "conditionings": _conditionings(transformer_options),

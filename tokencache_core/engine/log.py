@@ -49,6 +49,7 @@ class Evaluation:
         self.tokens = ComputedTokens()
         self.misses = 0  # network calls that found nothing in the cache on a P-step
         self.calls: Counter[Hashable] = Counter()  # of the network, by the key of their rows
+        self.reached = False  # whether the network was called at all
 
     @property
     def reused(self) -> float:

@@ -27,7 +27,15 @@ MOVED = 0.04  # x has been moved where it differs from before by more than this 
 ELSEWHERE = (
     "the model was called on parts of the latent that changed their place from step to step: there all was computed"
 )
+MOVING_WINDOWS = (
+    "the context windows lie elsewhere from step to step, and of a new one nothing is kept: there all was computed. With "
+    "the schedule standard_static they stay where they are"
+)
 GOES_BACK = "where sigma rises, as in unsampling and with samplers that go back, all was computed"
+PASSED_OVER = (
+    "at {} of {} steps the model was not called: another node that skips evaluations, such as LazyCache, is on it too. "
+    "One cache at a time comes nearer, and the figures here are of the evaluations that were made"
+)
 SEVERAL_AT_ONE_SIGMA = (
     "the sampler called the model several times at one sigma, with x moved in between: from the second time on all was "
     "computed"
@@ -101,9 +109,10 @@ class Session:
         try:
             yield evaluation
         finally:
-            self.log.add(evaluation)
-            self.store.end(computes_all)
             self.current = outer
+            if evaluation.reached:  # else another node's cache has answered, and nothing was refreshed
+                self.log.add(evaluation)
+                self.store.end(computes_all)
 
     def _moved_in_place(self, sigma: float, x: Tensor | None) -> bool:
         """Whether x has been moved since the last evaluation, though not to another sigma.
@@ -160,6 +169,7 @@ class Session:
         part: (R, C, ...), the input of a call that is given only a part of the latent; if that is another part than
             before, nothing is kept for it.
         """
+        self.evaluation_under_way.reached = True
         calls = self.evaluation_under_way.calls
         calls[key, conditionings] += 1
         rows = self.store.rows((key, calls[key, conditionings]), conditionings)
@@ -172,6 +182,9 @@ class Session:
         """Free the cache and return the report."""
         if short := self.store.close():
             self.log.note(short)
+        passed = self.timeline.passed_over([evaluation.sigma for evaluation in self.log.evaluations])
+        if passed and self.log.evaluations:
+            self.log.note(PASSED_OVER.format(passed, len(self.timeline)))
         self.corrector = self.error_bound = None
         self.learned.release()
         memory = self.store.memory

@@ -8,6 +8,7 @@ import math
 from statistics import median
 
 from ..engine.record import Report, StepRecord
+from ..engine.session import MOVING_WINDOWS
 
 FEW_STEPS = 12  # up to this number, more steps help, but another schedule does not
 LITTLE_GAIN = 1.6  # largest speed-up of a schedule that makes nearly all steps I-steps
@@ -88,7 +89,7 @@ def _p_steps_that_compute_much(report: Report) -> str:
 
 def _misses(report: Report) -> str:
     missed = [step for step in report.steps if step.misses]
-    if not missed:
+    if not missed or MOVING_WINDOWS in report.notes:
         return ""
     calls, places = sum(step.misses for step in missed), sorted({step.index for step in missed})
     listed = ", ".join(map(str, places[:8])) + (", ..." if len(places) > 8 else "")

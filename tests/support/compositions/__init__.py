@@ -1,0 +1,14 @@
+"""The composition matrix: Apply TokenCache together with what else the host offers, each cell run and judged.
+
+`scripts/compatibility.py` runs all of it and writes docs/compatibility.md; a sample of it is a test
+(tests/host/test_compositions.py).
+"""
+
+from __future__ import annotations
+
+from . import together, latents, weights, conditionings, guidance, samplers  # noqa: I001 - the order of the page
+from .cell import CELLS, Cell
+
+BY_NAME: dict[str, Cell] = {cell.name: cell for cell in CELLS}
+assert len(BY_NAME) == len(CELLS)
+SUBJECTS = (together, latents, weights, conditionings, guidance, samplers)
