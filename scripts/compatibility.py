@@ -1,7 +1,7 @@
-"""The composition matrix: runs Apply TokenCache together with what else ComfyUI offers, and writes docs/compatibility.md.
+"""Runs Apply TokenCache together with what else ComfyUI offers, and writes docs/compatibility.md.
 
 In this process, on the CPU, in the real ComfyUI, with tiny models (tests/support/compositions). What has been judged is
-kept in bench_output/compatibility.json, and a run that was interrupted goes on from there.
+kept in bench_output/compatibility.jsonl, and a run that was interrupted goes on from there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import asdict
 
 from comfy_location import ROOT
 
-RESULTS, PAGE = ROOT / "bench_output" / "compatibility.json", ROOT / "docs" / "compatibility.md"
+RESULTS, PAGE = ROOT / "bench_output" / "compatibility.jsonl", ROOT / "docs" / "compatibility.md"
 
 
 def main() -> int:
@@ -29,21 +29,27 @@ def main() -> int:
     logging.disable(logging.WARNING)
     from compositions import BY_NAME, page, verdict  # pyright: ignore[reportMissingImports]
 
-    known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
-    known = {name: found for name, found in known.items() if name in BY_NAME}
     RESULTS.parent.mkdir(exist_ok=True)
     for name, cell in BY_NAME.items():
-        if options.only not in name or (name in known and not options.again):
+        if options.only not in name or (name in _known() and not options.again):
             continue
-        found = known[name] = asdict(verdict.judged(cell))
+        found = asdict(verdict.judged(cell))
         print(f"{found['kind']}: {name}" + (f": {found['reason']}" if found["reason"] else ""), flush=True)
-        RESULTS.write_text(json.dumps(known, indent=1), encoding="utf-8")
+        with RESULTS.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"cell": name, **found}) + "\n")
+    known = _known()
     verdicts = {name: verdict.Verdict(**known[name]) for name in BY_NAME if name in known}
     if len(verdicts) == len(BY_NAME):
         PAGE.write_text(page.page(verdicts), encoding="utf-8")
     counts = page.counts(verdicts)
     print(", ".join(f"{count} {kind}" for kind, count in counts.items()) + f", {len(BY_NAME) - len(verdicts)} to do")
     return 1 if counts.get(verdict.FAULT) else 0
+
+
+def _known() -> dict[str, dict]:
+    """The last verdict on each cell that has been judged, also by another process that is judging others."""
+    lines = RESULTS.read_text(encoding="utf-8").splitlines() if RESULTS.is_file() else []
+    return {found.pop("cell"): found for found in map(json.loads, lines)}
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Reads damaged predictors, presets, calibrations and models by the thousand: is each read or refused in one clear line?
+"""Reads damaged predictors, presets, calibrations and models by the thousand: is each read, or refused in one line?
 
-Each input is a good file, changed at random (tests/support/hostile_files.py). An input that gets any other answer is kept
-in bench_output/fuzz, with its number; the same seed makes the same inputs again.
+Each input is a good file, changed at random (tests/support/hostile_files.py). An input that gets any other answer is
+kept in bench_output/fuzz, with its number; the same seed makes the same inputs again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from comfy_location import ROOT
 
 sys.path += [str(ROOT), str(ROOT / "tests" / "support")]
 
-from hostile_files import LOADERS, answer, damaged  # noqa: E402  # pyright: ignore[reportMissingImports]
+from hostile_files import LOADERS, answer, damaged  # pyright: ignore[reportMissingImports]
 
 KEPT = ROOT / "bench_output" / "fuzz"
 

@@ -20,12 +20,12 @@ from comfy_location import ROOT
 
 sys.path += [str(ROOT), str(ROOT / "tests" / "support")]
 
-from safetensors import safe_open  # noqa: E402
-from safetensors.torch import load_file  # noqa: E402
-from tiny_dit import tiny_dit_file  # noqa: E402  # pyright: ignore[reportMissingImports]
+from safetensors import safe_open
+from safetensors.torch import load_file
+from tiny_dit import tiny_dit_file  # pyright: ignore[reportMissingImports]
 
-from tokencache_core.__main__ import main as command  # noqa: E402
-from tokencache_core.cli import train  # noqa: E402
+from tokencache_core.__main__ import main as command
+from tokencache_core.cli import train
 
 LONGEST = 30.0  # seconds to wait for a state
 SMALL = ("--steps", "6", "--batch", "1", "--rank", "2", "--last-blocks", "1")

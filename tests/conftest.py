@@ -18,7 +18,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes
     os.environ["OMP_NUM_THREADS"] = "1"
 
 sys.path.append(str(Path(__file__).resolve().parent / "support"))
-from pack_in_process import load_pack  # noqa: E402
+from pack_in_process import load_pack
 
 COMFYUI = load_pack()
 

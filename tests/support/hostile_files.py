@@ -24,12 +24,7 @@ from tokencache_core.dit.checkpoint import ModelFileError, load_dit
 from tokencache_core.files.fingerprint import Fingerprint
 from tokencache_core.flux.file import FluxFileError, load_flux, save_flux
 from tokencache_core.predictor.file import PredictorFileError, read_trained_cache
-from tokencache_core.schedules.calibration import (
-    CalibrationError,
-    PlaceCalibration,
-    load_calibration,
-    save_calibration,
-)
+from tokencache_core.schedules.calibration import CalibrationError, PlaceCalibration, load_calibration, save_calibration
 from tokencache_core.tuning.preset import PresetError, load_preset
 
 LONGEST = 5.0  # seconds of a process that a file may take
@@ -81,7 +76,7 @@ def _calibration() -> PlaceCalibration:
 
 
 def answer(loader: Loader, path: Path) -> str:
-    """"read" or "refused"; AssertionError for any other answer."""
+    """ "read" or "refused"; AssertionError for any other answer."""
     beside, started = sorted(path.parent.iterdir()), time.process_time()
     try:
         loader.read(path)
@@ -186,9 +181,7 @@ def _changed(value: Any, draw: random.Random) -> Any:
     """`value` with one part of it, chosen at random, replaced, removed, doubled or renamed."""
     if isinstance(value, str) and value[:1] == "{" and draw.random() < 0.9:  # JSON within a text
         try:
-            return json.dumps(_changed(json.loads(value), draw)).replace(
-                '"\\u0001bomb"', draw.choice(_BOMBS)
-            )
+            return json.dumps(_changed(json.loads(value), draw)).replace('"\\u0001bomb"', draw.choice(_BOMBS))
         except (ValueError, RecursionError):
             return draw.choice(_VALUES)
     if not isinstance(value, (dict, list)) or not value or draw.random() < 0.15:

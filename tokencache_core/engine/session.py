@@ -28,8 +28,8 @@ ELSEWHERE = (
     "the model was called on parts of the latent that changed their place from step to step: there all was computed"
 )
 MOVING_WINDOWS = (
-    "the context windows lie elsewhere from step to step, and of a new one nothing is kept: there all was computed. With "
-    "the schedule standard_static they stay where they are"
+    "the context windows lie elsewhere from step to step, and of a new one nothing is kept: there all was computed. "
+    "With the schedule standard_static they stay where they are"
 )
 GOES_BACK = "where sigma rises, as in unsampling and with samplers that go back, all was computed"
 PASSED_OVER = (

@@ -53,9 +53,12 @@ class Timeline:
         return not self.i_steps.isdisjoint(passed)
 
     def passed_over(self, sigmas: Collection[float]) -> int:
-        """The number of steps at which none of the evaluations at `sigmas` was made; 0 if some lie between steps, as
-        those of some samplers do.
+        """The number of steps at which none of the evaluations at `sigmas` was made.
+
+        0 where it is not known: where some lie between steps, as those of some samplers do, or sigma rises.
         """
+        if any(self.rises(then, here) for here, then in zip(self.sigmas, self.sigmas[1:])):
+            return 0
         steps = {self.step_of(sigma) for sigma in sigmas}
         if any(not self.same(self.sigmas[self.step_of(sigma)], sigma) for sigma in sigmas):
             return 0

@@ -73,4 +73,6 @@ def parse_steps(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.replace(",", " ").split())
     except ValueError:
-        raise ValueError(f"I-steps are whole numbers separated by commas, such as 0, 3, 6; {shown(text)} is not") from None
+        raise ValueError(
+            f"I-steps are whole numbers separated by commas, such as 0, 3, 6; {shown(text)} is not"
+        ) from None

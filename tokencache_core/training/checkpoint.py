@@ -64,8 +64,8 @@ def save_state(training: Training, path: Path) -> None:
             save_file(tensors, part, metadata={"training": json.dumps(about)})
     except (SafetensorError, OSError) as error:
         raise TrainingStateError(
-            f"{path}: it cannot be written ({_one_line(error)}); check the folder and its free space. The state that was "
-            "saved before is still whole"
+            f"{path}: it cannot be written ({_one_line(error)}); check the folder and its free space. The state that "
+            "was saved before is still whole"
         ) from None
 
 

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from . import together, latents, weights, conditionings, guidance, samplers  # noqa: I001 - the order of the page
+from . import conditionings, guidance, latents, samplers, together, weights
 from .cell import CELLS, Cell
 
 BY_NAME: dict[str, Cell] = {cell.name: cell for cell in CELLS}

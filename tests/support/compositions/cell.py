@@ -28,7 +28,9 @@ class Cell:
     model: the name of a tiny model (`models.TINY`).
     run: does it.
     steps: of its sampling runs.
+    refuses: what it is refused with, a regular expression; empty: it must not be.
     alike: names the cells whose plain runs are the same.
+    counts: what runs is counted beside the report; torch.compile would trace the counting.
     """
 
     subject: str
@@ -36,7 +38,9 @@ class Cell:
     model: str
     run: Composition
     steps: int = STEPS
+    refuses: str = ""
     alike: str = ""
+    counts: bool = True
 
     @property
     def name(self) -> str:

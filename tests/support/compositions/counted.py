@@ -6,13 +6,14 @@ forward.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
 import comfy.samplers
 from tokencache_pack.nodes.families import family_of
+from tokencache_pack.tokencache_core.engine.record import Report
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
@@ -32,6 +33,12 @@ class Counted:
     @property
     def share(self) -> float:
         return self.computed / self.reached if self.reached else 1.0
+
+    def believe(self, reports: Sequence[Report]) -> None:
+        """Take the reports' figures for a run that could not be counted."""
+        steps = [step for report in reports for step in report.steps]
+        self.evaluations = len(steps)
+        self.computed, self.reached = sum(step.computed for step in steps), sum(step.available for step in steps)
 
     def _called(self, module: nn.Module, args: tuple) -> None:
         if (block := self._blocks.get(id(module))) is not None:

@@ -133,9 +133,9 @@ def perp_neg_guider(tiny: TinyModel, apply: Apply, steps: int) -> Sequence[Tenso
 class _ChangingCfg(comfy.samplers.CFGGuider):
     """A cfg of its own at every step, none on some, as packs for dynamic thresholds have it."""
 
-    def predict_noise(self, x: Tensor, timestep: Tensor, model_options: dict = {}, seed: int | None = None) -> Tensor:
+    def predict_noise(self, x: Tensor, timestep: Tensor, *more: Any) -> Tensor:
         self.set_cfg(4.0 if float(timestep.max()) > 0.5 else 1.0)
-        return super().predict_noise(x, timestep, model_options, seed)
+        return super().predict_noise(x, timestep, *more)
 
 
 @cell(SUBJECT, "a cfg that falls to 1 in mid-run", *MODELS)
@@ -151,10 +151,10 @@ class _CfgInTurns(comfy.samplers.CFGGuider):
 
     calls = 0
 
-    def predict_noise(self, x: Tensor, timestep: Tensor, model_options: dict = {}, seed: int | None = None) -> Tensor:
+    def predict_noise(self, x: Tensor, timestep: Tensor, *more: Any) -> Tensor:
         self.calls += 1
         self.set_cfg(3.0 if self.calls % 2 else 1.0)
-        return super().predict_noise(x, timestep, model_options, seed)
+        return super().predict_noise(x, timestep, *more)
 
 
 @cell(SUBJECT, "a cfg that is 1 at every other step", *MODELS)

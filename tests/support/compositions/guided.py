@@ -39,11 +39,5 @@ def guided(
     noise = tiny.noise(batch) if noise is None else noise
     latent = torch.zeros_like(noise) if latent is None else latent
     return guider.sample(
-        noise,
-        latent,
-        comfy.samplers.sampler_object(sampler),
-        sigmas,
-        denoise_mask=mask,
-        disable_pbar=True,
-        seed=1,
+        noise, latent, comfy.samplers.sampler_object(sampler), sigmas, denoise_mask=mask, disable_pbar=True, seed=1
     )

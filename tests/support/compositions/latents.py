@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import comfy.sample
 import nodes
 import torch
 from comfy.model_patcher import ModelPatcher

@@ -1,6 +1,4 @@
-"""Every sampler and every scheduler that the host offers, by name: on a tiny DiT all of them, on a flow model and on the
-reference DiT some.
-"""
+"""Every sampler and every scheduler that the host offers: on a tiny DiT all of them, on other models some."""
 
 from __future__ import annotations
 

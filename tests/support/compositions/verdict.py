@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -85,12 +87,15 @@ def judged(cell: Cell) -> Verdict:
     for ratio in (0.0, 1.0):
         applying = Applying(ratio)
         try:
-            with counting() as counted:
+            with counting() if cell.counts else nullcontext(Counted()) as counted:
                 samples = _run(cell, applying)
-        except ValueError as error:
-            return Verdict(REFUSED, _words(error))
         except Exception as error:
-            return Verdict(FAULT, _words(error))
+            refused = cell.refuses and isinstance(error, ValueError) and re.search(cell.refuses, str(error))
+            return Verdict(REFUSED if refused else FAULT, _words(error))
+        if cell.refuses:
+            return Verdict(FAULT, "it was not refused")
+        if not cell.counts:
+            counted.believe(applying.reports)
         if fault := _fault(ratio, plain, samples, applying.reports, counted):
             return Verdict(FAULT, f"at cache_ratio {ratio:g}, {fault}", counted.evaluations, counted.share)
     if any("forward" in module.__dict__ for module in model(cell.model).model.model.diffusion_model.modules()):
@@ -128,6 +133,8 @@ def _of_default(
 ) -> Verdict:
     found = {"evaluations": counted.evaluations, "compute": counted.share}
     notes = list(dict.fromkeys(note for report in reports for note in report.notes))
+    if not counted.evaluations:
+        return Verdict(WHOLE, "nothing is sampled", **found)
     if counted.share == 1.0:
         if not same(samples, plain):
             return Verdict(FAULT, "all was computed, and yet the samples are not the plain run's", **found)

@@ -1,4 +1,4 @@
-"""What changes a MODEL's weights, its time, or how it is computed: LoRA, merging, shift, precision, memory, compiling."""
+"""What changes a MODEL's weights, its time, or how it is computed: LoRA, shift, precision, memory, compiling."""
 
 from __future__ import annotations
 
@@ -49,19 +49,19 @@ def _lora(model: ModelPatcher, seed: int) -> dict[str, Tensor]:
     return tensors
 
 
-def _with_lora(model: ModelPatcher, seed: int = 1, strength: float = 0.7) -> ModelPatcher:
+def with_lora(model: ModelPatcher, seed: int = 1, strength: float = 0.7) -> ModelPatcher:
     loaded, _ = comfy.sd.load_lora_for_models(model, None, _lora(model, seed), strength, 0.0)
     assert len(loaded.patches) > len(model.patches) or seed > 1
     return loaded
 
 
-patched(SUBJECT, "LoRA", _with_lora, *MODELS)
-patched(SUBJECT, "three LoRAs", lambda model: _with_lora(_with_lora(_with_lora(model), 2, -0.3), 3, 1.2), *MODELS)
+patched(SUBJECT, "LoRA", with_lora, *MODELS)
+patched(SUBJECT, "three LoRAs", lambda model: with_lora(with_lora(with_lora(model), 2, -0.3), 3, 1.2), *MODELS)
 
 
 @cell(SUBJECT, "LoRA before Apply and another after it", *MODELS)
 def lora_around(tiny: TinyModel, apply: Apply, steps: int) -> Sequence[Tensor]:
-    return [tiny.sample(_with_lora(apply(_with_lora(tiny.model)), 2), steps=steps)]
+    return [tiny.sample(with_lora(apply(with_lora(tiny.model)), 2), steps=steps)]
 
 
 def _hook(model: ModelPatcher, strengths: Sequence[tuple[float, float]]) -> comfy.hooks.HookGroup:
@@ -96,15 +96,13 @@ cell(SUBJECT, "a scheduled LoRA, of another strength at every tenth", *MODELS)(
 
 @cell(SUBJECT, "two models merged", *MODELS)
 def merged(tiny: TinyModel, apply: Apply, steps: int) -> Sequence[Tensor]:
-    other = _with_lora(tiny.model)
+    other = with_lora(tiny.model)
     return [tiny.sample(apply(ModelMergeSimple().merge(tiny.model, other, 0.5)[0]), steps=steps)]
 
 
 patched(SUBJECT, "ModelSamplingSD3", lambda model: ModelSamplingSD3().patch(model, 5.0)[0], "SD3", "Wan 2.1 T2V")
 patched(SUBJECT, "ModelSamplingAuraFlow", lambda model: ModelSamplingAuraFlow().patch_aura(model, 3.0)[0], "AuraFlow")
-patched(
-    SUBJECT, "ModelSamplingFlux", lambda model: ModelSamplingFlux().patch(model, 1.15, 0.5, 512, 768)[0], "Flux 1"
-)
+patched(SUBJECT, "ModelSamplingFlux", lambda model: ModelSamplingFlux().patch(model, 1.15, 0.5, 512, 768)[0], "Flux 1")
 patched(
     SUBJECT,
     "ModelSamplingDiscrete, eps, zsnr",
@@ -114,9 +112,9 @@ patched(
 )
 patched(
     SUBJECT,
-    "ModelSamplingDiscrete, v_prediction",
-    lambda model: ModelSamplingDiscrete().patch(model, "v_prediction", False)[0],
-    "DiT",
+    "ModelSamplingDiscrete, v_prediction, zsnr",
+    lambda model: ModelSamplingDiscrete().patch(model, "v_prediction", True)[0],
+    "HunyuanDiT",
 )
 patched(
     SUBJECT,
@@ -162,15 +160,13 @@ for what, dtype in {
     "fp8 e5m2": torch.float8_e5m2,
 }.items():
     cell(PRECISION, f"{what} weights", "PixArt alpha", "SD3")(_in_form(dtype))
-patched(
-    PRECISION, "ModelComputeDtype bf16", lambda model: ModelComputeDtype().patch(model, "bf16")[0], "Flux 1", "DiT"
-)
+patched(PRECISION, "ModelComputeDtype bf16", lambda model: ModelComputeDtype().patch(model, "bf16")[0], "Flux 1", "DiT")
 
 
 @cell(PRECISION, "weights cast for each layer, as in the low-VRAM mode", "Flux 1", "Wan 2.1 T2V", "DiT")
 def low_vram(tiny: TinyModel, apply: Apply, steps: int) -> Sequence[Tensor]:
     """The host decides it by free memory; on a CPU it must be told to."""
-    model = apply(_with_lora(tiny.model))
+    model = apply(with_lora(tiny.model))
     load = ModelPatcher.load
 
     def in_part(patcher: ModelPatcher, device_to: object = None, lowvram_model_memory: int = 0, **more: object) -> None:
@@ -185,7 +181,7 @@ def low_vram(tiny: TinyModel, apply: Apply, steps: int) -> Sequence[Tensor]:
 
 @cell(PRECISION, "the model is unloaded between two runs", "Flux 1", "DiT")
 def unloaded_between(tiny: TinyModel, apply: Apply, steps: int) -> Sequence[Tensor]:
-    model = apply(_with_lora(tiny.model))
+    model = apply(with_lora(tiny.model))
     first = tiny.sample(model, steps=steps)
     comfy.model_management.unload_all_models()
     return [first, tiny.sample(model, steps=steps)]
@@ -208,13 +204,13 @@ def _compiled_run(before: bool) -> Callable[..., Sequence[Tensor]]:
     return run
 
 
-cell(PRECISION, "torch.compile (traced, run eagerly), before Apply", "DiT", "Flux 1")(_compiled_run(before=True))
-cell(PRECISION, "torch.compile (traced, run eagerly), after Apply", "DiT", "Flux 1")(_compiled_run(before=False))
+cell(PRECISION, "torch.compile (traced, run eagerly), before Apply", "DiT", counts=False)(_compiled_run(before=True))
+cell(PRECISION, "torch.compile (traced, run eagerly), after Apply", "DiT", counts=False)(_compiled_run(before=False))
 
 
 @cell(PRECISION, "the patched model's weights, as they are saved", *MODELS)
 def saved(tiny: TinyModel, apply: Apply, steps: int) -> Sequence[Tensor]:
-    model = apply(_with_lora(tiny.model))
+    model = apply(with_lora(tiny.model))
     samples = tiny.sample(model, steps=steps)
     return [samples, *(tensor.float() for _, tensor in sorted(_state_dict(model).items()) if tensor.numel() < 1e6)]
 
@@ -223,5 +219,3 @@ def _state_dict(model: ModelPatcher) -> dict[str, Tensor]:
     """What ModelSave writes."""
     comfy.model_management.load_models_gpu([model], force_patch_weights=True)
     return model.model.state_dict_for_saving(model.model_state_dict())
-
-
