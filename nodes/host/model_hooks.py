@@ -14,7 +14,7 @@ from typing import Any
 
 import comfy.model_sampling
 import torch
-from comfy.model_management import get_free_memory
+from comfy.model_management import get_free_memory, soft_empty_cache
 from comfy.model_patcher import ModelPatcher, create_model_options_clone
 from comfy.patcher_extension import WrappersMP
 
@@ -251,11 +251,36 @@ def around_network(
 ) -> Any:
     """The APPLY_MODEL wrapper: a call of the network under the session in its options, or whole without one."""
     session: Session | None = transformer_options.get(SESSION)
+    given = (executor, x, t, c_concat, c_crossattn, control, transformer_options)
+    if session is None or session.current is None:
+        return executor(*given[1:], **kwargs)
+    session.current.reached = True
+    try:
+        with session.surviving_want_of_memory():
+            return _under_session(session, *given, **kwargs)
+    except torch.OutOfMemoryError:
+        if control is not None:  # networks take its parts away as they use them
+            raise
+    soft_empty_cache()
+    output = executor(*given[1:], **kwargs)
+    session.ran_whole(x.shape[0])
+    return output
+
+
+def _under_session(
+    session: Session,
+    executor: Any,
+    x: torch.Tensor,
+    t: torch.Tensor,
+    c_concat: Any,
+    c_crossattn: Any,
+    control: Any,
+    transformer_options: dict,
+    **kwargs: Any,
+) -> Any:
+    """The output of a call of the network, computed or reused as the session has it."""
     network = executor.class_obj.diffusion_model
     family = family_of(network)
-    if session is None or session.current is None:
-        return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
-    session.current.reached = True
     calls = {
         "key": _row_key(network, x, transformer_options),
         "conditionings": _conditionings(transformer_options),

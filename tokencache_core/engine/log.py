@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,6 +56,20 @@ class Evaluation:
     def reused(self) -> float:
         """The share of the block-tokens that were not computed, 0..1."""
         return 1 - sum(self.computed) / self.available
+
+    def counts(self) -> tuple[Any, ...]:
+        """What has been counted so far, for `restore`."""
+        return self.rows, list(self.computed), self.available, self.misses, self.drawn, Counter(self.calls)
+
+    def restore(self, counts: tuple[Any, ...]) -> None:
+        """Forget what has been counted since `counts`: a call of the network that failed."""
+        self.rows, self.computed, self.available, self.misses, self.drawn, self.calls = counts
+
+    def count_whole(self, rows: int, tokens: int) -> None:
+        """Count a call of the network that computed all `tokens` of all rows without the cache."""
+        self.rows += rows
+        self.available += rows * tokens * len(self.computed)
+        self.computed = [computed + rows * tokens for computed in self.computed]
 
     def record(self) -> StepRecord:
         return StepRecord(

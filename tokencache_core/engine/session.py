@@ -32,6 +32,10 @@ MOVING_WINDOWS = (
     "With the schedule standard_static they stay where they are"
 )
 GOES_BACK = "where sigma rises, as in unsampling and with samplers that go back, all was computed"
+OUT_OF_MEMORY = (
+    "memory ran out in a call of the model: the cache was freed, the call made again without it, and the cache begun "
+    "anew. Set memory_budget_gb in Apply TokenCache to what it may take"
+)
 PASSED_OVER = (
     "at {} of {} steps the model was not called: another node that skips evaluations, such as LazyCache, is on it too. "
     "One cache at a time comes nearer, and the figures here are of the evaluations that were made"
@@ -177,6 +181,26 @@ class Session:
             self.log.note(ELSEWHERE)
             rows.forget()
         return rows
+
+    @contextmanager
+    def surviving_want_of_memory(self) -> Generator[None, None, None]:
+        """Around a call of the network: if memory runs out in it, the cache is freed, and the call is not counted.
+
+        Whoever makes the call makes it again, without the cache, and counts it (`ran_whole`).
+        """
+        counts = self.evaluation_under_way.counts()
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            self.evaluation_under_way.restore(counts)
+            self.store.free()
+            self.log.note(OUT_OF_MEMORY)
+            raise
+
+    def ran_whole(self, rows: int) -> None:
+        """Count a call of the network, of so many rows, that ran without the cache."""
+        if tokens := self.store.tokens_of(rows):
+            self.evaluation_under_way.count_whole(rows, tokens)
 
     def close(self) -> Report:
         """Free the cache and return the report."""

@@ -77,14 +77,15 @@ for _denoise in (0.3, 0.7):
 
 @cell(SUBJECT, "unsampling, and sampling again", *MODELS)
 def unsampling(tiny: TinyModel, apply: Apply, steps: int) -> Sequence[Tensor]:
-    """Euler's method up the sigmas and down again, without noise."""
+    """Euler's method up the sigmas and down again, without noise, and not quite to pure noise."""
     model = apply(tiny.model)
     sigmas = sigmas_of(model, steps)
+    sigmas[0] *= 0.95
     up = sigmas.flip(0).clone()
     up[0] = up[1] / 10
     none = torch.zeros(1, *tiny.latent)
     noisy = guided(tiny, model, up, latent=_painted(tiny), noise=none, cfg=1.0)
-    return [noisy, guided(tiny, model, sigmas, latent=noisy / 10, noise=none, cfg=1.0)]
+    return [noisy, guided(tiny, model, sigmas, latent=noisy, noise=none, cfg=1.0)]
 
 
 @cell(SUBJECT, "split sigmas", *MODELS)

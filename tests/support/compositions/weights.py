@@ -16,7 +16,6 @@ from comfy_api.torch_helpers import set_torch_compile_wrapper
 from comfy_extras.nodes_hooks import ConditioningSetProperties, CreateHookKeyframe, SetHookKeyframes
 from comfy_extras.nodes_model_advanced import (
     ModelComputeDtype,
-    ModelNoiseScale,
     ModelSamplingAuraFlow,
     ModelSamplingContinuousEDM,
     ModelSamplingDiscrete,
@@ -122,7 +121,6 @@ patched(
     lambda model: ModelSamplingContinuousEDM().patch(model, "v_prediction", 80.0, 0.002)[0],
     "DiT",
 )
-patched(SUBJECT, "Model Noise Scale", lambda model: ModelNoiseScale().patch(model, 0.9)[0], "Flux 1")
 patched(
     SUBJECT,
     "ScaleROPE",
