@@ -14,7 +14,7 @@ from tiny_families import TINY as FAMILIES
 from tiny_families.tiny_model import TinyModel
 from tiny_models import tiny_flux
 
-REFERENCE = "reference DiT"
+REFERENCE, TINIEST = "reference DiT", "DiT"
 _FILE = Path(__file__).resolve().parents[3] / "reference" / "emoji-dit.safetensors"
 
 

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -19,13 +19,13 @@ from torch import Tensor
 
 from .cell import Apply, Cell
 from .counted import Counted, counting
-from .models import model
+from .models import REFERENCE, TINIEST, model
 
 WORKS, WARNS, WHOLE, REFUSED, FAULT = "works", "works and warns", "runs whole", "refused", "FAULT"
 NOT_HERE = "not possible"  # the host itself cannot do it
 KINDS = {
     WORKS: "P-steps are forecast, and the samples are nearer to the plain run than those of as many whole steps as the "
-    "run computed",
+    "run computed; where that fails on random weights, on the reference DiT's trained ones",
     WARNS: "P-steps are forecast, fewer whole steps come nearer, and the report warns of it",
     WHOLE: "all is computed, the samples are the plain run's, and the report gives the reason",
     REFUSED: "an error says what to do",
@@ -147,6 +147,11 @@ def _of_default(
         return Verdict(WORKS, notes[0] if notes else "", **found)
     if warnings := [*notes, *_warnings(reports)]:
         return Verdict(WARNS, warnings[0], **found)
+    if cell.model == TINIEST:
+        trained = judged(replace(cell, model=REFERENCE))
+        if trained.kind == WORKS:
+            figures = f"{trained.error:.3f} off, fewer steps {trained.fewer:.3f}"
+            return Verdict(WORKS, f"on the reference DiT, which has trained weights: {figures}", **found)
     return Verdict(FAULT, "fewer whole steps come nearer, and the report is silent", **found)
 
 
