@@ -35,12 +35,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100, metavar="N", help="how often (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, default=60.0, help="stop after so many (default: %(default)s)")
     options = parser.parse_args()
+    give_up = time.monotonic() + 60 * options.minutes
     draw = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as folder:
         model, out = tiny_dit_file(Path(folder) / "tiny.safetensors"), Path(folder) / "p.safetensors"
-        reached, in_writing, corrupt = 0, 0, 0
-        for kill in range(options.kills):
+        kills, reached, in_writing, corrupt = 0, 0, 0, 0
+        while kills < options.kills and time.monotonic() < give_up:
+            kills += 1
             child = _started(model, out, 10**6)
             _wait(out.with_suffix(".training"), draw)
             os.kill(child, signal.SIGKILL)
@@ -50,11 +53,11 @@ def main() -> int:
                 now = iterations_in(out.with_suffix(".training"))
             except Exception as error:
                 corrupt += 1
-                print(f"kill {kill + 1}: the state is damaged: {error}", file=sys.stderr)
+                print(f"kill {kills}: the state is damaged: {error}", file=sys.stderr)
                 continue
             if now < reached:
                 corrupt += 1
-                print(f"kill {kill + 1}: {now} iterations, before it were {reached}", file=sys.stderr)
+                print(f"kill {kills}: {now} iterations, before it were {reached}", file=sys.stderr)
             reached = now
         _, status = os.waitpid(_started(model, out, reached + 1), 0)
         whole = Path(folder) / "whole.safetensors"
@@ -62,7 +65,7 @@ def main() -> int:
         ours, theirs = load_file(out), load_file(whole)
         equal = status == plain_status == 0 and all(ours[name].equal(theirs[name]) for name in theirs)
         print(
-            f"{options.kills} kills, {in_writing} of them while a state was being written: {corrupt} damaged states; "
+            f"{kills} kills, {in_writing} of them while a state was being written: {corrupt} damaged states; "
             f"{reached} iterations were kept; resumed to the end it {'equals' if equal else 'DIFFERS FROM'} a training "
             "that was never killed"
         )
