@@ -8,7 +8,7 @@ from ..tokencache_core.dit.checkpoint import SUFFIXES
 from .folders.bundled_files import file_names, path_of
 from .host.dit_model import class_label_conditioning, load_dit_model
 
-FOLDER = "diffusion_models"
+FOLDER, KIND = "diffusion_models", "dit"
 
 
 class LoadDiT(io.ComfyNode):
@@ -26,7 +26,7 @@ class LoadDiT(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "dit_name",
-                    options=file_names(FOLDER, SUFFIXES),
+                    options=file_names(FOLDER, SUFFIXES, KIND),
                     tooltip=(
                         "A .safetensors or .pt file in models/diffusion_models, in the key layout of "
                         "facebookresearch/DiT. A .pt must hold plain tensors alone."
@@ -42,7 +42,7 @@ class LoadDiT(io.ComfyNode):
 
     @classmethod
     def execute(cls, dit_name: str) -> io.NodeOutput:
-        return io.NodeOutput(load_dit_model(path_of(FOLDER, dit_name)))
+        return io.NodeOutput(load_dit_model(path_of(FOLDER, dit_name, KIND)))
 
 
 class DiTClassLabel(io.ComfyNode):

@@ -57,17 +57,22 @@ class LatentShape:
     patch: tuple[int, int, int] | None = None
 
     @classmethod
-    def of(cls, latent: Sequence[int], patch: int | Sequence[int] | None = None) -> LatentShape:
+    def of(cls, latent: Sequence[int], patch: int | Sequence[int | None] | None = None) -> LatentShape:
         """The shape of a latent.
 
         latent: (B, C, ...).
-        patch: as networks give it: one number for rows and columns, or a sequence of them, with frames first if any.
+        patch: as networks give it: one number for rows and columns, or a sequence of them, with frames first if any;
+            None for frames: a token is one place in all of them.
         """
+        size = tuple(latent[2:])
         if patch is None:
-            return cls(tuple(latent[2:]))
+            return cls(size)
         sides = (patch, patch) if isinstance(patch, int) else tuple(patch)
-        frames, rows, columns = (*[1] * (3 - len(sides)), *sides)
-        return cls(tuple(latent[2:]), (frames, rows, columns))
+        whole = (*[1] * (3 - len(size)), *size)
+        frames, rows, columns = (
+            length if side is None else side for side, length in zip((*[1] * (3 - len(sides)), *sides), whole)
+        )
+        return cls(size, (frames, rows, columns))
 
     def is_of(self, latent: Sequence[int]) -> bool:
         """Whether a latent (B, C, ...) has this size, and is not a part of it (a window in time, an area)."""

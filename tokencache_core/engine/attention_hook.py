@@ -27,20 +27,23 @@ class _Tap(Protocol):
 class Storing:
     """The tap for I-steps: keeps the keys, values and mask of each self-attention call of one block.
 
+    rows: the block's number of rows; calls with others are among parts of a token, such as its frames.
     image, joint: number of tokens without and with text.
     tau: the evaluation's time.
     spacing: refreshes closer than this in tau count as one.
     """
 
-    def __init__(self, context: AttentionContext, image: int, joint: int, tau: float, spacing: float) -> None:
-        self.context, self.lengths, self.tau, self.spacing = context, (image, joint), tau, spacing
+    def __init__(
+        self, context: AttentionContext, rows: int, image: int, joint: int, tau: float, spacing: float
+    ) -> None:
+        self.context, self.rows, self.lengths, self.tau, self.spacing = context, rows, (image, joint), tau, spacing
         self.calls, self.seconds = 0, 0.0
 
     def __call__(
         self, attention: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, heads: int, *args: Any, **kwargs: Any
     ) -> Tensor:
         call, self.calls, started = self.calls, self.calls + 1, time.perf_counter()
-        if k.shape[_tokens_dim(kwargs)] in self.lengths:
+        if k.shape[_tokens_dim(kwargs)] in self.lengths and k.shape[0] == self.rows:
             self.context.store(call, k, v, kwargs.get("mask", args[0] if args else None), self.tau, self.spacing)
         self.seconds += time.perf_counter() - started
         return attention(q, k, v, heads, *args, **kwargs)

@@ -247,7 +247,8 @@ class ComputedSpan(_CachedSpan):
     def _run_whole(self, index: int, call: BlockCall, network: NetworkCall) -> Any:
         if not self.keeping.key_refreshes:
             return network.whole(index, call)
-        tap = Storing(self._context(index), call.n_image, call.n_image + call.n_text, network.tau, network.spacing)
+        rows, joint = call.tokens.shape[0], call.n_image + call.n_text
+        tap = Storing(self._context(index), rows, call.n_image, joint, network.tau, network.spacing)
         with network.attention.through(tap):
             return network.whole(index, call)
 

@@ -27,7 +27,7 @@ class NetworkRun(ABC):
     noise: (B, C, H, W), to start from.
     sigmas: (steps + 1,), on the CPU.
     solver: one of `sampling.samplers.SOLVERS`.
-    patch_size: side of a token's patch of the latent.
+    patch_size: of a token in the latent, as `LatentShape.of` takes it.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class NetworkRun(ABC):
         noise: Tensor,
         sigmas: Tensor,
         solver: str,
-        patch_size: int,
+        patch_size: int | Sequence[int | None],
     ) -> None:
         self.blocks, self.noise, self.sigmas, self.solver = blocks, noise, sigmas, solver
         self.images = len(noise)

@@ -183,7 +183,7 @@ def test_the_tap_counts_a_blocks_attention_calls():
         return k
 
     for tau, first in ((0.9, 1.0), (0.7, 2.0)):
-        tap = Storing(context, 3, 3, tau, 0.05)
+        tap = Storing(context, 1, 3, 3, tau, 0.05)
         tap(attention, None, tokens(first, first, first), tokens(0, 0, 0), 1)
         tap(attention, None, tokens(8, 8, 8), tokens(0, 0, 0), 1)
     tap = Extending(context, index, index, 0.6, 0.05)

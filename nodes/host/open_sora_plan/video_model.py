@@ -1,0 +1,179 @@
+"""The video transformer as a ComfyUI MODEL: the core's network under the host's calling convention."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import comfy.latent_formats
+import comfy.model_base
+import comfy.model_management
+import comfy.model_patcher
+import comfy.supported_models_base
+import comfy.utils
+import torch
+from comfy.ldm.modules.attention import optimized_attention
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
+from torch import Tensor
+
+from ....tokencache_core.open_sora_plan.checkpoint import read_video_transformer, released_key
+from ....tokencache_core.open_sora_plan.config import VideoConfig
+from ....tokencache_core.open_sora_plan.model import VideoTransformer
+from ....tokencache_core.open_sora_plan.vae_tiles import SPACE, TIME
+
+WEIGHT_DTYPES = {"default": None, "fp8_e4m3fn": torch.float8_e4m3fn, "fp8_e5m2": torch.float8_e5m2}
+EncodeWords = Callable[[Sequence[str]], tuple[Tensor, Tensor]]  # a `PromptTable.encode`
+
+
+class VideoLatents(comfy.latent_formats.SD15):
+    """Latents of Open-Sora-Plan's VAE, which was made from Stable Diffusion's: the same preview fits."""
+
+    latent_dimensions = 3
+    temporal_downscale_ratio = TIME
+
+
+class PixelClips(comfy.latent_formats.LatentFormat):
+    """Clips of pictures in [-1, 1], as a model in pixel space samples them."""
+
+    latent_channels = 3
+    latent_dimensions = 3
+    spacial_downscale_ratio = 1
+    latent_rgb_factors = [[0.5, 0.0, 0.0], [0.0, 0.5, 0.0], [0.0, 0.0, 0.5]]
+    latent_rgb_factors_bias = [0.5, 0.5, 0.5]
+
+
+class HostVideoTransformer(VideoTransformer):
+    """The core's network as the host builds and calls a diffusion model."""
+
+    def __init__(
+        self, *, image_model: str, dtype: torch.dtype, device: torch.device, operations: Any, **config: Any
+    ) -> None:
+        super().__init__(
+            VideoConfig(**config), operations=operations, attention=optimized_attention, dtype=dtype, device=device
+        )
+
+    def forward(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        context: Tensor,
+        control: dict | None = None,
+        transformer_options: dict | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        options = {} if transformer_options is None else transformer_options
+        wrappers = get_all_wrappers(WrappersMP.DIFFUSION_MODEL, options)
+        executor = WrapperExecutor.new_class_executor(self._forward, self, wrappers)
+        return executor.execute(x, timesteps, context, control, options, **kwargs)
+
+    def _forward(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        context: Tensor,
+        control: dict | None,
+        transformer_options: dict,
+        **kwargs: Any,
+    ) -> Tensor:
+        return super().forward(x, timesteps, context, transformer_options)
+
+
+class VideoModelConfig(comfy.supported_models_base.BASE):
+    unet_extra_config: dict = {}  # the base class's would inject num_heads = -1
+    # the host's name for betas that are linear in time; its "linear" is linear in their square roots
+    sampling_settings = {"beta_schedule": "sqrt_linear", "linear_start": 1e-4, "linear_end": 0.02}
+
+    def __init__(self, config: VideoConfig) -> None:
+        super().__init__({"image_model": "open_sora_plan", **asdict(config)})
+        self.latent_format = PixelClips() if config.is_pixels else VideoLatents()
+        # The host expects 10,486 numbers per place of the latent times this; a block holds about 16 * width per patch.
+        self.memory_usage_factor = 16 * config.width / config.patch_size**2 / 10_486
+
+    def process_unet_state_dict_for_saving(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Under the release's names."""
+        return super().process_unet_state_dict_for_saving(
+            {released_key(key): tensor for key, tensor in state_dict.items()}
+        )
+
+
+class VideoModel(comfy.model_base.BaseModel):
+    """The video transformer as the host samples with it. encode_words: None if it needs a text encoder."""
+
+    diffusion_model: HostVideoTransformer
+
+    def __init__(self, model_config: VideoModelConfig, encode_words: EncodeWords | None, device: torch.device) -> None:
+        super().__init__(
+            model_config,
+            comfy.model_base.ModelType.EPS,
+            device=device,
+            unet_model=HostVideoTransformer,  # pyright: ignore[reportArgumentType] - any module class is accepted
+        )
+        self.encode_words = encode_words
+
+    def extra_conds(self, **kwargs: Any) -> dict:
+        config, noise, text = self.diffusion_model.config, kwargs["noise"], kwargs.get("cross_attn")
+        if noise.ndim != 5 or noise.shape[1] != config.in_channels:
+            raise ValueError(
+                f"this model samples clips of shape (batch, {config.in_channels}, frames, height, width), but was "
+                f"given a latent of shape {tuple(noise.shape)}: use Empty Open-Sora-Plan Latent"
+            )
+        self.diffusion_model.check_size(*noise.shape[-2:])
+        if text is None or text.shape[-1] != config.caption_channels:
+            given = "none" if text is None else f"some of width {text.shape[-1]}"
+            raise ValueError(
+                f"this model wants text of width {config.caption_channels} and was given {given}: use Open-Sora-Plan "
+                "Prompt, which says what to connect"
+            )
+        return super().extra_conds(**kwargs)
+
+
+def load_video_model(
+    path: str, version: str, weight_dtype: str = "default", disable_dynamic: bool = False
+) -> ModelPatcher:
+    """The transformer of a file as a MODEL.
+
+    path, version: as for `read_video_transformer`.
+    weight_dtype: one of WEIGHT_DTYPES; the default is what the host picks for the device.
+    """
+    management = comfy.model_management
+    state_dict, config, table = read_video_transformer(path, version)
+    model_config, load_device = VideoModelConfig(config), management.get_torch_device()
+    dtypes, dtype = model_config.supported_inference_dtypes, WEIGHT_DTYPES[weight_dtype]
+    if dtype is None:
+        dtype = management.unet_dtype(
+            model_params=comfy.utils.calculate_parameters(state_dict),
+            supported_dtypes=dtypes,
+            weight_dtype=comfy.utils.weight_dtype(state_dict),
+        )
+    model_config.set_inference_dtype(dtype, management.unet_manual_cast(dtype, load_device, dtypes))
+    offload_device = management.unet_offload_device()
+    model = VideoModel(model_config, None if table is None else table.encode, offload_device)
+    patcher_class = ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
+    patcher = patcher_class(model, load_device=load_device, offload_device=offload_device)
+    model.load_model_weights(state_dict, assign=patcher.is_dynamic())
+    patcher.cached_patcher_init = (load_video_model, (path, version, weight_dtype))
+    return patcher
+
+
+def empty_latent(model: ModelPatcher, width: int, height: int, frames: int, batch: int) -> dict:
+    """LATENT for clips of `frames`, of this size in pixels. After the first, frames make whole latent frames."""
+    config, device = video_network(model).config, comfy.model_management.intermediate_device()
+    space, time = (1, 1) if config.is_pixels else (SPACE, TIME)
+    unit = space * config.patch_size
+    if width % unit or height % unit:
+        raise ValueError(f"width and height must be multiples of {unit} for this model, not {width} x {height}")
+    shape = (batch, config.in_channels, (frames - 1) // time + 1, height // space, width // space)
+    return {"samples": torch.zeros(shape, device=device)}
+
+
+def video_network(model: ModelPatcher) -> HostVideoTransformer:
+    """The network of a MODEL loaded as Open-Sora-Plan; ValueError for another one."""
+    network = model.model.diffusion_model
+    if not isinstance(network, HostVideoTransformer):
+        raise ValueError(
+            f"this needs an Open-Sora-Plan model, but the MODEL is a {type(model.model).__name__}: connect the output "
+            "of Load Open-Sora-Plan"
+        )
+    return network

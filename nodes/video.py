@@ -1,0 +1,165 @@
+"""Nodes that load Open-Sora-Plan, and give it prompts and latents."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..tokencache_core.open_sora_plan.checkpoint import VERSIONS
+from ..tokencache_core.open_sora_plan.released_files import is_first_shard_or_whole
+from .folders.bundled_files import file_names, path_of
+from .host.open_sora_plan.prompt import prompt_conditionings
+from .host.open_sora_plan.video_model import WEIGHT_DTYPES, empty_latent, load_video_model
+from .host.open_sora_plan.video_vae import PIXELS, load_video_vae, pixel_vae
+
+MODELS, KIND, VAES, SUFFIX = "diffusion_models", "open_sora_plan", "vae", ".safetensors"
+CATEGORY = "TokenCache/Open-Sora-Plan"
+
+
+def _names(folder: str, kind: str) -> list[str]:
+    return [name for name in file_names(folder, SUFFIX, kind) if is_first_shard_or_whole(name)]
+
+
+class LoadOpenSoraPlan(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TokenCacheLoadOpenSoraPlan",
+            display_name="Load Open-Sora-Plan",
+            category=CATEGORY,
+            description=(
+                "Loads the text-to-video transformer of Open-Sora-Plan 1.1 or 1.0 (PKU-YuanGroup) as a MODEL. Sizes "
+                "are taken from the file and from the config.json beside it."
+            ),
+            search_aliases=["open-sora-plan", "opensora plan", "latte", "text to video", "load video model"],
+            inputs=[
+                io.Combo.Input(
+                    "model_name",
+                    options=_names(MODELS, KIND),
+                    tooltip=(
+                        "The released diffusion_pytorch_model.safetensors, in a folder of its own in "
+                        "models/diffusion_models with the config.json that belongs to it. Of several shards, the first."
+                    ),
+                ),
+                io.Combo.Input(
+                    "version",
+                    options=list(VERSIONS),
+                    tooltip="The files of 1.1 and 1.0 look alike, but the two count frames differently.",
+                ),
+                io.Combo.Input(
+                    "weight_dtype",
+                    options=list(WEIGHT_DTYPES),
+                    optional=True,
+                    advanced=True,
+                    tooltip="How weights are kept in memory. fp8 takes half of the default's memory, at some loss.",
+                ),
+            ],
+            outputs=[io.Model.Output(tooltip="The transformer, for Apply TokenCache and the sampler.")],
+        )
+
+    @classmethod
+    def execute(cls, model_name: str, version: str, weight_dtype: str = "default") -> io.NodeOutput:
+        return io.NodeOutput(load_video_model(path_of(MODELS, model_name, KIND), version, weight_dtype))
+
+
+class LoadOpenSoraPlanVAE(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TokenCacheLoadOpenSoraPlanVAE",
+            display_name="Load Open-Sora-Plan VAE",
+            category=CATEGORY,
+            description=(
+                "Loads the video VAE of Open-Sora-Plan 1.1. VAE Decode decodes long clips with it in tiles of space "
+                "and time, so that memory does not grow with the clip."
+            ),
+            search_aliases=["open-sora-plan vae", "causal video vae", "load vae", "video vae"],
+            inputs=[
+                io.Combo.Input(
+                    "vae_name",
+                    options=[*_names(VAES, VAES), PIXELS],
+                    tooltip=(
+                        "The released diffusion_pytorch_model.safetensors of the folder vae, in models/vae. "
+                        "pixel_space is for small models that sample pictures themselves."
+                    ),
+                )
+            ],
+            outputs=[io.Vae.Output(tooltip="For VAE Decode, VAE Encode, and their tiled forms.")],
+        )
+
+    @classmethod
+    def execute(cls, vae_name: str) -> io.NodeOutput:
+        return io.NodeOutput(pixel_vae() if vae_name == PIXELS else load_video_vae(path_of(VAES, vae_name, VAES)))
+
+
+class OpenSoraPlanPrompt(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TokenCacheOpenSoraPlanPrompt",
+            display_name="Open-Sora-Plan Prompt",
+            category=CATEGORY,
+            description=(
+                "Encodes a prompt and a negative prompt for Open-Sora-Plan: in small letters and at most 300 tokens, "
+                "as in its training."
+            ),
+            search_aliases=["open-sora-plan text", "video prompt", "caption", "text encode"],
+            inputs=[
+                io.Model.Input("model", tooltip="The MODEL of Load Open-Sora-Plan, or one made from it."),
+                io.String.Input("prompt", multiline=True, tooltip="What the clip shows, in English."),
+                io.String.Input("negative", multiline=True, default="", tooltip="What it must not show; may be empty."),
+                io.Clip.Input(
+                    "clip",
+                    optional=True,
+                    tooltip=(
+                        "CLIPLoader with a t5xxl file and the type pixart. A small model that brings its own words "
+                        "needs none."
+                    ),
+                ),
+            ],
+            outputs=[
+                io.Conditioning.Output(display_name="positive", tooltip="For the sampler's positive."),
+                io.Conditioning.Output(display_name="negative", tooltip="For the sampler's negative."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, model: io.Model.Type, prompt: str, negative: str, clip: io.Clip.Type | None = None
+    ) -> io.NodeOutput:
+        return io.NodeOutput(*prompt_conditionings(model, clip, prompt, negative))
+
+
+class EmptyOpenSoraPlanLatent(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TokenCacheEmptyOpenSoraPlanLatent",
+            display_name="Empty Open-Sora-Plan Latent",
+            category=CATEGORY,
+            description="Makes the empty latent of a clip, in the form that an Open-Sora-Plan model samples.",
+            search_aliases=["empty video latent", "open-sora-plan latent", "frames"],
+            inputs=[
+                io.Model.Input("model", tooltip="The MODEL of Load Open-Sora-Plan, or one made from it."),
+                io.Int.Input("width", default=512, min=8, max=4096, step=8, tooltip="Width in pixels."),
+                io.Int.Input("height", default=512, min=8, max=4096, step=8, tooltip="Height in pixels."),
+                io.Int.Input(
+                    "frames",
+                    default=65,
+                    min=1,
+                    max=4096,
+                    tooltip=(
+                        "Released models were trained on 65 or 221 frames, and on single pictures. Other numbers than "
+                        "1, 5, 9, ... are rounded down to one of these."
+                    ),
+                ),
+                io.Int.Input("batch_size", default=1, min=1, max=64, tooltip="Number of clips."),
+            ],
+            outputs=[io.Latent.Output(tooltip="For the sampler's latent_image.")],
+        )
+
+    @classmethod
+    def execute(cls, model: io.Model.Type, width: int, height: int, frames: int, batch_size: int) -> io.NodeOutput:
+        return io.NodeOutput(empty_latent(model, width, height, frames, batch_size))
+
+
+NODES = [LoadOpenSoraPlan, LoadOpenSoraPlanVAE, OpenSoraPlanPrompt, EmptyOpenSoraPlanLatent]

@@ -1,0 +1,212 @@
+"""Files of the release's layout, whole and in shards, and those that are refused: each with one line that says why."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tokencache_core.flux.prompts import PromptTable
+from tokencache_core.open_sora_plan.checkpoint import (
+    load_video_transformer,
+    read_video_transformer,
+    released_key,
+    save_video_transformer,
+)
+from tokencache_core.open_sora_plan.config import VideoConfig
+from tokencache_core.open_sora_plan.model import VideoTransformer
+from tokencache_core.open_sora_plan.released_files import VideoFileError, is_first_shard_or_whole
+from tokencache_core.open_sora_plan.vae import VAEConfig, VideoVAE
+from tokencache_core.open_sora_plan.vae_file import read_video_vae
+
+NARROW = VideoConfig(width=48, depth=2, heads=2, caption_channels=24, sample_size=32, video_length=33, frame_stride=2)
+SAID = {"num_attention_heads": 2, "sample_size": [32, 32], "video_length": 33}
+NAME = "diffusion_pytorch_model.safetensors"
+SHARDS = [f"diffusion_pytorch_model-{number:05d}-of-00002.safetensors" for number in (1, 2)]
+
+
+@pytest.fixture(scope="module")
+def tensors() -> dict[str, Tensor]:
+    torch.manual_seed(0)
+    network = VideoTransformer(NARROW)
+    network.initialise()
+    return {released_key(key): tensor.detach() for key, tensor in network.state_dict().items()}
+
+
+def saved(folder: Path, tensors: dict[str, Tensor], said: dict | None = None) -> Path:
+    """A file of `tensors`, with a config.json if something is `said`."""
+    save_file(tensors, folder / NAME)
+    if said is not None:
+        (folder / "config.json").write_text(json.dumps(said))
+    return folder / NAME
+
+
+def in_shards(folder: Path, tensors: dict[str, Tensor]) -> Path:
+    """The index of two shards."""
+    keys = sorted(tensors)
+    halves = keys[: len(keys) // 2], keys[len(keys) // 2 :]
+    for name, half in zip(SHARDS, halves):
+        save_file({key: tensors[key] for key in half}, folder / name)
+    index = folder / f"{NAME}.index.json"
+    weight_map = {key: name for name, half in zip(SHARDS, halves) for key in half}
+    index.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    (folder / "config.json").write_text(json.dumps(SAID))
+    return index
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(VideoFileError) as error:
+        read_video_transformer(path)
+    assert "\n" not in str(error.value) and str(error.value).startswith(str(path))
+    return str(error.value)
+
+
+def test_sizes_come_from_the_file_and_its_config(tmp_path: Path, tensors: dict[str, Tensor]):
+    of_training = {"caption_projection.y_embedding": torch.zeros(120, 24)}
+    file = saved(tmp_path, tensors | of_training, SAID)
+    for path in (file, tmp_path):
+        read, config, words = read_video_transformer(path)
+        assert config == NARROW and words is None
+        assert torch.equal(
+            read["blocks.1.temporal.attn1.to_q.weight"], tensors["temporal_transformer_blocks.1.attn1.to_q.weight"]
+        )
+    assert read_video_transformer(file, version="1.0")[1].frame_stride == 6
+
+
+@pytest.mark.parametrize("which", ["index", "folder", *SHARDS])
+def test_shards_are_read_together(tmp_path: Path, tensors: dict[str, Tensor], which: str):
+    index = in_shards(tmp_path, tensors)
+    path = {"index": index, "folder": tmp_path}.get(which, tmp_path / which)
+    read, config, _ = read_video_transformer(path)
+    assert config == NARROW and len(read) == len(tensors)
+
+
+def test_of_several_shards_the_first_is_offered():
+    assert [is_first_shard_or_whole(f"folder/{name}") for name in (*SHARDS, NAME)] == [True, False, True]
+
+
+def test_an_index_that_names_a_missing_shard(tmp_path: Path, tensors: dict[str, Tensor]):
+    index = in_shards(tmp_path, tensors)
+    (tmp_path / SHARDS[1]).unlink()
+    assert f"names the shard '{SHARDS[1]}', which is not beside it; download it" in refusal(index).replace('"', "'")
+
+
+def test_a_shard_without_its_index(tmp_path: Path, tensors: dict[str, Tensor]):
+    in_shards(tmp_path, tensors).unlink()
+    assert f"one of 2 shards, and their index {NAME}.index.json is not beside it" in refusal(tmp_path / SHARDS[0])
+
+
+def test_a_truncated_shard(tmp_path: Path, tensors: dict[str, Tensor]):
+    index = in_shards(tmp_path, tensors)
+    shard = tmp_path / SHARDS[1]
+    shard.write_bytes(shard.read_bytes()[:-1000])
+    assert f"{SHARDS[1]} is truncated or damaged" in refusal(index)
+
+
+def test_a_shard_of_other_tensors(tmp_path: Path, tensors: dict[str, Tensor]):
+    index = in_shards(tmp_path, tensors)
+    save_file({"other": torch.zeros(1)}, tmp_path / SHARDS[0])
+    assert f"missing in the shard {SHARDS[0]}; download it again" in refusal(index)
+
+
+@pytest.mark.parametrize("name", ["../away.safetensors", "/etc/passwd", 3])
+def test_an_index_that_names_files_elsewhere(tmp_path: Path, tensors: dict[str, Tensor], name: object):
+    index = in_shards(tmp_path, tensors)
+    save_file({"a": torch.zeros(1)}, tmp_path.parent / "away.safetensors")
+    index.write_text(json.dumps({"weight_map": {"a": name}}))
+    refusal(index)
+
+
+def of_another(**shapes: tuple[int, ...]) -> dict[str, Tensor]:
+    return {key.replace("__", "."): torch.zeros(shape) for key, shape in shapes.items()}
+
+
+ADALN = {"adaln_single__linear__weight": (12, 2), "transformer_blocks__0__attn1__to_q__weight": (2, 2)}
+OTHERS = {
+    "Open-Sora 1.2": of_another(spatial_blocks__0__attn__qkv__weight=(6, 2), x_embedder__proj__weight=(2, 4, 1, 2, 2)),
+    "Open-Sora 1.0": of_another(blocks__0__attn_temp__qkv__weight=(6, 2), x_embedder__proj__weight=(2, 4, 1, 2, 2)),
+    "Open-Sora-Plan 1.3": of_another(**ADALN, pos_embed__proj__weight=(2304, 8, 2, 2)),
+    "Open-Sora-Plan 1.2": of_another(**ADALN, pos_embed__proj__weight=(2304, 4, 2, 2)),
+    "PixArt": of_another(**ADALN, pos_embed__proj__weight=(1152, 4, 2, 2)),
+    "Load Open-Sora-Plan VAE": of_another(encoder__conv_in__weight=(2, 3, 3, 3)),
+    "CLIPLoader": of_another(shared__weight=(2, 2)),
+    "no transformer of Open-Sora-Plan": of_another(anything=(1,)),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_another_models_file_is_refused_with_both_names(tmp_path: Path, name: str):
+    message = refusal(saved(tmp_path, OTHERS[name]))
+    assert name in message and "reads the transformers of Open-Sora-Plan 1.1 and 1.0" in message
+
+
+def test_a_file_that_is_not_whole(tmp_path: Path, tensors: dict[str, Tensor]):
+    missing = {key: tensor for key, tensor in tensors.items() if not key.startswith("temporal_transformer_blocks.1.ff")}
+    assert "it is not the whole of a transformer of Open-Sora-Plan 1.1: " in refusal(saved(tmp_path, missing, SAID))
+    odd = tensors | {"proj_out.weight": torch.zeros(30, 48)}
+    assert "its proj_out gives 30 features" in refusal(saved(tmp_path, odd, SAID))
+    more = tensors | {"more": torch.zeros(1)}
+    assert "'more' is unknown" in refusal(saved(tmp_path, more, SAID))
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({}, "its width 48 is not a multiple of 72, so its number of heads is unknown; put its config.json beside it"),
+        (SAID | {"num_attention_heads": 5}, "does not divide its width 48"),
+        (SAID | {"sample_size": [32, 16]}, "must be one side of a square"),
+        (SAID | {"video_length": 0}, "its video_length must be a whole number"),
+    ],
+)
+def test_a_config_that_does_not_fit(tmp_path: Path, tensors: dict[str, Tensor], said: dict, message: str):
+    assert message in refusal(saved(tmp_path, tensors, said))
+
+
+def test_a_model_that_brings_its_own_words_comes_back(tmp_path: Path):
+    torch.manual_seed(1)
+    network, table = VideoTransformer(NARROW), PromptTable(["taxi", "turns"], 24, 4, ["taxi turns"])
+    network.initialise()
+    table.initialise()
+    file = tmp_path / "clips.safetensors"
+    save_video_transformer(network, table, file, licence="Apache-2.0", dtype=torch.float32)
+    loaded, words = load_video_transformer(file)
+    assert loaded.config == NARROW and words.words == table.words and words.examples == table.examples
+    x, t = torch.randn(1, 4, 3, 8, 8), torch.tensor([400])
+    with torch.no_grad():
+        expected = network(x, t, table.encode(["taxi turns"])[0])
+        assert torch.equal(loaded(x, t, words.encode(["taxi turns"])[0]), expected)
+
+
+VAE = VAEConfig(width=32, multipliers=(1, 1, 2, 2))
+
+
+def test_a_vaes_sizes_come_from_its_file_and_what_training_needed_is_dropped(tmp_path: Path):
+    weights = VideoVAE(VAE).state_dict()
+    read, config = read_video_vae(saved(tmp_path, weights | {"loss.logvar": torch.zeros(1)}))
+    assert config == VAE and set(read) == set(weights)
+
+
+OTHER_VAES = {
+    "hpcaitech": of_another(spatial_vae__module__encoder__conv_in__weight=(2, 3, 3, 3)),
+    "WF-VAE": of_another(encoder__down1__0__weight=(2, 24, 3, 3)),
+    "the VAE of Open-Sora-Plan 1.0, or of HunyuanVideo": of_another(encoder__conv_in__conv__weight=(2, 3, 3, 3, 3)),
+    "Load Open-Sora-Plan": of_another(transformer_blocks__0__attn1__to_q__weight=(2, 2)),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_VAES)
+def test_another_vae_is_refused_with_both_names(tmp_path: Path, name: str):
+    with pytest.raises(VideoFileError, match="reads the VAE of Open-Sora-Plan 1.1") as error:
+        read_video_vae(saved(tmp_path, OTHER_VAES[name]))
+    assert name in str(error.value)
+
+
+def test_a_vae_that_is_not_whole(tmp_path: Path):
+    weights = VideoVAE(VAE).state_dict()
+    del weights["decoder.conv_out.conv.weight"]
+    with pytest.raises(VideoFileError, match="not the whole of a VAE"):
+        read_video_vae(saved(tmp_path, weights))

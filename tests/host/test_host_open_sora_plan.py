@@ -1,0 +1,287 @@
+"""Open-Sora-Plan in the real ComfyUI: loaded, prompted, sampled and decoded on the CPU."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import comfy.sd
+import nodes
+import pytest
+import torch
+from comfy import sd1_clip
+from comfy.supported_models_base import ClipTarget
+from comfy.text_encoders.pixart_t5 import PixArtTokenizer
+from comfy.text_encoders.t5 import T5
+from safetensors.torch import save_file
+from tiny_families.open_sora_plan import CONFIG, open_sora_plan, save_released
+from tiny_families.pixart import pixart_sigma
+from tiny_families.tiny_model import TinyModel
+from tokencache_pack.nodes.host.model_hooks import apply_tokencache
+from tokencache_pack.nodes.host.open_sora_plan import prompt
+from tokencache_pack.nodes.host.open_sora_plan.video_model import load_video_model
+from tokencache_pack.nodes.host.open_sora_plan.video_vae import chosen_tile, load_video_vae, pixel_vae
+from tokencache_pack.nodes.video import EmptyOpenSoraPlanLatent, LoadOpenSoraPlan, OpenSoraPlanPrompt
+from tokencache_pack.tokencache_core.open_sora_plan.vae import VAEConfig, VideoVAE
+from tokencache_pack.tokencache_core.open_sora_plan.vae_tiles import Tile
+from tokencache_pack.tokencache_core.schedules.schedule import UniformSchedule
+from tokencache_pack.tokencache_core.settings import CacheSettings
+from transformers import T5Config, T5EncoderModel
+
+from tokencache_core.flux.prompts import PromptTable
+from tokencache_core.open_sora_plan.checkpoint import load_video_transformer, released_key, save_video_transformer
+from tokencache_core.open_sora_plan.config import VideoConfig
+from tokencache_core.open_sora_plan.model import VideoTransformer
+from tokencache_core.open_sora_plan.run import VideoRun
+from tokencache_core.sampling.noise_schedule import simple_sigmas
+
+NARROW = VAEConfig(width=32, multipliers=(1, 1, 1, 1))
+TEXT = VideoConfig(width=48, depth=2, heads=2, in_channels=3, caption_channels=24, sample_size=8, video_length=6)
+T5_SIZES = {
+    "d_model": 24,
+    "d_ff": 32,
+    "d_kv": 8,
+    "num_heads": 2,
+    "num_layers": 2,
+    "vocab_size": 32128,
+    "dense_act_fn": "gelu_pytorch_tanh",
+    "is_gated_act": True,
+    "model_type": "t5",
+}
+
+
+@pytest.fixture(scope="module")
+def tiny() -> TinyModel:
+    return open_sora_plan()
+
+
+@pytest.fixture(scope="module")
+def with_words(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model in pixel space that brings its own words."""
+    torch.manual_seed(0)
+    network, table = VideoTransformer(TEXT), PromptTable(["taxi", "turns"], 24, 4, ["taxi turns"])
+    network.initialise()
+    table.initialise()
+    file = tmp_path_factory.mktemp("words") / "clips.safetensors"
+    save_video_transformer(network, table, file, licence="Apache-2.0")
+    return file
+
+
+@pytest.fixture(scope="module")
+def vae_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    file = tmp_path_factory.mktemp("vae") / "diffusion_pytorch_model.safetensors"
+    tensors = VideoVAE(NARROW).state_dict()
+    for key in tensors:
+        if key.endswith("mix_factor"):
+            tensors[key].fill_(0.5)
+    save_file(tensors, file)
+    return file
+
+
+def test_the_nodes_load_through_the_entry_point():
+    extension = asyncio.run(sys.modules["tokencache_pack"].comfy_entrypoint())
+    ids = {node.GET_SCHEMA().node_id for node in asyncio.run(extension.get_node_list())}
+    names = ("LoadOpenSoraPlan", "LoadOpenSoraPlanVAE", "OpenSoraPlanPrompt", "EmptyOpenSoraPlanLatent")
+    assert {f"TokenCache{name}" for name in names} <= ids
+
+
+def test_ksampler_agrees_with_the_core(tmp_path: Path):
+    file = save_released(tmp_path)
+    tiny = open_sora_plan()
+    host = tiny.model.model.process_latent_in(tiny.sample(sampler="ddim", batch=2, steps=5))
+    network, _ = load_video_transformer(file)
+    sigmas = simple_sigmas(5)
+    text = [conditioning[0][0].expand(2, -1, -1) for conditioning in (tiny.positive, tiny.negative)]
+    noise = tiny.noise(2) * (1 + sigmas[0] ** 2).sqrt()
+    with torch.no_grad():
+        ours = VideoRun(network, *text, noise=noise, sigmas=sigmas, cfg=3.0, solver="ddim").sample()
+    assert (host - ours).square().mean() < 1e-6 * ours.var()
+
+
+def test_a_single_picture_is_sampled(tiny: TinyModel):
+    assert tiny.sample(latent=(4, 1, 8, 8)).isfinite().all()
+
+
+def test_it_is_saved_under_the_releases_names(tiny: TinyModel):
+    model = tiny.model.model
+    saved = model.state_dict_for_saving(dict(model.diffusion_model.state_dict()))
+    expected = {released_key(key) for key in VideoTransformer(CONFIG, device="meta").state_dict()}
+    assert set(saved) == {f"model.diffusion_model.{key}" for key in expected}
+
+
+def test_fp8_weights_are_cast_at_use(tmp_path: Path, tiny: TinyModel):
+    model = load_video_model(str(save_released(tmp_path)), "1.1", "fp8_e4m3fn")
+    weight = model.model.diffusion_model.blocks[0].spatial.attn1.to_q.weight
+    assert weight.dtype == torch.float8_e4m3fn
+    difference = tiny.sample(model) - tiny.sample()
+    assert 0 < difference.square().mean() < 0.1 * tiny.sample().var()
+
+
+def test_the_host_can_load_it_again_for_itself(tmp_path: Path):
+    model = load_video_model(str(save_released(tmp_path)), "1.1")
+    function, arguments = model.cached_patcher_init
+    again = function(*arguments, disable_dynamic=True)
+    pair = [patcher.model.diffusion_model.state_dict() for patcher in (model, again)]
+    assert all(torch.equal(pair[0][key], pair[1][key]) for key in pair[0])
+
+
+def test_the_report_maps_places_over_all_frames(tiny: TinyModel):
+    model, handle = apply_tokencache(tiny.model, CacheSettings(cache_ratio=0.7), UniformSchedule(interval=3, warmup=2))
+    tiny.sample(model)
+    report = handle.latest()
+    assert (report.grid.frames, report.grid.rows, report.grid.columns) == (1, 4, 5)
+    assert set(report.grid.frames_over(17)) == {0}
+
+
+@pytest.mark.parametrize(
+    ("latent", "message"), [((4, 8, 8), "use Empty Open-Sora-Plan Latent"), ((4, 2, 8, 7), "multiple of 2")]
+)
+def test_a_latent_that_does_not_fit_is_refused(tiny: TinyModel, latent: tuple[int, ...], message: str):
+    noise = torch.zeros(1, *latent)
+    with pytest.raises(ValueError, match=message):
+        tiny.model.model.extra_conds(noise=noise, cross_attn=tiny.positive[0][0], device="cpu")
+
+
+def test_text_that_does_not_fit_is_refused(tiny: TinyModel):
+    with pytest.raises(ValueError, match="wants text of width 24 and was given some of width 20"):
+        tiny.sample(positive=[[torch.zeros(1, 3, 20), {}]])
+
+
+def test_empty_latents(tiny: TinyModel, with_words: Path):
+    (latent,) = EmptyOpenSoraPlanLatent.execute(tiny.model, width=80, height=48, frames=67, batch_size=2).result
+    assert latent["samples"].shape == (2, 4, 17, 6, 10)
+    with pytest.raises(ValueError, match="multiples of 16 for this model, not 88 x 48"):
+        EmptyOpenSoraPlanLatent.execute(tiny.model, width=88, height=48, frames=1, batch_size=1)
+    (clip,) = EmptyOpenSoraPlanLatent.execute(
+        load_video_model(str(with_words), "1.1"), width=32, height=24, frames=6, batch_size=1
+    ).result
+    assert clip["samples"].shape == (1, 3, 6, 24, 32)
+    with pytest.raises(ValueError, match="connect the output of Load Open-Sora-Plan"):
+        EmptyOpenSoraPlanLatent.execute(pixart_sigma().model, width=32, height=32, frames=1, batch_size=1)
+
+
+def test_a_clip_from_words_to_pictures(with_words: Path):
+    model = load_video_model(str(with_words), "1.1")
+    positive, negative = OpenSoraPlanPrompt.execute(model, "A taxi turns", "").result
+    assert positive[0][0].shape == negative[0][0].shape == (1, 4, 24)
+    assert not torch.equal(positive[0][0], negative[0][0])
+    (empty,) = EmptyOpenSoraPlanLatent.execute(model, width=8, height=8, frames=6, batch_size=2).result
+    latent = nodes.common_ksampler(model, 1, 3, 2.0, "euler", "simple", positive, negative, empty)[0]
+    frames = nodes.VAEDecode().decode(pixel_vae(), latent)[0]
+    assert frames.shape == (12, 8, 8, 3) and 0 <= frames.min() < frames.max() <= 1
+    back = pixel_vae().encode(frames[:6])
+    assert torch.allclose(back, latent["samples"][:1].clamp(-1, 1), atol=1e-5)
+
+
+def test_a_prompt_without_its_encoder(tiny: TinyModel):
+    with pytest.raises(ValueError, match="24 wide: connect CLIPLoader with a t5xxl file and the type pixart"):
+        OpenSoraPlanPrompt.execute(tiny.model, "a cat", "")
+
+
+class _TinyT5(sd1_clip.SDClipModel):
+    def __init__(self, device="cpu", layer="last", layer_idx=None, dtype=None, model_options=None):
+        super().__init__(
+            device=device,
+            textmodel_json_config=T5_SIZES,
+            dtype=dtype,
+            special_tokens={"end": 1, "pad": 0},
+            model_class=T5,
+            model_options=model_options or {},
+        )
+
+
+class _TinyEncoder(sd1_clip.SD1ClipModel):
+    def __init__(self, device="cpu", dtype=None, model_options=None):
+        super().__init__(
+            device=device, dtype=dtype, name="t5xxl", clip_model=_TinyT5, model_options=model_options or {}
+        )
+
+
+@pytest.fixture(scope="module")
+def encoders() -> tuple[comfy.sd.CLIP, T5EncoderModel]:
+    """A narrow T5 in the host, and the same in transformers."""
+    torch.manual_seed(0)
+    clip = comfy.sd.CLIP(ClipTarget(PixArtTokenizer, _TinyEncoder))
+    sizes = {
+        name: value for name, value in T5_SIZES.items() if name not in ("dense_act_fn", "is_gated_act", "model_type")
+    }
+    theirs = T5EncoderModel(T5Config(**sizes, feed_forward_proj="gated-gelu")).eval()
+    tensors = {key: torch.randn(tensor.shape) * 0.2 for key, tensor in theirs.state_dict().items()}
+    tensors["encoder.embed_tokens.weight"] = tensors["shared.weight"]
+    theirs.load_state_dict(tensors)
+    loaded = clip.cond_stage_model.t5xxl.transformer.load_state_dict(tensors, strict=False)
+    assert not loaded.missing_keys
+    return clip, theirs
+
+
+@torch.no_grad()
+def test_text_is_encoded_as_the_release_does(encoders: tuple[comfy.sd.CLIP, T5EncoderModel]):
+    """The negative is padded, with a mask, and both are cut to the prompt's tokens."""
+    clip, theirs = encoders
+    positive, negative = prompt.text_conditionings(clip, " A Quiet BEACH at dawn", "")
+    tokens = PixArtTokenizer().clip_t5xxl.tokenizer
+    padded = [
+        tokens(text, padding="max_length", max_length=20, return_tensors="pt") for text in ("a quiet beach at dawn", "")
+    ]
+    n = int(padded[0]["attention_mask"].sum())
+    assert n == 7
+    for ours, text in zip((positive, negative), padded):
+        expected = theirs(text["input_ids"], attention_mask=text["attention_mask"]).last_hidden_state[:, :n]
+        assert torch.allclose(ours[0][0], expected, atol=0.01 * float(expected.std()))  # the host keeps it in float16
+    assert not clip.cond_stage_model.t5xxl.enable_attention_masks
+
+
+def test_long_texts_are_cut_with_their_end_kept(encoders: tuple[comfy.sd.CLIP, T5EncoderModel]):
+    clip, _ = encoders
+    positive, negative = prompt.text_conditionings(clip, "sea " * 400, "sand " * 350)
+    assert positive[0][0].shape[1] == negative[0][0].shape[1] == 300
+    short, cut = prompt.text_conditionings(clip, "sea", "sand " * 20)
+    assert short[0][0].shape[1] == cut[0][0].shape[1] == 2
+
+
+@pytest.fixture(scope="module")
+def vae(vae_file: Path) -> comfy.sd.VAE:
+    return load_video_vae(str(vae_file))
+
+
+def test_the_vae_decodes_and_encodes_clips(vae: comfy.sd.VAE):
+    latent, frames = torch.randn(1, 4, 3, 4, 4), torch.rand(9, 40, 32, 3)
+    core = vae.first_stage_model
+    decoded = nodes.VAEDecode().decode(vae, {"samples": latent})[0]
+    assert decoded.shape == (9, 32, 32, 3)
+    expected = (core.decode(latent)[0].movedim(0, -1) / 2 + 0.5).clamp(0, 1)
+    assert torch.allclose(decoded, expected, atol=1e-5)
+    encoded = nodes.VAEEncode().encode(vae, frames)[0]["samples"]
+    assert encoded.shape == (1, 4, 3, 5, 4)
+    assert torch.allclose(encoded, core.encode(frames.movedim(-1, 0)[None] * 2 - 1), atol=1e-5)
+
+
+def test_the_hosts_tiles_are_ours(vae: comfy.sd.VAE):
+    latent = torch.randn(1, 4, 5, 12, 10)
+    tiled = nodes.VAEDecodeTiled().decode(vae, {"samples": latent}, 64, 16, 16, 4)[0]
+    assert tiled.shape == (17, 96, 80, 3)
+    if not vae.handles_tiling or not hasattr(vae, "_decode_tiled_owned"):
+        pytest.skip("this ComfyUI cuts the tiles itself")
+    core = vae.first_stage_model.decode(latent, Tile(side=8, overlap=2, frames=4))
+    assert torch.allclose(tiled, (core[0].movedim(0, -1) / 2 + 0.5).clamp(0, 1), atol=1e-4)
+
+
+def test_the_hosts_numbers_make_tiles():
+    assert chosen_tile(None, None, None, None, 1, 1) == Tile()
+    assert chosen_tile(64, 48, 30, 1, 1, 1) == Tile(side=48, overlap=24, frames=2)
+    assert chosen_tile(512, 512, 64, 68, 8, 4) == Tile(side=64, overlap=8, frames=17)
+
+
+def test_memory_for_the_vae_does_not_grow_beyond_a_tile(vae: comfy.sd.VAE):
+    tile, clip = (torch.Size((1, 4, *size)) for size in ((17, 32, 32), (100, 90, 160)))
+    assert vae.memory_used_decode(tile, torch.float32) == vae.memory_used_decode(clip, torch.float32)
+    assert vae.memory_used_decode(torch.Size((1, 4, 1, 32, 32)), torch.float32) < vae.memory_used_decode(
+        tile, torch.float32
+    )
+
+
+def test_a_missing_file_is_named(tmp_path: Path):
+    with pytest.raises(FileNotFoundError):
+        LoadOpenSoraPlan.execute("nothing.safetensors", "1.1")

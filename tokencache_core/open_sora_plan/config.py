@@ -1,0 +1,44 @@
+"""The shape of a video transformer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class VideoConfig:
+    """The shape of an Open-Sora-Plan 1.1 (or 1.0) transformer; `checkpoint.infer_config` infers it from a file.
+
+    depth: number of pairs of a spatial and a temporal block.
+    caption_channels: width of the text encoder's tokens.
+    sample_size: side of the latents that it was trained on; positions in other sizes are scaled to it.
+    video_length: number of latent frames that it was trained on.
+    frame_stride: distance of neighbouring frames in the position code, which is divided by it.
+    """
+
+    width: int = 1152
+    depth: int = 28
+    heads: int = 16
+    patch_size: int = 2
+    in_channels: int = 4
+    learn_sigma: bool = True
+    caption_channels: int = 4096
+    sample_size: int = 64
+    video_length: int = 17
+    frame_stride: int = 1
+
+    @property
+    def out_channels(self) -> int:
+        return self.in_channels * (2 if self.learn_sigma else 1)
+
+    @property
+    def is_pixels(self) -> bool:
+        """Whether it samples clips of pictures, not latents of a VAE."""
+        return self.in_channels == 3
+
+
+def frame_stride(video_length: int, version: str) -> int:
+    """The `frame_stride` of a released model that was trained on `video_length` latent frames. version: 1.0 or 1.1."""
+    if version == "1.0":
+        return max(video_length // 5, 1)
+    return max((video_length - video_length % 2) // 16, 1)

@@ -1,0 +1,74 @@
+"""What a file of a small video model that brings its own text says of itself: sizes, words, examples, licence."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from ..files.strict_json import Record, parsed, shown, text
+from ..flux.prompts import PromptTable, words_of
+from .config import VideoConfig
+
+METADATA_KEY = "tokencache_text_to_video"
+FORMAT, VERSION = "tokencache text-to-video", 1
+MOST_AT_ONCE = 1024  # words that a prompt may have
+_LIMITS = {  # of whole numbers in the configuration
+    "width": 16_384,
+    "depth": 200,
+    "heads": 256,
+    "patch_size": 64,
+    "in_channels": 256,
+    "caption_channels": 16_384,
+    "sample_size": 16_384,
+    "video_length": 100_000,
+    "frame_stride": 100_000,
+}
+
+
+@dataclass(frozen=True)
+class ClipMetadata:
+    """words, length, examples: of the prompts, as `PromptTable` has them."""
+
+    config: VideoConfig
+    words: tuple[str, ...]
+    length: int
+    examples: tuple[str, ...]
+    licence: str
+
+    def table(self, **factory: Any) -> PromptTable:
+        return PromptTable(self.words, self.config.caption_channels, self.length, self.examples, **factory)
+
+    def as_text(self) -> str:
+        return json.dumps(
+            {
+                "format": FORMAT,
+                "version": VERSION,
+                "licence": self.licence,
+                "network": asdict(self.config),
+                "prompts": {"words": self.words, "length": self.length, "examples": self.examples},
+            }
+        )
+
+    @classmethod
+    def from_text(cls, content: str) -> ClipMetadata:
+        """ValueError, to follow the file's name, for what `as_text` does not write."""
+        value = parsed(content)
+        if not isinstance(value, dict) or value.get("format") != FORMAT:
+            raise ValueError(f"its metadata does not say that its format is '{FORMAT}'")
+        if value.get("version") != VERSION:
+            raise ValueError(
+                f"its format is {shown(value.get('version'))}, not the {VERSION} known here: update TokenCache"
+            )
+        said = Record(value, "its metadata", ("format", "version", "licence", "network", "prompts"))
+        network = Record(said.value["network"], "its network", [field.name for field in fields(VideoConfig)])
+        sizes = {name: network.whole(name, 1, most) for name, most in _LIMITS.items()}
+        config = VideoConfig(**sizes, learn_sigma=network.flag("learn_sigma"))
+        if config.width % config.heads or config.width % 4:
+            raise ValueError(f"its width {config.width} is not a multiple of 4 and of its {config.heads} heads")
+        prompts = Record(said.value["prompts"], "its prompts", ("words", "length", "examples"))
+        words = tuple(text(word, "one of its words", 100) for word in prompts.list("words"))
+        if not words or len(set(words)) < len(words) or any(words_of(word) != [word] for word in words):
+            raise ValueError("its words must be different single words of small letters and digits")
+        examples = tuple(text(example, "one of its examples", 1000) for example in prompts.list("examples"))
+        return cls(config, words, prompts.whole("length", 1, MOST_AT_ONCE), examples, said.text("licence"))

@@ -1,0 +1,59 @@
+"""Recognises files of other models, which a user may take for Open-Sora-Plan 1.1, by a key that only they have."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+_TRANSFORMERS = (  # the first that fits; a pattern must match the beginning of a key
+    (r"(spatial|temporal)_blocks\.\d", "Open-Sora 1.2 or 1.3 of hpcaitech, another project"),
+    (r"blocks\.\d+\.(attn_temp|attn_cross)\.|blocks\.\d+\.mha\.", "Open-Sora 1.0 or 1.1 of hpcaitech, another project"),
+    (r"double_blocks\.\d", "Open-Sora 2.0 of hpcaitech, or Flux or HunyuanVideo"),
+    (r"(spatial|temporal)_vae\.", "the VAE of Open-Sora of hpcaitech, another project"),
+    (r"(module\.)?pos_embed_masked_hidden_states\.", "Open-Sora-Plan's image-to-video model"),
+    (r"encoder\.(conv_in|down)|decoder\.conv_in", "a VAE: load it with Load Open-Sora-Plan VAE"),
+    (r"encoder\.block\.\d|shared\.weight", "a T5 text encoder: load it with CLIPLoader, type pixart"),
+)
+_VAES = (
+    (r"(spatial|temporal)_vae\.", "the VAE of Open-Sora of hpcaitech, another project"),
+    (r"(transformer_blocks|temporal_transformer_blocks)\.\d", "a transformer: load it with Load Open-Sora-Plan"),
+    (r"encoder\.down1\.|encoder\.connect_l[12]", "WF-VAE, of Open-Sora-Plan 1.3 or 1.5"),
+    (r"encoder\.down\.\d\.downsample\.conv\.conv\.weight", "the VAE of Open-Sora-Plan 1.0 or 1.2"),
+    (r"encoder\.conv_in\.conv\.weight", "the VAE of Open-Sora-Plan 1.0, or of HunyuanVideo"),
+    (r"encoder\.(middle|downsamples)\.|encoder\.down_blocks\.", "the VAE of another model (Wan, CogVideoX or others)"),
+)
+
+
+def other_transformer(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> str | None:
+    """What a file is that is no transformer of Open-Sora-Plan 1.1 or 1.0; None if it may be one."""
+    if any(key.startswith("temporal_transformer_blocks.") for key in tensors):
+        return None
+    if any(key.startswith("transformer_blocks.") for key in tensors):
+        return _one_kind_of_block(tensors, config)
+    return _first(_TRANSFORMERS, tensors) or "no transformer of Open-Sora-Plan"
+
+
+def other_vae(tensors: Mapping[str, Tensor]) -> str | None:
+    """What a file is that is no VAE of Open-Sora-Plan 1.1; None if it may be one."""
+    if (found := _first(_VAES, tensors)) is not None:
+        return found
+    return None if "encoder.conv_in.weight" in tensors else "no VAE of Open-Sora-Plan"
+
+
+def _one_kind_of_block(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
+    """A model of transformer blocks none of which is temporal."""
+    if (found := _first(_TRANSFORMERS, tensors)) is not None:
+        return found
+    patches = tensors.get("pos_embed.proj.weight")
+    if patches is not None and patches.ndim == 4 and (patches.shape[0] == 2304 or "sparse1d" in config):
+        return "Open-Sora-Plan 1.3" if patches.shape[1] == 8 or config.get("sparse1d") else "Open-Sora-Plan 1.2"
+    if "adaln_single.linear.weight" in tensors:
+        return "PixArt, or another model without temporal blocks"
+    return "another model of transformer blocks"
+
+
+def _first(kinds: tuple[tuple[str, str], ...], tensors: Mapping[str, Tensor]) -> str | None:
+    return next((name for pattern, name in kinds if any(re.match(pattern, key) for key in tensors)), None)

@@ -1,0 +1,51 @@
+"""One sampling run of a video transformer, without a host, whose network calls can be put under a session."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..blocks.spec import BlockSpec
+from ..runs.network_run import NetworkRun
+from ..sampling.noise_schedule import timestep_of
+from ..sampling.noise_time import noise_time
+from .model import VideoTransformer
+
+COLUMN_BLOCK = BlockSpec(tokens="x")  # (rows, places, frames x width)
+
+
+class VideoRun(NetworkRun):
+    """Clips under guidance `cfg`, from `noise` (B, C, F, H, W) down `sigmas` (steps + 1,) by `solver`.
+
+    positive, negative: text (B, L, C_text) of each clip.
+    """
+
+    def __init__(
+        self,
+        network: VideoTransformer,
+        positive: Tensor,
+        negative: Tensor,
+        *,
+        noise: Tensor,
+        sigmas: Tensor,
+        cfg: float,
+        solver: str,
+    ) -> None:
+        blocks = [(block, COLUMN_BLOCK) for block in network.blocks]
+        super().__init__(blocks, noise=noise, sigmas=sigmas, solver=solver, patch_size=network.patch_size)
+        self.network, self.cfg = network, cfg
+        self.text = positive if cfg == 1.0 else torch.cat([positive, negative])
+
+    def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """The predicted clean x, under classifier-free guidance (arXiv 2207.12598)."""
+        scaled = (x / (sigma**2 + 1).sqrt()).to(self.network.dtype)
+        rows = scaled.repeat(len(self.text) // len(x), 1, 1, 1, 1)
+        t = torch.full((len(rows),), float(timestep_of(sigma)), device=x.device)
+        noise = self.network(rows, t, self.text, transformer_options=self.options).to(x.dtype)
+        if self.cfg != 1.0:
+            positive, negative = noise.chunk(2)
+            noise = negative + self.cfg * (positive - negative)
+        return x - sigma * noise
+
+    def noise_time(self, sigma: float) -> float:
+        return noise_time(sigma)
