@@ -91,11 +91,11 @@ def prompt(number: int, seed: int) -> dict[str, Any]:
     ratio = draw.choice((0.0, 0.5, 0.8, 1.0, 1.0, 1.0))
     apply = {
         "model": ["1", 0],
+        "speed_up": 0.0,
         "cache_ratio": ratio,
         "forecast_order": draw.randint(0, 2),
         "last_blocks": draw.choice((0, 0, 1, 2)),
-        "context": draw.choice(("forecast", "stale", "computed")),
-        "score": draw.choice(("staleness", "random", "round-robin")),
+        "context": draw.choice(("forecast", "stale")),
         "shares": draw.choice(("early", "uniform")),
         "corrector": draw.choice((0.0, 0.3, 1.0)),
         "memory_budget_gb": draw.choice((0.0, 0.0, 0.001)),
