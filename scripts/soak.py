@@ -75,6 +75,7 @@ def _queued(folder: Path, numbers: Any, seed: int, seconds: float) -> tuple[dict
                 if history[prompt_id]["status"]["status_str"] != "success":
                     failed += 1
                     print(f"prompt {number} failed: {history[prompt_id]['status']['messages'][-1]}", file=sys.stderr)
+                server.post("/history", {"delete": [prompt_id]})  # the host keeps what each of 10,000 prompts showed
                 memory.append(_memory(server))
             for file in sorted(server.output.glob("soak_*.latent")):
                 latents[int(file.name.split("_")[1])] = load_file(file)["latent_tensor"]

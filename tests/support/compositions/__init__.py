@@ -6,9 +6,8 @@
 
 from __future__ import annotations
 
-from . import conditionings, guidance, latents, samplers, together, weights
+from . import conditionings, guidance, latents, samplers, together, weights  # noqa: F401 - each adds its cells
 from .cell import CELLS, Cell
 
 BY_NAME: dict[str, Cell] = {cell.name: cell for cell in CELLS}
 assert len(BY_NAME) == len(CELLS)
-SUBJECTS = (together, latents, weights, conditionings, guidance, samplers)
