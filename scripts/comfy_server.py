@@ -39,7 +39,7 @@ class ComfyServer:
         self.comfyui, self.folder = comfyui, folder.resolve()
         self.port, self.with_pack = port, with_pack
         self.log = self.folder / "server.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def address(self) -> str:
@@ -54,7 +54,7 @@ class ComfyServer:
         for name in FOLDERS:
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         with self.log.open("wb") as log:
-            self._process = subprocess.Popen(self._command(), cwd=self.comfyui, stdout=log, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen(self._command(), cwd=self.comfyui, stdout=log, stderr=subprocess.STDOUT)
         try:
             self._wait_until_ready()
         except BaseException:
@@ -66,15 +66,15 @@ class ComfyServer:
         self.stop()
 
     def stop(self) -> None:
-        if self._process is None:
+        if self.process is None:
             return
-        self._process.terminate()
+        self.process.terminate()
         try:
-            self._process.wait(STOP_SECONDS)
+            self.process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process = None
+            self.process.kill()
+            self.process.wait()
+        self.process = None
 
     def get(self, path: str) -> Any:
         """The JSON at `path`."""
@@ -122,7 +122,7 @@ class ComfyServer:
         ]
 
     def _wait_until_ready(self) -> None:
-        process, give_up = self._process, time.monotonic() + START_SECONDS
+        process, give_up = self.process, time.monotonic() + START_SECONDS
         assert process is not None
         while time.monotonic() < give_up:
             if process.poll() is not None:

@@ -137,10 +137,11 @@ def complaints(folder: Path, wanted: dict[str, str]) -> list[str]:
 
 
 def main() -> int:
-    sys.path.append(str(ROOT / "tests"))
-    import conftest  # pyright: ignore[reportMissingImports] - loads the pack as the tests do
+    sys.path.append(str(ROOT / "tests" / "support"))
+    import pack_in_process  # pyright: ignore[reportMissingImports]
 
-    files = english(sys.modules[conftest.PACK])
+    pack_in_process.load_pack()
+    files = english(sys.modules[pack_in_process.PACK])
     before, now = texts(FOLDER / ENGLISH), flat(files)
     (FOLDER / ENGLISH).mkdir(parents=True, exist_ok=True)
     for name, content in files.items():

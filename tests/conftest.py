@@ -1,12 +1,10 @@
 """What every test needs: ComfyUI importable, on the CPU, and the pack loaded the way ComfyUI loads it.
 
-ComfyUI comes first on sys.path, this repository last: both have a `nodes`, and the plain name is ComfyUI's. Tests
-import the core as `tokencache_core` and the pack's other parts as `tokencache_pack.nodes...`.
+Tests import the core as `tokencache_core` and the pack's other parts as `tokencache_pack.nodes...`.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 from collections.abc import Iterator
@@ -19,30 +17,10 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes
     os.environ["OMP_NUM_THREADS"] = "1"
 
-ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = ROOT / "scripts"
-PACK = "tokencache_pack"
+sys.path.append(str(Path(__file__).resolve().parent / "support"))
+from pack_in_process import load_pack
 
-sys.path.append(str(SCRIPTS))
-from comfy_location import comfyui_path as find_comfyui  # noqa: E402
-
-COMFYUI = find_comfyui()
-sys.path[:] = [str(COMFYUI), *(place for place in sys.path if Path(place).resolve() != ROOT), str(ROOT)]
-
-import comfy.cli_args  # noqa: E402
-
-comfy.cli_args.args.cpu = True  # before anything imports comfy.model_management
-
-
-def _load_pack() -> None:
-    """The repository under an alias, as ComfyUI does it: its folder's name need not be a Python name."""
-    spec = importlib.util.spec_from_file_location(PACK, ROOT / "__init__.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[PACK] = module
-    spec.loader.exec_module(module)
-
-
-_load_pack()
+COMFYUI = load_pack()
 
 
 @pytest.hookimpl(optionalhook=True)

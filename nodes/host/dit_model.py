@@ -44,6 +44,7 @@ class HostDiT(DiT):
             DiTConfig(**config), operations=operations, attention=optimized_attention, dtype=dtype, device=device
         )
         self.use_sincos_grid = use_sincos_grid
+        self.in_channels = self.config.in_channels  # nodes of the host read it, such as RenormCFG
 
     def forward(
         self,

@@ -14,7 +14,7 @@ from typing import Any
 
 import comfy.model_sampling
 import torch
-from comfy.model_management import get_free_memory
+from comfy.model_management import get_free_memory, soft_empty_cache
 from comfy.model_patcher import ModelPatcher, create_model_options_clone
 from comfy.patcher_extension import WrappersMP
 
@@ -26,7 +26,7 @@ from ...tokencache_core.engine.memory_budget import MemoryBudget
 from ...tokencache_core.engine.network_call import cached_blocks
 from ...tokencache_core.engine.record import Report, RunConditions
 from ...tokencache_core.engine.recording import Recording
-from ...tokencache_core.engine.session import Session, open_session
+from ...tokencache_core.engine.session import MOVING_WINDOWS, Session, open_session
 from ...tokencache_core.engine.token_choice import Planner
 from ...tokencache_core.files.fingerprint import Fingerprint
 from ...tokencache_core.predictor.trained_cache import TrainedCache
@@ -279,8 +279,12 @@ class _Hooks:
         if torch.is_grad_enabled():  # what is kept would lead gradients into earlier evaluations
             session.log.note(UNCACHED_GRADIENTS)
             return executor(x, timestep, model_options, seed)
-        with session.evaluation(float(timestep.max()), x):
+        with session.evaluation(float(timestep.max()), x) as evaluation:
             clean = executor(x, timestep, model_options, seed)
+            if evaluation.misses and "context_handler" in model_options:
+                session.log.note(MOVING_WINDOWS)
+        if not evaluation.reached:
+            return clean
         try:
             if calibrating is not None and isinstance(clean, torch.Tensor):
                 calibrating.add(x, clean, session)
@@ -307,16 +311,29 @@ def around_network(
     """The APPLY_MODEL wrapper: a call of the network under the session in its options, or whole without one."""
     session: Session | None = transformer_options.get(SESSION)
     call = _Call(executor, x, t, c_concat, c_crossattn, control, transformer_options, kwargs)
-    if session is None or session.current is None or session.runs_whole:
+    if session is None or session.current is None:
+        return call.whole()
+    session.current.reached = True
+    if session.runs_whole:
         return call.whole()
     counts = session.current.counts()
     try:
-        return call.under(session)
+        with session.surviving_want_of_memory():
+            return call.under(session)
+    except torch.OutOfMemoryError:
+        if control is not None:  # networks take its parts away as they use them
+            raise
+        failed = None
     except Exception as error:
         if not transformer_options.get(_GOES_ON) or not may_be_ours(error):
             raise
         failed = error
     # from here on, an error of the plain model's own is none of ours
+    if failed is None:
+        soft_empty_cache()
+        result = call.whole()
+        session.ran_whole(x.shape[0])
+        return result
     if session.store.streams == output_forecast.STREAMS:
         words = in_words(failed, "the rest of the run was computed whole")
         session.run_whole(counts)

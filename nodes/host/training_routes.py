@@ -18,8 +18,13 @@ def add_routes() -> None:
         return
 
     @PromptServer.instance.routes.post(STOP)
-    async def stop(_: web.Request) -> web.Response:
-        """Ask the training to stop; status 409 if there is nothing to stop."""
+    async def stop(request: web.Request) -> web.Response:
+        """Ask the training to stop; status 409 if there is nothing to stop, 415 if the request is not of JSON.
+
+        A page of another origin cannot send JSON without asking first, which the host does not grant.
+        """
+        if request.content_type != "application/json":
+            return web.json_response({"error": "send the request as application/json"}, status=415)
         if TRAINING.newest is None or not TRAINING.newest.stop():
             return web.json_response({**NOTHING, "error": "no training is running"}, status=409)
         TRAINING.tell()

@@ -16,12 +16,15 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from comfy_execution.utils import CurrentNodeContext
+from comfy_extras.nodes_context_windows import ContextWindowsManualNode
+from comfy_extras.nodes_easycache import LazyCacheNode
 from tiny_families import TINY
 from tiny_families.tiny_model import TinyModel
 from tokencache_pack.nodes.dit import DiTClassLabel
 from tokencache_pack.nodes.host.dit_model import load_dit_model
 from tokencache_pack.nodes.host.model_hooks import apply_tokencache
 from tokencache_pack.nodes.report import TokenCacheReport
+from tokencache_pack.tokencache_core.reporting.advice import advice
 from tokencache_pack.tokencache_core.schedules.schedule import UniformSchedule
 from tokencache_pack.tokencache_core.settings import CacheSettings
 from torch import Tensor
@@ -226,6 +229,37 @@ def test_gradients_through_a_run_are_those_of_the_plain_model(dit: TinyModel):
         guided(dit, each, comfy.samplers.KSAMPLER(learning))
     assert len(gradients) == 10 and not handle.reports
     assert all(torch.equal(plain, got) for plain, got in zip(gradients[:5], gradients[5:]))
+
+
+@pytest.mark.parametrize("behind", [True, False])
+def test_steps_that_lazycache_skips_are_made_up_for_and_told_of(dit: TinyModel, behind: bool):
+    def lazily(model: ModelPatcher) -> ModelPatcher:
+        return LazyCacheNode.execute(
+            model, reuse_threshold=1.0, start_percent=0.0, end_percent=1.0, verbose=False
+        ).result[0]
+
+    model, handle = cached(dit) if behind else apply_tokencache(lazily(dit.model), CacheSettings(), EVERY_THIRD)
+    assert dit.sample(lazily(model) if behind else model, steps=12).isfinite().all()
+    report, i_steps = handle.latest(), {0, 1, 4, 7, 10}
+    assert len(report.steps) < 12 and all(step.available for step in report.steps)
+    for before, step in zip(report.steps, report.steps[1:]):
+        assert (step.kind == "I") == any(place in i_steps for place in range(before.index + 1, step.index + 1))
+    assert f"at {12 - len(report.steps)} of 12 steps the model was not called" in report.text()
+
+
+@pytest.mark.parametrize("schedule", ["standard_static", "standard_uniform"])
+def test_context_windows_that_move_are_computed_and_told_of(schedule: str):
+    tiny = TINY["Wan 2.1 T2V"]()
+    windows = {"context_length": 4, "context_overlap": 1, "context_stride": 1, "closed_loop": False, "dim": 2}
+    windowed = ContextWindowsManualNode.execute(
+        tiny.model, context_schedule=schedule, fuse_method="pyramid", freenoise=False, **windows
+    ).result[0]
+    model, handle = apply_tokencache(windowed, CacheSettings(), EVERY_THIRD)
+    tiny.sample(model, latent=(16, 9, 8, 8))
+    report, moves = handle.latest(), schedule == "standard_uniform"
+    assert any(step.misses for step in report.steps) == moves
+    assert ("the context windows lie elsewhere from step to step" in report.text()) == moves
+    assert not any("conditionings or areas" in text for text in advice(report))
 
 
 def shown(handle: Any, prompt: str, item: int | None = None) -> str:

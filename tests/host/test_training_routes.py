@@ -24,6 +24,13 @@ from tokencache_core.predictor.file import read_trained_cache
 
 WORKFLOW = Path(__file__).resolve().parents[2] / "example_workflows" / "Train a predictor for your model.json"
 WORKFLOW_ID = "12345678-1234-4321-8765-123456789abc"
+# what a page of another origin can send without asking first, to this computer or to another in its network
+ELSEWHERE = (
+    {"Content-Type": "text/plain", "Origin": "http://elsewhere.example", "Host": "192.168.1.5:8188"},
+    {"Content-Type": "application/x-www-form-urlencoded", "Origin": "http://elsewhere.example"},
+    {"Content-Type": "application/json", "Origin": "http://elsewhere.example"},  # to this computer: the host refuses
+    {"Content-Type": "multipart/form-data; boundary=x", "Origin": "null"},
+)
 PHASES = {"preparing", "training", "measuring", "over"}
 
 
@@ -35,14 +42,19 @@ def wait_for(what: Callable[[], Any], server: ComfyServer, seconds: float = 90.0
     return found
 
 
-def stop(server: ComfyServer) -> tuple[int, dict[str, Any]]:
+JSON = {"Content-Type": "application/json"}
+
+
+def stop(server: ComfyServer, headers: dict[str, str] = JSON) -> tuple[int, dict[str, Any]]:
     """Status and reply."""
-    request = urllib.request.Request(f"http://{server.address}{training_routes.STOP}", b"", method="POST")
+    request = urllib.request.Request(
+        f"http://{server.address}{training_routes.STOP}", b"", headers=headers, method="POST"
+    )
     try:
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60) as reply:
             return reply.status, json.loads(reply.read())
     except urllib.error.HTTPError as error:
-        return error.code, json.loads(error.read())
+        return error.code, json.loads(error.read() or b"{}")
 
 
 def only_numbers(numbers: dict[str, Any], node: str) -> None:
@@ -81,6 +93,8 @@ def test_a_training_is_seen_stopped_and_kept(comfy_server: ComfyServer, predicto
     seen = wait_for(lambda: (found := numbers())["running"] and found["iteration"] and found, comfy_server)
     only_numbers(seen, node)
     assert seen["running"] and seen["loss"] and 5900 < seen["seconds_left"] < 6000 and seen["predicted"] > 1
+    for elsewhere in ELSEWHERE:
+        assert stop(comfy_server, elsewhere)[0] in (403, 415) and numbers()["running"] and not numbers()["stopping"]
     status, reply = stop(comfy_server)
     assert status == 200 and reply["stopping"]
     assert stop(comfy_server)[0] in (200, 409)  # again: harmless

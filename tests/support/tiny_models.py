@@ -15,7 +15,7 @@ from tokencache_core.dit.checkpoint import save_dit
 from tokencache_core.dit.model import DiT, DiTConfig
 
 N_TEXT = 11
-_FLUX = dict(
+FLUX = dict(
     image_model="flux",
     guidance_embed=True,
     in_channels=16,
@@ -71,7 +71,7 @@ def _text(seed: int, **extra: Any) -> list:
 
 
 def tiny_flux() -> TinyModel:
-    model = tiny_patcher(comfy.supported_models.Flux(dict(_FLUX)))
+    model = tiny_patcher(comfy.supported_models.Flux(dict(FLUX)))
     return TinyModel("Flux", model, _text(1, guidance=3.5), _text(2, guidance=3.5), (16, 20, 14))
 
 

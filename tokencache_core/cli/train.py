@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -11,10 +12,11 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from ..files.whole_file import remove_leftovers
 from ..predictor.file import PredictorFileError, save_trained_cache
 from ..predictor.trained_cache import TrainedCache, kept
 from ..predictor.trained_parts import TrainedParts
-from ..training.checkpoint import TrainingStateError, load_state, save_state
+from ..training.checkpoint import TrainingStateError, check_space, load_state, save_state
 from ..training.distributed import Processes, launched
 from ..training.trainer import Training, TrainingDiverged
 from .options import (
@@ -89,6 +91,9 @@ def _train_and_save(args: argparse.Namespace, state: Path, device: torch.device,
     except ValueError as error:
         raise CommandError(str(error)) from None
     try:
+        if processes.rank == 0:
+            remove_leftovers(state)
+            check_space(training, state)
         if args.resume and state.exists():
             load_state(training, state)
         _say(processes, f"held-out drift of the plain cache: {training.held_out(TrainedParts()):.4g}")
@@ -141,7 +146,7 @@ def _say(processes: Processes, text: str) -> None:
 def _train(training: Training, args: argparse.Namespace, state: Path, processes: Processes) -> None:
     """Train until the budget is spent, the user presses Ctrl-C, or the training diverges.
 
-    Unless it diverged, its state is then on disk.
+    Unless it diverged, or the disk is full, its state is then on disk.
     """
     saved = time.monotonic()
     left = itertools.count() if args.iterations is None else range(training.iteration, args.iterations)
@@ -163,7 +168,7 @@ def _train(training: Training, args: argparse.Namespace, state: Path, processes:
                 )
                 bar.set_postfix(shown)
                 if processes.rank == 0 and time.monotonic() - saved > SAVE_EVERY:
-                    save_state(training, state)
+                    _keep(training, state)
                     saved = time.monotonic()
     except KeyboardInterrupt:
         _say(processes, "stopped; keeping what has been learned")
@@ -171,4 +176,12 @@ def _train(training: Training, args: argparse.Namespace, state: Path, processes:
         _say(processes, str(error))
         return  # there is no state to resume from
     if processes.rank == 0:
+        _keep(training, state)
+
+
+def _keep(training: Training, state: Path) -> None:
+    """Save the state. A full disk is told of, and the training goes on: there may be room again the next time."""
+    try:
         save_state(training, state)
+    except TrainingStateError as error:
+        print(f"note: {error}", file=sys.stderr, flush=True)

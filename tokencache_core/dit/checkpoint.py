@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import pickle
 import re
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,8 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     for key, tensor in state_dict.items():
         if not tensor.is_floating_point():
             raise ModelFileError(f"'{key}' holds {tensor.dtype}, not floating-point weights; save it unquantised")
+        if not (tensor if tensor.itemsize > 1 else tensor.float()).isfinite().all():
+            raise ModelFileError(f"'{key}' holds NaN or infinity; download or save it again")
     return state_dict, metadata
 
 
@@ -137,6 +140,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _read_pt(path: Path) -> dict[str, Tensor]:
+    _refuse_compressed(path)
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
@@ -157,7 +161,25 @@ def _read_pt(path: Path) -> dict[str, Tensor]:
             raise ModelFileError(
                 f"it holds more than plain tensors: '{key}' is a {type(value).__name__}; save only model.state_dict()"
             )
+        if value.layout is not torch.strided or value.device.type != "cpu" or value.is_quantized:
+            raise ModelFileError(f"'{key}' is no plain tensor of weights; save only model.state_dict()")
+        if value.nbytes > value.untyped_storage().nbytes():  # a few bytes that claim to be many
+            raise ModelFileError(f"'{key}' has more elements than the file; save contiguous tensors")
     return dict(loaded)
+
+
+def _refuse_compressed(path: Path) -> None:
+    """ModelFileError for a zip that would be larger in memory than on the disk: torch.save compresses nothing."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            compressed = any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
+            size = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise ModelFileError(f"it is truncated or damaged ({_one_line(error)}); download or save it again") from None
+    if compressed or size > path.stat().st_size:
+        raise ModelFileError("it is compressed, as torch.save never does it; save its state dict as .safetensors")
 
 
 def _shape(state_dict: Mapping[str, Tensor], key: str, dimensions: int) -> torch.Size:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Mapping, Sequence
 
+from ..files.strict_json import MAX_DIGITS, parsed
+
 IMAGENET_CLASSES = 1000
+_SHOWN = 60  # characters of a label in an error message
 
 
 def names_in_metadata(metadata: Mapping[str, str], num_classes: int) -> tuple[str, ...] | None:
@@ -16,10 +18,10 @@ def names_in_metadata(metadata: Mapping[str, str], num_classes: int) -> tuple[st
     if text is None:
         return None
     try:
-        names = json.loads(text)
-    except json.JSONDecodeError:
+        names = parsed(text)
+    except ValueError as error:
         raise ValueError(
-            "its metadata `class_names` is not JSON: write a JSON list of strings, one per class"
+            f"its metadata `class_names` cannot be used: {error}; write a JSON list of strings, one per class"
         ) from None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(names) != num_classes:
         raise ValueError(f"its metadata `class_names` must be a JSON list of {num_classes} strings, one per class")
@@ -71,10 +73,10 @@ def _next_label(parts: list[str], num_classes: int, names: Sequence[str]) -> tup
 
 
 def _in_range(text: str, num_classes: int) -> int:
-    label = int(text)
+    label = int(text) if len(text) <= MAX_DIGITS else -1
     if not 0 <= label < num_classes:
         raise ValueError(
-            f"class {label} is out of range: this DiT has classes 0 to {num_classes - 1} "
+            f"class {_cut(text)} is out of range: this DiT has classes 0 to {num_classes - 1} "
             "(leave the label empty for the null class)"
         )
     return label
@@ -97,10 +99,15 @@ def _tidy(text: str) -> str:
 def _unknown(text: str, num_classes: int, names: Sequence[str]) -> str:
     index = f"an index from 0 to {num_classes - 1}"
     if not names:
-        return f"'{text}' is not a class index, and this DiT has no class names: give {index}"
-    lowered = {name.casefold(): name for name in names}
+        return f"'{_cut(text)}' is not a class index, and this DiT has no class names: give {index}"
+    text, lowered = _cut(text), {name.casefold(): name for name in names}
     close = [name for key, name in lowered.items() if text.casefold() in key]
     similar = [lowered[key] for key in difflib.get_close_matches(text.casefold(), lowered)]
     close += [name for name in similar if name not in close]
     hint = f"; did you mean {' or '.join(repr(name) for name in close[:3])}?" if close else ""
     return f"this DiT has no class named '{text}': give one of its {num_classes} class names or {index}{hint}"
+
+
+def _cut(text: str) -> str:
+    """`text`, short enough for an error message."""
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

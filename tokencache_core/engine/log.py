@@ -20,13 +20,14 @@ _MASK_BYTES = 2**23  # maximum size of a run's masks of computed tokens, which a
 
 @dataclass(frozen=True)
 class Counts:
-    """The numbers that an `Evaluation` has counted at one time, named as there."""
+    """What an `Evaluation` has counted at one time, named as there."""
 
     rows: int
     computed: tuple[int, ...]
     available: int
     misses: int
     drawn: DrawnTokens | None
+    calls: Counter[Hashable]
 
 
 class Evaluation:
@@ -60,21 +61,27 @@ class Evaluation:
         self.tokens = ComputedTokens()
         self.misses = 0  # network calls that found nothing in the cache on a P-step
         self.calls: Counter[Hashable] = Counter()  # of the network, by the key of their rows
+        self.reached = False  # whether the network was called at all
 
     def counts(self) -> Counts:
-        """What has been counted so far, for `restart`."""
-        return Counts(self.rows, tuple(self.computed), self.available, self.misses, self.drawn)
+        """What has been counted so far, for `restore`."""
+        return Counts(self.rows, tuple(self.computed), self.available, self.misses, self.drawn, Counter(self.calls))
 
-    def restart(self, counts: Counts) -> None:
-        """Forget what has been counted since, as the call of the network is repeated; it computes everything."""
-        self.rows, self.available, self.misses, self.drawn = counts.rows, counts.available, counts.misses, counts.drawn
-        self.computed = list(counts.computed)
-        self.computes_all = True
+    def restore(self, counts: Counts) -> None:
+        """Forget what has been counted since: a call of the network failed, and is made again."""
+        self.rows, self.computed, self.available = counts.rows, list(counts.computed), counts.available
+        self.misses, self.drawn, self.calls = counts.misses, counts.drawn, Counter(counts.calls)
 
     @property
     def reused(self) -> float:
         """The share of the block-tokens that were not computed, 0..1."""
         return 1 - sum(self.computed) / self.available
+
+    def count_whole(self, rows: int, tokens: int) -> None:
+        """Count a call of the network that computed all `tokens` of all rows without the cache."""
+        self.rows += rows
+        self.available += rows * tokens * len(self.computed)
+        self.computed = [computed + rows * tokens for computed in self.computed]
 
     def record(self) -> StepRecord:
         return StepRecord(

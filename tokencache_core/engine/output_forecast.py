@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from ..blocks.spec import BlockSpec
-from ..words.message import say
 from ..settings import CacheSettings
+from ..words.message import say
 from .log import Counts
 from .memory_budget import RowsShape
 from .session import Session
@@ -40,7 +40,8 @@ def fall_back(session: Session, counts: Counts, why: str) -> None:
     why: a note for the report.
     """
     session.log.note(why)
-    session.evaluation_under_way.restart(counts)
+    session.evaluation_under_way.restore(counts)
+    session.evaluation_under_way.computes_all = True
     seen = [counts, *(each.counts() for each in reversed(session.log.evaluations))]
     session.output_weight = next((each.available // each.rows for each in seen if each.rows), 1)
     settings = output_settings(session.settings, session.holds_clean)

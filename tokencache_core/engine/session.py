@@ -29,6 +29,16 @@ ELSEWHERE = say(
     "note_elsewhere",
     "the model was called on parts of the latent that changed their place from step to step: there all was computed",
 )
+MOVING_WINDOWS = say(
+    "note_moving_windows",
+    "the context windows lie elsewhere from step to step, and of a new one nothing is kept: there all was computed. "
+    "With the schedule standard_static they stay where they are",
+)
+OUT_OF_MEMORY = say(
+    "note_out_of_memory",
+    "memory ran out in a call of the model: the cache was freed, the call made again without it, and the cache begun "
+    "anew. Set memory_budget_gb in Apply TokenCache to what it may take",
+)
 GOES_BACK = say(
     "note_goes_back", "where sigma rises, as in unsampling and with samplers that go back, all was computed"
 )
@@ -111,9 +121,10 @@ class Session:
         try:
             yield evaluation
         finally:
-            self.log.add(evaluation)
-            self.store.end(computes_all)
             self.current = outer
+            if evaluation.reached:  # else another node's cache has answered, and nothing was refreshed
+                self.log.add(evaluation)
+                self.store.end(computes_all)
 
     def _has_begun(self, step: int, sigma: float) -> bool:
         """Whether the step has been evaluated before, as solvers do that evaluate several times a step.
@@ -150,7 +161,8 @@ class Session:
         counts: of the evaluation under way, before the call.
         """
         self.runs_whole = True
-        self.evaluation_under_way.restart(counts)
+        self.evaluation_under_way.restore(counts)
+        self.evaluation_under_way.computes_all = True
         self.store = self.store.emptied(self.settings, self.store.streams)
 
     def corrected(self, x: Tensor, clean: Tensor) -> Tensor:
@@ -189,6 +201,7 @@ class Session:
         part: (R, C, ...), the input of a call that is given only a part of the latent; if that is another part than
             before, nothing is kept for it.
         """
+        self.evaluation_under_way.reached = True
         calls = self.evaluation_under_way.calls
         calls[key, conditionings] += 1
         rows = self.store.rows((key, calls[key, conditionings]), conditionings)
@@ -197,10 +210,42 @@ class Session:
             rows.forget()
         return rows
 
+    @contextmanager
+    def surviving_want_of_memory(self) -> Generator[None, None, None]:
+        """Around a call of the network: if memory runs out in it, the cache is freed, and the call is not counted.
+
+        Whoever makes the call makes it again, without the cache, and counts it (`ran_whole`).
+        """
+        counts = self.evaluation_under_way.counts()
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            self.evaluation_under_way.restore(counts)
+            self.store.free()
+            self.log.note(OUT_OF_MEMORY)
+            raise
+
+    def ran_whole(self, rows: int) -> None:
+        """Count a call of the network, of so many rows, that ran without the cache."""
+        if tokens := self.store.tokens_of(rows):
+            self.evaluation_under_way.count_whole(rows, tokens)
+
     def close(self) -> Report:
         """Free the cache and return the report."""
         if short := self.store.close():
             self.log.note(short)
+        passed = self.timeline.passed_over([evaluation.sigma for evaluation in self.log.evaluations])
+        if passed and self.log.evaluations:
+            self.log.note(
+                say(
+                    "note_passed_over",
+                    "at {passed} of {steps} steps the model was not called: another node that skips evaluations, such "
+                    "as LazyCache, is on it too. One cache at a time comes nearer, and the figures here are of the "
+                    "evaluations that were made",
+                    passed=passed,
+                    steps=len(self.timeline),
+                )
+            )
         self.corrector = self.error_bound = None
         self.learned.release()
         memory = self.store.memory

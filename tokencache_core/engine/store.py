@@ -219,6 +219,17 @@ class CacheStore:
             for key in self.rows_by_key.keys() - self.used:
                 del self.rows_by_key[key]
 
+    def free(self) -> None:
+        """Free everything, in mid-run: the next evaluation of every set of rows computes everything."""
+        for rows in self.rows_by_key.values():
+            rows.forget()
+        self.storage.release()
+
+    def tokens_of(self, rows: int) -> int:
+        """Tokens per row of a set of so many rows; 0 if none is known."""
+        shapes = [each.shape for each in self.rows_by_key.values() if each.shape is not None]
+        return next((shape.image + shape.text for shape in reversed(shapes) if shape.rows == rows), 0)
+
     def close(self) -> str | None:
         """Free everything; returns a note for the user if the budget was exceeded."""
         self.rows_by_key.clear()

@@ -42,8 +42,27 @@ class Timeline:
         return sigma > previous * (1 + RISES)
 
     def computes_all(self, sigma: float, previous: float | None) -> bool:
-        """Whether an evaluation at `sigma` is an I-step. previous: sigma of the evaluation before it, if any."""
-        return previous is None or self.rises(sigma, previous) or self.step_of(sigma) in self.i_steps
+        """Whether an evaluation at `sigma` is an I-step: its own step is one, or one that has been passed over.
+
+        previous: sigma of the evaluation before it, if any.
+        """
+        if previous is None or self.rises(sigma, previous):
+            return True
+        step = self.step_of(sigma)
+        passed = range(min(self.step_of(previous) + 1, step), step + 1)
+        return not self.i_steps.isdisjoint(passed)
+
+    def passed_over(self, sigmas: Collection[float]) -> int:
+        """The number of steps at which none of the evaluations at `sigmas` was made.
+
+        0 where it is not known: where some lie between steps, as those of some samplers do, or sigma rises.
+        """
+        if any(self.rises(then, here) for here, then in zip(self.sigmas, self.sigmas[1:])):
+            return 0
+        steps = {self.step_of(sigma) for sigma in sigmas}
+        if any(not self.same(self.sigmas[self.step_of(sigma)], sigma) for sigma in sigmas):
+            return 0
+        return len(self) - len(steps)
 
     def move(self, sigma: float, previous: float | None = None) -> float | None:
         """The change of sigma in a step of Euler's method from `sigma`.

@@ -60,7 +60,10 @@ class JsonFormat:
     def load(self, file: Path | str, read: Callable[[Any], T]) -> T:
         """Read a file as in `read`."""
         try:
-            text = Path(file).read_text(encoding="utf-8")
+            if not Path(file).is_file():  # a device or a pipe might never end
+                raise FileNotFoundError(2, "there is no such file")
+            with Path(file).open("rb") as opened:
+                text = opened.read(4 * strict_json.MAX_LENGTH + 1).decode()  # 4 bytes a character at most
         except UnicodeDecodeError:
             raise self.error(f"{file} is not a TokenCache {self.kind}: it is not text") from None
         except OSError as error:

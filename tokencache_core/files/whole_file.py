@@ -7,11 +7,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_PART = ".part"
+
+
+def remove_leftovers(path: Path) -> None:
+    """Delete what processes that were killed have left of their writing of `path`. No other process may be writing
+    it.
+    """
+    for part in path.parent.iterdir():
+        if part.name.startswith(_started(path)) and part.name.endswith(_PART):
+            part.unlink(missing_ok=True)
+
+
+def _started(path: Path) -> str:
+    """How the names of the temporary files of `path` begin."""
+    return f".{path.name}."
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A temporary file beside `path` to write to, which replaces `path` on exit and is deleted after an exception."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f"{_started(path)}{os.getpid()}{_PART}")
     try:
         yield part
         part.replace(path)

@@ -106,6 +106,8 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
     for key, tensor in tensors.items():
         if not tensor.is_floating_point():
             raise ValueError(f"'{key}' holds {tensor.dtype}, not floating-point weights; save it unquantised")
+        if not (tensor if tensor.itemsize > 1 else tensor.float()).isfinite().all():
+            raise ValueError(f"'{key}' holds NaN or infinity; download or save it again")
     return tensors, metadata
 
 

@@ -8,6 +8,7 @@ import math
 from statistics import median
 
 from ..engine.record import Report, StepRecord, size_in_words
+from ..engine.session import MOVING_WINDOWS
 from ..words.message import lines, say
 
 FEW_STEPS = 12  # up to this number, more steps help, but another schedule does not
@@ -125,7 +126,7 @@ def _p_steps_that_compute_much(report: Report) -> str:
 
 def _misses(report: Report) -> str:
     missed = [step for step in report.steps if step.misses]
-    if not missed:
+    if not missed or MOVING_WINDOWS in report.notes:
         return ""
     calls, places = sum(step.misses for step in missed), sorted({step.index for step in missed})
     listed = ", ".join(map(str, places[:8])) + (", ..." if len(places) > 8 else "")

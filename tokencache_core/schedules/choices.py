@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from ..files.strict_json import shown
 from .automatic import AutomaticSchedule
 from .schedule import (
     CountSchedule,
@@ -72,4 +73,6 @@ def parse_steps(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.replace(",", " ").split())
     except ValueError:
-        raise ValueError(f"I-steps are whole numbers separated by commas, such as 0, 3, 6; {text!r} is not") from None
+        raise ValueError(
+            f"I-steps are whole numbers separated by commas, such as 0, 3, 6; {shown(text)} is not"
+        ) from None

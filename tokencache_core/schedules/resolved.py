@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from .automatic import AutomaticSchedule
-from .schedule import ErrorBoundSchedule, Schedule, SpeedupSchedule
+from .automatic import AutomaticSchedule, CalibratedSchedule
+from .schedule import CountSchedule, ErrorBoundSchedule, ExplicitSchedule, PercentileSchedule, Schedule, SpeedupSchedule
+
+_COUNTED = (AutomaticSchedule, CalibratedSchedule, CountSchedule, PercentileSchedule)
 
 
 @dataclass(frozen=True)
@@ -26,9 +28,31 @@ class ResolvedSchedule:
 def resolved(schedule: Schedule, taus: Sequence[float], p_step: float) -> ResolvedSchedule:
     """Resolve a schedule for one run.
 
-    taus: noise times of the run's steps, falling.
+    taus: noise times of the run's steps. Where they rise, as in unsampling and in restarts, another run begins: each
+        stretch in which they fall has its own I-steps, and its share of their number.
     p_step: the cost of a P-step, as a share of a whole step.
     """
+    if isinstance(schedule, ExplicitSchedule):
+        return ResolvedSchedule(schedule.i_steps(taus))
+    starts = [0, *(step for step in range(1, len(taus)) if taus[step] > taus[step - 1])]
+    parts = [taus[start:end] for start, end in zip(starts, [*starts[1:], len(taus)])]
+    found = [_of_falling(_part_of(schedule, len(part) / len(taus)), part, p_step) for part in parts]
+    return ResolvedSchedule(
+        frozenset(start + step for start, each in zip(starts, found) for step in each.i_steps),
+        found[0].error_bound,
+        next((each.note for each in found if each.note), ""),
+    )
+
+
+def _part_of(schedule: Schedule, share: float) -> Schedule:
+    """The schedule with a share of its number of I-steps, if it has one."""
+    if share == 1 or not isinstance(schedule, _COUNTED) or not schedule.count:
+        return schedule
+    return replace(schedule, count=max(1, round(share * schedule.count)))
+
+
+def _of_falling(schedule: Schedule, taus: Sequence[float], p_step: float) -> ResolvedSchedule:
+    """The same for noise times that fall."""
     note = ""
     if isinstance(schedule, AutomaticSchedule):
         schedule = schedule.placed(taus)

@@ -5,6 +5,7 @@ exactly.
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,12 +20,27 @@ from .trainer import Best, Training
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # Adam's
 
 
+_KEPT = 5  # tensors of each weight in a state: itself, its average, Adam's two moments, the best so far
+_LEAST_FREE = 2**20  # bytes for the rest of a state, and for what else is written there
+
+
 class TrainingStateError(ValueError):
-    """A training state cannot be resumed: one line with the remedy."""
+    """A training state cannot be resumed, or written: one line with the remedy."""
+
+
+def check_space(training: Training, path: Path) -> None:
+    """TrainingStateError unless there is room for two states at `path`: a new one is written beside the old."""
+    weights = sum(weight.nbytes for weight in training.parameters)
+    needed, free = 2 * _KEPT * weights + _LEAST_FREE, shutil.disk_usage(path.parent).free
+    if free < needed:
+        raise TrainingStateError(
+            f"{path}: the disk has {free / 2**20:,.0f} MB free, but what a training keeps there may take "
+            f"{needed / 2**20:,.0f} MB; free some, or train to another folder"
+        )
 
 
 def save_state(training: Training, path: Path) -> None:
-    """Write the state, completely or not at all."""
+    """Write the state, completely or not at all; TrainingStateError if it cannot be written."""
     tensors = {}
     optimizer = training.optimizer.state
     for index, (weight, average) in enumerate(zip(training.parameters, training.average)):
@@ -42,12 +58,15 @@ def save_state(training: Training, path: Path) -> None:
         "best": None if best is None else {"held_out": best.held_out, "shares": best.shares},
         "log": [asdict(point) for point in training.log],
     }
-    with whole_file(path) as part:
-        save_file(
-            {name: tensor.cpu().contiguous() for name, tensor in tensors.items()},
-            part,
-            metadata={"training": json.dumps(about)},
-        )
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        with whole_file(path) as part:
+            save_file(tensors, part, metadata={"training": json.dumps(about)})
+    except (SafetensorError, OSError) as error:
+        raise TrainingStateError(
+            f"{path}: it cannot be written ({_one_line(error)}); check the folder and its free space. The state that "
+            "was saved before is still whole"
+        ) from None
 
 
 @torch.no_grad()
@@ -82,7 +101,10 @@ def load_state(training: Training, path: Path) -> None:
     except TrainingStateError:
         raise
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        text = f"{type(error).__name__}: {error}".split("\n")[0][:120]
         raise TrainingStateError(
-            f"{path}: it is damaged or belongs to another model ({text}); remove it to start again"
+            f"{path}: it is damaged or belongs to another model ({_one_line(error)}); remove it to start again"
         ) from None
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".split("\n")[0][:120]

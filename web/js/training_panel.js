@@ -87,7 +87,8 @@ class TrainingPanel {
 
   async stop() {
     this.button.disabled = true
-    const reply = await api.fetchApi(`${ROUTE}/stop`, { method: "POST" }).catch(() => null)
+    const request = { method: "POST", headers: { "Content-Type": "application/json" } }
+    const reply = await api.fetchApi(`${ROUTE}/stop`, request).catch(() => null)
     if (reply?.ok) return this.show(await reply.json())
     this.status.textContent = text(reply ? "training_too_late" : "training_no_answer")
     this.button.disabled = Boolean(reply)

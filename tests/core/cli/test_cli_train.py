@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -51,6 +55,44 @@ def test_stopping_and_resuming_gives_the_same_file(model, predictor, tmp_path):
     assert main([*arguments, "--iterations", "2", "--resume"]) == 0
     ours, theirs = load_file(file), load_file(predictor)
     assert ours.keys() == theirs.keys() and all(ours[name].equal(theirs[name]) for name in ours)
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Writing beyond `size` bytes of a file fails in this process, as on a full disk."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_fills_during_a_training_is_told_of_and_the_older_state_stays(model, tmp_path, capsys):
+    file, state = tmp_path / "p.safetensors", tmp_path / "p.training"
+    arguments = ["train", "--model", str(model), "--out", str(file), *SMALL]
+    assert main([*arguments, "--iterations", "1"]) == 0
+    older = state.read_bytes()
+    with files_of_at_most(len(older) // 2):
+        main([*arguments, "--iterations", "2", "--resume"])
+    assert "p.training: it cannot be written" in capsys.readouterr().err
+    assert state.read_bytes() == older and not list(tmp_path.glob(".*"))
+    assert main([*arguments, "--iterations", "2", "--resume"]) == 0
+
+
+def test_a_full_disk_is_told_of_before_a_training(model, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
+    arguments = ["train", "--model", str(model), "--out", str(tmp_path / "p.safetensors"), "--iterations", "1", *SMALL]
+    fails(capsys, arguments, "the disk has 0 MB free, but what a training keeps there may take ")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_killed_trainings_have_left_of_a_state_is_removed(model, tmp_path):
+    left, other = tmp_path / ".p.training.4711.part", tmp_path / ".q.training.4711.part"
+    left.write_bytes(b"half a st"), other.write_bytes(b"another training's")
+    arguments = ["train", "--model", str(model), "--out", str(tmp_path / "p.safetensors"), "--iterations", "1", *SMALL]
+    assert main(arguments) == 0 and other.exists() and not left.exists()
 
 
 def test_a_predictor_is_trained_kept_and_used(model, tmp_path, capsys):

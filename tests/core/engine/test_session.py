@@ -5,6 +5,7 @@ import torch
 from toy import ToyModel
 
 from tokencache_core.engine.session import open_session
+from tokencache_core.engine.timeline import Timeline
 from tokencache_core.schedules.schedule import ExplicitSchedule, UniformSchedule
 from tokencache_core.settings import CacheSettings
 
@@ -154,3 +155,30 @@ def test_report_counts_what_was_computed():
 def test_a_k_beyond_the_models_depth_is_refused_before_sampling():
     with pytest.raises(ValueError, match="only 2 blocks"):
         session_of(ToyModel((1.0, 2.0)), last_blocks=3)
+
+
+def test_an_i_step_that_was_passed_over_is_made_up_for():
+    timeline = Timeline([1.0, 0.8, 0.6, 0.4, 0.2], {0, 2}, lambda sigma: sigma)
+    assert not timeline.computes_all(0.8, 1.0) and timeline.computes_all(0.4, 0.8)
+    assert not timeline.computes_all(0.4, 0.6) and not timeline.computes_all(0.2, 0.6)
+    assert timeline.passed_over([1.0, 0.8, 0.4]) == 2 and timeline.passed_over([1.0, 0.8, 0.6, 0.4, 0.2]) == 0
+    assert timeline.passed_over([1.0, 0.7, 0.2]) == 0  # a solver's own times
+    assert Timeline([0.2, 0.4, 0.6], {0, 1, 2}, lambda sigma: sigma).passed_over([0.2, 0.4]) == 0
+
+
+def test_an_evaluation_that_never_reached_the_network_is_none():
+    session = open_session(
+        CacheSettings(), ExplicitSchedule((0, 1)), sigmas=[1.0, 0.8, 0.6], tau=lambda sigma: sigma, streams=("x",)
+    )
+    with session.evaluation(1.0) as evaluation:
+        evaluation.reached = True
+    with session.evaluation(0.8):
+        pass  # another node's cache has answered
+    with session.evaluation(0.6) as evaluation:
+        evaluation.reached = True
+        assert evaluation.computes_all
+    report = session.close()
+    assert [step.index for step in report.steps] == [
+        0,
+        2,
+    ] and "at 1 of 3 steps the model was not called" in report.notes[0]

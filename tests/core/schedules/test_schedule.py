@@ -6,8 +6,10 @@ from functools import partial
 import pytest
 from tiny_predictor import tiny_predictor
 
+from tokencache_core.schedules.automatic import AutomaticSchedule
 from tokencache_core.schedules.choices import parse_steps, schedule_from_choices
 from tokencache_core.schedules.known_models import known_places
+from tokencache_core.schedules.resolved import resolved
 from tokencache_core.schedules.schedule import (
     CountSchedule,
     ErrorBoundSchedule,
@@ -144,3 +146,23 @@ def test_a_speed_up_is_placed_by_warmup_or_percentiles():
 def test_bad_schedules_say_what_to_do(make, says):
     with pytest.raises(ValueError, match=says):
         make()
+
+
+RISING = [0.1, 0.3, 0.5, 0.7, 0.9]
+RESTARTED = [0.9, 0.7, 0.5, 0.3, 0.1, 0.6, 0.4, 0.2]
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [AutomaticSchedule(), AutomaticSchedule(count=3), AutomaticSchedule(speedup=2.0), CountSchedule(3)],
+    ids=str,
+)
+def test_where_noise_rises_another_run_begins(schedule):
+    assert resolved(schedule, RISING, 0.0).i_steps == frozenset(range(5))
+    places, first, then = (resolved(schedule, taus, 0.0).i_steps for taus in (RESTARTED, RESTARTED[:5], RESTARTED[5:]))
+    assert {0, 5} <= places
+    assert len(places) == 3 if schedule.count else places == first | {step + 5 for step in then}
+
+
+def test_listed_steps_are_of_the_whole_run_whatever_its_noise_does():
+    assert resolved(ExplicitSchedule((0, 6)), RESTARTED, 0.0).i_steps == {0, 6}
