@@ -49,8 +49,8 @@ class Recipe:
     frames: int = 8
     half_batch: int = 32
     full_batch: int = 16
-    half_resolution: int = 80_000  # clips in the first phase
-    full_resolution: int = 30_000  # clips in the second
+    half_resolution: int = 120_000  # clips in the first phase
+    full_resolution: int = 50_000  # clips in the second phase
     warmup: int = 2_000
     decay: int = 15_000  # the last clips, over which the learning rate falls to zero
     lr: float = 1e-3
