@@ -14,14 +14,16 @@ async def comfy_entrypoint() -> ComfyExtension:
     """What ComfyUI calls to get the nodes; nothing of the host is imported before."""
     from comfy_api.latest import ComfyExtension, io
 
-    from .nodes import cache, compare, dit, heatmap, predictor, redundancy, report, tuning, video
+    from .nodes import cache, compare, dit, heatmap, predictor, redundancy, report, small_flux, tuning, video
     from .nodes.host import training_routes
+    from .nodes.host.tune import TUNING
 
     training_routes.add_routes()
+    TUNING.add_route()
 
     class TokenCacheExtension(ComfyExtension):
         async def get_node_list(self) -> list[type[io.ComfyNode]]:
-            files = (dit, video, cache, report, heatmap, compare, predictor, tuning, redundancy)
+            files = (small_flux, dit, video, cache, report, heatmap, compare, predictor, tuning, redundancy)
             return [node for file in files for node in file.NODES]
 
     return TokenCacheExtension()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..tokencache_core.predictor.trained_cache import TrainedCache
 from ..tokencache_core.schedules.automatic import AutomaticSchedule
 from ..tokencache_core.schedules.choices import POLICIES, schedule_from_choices
-from ..tokencache_core.schedules.schedule import UniformSchedule
-from ..tokencache_core.settings import CONTEXTS, MAX_REACH, SCORES, SHARES, CacheSettings
+from ..tokencache_core.schedules.schedule import Schedule, UniformSchedule
+from ..tokencache_core.settings import MAX_REACH, SHARES, CacheSettings
 from .host.model_hooks import apply_tokencache
 from .sockets import PredictorType, PresetType, ReportType, ScheduleType
 
 DEFAULTS = CacheSettings()
+AUTOMATIC = 0.0
+WHOLE_CONTEXTS = ("forecast", "stale")  # in which computed tokens attend to all others
 
 
 class ApplyTokenCache(io.ComfyNode):
@@ -21,12 +24,14 @@ class ApplyTokenCache(io.ComfyNode):
             node_id="TokenCacheApply",
             display_name="Apply TokenCache",
             category="TokenCache",
-            description="Makes a diffusion transformer sample faster: most steps compute few tokens and forecast the "
-            "rest.",
+            description="Makes a diffusion transformer sample faster: computes some denoise steps whole and forecasts "
+            "the others.",
             search_aliases=[
-                "cache",
-                "speed up",
                 "faster",
+                "speed up",
+                "speed",
+                "accelerate",
+                "cache",
                 "token caching",
                 "TeaCache",
                 "EasyCache",
@@ -43,69 +48,21 @@ class ApplyTokenCache(io.ComfyNode):
                 io.Model.Input(
                     "model",
                     tooltip="A diffusion transformer. Of a model whose blocks TokenCache does not know, the whole "
-                    "output is "
-                    "forecast.",
+                    "output is forecast.",
                 ),
                 io.Float.Input(
-                    "cache_ratio",
-                    default=DEFAULTS.cache_ratio,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="Share of the tokens that a P-step does not compute. 0 computes everything, 1 nothing.",
-                ),
-                io.Int.Input(
-                    "forecast_order",
-                    default=DEFAULTS.order,
-                    min=0,
-                    max=2,
-                    tooltip="How tokens that are not computed follow the time: 0 holds the last value, 1 and 2 "
-                    "extrapolate it.",
-                ),
-                io.Int.Input(
-                    "last_blocks",
-                    default=DEFAULTS.last_blocks,
-                    min=0,
-                    max=128,
-                    advanced=True,
-                    tooltip="Number of final blocks that every step computes whole.",
-                ),
-                io.Combo.Input(
-                    "context",
-                    options=list(CONTEXTS),
-                    default=DEFAULTS.context,
-                    advanced=True,
-                    tooltip="What computed tokens attend to: all tokens, the others' keys and values forecast or held "
-                    "(stale), or only each other.",
-                ),
-                io.Combo.Input(
-                    "score",
-                    options=list(SCORES),
-                    default=DEFAULTS.score,
-                    advanced=True,
-                    tooltip="How the computed tokens are chosen. Random and round-robin are there for comparison.",
-                ),
-                io.Combo.Input(
-                    "shares",
-                    options=list(SHARES),
-                    default=DEFAULTS.shares,
-                    advanced=True,
-                    tooltip="Where in depth tokens are computed: in the first blocks, or evenly in all.",
-                ),
-                io.Float.Input(
-                    "corrector",
-                    default=DEFAULTS.corrector,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    advanced=True,
-                    tooltip="How much of what P-steps got wrong the next I-step takes back. For euler and ddim.",
+                    "speed_up",
+                    default=AUTOMATIC,
+                    min=AUTOMATIC,
+                    max=100.0,
+                    step=0.1,
+                    tooltip="How many times as fast to sample. More is faster and less like the plain picture. 0: "
+                    "automatic, which is 2.5 at 20 to 30 steps and 2.8 at 50.",
                 ),
                 ScheduleType.Input(
                     "schedule",
                     optional=True,
-                    tooltip="Which steps compute everything. Default: by a calibration of the model, or where known "
-                    "models have them.",
+                    tooltip="To place the steps that compute everything yourself. It takes the place of speed_up.",
                 ),
                 PredictorType.Input(
                     "predictor",
@@ -116,8 +73,16 @@ class ApplyTokenCache(io.ComfyNode):
                 PresetType.Input(
                     "preset",
                     optional=True,
-                    tooltip="From Tune TokenCache or Load TokenCache Preset: takes the place of the settings above "
-                    "and, unless one is connected, of the schedule.",
+                    tooltip="From Tune TokenCache or Load TokenCache Preset. It takes the place of speed_up and of all "
+                    "settings but memory_budget_gb.",
+                ),
+                io.Boolean.Input(
+                    "calibrate_on_first_run",
+                    optional=True,
+                    default=False,
+                    advanced=True,
+                    tooltip="If pictures differ too much: the first run of a new model and schedule is computed whole "
+                    "and teaches which steps the later runs should compute.",
                 ),
                 io.Float.Input(
                     "memory_budget_gb",
@@ -131,6 +96,27 @@ class ApplyTokenCache(io.ComfyNode):
                     "then in main memory. 0: no limit.",
                 ),
                 io.Float.Input(
+                    "cache_ratio",
+                    optional=True,
+                    default=DEFAULTS.cache_ratio,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    advanced=True,
+                    tooltip="Share of the tokens that the steps in between do not compute. 1 measured best; 0 computes "
+                    "everything, to compare with.",
+                ),
+                io.Int.Input(
+                    "forecast_order",
+                    optional=True,
+                    default=DEFAULTS.order,
+                    min=0,
+                    max=2,
+                    advanced=True,
+                    tooltip="How tokens that are not computed follow the time: 0 holds the last value, 1 and 2 "
+                    "extrapolate it.",
+                ),
+                io.Float.Input(
                     "forecast_reach",
                     optional=True,
                     default=DEFAULTS.reach,
@@ -141,12 +127,42 @@ class ApplyTokenCache(io.ComfyNode):
                     tooltip="How far forecasts are taken, in distances of the P-step from the last I-step. 1: the "
                     "line or parabola itself.",
                 ),
-                io.Boolean.Input(
-                    "calibrate_on_first_run",
+                io.Float.Input(
+                    "corrector",
                     optional=True,
-                    default=False,
-                    tooltip="The first run of a new model and schedule is computed whole and teaches where I-steps "
-                    "should lie in all later ones.",
+                    default=DEFAULTS.corrector,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    advanced=True,
+                    tooltip="How much of what P-steps got wrong the next I-step takes back. For euler and ddim.",
+                ),
+                io.Int.Input(
+                    "last_blocks",
+                    optional=True,
+                    default=DEFAULTS.last_blocks,
+                    min=0,
+                    max=128,
+                    advanced=True,
+                    tooltip="Number of final blocks that every step computes whole.",
+                ),
+                io.Combo.Input(
+                    "context",
+                    optional=True,
+                    options=list(WHOLE_CONTEXTS),
+                    default=DEFAULTS.context,
+                    advanced=True,
+                    tooltip="With cache_ratio below 1: whether the keys and values of tokens that are not computed are "
+                    "forecast, or held (stale) in half the memory.",
+                ),
+                io.Combo.Input(
+                    "shares",
+                    optional=True,
+                    options=list(SHARES),
+                    default=DEFAULTS.shares,
+                    advanced=True,
+                    tooltip="With cache_ratio below 1: whether tokens are computed in the first blocks, or evenly in "
+                    "all.",
                 ),
             ],
             outputs=[
@@ -159,26 +175,25 @@ class ApplyTokenCache(io.ComfyNode):
     def execute(
         cls,
         model,
-        cache_ratio,
-        forecast_order,
-        last_blocks,
-        context,
-        score,
-        shares,
-        corrector=DEFAULTS.corrector,
+        speed_up=AUTOMATIC,
         schedule=None,
         predictor=None,
         preset=None,
-        memory_budget_gb=0.0,
-        forecast_reach=DEFAULTS.reach,
         calibrate_on_first_run=False,
+        memory_budget_gb=0.0,
+        cache_ratio=DEFAULTS.cache_ratio,
+        forecast_order=DEFAULTS.order,
+        forecast_reach=DEFAULTS.reach,
+        corrector=DEFAULTS.corrector,
+        last_blocks=DEFAULTS.last_blocks,
+        context=DEFAULTS.context,
+        shares=DEFAULTS.shares,
     ) -> io.NodeOutput:
         settings = CacheSettings(
             cache_ratio=cache_ratio,
             order=forecast_order,
             last_blocks=last_blocks,
             context=context,
-            score=score,
             shares=shares,
             corrector=corrector,
             reach=forecast_reach,
@@ -187,18 +202,27 @@ class ApplyTokenCache(io.ComfyNode):
         if preset is not None:
             settings, schedule, tuned_for = preset.settings, schedule or preset.schedule(), preset.fingerprint
         if predictor is not None:
-            settings, schedule = predictor.apply_to(settings), schedule or UniformSchedule(predictor.interval)
+            settings = predictor.apply_to(settings)
         return io.NodeOutput(
             *apply_tokencache(
                 model,
                 settings,
-                schedule or AutomaticSchedule(),
+                schedule or _schedule(speed_up, predictor),
                 predictor,
                 tuned_for,
                 memory_budget_gb,
                 calibrate_on_first_run,
             )
         )
+
+
+def _schedule(speed_up: float, predictor: TrainedCache | None) -> Schedule:
+    """The schedule when none is connected."""
+    if predictor is None:
+        return AutomaticSchedule(speedup=speed_up)
+    if not speed_up:
+        return UniformSchedule(predictor.interval)
+    return AutomaticSchedule(speedup=speed_up, p_step=predictor.p_step)
 
 
 class IStepScheduler(io.ComfyNode):

@@ -6,6 +6,7 @@ import comfy.samplers
 from comfy_api.latest import io, ui
 
 from .host.compare import KSamplerInputs, compare, shown_pairs
+from .host.language import in_users_language
 
 
 class TokenCacheCompare(io.ComfyNode):
@@ -98,8 +99,8 @@ class TokenCacheCompare(io.ComfyNode):
             found.mean_psnr,
             found.mean_ssim,
             found.speedup,
-            found.text(),
-            ui={"tokencache_compare": [shown]},
+            in_users_language(found.text()),
+            ui={"tokencache_compare": [in_users_language(shown)]},
         )
 
 

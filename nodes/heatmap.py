@@ -13,13 +13,14 @@ from ..tokencache_core.engine.record import Report
 from ..tokencache_core.reporting.heatmap import reduced, steps_by_blocks, tokens_over_pictures
 from ..tokencache_core.reporting.player_data import VERSION, player_data
 from ..tokencache_core.reporting.step_pictures import CHOICES, OFF, steps_over_pictures
+from .host.language import in_users_language
 from .host.report_handle import ReportHandle, latest_report
 from .sockets import ReportType
 
 _NO_EXPORT = "Cache Heatmap Preview makes pictures of the steps when its export_steps is not off."
 
 
-class CacheHeatmapPreview(io.ComfyNode):
+class TokenHeatmapPreview(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -77,8 +78,8 @@ class CacheHeatmapPreview(io.ComfyNode):
             run = latest_report(report)
             outputs, data = _pictures(run, image, export_steps, export_block), player_data(run, len(image))
         except ValueError as why:  # no run, or not its own pictures: the page says so, and the workflow continues
-            outputs, data = (image, image, image), {"version": VERSION, "notes": [str(why)]}
-        return io.NodeOutput(*outputs, ui={**shown, "tokencache_player": [data]})
+            outputs, data = (image, image, image), {"version": VERSION, "notes": [why.args[0]]}
+        return io.NodeOutput(*outputs, ui={**shown, "tokencache_player": [in_users_language(data)]})
 
 
 def _pictures(run: Report, image: Any, export_steps: str, export_block: int) -> tuple[Any, Any, Any]:
@@ -95,4 +96,4 @@ def _pictures(run: Report, image: Any, export_steps: str, export_block: int) -> 
     return tokens, per_step, steps
 
 
-NODES = [CacheHeatmapPreview]
+NODES = [TokenHeatmapPreview]

@@ -13,8 +13,8 @@ from ..tokencache_core.training.plan import LOSSES, TrainingPlan
 from .folders.bundled_files import file_names, path_of
 from .folders.models_folder import FOLDER, file_to_write
 from .folders.predictor_folder import keep_in, plain_export
+from .host.progress_on_page import workflow_id
 from .host.train_predictor import train_predictor
-from .host.training_routes import workflow_id
 from .sockets import PredictorType
 
 
@@ -50,7 +50,8 @@ class TrainCachePredictor(io.ComfyNode):
             node_id="TokenCacheTrainPredictor",
             display_name="Train Cache Predictor",
             category="TokenCache",
-            description="Trains what P-steps add for this model, from its own sampling runs, without a data set.",
+            description="Trains a Cache Predictor for this model, from its own sampling runs, without a data set, and "
+            "says whether it helps.",
             search_aliases=["train", "cache predictor", "token cache training", "repair", "distill"],
             is_output_node=True,
             inputs=[
@@ -92,23 +93,26 @@ class TrainCachePredictor(io.ComfyNode):
                     default=4,
                     min=2,
                     max=100,
-                    tooltip="An I-step every so many steps; the repair learns the P-steps between.",
+                    advanced=True,
+                    tooltip="An I-step every so many steps; what is trained learns the P-steps between.",
                 ),
                 io.Int.Input(
                     "last_blocks",
-                    default=0,
+                    default=1,
                     min=0,
                     max=128,
-                    tooltip="K: the final blocks that run on P-steps and carry LoRA. 0: the learned forecast alone.",
+                    advanced=True,
+                    tooltip="K: the final blocks that run on P-steps and carry LoRA. 0: no LoRA.",
                 ),
                 io.Float.Input(
                     "cache_ratio",
-                    default=1.0,
+                    default=0.9,
                     min=0.0,
                     max=1.0,
                     step=0.01,
                     advanced=True,
-                    tooltip="Share of the other blocks' tokens that P-steps reuse.",
+                    tooltip="Share of the other blocks' tokens that P-steps do not compute. 1, with predictor none, "
+                    "trains a learned forecast.",
                 ),
                 io.Int.Input(
                     "forecast_order",
@@ -121,11 +125,11 @@ class TrainCachePredictor(io.ComfyNode):
                 io.Int.Input("rank", default=16, min=1, max=256, advanced=True, tooltip="Rank of the adapters."),
                 io.Combo.Input(
                     "predictor",
-                    options=["none", *KINDS],
-                    default="none",
+                    options=[*KINDS, "none"],
+                    default=KINDS[0],
                     advanced=True,
-                    tooltip="Learn which tokens P-steps compute; needs cache_ratio below 1. block: a copy of the "
-                    "model's first block. light: a small network.",
+                    tooltip="What chooses the tokens that P-steps compute. block: a copy of the model's first block, "
+                    "as in the paper. light: a small network. none: train a learned forecast.",
                 ),
                 io.Int.Input(
                     "forecast_hidden",
@@ -133,7 +137,8 @@ class TrainCachePredictor(io.ComfyNode):
                     min=0,
                     max=4096,
                     advanced=True,
-                    tooltip="Width of the learned forecast's small network. 0: the plain forecast.",
+                    tooltip="With predictor none: width of the learned forecast's small network. 0: the plain "
+                    "forecast.",
                 ),
                 io.Combo.Input(
                     "loss",

@@ -6,6 +6,7 @@ from comfy_api.latest import io
 
 from ..tokencache_core.reporting.advice import text_with_advice
 from ..tokencache_core.reporting.panel import notice_data, panel_data
+from .host.language import in_users_language
 from .host.report_handle import ReportHandle, latest_report
 from .sockets import ReportType
 
@@ -26,7 +27,11 @@ class TokenCacheReport(io.ComfyNode):
                 ReportType.Input(
                     "report", optional=True, tooltip="From Apply TokenCache. Nothing comes while that is bypassed."
                 ),
-                io.Latent.Input("latent", tooltip="The sampler's output, so that this node runs after it."),
+                io.MultiType.Input(
+                    "latent",
+                    types=[io.Latent, io.Image],
+                    tooltip="The sampler's output, or the picture made of it: this node then runs after the sampler.",
+                ),
             ],
             outputs=[
                 io.String.Output(display_name="text", tooltip="The report in words."),
@@ -42,12 +47,14 @@ class TokenCacheReport(io.ComfyNode):
         try:
             run = latest_report(report)
         except ValueError as why:  # the page says so, and the workflow continues
-            return cls._output(str(why), UNCACHED, UNCACHED, notice_data(str(why)))
+            return cls._output(why.args[0], UNCACHED, UNCACHED, notice_data(why.args[0]))
         return cls._output(text_with_advice(run), run.speedup_estimate, run.compute, panel_data(run))
 
     @staticmethod
     def _output(text: str, speedup: float, compute: float, shown: dict) -> io.NodeOutput:
-        return io.NodeOutput(text, speedup, compute, ui={"text": (text,), "tokencache_report": [shown]})
+        said = in_users_language(text)
+        panel = [in_users_language(shown)]
+        return io.NodeOutput(said, speedup, compute, ui={"text": (said,), "tokencache_report": panel})
 
 
 NODES = [TokenCacheReport]

@@ -6,10 +6,12 @@ import comfy.samplers
 from comfy_api.latest import io, ui
 
 from ..tokencache_core.schedules.automatic import AutomaticSchedule
-from ..tokencache_core.tuning.preset import GOALS, SUFFIX, Goal, from_json, load_preset, to_json
+from ..tokencache_core.tuning.preset import GOALS, SUFFIX, Goal, load_preset, preset_of_text, to_json
 from .folders.bundled_files import file_names, path_of
 from .folders.models_folder import FOLDER, file_to_write
 from .host.calibrate import calibrate_model
+from .host.language import in_users_language
+from .host.progress_on_page import workflow_id
 from .host.tune import tune
 from .sockets import PresetType, ScheduleType
 
@@ -20,7 +22,7 @@ class TuneTokenCache(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="TokenCacheTune",
+            node_id="TokenCacheTuning",
             display_name="Tune TokenCache",
             category="TokenCache",
             description="Finds the settings that make this model so many times as fast, or keep the picture so near, "
@@ -105,8 +107,10 @@ class TuneTokenCache(io.ComfyNode):
             cfg=cfg,
             minutes=minutes,
             file=file,
+            workflow=workflow_id(getattr(cls.hidden, "extra_pnginfo", None)),
         )
-        return io.NodeOutput(preset, preset.text(), to_json(preset), ui=ui.PreviewText(preset.text()))
+        said = in_users_language(preset.text())
+        return io.NodeOutput(preset, said, to_json(preset), ui=ui.PreviewText(said))
 
 
 class LoadTokenCachePreset(io.ComfyNode):
@@ -137,10 +141,8 @@ class LoadTokenCachePreset(io.ComfyNode):
 
     @classmethod
     def execute(cls, preset_name: str, text: str) -> io.NodeOutput:
-        preset = (
-            from_json(text, "the text") if preset_name == TEXT else load_preset(path_of(FOLDER, preset_name, FOLDER))
-        )
-        return io.NodeOutput(preset, preset.text())
+        preset = preset_of_text(text) if preset_name == TEXT else load_preset(path_of(FOLDER, preset_name, FOLDER))
+        return io.NodeOutput(preset, in_users_language(preset.text()))
 
 
 class CalibrateISteps(io.ComfyNode):

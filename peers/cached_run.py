@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 
-from tokencache_core.bench.workload import Workload
+from tokencache_core.bench.workload import SampledWorkload, Workload, workload_of
 from tokencache_core.blocks.swapped_forwards import swapped_forwards
 from tokencache_core.dit.model import DiT, DiTBlock, modulate
 
@@ -78,11 +78,13 @@ def feed_forward(block: DiTBlock, x: Tensor, modulation: Modulation) -> Tensor:
     return block.mlp(modulate(block.norm2(x), *modulation[3:5]))
 
 
-def calibration_workload(workload: Workload) -> Workload:
-    """A workload to calibrate on: the same model and schedule, with other noise and, if there are enough, other
-    classes.
+def calibration_workload(workload: SampledWorkload) -> SampledWorkload:
+    """A workload to calibrate on: the same model and schedule, with other noise and, of a DiT with enough of them,
+    other classes.
     """
     protocol = replace(workload.protocol, samples=CALIBRATION_SAMPLES, seed=CALIBRATION_SEED)
+    if not isinstance(workload, Workload):
+        return workload_of(workload.sampled, protocol)
     calibration = Workload(workload.model, protocol)
     calibration.labels = (
         calibration.labels + workload.model.config.num_classes // 2
@@ -99,9 +101,10 @@ def kept_per_model(fit: Callable[..., Fit]) -> Callable[..., Fit]:
     kept: WeakKeyDictionary[nn.Module, dict[Any, Fit]] = WeakKeyDictionary()
 
     @wraps(fit)
-    def look_up(workload: Workload, *rest: Any) -> Fit:
-        fits = kept.setdefault(workload.model, {})
+    def look_up(workload: SampledWorkload, *rest: Any) -> Fit:
+        fits = kept.setdefault(workload.sampled.network, {})
         key = (
+            workload.sampled.asking,
             workload.protocol.steps,
             workload.protocol.schedule,
             workload.protocol.solver,

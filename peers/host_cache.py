@@ -9,7 +9,7 @@ from typing import Any
 
 from tokencache_core.settings import CacheSettings
 
-from .comfy_caches import PACK
+from .host_models import PACK
 
 
 def apply_on_host(model: Any, settings: CacheSettings, i_steps: Sequence[int] | int) -> tuple[Any, Any]:

@@ -19,8 +19,8 @@ from tokencache_core.bench.shape import I_STEPS, STEPS, ShapeRow
 from tokencache_core.engine.stopwatch import timed
 from tokencache_core.settings import CONTEXTS, CacheSettings
 
-from .comfy_caches import PACK, import_host
 from .host_cache import apply_on_host
+from .host_models import PACK, import_host
 
 SETTINGS = CacheSettings(cache_ratio=0.9, order=1, corrector=0.0)
 VARIANTS = (SETTINGS, *(replace(SETTINGS, shares="uniform", context=context) for context in CONTEXTS))

@@ -1,4 +1,4 @@
-"""The host's own solvers on whole steps of our DiT, to compare the cache with a better solver in fewer steps.
+"""The host's own solvers on whole steps of our model, to compare the cache with a better solver in fewer steps.
 
 Each evaluates the network once per step, as ours do, and is called as by ComfyUI's KSampler, on the workload's sigmas.
 """
@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tokencache_core.bench.workload import Workload
-from tokencache_core.dit.guidance import guided_denoiser
+from tokencache_core.bench.workload import SampledWorkload
+from tokencache_core.runs.network_run import NetworkRun
 
-from .comfy_caches import import_host
+from .host_models import import_host
 
-Solver = Callable[[Workload, int], Tensor]  # the pictures (B, C, H, W) of a workload in so many steps
+Solver = Callable[[SampledWorkload, int], Tensor]  # the pictures (B, C, H, W) of a workload in so many steps
 
 
 def host_solvers(device: torch.device) -> Mapping[str, Solver]:
@@ -42,11 +42,12 @@ def without_the_last_but_one(sigmas: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _solve(sampler: Callable[..., Tensor], workload: Workload, sigmas: Tensor) -> Tensor:
-    denoise = guided_denoiser(workload.model, workload.labels, workload.protocol.cfg)
+def _solve(sampler: Callable[..., Tensor], workload: SampledWorkload, sigmas: Tensor) -> Tensor:
+    run = workload.run(sigmas, workload.protocol.solver)
+    assert isinstance(run, NetworkRun)
 
     def model(x: Tensor, sigma: Tensor, **options: Any) -> Tensor:  # sigma: (B,), of one value
-        return denoise(x, sigma[0])
+        return run.denoise(x, sigma[0])
 
     noise = workload.noise.clone()  # uni_pc writes into its arguments, also into the sigmas
     return sampler(model, noise, sigmas.clone().to(noise.device), extra_args={}, disable=True)

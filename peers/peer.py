@@ -8,9 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
-from tokencache_core.bench.workload import Workload
+from tokencache_core.bench.workload import SampledWorkload, Workload
 
 Settings = dict[str, Any]
+DITS = Workload
+ANY_MODEL = SampledWorkload
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,14 @@ class Peer:
     knobs: its values, the gentlest first; the first changes nothing or next to nothing.
     variants: the other settings, each with a sweep of its own.
     baseline: the method of the full run to compare with, if it is not the benchmark's own.
+    models: the class of the workloads that it can sample.
     """
 
     name: str
     source: str
-    run: Callable[[Workload, Settings], tuple[Tensor, float]]
+    run: Callable[[Any, Settings], tuple[Tensor, float]]
     knob: str
     knobs: tuple[Any, ...]
     variants: tuple[Settings, ...] = ({},)
     baseline: str = "full"
+    models: type[SampledWorkload] = DITS

@@ -15,8 +15,8 @@ from tokencache_core.bench.fid_run import FidMethod, FidProtocol
 from tokencache_core.sampling.samplers import starting_noise
 from tokencache_core.settings import DEFAULTS
 
-from .comfy_caches import import_host
 from .host_cache import apply_on_host
+from .host_models import import_host
 
 NEGATIVE = ""
 SCHEDULER = "simple"  # the host requires a name; the sigmas are the protocol's

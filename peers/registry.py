@@ -17,6 +17,8 @@ MODULES: dict[str, str] = {  # name of the peer -> the module of this package th
     "bwcache": "bwcache",
     "fastcache": "fastcache",
     "learning-to-cache": "learning_to_cache",
+    "spectrum": "spectrum",
+    "meancache": "meancache",
     "full-host": "comfy_caches",
     "easycache": "comfy_caches",
     "lazycache": "comfy_caches",

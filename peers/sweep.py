@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 
 from tokencache_core.bench.turns import Candidate
-from tokencache_core.bench.workload import Workload
+from tokencache_core.bench.workload import SampledWorkload, workload_of
 
 from .peer import Peer, Settings
 
@@ -20,11 +20,11 @@ SEARCH_SAMPLES = 1
 BEYOND = 1.6  # times the fastest speed-up
 
 
-def candidates_of(peer: Peer, workload: Workload, full_step: float) -> list[Candidate]:
+def candidates_of(peer: Peer, workload: SampledWorkload, full_step: float) -> list[Candidate]:
     """One candidate per setting, the gentlest first. full_step: seconds of an unpatched step of the workload."""
     protocol = workload.protocol
     print(f"planning {peer.name} ...", file=sys.stderr, flush=True)
-    few = Workload(workload.model, replace(protocol, samples=SEARCH_SAMPLES))
+    few = workload_of(workload.sampled, replace(protocol, samples=SEARCH_SAMPLES))
     found: list[Candidate] = []
     for variant in peer.variants:
         shares: dict[int, float] = {}

@@ -8,7 +8,6 @@ drawing. `--export FILE` writes the averaged weights as a model file.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 from torchvision.utils import make_grid, save_image
 
@@ -115,12 +115,26 @@ def nearest(drawn: Tensor, pairs: EmojiPairs) -> Tensor:
     return known[torch.cdist(drawn.flatten(1), known.flatten(1)).argmin(dim=1)]
 
 
+def unseen(pairs: EmojiPairs, count: int) -> Tensor:
+    """(count,): pictures that training did not see, evenly spread over all of them."""
+    chosen = pairs.kept_back.nonzero()[:, 0]
+    return chosen[torch.linspace(0, len(chosen) - 1, count).long()]
+
+
+def write_references(pairs: EmojiPairs, folder: Path, count: int) -> None:
+    """Noto's drawings of emoji that training did not see, each named by the prompt for Twemoji's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for picture in unseen(pairs, count).tolist():
+        prompt = prompt_of(pairs, picture, list(STYLES)[1])
+        pixels = pairs.pictures[0, picture].permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(folder / f"{prompt.replace(' ', '-')}.png", optimize=True)
+
+
 def edits(draw: Drawer, pairs: EmojiPairs, file: Path, count: int) -> tuple[float, float]:
     """Pairs that training did not see: Noto's drawing, the edit into Twemoji's style, Twemoji's drawing, in rows.
     Returns the mean PSNR of edits to the true drawing, and of the reference pictures to it.
     """
-    chosen = pairs.kept_back.nonzero()[:, 0]
-    chosen = chosen[torch.linspace(0, len(chosen) - 1, count).long()]
+    chosen = unseen(pairs, count)
     given, true = (pictures(pairs, style, chosen, draw.size) for style in (0, 1))
     drawn = torch.cat([draw(["twitter"] * len(part), seed, part) for seed, part in enumerate(given.split(16))])
     save_image((_shown(torch.cat([given, drawn, true])) + 1) / 2, file, nrow=count, pad_value=0.5)
@@ -129,7 +143,7 @@ def edits(draw: Drawer, pairs: EmojiPairs, file: Path, count: int) -> tuple[floa
 
 def accuracy(draw: Drawer, pairs: EmojiPairs, count: int, batch: int = 32) -> tuple[float, list[float]]:
     """How often the classifier takes a sample asked for by style and name for its category: all, and by category in
-    turn.
+    turn. In mixed precision.
     """
     classifier, random = load_classifier(), torch.Generator().manual_seed(0)
     wanted = torch.arange(count) % len(CATEGORIES)
@@ -137,7 +151,8 @@ def accuracy(draw: Drawer, pairs: EmojiPairs, count: int, batch: int = 32) -> tu
     chosen = [_one_of((seen & (pairs.category == category)).nonzero()[:, 0], random) for category in wanted.tolist()]
     prompts = [prompt_of(pairs, picture, list(STYLES)[turn % len(STYLES)]) for turn, picture in enumerate(chosen)]
     for start in range(0, count, batch):
-        drawn = F.adaptive_avg_pool2d(draw(prompts[start : start + batch], 100_000 + start), 32)
+        with torch.autocast("cpu", torch.bfloat16):
+            drawn = F.adaptive_avg_pool2d(draw(prompts[start : start + batch], 100_000 + start).float(), 32)
         with torch.no_grad():
             right.append(classifier(drawn).argmax(dim=1) == wanted[start : start + batch])
     hits = torch.cat(right).float()
@@ -174,9 +189,17 @@ def main() -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--run", type=Path, help="folder of a training run")
     source.add_argument("--model", type=Path, help="model file")
-    parser.add_argument("--out", type=Path, help="folder for the pictures; by default the run's")
     parser.add_argument(
-        "--export", type=Path, metavar="FILE", help="write the averaged weights to this .safetensors file"
+        "--export",
+        type=Path,
+        metavar="FILE",
+        help="write the averaged weights to this .safetensors file; pictures are named after it and lie beside it",
+    )
+    parser.add_argument(
+        "--references",
+        type=Path,
+        metavar="FOLDER",
+        help="write the pictures to edit, each named by its prompt, for --references of other commands",
     )
     parser.add_argument("--count", type=int, default=0, help="samples for the classifier's verdict; 0 skips it")
     parser.add_argument("--edits", type=int, default=12, help="pairs kept back that are edited; 0 skips them")
@@ -190,23 +213,24 @@ def main() -> None:
         model, halved, losses, seen = load_run(args.run, pairs)
     else:
         model = load_flux(args.model)
-    out, name = args.out or args.run or Path("."), "" if seen is None else f"-{seen:07d}"
-    out.mkdir(parents=True, exist_ok=True)
-    if losses:
-        loss_curve(losses, out / "loss.png")
-        (out / "losses.json").write_text(json.dumps(losses))
     if args.export is not None:
         save_flux(model, args.export, licence=LICENCE)
+    file: Path = args.export or args.model or args.run / f"{seen:07d}.safetensors"  # of the last, only the name is used
+    out, name = file.parent, file.stem
+    if losses:
+        loss_curve(losses, out / f"{name}-loss.png")
+    if args.references is not None:
+        write_references(pairs, args.references, args.edits)
     draw = Drawer(model, halved, args.guidance)
-    sample_grid(draw, out / f"samples{name}.png")
+    sample_grid(draw, out / f"{name}-samples.png")
     if args.nearest:
         drawn = draw([f"{style} {each}" for style in STYLES for each in SHOWN], 0)
         rows = [
             make_grid((_shown(half) + 1) / 2, nrow=len(SHOWN), pad_value=0.5) for half in (drawn, nearest(drawn, pairs))
         ]
-        save_image(torch.cat(rows, dim=1), out / f"nearest{name}.png")
+        save_image(torch.cat(rows, dim=1), out / f"{name}-nearest.png")
     if args.edits:
-        edited, unedited = edits(draw, pairs, out / f"edits{name}.png", args.edits)
+        edited, unedited = edits(draw, pairs, out / f"{name}-edits.png", args.edits)
         print(
             f"{args.edits} edits of unseen pairs: {edited:.1f} dB to the true drawing "
             f"(the reference picture itself: {unedited:.1f} dB)"

@@ -156,9 +156,9 @@ def main() -> None:
     args = parser.parse_args()
     data = load_emoji()
     if args.run is not None:
-        loss_curve(export(args.run, data.classes), HERE / "loss.png")
+        loss_curve(export(args.run, data.classes), HERE / "emoji-dit-loss.png")
     model = load_dit(WEIGHTS)
-    sample_grid(model, data, HERE / "samples.png", args.rows)
+    sample_grid(model, data, HERE / "emoji-dit-samples.png", args.rows)
     if args.count:
         shares = accuracy(model, data, args.count)
         by = ", ".join(

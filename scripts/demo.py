@@ -22,10 +22,13 @@ from demo_pictures import load_pictures, mean_psnr, save_grid
 from torch import Tensor
 from workflow_to_api import WorkflowError, read_workflow, to_api
 
-WORKFLOWS = (ROOT / "example_workflows" / "quick_start.json", ROOT / "example_workflows" / "trained_predictor.json")
+WORKFLOWS = (
+    ROOT / "example_workflows" / "plain_and_cached.json",
+    ROOT / "example_workflows" / "trained_predictor.json",
+)
 RESULTS = ROOT / "demo_output"
 WAYS = ("without TokenCache", "with TokenCache", "with the trained predictor")  # the ends of the nodes' titles
-HEATMAP, TOKENS, STEPS, REPORT = "Cache Heatmap Preview", "Tokens computed", "Computed per step and block", "Report"
+HEATMAP, TOKENS, STEPS, REPORT = "Cache Heatmap Preview", "Tokens computed", "Computed per step", "TokenCache Report"
 WARM_UP_STEPS = 4
 NEEDED = {  # (node, input): the file of this checkout that the input must list
     ("TokenCacheLoadDiT", "dit_name"): ROOT / "reference" / "emoji-dit.safetensors",
@@ -116,15 +119,16 @@ def check_files(prompt: dict[str, Any], object_info: dict[str, Any]) -> None:
 
 
 def with_tokens(prompt: dict[str, Any]) -> dict[str, Any]:
-    """The prompt with a preview of its heatmap's tokens as pictures; on the page the node plays the run instead."""
+    """The prompt with previews of its heatmap's pictures; on the page the node plays the run instead."""
     heatmaps = [number for number, node in prompt.items() if node["_meta"]["title"] == HEATMAP]
     shown = {
-        f"{number} tokens": {
+        f"{number} {title}": {
             "class_type": "PreviewImage",
-            "inputs": {"images": [number, 0]},
-            "_meta": {"title": TOKENS},
+            "inputs": {"images": [number, output]},
+            "_meta": {"title": title},
         }
         for number in heatmaps
+        for output, title in enumerate((TOKENS, STEPS))
     }
     return {**prompt, **shown}
 

@@ -1,4 +1,5 @@
-"""Writes locales/en from the nodes' own definitions and the panels' words, and reports what other languages lack.
+"""Writes locales/en from the nodes' own definitions, the panels' words and what Python says, and reports what other
+languages lack.
 
     .venv/bin/python scripts/locales.py
 
@@ -8,11 +9,12 @@ any order. ComfyUI serves the files at /i18n, and its page looks texts up in the
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,6 +25,10 @@ ENGLISH = "en"
 FILES = ("main.json", "nodeDefs.json")
 PANEL_WORDS = ROOT / "web" / "js" / "shared" / "english.js"
 PANELS = "tokencache"  # in main.json, as web/js/shared/texts.js looks them up
+PACK = "comfyui-tokencache"  # the pack's folder, by which the page groups its templates
+SAID = "tokencache_said"  # in main.json, as nodes/host/language.py looks them up
+SPEAKING = ("tokencache_core", "nodes")
+PLACE = re.compile(r"\{(\w+)\}")
 WORD = re.compile(r'  (\w+): ("(?:[^"\\]|\\.)*"),')
 
 Texts = dict[str, Any]  # texts, or further dictionaries, by key
@@ -35,6 +41,8 @@ def english(pack: ModuleType) -> dict[str, Texts]:
         "main.json": {
             "nodeCategories": {part: part for schema in schemas for part in schema.category.split("/")},
             PANELS: panel_words(),
+            SAID: said(),
+            **template_titles(),
         },
         "nodeDefs.json": {_key(schema.node_id): _node(schema) for schema in schemas},
     }
@@ -54,6 +62,36 @@ def panel_words(file: Path = PANEL_WORDS) -> dict[str, str]:
             )
         words[found[1]] = json.loads(found[2])
     return words
+
+
+def template_titles(folder: Path = ROOT / "example_workflows") -> Texts:
+    """Titles and descriptions of the templates, which each workflow has in its `extra`, as the page looks them up."""
+    shown = {
+        file.stem: json.loads(file.read_text(encoding="utf-8"))["extra"]["tokencache"]
+        for file in sorted(folder.glob("*.json"))
+    }
+    titles, descriptions = ({name: text[part] for name, text in shown.items()} for part in ("title", "description"))
+    return {"templateWorkflows": {"template": {PACK: titles}, "templateDescription": {PACK: descriptions}}}
+
+
+def said(folders: Iterable[Path] = tuple(ROOT / name for name in SPEAKING)) -> dict[str, str]:
+    """The English sentences of all calls of `say` in the Python files of `folders`, by key."""
+    found: dict[str, str] = {}
+    for file in sorted(file for folder in folders for file in folder.rglob("*.py")):
+        for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not isinstance(call, ast.Call) or getattr(call.func, "id", "") != "say":
+                continue
+            literals = [getattr(argument, "value", None) for argument in call.args]
+            if len(literals) != 2 or not all(isinstance(literal, str) for literal in literals):
+                raise ValueError(f"{file.name}, line {call.lineno}: say takes two literals, a key and its sentence")
+            key, sentence = literals
+            places = {argument.arg for argument in call.keywords}
+            known = None in places or set(PLACE.findall(sentence)) == places  # None: a dictionary of values
+            if found.setdefault(key, sentence) != sentence or not known:
+                raise ValueError(
+                    f"{file.name}, line {call.lineno}: {key} has two sentences, or other values than places"
+                )
+    return dict(sorted(found.items()))
 
 
 async def _nodes(pack: ModuleType) -> list[Any]:

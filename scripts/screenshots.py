@@ -36,13 +36,15 @@ WORKFLOWS = ROOT / "example_workflows"
 HELP = ROOT / "web" / "docs" / "images"
 DOCS = ROOT / "docs" / "images"
 NODES = {  # workflow -> nodes to take pictures of after its run
-    "quick_start": ["TokenCacheLoadDiT", "TokenCacheApply", "TokenCacheReport"],
-    "trained_predictor": ["TokenCacheLoadPredictor", "TokenCacheIStepScheduler", "TokenCacheHeatmap"],
+    "quick_start": ["TokenCacheLoadDiT", "TokenCacheApply", "TokenCacheReport", "TokenCacheCompare"],
+    "trained_predictor": ["TokenCacheLoadPredictor", "TokenCacheHeatmap"],
     "train_predictor": ["TokenCacheTrainPredictor", "TokenCachePlotTraining"],
-    "compare": ["TokenCacheCompare", "TokenCacheRedundancy"],
-    "calibrate_and_tune": ["TokenCacheCalibrate", "TokenCacheTune"],
+    "compare": ["TokenCacheRedundancy"],
+    "calibrate": ["TokenCacheCalibrate"],
+    "tune": ["TokenCacheTuning"],
 }
 ALONE: dict[str, dict[str, Any]] = {  # nodes that need no run, with the values of their widgets
+    "TokenCacheIStepScheduler": {},
     "TokenCacheDiTClassLabel": {"label": "panda_face, watermelon"},
     "TokenCacheLoadPreset": {"preset_name": "emoji-3x.json"},
     "TokenCacheSavePredictor": {},
@@ -53,7 +55,7 @@ ALONE: dict[str, dict[str, Any]] = {  # nodes that need no run, with the values 
 }
 # workflow -> changed values: enough time on a busy machine, and shorter runs for a longer curve
 CHANGED = {
-    "calibrate_and_tune": {"Tune TokenCache": {"minutes": 5.0}},
+    "tune": {"Tune TokenCache": {"minutes": 5.0}},
     "train_predictor": {
         "Train Cache Predictor": {"steps": 12, "minutes": 3.0},
         "Empty pixel latent": {"batch_size": 2},
@@ -136,7 +138,7 @@ def picture_run(comfy: ComfyPage, server: ComfyServer, file: Path) -> None:
 
 def set_player(comfy: ComfyPage) -> None:
     bring_to_view(comfy, "TokenCacheHeatmap")
-    player = comfy.page.get_by_role("group", name="Cache heatmap player")
+    player = comfy.page.get_by_role("group", name="Token heatmap player")
     for label, value in PLAYED.items():
         player.get_by_label(label, exact=True).fill(value)
     player.get_by_label("block").select_option(PLAYED_BLOCK)

@@ -1,4 +1,4 @@
-"""The files that come with the pack (the reference DiT, its predictor and presets), listed after the user's own."""
+"""The files that come with the pack (the reference models, a predictor and presets), listed after the user's own."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import folder_paths
 
 BUNDLED: dict[str, tuple[str, ...]] = {  # by kind
     "dit": ("emoji-dit.safetensors",),
+    "small_flux": ("emoji-flux.safetensors",),
     "open_sora_plan": (),
     "vae": (),
     "tokencache": ("emoji-predictor.safetensors", "emoji-3x.json", "emoji-35db.json"),

@@ -32,7 +32,7 @@ def plain_export(trained: TrainedCache, model: ModelPatcher, name: str) -> Calla
     def export() -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         save_file(plain_lora(repair, lambda index: f"{paths[index]}."), file)
-        tell_written("plain LoRA", file)
+        tell_written(file)
 
     return export
 
@@ -43,6 +43,6 @@ def keep_in(file: Path) -> Callable[[TrainedCache], None]:
     def keep(trained: TrainedCache) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         save_trained_cache(trained, file)
-        tell_written("predictor", file)
+        tell_written(file)
 
     return keep

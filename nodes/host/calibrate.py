@@ -89,7 +89,7 @@ def calibrate_model(
     }
     calibration = PlaceCalibration(model_fingerprint(model), kind, cfg, record.taus, found.places, found.decided, notes)
     file = write_calibration(calibration, save_as if save_as.strip() else calibration_name(calibration))
-    tell_written("calibration", file)
+    tell_written(file)
     return _words(calibration, file)
 
 

@@ -59,6 +59,7 @@ def compare(model: ModelPatcher, vae: Any, inputs: KSamplerInputs) -> tuple[Tens
     cached_latent, cached_seconds = _timed_run(model, inputs, progress, handle)
     if handle.latest().teaches:  # that run was computed whole to calibrate; the next one is not
         cached_latent, cached_seconds = timed(lambda: _sample(model, inputs, progress))
+    handle.measured(plain_seconds)
     report = handle.latest()
     pictures, cached_pictures = decoded(vae, plain_latent), decoded(vae, cached_latent)
     psnr, ssim = likeness(pictures, cached_pictures)

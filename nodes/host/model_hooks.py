@@ -196,7 +196,7 @@ class _Hooks:
             report = replace(report, conditions=conditions, placed=places.words)
             if places.calibrating is not None:
                 report = places.calibrating.closed(report, self.settings)
-            self.handle.reports.append(report)
+            self.handle.add(report)
             logging.info(text_with_advice(report))
         return samples
 

@@ -8,10 +8,13 @@ from pathlib import Path
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
+from ...tokencache_core.words.message import say
+from .language import in_users_language
 
-def tell_written(what: str, file: Path) -> None:
+
+def tell_written(file: Path) -> None:
     """Say that a file was written, without the folders of this machine, because people share pictures of the page."""
-    tell(f"{what} written to {file.parent.name}/{file.name}")
+    tell(say("written_to", "written to {file}", file=f"{file.parent.name}/{file.name}"))
 
 
 def tell(text: str) -> None:
@@ -19,4 +22,4 @@ def tell(text: str) -> None:
     logging.info(f"TokenCache: {text}")
     context, server = get_executing_context(), getattr(PromptServer, "instance", None)
     if context is not None and server is not None:
-        server.send_progress_text(text, context.node_id)
+        server.send_progress_text(in_users_language(text), context.node_id)

@@ -8,32 +8,49 @@ from dataclasses import replace
 from comfy_execution.utils import get_executing_context
 
 from ...tokencache_core.engine.record import Report
+from ...tokencache_core.words.message import say
 
 MOST = 8  # reports kept, of up to 8 MiB each: a list of latents is sampled one by one before any of them is shown
-EARLIER = "this is an earlier run: this time nothing was sampled with this Apply TokenCache"
-FOLLOWED = "this is an earlier run: another Apply TokenCache comes after this one, and its settings count"
 
 
 class ReportHandle:
     """Collects the reports of the last finished runs; it leaves Apply TokenCache before any sampling happens.
 
-    followed: another Apply TokenCache has taken this one's place on a model after it.
+    followed: another Apply TokenCache has taken this one's place on a model after it, and no run has come here since.
     """
 
     def __init__(self) -> None:
         self.reports: deque[Report] = deque(maxlen=MOST)
         self.followed = False
 
+    def add(self, report: Report) -> None:
+        """Add a run that has just finished; it learns what it took without the cache from the run that taught it."""
+        whole = [earlier.seconds for earlier in self.reports if earlier.teaches and _same_work(earlier, report)]
+        if whole and not report.teaches and not report.plain_seconds:
+            report = replace(report, plain_seconds=whole[-1])
+        self.reports.append(report)
+        self.followed = False
+
+    def measured(self, plain_seconds: float) -> None:
+        """The last run was also run without the cache, in so many seconds."""
+        self.reports[-1] = replace(self.reports[-1], plain_seconds=plain_seconds)
+
     def latest(self) -> Report:
         """The report of the last finished run; ValueError, which says why, if there is none."""
-        if not self.reports and self.followed:
+        if self.followed:
             raise ValueError(
-                "Another Apply TokenCache comes after this one, and its settings count: connect its report."
+                say(
+                    "report_followed",
+                    "Another Apply TokenCache comes after this one, and its settings count: connect its report.",
+                )
             )
         if not self.reports:
             raise ValueError(
-                "No sampling run has finished yet. Connect the sampler's LATENT, or the picture decoded from it, to "
-                "this node, and make sure that the sampler takes its model from the same Apply TokenCache."
+                say(
+                    "report_no_run",
+                    "No sampling run has finished yet. Connect the sampler's LATENT, or the picture decoded from it, "
+                    "to this node, and make sure that the sampler takes its model from the same Apply TokenCache.",
+                )
             )
         return self.reports[-1]
 
@@ -44,14 +61,30 @@ class ReportHandle:
         """
         last = self.latest()
         if last.conditions.prompt != prompt:
-            return replace(last, notes=(FOLLOWED if self.followed else EARLIER, *last.notes))
+            earlier = say(
+                "report_earlier",
+                "this is an earlier run, of {run}: this time nothing was sampled with this Apply TokenCache",
+                run=last.name,
+            )
+            return replace(last, notes=(earlier, *last.notes), earlier=True)
         runs = [report for report in self.reports if report.conditions.prompt == prompt]
         of_list = [run for run in runs if run.conditions.node == last.conditions.node and run.conditions.item == item]
         if not last.conditions.item:
             return last
         if not of_list:
-            raise ValueError(f"The report of this latent is gone: of a list, those of the last {MOST} are kept.")
+            raise ValueError(
+                say(
+                    "report_gone",
+                    "The report of this latent is gone: of a list, those of the last {most} are kept.",
+                    most=MOST,
+                )
+            )
         return of_list[-1]
+
+
+def _same_work(report: Report, other: Report) -> bool:
+    """Whether two runs had as many evaluations of latents of the same shape."""
+    return len(report.steps) == len(other.steps) and report.latent == other.latent
 
 
 def latest_report(handle: ReportHandle | None) -> Report:
@@ -61,8 +94,11 @@ def latest_report(handle: ReportHandle | None) -> Report:
     """
     if handle is None:
         raise ValueError(
-            "There is no report: Apply TokenCache is bypassed, so this run was not cached, or its report is not "
-            "connected to this node."
+            say(
+                "report_not_connected",
+                "There is no report: Apply TokenCache is bypassed, so this run was not cached, or its report is not "
+                "connected to this node.",
+            )
         )
     context = get_executing_context()
     return handle.latest() if context is None else handle.shown(context.prompt_id, context.list_index or 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from comfy.model_patcher import ModelPatcher
@@ -29,4 +30,5 @@ def run_conditions(patcher: ModelPatcher, sampler: Any, steps: int, trained_on: 
         prompt="" if context is None else context.prompt_id,
         node="" if context is None else context.node_id,
         item=0 if context is None else context.list_index or 0,
+        finished=time.strftime("%H:%M:%S"),
     )

@@ -26,7 +26,7 @@ from .host_run import HostRun, honour_sessions
 from .kernel_gradients import give_kernels_gradients
 from .node_text import tell
 from .training_copy import load_whole, training_copy
-from .training_routes import on_the_page, tell_page
+from .training_routes import TRAINING
 
 MESSAGE_INTERVAL = 1.0  # seconds between two messages to the page
 
@@ -58,7 +58,11 @@ def train_predictor(
     network = model.model.diffusion_model
     family = known_family(network, "it cannot train a predictor for this model")
     predicted = plan.predicted_speedup(steps, len(family.blocks(network)))
-    with torch.inference_mode(False), torch.enable_grad(), on_the_page(minutes, predicted, workflow) as progress:
+
+    def progress_of(node: str) -> TrainingProgress:
+        return TrainingProgress(minutes, predicted, node, workflow)
+
+    with torch.inference_mode(False), torch.enable_grad(), TRAINING.of(progress_of) as progress:
         copy = training_copy(model)
         honour_sessions(copy)
         blocks, specs = zip(*family.blocks(copy.model.diffusion_model))
@@ -121,10 +125,12 @@ def train_predictor(
             with mutates:  # blocks, or the network between them, may write into tensors that a gradient needs
                 _train(training, progress)
             progress.measure()
-            tell_page()
+            TRAINING.tell()
             outcome = training.finish()
             measured |= outcome.notes
             progress.add(training.log, outcome.speedup)
+            progress.outcome(outcome.without, outcome.likeness)
+            tell(outcome.likeness.verdict)
         finally:  # an interrupt arrives as an exception
             comfy.model_management.in_training = False
             if training.iteration:
@@ -154,13 +160,13 @@ def _train(training: Training, progress: TrainingProgress) -> None:
     """Train until the time is up or the page asks to stop."""
     last_message = 0.0
     progress.begin()
-    tell_page()
+    TRAINING.tell()
     while True:
         point = training.step()
         logging.info(f"TokenCache training: iteration {point.iteration}, drift {point.loss:.4g}")
         progress.add(training.log, training.speedup)
         if time.monotonic() - last_message > MESSAGE_INTERVAL:
-            tell_page()
+            TRAINING.tell()
             last_message = time.monotonic()
         if progress.stopping or training.is_over(progress.minutes, progress.seconds):
             return

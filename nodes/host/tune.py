@@ -13,13 +13,17 @@ import torch
 from comfy.model_patcher import ModelPatcher
 
 from ...tokencache_core.tuning.preset import Goal, Preset, save_preset
+from ...tokencache_core.tuning.progress import TuningProgress
 from ...tokencache_core.tuning.search_space import space
 from ...tokencache_core.tuning.tuner import Tuner
 from ..families import known_family
 from .host_run import HostRun, honouring_sessions
 from .model_fingerprint import model_fingerprint
 from .node_text import tell_written
+from .progress_on_page import ProgressOnPage
 from .sampler_kind import is_euler
+
+TUNING: ProgressOnPage[TuningProgress] = ProgressOnPage("tuning")
 
 
 def tune(
@@ -35,6 +39,7 @@ def tune(
     cfg: float,
     minutes: float,
     file: Path,
+    workflow: str = "",
 ) -> Preset:
     """Tune on runs of the host's sampler; after an interrupt, the best found so far is written all the same.
 
@@ -43,6 +48,7 @@ def tune(
     goal: to reach; GoalOutOfReach if no choice does.
     minutes: the time that it may take.
     file: the preset is written there.
+    workflow: the id of the page's workflow, whose node shows the progress.
     """
     network = model.model.diffusion_model
     family = known_family(network, "it runs uncached, and there is nothing to tune")
@@ -80,13 +86,20 @@ def tune(
         "torch": torch.__version__,
     }
     try:
-        tuner.tune()
+        with TUNING.of(lambda node: TuningProgress(node, workflow)) as on_page:
+            tuner.on_change = lambda: _tell(on_page, tuner)
+            tuner.tune()
     finally:  # an interrupt arrives as an exception
         preset = tuner.preset(model_fingerprint(model), {name: str(value) for name, value in conditions.items()})
         if preset is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
             save_preset(preset, file)
-            tell_written("preset", file)
+            tell_written(file)
             logging.info(preset.text())
     assert preset is not None  # `tune` raises if it finds none
     return preset
+
+
+def _tell(on_page: TuningProgress, tuner: Tuner) -> None:
+    on_page.take(tuner)
+    TUNING.tell()

@@ -18,14 +18,7 @@ from tokencache_pack.tokencache_core.training.trainer import Training
 
 ONE_OF_EACH = {name.split()[0]: name for name in TINY}.values()
 NAMES = ("Flux 1", "PixArt sigma", "Wan 2.1 T2V")
-APPLY = {
-    "cache_ratio": 1.0,
-    "forecast_order": 1,
-    "last_blocks": 0,
-    "context": "stale",
-    "score": "staleness",
-    "shares": "early",
-}
+APPLY = {"cache_ratio": 1.0, "forecast_order": 1, "last_blocks": 0, "context": "stale", "shares": "early"}
 CHOICES = {
     "save_as": "tiny",
     "minutes": 1.0,

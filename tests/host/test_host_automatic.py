@@ -24,14 +24,7 @@ from tokencache_pack.tokencache_core.schedules.known_models import known_places
 from tokencache_pack.tokencache_core.schedules.usual_count import usual_count
 from tokencache_pack.tokencache_core.settings import CacheSettings
 
-APPLY = {
-    "cache_ratio": 1.0,
-    "forecast_order": 2,
-    "last_blocks": 0,
-    "context": "stale",
-    "score": "staleness",
-    "shares": "early",
-}
+APPLY = {"cache_ratio": 1.0, "forecast_order": 2, "last_blocks": 0, "context": "stale", "shares": "early"}
 STEPS = 12
 
 

@@ -85,14 +85,7 @@ def test_conditionings_apart_share_the_budget(tiny: TinyModel, monkeypatch: pyte
 
 def test_the_node_takes_a_budget_and_the_log_says_what_a_run_will_keep(caplog: pytest.LogCaptureFixture):
     tiny = tiny_flux()
-    choices = {
-        "cache_ratio": 1.0,
-        "forecast_order": 2,
-        "last_blocks": 0,
-        "context": "stale",
-        "score": "staleness",
-        "shares": "early",
-    }
+    choices = {"cache_ratio": 1.0, "forecast_order": 2, "last_blocks": 0, "context": "stale", "shares": "early"}
     model, handle = ApplyTokenCache.execute(tiny.model, **choices, memory_budget_gb=0.0003).result
     with caplog.at_level(logging.INFO):
         tiny.sample(model, batch=2)

@@ -21,14 +21,7 @@ from tokencache_core.files.fingerprint import fingerprint_of
 from tokencache_core.predictor.trained_cache import TrainedCache
 from tokencache_core.settings import CacheSettings
 
-APPLY = {
-    "cache_ratio": 1.0,
-    "forecast_order": 1,
-    "last_blocks": 0,
-    "context": "stale",
-    "score": "staleness",
-    "shares": "early",
-}
+APPLY = {"cache_ratio": 1.0, "forecast_order": 1, "last_blocks": 0, "context": "stale", "shares": "early"}
 
 
 class PixelVae:

@@ -21,7 +21,6 @@ APPLY = {
     "forecast_order": 1,
     "last_blocks": 0,
     "context": "forecast",
-    "score": "random",
     "shares": "uniform",
     "schedule": UniformSchedule(),
 }

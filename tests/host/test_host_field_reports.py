@@ -4,7 +4,9 @@ give.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -253,8 +255,27 @@ def test_of_two_apply_nodes_in_a_row_the_first_says_that_the_second_counts(dit: 
     second, last = apply_tokencache(first, CacheSettings(), EVERY_THIRD)
     assert "its settings count" in shown(handle, "first")
     with CurrentNodeContext("first", "sampler", 0):
-        dit.sample(first)
+        dit.sample(first)  # a sampler between the two
+    assert shown(handle, "first").startswith("TokenCache: 6 evaluations")
+    apply_tokencache(first, CacheSettings(), EVERY_THIRD)
     with CurrentNodeContext("second", "sampler", 0):
         dit.sample(second)
-    assert "another Apply TokenCache comes after this one" in shown(handle, "second")
-    assert "an earlier run" not in shown(last, "second")
+    notice = shown(handle, "second")  # and no numbers of a run long past
+    assert "Another Apply TokenCache comes after this one" in notice and "evaluations" not in notice
+    assert "an earlier run" not in shown(last, "second") and shown(last, "second").startswith(
+        "TokenCache: 6 evaluations"
+    )
+
+
+def test_a_report_names_its_run_and_what_it_took_without_the_cache(dit: TinyModel):
+    model, handle = cached(dit)
+    with CurrentNodeContext("first", "12", 0):
+        dit.sample(model)
+    named = r"^run: 6 steps, 128 x 128 px, node 12, finished at \d\d:\d\d:\d\d$"
+    assert re.search(named, shown(handle, "first"), re.MULTILINE)
+    assert "the same run without" not in shown(handle, "first")
+    handle.measured(12.3)
+    assert "the same run without TokenCache: 12.30 s" in shown(handle, "first")
+    handle.reports[-1] = replace(handle.latest(), teaches=True, plain_seconds=0.0)
+    dit.sample(model)
+    assert handle.latest().plain_seconds == handle.reports[0].seconds > 0

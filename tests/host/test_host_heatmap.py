@@ -13,18 +13,11 @@ import torch
 from comfy_execution.graph_utils import ExecutionBlocker
 from tiny_models import tiny_dit
 from tokencache_pack.nodes.cache import ApplyTokenCache
-from tokencache_pack.nodes.heatmap import CacheHeatmapPreview
+from tokencache_pack.nodes.heatmap import TokenHeatmapPreview
 from tokencache_pack.nodes.host.report_handle import ReportHandle
 from tokencache_pack.tokencache_core.schedules.schedule import UniformSchedule
 
-APPLY = {
-    "cache_ratio": 0.75,
-    "forecast_order": 1,
-    "last_blocks": 1,
-    "context": "stale",
-    "score": "staleness",
-    "shares": "uniform",
-}
+APPLY = {"cache_ratio": 0.75, "forecast_order": 1, "last_blocks": 1, "context": "stale", "shares": "uniform"}
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +30,12 @@ def handle(tmp_path_factory: pytest.TempPathFactory) -> ReportHandle:
 
 
 def test_it_is_an_output_node_whose_old_inputs_suffice():
-    schema = CacheHeatmapPreview.define_schema()
+    schema = TokenHeatmapPreview.define_schema()
     assert schema.is_output_node and [item.id for item in schema.inputs if not item.optional] == ["image"]
 
 
 def test_the_page_gets_small_data_and_pictures_from_the_hosts_temporary_folder(handle: ReportHandle):
-    shown = json.loads(json.dumps(CacheHeatmapPreview.execute(torch.rand(2, 64, 64, 3), handle).ui))
+    shown = json.loads(json.dumps(TokenHeatmapPreview.execute(torch.rand(2, 64, 64, 3), handle).ui))
     assert set(shown) == {"tokencache_player", "tokencache_pictures"}
     for picture in shown["tokencache_pictures"]:
         assert (
@@ -60,15 +53,15 @@ def test_the_page_gets_small_data_and_pictures_from_the_hosts_temporary_folder(h
 
 def test_the_steps_as_a_batch(handle: ReportHandle):
     picture = torch.rand(2, 64, 64, 3)
-    assert isinstance(CacheHeatmapPreview.execute(picture, handle).result[2], ExecutionBlocker)
-    assert CacheHeatmapPreview.execute(picture, handle, export_steps="all steps").result[2].shape == (12, 256, 256, 3)
-    one = CacheHeatmapPreview.execute(picture, handle, export_steps="P-steps", export_block=1).result[2]
+    assert isinstance(TokenHeatmapPreview.execute(picture, handle).result[2], ExecutionBlocker)
+    assert TokenHeatmapPreview.execute(picture, handle, export_steps="all steps").result[2].shape == (12, 256, 256, 3)
+    one = TokenHeatmapPreview.execute(picture, handle, export_steps="P-steps", export_block=1).result[2]
     assert one.shape[0] == 2 * sum(step.kind == "P" for step in handle.latest().steps)
 
 
 def test_nothing_sampled_is_a_sentence_and_the_picture_passes():
     picture = torch.rand(1, 16, 16, 3)
-    shown = CacheHeatmapPreview.execute(picture, ReportHandle())
+    shown = TokenHeatmapPreview.execute(picture, ReportHandle())
     (note,) = shown.ui["tokencache_player"][0]["notes"]
     assert all(output is picture for output in shown.result) and note.startswith("No sampling run has finished yet")
 
@@ -81,12 +74,12 @@ def test_nothing_sampled_is_a_sentence_and_the_picture_passes():
     ],
 )
 def test_what_does_not_fit_the_run_is_a_sentence(handle: ReportHandle, pictures: int, choices: dict, says: str):
-    shown = CacheHeatmapPreview.execute(torch.rand(pictures, 16, 16, 3), handle, **choices)
+    shown = TokenHeatmapPreview.execute(torch.rand(pictures, 16, 16, 3), handle, **choices)
     assert says in shown.ui["tokencache_player"][0]["notes"][0] and len(shown.result) == 3
 
 
 def test_large_pictures_reach_the_page_reduced(handle: ReportHandle):
     from PIL import Image
 
-    shown = CacheHeatmapPreview.execute(torch.rand(2, 1200, 2400, 3), handle).ui["tokencache_pictures"][0]
+    shown = TokenHeatmapPreview.execute(torch.rand(2, 1200, 2400, 3), handle).ui["tokencache_pictures"][0]
     assert Image.open(Path(folder_paths.get_temp_directory()) / shown["filename"]).size == (1024, 512)

@@ -9,21 +9,15 @@ from pathlib import Path
 import pytest
 import tokencache_pack
 import torch
+from comfy_api.latest import io
 from tiny_models import tiny_dit
 from tiny_predictor import tiny_predictor
 from tokencache_pack.nodes.cache import ApplyTokenCache, IStepScheduler
-from tokencache_pack.nodes.heatmap import CacheHeatmapPreview
+from tokencache_pack.nodes.heatmap import TokenHeatmapPreview
 from tokencache_pack.nodes.report import TokenCacheReport
 
 ROOT = Path(__file__).resolve().parents[2]
-APPLY = {
-    "cache_ratio": 1.0,
-    "forecast_order": 2,
-    "last_blocks": 0,
-    "context": "stale",
-    "score": "staleness",
-    "shares": "early",
-}
+APPLY = {"cache_ratio": 1.0, "forecast_order": 2, "last_blocks": 0, "context": "stale", "shares": "early"}
 SCHEDULE = {"policy": "uniform", "interval": 3, "second_interval": 4, "split": 0.5, "warmup": 3, "steps": "0, 1, 2"}
 
 
@@ -43,6 +37,8 @@ def test_the_entrypoint_gives_the_nodes_whose_ids_never_change():
         "TokenCacheLoadOpenSoraPlanVAE",
         "TokenCacheOpenSoraPlanPrompt",
         "TokenCacheEmptyOpenSoraPlanLatent",
+        "TokenCacheLoadSmallFlux",
+        "TokenCacheSmallFluxPrompt",
         "TokenCacheApply",
         "TokenCacheIStepScheduler",
         "TokenCacheHeatmap",
@@ -51,7 +47,7 @@ def test_the_entrypoint_gives_the_nodes_whose_ids_never_change():
         "TokenCacheTrainPredictor",
         "TokenCacheSavePredictor",
         "TokenCachePlotTraining",
-        "TokenCacheTune",
+        "TokenCacheTuning",
         "TokenCacheLoadPreset",
         "TokenCacheCalibrate",
         "TokenCacheCompare",
@@ -77,7 +73,7 @@ def test_apply_sample_report_heatmap(tmp_path):
     latent = tiny.sample(model, batch=2)
     text, speedup, compute = TokenCacheReport.execute({"samples": latent}, handle).result
     assert "IIIPPP" in text and compute == pytest.approx(0.5) and speedup > 0
-    tokens, per_step, _ = CacheHeatmapPreview.execute(torch.rand(2, 64, 64, 3), handle).result
+    tokens, per_step, _ = TokenHeatmapPreview.execute(torch.rand(2, 64, 64, 3), handle).result
     assert tokens.shape == (2, 256, 256, 3) and per_step.ndim == 4
 
 
@@ -124,6 +120,31 @@ def test_a_predictor_tells_the_scheduler_what_its_p_steps_cost():
     assert schedule.p_step == pytest.approx(1 / 6)
 
 
+@pytest.mark.parametrize(
+    ("speed_up", "i_steps"), [(0.0, 8), (1.0, 20), (2.0, 10), (4.0, 5)], ids=["automatic", "1x", "2x", "4x"]
+)
+def test_the_knob_of_apply_sets_the_number_of_i_steps(tmp_path, speed_up, i_steps):
+    tiny = tiny_dit(tmp_path / "dit.safetensors")
+    model, handle = ApplyTokenCache.execute(tiny.model, speed_up).result
+    tiny.sample(model, steps=20)
+    assert [step.kind for step in handle.latest().steps].count("I") == i_steps
+
+
+def test_the_knob_reckons_with_what_p_steps_compute(tmp_path):
+    tiny = tiny_dit(tmp_path / "dit.safetensors")
+    model, handle = ApplyTokenCache.execute(tiny.model, 2.0, cache_ratio=0.7, shares="uniform").result
+    tiny.sample(model, steps=20)
+    assert [step.kind for step in handle.latest().steps].count("I") < 8
+    assert handle.latest().compute == pytest.approx(0.5, abs=0.03)
+
+
+def test_one_input_is_in_front_and_what_is_for_comparison_is_not_there():
+    inputs = {item.id: item for item in ApplyTokenCache.define_schema().inputs}
+    in_front = [name for name, item in inputs.items() if isinstance(item, io.WidgetInput) and not item.advanced]
+    assert in_front == ["speed_up"] and list(inputs)[1] == "speed_up"
+    assert "score" not in inputs and inputs["context"].options == ["forecast", "stale"]
+
+
 def test_a_report_before_any_run_says_what_to_connect(tmp_path):
     _, handle = ApplyTokenCache.execute(tiny_dit(tmp_path / "dit.safetensors").model, **APPLY).result
     output = TokenCacheReport.execute({"samples": None}, handle)
@@ -132,7 +153,7 @@ def test_a_report_before_any_run_says_what_to_connect(tmp_path):
 
 
 def test_a_report_that_is_not_connected_says_so():
-    for node, shown in ((TokenCacheReport, {"samples": None}), (CacheHeatmapPreview, torch.rand(1, 16, 16, 3))):
+    for node, shown in ((TokenCacheReport, {"samples": None}), (TokenHeatmapPreview, torch.rand(1, 16, 16, 3))):
         assert "Apply TokenCache is bypassed" in json.dumps(node.execute(shown).ui)
     assert TokenCacheReport.execute({"samples": None}).result[1:] == (1.0, 1.0)
 
@@ -152,6 +173,7 @@ def test_an_unknown_models_output_is_forecast_and_the_log_says_so(tmp_path, capl
         (ApplyTokenCache, {**APPLY, "cache_ratio": 1.5}, "cache_ratio must lie between 0"),
         (ApplyTokenCache, {**APPLY, "forecast_order": 3}, "order must be"),
         (ApplyTokenCache, {**APPLY, "forecast_reach": 3.0}, "reach must lie between 0"),
+        (ApplyTokenCache, {"speed_up": 0.5}, "speed-up must be at least 1"),
         (IStepScheduler, {**SCHEDULE, "policy": "explicit", "steps": "3, 6"}, "must contain 0"),
         (IStepScheduler, {**SCHEDULE, "policy": "explicit", "steps": "a"}, "whole numbers"),
         (IStepScheduler, {**SCHEDULE, "policy": "count", "speed_up": 0.5}, "speed-up must be at least 1"),

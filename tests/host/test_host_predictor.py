@@ -19,14 +19,7 @@ from tokencache_core.predictor.lora import LoraPair, LoraRepair
 from tokencache_core.predictor.trained_cache import ImportanceCurve, TrainedCache, TrainingPoint
 from tokencache_core.settings import CacheSettings
 
-APPLY = {
-    "cache_ratio": 1.0,
-    "forecast_order": 1,
-    "last_blocks": 0,
-    "context": "stale",
-    "score": "staleness",
-    "shares": "early",
-}
+APPLY = {"cache_ratio": 1.0, "forecast_order": 1, "last_blocks": 0, "context": "stale", "shares": "early"}
 
 
 @pytest.fixture

@@ -11,14 +11,7 @@ from tokencache_pack.nodes.cache import ApplyTokenCache
 from tokencache_pack.nodes.redundancy import MeasureRedundancy
 
 CHOICES = {"seed": 3, "steps": 9, "cfg": 2.0, "sampler_name": "euler", "scheduler": "simple"}
-APPLY = {
-    "cache_ratio": 1.0,
-    "forecast_order": 0,
-    "last_blocks": 0,
-    "context": "stale",
-    "score": "staleness",
-    "shares": "early",
-}
+APPLY = {"cache_ratio": 1.0, "forecast_order": 0, "last_blocks": 0, "context": "stale", "shares": "early"}
 
 
 def measure(tiny: TinyModel, batch: int = 2, **changes):

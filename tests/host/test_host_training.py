@@ -16,14 +16,7 @@ from tokencache_pack.nodes.predictor import FOLDER, LoadCachePredictor, TrainCac
 from tokencache_pack.tokencache_core.settings import CacheSettings
 from tokencache_pack.tokencache_core.training.trainer import Training
 
-APPLY = {
-    "cache_ratio": 1.0,
-    "forecast_order": 1,
-    "last_blocks": 0,
-    "context": "stale",
-    "score": "staleness",
-    "shares": "early",
-}
+APPLY = {"cache_ratio": 1.0, "forecast_order": 1, "last_blocks": 0, "context": "stale", "shares": "early"}
 CHOICES = {
     "save_as": "tiny",
     "minutes": 0.02,

@@ -15,14 +15,7 @@ from tokencache_pack.tokencache_core.files.fingerprint import ArchitectureError
 from tokencache_pack.tokencache_core.tuning import place_search
 from tokencache_pack.tokencache_core.tuning.preset import PresetError
 
-APPLY = {
-    "cache_ratio": 0.0,
-    "forecast_order": 1,
-    "last_blocks": 0,
-    "context": "stale",
-    "score": "staleness",
-    "shares": "early",
-}
+APPLY = {"cache_ratio": 0.0, "forecast_order": 1, "last_blocks": 0, "context": "stale", "shares": "early"}
 CHOICES = {
     "save_as": "tiny",
     "goal": "speed-up",

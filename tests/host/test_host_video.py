@@ -12,18 +12,11 @@ from tiny_families.flux import flux1, flux1_kontext
 from tiny_families.tiny_model import TinyModel
 from tiny_families.wan import t2v
 from tokencache_pack.nodes.cache import ApplyTokenCache
-from tokencache_pack.nodes.heatmap import CacheHeatmapPreview
+from tokencache_pack.nodes.heatmap import TokenHeatmapPreview
 from tokencache_pack.nodes.host.report_handle import ReportHandle
 from tokencache_pack.nodes.report import TokenCacheReport
 
-APPLY = {
-    "cache_ratio": 0.7,
-    "forecast_order": 1,
-    "last_blocks": 0,
-    "context": "stale",
-    "score": "staleness",
-    "shares": "uniform",
-}
+APPLY = {"cache_ratio": 0.7, "forecast_order": 1, "last_blocks": 0, "context": "stale", "shares": "uniform"}
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +39,12 @@ def test_a_videos_report_and_heatmap_know_its_frames(wan: TinyModel):
     assert "frames: 3 of 15 tokens (5 x 3); P-steps computed " in text
     assert report.frame_counts.sum() == pytest.approx(0.3 * 45, abs=0.5)
     frames = torch.full((2 * 9, 80, 48, 3), 0.5)
-    overlay = CacheHeatmapPreview.execute(frames, handle).result[0]
+    overlay = TokenHeatmapPreview.execute(frames, handle).result[0]
     assert overlay.shape == (18, 480, 288, 3)
     for video in (0, 9):  # the first frame alone, then two latent frames over four each
         same = [torch.equal(overlay[frame], overlay[frame + 1]) for frame in range(video, video + 8)]
         assert same == [False, True, True, True, False, True, True, True]
-    played = CacheHeatmapPreview.execute(frames, handle).ui
+    played = TokenHeatmapPreview.execute(frames, handle).ui
     assert len(played["tokencache_pictures"]) == 18 and played["tokencache_player"][0]["grid"] == [3, 5, 3]
     assert played["tokencache_player"][0]["frames"] == [0, 1, 1, 1, 1, 2, 2, 2, 2]
 
@@ -63,7 +56,7 @@ def test_a_pictures_tokens_have_places_also_before_reference_images(make: Callab
     report = handle.latest()
     assert (report.grid.frames, report.grid.rows, report.grid.columns) == (1, 10, 7) and "frames" not in text
     assert (report.token_counts.shape[1] > 70) == (make is flux1_kontext)
-    assert CacheHeatmapPreview.execute(torch.rand(1, 160, 112, 3), handle).result[0].shape == (1, 480, 336, 3)
+    assert TokenHeatmapPreview.execute(torch.rand(1, 160, 112, 3), handle).result[0].shape == (1, 480, 336, 3)
 
 
 def test_windows_in_time_have_no_map_and_the_nodes_say_so(wan: TinyModel):
@@ -81,5 +74,5 @@ def test_windows_in_time_have_no_map_and_the_nodes_say_so(wan: TinyModel):
     assert (
         report.compute < 1 and report.grid is None and "no map of the tokens: runs in context windows" in report.text()
     )
-    shown = CacheHeatmapPreview.execute(frames, handle)
+    shown = TokenHeatmapPreview.execute(frames, handle)
     assert shown.result[0] is frames and shown.ui["tokencache_player"][0]["notes"] == [report.unplaced]

@@ -26,9 +26,10 @@ def test_it_trains_saves_applies_and_reports(comfy_server: ComfyServer, predicto
     by_title["Classes of the training runs"]["label"] = "0, 1, 2, 3"
     by_title["Classes of the pictures"]["label"] = "4, 5, 6, 7"
     by_title["Train Cache Predictor"].update(minutes=0.02, steps=8, save_as=predictor_file.stem)
-    by_title["KSampler"]["steps"] = 8
+    by_title["Compare with and without TokenCache"]["steps"] = 8
     nodes = {node["_meta"]["title"]: number for number, node in prompt.items()}
     run = run_prompt(comfy_server, prompt)
-    assert {nodes["Train Cache Predictor"], nodes["KSampler"], nodes["Report"]} <= run.seconds.keys()
+    assert {nodes["Train Cache Predictor"], nodes["Compare with and without TokenCache"]} <= run.seconds.keys()
     assert run.outputs[nodes["Plot Predictor Training"]]["images"]
-    assert list(read_trained_cache(predictor_file).forecasts) == [(0, 2)]
+    trained = read_trained_cache(predictor_file)
+    assert trained.predictor is not None and "worth loading: " in trained.notes["verdict"]

@@ -17,6 +17,7 @@ import pytest
 from comfy_server import ComfyServer
 from tiny_dit import tiny_dit_file
 from tokencache_pack.nodes.host import training_routes
+from tokencache_pack.nodes.host.progress_on_page import workflow_id
 from workflow_to_api import read_workflow, to_api
 
 from tokencache_core.predictor.file import read_trained_cache
@@ -58,7 +59,7 @@ def only_numbers(numbers: dict[str, Any], node: str) -> None:
 def test_a_training_is_seen_stopped_and_kept(comfy_server: ComfyServer, predictor_file: Path):
     wait_for(lambda: not comfy_server.get("/queue")["queue_running"], comfy_server)
     assert stop(comfy_server) == (409, {"running": False, "error": "no training is running"})
-    assert not comfy_server.get(training_routes.NUMBERS)["running"]
+    assert not comfy_server.get(training_routes.TRAINING.route)["running"]
 
     folder = comfy_server.output / "diffusion_models"  # ComfyUI looks for models there too
     folder.mkdir(exist_ok=True)
@@ -70,12 +71,12 @@ def test_a_training_is_seen_stopped_and_kept(comfy_server: ComfyServer, predicto
     by_title["Load DiT"][1]["dit_name"] = "routed.safetensors"
     by_title["Classes of the training runs"][1]["label"] = "0, 1, 2, 3"
     by_title["Classes of the pictures"][1]["label"] = "4"
-    by_title["KSampler"][1]["steps"] = 4
+    by_title["Compare with and without TokenCache"][1]["steps"] = 4
     body = {"prompt": prompt, "extra_data": {"extra_pnginfo": {"workflow": {"id": WORKFLOW_ID}}}}
     number = comfy_server.post("/prompt", body)["prompt_id"]
 
     def numbers() -> dict[str, Any]:
-        return comfy_server.get(training_routes.NUMBERS)
+        return comfy_server.get(training_routes.TRAINING.route)
 
     seen = wait_for(lambda: (found := numbers())["running"] and found["iteration"] and found, comfy_server)
     only_numbers(seen, node)
@@ -98,13 +99,13 @@ def test_a_training_is_seen_stopped_and_kept(comfy_server: ComfyServer, predicto
     [None, {}, {"workflow": None}, {"workflow": {"id": "/etc/passwd"}}, {"workflow": {"id": 3}}, {"workflow": "text"}],
 )
 def test_a_workflow_without_a_proper_id_has_none(given: Any):
-    assert training_routes.workflow_id(given) == ""
+    assert workflow_id(given) == ""
 
 
 def test_without_a_server_there_are_no_routes(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delattr(training_routes.PromptServer, "instance", raising=False)
     training_routes.add_routes()
-    training_routes.tell_page()
+    training_routes.TRAINING.tell()
 
 
 def test_the_routes_are_added_once(monkeypatch: pytest.MonkeyPatch):
@@ -116,4 +117,4 @@ def test_the_routes_are_added_once(monkeypatch: pytest.MonkeyPatch):
     for _ in range(2):
         training_routes.add_routes()
     ours = [(route.method, route.path) for route in server.routes if "tokencache" in getattr(route, "path", "")]
-    assert ours == [("GET", training_routes.NUMBERS), ("POST", training_routes.STOP)]
+    assert ours == [("GET", training_routes.TRAINING.route), ("POST", training_routes.STOP)]

@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comfy_page import ComfyPage, comfy_page, needs_chromium
+from comfy_page import comfy_page, needs_chromium
 from comfy_server import ComfyServer
-from playwright.sync_api import TimeoutError as NotInTime
-
-from tokencache_core.settings import CacheSettings
+from node_search import open_search
 
 NAME = "Speed up my model"  # the file's name is the one that the page shows
 FILE = Path(__file__).resolve().parents[2] / "subgraphs" / f"{NAME}.json"
-WIDGETS = ["count", "cache_ratio", "forecast_order", "calibrate_on_first_run"]
+WIDGETS = ["speed_up"]
 ADDED = """() => app.graph.nodes.map(node => ({
     title: node.title, inputs: node.inputs.map(input => input.name), outputs: node.outputs.map(output => output.type),
     widgets: Object.fromEntries(node.widgets.map(widget => [widget.name, widget.value])),
@@ -57,27 +55,13 @@ def test_the_server_lists_it(comfy_server: ComfyServer):
     )
 
 
-def _open_search(page: ComfyPage, tries: int = 3) -> None:
-    """Double-click the canvas until the search box has the keyboard: where the page is slow, it takes the two clicks
-    for single ones.
-    """
-    for left in reversed(range(tries)):
-        page.page.locator("#graph-canvas").dblclick(position={"x": 800, "y": 500})
-        try:
-            page.page.locator("input:focus").wait_for(timeout=10_000)
-            return
-        except NotInTime:
-            if not left:
-                raise
-
-
 @needs_chromium
 @pytest.mark.server
 def test_the_page_adds_it_and_makes_a_prompt_of_it(comfy_server: ComfyServer, subgraph):
     with comfy_page(comfy_server) as page:
         page.open({"version": 0.4, "last_node_id": 0, "last_link_id": 0, "nodes": [], "links": []}, {})
         canvas = page.page.locator("#graph-canvas")
-        _open_search(page)
+        open_search(page)
         page.page.keyboard.type(NAME)
         preview = page.page.get_by_text(subgraph["description"]).first
         preview.wait_for()
@@ -91,20 +75,10 @@ def test_the_page_adds_it_and_makes_a_prompt_of_it(comfy_server: ComfyServer, su
     assert node["title"] == NAME and not node["unknown"]
     assert node["inputs"] == ["model", *WIDGETS] and node["outputs"] == ["MODEL", "TOKENCACHE_REPORT"]
     kinds = {inner["class_type"]: (number, inner["inputs"]) for number, inner in prompt.items()}
-    scheduler, schedule = kinds["TokenCacheIStepScheduler"]
     _, settings = kinds["TokenCacheApply"]
-    assert len(prompt) == 2 and settings["schedule"] == [scheduler, 0]
-    defaults = comfy_server.get("/object_info")
-    for kind, inputs in (("TokenCacheIStepScheduler", schedule), ("TokenCacheApply", settings)):
-        for name, definition in {
-            **defaults[kind]["input"]["required"],
-            **defaults[kind]["input"].get("optional", {}),
-        }.items():
-            if isinstance(definition[1], dict) and "default" in definition[1]:
-                assert inputs[name] == definition[1]["default"], (kind, name)
-    assert node["widgets"] == {
-        "count": 0,
-        "cache_ratio": CacheSettings().cache_ratio,
-        "forecast_order": CacheSettings().order,
-        "calibrate_on_first_run": False,
-    }
+    assert len(prompt) == 1
+    inputs = comfy_server.get("/object_info/TokenCacheApply")["TokenCacheApply"]["input"]
+    for name, definition in {**inputs["required"], **inputs["optional"]}.items():
+        if isinstance(definition[1], dict) and "default" in definition[1]:
+            assert settings[name] == definition[1]["default"], name
+    assert node["widgets"] == {"speed_up": 0}

@@ -18,7 +18,7 @@ from comfy_server import ComfyServer
 from playwright.sync_api import Locator, expect
 
 WORKFLOW = json.loads(
-    (Path(__file__).resolve().parents[2] / "example_workflows" / "quick_start.json").read_text(encoding="utf-8")
+    (Path(__file__).resolve().parents[2] / "example_workflows" / "plain_and_cached.json").read_text(encoding="utf-8")
 )
 STEPS = 12
 CHANGED = {  # node's id -> place among its widgets -> value: a short run of two pictures
@@ -52,7 +52,7 @@ class PlayerPage:
     def __init__(self, page: ComfyPage) -> None:
         self.comfy, self.page = page, page.page
         self.said = page_errors.listen(self.page)
-        self.player: Locator = self.page.get_by_role("group", name="Cache heatmap player")
+        self.player: Locator = self.page.get_by_role("group", name="Token heatmap player")
         self.text, self.notes = self.player.locator(".text"), self.player.locator(".notes")
         self.step = self.player.get_by_label("step", exact=True)
         self.block = self.player.get_by_label("block")

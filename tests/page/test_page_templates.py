@@ -43,6 +43,8 @@ def test_all_workflows_are_in_the_template_browser_and_open_from_there(comfy_ser
             comfy.page.wait_for_function(
                 "image => image.complete && image.naturalWidth > 0", arg=thumbnail.element_handle(), timeout=SECONDS
             )
+            shown = json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))["extra"]["tokencache"]
+            expect(card).to_contain_text(shown["title"].replace("-", " "))
         assert browser.locator("[data-testid^=template-workflow-]").count() == len(names)
         browser.get_by_test_id(f"template-workflow-{OPENED}").click()
         wanted = sorted(

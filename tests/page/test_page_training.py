@@ -53,7 +53,7 @@ def open_training(comfy: ComfyPage, server: ComfyServer, file: Path, seed: int) 
             "Classes of the training runs": {"label": "0, 1, 2, 3"},
             "Classes of the pictures": {"label": "4, 5, 6, 7"},
             "Train Cache Predictor": {"minutes": 100.0, "steps": 8, "save_as": file.stem, "seed": seed},
-            "KSampler": {"steps": 4},
+            "Compare with and without TokenCache": {"steps": 4},
         },
     )
     return panel_of(comfy)
@@ -105,10 +105,13 @@ def test_a_training_is_watched_through_a_reload_stopped_and_kept(comfy_server: C
             re.compile(r"^stopped after \d+ iterations?, \d+:\d\d$"), timeout=SECONDS
         )
         expect(stop).to_be_hidden()
+        expect(panel).to_contain_text(
+            re.compile(r"(W|Not w)orth loading: [\d.]+ dB .* without it .* random tokens [\d.]+ dB")
+        )
         assert newest_run(comfy_server)["status_str"] == "success"
         assert not comfy.errors
     trained = read_trained_cache(predictor_file)
-    assert trained.forecasts and "held_out_speedup" in trained.notes
+    assert trained.predictor is not None and "held_out_speedup" in trained.notes
 
 
 @needs_chromium
@@ -145,6 +148,6 @@ def test_cancelling_from_the_page_keeps_what_was_learned(comfy_server: ComfyServ
         )
         assert not comfy.errors
     trained = read_trained_cache(predictor_file)
-    assert trained.log and trained.forecasts
+    assert trained.log and trained.predictor is not None
     status = newest_run(comfy_server)
     assert status["status_str"] == "error" and "execution_interrupted" in [name for name, _ in status["messages"]]

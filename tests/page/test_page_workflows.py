@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comfy_page import needs_chromium
+from comfy_page import ComfyPage, comfy_page, needs_chromium
 from comfy_server import ComfyServer
 from playwright.sync_api import expect
 from workflow_page import TINY, WorkflowPage, check_run, missing, overlapping, workflow_page
@@ -25,6 +25,11 @@ STEPS = 14  # enough for a report to have no more to say than of a usual run
 SHORT = {
     "quick_start": {
         **TINY,
+        "Classes of the four pictures": {"label": "0, 1"},
+        "Compare with and without TokenCache": {"steps": STEPS},
+    },
+    "plain_and_cached": {
+        **TINY,
         "Classes of the nine pictures": {"label": "0, 1"},
         "KSampler without TokenCache": {"steps": STEPS},
         "KSampler with TokenCache": {"steps": STEPS},
@@ -37,16 +42,20 @@ SHORT = {
         **TINY,
         "Classes of the training runs": {"label": "0, 1"},
         "Classes of the pictures": {"label": "2, 3"},
-        "KSampler": {"steps": STEPS},
+        "Compare with and without TokenCache": {"steps": STEPS},
         "Train Cache Predictor": {"steps": STEPS, "minutes": 0.02, "save_as": __name__},
     },
-    "calibrate_and_tune": {
+    "calibrate": {
         **TINY,
         "Classes of the four pictures": {"label": "0, 1"},
         "Calibrate I-Steps": {"steps": STEPS, "i_steps": 4, "save_as": PLACES},
+        "Compare with and without TokenCache": {"steps": STEPS},
+    },
+    "tune": {
+        **TINY,
+        "Classes of the four pictures": {"label": "0, 1"},
         "Tune TokenCache": {"steps": STEPS, "goal": "psnr", "value": 5, "minutes": 1, "save_as": __name__},
-        "KSampler, calibrated": {"steps": STEPS},
-        "KSampler, tuned": {"steps": STEPS},
+        "Compare with and without TokenCache": {"steps": STEPS},
     },
     "compare": {
         **TINY,
@@ -57,11 +66,25 @@ SHORT = {
 }
 PANELS = {  # node -> where its panel says so once it has run
     "TokenCacheReport": ("TokenCache report", ".big", r"^\d+\.\d\dx$"),
-    "TokenCacheHeatmap": ("Cache heatmap player", ".text", rf"^step 1 of {STEPS}, I, [\d.]+ s, 100 % computed"),
+    "TokenCacheHeatmap": ("Token heatmap player", ".text", rf"^step 1 of {STEPS}, I, [\d.]+ s, 100 % computed"),
     "TokenCacheCompare": ("Comparison with and without TokenCache", ".big", r"^\d+\.\d\dx$"),
     "TokenCacheRedundancy": ("Redundancy player", ".text", rf"^step \d of {STEPS}, I, .* mean change [\d.]+ %$"),
+    "TokenCacheTuning": ("Tuning", "[role=status]", r"^\d+ trials for 5\.0 dB in \d+ s$"),
     "TokenCacheTrainPredictor": ("Training", "[role=status]", r"^\w+ after \d+ iterations?, \d+:\d\d$"),
 }
+LEAST_ZOOM = 0.6
+OPEN = "([workflow, name]) => app.loadGraphData(workflow, true, true, name, {openSource: 'template'})"
+SHOWS = "ids => app.graph.nodes.length === ids.length && ids.every(id => app.graph.getNodeById(id))"
+VIEW = """async () => {
+    await new Promise(done => setTimeout(done, 400))
+    const {scale, offset} = app.canvas.ds, box = app.canvas.canvas.getBoundingClientRect()
+    const outside = app.graph.nodes.filter(node => {
+        const [x, y, width, height] = node.boundingRect
+        const [left, top] = [(x + offset[0]) * scale + box.left, (y + offset[1]) * scale + box.top]
+        return left < 50 || top < 50 || left + width * scale > innerWidth || top + height * scale > innerHeight
+    }).map(node => node.title)
+    return [scale, outside]
+}"""
 FITS = "element => element.scrollHeight <= element.clientHeight + 1"
 pytestmark = [pytest.mark.server, needs_chromium]
 
@@ -70,6 +93,12 @@ pytestmark = [pytest.mark.server, needs_chromium]
 def page(comfy_server: ComfyServer) -> Iterator[WorkflowPage]:
     with workflow_page(comfy_server) as page:
         yield page
+
+
+@pytest.fixture(scope="module")
+def small_page(comfy_server: ComfyServer) -> Iterator[ComfyPage]:
+    with comfy_page(comfy_server, size=(1366, 768)) as comfy:
+        yield comfy
 
 
 @pytest.fixture
@@ -104,6 +133,16 @@ def test_it_opens_as_it_was_drawn(page: WorkflowPage, object_info, file: Path):
     page.check_errors()
 
 
+@pytest.mark.parametrize("file", EVERY, ids=lambda file: file.stem)
+def test_it_opens_readably_on_a_small_screen(small_page: ComfyPage, file: Path):
+    """As the template browser opens it: nothing smaller than 60 %, and all of it in sight."""
+    workflow = read_workflow(file)
+    small_page.page.evaluate(OPEN, [workflow, file.stem])
+    small_page.page.wait_for_function(SHOWS, arg=[node["id"] for node in workflow["nodes"]])
+    scale, outside = small_page.page.evaluate(VIEW)
+    assert scale >= LEAST_ZOOM and not outside
+
+
 @pytest.mark.parametrize("name", SHORT)
 def test_it_runs_and_its_panels_show_numbers(page: WorkflowPage, no_files_left, name: str):
     page.open(read_workflow(FOLDER / f"{name}.json"), SHORT[name])
@@ -122,10 +161,10 @@ def test_it_runs_and_its_panels_show_numbers(page: WorkflowPage, no_files_left, 
 
 
 def test_with_apply_tokencache_bypassed_it_runs_uncached_and_its_panels_say_so(page: WorkflowPage):
-    page.open(read_workflow(FOLDER / "quick_start.json"), SHORT["quick_start"])
+    page.open(read_workflow(FOLDER / "plain_and_cached.json"), SHORT["plain_and_cached"])
     page.page.evaluate("() => { app.graph.nodes.find(node => node.type === 'TokenCacheApply').mode = 4 }")
     check_run(page.run())
-    for label in ("TokenCache report", "Cache heatmap player"):
+    for label in ("TokenCache report", "Token heatmap player"):
         panel = page.page.get_by_role("group", name=label, exact=True)
         expect(panel).to_contain_text("Apply TokenCache is bypassed, so this run was not cached", timeout=10_000)
     page.check_errors()

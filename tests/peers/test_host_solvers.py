@@ -13,7 +13,7 @@ from commands import refusal
 from host_dit import decibels, label
 from tiny_dit import tiny_dit, tiny_dit_file
 
-from peers.comfy_caches import host_model
+from peers.host_models import host_model
 from peers.host_solvers import host_solvers
 from tokencache_core.__main__ import main
 from tokencache_core.bench.exact import nearer_solvers, sentence
@@ -38,7 +38,7 @@ def test_they_are_the_solvers_of_the_methods():
 
 
 def by_ksampler(work: Workload, solver: str, steps: int, **sigmas: torch.Tensor) -> torch.Tensor:
-    model, _ = host_model(work)
+    model = host_model(work)
     noise = work.noise / (1 + work.sigmas()[0] ** 2).sqrt()
     latent = comfy.sample.sample(
         model,

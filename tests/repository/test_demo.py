@@ -105,11 +105,13 @@ def test_a_node_that_fails_is_named(comfy_server, prompt, titles):
 @pytest.mark.server
 def test_a_missing_output_is_named(comfy_server, prompt, titles):
     bare = demo.warm_up(demo.warm_up(prompt))  # seeds that no other test has used
-    del bare[titles["Report"]]
-    shown = demo.Shown(comfy_server, "quick_start.json", run_prompt(comfy_server, bare), bare)
-    with pytest.raises(demo.DemoError, match="node 'Report' showed no text: is it still in quick_start.json"):
+    del bare[titles["TokenCache Report"]]
+    shown = demo.Shown(comfy_server, "plain_and_cached.json", run_prompt(comfy_server, bare), bare)
+    with pytest.raises(
+        demo.DemoError, match="node 'TokenCache Report' showed no text: is it still in plain_and_cached.json"
+    ):
         shown.report()
-    with pytest.raises(demo.DemoError, match="'KSampler with more' did not run: is it in quick_start.json"):
+    with pytest.raises(demo.DemoError, match="'KSampler with more' did not run: is it in plain_and_cached.json"):
         shown.seconds("with more")
 
 

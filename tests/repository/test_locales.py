@@ -86,7 +86,7 @@ def test_chinese_is_chinese():
 @pytest.mark.parametrize("folder", [locales.FOLDER / locales.ENGLISH, *OTHERS], ids=lambda folder: folder.name)
 def test_no_text_means_something_else_to_the_page(folder: Path):
     shown = {
-        path: VALUE.sub("", text) if path.startswith(f"{locales.PANELS}.") else text
+        path: VALUE.sub("", text) if path.startswith((f"{locales.PANELS}.", f"{locales.SAID}.")) else text
         for path, text in locales.texts(folder).items()
     }
     assert not [path for path, text in shown.items() if SYNTAX.search(text)]
@@ -107,6 +107,24 @@ def test_a_panels_word_that_is_no_line_of_its_own_is_named(tmp_path: Path):
     file.write_text('export const ENGLISH = {\n  one: "a" +\n    "b",\n}\n')
     with pytest.raises(ValueError, match="each text on a line of its own"):
         locales.panel_words(file)
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ('say(key, "text")', "two literals"),
+        ('say("one", f"text {a}")', "two literals"),
+        ('say("one", "{a} and {b}", a=1)', "other values"),
+        ('say("one", "text"); say("one", "other text")', "two sentences"),
+    ],
+)
+def test_a_sentence_that_no_locale_file_can_hold_is_named(tmp_path: Path, code: str, why: str):
+    file = tmp_path / "speaks.py"
+    file.write_text('say("one", "{a} " "and b", a=1)')
+    assert locales.said([tmp_path]) == {"one": "{a} and b"}
+    file.write_text(code)
+    with pytest.raises(ValueError, match=why):
+        locales.said([tmp_path])
 
 
 def test_what_is_missing_or_superfluous_is_named(tmp_path: Path):

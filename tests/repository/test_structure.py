@@ -18,25 +18,26 @@ SOURCES = [
     for file in sorted((ROOT / folder).rglob("*.py"))
 ]
 
-_BASE = {"files", "blocks", "sampling", "settings"}
+_BASE = {"files", "blocks", "sampling", "settings", "words"}
 _ENGINE = _BASE - {"files"} | {"schedules"}
 _RUNS = _ENGINE | {"engine"}
 _LEARNED = _RUNS | {"files", "predictor", "runs"}
 MAY_IMPORT = {
-    "files": set(),
-    "blocks": set(),
+    "words": set(),
+    "files": {"words"},
+    "blocks": {"words"},
     "sampling": set(),
-    "settings": set(),
-    "likeness": set(),
-    "schedules": {"files", "sampling", "settings"},
+    "settings": {"words"},
+    "likeness": {"words"},
+    "schedules": {"files", "sampling", "settings", "words"},
     "engine": _ENGINE,
-    "reporting": {"blocks", "engine"},
+    "reporting": {"blocks", "engine", "words"},
     "predictor": _RUNS | {"files"},
     "runs": _RUNS,
     "dit": _RUNS | {"files", "runs"},
     "flux": _RUNS | {"files", "runs"},
     "open_sora_plan": _RUNS | {"files", "runs", "flux"},
-    "training": _LEARNED,
+    "training": _LEARNED | {"likeness"},
     "tuning": _LEARNED | {"likeness"},
     "redundancy": _RUNS | {"runs", "reporting"},
     "bench": _LEARNED | {"dit", "likeness", "tuning"},

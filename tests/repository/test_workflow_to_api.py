@@ -12,7 +12,7 @@ from comfy_server import ComfyServer
 from workflow_to_api import BYPASSED, MUTED, WorkflowError, read_workflow, to_api
 
 pytestmark = pytest.mark.server
-QUICK_START = Path(__file__).resolve().parents[2] / "example_workflows" / "quick_start.json"
+QUICK_START = Path(__file__).resolve().parents[2] / "example_workflows" / "plain_and_cached.json"
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,10 @@ from ..tuning.preset import Preset
 from .duels import CALIBRATED, TUNED, Duel, duels
 from .match import calibrate
 from .methods import Plan, candidates_of, settings_to_calibrate
-from .output import CLASSES, PROMPTS, describe_model, describe_protocol, document
+from .output import describe_model, describe_protocol, document
 from .rows import Row, rows_of
 from .turns import Candidate, measure_interleaved, planned_seconds
-from .workload import EXACT_STEPS, SampledWorkload, Workload
+from .workload import EXACT_STEPS, SampledWorkload
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,9 @@ def run_bench(
         model=describe_model(workload.sampled, file),
         protocol=describe_protocol(
             protocol,
-            workload.is_pixels,
-            workload.sampled.exact_schedule,
-            CLASSES if isinstance(workload, Workload) else PROMPTS,
+            is_pixels=workload.is_pixels,
+            exact=workload.sampled.exact_schedule,
+            asking=workload.sampled.asking,
         ),
         rows=rows,
         duels=beaten,

@@ -19,9 +19,6 @@ from .rows import Row
 from .turns import NEAREST
 from .workload import EXACT_SOLVER, EXACT_STEPS, Protocol
 
-CLASSES = "sample i has class i mod C, null class as negative"
-PROMPTS = "sample i has example i mod C, the empty prompt as negative"
-
 
 def describe_device(device: torch.device) -> str:
     if device.type == "cuda":
@@ -40,15 +37,13 @@ def describe_model(model: SampledModel, file: str) -> dict[str, Any]:
     return {"file": file, "parameters": parameters, "dtype": dtype, **asdict(config)}
 
 
-def describe_protocol(
-    protocol: Protocol, is_pixels: bool, exact: SigmaSchedule = SigmaSchedule(), conditions: str = CLASSES
-) -> dict[str, Any]:
+def describe_protocol(protocol: Protocol, *, is_pixels: bool, exact: SigmaSchedule, asking: str) -> dict[str, Any]:
     return {
         **asdict(protocol),
         "speedups": list(protocol.speedups),
         "schedule": protocol.schedule.name,
         "shift": protocol.schedule.shift,
-        "classes": conditions,
+        "classes": asking,
         "quality": "PSNR of clamped pixels, range 2" if is_pixels else "PSNR of latents, peak 2",
         "clock": f"each run's against the median of the {NEAREST} full runs nearest to it in time",
         "exact": f"{EXACT_STEPS} steps of {EXACT_SOLVER} on {exact}, same noise",

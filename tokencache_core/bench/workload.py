@@ -72,13 +72,13 @@ class SampledWorkload:
     @torch.no_grad()
     def full(self, steps: int, solver: str) -> Tensor:
         """Every block and token, on the unpatched model: (B, C, H, W)."""
-        return self._run(self.sigmas(steps), solver).sample(lambda denoise: denoise)
+        return self.run(self.sigmas(steps), solver).sample(lambda denoise: denoise)
 
     @torch.no_grad()
     def exact(self) -> Tensor:
         """The same noise followed so finely that the solver's own error is small."""
         sigmas = self.sampled.sigmas(self.sampled.exact_schedule, EXACT_STEPS)
-        return self._run(sigmas, EXACT_SOLVER).sample(lambda denoise: denoise)
+        return self.run(sigmas, EXACT_SOLVER).sample(lambda denoise: denoise)
 
     def cached(
         self,
@@ -87,10 +87,10 @@ class SampledWorkload:
         steps: int | None = None,
         learned: TrainedParts = TrainedParts(),
     ) -> tuple[Tensor, Report]:
-        run = self._run(self.sigmas(steps), self.protocol.solver)
+        run = self.run(self.sigmas(steps), self.protocol.solver)
         return sample_cached(run, settings, ExplicitSchedule(i_steps), learned=learned)
 
-    def _run(self, sigmas: Tensor, solver: str) -> Run:
+    def run(self, sigmas: Tensor, solver: str) -> Run:
         return self.sampled.run(self.conditions, noise=self.noise, sigmas=sigmas, cfg=self.protocol.cfg, solver=solver)
 
     def synchronize(self) -> None:

@@ -21,7 +21,7 @@ from ..bench.output import document, table, write_json
 from ..bench.page import page
 from ..bench.rows import Row
 from ..bench.shape import DTYPES, measure_shape, parse_shape, runs_per_shape
-from ..bench.workload import Protocol, Workload, workload_of
+from ..bench.workload import Protocol, workload_of
 from ..runs.sampled_model import SampledModel
 from ..sampling.noise_schedule import TRAIN_STEPS
 from ..sampling.samplers import SOLVERS
@@ -32,6 +32,7 @@ from .bench_others import ALL, host_shapes, peers_asked, with_host
 from .options import (
     CommandError,
     Help,
+    add_references_argument,
     add_sigma_arguments,
     check_writable,
     device_named,
@@ -56,7 +57,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         formatter_class=Help,
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--model", metavar="FILE", help="a DiT as .safetensors or .pt (see `info`)")
+    what.add_argument("--model", metavar="FILE", help="a DiT or a text-to-image model (see `info`)")
     what.add_argument(
         "--shape",
         metavar="SHAPE",
@@ -119,6 +120,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--solver", choices=SOLVERS, default=default.solver, help="sampler of the full and the cached runs"
     )
     add_sigma_arguments(model)
+    add_references_argument(model)
     model.add_argument(
         "--cfg", type=number_in(0, 100), default=default.cfg, metavar="SCALE", help="classifier-free guidance; 1: none"
     )
@@ -175,7 +177,7 @@ def _run_model(args: argparse.Namespace, device: torch.device) -> None:
         )
     except ValueError:
         raise CommandError(f"--speedups {args.speedups}: write numbers of 1 or more, separated by commas") from None
-    model = sampled_model(args.model, device)
+    model = sampled_model(args.model, device, args.references)
     try:
         workload = workload_of(model, protocol)
     except ValueError as error:
@@ -183,10 +185,9 @@ def _run_model(args: argparse.Namespace, device: torch.device) -> None:
     trained = None if args.predictor is None else predictor_for(args.predictor, model)
     presets = tuple(_preset_for(file, model) for file in args.preset)
     places = tuple(_calibration_for(file, model) for file in args.calibration)
-    if not isinstance(workload, Workload) and args.peers is not None:
-        raise CommandError("--peers: others' methods are for DiTs, and this is none; leave it out")
-    sources, peers = ({}, lambda workload, full_step: []) if args.peers is None else peers_asked(args.peers)
-    methods, host_solvers = with_host(methods, device, asked=args.methods, is_dit=isinstance(workload, Workload))
+    unasked = ({}, lambda workload, full_step: [])
+    sources, peers = unasked if args.peers is None else peers_asked(args.peers, workload)
+    methods, host_solvers = with_host(methods, device, asked=args.methods)
     result = run_bench(workload, Path(args.model).name, methods, trained, presets, peers, places, host_solvers)
     if args.json is not None:
         result.content["protocol"] |= {"command": _own_command(), "peers": sources}

@@ -14,18 +14,20 @@ from torch import Tensor
 
 from ..bench.methods import HOST_METHODS
 from ..bench.turns import Candidate
-from ..bench.workload import Workload
+from ..bench.workload import SampledWorkload
 from .options import CommandError
 
 ALL = "all"
 
 
-def peers_asked(text: str) -> tuple[dict[str, str], Callable[[Workload, float], list[Candidate]]]:
+def peers_asked(
+    text: str, workload: SampledWorkload
+) -> tuple[dict[str, str], Callable[[SampledWorkload, float], list[Candidate]]]:
     """The sources of others' methods by name, and a function that plans their sweeps (see `run_bench`).
 
     They lie outside the core, which needs none of their libraries.
 
-    text: names, separated by commas, or ALL.
+    text: names, separated by commas, or ALL: those that can sample the workload.
     """
     try:
         registry, sweep = importlib.import_module("peers.registry"), importlib.import_module("peers.sweep")
@@ -35,6 +37,10 @@ def peers_asked(text: str) -> tuple[dict[str, str], Callable[[Workload, float], 
         found = registry.peers_named(registry.MODULES if text == ALL else [name.strip() for name in text.split(",")])
     except ValueError as error:
         raise CommandError(f"--peers: {error}") from None
+    unfit = [peer.name for peer in found if not isinstance(workload, peer.models)]
+    if unfit and text != ALL:
+        raise CommandError(f"--peers: {unfit[0]} samples DiTs alone, and this model is none; leave it out")
+    found = [peer for peer in found if peer.name not in unfit]
     sources = {peer.name: peer.source for peer in found}
     return sources, lambda workload, full_step: [
         candidate for peer in found for candidate in sweep.candidates_of(peer, workload, full_step)
@@ -42,17 +48,15 @@ def peers_asked(text: str) -> tuple[dict[str, str], Callable[[Workload, float], 
 
 
 def with_host(
-    methods: list[str], device: torch.device, asked: str | None, is_dit: bool
-) -> tuple[list[str], Mapping[str, Callable[[Workload, int], Tensor]]]:
-    """The methods, and the host's solvers for those that need them; without a host, or a DiT, they are left out, or
-    refused where they were asked for.
+    methods: list[str], device: torch.device, asked: str | None
+) -> tuple[list[str], Mapping[str, Callable[[SampledWorkload, int], Tensor]]]:
+    """The methods, and the host's solvers for those that need them; without a host, they are left out, or refused
+    where they were asked for.
     """
     of_host = [name for name in methods if name in HOST_METHODS]
     if not of_host:
         return methods, {}
     try:
-        if not is_dit:
-            raise RuntimeError("they are run on DiTs alone")
         return methods, importlib.import_module("peers.host_solvers").host_solvers(device)
     except (ImportError, RuntimeError) as error:
         why = f"{', '.join(of_host)}: ComfyUI's solvers are not available here ({error})"

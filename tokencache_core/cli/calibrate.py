@@ -44,7 +44,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "measure on full runs how important each time is, and write it to a predictor file, from which I-Step "
         "Scheduler places I-steps at equal percentiles; an existing file keeps its other contents.",
     )
-    parser.add_argument("--model", required=True, metavar="FILE", help="a DiT as .safetensors or .pt (see `info`)")
+    parser.add_argument("--model", required=True, metavar="FILE", help="a DiT or a text-to-image model (see `info`)")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument(
         "--out",
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> None:
     if args.out is not None and args.out.suffix != SUFFIX:
         raise CommandError(f"--out {args.out}: a calibration is a {SUFFIX} file; change the file's extension")
     counts = _counts(args)
-    model = sampled_model(args.model, device_named(args.device))
+    model = sampled_model(args.model, device_named(args.device), args.references)
     try:
         if args.out is not None:
             _places(args, model, counts)

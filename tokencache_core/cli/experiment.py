@@ -1,4 +1,4 @@
-"""`experiment`: the paper's questions, each answered for a DiT by one command (docs/experiments.md)."""
+"""`experiment`: the paper's questions, each answered for a model by one command (docs/experiments.md)."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from ..experiments import context as context_table
 from ..experiments import outputs as outputs_table
 from ..experiments import quantisation as quantisation_table
 from ..experiments import robustness, settings_sweep, training_sweep
-from ..experiments.robustness import CONDITIONS, USUAL, compare
+from ..experiments.robustness import CONDITIONS, compare
 from ..predictor.trained_parts import TrainedParts
 from ..redundancy.chart import draw_redundancy_chart
 from ..redundancy.measure import measure_redundancy
 from ..runs.run import HELD_OUT_SEEDS, Run
-from ..sampling.noise_schedule import TRAIN_STEPS
+from ..runs.sampled_model import SampledModel
 from ..settings import DEFAULTS, SHARES, CacheSettings
 from . import generality as cli_generality
 from .options import (
@@ -43,6 +43,7 @@ from .options import (
     plan_of,
     predictor_for,
     runs_of,
+    sampled_model,
     sigma_schedule_of,
     whole_number,
 )
@@ -87,7 +88,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         metavar="NAME=V,V...",
         help="such as last-blocks=0,1,2 (default: cache-ratio=0.6,0.7,0.8,0.9,1)",
     )
-    settings.add_argument("--i-steps", type=whole_number(2, 50), default=12, metavar="N", help="of 50")
+    settings.add_argument("--i-steps", type=whole_number(2), default=12, metavar="N", help="of the steps")
+    settings.add_argument("--predictor", metavar="FILE", help="trained for this model")
+    settings.add_argument("--samples", type=whole_number(1), default=6, metavar="N", help="all in one batch")
+    add_run_arguments(settings, least_steps=3)
     settings.add_argument("--shares", choices=SHARES, default="uniform", help="where in depth tokens are computed")
 
     context = which.add_parser(
@@ -115,15 +119,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     context.add_argument(
         "--orders", type=_list_of(whole_number(0)), default=(2, 1), metavar="LIST", help="of the forecast of updates"
     )
-    context.add_argument("--steps", type=whole_number(2, TRAIN_STEPS), default=50, metavar="N", help="denoise steps")
-    context.add_argument("--i-steps", type=whole_number(1), default=12, metavar="N", help="of them")
-    context.add_argument(
-        "--samples",
-        type=whole_number(2),
-        default=8,
-        metavar="N",
-        help="all in one batch, of classes held out from training",
-    )
+    context.add_argument("--i-steps", type=whole_number(1), default=12, metavar="N", help="of the steps")
+    context.add_argument("--samples", type=whole_number(2), default=8, metavar="N", help="all in one batch")
+    add_run_arguments(context, least_steps=3)
 
     outputs = which.add_parser(
         "outputs",
@@ -156,14 +154,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--minutes", type=number_in(0, 1e6), default=3.0, metavar="M", help="of training, for each value"
     )
     training.add_argument(
-        "--i-steps", type=whole_number(2, 50), default=12, metavar="N", help="of the 50 steps of the compared runs"
+        "--i-steps", type=whole_number(2), default=12, metavar="N", help="of the steps of the compared runs"
     )
     training.add_argument(
         "--samples",
         type=whole_number(1),
         default=24,
         metavar="N",
-        help="to compare, of every fourth class, which training does not use unless --labels names it",
+        help="to compare, of every fourth class or example, which training does not use unless --labels names it",
     )
     add_plan_arguments(training)
 
@@ -189,14 +187,16 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
     cli_generality.add_parser(which)
 
-    for each in (conditions, settings, quantisation):
+    for each in (conditions, quantisation):
         each.add_argument("--predictor", metavar="FILE", help="trained for this model")
         each.add_argument(
             "--samples", type=whole_number(1), default=6, metavar="N", help="of classes held out from training"
         )
         add_sigma_arguments(each)
 
-    for each in (redundancy, conditions, settings, context, outputs, training, source):
+    for each in (redundancy, settings, context, outputs, training):
+        each.add_argument("--model", required=True, metavar="FILE", help="a DiT or a text-to-image model (see `info`)")
+    for each in (conditions, source):
         each.add_argument(
             "--model", required=each is not source, metavar="FILE", help="a DiT as .safetensors or .pt (see `info`)"
         )
@@ -208,29 +208,21 @@ def run(args: argparse.Namespace) -> None:
     if args.experiment == "generality":
         cli_generality.run(args)
         return
-    asked = {
-        "redundancy": _redundancy,
-        "robustness": _robustness,
-        "settings": _settings,
-        "context": _context,
-        "outputs": _outputs,
-        "training": _training,
-        "quantisation": _quantisation,
-    }
     device = device_named(args.device)
     try:
-        if args.model is None:
-            model, names = random_dit(parse_shape(args.shape), torch.float32, device), None
+        if args.experiment in OF_ANY_MODEL:
+            OF_ANY_MODEL[args.experiment](args, sampled_model(args.model, device, args.references))
+        elif args.model is None:
+            OF_DITS[args.experiment](args, random_dit(parse_shape(args.shape), torch.float32, device), None)
         else:
-            model, names = model_and_names(args.model, device)
-        asked[args.experiment](args, model, names)
+            OF_DITS[args.experiment](args, *model_and_names(args.model, device))
     except ValueError as error:
         raise CommandError(str(error)) from None
 
 
-def _redundancy(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None) -> None:
+def _redundancy(args: argparse.Namespace, model: SampledModel) -> None:
     check_writable("--out", args.out)
-    found = measure_redundancy(runs_of(args, SampledDiT(model, names), args.samples)(HELD_OUT_SEEDS))
+    found = measure_redundancy(runs_of(args, model, args.samples)(HELD_OUT_SEEDS))
     print(
         f"{args.samples} samples, means over tokens; similarity (cosine) and change of each block's update from the "
         "step before"
@@ -254,7 +246,7 @@ def _redundancy(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | N
 
 
 def _robustness(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None) -> None:
-    settings, learned = _of_predictor(args, model, DEFAULTS)
+    settings, learned = _of_predictor(args, SampledDiT(model, names), DEFAULTS)
     schedule = sigma_schedule_of(args, max(condition.steps for condition in CONDITIONS))
     conditions = [replace(condition, schedule=schedule) for condition in CONDITIONS]
     found = compare(
@@ -264,59 +256,51 @@ def _robustness(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | N
         print(line, flush=True)
 
 
-def _settings(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None) -> None:
+def _settings(args: argparse.Namespace, model: SampledModel) -> None:
     settings, learned = _of_predictor(args, model, replace(DEFAULTS, shares=args.shares))
     setting, values = args.vary
     tried = [(value, each, learned) for value, each in settings_sweep.variants(setting, values, settings).items()]
-    _print_sweep(args, model, names, setting, tried)
+    _print_sweep(args, model, setting, tried)
 
 
-def _context(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None) -> None:
+def _context(args: argparse.Namespace, model: SampledModel) -> None:
     rows = context_table.compare(
-        model,
-        _held_out_labels(args, model, names),
-        HELD_OUT_SEEDS,
+        partial(_held_out, args, model),
+        args.steps,
         context_table.combinations(args.cache_ratios, args.scores, args.orders),
         args.contexts,
-        args.steps,
         args.i_steps,
+        model.is_pixels,
     )
     for line in context_table.table(rows, args.contexts):
         print(line, flush=True)
 
 
 @torch.no_grad()
-def _outputs(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None) -> None:
-    sampled = SampledDiT(model, names)
-
+def _outputs(args: argparse.Namespace, model: SampledModel) -> None:
     def start(steps: int) -> Run:
         of_steps = argparse.Namespace(**{**vars(args), "steps": steps})
-        return runs_of(of_steps, sampled, args.samples)(HELD_OUT_SEEDS)
+        return runs_of(of_steps, model, args.samples)(HELD_OUT_SEEDS)
 
     for line in outputs_table.table(
-        outputs_table.compare(start, sampled.scale, args.steps, args.counts, model.is_pixels)
+        outputs_table.compare(start, model.scale, args.steps, args.counts, model.is_pixels)
     ):
         print(line, flush=True)
 
 
-def _training(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None) -> None:
+def _training(args: argparse.Namespace, model: SampledModel) -> None:
     setting, values = args.vary
     tried = training_sweep.trials(setting, values, training_sweep.Trial(plan_of(args), None, args.minutes))
     tell = partial(print, file=sys.stderr, flush=True)
-    _print_sweep(
-        args,
-        model,
-        names,
-        setting,
-        training_sweep.trained(tried, model, runs_of(args, SampledDiT(model, names), args.batch), tell),
-    )
+    blocks, runs = [block for block, _ in model.blocks], runs_of(args, model, args.batch)
+    _print_sweep(args, model, setting, training_sweep.trained(tried, model.network, blocks, runs, tell))
 
 
 def _quantisation(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None) -> None:
     plain = model if args.dtype == "fp32" else compressed(model, args.dtype)
     variants = [variant for variant in args.variants.split(",") if variant != args.dtype]
     steps = args.steps or (50 if args.shape is None else 6)
-    settings, learned = _of_predictor(args, plain, DEFAULTS)
+    settings, learned = _of_predictor(args, SampledDiT(plain), DEFAULTS)
     with tqdm(total=quantisation_table.runs_per_table(variants), unit="run") as bar:
         pairs = quantisation_table.measure(
             plain,
@@ -336,17 +320,25 @@ def _quantisation(args: argparse.Namespace, model: DiT, names: tuple[str, ...] |
 
 def _print_sweep(
     args: argparse.Namespace,
-    model: DiT,
-    names: tuple[str, ...] | None,
+    model: SampledModel,
     setting: str,
     tried: Iterable[tuple[str, CacheSettings, TrainedParts]],
 ) -> None:
-    schedule = sigma_schedule_of(args, USUAL.steps)
-    rows = settings_sweep.sweep(
-        model, _held_out_labels(args, model, names), HELD_OUT_SEEDS, tried, args.i_steps, schedule
-    )
+    if args.i_steps > args.steps:
+        raise CommandError(f"--i-steps {args.i_steps}: a run of {args.steps} steps has no more than these")
+    rows = settings_sweep.sweep(partial(_held_out, args, model), args.steps, tried, args.i_steps, model.is_pixels)
     for line in settings_sweep.table(setting, rows):
         print(line, flush=True)
+
+
+def _held_out(args: argparse.Namespace, model: SampledModel, steps: int) -> Run:
+    """A run of conditions that training does not use, always the same ones."""
+    _, held_out = model.conditions_apart(args.labels)
+    drawn = torch.randint(len(held_out), (args.samples,), generator=torch.Generator().manual_seed(HELD_OUT_SEEDS))
+    sigmas = model.sigmas(sigma_schedule_of(args, steps), steps)
+    noise = model.starting_noise(args.samples, HELD_OUT_SEEDS, sigmas)
+    conditions = [held_out[index] for index in drawn.tolist()]
+    return model.run(conditions, noise=noise, sigmas=sigmas, cfg=args.cfg, solver=args.solver)
 
 
 def _setting_and_values(text: str) -> tuple[str, list[str]]:
@@ -360,14 +352,29 @@ def _list_of(parsed: Callable[[str], Any]) -> Callable[[str], tuple]:
     return lambda text: tuple(map(parsed, text.split(",")))
 
 
-def _of_predictor(args: argparse.Namespace, model: DiT, otherwise: CacheSettings) -> tuple[CacheSettings, TrainedParts]:
+def _of_predictor(
+    args: argparse.Namespace, model: SampledModel, otherwise: CacheSettings
+) -> tuple[CacheSettings, TrainedParts]:
     if args.predictor is None:
         return otherwise, TrainedParts()
-    trained = predictor_for(args.predictor, SampledDiT(model))
-    return trained.settings, trained.learned(list(model.blocks))
+    trained = predictor_for(args.predictor, model)
+    return trained.settings, trained.learned([block for block, _ in model.blocks])
 
 
 def _held_out_labels(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None) -> torch.Tensor:
     _, held_out = labels_apart(None, model.config.num_classes, names)
     drawn = torch.randint(len(held_out), (args.samples,), generator=torch.Generator().manual_seed(HELD_OUT_SEEDS))
     return torch.tensor(held_out)[drawn].to(model.pos_embed.device)
+
+
+OF_ANY_MODEL: dict[str, Callable[[argparse.Namespace, SampledModel], None]] = {
+    "redundancy": _redundancy,
+    "settings": _settings,
+    "context": _context,
+    "outputs": _outputs,
+    "training": _training,
+}
+OF_DITS: dict[str, Callable[[argparse.Namespace, DiT, tuple[str, ...] | None], None]] = {
+    "robustness": _robustness,
+    "quantisation": _quantisation,
+}

@@ -16,7 +16,15 @@ from ..experiments.generality import GeneralityCondition, GeneralityOutcome, con
 from ..sampling.noise_schedule import TRAIN_STEPS
 from ..sampling.samplers import SOLVERS
 from ..sampling.sigma_schedule import SigmaSchedule
-from .options import CommandError, Help, check_writable, device_named, sampled_model, whole_number
+from .options import (
+    CommandError,
+    Help,
+    add_references_argument,
+    check_writable,
+    device_named,
+    sampled_model,
+    whole_number,
+)
 
 LISTS = {  # option -> default
     "schedules": "ddpm,flow:1,flow:3,flow:6,karras",
@@ -38,8 +46,9 @@ def add_parser(which: argparse._SubParsersAction) -> None:
         "where it was.",
     )
     parser.add_argument(
-        "--model", nargs="+", required=True, metavar="FILE", help="DiTs as .safetensors or .pt (see `info`)"
+        "--model", nargs="+", required=True, metavar="FILE", help="DiTs or text-to-image models (see `info`)"
     )
+    add_references_argument(parser)
     parser.add_argument(
         "--json",
         type=Path,
@@ -76,7 +85,8 @@ def run(args: argparse.Namespace) -> None:
         check_writable("--page", args.page)
     wanted, found = _conditions(args), _known(args.json)
     device = device_named(args.device)
-    models = {Path(file).name: sampled_model(file, device) for file in args.model}
+    edited = "" if args.references is None else f", {args.references.name}"
+    models = {Path(file).name + edited: sampled_model(file, device, args.references) for file in args.model}
     if len(models) < len(args.model):
         raise CommandError("--model: rows are named after their model's file; rename those that have one name")
     measured = {(each.model, each.condition) for each in found}

@@ -15,6 +15,7 @@ from ..dit.class_labels import class_names
 from ..dit.model import DiT
 from ..dit.sampled import SampledDiT
 from ..files.fingerprint import Fingerprint, fingerprint_of
+from ..flux.edits import SampledEdits, read_edits
 from ..flux.file import FluxFileError, is_flux_file, load_flux
 from ..flux.sampled import SampledFlux
 from ..predictor.file import PredictorFileError, read_trained_cache
@@ -94,14 +95,22 @@ def model_and_names(file: str, device: torch.device) -> tuple[DiT, tuple[str, ..
         raise CommandError(f"--model {error}") from None
 
 
-def sampled_model(file: str, device: torch.device) -> SampledModel:
-    """The model of `--model FILE` in fp32, whichever kind it is."""
+def sampled_model(file: str, device: torch.device, references: Path | None = None) -> SampledModel:
+    """The model of `--model FILE` in fp32, whichever kind it is, with the pictures of `--references FOLDER`."""
     if not is_flux_file(file):
+        if references is not None:
+            raise CommandError("--references: pictures to go by are for text-to-image models, and this is none")
         return SampledDiT(*model_and_names(file, device))
     try:
-        return SampledFlux(load_flux(file, device=device))
+        model = load_flux(file, device=device)
     except FluxFileError as error:
         raise CommandError(f"--model {error}") from None
+    if references is None:
+        return SampledFlux(model)
+    try:
+        return SampledEdits(model, read_edits(references, model.network.config.input_size))
+    except ValueError as error:
+        raise CommandError(f"--references {error}") from None
 
 
 def fingerprint_for(model: SampledModel) -> Fingerprint:
@@ -156,6 +165,16 @@ def add_conditions_argument(parser: argparse._ActionsContainer, default: str) ->
         "--prompts",
         metavar="LIST",
         help=f"class indices or names of a DiT, prompts of a text-to-image model, comma-separated (default: {default})",
+    )
+    add_references_argument(parser)
+
+
+def add_references_argument(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--references",
+        type=Path,
+        metavar="FOLDER",
+        help="edit these pictures with a text-to-image model, each by the prompt that is its file's name",
     )
 
 

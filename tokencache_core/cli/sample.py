@@ -59,7 +59,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "PNG of all samples (or their latents, for a model that works on VAE latents).",
         formatter_class=Help,
     )
-    parser.add_argument("--model", required=True, metavar="FILE", help="a DiT as .safetensors or .pt (see `info`)")
+    parser.add_argument("--model", required=True, metavar="FILE", help="a DiT or a text-to-image model (see `info`)")
     parser.add_argument(
         "--out", required=True, type=Path, metavar="FILE", help=".png, or .safetensors for the raw samples"
     )
@@ -206,7 +206,7 @@ def run(args: argparse.Namespace) -> None:
         raise CommandError(f"--out {args.out}: write a .png of the samples, or a .safetensors of their raw values")
     schedule_of(args)  # what can be refused without the model
     sigma_schedule = sigma_schedule_of(args, args.steps)
-    model = sampled_model(args.model, device_named(args.device))
+    model = sampled_model(args.model, device_named(args.device), args.references)
     blocks, is_pixels = [block for block, _ in model.blocks], model.is_pixels
     if args.out.suffix == ".png" and not is_pixels:
         raise CommandError(

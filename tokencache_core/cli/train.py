@@ -1,4 +1,4 @@
-"""`train`: trains the parts that act on the P-steps of a DiT on its own cached runs, without a data set."""
+"""`train`: trains the parts that act on the P-steps of a model on its own cached runs, without a data set."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from ..dit.sampled import SampledDiT
-from ..files.fingerprint import fingerprint_of
 from ..predictor.file import PredictorFileError, save_trained_cache
 from ..predictor.trained_cache import TrainedCache, kept
 from ..predictor.trained_parts import TrainedParts
@@ -25,10 +23,11 @@ from .options import (
     add_plan_arguments,
     check_writable,
     device_named,
-    model_and_names,
+    fingerprint_for,
     number_in,
     plan_of,
     runs_of,
+    sampled_model,
     sigma_schedule_of,
     whole_number,
 )
@@ -41,12 +40,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "train",
         help="train a predictor, which corrects P-steps",
         formatter_class=Help,
-        description="Train parts that correct the errors of reuse on the P-steps of a DiT: a learned forecast for the "
+        description="Train parts that correct the errors of reuse on P-steps of a model: a learned forecast for the "
         "blocks that reuse everything, and LoRA adapters on the last blocks, which run whole. Ctrl-C keeps what has "
         "been learned; the same command with --resume continues. `accelerate launch --multi_gpu --num_processes N -m "
         "tokencache_core train ...` trains in N processes, each with a --batch of its own, also on CPUs.",
     )
-    parser.add_argument("--model", required=True, metavar="FILE", help="a DiT as .safetensors or .pt (see `info`)")
+    parser.add_argument("--model", required=True, metavar="FILE", help="a DiT or a text-to-image model (see `info`)")
     parser.add_argument(
         "--out", required=True, type=Path, metavar="FILE", help="the predictor file to write, .safetensors"
     )
@@ -81,14 +80,12 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _train_and_save(args: argparse.Namespace, state: Path, device: torch.device, processes: Processes) -> None:
-    model, names = model_and_names(args.model, device)
-    blocks = list(model.blocks)
+    model = sampled_model(args.model, device, args.references)
+    blocks = [block for block, _ in model.blocks]
     try:
         plan = plan_of(args)
-        fingerprint = fingerprint_of("DiT", blocks)
-        training = Training(
-            plan, model, blocks, runs_of(args, SampledDiT(model, names), args.batch, processes), processes
-        )
+        fingerprint = fingerprint_for(model)
+        training = Training(plan, model.network, blocks, runs_of(args, model, args.batch, processes), processes)
     except ValueError as error:
         raise CommandError(str(error)) from None
     try:

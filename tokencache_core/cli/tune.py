@@ -39,7 +39,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         description="Measure a few short runs, choose I-steps, order, cache ratio, last blocks and context for the "
         "goal, and write a preset with the predicted results and those measured on held-out classes and noise.",
     )
-    parser.add_argument("--model", required=True, metavar="FILE", help="a DiT as .safetensors or .pt (see `info`)")
+    parser.add_argument("--model", required=True, metavar="FILE", help="a DiT or a text-to-image model (see `info`)")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="the preset to write, .json")
     goal = parser.add_mutually_exclusive_group(required=True)
     goal.add_argument(
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
     except ValueError as error:
         raise CommandError(f"--{kind.replace('_', '-')}: {error}") from None
     device = device_named(args.device)
-    model = sampled_model(args.model, device)
+    model = sampled_model(args.model, device, args.references)
     try:
         start = runs_of(args, model, args.samples)
         with tqdm(total=1.0, desc=f"tune, at most {args.minutes:g} min", bar_format=BAR) as bar:

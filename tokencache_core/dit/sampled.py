@@ -23,6 +23,7 @@ class SampledDiT:
     """The seam `runs.sampled_model.SampledModel` for a DiT; names: of its classes, where it has any."""
 
     architecture, exact_schedule = "DiT", SigmaSchedule()
+    asking = "sample i has class i mod C, null class as negative"
 
     def __init__(self, network: DiT, names: tuple[str, ...] | None = None) -> None:
         self.network, self.names, self.is_pixels = network, names, network.is_pixels

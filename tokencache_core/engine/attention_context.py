@@ -2,7 +2,7 @@
 computed (engine/keys_values.py).
 
 Region-adaptive sampling (RAS, arXiv 2502.10389) holds them. Compared with attention among the computed tokens only,
-this gains many decibels (docs/experiments.md).
+this gains many decibels (docs/findings/context.md).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ An I-step adds a node to the polynomial through the I-steps, and so shows in hin
 before it should have taken. The resulting error in x is corrected together with the I-step's own move. This costs no
 evaluation: it is the corrector of a predictor-corrector multistep method (like UniC in UniPC, arXiv 2302.04867). Only
 part of the error is corrected, because the I-step is computed at the erroneous x and leads some of the way back by
-itself (docs/experiments.md). Of a P-step that computed some tokens, correspondingly less is corrected.
+itself (docs/findings/forecast.md). Of a P-step that computed some tokens, correspondingly less is corrected.
 
 For Euler's method (DDIM, ComfyUI's `euler` and `ddim`): x moves by (sigma' - sigma) d, with d = (x - clean) / sigma.
 """

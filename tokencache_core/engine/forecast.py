@@ -4,7 +4,7 @@ An *update* is what a block (or a span of blocks) adds to a token, gates include
 kept with their taus, and a reused update is the polynomial through them at the current tau. Order 0 is plain reuse, as
 in the paper; orders 1 and 2 do what TaylorSeer (arXiv 2503.06923) does with finite differences, but for refresh times
 of any spacing. The term of the next order mostly has the same sign as these, so the polynomial is evaluated slightly
-beyond tau: at `reach` times the distance from the newest refresh (docs/experiments.md).
+beyond tau: at `reach` times the distance from the newest refresh (docs/findings/forecast.md).
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ class TokenHistory:
     The forecast goes through the refreshes of all tokens. A token computed since the last of these deviated from it,
     and its forecasts carry that deviation until all tokens are refreshed again: with order 0 the newest update is
     reused, as in the paper. A token's own refreshes are unevenly spaced and are not used as nodes: a parabola through
-    them oscillates (docs/experiments.md).
+    them oscillates (docs/findings/forecast.md).
 
     text_first: whether text tokens come before image tokens in a joint stream.
     """

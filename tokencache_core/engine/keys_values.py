@@ -2,7 +2,7 @@
 
 Over consecutive steps, features move nearly along a line (TaylorSeer, arXiv 2503.06923): keys and values as well as
 updates. A token's line goes through the last two I-steps or, once a P-step has computed the token, through the last
-I-step and that P-step. The second order oscillates (docs/experiments.md).
+I-step and that P-step. The second order oscillates (docs/findings/context.md).
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..blocks.token_grid import LatentShape, TokenGrid
+from ..words.message import joined, lines, say
 from .computed_tokens import ComputedTokens
 from .memory_budget import readable_bytes
 
@@ -58,6 +59,7 @@ class RunConditions:
     pixels: number of pixels along each side that one element of a latent spans; 0: not known.
     prompt, node, item: where the host ran it: the queued prompt, the sampler's node, and its place in a list of
         latents.
+    finished: the time of day when it ended, as text.
     """
 
     steps: int = 0
@@ -69,6 +71,7 @@ class RunConditions:
     prompt: str = ""
     node: str = ""
     item: int = 0
+    finished: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,8 @@ class Report:
     conditions: further facts about the run.
     placed: why the I-steps lie where they do, as text; empty: the user placed them.
     teaches: the run was computed whole in order to place the I-steps of later runs better.
+    plain_seconds: what the same run took without the cache, where it was run, too; 0: it was not.
+    earlier: the run is not of what was executed last.
     """
 
     steps: tuple[StepRecord, ...]
@@ -99,6 +104,8 @@ class Report:
     conditions: RunConditions = RunConditions()
     placed: str = ""
     teaches: bool = False
+    plain_seconds: float = 0.0
+    earlier: bool = False
 
     @property
     def seconds(self) -> float:
@@ -138,13 +145,16 @@ class Report:
             return None
         n_tokens = self.steps[0].token_counts.shape[1]
         if not n_tokens:
-            return (
+            return say(
+                "no_map_of_unknown_tokens",
                 "no map of the tokens: runs in context windows or areas have none, nor has a model of whose tokens "
-                "nothing is known"
+                "nothing is known",
             )
-        return (
-            f"no map of the tokens: {n_tokens} of them are no patches of a latent of "
-            f"{' x '.join(map(str, self.latent.size))}"
+        return say(
+            "no_map_of_other_tokens",
+            "no map of the tokens: {count} of them are no patches of a latent of {size}",
+            count=n_tokens,
+            size=" x ".join(map(str, self.latent.size)),
         )
 
     @property
@@ -165,25 +175,69 @@ class Report:
         """(steps, blocks): tokens computed per row."""
         return torch.tensor([step.block_tokens for step in self.steps])
 
+    @property
+    def name(self) -> str:
+        """What tells the run from others, as text: steps, size, node and time; "" if nothing is known."""
+        known = self.conditions
+        steps = known.steps or len({step.index for step in self.steps})
+        parts = [
+            say("run_steps", "{steps} steps", steps=steps),
+            size_in_words(self.latent.size, known.pixels) if self.latent.size else "",
+            say("run_node", "node {number}", number=known.node) if known.node else "",
+            say("run_finished", "finished at {time}", time=known.finished) if known.finished else "",
+        ]
+        return joined(", ", [part for part in parts if part]) if known != RunConditions() else ""
+
     def text(self) -> str:
         """The report as text for the user."""
         kinds = "".join(step.kind for step in self.steps)
         i_seconds = [s.seconds for s in self.steps if s.kind == "I"]
         p_seconds = [s.seconds for s in self.steps if s.kind == "P"]
-        lines = [
-            f"TokenCache: {len(self.steps)} evaluations in {self.seconds:.2f} s, "
-            f"{self.speedup_estimate:.2f}x faster than uncached (estimate from this run's own I-steps)",
-            f"compute: {self.compute:.1%} of the block-tokens",
-            f"steps: {kinds} ({len(i_seconds)} I-steps, {len(p_seconds)} P-steps)",
-            *([f"I-steps: {self.placed}"] if self.placed else []),
-            f"time: I-step {median(i_seconds) * 1000:.1f} ms"
-            + (f", P-step {median(p_seconds) * 1000:.1f} ms" if p_seconds else ""),
-            f"memory held by the cache: {readable_bytes(self.memory_bytes)}, "
-            f"expected {readable_bytes(self.expected_bytes)} ({self.storage})",
-            f"settings: {self.settings}",
-            f"predictor: {self.learned or 'none'}",
-        ]
-        return "\n".join([*lines, *self._frames_text(), *self.notes])
+        i_step = f"{median(i_seconds) * 1000:.1f}"
+        return lines(
+            say(
+                "report_head",
+                "TokenCache: {count} evaluations in {seconds} s, {speedup}x faster than uncached (estimate from this "
+                "run's own I-steps)",
+                count=len(self.steps),
+                seconds=f"{self.seconds:.2f}",
+                speedup=f"{self.speedup_estimate:.2f}",
+            ),
+            say("report_run", "run: {name}", name=self.name) if self.name else "",
+            say("report_plain", "the same run without TokenCache: {seconds} s", seconds=f"{self.plain_seconds:.2f}")
+            if self.plain_seconds
+            else "",
+            say("report_compute", "compute: {share} of the block-tokens", share=f"{self.compute:.1%}"),
+            say(
+                "report_steps",
+                "steps: {kinds} ({whole} I-steps, {forecast} P-steps)",
+                kinds=kinds,
+                whole=len(i_seconds),
+                forecast=len(p_seconds),
+            ),
+            say("report_placed", "I-steps: {why}", why=self.placed) if self.placed else "",
+            say(
+                "report_times",
+                "time: I-step {i_step} ms, P-step {p_step} ms",
+                i_step=i_step,
+                p_step=f"{median(p_seconds) * 1000:.1f}",
+            )
+            if p_seconds
+            else say("report_time", "time: I-step {i_step} ms", i_step=i_step),
+            say(
+                "report_memory",
+                "memory held by the cache: {held}, expected {expected} ({storage})",
+                held=readable_bytes(self.memory_bytes),
+                expected=readable_bytes(self.expected_bytes),
+                storage=self.storage,
+            ),
+            say("report_settings", "settings: {settings}", settings=self.settings),
+            say("report_predictor", "predictor: {learned}", learned=self.learned)
+            if self.learned
+            else say("report_no_predictor", "predictor: none"),
+            *self._frames_text(),
+            *self.notes,
+        )
 
     def _frames_text(self) -> list[str]:
         """The line about a video's frames, or about an unknown grid; none for a picture."""
@@ -194,14 +248,52 @@ class Report:
             return [self.unplaced] if self.unplaced else []
         if grid.frames == 1:
             return []
-        text = f"frames: {grid.frames} of {grid.per_frame} tokens ({grid.rows} x {grid.columns})"
+        text = say(
+            "report_frames",
+            "frames: {frames} of {tokens} tokens ({rows} x {columns})",
+            frames=grid.frames,
+            tokens=grid.per_frame,
+            rows=grid.rows,
+            columns=grid.columns,
+        )
         counts = self.frame_counts
         if counts is None:
             return [text]
         least, most = int(counts.argmin()), int(counts.argmax())
-        computed = (
-            f"{counts[least]:.1f} tokens of every frame"
-            if least == most
-            else f"{counts[least]:.1f} (frame {least + 1}) to {counts[most]:.1f} (frame {most + 1}) tokens of a frame"
-        )
-        return [f"{text}; P-steps computed {computed}, mean over blocks"]
+        if least == most:
+            return [
+                say(
+                    "report_every_frame",
+                    "{frames}; P-steps computed {count} tokens of every frame, mean over blocks",
+                    frames=text,
+                    count=f"{counts[least]:.1f}",
+                )
+            ]
+        return [
+            say(
+                "report_some_frames",
+                "{frames}; P-steps computed {least} (frame {first}) to {most} (frame {second}) tokens of a frame, mean "
+                "over blocks",
+                frames=text,
+                least=f"{counts[least]:.1f}",
+                first=least + 1,
+                most=f"{counts[most]:.1f}",
+                second=most + 1,
+            )
+        ]
+
+
+def size_in_words(size: tuple[int, ...], pixels: int) -> str:
+    """The size of a latent as text, in pixels if possible.
+
+    size: (T, H, W), (H, W) or (L,).
+    pixels: number of pixels along each side that one element of the latent spans; 0: not known.
+    """
+    if len(size) < 2 or not pixels:
+        return say("size_of_latent", "a latent of {size}", size=" x ".join(map(str, size)))
+    height, width = (length * pixels for length in size[-2:])
+    if len(size) < 3:
+        return say("size_in_pixels", "{width} x {height} px", width=width, height=height)
+    return say(
+        "size_of_video", "{width} x {height} px and {frames} latent frames", width=width, height=height, frames=size[0]
+    )

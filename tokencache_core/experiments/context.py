@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 from statistics import median
 
+import torch
 from torch import Tensor
 
-from ..dit.model import DiT
-from ..dit.sampling import cached_sample, sample
 from ..engine.record import Report
 from ..likeness.metrics import capped_psnr
-from ..sampling.noise_schedule import simple_sigmas
-from ..sampling.samplers import starting_noise
+from ..runs.cached_sampling import sample_cached
+from ..runs.run import Run
 from ..schedules.schedule import CountSchedule, ExplicitSchedule
 from ..settings import DEFAULTS, CacheSettings
 
@@ -49,31 +48,27 @@ def combinations(ratios: Iterable[float], scores: Iterable[str], orders: Iterabl
     ]
 
 
+@torch.no_grad()
 def compare(
-    model: DiT,
-    labels: Tensor,
-    seed: int,
+    start: Callable[[int], Run],
+    steps: int,
     tried: Iterable[CacheSettings],
     contexts: tuple[str, ...],
-    steps: int,
     i_steps: int,
+    is_pixels: bool,
 ) -> Iterator[ContextRow]:
-    """A row for each of the settings, with each of the contexts; DDIM at guidance 4.
+    """A row for each of the settings, with each of the contexts.
 
-    labels: (B,) of the samples, at least two.
-    seed: of their noise.
+    start: from a number of steps to a run of the same samples, at least two.
     tried: the settings.
     steps, i_steps: of a run.
     """
     variants = [{context: replace(settings, context=context) for context in contexts} for settings in tried]
-    sigmas, is_pixels = simple_sigmas(steps), model.is_pixels
-    noise = starting_noise(model.noise_shape(len(labels)), seed, sigmas[0]).to(labels.device)
-    full = sample(model, labels, noise=noise, sigmas=sigmas)
+    run = start(steps)
+    full = run.sample()
 
     def cached(settings: CacheSettings) -> tuple[Tensor, Report]:
-        pictures, report = cached_sample(
-            model, labels, noise=noise, sigmas=sigmas, settings=settings, schedule=CountSchedule(i_steps)
-        )
+        pictures, report = sample_cached(run, settings, CountSchedule(i_steps))
         return capped_psnr(pictures, full, clamp=is_pixels), report
 
     for by_context in variants:
@@ -86,25 +81,16 @@ def compare(
             {context: psnr.mean().item() for context, (psnr, _) in found.items()},
             {context: gain.mean().item() for context, gain in gains.items()},
             {context: gain.std().item() / len(gain) ** 0.5 for context, gain in gains.items()},
-            _p_step_seconds(model, labels, noise, by_context),
+            _p_step_seconds(start(STEPS), by_context),
             {context: each.memory_bytes for context, (_, each) in found.items()},
         )
 
 
-def _p_step_seconds(
-    model: DiT, labels: Tensor, noise: Tensor, by_context: dict[str, CacheSettings]
-) -> dict[str, float]:
+def _p_step_seconds(run: Run, by_context: dict[str, CacheSettings]) -> dict[str, float]:
     seen: dict[str, list[float]] = {context: [] for context in by_context}
     for _ in range(ROUNDS):
         for context, settings in by_context.items():
-            _, report = cached_sample(
-                model,
-                labels,
-                noise=noise,
-                sigmas=simple_sigmas(STEPS),
-                settings=settings,
-                schedule=ExplicitSchedule(I_STEPS),
-            )
+            _, report = sample_cached(run, settings, ExplicitSchedule(I_STEPS))
             seen[context] += [step.seconds for step in report.steps if step.kind == "P"]
     return {context: median(seconds) for context, seconds in seen.items()}
 

@@ -4,22 +4,19 @@ P-steps that compute nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Protocol, TypeVar
 
-from torch import Tensor
+import torch
 
 from ..bench.rows import mean_psnr
-from ..dit.model import DiT
-from ..dit.sampling import cached_sample, sample
 from ..engine.stopwatch import timed
 from ..predictor.trained_parts import TrainedParts
-from ..sampling.samplers import starting_noise
-from ..sampling.sigma_schedule import SigmaSchedule
+from ..runs.cached_sampling import sample_cached
+from ..runs.run import Run
 from ..schedules.schedule import CountSchedule
 from ..settings import DEFAULTS, CacheSettings
-from .robustness import USUAL
 
 
 class Dataclass(Protocol):
@@ -76,41 +73,30 @@ PARSED = {bool: _yes_or_no, int: int, float: float, str: str}
 
 
 def sweep(
-    model: DiT,
-    labels: Tensor,
-    seed: int,
+    start: Callable[[int], Run],
+    steps: int,
     tried: Iterable[tuple[str, CacheSettings, TrainedParts]],
     i_steps: int,
-    schedule: SigmaSchedule = SigmaSchedule(),
+    is_pixels: bool,
 ) -> Iterator[SweepRow]:
-    """A row for each of the settings, from 50 DDIM steps at guidance 4.
+    """A row for each of the settings.
 
-    labels, seed: (B,) of the samples, and of their noise.
+    start: from a number of steps to a run of the same samples.
+    steps: of the runs.
     tried: value, settings and trained parts of each.
     i_steps: how many of the steps are I-steps.
     """
-    steps = USUAL.steps
-    sigmas = schedule.sigmas(steps)
-    noise = starting_noise(model.noise_shape(len(labels)), seed, sigmas[0]).to(labels.device)
+    run = start(steps)
 
     def cached(
         settings: CacheSettings, count: int, learned: TrainedParts = TrainedParts()
     ) -> tuple[float, float, float]:
-        (samples, report), seconds = timed(
-            lambda: cached_sample(
-                model,
-                labels,
-                noise=noise,
-                sigmas=sigmas,
-                settings=settings,
-                schedule=CountSchedule(count),
-                learned=learned,
-            )
-        )
-        return report.compute, seconds, mean_psnr(samples, full, model.is_pixels)
+        (samples, report), seconds = timed(lambda: sample_cached(run, settings, CountSchedule(count), learned=learned))
+        return report.compute, seconds, mean_psnr(samples, full, is_pixels)
 
-    sample(model, labels, noise=noise, sigmas=schedule.sigmas(2))  # first calls are slow
-    full, full_seconds = timed(lambda: sample(model, labels, noise=noise, sigmas=sigmas))
+    with torch.no_grad():  # not around the loop, in which `tried` may train
+        start(2).sample()  # first calls are slow
+        full, full_seconds = timed(run.sample)
     for value, settings, learned in tried:
         compute, seconds, db = cached(settings, i_steps, learned)
         count = max(2, min(steps, int(seconds / full_seconds * steps)))

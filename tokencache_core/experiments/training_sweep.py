@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
-from ..dit.model import DiT
+from torch import nn
+
 from ..predictor.trained_parts import TrainedParts
 from ..runs.run import Run
 from ..settings import CacheSettings
@@ -53,16 +54,21 @@ def trials(setting: str, values: Iterable[str], trial: Trial) -> dict[str, Trial
 
 
 def trained(
-    tried: Mapping[str, Trial], model: DiT, runs: Callable[[int], Run], tell: Callable[[str], None]
+    tried: Mapping[str, Trial],
+    network: nn.Module,
+    blocks: Sequence[nn.Module],
+    runs: Callable[[int], Run],
+    tell: Callable[[str], None],
 ) -> Iterator[tuple[str, CacheSettings, TrainedParts]]:
     """Train each; yields its value, settings and trained parts.
 
     tried: trials by value.
+    network, blocks: to train for.
     runs: from a seed, a run to train on.
     tell: takes one line about each training.
     """
     for value, trial in tried.items():
-        training = Training(trial.plan, model, list(model.blocks), runs)
+        training = Training(trial.plan, network, blocks, runs)
         try:
             while not trial.enough(training):
                 training.step()

@@ -10,6 +10,8 @@ import math
 from collections.abc import Collection
 from typing import Any, NoReturn, TypeGuard
 
+from ..words.message import say
+
 MAX_LENGTH = 2**23  # characters of a JSON text: far above any training log
 MAX_ITEMS = 100_000  # of one list or object
 MAX_TEXT = 20_000  # characters of one string
@@ -46,7 +48,19 @@ def parsed(text: str) -> Any:
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"it is not JSON ({error.msg} at character {error.pos})") from None
+        raise ValueError(_what_is_wrong(text, error.pos)) from None
+
+
+def _what_is_wrong(text: str, place: int) -> str:
+    """What keeps a text from being JSON, for people who copied it. place: the character where reading it failed."""
+    if not text.strip():
+        return say("json_empty", "it is empty")
+    if not text.lstrip().startswith(("{", "[")):
+        return say("json_no_beginning", "it begins with {beginning} and not with a brace", beginning=shown(text[:20]))
+    if place >= len(text.rstrip()) or '"' not in text[place + 1 :]:
+        return say("json_no_end", "its end is missing: copy all of it, down to the last brace")
+    line = text.count("\n", 0, place) + 1
+    return say("json_damaged", "it is damaged in line {line}, near {text}", line=line, text=shown(text[place:][:30]))
 
 
 def _int(digits: str) -> int:

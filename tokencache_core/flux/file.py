@@ -16,8 +16,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..files.whole_file import whole_file
+from .config import FluxConfig
 from .metadata import FluxMetadata
 from .model import Flux
+from .prompts import PromptTable
 from .text_to_image import TextToImage
 
 METADATA_KEY = "tokencache_text_to_image"
@@ -59,15 +61,23 @@ def load_flux(
     device: torch.device | str | None = None,
 ) -> TextToImage:
     """The model of a file, in eval mode, in float32 unless `dtype` says otherwise."""
-    tensors, said = read_flux(path)
     dtype = dtype or torch.float32
-    network = Flux(said.config, operations=operations, dtype=dtype, device="meta")
-    model = TextToImage(network, said.table(dtype=dtype, device="meta"))
-    weights = {key: tensor.to(device=device, dtype=dtype) for key, tensor in tensors.items()}
-    of_table = {key.removeprefix(TABLE): weights.pop(key) for key in tensors if key.startswith(TABLE)}
-    network.load_state_dict(weights, assign=True)
-    model.prompts.load_state_dict(of_table, assign=True)
+    tensors, config, prompts = network_and_prompts(path)
+    network = Flux(config, operations=operations, dtype=dtype, device="meta")
+    network.load_state_dict(
+        {key: tensor.to(device=device, dtype=dtype) for key, tensor in tensors.items()}, assign=True
+    )
+    model = TextToImage(network, prompts.to(device=device, dtype=dtype))
     return model.eval().requires_grad_(False)
+
+
+def network_and_prompts(path: str | Path) -> tuple[dict[str, Tensor], FluxConfig, PromptTable]:
+    """A file's network as a state dict, its weights as stored, with its sizes, and its words' table in float32."""
+    tensors, said = read_flux(path)
+    prompts = said.table(device="meta")
+    weights = {key.removeprefix(TABLE): tensors.pop(key).float() for key in list(tensors) if key.startswith(TABLE)}
+    prompts.load_state_dict(weights, assign=True)
+    return tensors, said.config, prompts.requires_grad_(False)
 
 
 def read_flux(path: str | Path) -> tuple[dict[str, Tensor], FluxMetadata]:

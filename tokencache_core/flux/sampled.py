@@ -23,6 +23,7 @@ class SampledFlux:
     """The seam `runs.sampled_model.SampledModel` for a text-to-image model."""
 
     architecture, exact_schedule = "Flux", SigmaSchedule(FLOW, 3.0)
+    asking = "sample i has example i mod C, the empty prompt as negative"
 
     def __init__(self, model: TextToImage) -> None:
         self.model, self.network = model, model.network

@@ -9,8 +9,11 @@ from typing import Any
 
 from torch import Tensor
 
+from ..words.message import lines, say
 from . import metrics
 
+LEVEL, CLOSE = 40.0, 30.0  # dB above which a difference is hard to see, and below which details visibly change
+MODEST = 2.2  # times as many steps as I-steps; a run of more can be made slower
 SHORT = 1.0  # seconds; the times of shorter runs vary too much
 
 
@@ -53,9 +56,11 @@ class Comparison:
         shortest = min(self.plain_seconds, self.cached_seconds)
         if shortest >= SHORT:
             return ""
-        return (
-            f"a run took only {shortest:.2f} s, too short to be measured well: use more steps, a larger picture or a "
-            "larger batch, or compare several runs"
+        return say(
+            "compare_too_short",
+            "a run took only {seconds} s, too short to be measured well: use more steps, a larger picture or a larger "
+            "batch, or compare several runs",
+            seconds=f"{shortest:.2f}",
         )
 
     @property
@@ -63,22 +68,40 @@ class Comparison:
         """All notes for the user."""
         return (*([self.too_short] if self.too_short else []), *self.warnings)
 
+    @property
+    def verdict(self) -> str:
+        """How alike the pictures are, in a few words, and what to do if they are not."""
+        if math.isinf(self.mean_psnr):
+            return say("verdict_equal", "the same picture, to the last bit")
+        if self.mean_psnr >= LEVEL:
+            return say("verdict_level", "level to the eye")
+        if self.mean_psnr >= CLOSE:
+            return say("verdict_close", "close: fine details may differ")
+        if self.kinds.count("I") * MODEST < len(self.kinds):
+            return say("verdict_try_2x", "details differ: try speed_up 2")
+        return say("verdict_calibrate", "details differ: turn on calibrate_on_first_run, or take more steps")
+
     def text(self) -> str:
         """The comparison as text."""
-        alike = (
-            "the same to the last bit"
+        values = {"psnr": f"{self.mean_psnr:.1f}", "ssim": f"{self.mean_ssim:.4f}", "verdict": self.verdict}
+        return lines(
+            say(
+                "compare_head",
+                "TokenCache: {speedup}x by the clock, measured in this run",
+                speedup=f"{self.speedup:.2f}",
+            ),
+            say(
+                "compare_sampling",
+                "sampling: {plain} s without, {cached} s with TokenCache",
+                plain=f"{self.plain_seconds:.2f}",
+                cached=f"{self.cached_seconds:.2f}",
+            ),
+            say("compare_pictures_equal", "pictures: {verdict}", verdict=self.verdict)
             if math.isinf(self.mean_psnr)
-            else f"PSNR {self.mean_psnr:.1f} dB, SSIM {self.mean_ssim:.4f}"
-        )
-        return "\n".join(
-            [
-                f"TokenCache: {self.speedup:.2f}x by the clock, measured in this run",
-                f"sampling: {self.plain_seconds:.2f} s without, {self.cached_seconds:.2f} s with TokenCache",
-                f"pictures: {alike}",
-                f"compute: {self.compute:.1%} of the block-tokens",
-                f"steps: {self.kinds}",
-                *(f"note: {note}" for note in self.notes),
-            ]
+            else say("compare_pictures", "pictures: {verdict} (PSNR {psnr} dB, SSIM {ssim})", **values),
+            say("compare_compute", "compute: {share} of the block-tokens", share=f"{self.compute:.1%}"),
+            say("compare_steps", "steps: {kinds}", kinds=self.kinds),
+            *(say("compare_note", "note: {note}", note=note) for note in self.notes),
         )
 
     def data(self) -> dict[str, Any]:
@@ -90,6 +113,7 @@ class Comparison:
             "psnr": [round(value, 2) if math.isfinite(value) else None for value in self.psnr],
             "ssim": [round(value, 4) for value in self.ssim],
             "compute": round(self.compute, 4),
+            "verdict": self.verdict,
             "warnings": list(self.notes),
             "text": self.text(),
         }

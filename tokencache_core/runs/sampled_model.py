@@ -15,10 +15,11 @@ from .run import HELD_OUT_SEEDS, Run
 
 class SampledModel(Protocol):
     """A network, and how it is asked for samples: by classes, `dit.sampled.SampledDiT`; by prompts,
-    `flux.sampled.SampledFlux`.
+    `flux.sampled.SampledFlux`, or by prompts with pictures, `flux.edits.SampledEdits`.
     """
 
     architecture: str  # as fingerprints name it
+    asking: str  # which sample of a benchmark has which condition
     is_pixels: bool  # samples are pictures themselves, not latents of a VAE
     exact_schedule: SigmaSchedule  # of runs so fine that the schedule hardly matters
 

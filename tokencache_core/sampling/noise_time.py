@@ -1,10 +1,10 @@
 """The noise time: a measure of the noise in a latent that is the same for eps, v and flow models.
 
 A forecast is a polynomial in some variable. On schedules with uneven steps, the choice of that variable makes a
-difference of several dB, and a flow model's own timestep is a bad choice (docs/experiments.md). The noise time depends
-only on the signal-to-noise ratio: it is the continuous time at which the variance-preserving diffusion of Song et al.
-(arXiv 2011.13456, equation 33; beta from 0.1 to 20) has the same ratio. For a DDPM model it is therefore the timestep,
-scaled to [0, 1].
+difference of several dB, and a flow model's own timestep is a bad choice (docs/findings/places.md). The noise time
+depends only on the signal-to-noise ratio: it is the continuous time at which the variance-preserving diffusion of Song
+et al. (arXiv 2011.13456, equation 33; beta from 0.1 to 20) has the same ratio. For a DDPM model it is therefore the
+timestep, scaled to [0, 1].
 """
 
 from __future__ import annotations

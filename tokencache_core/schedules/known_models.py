@@ -1,8 +1,8 @@
 """Places of I-steps for models without a calibration, taken from known models.
 
 Runs of very different models resemble each other enough that places found on the record of one serve another
-(docs/experiments.md). The package contains the directions of a few samples of each known model, at many noise times. A
-run's own steps are interpolated between them, and the places are searched for as in a calibration.
+(docs/findings/places.md). The package contains the directions of a few samples of each known model, at many noise
+times. A run's own steps are interpolated between them, and the places are searched for as in a calibration.
 """
 
 from __future__ import annotations

@@ -184,9 +184,7 @@ class SpeedupSchedule:
 
     def __post_init__(self) -> None:
         if not self.speedup >= 1:
-            raise ValueError(
-                f"the speed-up must be at least 1, not {self.speedup}; on the node, 0 uses the count instead"
-            )
+            raise ValueError(f"the speed-up must be at least 1, not {self.speedup:g}; on the nodes, 0 leaves it open")
 
     def costing(self, p_step: float) -> SpeedupSchedule:
         """The same schedule with P-steps that cost at least `p_step`."""

@@ -18,7 +18,7 @@ from .run_record import noise_of
 from .run_simulator import decibels, faded
 
 SHARE, MORE = 0.32, 2  # the least number of I-steps is SHARE times the steps, plus MORE
-# dB that P-steps must gain in simulation, which is more optimistic than real runs are (docs/experiments.md)
+# dB that P-steps must gain in simulation, which is more optimistic than real runs are (docs/findings/places.md)
 LEAST_GAIN = 7.0
 
 

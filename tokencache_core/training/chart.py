@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ..predictor.trained_cache import TrainingPoint
 
-SIZE, MARGIN = (720, 400), (70, 30, 30, 50)  # pixels; margins left, top, right, bottom
+SIZE, MARGIN = (720, 480), (96, 60, 40, 92)  # pixels; margins left, top, right, bottom
+FONT = ImageFont.load_default(26)  # legible where a node shows the chart at half its size
 TRAINING, HELD_OUT, INK = "#0072b2", "#d55e00", "#202020"  # blue and vermilion, distinct to colour-blind people too
 
 
@@ -30,11 +31,11 @@ def draw_training(log: Sequence[TrainingPoint]) -> Image.Image:
     picture = Image.new("RGB", SIZE, "white")
     draw = ImageDraw.Draw(picture)
     axes = _Axes(draw, [*training, *held_out])
-    axes.line(training, TRAINING, 1)
-    axes.line(held_out, HELD_OUT, 3)
-    draw.text((MARGIN[0] + 10, 8), "drift of the training runs", TRAINING)
-    draw.text((MARGIN[0] + 210, 8), "of the held-out run", HELD_OUT)
-    draw.text((SIZE[0] // 2, SIZE[1] - 20), "minutes", INK)
+    axes.line(training, TRAINING, 2)
+    axes.line(held_out, HELD_OUT, 5)
+    draw.text((MARGIN[0], 28), "training runs", TRAINING, FONT, anchor="lm")
+    draw.text((SIZE[0] - MARGIN[2], 28), "held-out run", HELD_OUT, FONT, anchor="rm")
+    draw.text((SIZE[0] // 2, SIZE[1] - 24), "minutes", INK, FONT, anchor="mm")
     return picture
 
 
@@ -51,10 +52,11 @@ class _Axes:
         for power in range(self.low, self.high + 1):
             y = self._place(0.0, 10.0**power)[1]
             draw.line([(self.box[0], y), (self.box[2], y)], "#d8d8d8")
-            draw.text((10, y - 6), f"1e{power}", INK)
+            draw.text((self.box[0] - 10, y), f"1e{power}", INK, FONT, anchor="rm")
         for part in range(5):
             minutes = self.longest * part / 4
-            draw.text((self._place(minutes, 10.0**self.low)[0] - 8, self.box[3] + 6), f"{minutes:.3g}", INK)
+            place = (self._place(minutes, 10.0**self.low)[0], self.box[3] + 24)
+            draw.text(place, f"{minutes:.2g}", INK, FONT, anchor="mm")
         draw.rectangle(self.box, outline=INK)
 
     def line(self, points: Sequence[tuple[float, float]], colour: str, width: int) -> None:

@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..predictor.trained_cache import TrainingPoint
+from .verdict import EqualCompute
 
+# the held-out error without what was learned, and PSNR with it, without it and with random tokens at equal compute
+OUTCOME = ("held_out_without", "psnr", "psnr_without", "psnr_random")
 SHOWN = 300  # the most points of a line
 
 
@@ -33,6 +36,7 @@ class TrainingProgress:
         self._loss: list[list[float]] = []
         self._held_out: list[list[float]] = []
         self._speedup: float | None = None
+        self._outcome: dict[str, float | None] = dict.fromkeys(OUTCOME)
 
     def begin(self) -> None:
         """Start the clock: the first iteration begins now."""
@@ -49,6 +53,13 @@ class TrainingProgress:
         held_out = thinned([(point.seconds, point.held_out) for point in log if point.held_out is not None])
         with self._lock:
             self._iteration, self._loss, self._held_out, self._speedup = log[-1].iteration, loss, held_out, speedup
+
+    def outcome(self, without: float, likeness: EqualCompute) -> None:
+        """Take the final measurements. without: the held-out error without what was learned."""
+        values = (without, likeness.trained, likeness.without, likeness.random)
+        found = {name: None if value is None else float(f"{value:.4g}") for name, value in zip(OUTCOME, values)}
+        with self._lock:
+            self._outcome = found
 
     def measure(self) -> None:
         """Enter the phase of the final measurement: the last iteration is done."""
@@ -100,6 +111,7 @@ class TrainingProgress:
                 "held_out": self._held_out,
                 "predicted": round(self.predicted, 2),
                 "speedup": None if self._speedup is None else round(self._speedup, 2),
+                **self._outcome,
             }
 
 

@@ -1,7 +1,7 @@
 """The loss of a whole cached run: every P-step is judged by where the run ends.
 
 The error of a single step or window says little: errors of neighbouring windows largely cancel, and making each smaller
-makes their sum larger (docs/experiments.md). Here the gradient goes back through all steps of the run, including
+makes their sum larger (docs/findings/training.md). Here the gradient goes back through all steps of the run, including
 I-steps, so that each part learns from its effect on the end of the run (end-to-end distillation of a solver, as in
 arXiv 2502.17423).
 """

@@ -35,6 +35,7 @@ from .plan import TrainingPlan
 from .relaxed_choice import RelaxedPlanner
 from .reused_spans import reused_spans
 from .run_loss import follow_to_the_end
+from .verdict import EqualCompute, at_equal_compute
 from .window_loss import follow
 
 CACHED_RUNS = 4  # per iteration
@@ -59,11 +60,13 @@ class TrainingOutcome:
 
     drift, without: how far the run strays with and without the trained parts.
     speedup: by the clock.
+    likeness: beside what the same computing gives without them.
     """
 
     drift: float
     without: float
     speedup: float
+    likeness: EqualCompute
 
     @property
     def notes(self) -> dict[str, str]:
@@ -72,6 +75,7 @@ class TrainingOutcome:
             "held_out_drift": f"{self.drift:.4g}",
             "held_out_drift_untrained": f"{self.without:.4g}",
             "held_out_speedup": f"{self.speedup:.2f}",
+            "verdict": self.likeness.verdict,
         }
 
 
@@ -213,10 +217,18 @@ class Training:
         without = self.held_out(TrainedParts())
         drift, cached_seconds = timed(lambda: self.held_out(self.learned()))
         assert self.held_out_run is not None  # `held_out` has made it
-        run, _ = self.held_out_run
+        run, plain = self.held_out_run
         with self._mixed_precision():
             _, plain_seconds = timed(lambda: sample_plain(run))
-        return TrainingOutcome(drift, without, plain_seconds / cached_seconds)
+            found = at_equal_compute(run, plain.end, self.plan, self.learned())
+        trained, at_random = (self._mean([value or 0.0])[0] for value in (found.trained, found.random))
+        likeness = replace(
+            found,
+            trained=trained,
+            without=self._mean([found.without])[0],
+            random=None if found.random is None else at_random,
+        )
+        return TrainingOutcome(drift, without, plain_seconds / cached_seconds, likeness)
 
     def _measure(self) -> float:
         held_out = self.held_out(self._learned(self.average, self.shares))

@@ -2,8 +2,8 @@
 
 The places of known models (schedules/known_models.py) suit any model. But one model's own run has stretches that are
 easy to forecast and others where it turns, and the errors of neighbouring windows cancel or add up; trials find what no
-rule does (docs/experiments.md). The search is a hill climb that keeps the number of I-steps, so that all runs take the
-same time. If runs can be simulated, simulation says which move to try next.
+rule does (docs/findings/places-at-50-steps.md). The search is a hill climb that keeps the number of I-steps, so that
+all runs take the same time. If runs can be simulated, simulation says which move to try next.
 """
 
 from __future__ import annotations

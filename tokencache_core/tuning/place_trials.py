@@ -1,6 +1,6 @@
 """Places that are tried in real cached runs, as many of those proposed as there is computation for.
 
-No small moves of the likest are tried: what they gain on a few samples is lost on others (docs/experiments.md).
+No small moves of the likest are tried: what they gain on a few samples is lost on others (docs/findings/places.md).
 """
 
 from __future__ import annotations

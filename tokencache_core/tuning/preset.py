@@ -19,10 +19,14 @@ from ..files.whole_file import whole_file
 from ..predictor.metadata import read_settings
 from ..schedules.placed import PlacedSchedule
 from ..settings import CacheSettings
+from ..words.message import lines, say
 
 GOALS = ("speed-up", "psnr", "ssim")
 SUFFIX = ".json"
-_FIELDS = ("format", "version", "fingerprint", "settings", "i_steps", "taus", "goal", "predicted", "measured", "notes")
+# in the order in which they are written: what is long and for no eye comes last
+_FIELDS = ("format", "version", "goal", "i_steps", "settings", "predicted", "measured", "notes", "taus", "fingerprint")
+_OPTIONAL = ("default",)
+FASTER = 1.03  # times as fast as the default: less may be the clock's noise
 
 
 class PresetError(ValueError):
@@ -74,8 +78,13 @@ class Result:
             raise ValueError("a result must have finite numbers and at least one sample")
 
     def text(self) -> str:
-        likeness = f"{self.speedup:.2f}x, {self.psnr_db:.1f} +- {self.psnr_error:.1f} dB"
-        return likeness + ("" if self.ssim is None else f", SSIM {self.ssim:.4f}") + f" ({self.samples} samples)"
+        ssim = "" if self.ssim is None else f", SSIM {self.ssim:.4f}"
+        return say(
+            "result",
+            "{likeness} ({samples} samples)",
+            likeness=f"{self.speedup:.2f}x, {self.psnr_db:.1f} +- {self.psnr_error:.1f} dB{ssim}",
+            samples=self.samples,
+        )
 
 
 @dataclass(frozen=True)
@@ -88,6 +97,7 @@ class Preset:
     goal: of the tuning.
     predicted: on the samples that the settings were chosen on.
     measured: on other samples, which played no part in the choice; None if the tuning was stopped before.
+    default: the default settings on the same samples; None if they did not reach the goal.
     notes: the conditions of the tuning, as text.
     """
 
@@ -98,6 +108,7 @@ class Preset:
     goal: Goal
     predicted: Result
     measured: Result | None = None
+    default: Result | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -106,26 +117,79 @@ class Preset:
     def schedule(self) -> PlacedSchedule:
         return PlacedSchedule(self.i_steps, self.taus)
 
+    @property
+    def verdict(self) -> str:
+        """Whether the preset is worth loading, in words; "" if that was not measured."""
+        if self.measured is None:
+            return ""
+        if self.default is None:
+            return say("preset_only", "worth loading: the default settings do not reach {goal}", goal=self.goal)
+        if self.goal.kind != "speed-up":
+            if self.measured.speedup >= FASTER * self.default.speedup:
+                faster = f"{self.measured.speedup / self.default.speedup:.2f}"
+                return say(
+                    "preset_faster", "worth loading: {times} times as fast as the default settings", times=faster
+                )
+            return say("preset_no_faster", "not worth loading: the default settings are as fast")
+        nearer = self.measured.psnr_db - self.default.psnr_db
+        if nearer > math.hypot(self.measured.psnr_error, self.default.psnr_error):
+            return say(
+                "preset_nearer",
+                "worth loading: {db} dB nearer than the default settings at that speed",
+                db=f"{nearer:.1f}",
+            )
+        return say("preset_no_nearer", "not worth loading: the default settings are as near at that speed")
+
     def text(self) -> str:
-        lines = [
-            f"goal: {self.goal}",
-            f"{len(self.i_steps)} of {len(self.taus)} steps are I-steps ({', '.join(map(str, self.i_steps))}); "
-            f"{self.settings.text()}",
-            f"predicted: {self.predicted.text()}",
-            f"measured on other samples: {'not yet' if self.measured is None else self.measured.text()}",
+        not_yet = say("preset_not_yet", "not yet")
+        return lines(
+            say("preset_goal", "goal: {goal}", goal=self.goal),
+            self.verdict,
+            say(
+                "preset_settings",
+                "{count} of {steps} steps are I-steps ({i_steps}); {settings}",
+                count=len(self.i_steps),
+                steps=len(self.taus),
+                i_steps=", ".join(map(str, self.i_steps)),
+                settings=self.settings.text(),
+            ),
+            say("preset_predicted", "predicted: {result}", result=self.predicted.text()),
+            say(
+                "preset_measured",
+                "measured on other samples: {result}",
+                result=not_yet if self.measured is None else self.measured.text(),
+            ),
+            say("preset_default", "the default settings on the same samples: {result}", result=self.default.text())
+            if self.default
+            else "",
             *(f"{name}: {text}" for name, text in self.notes.items()),
-        ]
-        return "\n".join(lines)
+        )
 
 
 def to_json(preset: Preset) -> str:
+    """The preset as text, one field a line: short enough to paste, with the fingerprint at its end."""
     content = {"format": FORMAT.name, "version": FORMAT.version, **asdict(preset), "notes": dict(preset.notes)}
-    return json.dumps({key: content[key] for key in _FIELDS}, indent=1, allow_nan=False) + "\n"
+    fields = [name for name in (*_OPTIONAL, *_FIELDS) if content[name] is not None or name not in _OPTIONAL]
+    fields.sort(key=lambda name: _FIELDS.index("notes") if name in _OPTIONAL else _FIELDS.index(name))
+    written = [f"{json.dumps(name)}: {json.dumps(content[name], allow_nan=False)}" for name in fields]
+    return "{\n" + ",\n".join(written) + "\n}\n"
 
 
 def from_json(text: str, name: str) -> Preset:
     """The preset in `text`; PresetError, with `name` in it, if there is none."""
     return FORMAT.read(text, name, _read)
+
+
+def preset_of_text(text: str) -> Preset:
+    """The preset in a text that someone has pasted; PresetError says what is missing."""
+    if not text.strip():
+        raise PresetError(
+            say(
+                "preset_text_empty",
+                "the text is empty: paste what Tune TokenCache puts out as json, or choose a file above it",
+            )
+        )
+    return from_json(text, "the text")
 
 
 def load_preset(file: Path | str) -> Preset:
@@ -138,7 +202,7 @@ def save_preset(preset: Preset, file: Path) -> None:
 
 
 def _read(content: Any) -> Preset:
-    record = Record(content, "the preset", _FIELDS)
+    record = Record(content, "the preset", _FIELDS, _OPTIONAL)
     goal = Record(record.value["goal"], "the goal", ("kind", "value"))
     notes = strict_json.mapping(record.value["notes"], "the notes")
     return Preset(
@@ -149,6 +213,7 @@ def _read(content: Any) -> Preset:
         goal=Goal(goal.text("kind", 40), goal.number("value")),
         predicted=_result(record.value["predicted"]),
         measured=None if record.value["measured"] is None else _result(record.value["measured"]),
+        default=_result(record.value["default"]) if "default" in record else None,
         notes={
             strict_json.text(key, "a note's name", 100): strict_json.text(note, "a note") for key, note in notes.items()
         },

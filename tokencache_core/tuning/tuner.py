@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,10 +34,11 @@ from .place_proposals import simulator_beside_known
 from .place_search import PlaceSearch
 from .preset import Goal, Preset, Result
 from .probe import Likeness, Probe, standard_error
-from .search_space import Choice
+from .search_space import DEFAULT_CHOICE, Choice
 
 MAX_HELD_OUT_BATCHES = 6  # on which the winner is measured
 TIME_TO_BEAT = 0.97  # share of the best time so far in which another choice has to meet the floor
+TAU_DIGITS = 6  # of noise times in a preset, which people paste
 TOLERANCE = 0.98  # share of the wanted speed-up that is enough: the clock's noise may take the rest
 
 
@@ -54,6 +56,7 @@ class Tuner:
     is_pixels: whether samples are pictures, not latents.
     log: takes lines for the user.
     progress: takes the share of `minutes` that has passed; an exception that it raises stops the tuning.
+    on_change: called whenever there is something new in `numbers`.
     """
 
     def __init__(
@@ -66,21 +69,25 @@ class Tuner:
         is_pixels: bool,
         log: Callable[[str], None] = lambda line: None,
         progress: Callable[[float], object] = lambda share: None,
+        on_change: Callable[[], object] = lambda: None,
     ) -> None:
         if goal.kind == "ssim" and not is_pixels:
             raise ValueError("SSIM is defined for pictures, but this model samples latents: give the floor as PSNR")
         self.start, self.goal, self.choices, self.minutes, self.is_pixels = start, goal, choices, minutes, is_pixels
-        self.log, self.progress = log, progress
+        self.log, self.progress, self.on_change = log, progress, on_change
         self.started = time.monotonic()
         self.run = start(0)
-        self.taus = tuple(self.run.noise_time(sigma) for sigma in self.run.sigmas[:-1].tolist())
+        self.taus = tuple(round(self.run.noise_time(sigma), TAU_DIGITS) for sigma in self.run.sigmas[:-1].tolist())
         self.steps = len(self.taus)
         self.full = torch.empty(0)
         self.full_seconds = 0.0
         self.record: RunRecord | None = None
         self.tried: list[Probe] = []
+        self.moved: list[Probe] = []  # the best with its I-steps at other places
         self.best: Probe | None = None
         self.measured: Result | None = None
+        self.measured_default: Result | None = None  # on the same samples
+        self.phase = "preparing"
 
     def tune(self) -> None:
         """Find the best choice and places, and measure them; GoalOutOfReach if no choice reaches the goal."""
@@ -89,6 +96,7 @@ class Tuner:
         self.full, self.full_seconds = timed(lambda: _plain(self.run, recorder.around))
         self.record = recorder.record(self.run.noise_time) if recorder.complete else None
         self.log(f"full run: {self.full_seconds:.2f} s")
+        self._enter("searching")
         for choice in self.choices:
             if not self._has_time_for(self.full_seconds / (self.best.speedup() if self.best else 1.5)):
                 self.log(f"the time is over before '{choice.name}' could be tried")
@@ -100,11 +108,70 @@ class Tuner:
         if self.best is None:
             raise GoalOutOfReach(self._why())
         self.log(f"best: {self.best.choice.name}, {self.best.count} I-steps; looking for better places for them")
+        self._enter("placing")
         best = self._place(self.best)
+        self._enter("measuring")
         self.log(
             f"best: {best.choice.name}, I-steps {', '.join(map(str, best.i_steps))}; measuring it on other samples"
         )
-        self.measured = self._held_out(best)
+        self.measured, self.measured_default = self._held_out(best, self.default)
+        self.on_change()
+
+    @property
+    def default(self) -> Probe | None:
+        """The default settings where they reach the goal, as well as they did; None if they never did."""
+        ours = [probe for probe in self.tried if probe.choice == DEFAULT_CHOICE and self._reaches(probe)]
+        if self.goal.kind == "speed-up":
+            return max(ours, key=lambda probe: float(probe.likeness.db.mean()), default=None)
+        return max(ours, key=Probe.speedup, default=None)
+
+    def numbers(self) -> dict[str, Any]:
+        """What was tried and found so far, as JSON for a page.
+
+        Likeness is in the goal's measure, PSNR if the goal is a speed-up. "best" and "default" are places in "trials",
+        or None. "measured" and "measured_default" have the speed-up and the likeness on other samples.
+        """
+        probes = [*self.tried, *self.moved]
+        trials = [
+            {
+                "speedup": round(probe.speedup(), 3),
+                "likeness": round(self._value(probe), 4),
+                "i_steps": probe.count,
+                "reaches": self._reaches(probe),
+            }
+            for probe in probes
+        ]
+
+        def place(wanted: Probe | None) -> int | None:
+            return next((index for index, probe in enumerate(probes) if probe is wanted), None)
+
+        return {
+            "phase": self.phase,
+            "goal": {"kind": self.goal.kind, "value": self.goal.value},
+            "steps": self.steps,
+            "seconds": round(self._elapsed(), 1),
+            "minutes": self.minutes,
+            "trials": trials,
+            "best": place(self.best),
+            "default": place(self.default),
+            "measured": self._shown(self.measured),
+            "measured_default": self._shown(self.measured_default),
+        }
+
+    def _shown(self, result: Result | None) -> list[float] | None:
+        if result is None:
+            return None
+        likeness = result.ssim if self.goal.kind == "ssim" and result.ssim is not None else result.psnr_db
+        return [round(result.speedup, 3), round(likeness, 4)]
+
+    def _enter(self, phase: str) -> None:
+        self.phase = phase
+        self.on_change()
+
+    def _reaches(self, probe: Probe) -> bool:
+        if self.goal.kind == "speed-up":
+            return probe.speedup() >= TOLERANCE * self.goal.value
+        return self._meets(probe)
 
     def preset(self, fingerprint: Fingerprint, notes: Mapping[str, str]) -> Preset | None:
         """The preset of the best so far; None if there is none. notes: on the conditions of the tuning."""
@@ -119,6 +186,7 @@ class Tuner:
             goal=self.goal,
             predicted=best.result(),
             measured=self.measured,
+            default=self.measured_default,
             notes={"choice": best.choice.name, **notes},
         )
 
@@ -225,7 +293,10 @@ class Tuner:
         while self._has_time_for(self.full_seconds / best.speedup()) and (places := search.propose()) is not None:
             # places do not affect the time
             probe = replace(self._tried(best.choice, places), times=best.times, whole=best.whole)
-            if search.learn(places, self._value(probe)):
+            self.moved.append(probe)
+            better = search.learn(places, self._value(probe))
+            self.on_change()
+            if better:
                 self.log(f"I-steps {', '.join(map(str, places))}: {probe.result().text()}")
                 yield probe
 
@@ -241,6 +312,7 @@ class Tuner:
         """Try a choice with `count` I-steps where they would lie on known models."""
         probe = self._tried(choice, choice.i_steps(count, self.taus))
         self.tried.append(probe)
+        self.on_change()
         self.log(f"{choice.name}, {probe.count} I-steps: {probe.result().text()}")
         return probe
 
@@ -249,21 +321,27 @@ class Tuner:
         samples, report = sample_cached(self.run, choice.settings, ExplicitSchedule(i_steps))
         return Probe.of(choice, i_steps, self.steps, report, Likeness.of(samples, self.full, self.is_pixels))
 
-    def _held_out(self, best: Probe) -> Result:
-        """The result on samples that played no part in the choice."""
-        speedups, likenesses = [], []
+    def _held_out(self, best: Probe, default: Probe | None) -> tuple[Result, Result | None]:
+        """The results, of the best and of the default, on samples that played no part in the choice."""
+        found = [probe for probe in (best, default) if probe is not None]
+        speedups: list[list[float]] = [[] for _ in found]
+        likenesses: list[list[Likeness]] = [[] for _ in found]
         for batch in range(MAX_HELD_OUT_BATCHES):
-            if batch and not self._has_time_for(self.full_seconds * (1 + 1 / best.speedup()), reserve=0):
+            if batch and not self._has_time_for(
+                self.full_seconds * (1 + sum(1 / probe.speedup() for probe in found)), reserve=0
+            ):
                 break
-            self.progress(min(1.0, self._elapsed() / (60 * self.minutes)))
             run = self.start(HELD_OUT_SEEDS + batch)
             full, seconds = timed(lambda: _plain(run))
-            (samples, _), cached_seconds = timed(
-                lambda: sample_cached(run, best.choice.settings, ExplicitSchedule(best.i_steps))
-            )
-            speedups.append(seconds / cached_seconds)
-            likenesses.append(Likeness.of(samples, full, self.is_pixels))
-        return Likeness.of_all(likenesses).result(median(speedups))
+            for place, probe in enumerate(found):
+                self.progress(min(1.0, self._elapsed() / (60 * self.minutes)))
+                (samples, _), cached_seconds = timed(
+                    lambda: sample_cached(run, probe.choice.settings, ExplicitSchedule(probe.i_steps))
+                )
+                speedups[place].append(seconds / cached_seconds)
+                likenesses[place].append(Likeness.of(samples, full, self.is_pixels))
+        results = [Likeness.of_all(alike).result(median(speed)) for alike, speed in zip(likenesses, speedups)]
+        return results[0], results[1] if default is not None else None
 
     def _has_time_for(self, seconds: float, reserve: float = 2.0) -> bool:
         """Whether `seconds` more fit into the time. reserve: full runs that must still fit, to measure the winner."""

@@ -7,12 +7,14 @@ import { head, panelExtension, quiet, warningList } from "./shared/panel.js"
 import { text } from "./shared/texts.js"
 
 const SMALL = 256 // pixels; the single pixels of such pictures are shown
+const ARROWS = { ArrowLeft: -1, ArrowRight: 1, ArrowDown: -1, ArrowUp: 1 }
+const STRIDE = 5 // per cent of the picture that an arrow key moves the line; with Shift, 1
 
 /**
  * As nodes/host/compare.py has it. psnr, ssim: one a pair of pictures; the PSNR of equal ones is null.
  * @typedef {{filename: string, subfolder: string, type: string}} SavedPicture
  * @typedef {{speedup: number, plain_seconds: number, cached_seconds: number, psnr: (number | null)[], ssim: number[], mean_psnr: number | null,
- *   mean_ssim: number, pictures: {plain: SavedPicture, cached: SavedPicture}[], warnings: string[], text: string}} CompareData
+ *   mean_ssim: number, verdict: string, pictures: {plain: SavedPicture, cached: SavedPicture}[], warnings: string[], text: string}} CompareData
  */
 
 /** @param {HTMLElement} root @param {CompareData | null} data @param {string} remark */
@@ -23,13 +25,14 @@ function draw(root, data, remark) {
   }
   const alike = likeness(data.mean_psnr, data.mean_ssim)
   const facts = [
-    element("div", {}, [text("compare_clock")]),
     quiet(text("compare_seconds", { plain: data.plain_seconds.toFixed(2), cached: data.cached_seconds.toFixed(2) })),
     element("div", {}, [data.pictures.length > 1 ? text("compare_mean", { likeness: alike }) : alike]),
   ]
   const [number, word, title] = [`${data.speedup.toFixed(2)}x`, text("compare_measured"), text("compare_measured_tooltip")]
+  const verdict = element("div", { class: "verdict" }, [data.verdict.charAt(0).toUpperCase() + data.verdict.slice(1)])
   root.replaceChildren(
-    head({ number, word, title, facts, copy: data.text }), stage(data), ...warningList(data.warnings), ...(remark ? [quiet(remark)] : []),
+    head({ number, word, title, facts: [verdict, ...facts], copy: data.text }), stage(data), ...warningList(data.warnings),
+    ...(remark ? [quiet(remark)] : []),
   )
 }
 
@@ -42,6 +45,7 @@ function stage(data) {
     plain, cached, element("div", { class: "line" }), element("span", { class: "name plain" }, [text("compare_plain")]),
     element("span", { class: "name with" }, [text("compare_cached")]), place,
   ])
+  place.addEventListener("keydown", (event) => moveByKey(place, event))
   place.addEventListener("input", () => frame.style.setProperty("--place", `${place.value}%`))
   plain.addEventListener("load", () => {
     frame.style.setProperty("--ratio", String(plain.naturalWidth / plain.naturalHeight))
@@ -50,6 +54,16 @@ function stage(data) {
   const choice = data.pictures.length > 1 ? [pairs(data, plain, cached)] : []
   if (!choice.length) showPair(data, 0, plain, cached)
   return element("div", { class: "stage" }, [element("div", { class: "view" }, [frame]), ...choice])
+}
+
+/** Moves the line so far that one sees it; else a key would move it by a step of the mouse. @param {HTMLInputElement} place @param {KeyboardEvent} event */
+function moveByKey(place, event) {
+  const way = ARROWS[/** @type {keyof typeof ARROWS} */ (event.key)]
+  event.stopPropagation() // else the page would move its nodes
+  if (!way) return
+  event.preventDefault()
+  place.value = String(Number(place.value) + way * (event.shiftKey ? 1 : STRIDE))
+  place.dispatchEvent(new Event("input"))
 }
 
 /** Which of several pairs is shown. @param {CompareData} data @param {HTMLImageElement} plain @param {HTMLImageElement} cached */
@@ -91,5 +105,5 @@ function address(picture) {
 }
 
 app.registerExtension(panelExtension({
-  name: "TokenCache.Compare", kind: "TokenCacheCompare", key: "tokencache_compare", label: "compare_label", minHeight: 300, size: [380, 820], draw,
+  name: "TokenCache.Compare", kind: "TokenCacheCompare", key: "tokencache_compare", label: "compare_label", minHeight: 300, size: [420, 640], draw,
 }))

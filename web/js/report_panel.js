@@ -7,8 +7,8 @@ import { text } from "./shared/texts.js"
 
 /**
  * As tokencache_core/reporting/panel.py has it: where there is a notice, there was no run.
- * @typedef {{speedup: number, compute: number, seconds: number, kinds: string, milliseconds: number[], memory: string, placed: string,
- *   warnings: string[], text: string, notice?: string}} ReportData
+ * @typedef {{speedup: number, compute: number, seconds: number, plain_seconds: number, run: string, earlier: boolean, kinds: string,
+ *   milliseconds: number[], memory: string, placed: string, warnings: string[], text: string, notice?: string}} ReportData
  */
 
 /** @param {HTMLElement} root @param {ReportData | null} data @param {string} remark */
@@ -19,15 +19,23 @@ function draw(root, data, remark) {
   }
   const facts = [
     element("div", {}, [text("report_computed", { percent: (data.compute * 100).toFixed(1) })]),
-    element("div", {}, [`${data.seconds.toFixed(2)} s`]),
+    element("div", {}, [seconds(data)]),
     quiet(text("report_steps", { whole: count(data.kinds, "I"), partial: count(data.kinds, "P") })),
     quiet(text("report_memory", { memory: data.memory })),
   ]
-  const [number, word, title] = [`${data.speedup.toFixed(2)}x`, text("report_estimate"), text("report_estimate_tooltip")]
+  const word = text(data.earlier ? "report_earlier_run" : "report_estimate")
+  const [number, title] = [`${data.speedup.toFixed(2)}x`, text("report_estimate_tooltip")]
   root.replaceChildren(
-    head({ number, word, title, facts, copy: data.text }), ...(data.placed ? [quiet(text("report_placed", { words: data.placed }))] : []),
+    head({ number, word, title, facts, copy: data.text }), ...(data.run ? [quiet(text("report_run", { name: data.run }))] : []),
+    ...(data.placed ? [quiet(text("report_placed", { words: data.placed }))] : []),
     ...warningList(data.warnings), bars(data), ...(remark ? [quiet(remark)] : []),
   )
+}
+
+/** Beside those of the same run without the cache, where it was run, too. @param {ReportData} data */
+function seconds({ seconds: cached, plain_seconds: plain }) {
+  const values = { seconds: cached.toFixed(2), plain: (plain ?? 0).toFixed(2) }
+  return text(plain ? "report_seconds_of_both" : "report_seconds", values)
 }
 
 /** The evaluations from left to right, as high as they took time. @param {ReportData} data */

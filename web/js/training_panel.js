@@ -11,12 +11,14 @@ import { drawChart } from "./training/chart.js"
 const NODE = "TokenCacheTrainPredictor"
 const EVENT = "tokencache.training"
 const ROUTE = "/tokencache/training"
+const NOTICEABLE = 0.2 // dB, as tokencache_core/training/verdict.py has it
 
 /**
  * As tokencache_core/training/progress.py has it. loss, held_out: pairs of seconds and value.
  * @typedef {{running: boolean, phase: "preparing" | "training" | "measuring" | "over", stopping: boolean, node: string, workflow: string,
  *   iteration: number, seconds: number, seconds_left: number, loss: [number, number][], held_out: [number, number][], predicted: number,
- *   speedup: number | null}} Numbers
+ *   speedup: number | null, held_out_without: number | null, psnr: number | null, psnr_without: number | null, psnr_random: number | null}} Numbers
+ *   held_out_without, psnr_...: measured at the end, at equal compute
  */
 
 /** In one node. */
@@ -113,10 +115,22 @@ function endOf(stopped, count, time) {
   return text(stopped ? "training_stopped" : "training_ended", { count, time })
 }
 
+/** Whether it helped, in words. @param {Numbers} numbers */
+function outcomeOf({ psnr, psnr_without: without, psnr_random: random }) {
+  if (psnr === null || without === null) return []
+  const helps = psnr >= Math.max(without, random ?? 0) + NOTICEABLE
+  const values = { psnr: psnr.toFixed(1), without: without.toFixed(1), random: (random ?? 0).toFixed(1) }
+  const others = text(random === null ? "training_beside_none" : "training_beside_random", values)
+  return [text(helps ? "training_worth_loading" : "training_not_worth_loading", { others })]
+}
+
 /** @param {Numbers} numbers */
-function factsOf({ held_out, speedup, predicted }) {
+function factsOf(numbers) {
+  const { held_out, held_out_without: without, speedup, predicted } = numbers
   const newest = held_out[held_out.length - 1]
   const error = newest ? [text("training_error_now", { error: newest[1].toPrecision(3) })] : []
+  if (without !== null && newest) error[0] = text("training_error_beside", { error: newest[1].toPrecision(3), without: without.toPrecision(3) })
+  error.push(...outcomeOf(numbers))
   return speedup === null ? error : [...error, text("training_predicted_now", { speedup: predicted.toFixed(1) })]
 }
 
@@ -129,7 +143,7 @@ function clock(seconds) {
 }
 
 const { kept: panels, nodeCreated } = perNode(
-  NODE, (node) => new TrainingPanel(panelIn(node, { label: "training_label", minHeight: 250, size: [340, 920] })), (panel) => panel.close(),
+  NODE, (node) => new TrainingPanel(panelIn(node, { label: "training_label", minHeight: 250, size: [340, 720] })), (panel) => panel.close(),
 )
 
 /** @param {Numbers | {running: false}} numbers */

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from tiny_dit import tiny_dit, tiny_dit_file
 from tiny_runs import run_of
 
 from tokencache_core.__main__ import main
+from tokencache_core.dit.model import DiT
 from tokencache_core.dit.run import DiTRun
 from tokencache_core.experiments import context as context_table
 from tokencache_core.experiments.robustness import USUAL, compare
@@ -22,6 +24,11 @@ from tokencache_core.settings import DEFAULTS
 from tokencache_core.training.plan import TrainingPlan
 
 SHORT = replace(USUAL, steps=8, cfg=2.0)
+
+
+def starting(model: DiT) -> Callable[[int], DiTRun]:
+    """From a number of steps to a run."""
+    return lambda steps: run_of(model, steps=steps)
 
 
 def test_redundancy_is_that_of_the_blocks_own_updates():
@@ -65,18 +72,19 @@ def test_robustness_compares_with_as_many_whole_steps():
 
 
 def test_settings_are_swept_beside_more_i_steps_in_the_same_time():
-    model, labels = tiny_dit(), torch.tensor([0, 3])
+    model = tiny_dit()
     tried = variants("cache-ratio", ["0", "0.5", "1"], replace(DEFAULTS, shares="uniform"))
-    everything, half, nothing = sweep(model, labels, 7, [(*each, TrainedParts()) for each in tried.items()], i_steps=12)
+    found = sweep(starting(model), 50, [(*each, TrainedParts()) for each in tried.items()], 12, model.is_pixels)
+    everything, half, nothing = found
     assert everything.compute == 1 and everything.db == 100  # no difference at all
     assert pytest.approx(nothing.compute) == 12 / 50 and nothing.compute < half.compute < 1
     assert all(2 <= row.more_i_steps <= 50 and row.speedup > 0 for row in (half, nothing))
 
 
 def test_contexts_are_set_beside_the_first():
-    model, labels, contexts = tiny_dit(), torch.tensor([0, 3]), ("stale", "forecast", "computed")
+    model, contexts = tiny_dit(), ("stale", "forecast", "computed")
     tried = context_table.combinations((0.5, 1.0), ("random",), (1,))
-    some, none = context_table.compare(model, labels, 7, tried, contexts, steps=12, i_steps=4)
+    some, none = context_table.compare(starting(model), 12, tried, contexts, 4, model.is_pixels)
     assert [row.settings.cache_ratio for row in (some, none)] == [
         0.5,
         1.0,
@@ -93,7 +101,7 @@ def test_contexts_are_set_beside_the_first():
         "| 0.5 | random | 1 |"
     )
     with pytest.raises(ValueError, match="context must be one of forecast, stale, computed"):
-        next(context_table.compare(model, labels, 7, tried, ("held",), steps=12, i_steps=4))
+        next(context_table.compare(starting(model), 12, tried, ("held",), 4, model.is_pixels))
 
 
 @pytest.mark.parametrize(
@@ -134,7 +142,9 @@ def test_a_trial_that_diverges_does_not_end_the_sweep():
         run.noise = run.noise * float("nan") if seed == bad.seed else run.noise
         return run
 
-    found = list(trained({"bad": Trial(bad, 1, 0.0), "good": Trial(plan, 1, 0.0)}, model, runs, told.append))
+    found = list(
+        trained({"bad": Trial(bad, 1, 0.0), "good": Trial(plan, 1, 0.0)}, model, list(model.blocks), runs, told.append)
+    )
     assert (
         [value for value, *_ in found] == ["good"]
         and "bad: training diverged" in told[0]
@@ -189,9 +199,13 @@ def test_the_commands_print_tables_and_draw(tmp_path, capsys, monkeypatch):
         "1",
         "--steps",
         "8",
+        "--i-steps",
+        "4",
         "--last-blocks",
         "1",
     ]
+    assert main([*training, "--i-steps", "9", "--vary", "iterations=1"]) == 2
+    assert "--i-steps 9: a run of 8 steps has no more" in capsys.readouterr().err
     assert main([*training, "--vary", "iterations=1,2"]) == 0
     printed = capsys.readouterr()
     assert "| iterations |" in printed.out and "2: 2 iterations in" in printed.err and "held-out drift" in printed.err

@@ -31,7 +31,7 @@ def test_the_clock_and_the_means():
     assert found.text().splitlines()[:3] == [
         "TokenCache: 3.00x by the clock, measured in this run",
         "sampling: 12.00 s without, 4.00 s with TokenCache",
-        "pictures: PSNR 35.0 dB, SSIM 0.9500",
+        "pictures: close: fine details may differ (PSNR 35.0 dB, SSIM 0.9500)",
     ]
     assert not found.notes
 
@@ -39,8 +39,22 @@ def test_the_clock_and_the_means():
 def test_equal_pictures_have_no_psnr():
     some, all_equal = comparison(psnr=(math.inf, 40.0)), comparison(psnr=(math.inf, math.inf))
     assert some.mean_psnr == 40.0 and some.data()["psnr"] == [None, 40.0]
-    assert math.isinf(all_equal.mean_psnr) and "the same to the last bit" in all_equal.text()
+    assert math.isinf(all_equal.mean_psnr) and "to the last bit" in all_equal.text()
     json.dumps(all_equal.data(), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("psnr", "kinds", "verdict"),
+    [
+        (math.inf, "IPP", "the same picture, to the last bit"),
+        (40.0, "IPP", "level to the eye"),
+        (39.9, "IPP", "close: fine details may differ"),
+        (29.9, "IPPIPPIPP", "details differ: try speed_up 2"),
+        (29.9, "IPIPIP", "details differ: turn on calibrate_on_first_run, or take more steps"),
+    ],
+)
+def test_the_verdict_in_words(psnr: float, kinds: str, verdict: str):
+    assert comparison(psnr=(psnr,), kinds=kinds).verdict == verdict
 
 
 def test_a_run_that_is_too_short_is_told():

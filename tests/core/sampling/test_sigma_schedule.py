@@ -126,9 +126,12 @@ def test_a_workload_runs_on_its_schedule_and_says_so():
     flow, ddpm = Workload(model, protocol), Workload(model, Protocol(steps=8, samples=2))
     assert flow.sigmas(4).tolist() == SigmaSchedule("flow", 3.0).sigmas(4).tolist() and len(flow.sigmas()) == 9
     assert torch.equal(flow.noise, ddpm.noise) and not torch.equal(flow.full(8, "ddim"), ddpm.full(8, "ddim"))
-    content = describe_protocol(protocol, True)
+    content = describe_protocol(protocol, is_pixels=True, exact=SigmaSchedule(), asking="")
     assert (content["schedule"], content["shift"]) == ("flow", 3.0)
-    assert describe_protocol(ddpm.protocol, True)["schedule"] == "ddpm" and "on ddpm" in content["exact"]
+    assert (
+        describe_protocol(ddpm.protocol, is_pixels=True, exact=SigmaSchedule(), asking="")["schedule"] == "ddpm"
+        and "on ddpm" in content["exact"]
+    )
 
 
 def test_the_benchmarks_page_names_the_schedule():

@@ -288,6 +288,9 @@ def test_the_last_weights_are_measured_at_the_end(training):
     assert measured[-1] == training.held_out(training._learned(training.average, training.shares))
     assert outcome.without == training.held_out(TrainedParts()) and outcome.speedup > 0
     assert outcome.notes["held_out_drift"] == f"{outcome.drift:.4g}"
+    found = outcome.likeness
+    assert 0 < found.compute < 1 and found.trained > 0 and found.without > 0
+    assert outcome.notes["verdict"] == found.verdict
     training.step()  # measured in the step itself
     measured.append(training.log[-1].held_out)
     assert measured[-1] is not None and training.finish().drift == min(measured)

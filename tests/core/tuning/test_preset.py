@@ -16,6 +16,7 @@ from tokencache_core.tuning.preset import (
     Result,
     from_json,
     load_preset,
+    preset_of_text,
     save_preset,
     to_json,
 )
@@ -33,7 +34,9 @@ PRESET = Preset(
 
 
 @pytest.mark.parametrize(
-    "preset", [PRESET, Preset(**{**PRESET.__dict__, "measured": None})], ids=["measured", "interrupted"]
+    "preset",
+    [PRESET, replace(PRESET, measured=None), replace(PRESET, default=PRESET.predicted)],
+    ids=["measured", "interrupted", "beside the default"],
 )
 def test_written_and_read_back(preset, tmp_path):
     save_preset(preset, tmp_path / "one.json")
@@ -87,6 +90,44 @@ def test_what_is_refused(change, says):
 def test_what_is_no_preset_at_all_is_told_so(text):
     with pytest.raises(PresetError, match="the text"):
         from_json(text, "the text")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (" ", "the text is empty: paste what Tune TokenCache puts out"),
+        ("my_preset", "begins with 'my_preset'"),
+        (to_json(PRESET)[:200], "its end is missing"),
+        (to_json(PRESET).rstrip().removesuffix("}"), "its end is missing"),
+        (to_json(PRESET).replace('"goal":', '"goal"'), "damaged in line 4"),
+        (to_json(PRESET).replace('"settings"', '"setting"'), "lacks 'settings'"),
+    ],
+)
+def test_a_pasted_text_that_is_incomplete_says_what_is_missing(text, says):
+    with pytest.raises(PresetError, match=says):
+        preset_of_text(text)
+    assert preset_of_text(to_json(PRESET)) == PRESET
+
+
+def test_a_text_to_paste_is_short_and_the_fingerprint_ends_it():
+    *lines, fingerprint, _ = to_json(PRESET).splitlines()
+    assert len(lines) == 10 and fingerprint.startswith('"fingerprint"') and lines[3].startswith('"goal"')
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"measured": None}, ""),
+        ({"default": None}, "worth loading: the default settings do not reach 3x"),
+        ({"default": Result(3.0, 38.0, 0.9, None, 16)}, "not worth loading: the default settings are as near"),
+        ({"default": Result(3.0, 36.7, 0.9, None, 16)}, "worth loading: 2.0 dB nearer"),
+        ({"goal": Goal("psnr", 35.0), "default": Result(2.0, 36.7, 0.9, None, 16)}, "worth loading: 1.48 times"),
+        ({"goal": Goal("psnr", 35.0), "default": Result(2.9, 36.7, 0.9, None, 16)}, "not worth loading"),
+    ],
+)
+def test_a_preset_says_whether_it_is_worth_loading(changes, says):
+    preset = replace(PRESET, **changes)
+    assert preset.verdict.startswith(says) and (not says or preset.verdict in preset.text())
 
 
 def test_files_that_cannot_be_read(tmp_path):

@@ -2,9 +2,9 @@
 
 /** @import { Key } from "../shared/texts.js" */
 
+import { made, number, roundStep } from "../shared/svg.js"
 import { text } from "../shared/texts.js"
 
-const SVG = "http://www.w3.org/2000/svg"
 const MARGIN = { left: 46, top: 8, right: 12, bottom: 30 } // pixels
 const LABEL_EVERY = { x: 45, y: 18 } // pixels between two numbers of an axis, at least
 /** From so many seconds on; how many of them it has; its name. @type {[number, number, Key][]} */
@@ -78,28 +78,9 @@ function timeAxis(longest, x, box) {
   return parts
 }
 
-/** The next round number. @param {number} least */
-function roundStep(least) {
-  const power = 10 ** Math.floor(Math.log10(least))
-  return power * ([1, 1.5, 2, 3, 4, 5, 6, 8].find((part) => part * power >= least * 0.999) ?? 10)
-}
-
 /** @param {Line} line @param {Scale} x @param {Scale} y */
 function drawn({ name, points, dots }, x, y) {
   const path = made("polyline", { class: name, points: points.map(([seconds, value]) => `${x(seconds).toFixed(1)},${y(value).toFixed(1)}`).join(" ") })
   const marked = dots || points.length === 1 ? points : []
   return [path, ...marked.map(([seconds, value]) => made("circle", { class: name, cx: x(seconds), cy: y(value), r: points.length > 60 ? 2 : 3 }))]
-}
-
-/** @param {number} value */
-function number(value) {
-  return value > 0 && value < 0.001 ? value.toExponential() : String(Number(value.toPrecision(3)))
-}
-
-/** @param {string} name @param {Record<string, string | number>} attributes @param {(Node | string)[]} children */
-function made(name, attributes, children = []) {
-  const element = document.createElementNS(SVG, name)
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, String(value))
-  element.append(...children)
-  return element
 }
