@@ -18,7 +18,7 @@ from ....tokencache_core.open_sora_plan.vae_tiles import DECODE_TILE, SPACE, TIM
 
 PIXELS = "pixel_space"  # the name of the VAE that leaves pixels as they are
 # numbers held at most for each pixel and frame of a tile
-_ENCODE_NUMBERS, _DECODE_NUMBERS = 900, 1500
+_ENCODE_NUMBERS, _DECODE_NUMBERS = 900, 1600
 
 
 class HostVideoVAE(VideoVAE):
