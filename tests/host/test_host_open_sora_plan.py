@@ -270,7 +270,8 @@ def test_the_hosts_tiles_are_ours(vae: comfy.sd.VAE):
 
 
 def test_the_hosts_numbers_make_tiles():
-    assert chosen_tile(None, None, None, None, 1, 1) == Tile()
+    assert chosen_tile(32, 32, 8, None, 1, 1) == Tile(frames=5)  # the host is out of memory
+    assert chosen_tile(None, None, None, 17, 1, 1) == Tile()
     assert chosen_tile(64, 48, 30, 1, 1, 1) == Tile(side=48, overlap=24, frames=2)
     assert chosen_tile(512, 512, 64, 68, 8, 4) == Tile(side=64, overlap=8, frames=17)
 
