@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -47,6 +48,15 @@ def released_key(key: str) -> str:
     if match is None:
         return key
     return f"{'temporal_' if match[2] == 'temporal' else ''}transformer_blocks.{match[1]}.{match[3]}"
+
+
+def is_clip_file(path: str | Path) -> bool:
+    """Whether a file says of itself that it holds a video model that brings its own words; False of a damaged one."""
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return METADATA_KEY in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
 
 
 def read_video_transformer(
