@@ -31,6 +31,7 @@ VERSIONS = ("1.1", "1.0")
 HEAD_WIDTH = 72  # of the released models
 TABLE = "prompt_table."
 _UNUSED = {"caption_projection.y_embedding"}  # of training: captions that were left out
+_OF_COMFYUI = "model.diffusion_model."  # before the names in files that its node Save Model writes
 _IN_NETWORK = re.compile(r"blocks\.(\d+)\.(spatial|temporal)\.(.+)")
 _RELEASED = re.compile(r"(temporal_)?transformer_blocks\.(\d+)\.(.+)")
 _LARGEST_SIDE, _MOST_FRAMES = 16_384, 100_000
