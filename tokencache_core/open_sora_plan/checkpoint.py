@@ -71,11 +71,12 @@ def read_video_transformer(
     """
     try:
         released = read_released(path)
-        if (other := other_transformer(released.tensors, released.config)) is not None:
+        held = {key.removeprefix(_OF_COMFYUI): tensor for key, tensor in released.tensors.items()}
+        if (other := other_transformer(held, released.config)) is not None:
             raise ValueError(
                 f"this is {other}; Load Open-Sora-Plan reads the transformers of Open-Sora-Plan 1.1 and 1.0"
             )
-        tensors = {network_key(key): tensor for key, tensor in released.tensors.items() if key not in _UNUSED}
+        tensors = {network_key(key): tensor for key, tensor in held.items() if key not in _UNUSED}
         words = {key.removeprefix(TABLE): tensors.pop(key) for key in list(tensors) if key.startswith(TABLE)}
         if METADATA_KEY in released.metadata:
             said = ClipMetadata.from_text(released.metadata[METADATA_KEY])
