@@ -12,7 +12,6 @@ from .host.open_sora_plan.video_model import WEIGHT_DTYPES, empty_latent, load_v
 from .host.open_sora_plan.video_vae import PIXELS, load_video_vae, pixel_vae
 
 MODELS, KIND, VAES, SUFFIX = "diffusion_models", "open_sora_plan", "vae", ".safetensors"
-CATEGORY = "TokenCache/Open-Sora-Plan"
 
 
 def _names(folder: str, kind: str) -> list[str]:
@@ -25,7 +24,7 @@ class LoadOpenSoraPlan(io.ComfyNode):
         return io.Schema(
             node_id="TokenCacheLoadOpenSoraPlan",
             display_name="Load Open-Sora-Plan",
-            category=CATEGORY,
+            category="TokenCache",
             description=(
                 "Loads the text-to-video transformer of Open-Sora-Plan 1.1 or 1.0 (PKU-YuanGroup) as a MODEL. Sizes "
                 "are taken from the file and from the config.json beside it."
@@ -67,7 +66,7 @@ class LoadOpenSoraPlanVAE(io.ComfyNode):
         return io.Schema(
             node_id="TokenCacheLoadOpenSoraPlanVAE",
             display_name="Load Open-Sora-Plan VAE",
-            category=CATEGORY,
+            category="TokenCache",
             description=(
                 "Loads the video VAE of Open-Sora-Plan 1.1. VAE Decode decodes long clips with it in tiles of space "
                 "and time, so that memory does not grow with the clip."
@@ -97,7 +96,7 @@ class OpenSoraPlanPrompt(io.ComfyNode):
         return io.Schema(
             node_id="TokenCacheOpenSoraPlanPrompt",
             display_name="Open-Sora-Plan Prompt",
-            category=CATEGORY,
+            category="TokenCache",
             description=(
                 "Encodes a prompt and a negative prompt for Open-Sora-Plan: in small letters and at most 300 tokens, "
                 "as in its training."
@@ -135,7 +134,7 @@ class EmptyOpenSoraPlanLatent(io.ComfyNode):
         return io.Schema(
             node_id="TokenCacheEmptyOpenSoraPlanLatent",
             display_name="Empty Open-Sora-Plan Latent",
-            category=CATEGORY,
+            category="TokenCache",
             description="Makes the empty latent of a clip, in the form that an Open-Sora-Plan model samples.",
             search_aliases=["empty video latent", "open-sora-plan latent", "frames"],
             inputs=[

@@ -6,6 +6,7 @@ of the parts outside blocks is larger here.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from statistics import median
@@ -19,18 +20,19 @@ from tokencache_core.engine.stopwatch import timed
 from tokencache_core.settings import CONTEXTS, CacheSettings
 
 from .host_cache import apply_on_host
-from .host_models import import_host
+from .host_models import PACK, import_host
 
 SETTINGS = CacheSettings(cache_ratio=0.9, order=1, corrector=0.0)
 VARIANTS = (SETTINGS, *(replace(SETTINGS, shares="uniform", context=context) for context in CONTEXTS))
 FULL_STEPS = 2
+OPEN_SORA_PLAN = "OpenSoraPlan"
 
 
 @dataclass(frozen=True)
 class HostShape:
     """The shape of a model of the host.
 
-    config: the name of the host's configuration class.
+    config: the name of the host's configuration class, or OPEN_SORA_PLAN for this pack's own.
     shape: the network's configuration, with a reduced depth.
     blocks: how many of the released model's blocks there are, for people.
     latent: (C, H, W) or (C, T, H, W).
@@ -100,6 +102,15 @@ SHAPES = {
             text_dim=4096,
         ),
     ),
+    "Open-Sora-Plan-256": HostShape(  # 17 frames
+        config=OPEN_SORA_PLAN,
+        blocks="2 of 28",
+        latent=(4, 5, 32, 32),
+        text=(40, 4096),
+        rows=1,
+        conditioning={},
+        shape=dict(width=1152, depth=2, heads=16, sample_size=32, video_length=5),
+    ),
     "PixArt-512": HostShape(
         config="PixArtAlpha",
         blocks="4 of 28",
@@ -127,9 +138,8 @@ def host_model(shape: HostShape, dtype: torch.dtype, device: torch.device) -> An
     """A MODEL of the host with random weights, small enough that activations stay finite."""
     import_host(device)
     import comfy.model_patcher
-    import comfy.supported_models
 
-    config = getattr(comfy.supported_models, shape.config)(dict(shape.shape))
+    config = _configuration(shape)
     config.set_inference_dtype(dtype, None)
     model = config.get_model({}, device=device)
     random = torch.Generator(device=device).manual_seed(0)
@@ -137,6 +147,18 @@ def host_model(shape: HostShape, dtype: torch.dtype, device: torch.device) -> An
         # some families keep some weights in float32
         weight.data = torch.randn(weight.shape, generator=random, device=device).mul_(0.02).to(weight.dtype)
     return comfy.model_patcher.ModelPatcher(model.eval(), load_device=device, offload_device=device)
+
+
+def _configuration(shape: HostShape) -> Any:
+    import comfy.supported_models
+
+    if shape.config == OPEN_SORA_PLAN:
+        ours, sizes = (
+            importlib.import_module(f"{PACK}.{name}")
+            for name in ("nodes.host.open_sora_plan.video_model", "tokencache_core.open_sora_plan.config")
+        )
+        return ours.VideoModelConfig(sizes.VideoConfig(**shape.shape))
+    return getattr(comfy.supported_models, shape.config)(dict(shape.shape))
 
 
 @torch.no_grad()

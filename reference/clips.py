@@ -161,10 +161,10 @@ class Clips:
 
         def of(**values: Tensor | float) -> Tensor:
             """(B, F): by the motion's name with its words joined; 0 for others."""
-            zero = torch.zeros(frames)
+            chosen = [values.get(each.replace(" ", "_"), 0.0) for each in name]
             rows = [
-                values[key][row] if isinstance(values.get(key), Tensor) else zero + values.get(key, 0.0)
-                for row, key in enumerate(each.replace(" ", "_") for each in name)
+                value[row] if isinstance(value, Tensor) else torch.full((frames,), value)
+                for row, value in enumerate(chosen)
             ]
             return torch.stack(rows)
 

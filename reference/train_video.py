@@ -49,8 +49,8 @@ class Recipe:
     frames: int = 8
     half_batch: int = 32
     full_batch: int = 16
-    half_resolution: int = 80_000  # clips in the first phase
-    full_resolution: int = 30_000  # clips in the second
+    half_resolution: int = 120_000  # clips in the first phase
+    full_resolution: int = 50_000  # clips in the second phase
     warmup: int = 2_000
     decay: int = 15_000  # the last clips, over which the learning rate falls to zero
     lr: float = 1e-3
@@ -212,15 +212,15 @@ def main() -> None:
         "--decay", type=int, default=Recipe.decay, help="the last clips, over which the learning rate falls to zero"
     )
     parser.add_argument("--lr", type=float, default=Recipe.lr, help="learning rate")
-    parser.add_argument("--no-compile", action="store_true", help="skip torch.compile (no C++ compiler at hand)")
+    parser.add_argument("--compile", action="store_true", help="use torch.compile, which needs a C++ compiler")
     args = parser.parse_args()
     torch.set_flush_denormal(True)
     args.out.mkdir(parents=True, exist_ok=True)
-    options = {name: value for name, value in vars(args).items() if name not in ("out", "no_compile")}
+    options = {name: value for name, value in vars(args).items() if name not in ("out", "compile")}
     signals: list[int] = []
     for kind in (signal.SIGINT, signal.SIGTERM):
         signal.signal(kind, lambda number, frame: signals.append(number))
-    train(Recipe(**options), load_sprites(), args.out, not args.no_compile, stopped=lambda: bool(signals))
+    train(Recipe(**options), load_sprites(), args.out, args.compile, stopped=lambda: bool(signals))
 
 
 def train(

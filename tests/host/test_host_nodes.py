@@ -33,6 +33,10 @@ def test_the_entrypoint_gives_the_nodes_whose_ids_never_change():
     assert {node.define_schema().node_id for node in all_nodes()} == {
         "TokenCacheLoadDiT",
         "TokenCacheDiTClassLabel",
+        "TokenCacheLoadOpenSoraPlan",
+        "TokenCacheLoadOpenSoraPlanVAE",
+        "TokenCacheOpenSoraPlanPrompt",
+        "TokenCacheEmptyOpenSoraPlanLatent",
         "TokenCacheLoadSmallFlux",
         "TokenCacheSmallFluxPrompt",
         "TokenCacheApply",

@@ -43,7 +43,8 @@ MAY_IMPORT = {
     "bench": _LEARNED | {"dit", "likeness", "tuning"},
     "experiments": _LEARNED | {"bench", "dit", "likeness", "training", "tuning"},
     "cli": _LEARNED
-    | {"bench", "dit", "experiments", "flux", "likeness", "redundancy", "reporting", "training", "tuning"},
+    | {"bench", "dit", "experiments", "flux", "likeness", "open_sora_plan"}
+    | {"redundancy", "reporting", "training", "tuning"},
     "__main__": {"cli"},
 }
 

@@ -13,6 +13,8 @@ from ..dit.class_labels import class_names
 from ..dit.model import DiTConfig
 from ..flux.config import FluxConfig
 from ..flux.file import FluxFileError, is_flux_file, read_flux
+from ..open_sora_plan.checkpoint import is_clip_file, read_video_transformer
+from ..open_sora_plan.released_files import VideoFileError
 from ..predictor.file import PredictorFileError, holds_predictor, read_trained_cache
 from ..predictor.trained_cache import TrainedCache
 from .options import CommandError
@@ -39,13 +41,24 @@ def run(args: argparse.Namespace) -> None:
             lines = list(_predictor_lines(read_trained_cache(args.file)))
         elif is_flux_file(args.file):
             lines = list(_flux_lines(args.file))
+        elif is_clip_file(args.file):
+            lines = list(_clip_lines(args.file))
         else:
             lines = list(_dit_lines(args.file))
-    except (FluxFileError, ModelFileError, PredictorFileError) as error:
+    except (FluxFileError, ModelFileError, PredictorFileError, VideoFileError) as error:
         raise CommandError(str(error)) from None
     print(f"file: {args.file}")
     for line in lines:
         print(line)
+
+
+def _clip_lines(file: str) -> Iterator[str]:
+    tensors, config, prompts = read_video_transformer(file)
+    assert prompts is not None
+    yield f"{config.depth} pairs of blocks, width {config.width}, {config.heads} heads, patch {config.patch_size}"
+    yield f"{sum(tensor.numel() for tensor in tensors.values()):,} parameters"
+    yield f"clips of {config.video_length} frames of {config.sample_size} x {config.sample_size}"
+    yield f"{len(prompts.words)} words; prompts: {', '.join(prompts.examples)}"
 
 
 def _dit_lines(file: str) -> Iterator[str]:

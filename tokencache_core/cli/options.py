@@ -18,6 +18,9 @@ from ..files.fingerprint import Fingerprint, fingerprint_of
 from ..flux.edits import SampledEdits, read_edits
 from ..flux.file import FluxFileError, is_flux_file, load_flux
 from ..flux.sampled import SampledFlux
+from ..open_sora_plan.checkpoint import is_clip_file, load_video_transformer
+from ..open_sora_plan.released_files import VideoFileError
+from ..open_sora_plan.sampled import SampledVideo
 from ..predictor.file import PredictorFileError, read_trained_cache
 from ..predictor.token_scores import KINDS
 from ..predictor.trained_cache import TrainedCache
@@ -100,6 +103,8 @@ def sampled_model(file: str, device: torch.device, references: Path | None = Non
     if not is_flux_file(file):
         if references is not None:
             raise CommandError("--references: pictures to go by are for text-to-image models, and this is none")
+        if is_clip_file(file):
+            return _sampled_video(file, device)
         return SampledDiT(*model_and_names(file, device))
     try:
         model = load_flux(file, device=device)
@@ -111,6 +116,15 @@ def sampled_model(file: str, device: torch.device, references: Path | None = Non
         return SampledEdits(model, read_edits(references, model.network.config.input_size))
     except ValueError as error:
         raise CommandError(f"--references {error}") from None
+
+
+def _sampled_video(file: str, device: torch.device) -> SampledVideo:
+    try:
+        network, prompts = load_video_transformer(file, device=device)
+    except VideoFileError as error:
+        raise CommandError(f"--model {error}") from None
+    assert prompts is not None  # the file says that it brings its own
+    return SampledVideo(network, prompts.to(device))
 
 
 def fingerprint_for(model: SampledModel) -> Fingerprint:

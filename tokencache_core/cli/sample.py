@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ..engine.allocation import compute_share
 from ..engine.record import Report
-from ..likeness.metrics import psnr, ssim
+from ..likeness.metrics import flicker, psnr, ssim
 from ..predictor.trained_cache import TrainedCache
 from ..predictor.trained_parts import TrainedParts
 from ..reporting.picture_grid import picture_grid, save_png
@@ -275,13 +275,20 @@ def _print_distance(results: dict[str, Tensor], full_seconds: float, report: Rep
     distance = f"PSNR {psnr(cached, full, clamp=is_pixels).mean():.1f} dB"
     if is_pixels:
         distance += f", SSIM {ssim(cached, full).mean():.4f}"
+    if full.dim() == 5:
+        distance += f", flicker {flicker(cached, full).mean():.4f} of a range of 2"
     print(f"cached against full: {full_seconds / report.seconds:.2f}x by the clock (one run each), {distance}")
+
+
+def _frames_in_a_row(samples: Tensor) -> Tensor:
+    """Pictures (B, C, H, W), or clips (B, C, F, H, W) as pictures of their frames side by side."""
+    return samples if samples.dim() == 4 else samples.transpose(2, 3).flatten(3)
 
 
 def _write(file: Path, results: dict[str, Tensor], columns: int) -> None:
     try:
         if file.suffix == ".png":
-            save_png(file, picture_grid(list(results.values()), columns))
+            save_png(file, picture_grid([_frames_in_a_row(samples) for samples in results.values()], columns))
         else:
             save_file({name: samples.contiguous() for name, samples in results.items()}, file)
     except OSError as error:

@@ -1,6 +1,7 @@
-"""PSNR and SSIM between two batches of pictures: one number per picture.
+"""PSNR and SSIM between two batches of pictures, or of clips: one number per picture, or clip.
 
-Pictures are (B, C, H, W) in [-1, 1], a range of 2. Values outside are clamped first, as for display.
+Pictures are (B, C, H, W) in [-1, 1], a range of 2, and clips (B, C, F, H, W). Values outside are clamped first, as for
+display.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     The window is a Gaussian of 11 pixels and sigma 1.5, at all positions where it fits. For smaller pictures it is the
     largest odd size that fits, with the same sigma.
     """
+    if a.dim() == 5 and a.shape == b.shape:  # the mean over the frames
+        frames = (x.transpose(1, 2).flatten(0, 1) for x in (a, b))
+        return ssim(*frames).unflatten(0, (len(a), -1)).mean(dim=1)
     a, b = (x + 1 for x in _pair(a, b, clamp=True))  # the luminance term needs black at zero
     window = _gaussian_window(_window_size(*a.shape[-2:])).to(a)
     mean_a, mean_b = _blur(a, window), _blur(b, window)
@@ -48,8 +52,16 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     return (luminance * structure).flatten(1).mean(dim=1)
 
 
+def flicker(a: Tensor, b: Tensor) -> Tensor:
+    """How much clips a (B, C, F, H, W) flicker that b do not: (B,), the RMS error of the differences of neighbouring
+    frames, in the range of pictures.
+    """
+    a, b = _pair(a, b, clamp=True)
+    return (a.diff(dim=2) - b.diff(dim=2)).square().flatten(1).mean(dim=1).sqrt()
+
+
 def _pair(a: Tensor, b: Tensor, clamp: bool) -> tuple[Tensor, Tensor]:
-    if a.shape != b.shape or a.dim() != 4:
+    if a.shape != b.shape or a.dim() not in (4, 5):
         raise ValueError(
             f"the pictures must be two batches (B, C, H, W) of one shape, not {tuple(a.shape)} and {tuple(b.shape)}"
         )

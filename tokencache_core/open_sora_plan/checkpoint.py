@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -30,6 +31,7 @@ VERSIONS = ("1.1", "1.0")
 HEAD_WIDTH = 72  # of the released models
 TABLE = "prompt_table."
 _UNUSED = {"caption_projection.y_embedding"}  # of training: captions that were left out
+_OF_COMFYUI = "model.diffusion_model."  # before the names in files that its node Save Model writes
 _IN_NETWORK = re.compile(r"blocks\.(\d+)\.(spatial|temporal)\.(.+)")
 _RELEASED = re.compile(r"(temporal_)?transformer_blocks\.(\d+)\.(.+)")
 _LARGEST_SIDE, _MOST_FRAMES = 16_384, 100_000
@@ -49,6 +51,15 @@ def released_key(key: str) -> str:
     return f"{'temporal_' if match[2] == 'temporal' else ''}transformer_blocks.{match[1]}.{match[3]}"
 
 
+def is_clip_file(path: str | Path) -> bool:
+    """Whether a file says of itself that it holds a video model that brings its own words; False of a damaged one."""
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return METADATA_KEY in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
 def read_video_transformer(
     path: str | Path, version: str = VERSIONS[0]
 ) -> tuple[dict[str, Tensor], VideoConfig, PromptTable | None]:
@@ -60,11 +71,12 @@ def read_video_transformer(
     """
     try:
         released = read_released(path)
-        if (other := other_transformer(released.tensors, released.config)) is not None:
+        held = {key.removeprefix(_OF_COMFYUI): tensor for key, tensor in released.tensors.items()}
+        if (other := other_transformer(held, released.config)) is not None:
             raise ValueError(
                 f"this is {other}; Load Open-Sora-Plan reads the transformers of Open-Sora-Plan 1.1 and 1.0"
             )
-        tensors = {network_key(key): tensor for key, tensor in released.tensors.items() if key not in _UNUSED}
+        tensors = {network_key(key): tensor for key, tensor in held.items() if key not in _UNUSED}
         words = {key.removeprefix(TABLE): tensors.pop(key) for key in list(tensors) if key.startswith(TABLE)}
         if METADATA_KEY in released.metadata:
             said = ClipMetadata.from_text(released.metadata[METADATA_KEY])

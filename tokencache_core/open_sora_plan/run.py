@@ -40,12 +40,16 @@ class VideoRun(NetworkRun):
         """The predicted clean x, under classifier-free guidance (arXiv 2207.12598)."""
         scaled = (x / (sigma**2 + 1).sqrt()).to(self.network.dtype)
         rows = scaled.repeat(len(self.text) // len(x), 1, 1, 1, 1)
-        t = torch.full((len(rows),), float(timestep_of(sigma)), device=x.device)
+        t = torch.full((len(rows),), float(self.timestep(sigma)), device=x.device)
         noise = self.network(rows, t, self.text, transformer_options=self.options).to(x.dtype)
         if self.cfg != 1.0:
             positive, negative = noise.chunk(2)
             noise = negative + self.cfg * (positive - negative)
         return x - sigma * noise
+
+    def timestep(self, sigma: Tensor) -> Tensor:
+        """The timestep that the network is told at `sigma`."""
+        return timestep_of(sigma)
 
     def noise_time(self, sigma: float) -> float:
         return noise_time(sigma)

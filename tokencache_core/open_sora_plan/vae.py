@@ -81,7 +81,8 @@ class Resnet(nn.Module):
         self.nin_shortcut = conv(inputs, 1) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.nin_shortcut(x) + self.conv2(silu(self.norm2(self.conv1(silu(self.norm1(x))))))
+        h = self.conv1(silu(self.norm1(x), inplace=True))  # in place, for at full size each copy is what takes memory
+        return self.nin_shortcut(x) + self.conv2(silu(self.norm2(h), inplace=True))
 
 
 class FrameAttention(nn.Module):
@@ -251,7 +252,7 @@ class Encoder(nn.Module):
         x = by_frame(self.conv_in, x)
         for level in self.down:
             x = level(x)
-        return self.conv_out(silu(self.norm_out(self.mid(x))))
+        return self.conv_out(silu(self.norm_out(self.mid(x)), inplace=True))
 
 
 class Decoder(nn.Module):
@@ -280,7 +281,7 @@ class Decoder(nn.Module):
         x = self.mid(self.conv_in(x))
         for level in reversed(self.up):
             x = level(x)
-        return self.conv_out(silu(self.norm_out(x)))
+        return self.conv_out(silu(self.norm_out(x), inplace=True))
 
 
 class VideoVAE(nn.Module):

@@ -91,6 +91,9 @@ class VideoModelConfig(comfy.supported_models_base.BASE):
         # The host expects 10,486 numbers per place of the latent times this; a block holds about 16 * width per patch.
         self.memory_usage_factor = 16 * config.width / config.patch_size**2 / 10_486
 
+    def get_model(self, state_dict: dict[str, Tensor], prefix: str = "", device: Any = None) -> VideoModel:
+        return VideoModel(self, None, device)
+
     def process_unet_state_dict_for_saving(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
         """Under the release's names."""
         return super().process_unet_state_dict_for_saving(

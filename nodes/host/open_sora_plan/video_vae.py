@@ -17,8 +17,9 @@ from ....tokencache_core.open_sora_plan.vae_file import read_video_vae
 from ....tokencache_core.open_sora_plan.vae_tiles import DECODE_TILE, SPACE, TIME, Tile
 
 PIXELS = "pixel_space"  # the name of the VAE that leaves pixels as they are
+FEWER_FRAMES = 5  # of a tile, where the host has run out of memory and asks for tiles without saying of how many frames
 # numbers held at most for each pixel and frame of a tile
-_ENCODE_NUMBERS, _DECODE_NUMBERS = 900, 1500
+_ENCODE_NUMBERS, _DECODE_NUMBERS = 700, 1600
 
 
 class HostVideoVAE(VideoVAE):
@@ -56,7 +57,7 @@ def chosen_tile(
     sides = [side // space for side in (tile_x, tile_y) if side is not None]
     side = max(2, min(sides)) if sides else DECODE_TILE.side
     shared = DECODE_TILE.overlap if overlap is None else overlap // space
-    frames = DECODE_TILE.frames if tile_t is None else max(2, tile_t // time)
+    frames = FEWER_FRAMES if tile_t is None else max(2, tile_t // time)
     return Tile(side, min(shared, side // 2), frames)
 
 

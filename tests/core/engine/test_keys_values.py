@@ -189,3 +189,13 @@ def test_the_tap_counts_a_blocks_attention_calls():
     tap = Extending(context, index, index, 0.6, 0.05)
     assert listed(tap(attention, None, tokens(5), tokens(0), 1)) == [[2.5, 5.0, 2.5]]
     assert listed(tap(attention, None, tokens(5), tokens(0), 1)) == [[8.0, 5.0, 8.0]]
+
+
+def test_attention_among_parts_of_a_token_is_not_kept():
+    """A token of several frames attends among these in more rows, which may have as many keys as there are tokens."""
+    context = AttentionContext(Storage(), 1)
+    tap = Storing(context, 2, 3, 3, 0.9, 0.05)
+    for rows in (2, 6):
+        k = tokens(1, 2, 3).expand(rows, -1, -1)
+        assert tap(lambda q, k, v, heads: k, None, k, k, 1) is k
+    assert list(context.entries) == [0]

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from tokencache_core.likeness.metrics import _gaussian_window, _window_size, psnr, ssim
+from tokencache_core.likeness.metrics import _gaussian_window, _window_size, flicker, psnr, ssim
 
 
 def flat(value: float, size: int = 16, channels: int = 3) -> torch.Tensor:
@@ -75,3 +75,18 @@ def test_the_window_is_a_gaussian_of_sigma_one_and_a_half():
 def test_two_shapes_are_refused():
     with pytest.raises(ValueError, match="of one shape"):
         psnr(flat(0.0, 16), flat(0.0, 8))
+
+
+def test_of_clips_psnr_is_over_all_frames_and_ssim_their_mean():
+    a, b = torch.rand(2, 3, 4, 16, 16), torch.rand(2, 3, 4, 16, 16)
+    frames = [ssim(a[:, :, frame], b[:, :, frame]) for frame in range(4)]
+    assert torch.allclose(ssim(a, b), torch.stack(frames).mean(dim=0))
+    assert torch.allclose(psnr(a, b), psnr(a.flatten(2, 3), b.flatten(2, 3)))
+
+
+def test_flicker_is_the_error_of_what_changes_between_frames():
+    still, brighter = torch.zeros(1, 3, 4, 8, 8), torch.full((1, 3, 4, 8, 8), 0.5)
+    assert flicker(brighter, still).item() == 0
+    blinking = still.clone()
+    blinking[:, :, 1::2] = 0.5
+    assert flicker(blinking, still).item() == pytest.approx(0.5)

@@ -77,6 +77,11 @@ def test_sizes_come_from_the_file_and_its_config(tmp_path: Path, tensors: dict[s
     assert read_video_transformer(file, version="1.0")[1].frame_stride == 6
 
 
+def test_what_comfyui_saves_is_read_again(tmp_path: Path, tensors: dict[str, Tensor]):
+    file = saved(tmp_path, {f"model.diffusion_model.{key}": tensor for key, tensor in tensors.items()}, SAID)
+    assert read_video_transformer(file)[1] == NARROW
+
+
 @pytest.mark.parametrize("which", ["index", "folder", *SHARDS])
 def test_shards_are_read_together(tmp_path: Path, tensors: dict[str, Tensor], which: str):
     index = in_shards(tmp_path, tensors)
