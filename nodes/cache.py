@@ -9,11 +9,11 @@ from ..tokencache_core.schedules.automatic import AutomaticSchedule
 from ..tokencache_core.schedules.choices import POLICIES, schedule_from_choices
 from ..tokencache_core.schedules.schedule import Schedule, UniformSchedule
 from ..tokencache_core.settings import MAX_REACH, SHARES, CacheSettings
-from .host.model_hooks import apply_tokencache
+from .host.model_hooks import apply_tokencache, usual_settings
 from .sockets import PredictorType, PresetType, ReportType, ScheduleType
 
 DEFAULTS = CacheSettings()
-AUTOMATIC = 0.0
+AUTOMATIC, AUTOMATIC_ORDER = 0.0, -1
 WHOLE_CONTEXTS = ("forecast", "stale")  # in which computed tokens attend to all others
 
 
@@ -109,12 +109,12 @@ class ApplyTokenCache(io.ComfyNode):
                 io.Int.Input(
                     "forecast_order",
                     optional=True,
-                    default=DEFAULTS.order,
-                    min=0,
+                    default=AUTOMATIC_ORDER,
+                    min=AUTOMATIC_ORDER,
                     max=2,
                     advanced=True,
                     tooltip="How tokens that are not computed follow the time: 0 holds the last value, 1 and 2 "
-                    "extrapolate it.",
+                    "extrapolate it. -1: automatic, 1 for flow models such as Flux, 2 for others.",
                 ),
                 io.Float.Input(
                     "forecast_reach",
@@ -182,7 +182,7 @@ class ApplyTokenCache(io.ComfyNode):
         calibrate_on_first_run=False,
         memory_budget_gb=0.0,
         cache_ratio=DEFAULTS.cache_ratio,
-        forecast_order=DEFAULTS.order,
+        forecast_order=AUTOMATIC_ORDER,
         forecast_reach=DEFAULTS.reach,
         corrector=DEFAULTS.corrector,
         last_blocks=DEFAULTS.last_blocks,
@@ -191,7 +191,7 @@ class ApplyTokenCache(io.ComfyNode):
     ) -> io.NodeOutput:
         settings = CacheSettings(
             cache_ratio=cache_ratio,
-            order=forecast_order,
+            order=usual_settings(model).order if forecast_order == AUTOMATIC_ORDER else forecast_order,
             last_blocks=last_blocks,
             context=context,
             shares=shares,

@@ -69,8 +69,9 @@ def said(folders: Iterable[Path] = tuple(ROOT / name for name in SPEAKING)) -> d
         for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if not isinstance(call, ast.Call) or getattr(call.func, "id", "") != "say":
                 continue
-            literals = [getattr(argument, "value", None) for argument in call.args]
-            if len(literals) != 2 or not all(isinstance(literal, str) for literal in literals):
+            values = [getattr(argument, "value", None) for argument in call.args]
+            literals = [value for value in values if isinstance(value, str)]
+            if not len(values) == len(literals) == 2:
                 raise ValueError(f"{file.name}, line {call.lineno}: say takes two literals, a key and its sentence")
             key, sentence = literals
             places = {argument.arg for argument in call.keywords}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 CONTEXTS = ("forecast", "stale", "computed")
 SCORES = ("staleness", "random", "round-robin")
@@ -77,3 +77,4 @@ class CacheSettings:
 
 
 DEFAULTS = CacheSettings()
+FLOW_DEFAULTS = replace(DEFAULTS, order=1)  # of models that were trained as flows (docs/findings/forecast.md)

@@ -12,7 +12,6 @@ import comfy.utils
 from comfy.model_patcher import ModelPatcher
 
 from ...tokencache_core.schedules.calibration import SUFFIX, PlaceCalibration, best_of
-from ...tokencache_core.settings import CacheSettings
 from ...tokencache_core.tuning.calibrate_places import BUDGET, calibrate_places
 from ...tokencache_core.words.message import lines, say
 from ..families import known_family
@@ -20,6 +19,7 @@ from ..folders.calibration_folder import calibration_name, kept_calibrations, wr
 from ..folders.models_folder import file_to_write
 from .host_run import HostRun, honouring_sessions
 from .model_fingerprint import model_fingerprint
+from .model_hooks import usual_settings
 from .node_text import tell_written
 from .sampler_kind import sampler_kind, why_not_calibrated
 
@@ -64,7 +64,7 @@ def calibrate_model(
             "a latent of several parts (a video with its sound) cannot be calibrated: connect one of the parts, or "
             "turn on calibrate_on_first_run"
         )
-    settings, kind = CacheSettings(), sampler_kind(sampler)
+    settings, kind = usual_settings(model), sampler_kind(sampler)
     run = HostRun(
         clone,
         positive,

@@ -34,7 +34,7 @@ from ...tokencache_core.reporting.advice import text_with_advice
 from ...tokencache_core.sampling.noise_time import flow_ratio, noise_time
 from ...tokencache_core.schedules.automatic import AutomaticSchedule
 from ...tokencache_core.schedules.schedule import Schedule
-from ...tokencache_core.settings import CacheSettings
+from ...tokencache_core.settings import DEFAULTS, FLOW_DEFAULTS, CacheSettings
 from ...tokencache_core.words.message import say
 from ..families import family_of
 from .automatic_places import RunPlaces, automatic_places, guidance
@@ -427,6 +427,12 @@ def unit_variance(sampling: Any, sigma: torch.Tensor, x: torch.Tensor) -> torch.
     if isinstance(sampling, unscaled):
         return x / (sigma.reshape(-1, *[1] * (x.ndim - 1)) ** 2 + 1) ** 0.5
     return sampling.calculate_input(sigma, x)
+
+
+def usual_settings(patcher: ModelPatcher) -> CacheSettings:
+    """The settings of a MODEL's cached runs where nobody chooses others."""
+    is_flow = isinstance(patcher.get_model_object("model_sampling"), comfy.model_sampling.CONST)
+    return FLOW_DEFAULTS if is_flow else DEFAULTS
 
 
 def open_host_session(

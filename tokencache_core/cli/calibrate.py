@@ -60,7 +60,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="samples to learn from (default: 8 in one batch; with --predictor 256)",
     )
     parser.add_argument(
-        "--order", type=int, choices=(0, 1, 2), default=2, help="of forecasts; an existing predictor has its own"
+        "--order",
+        type=int,
+        choices=(0, 1, 2),
+        help="of forecasts; an existing predictor has its own (default: 1 for models trained as flows, 2 for others)",
     )
     places = parser.add_argument_group("with --out")
     places.add_argument(
@@ -100,8 +103,12 @@ def run(args: argparse.Namespace) -> None:
         raise CommandError(str(error)) from None
 
 
+def _order(args: argparse.Namespace, model: SampledModel) -> int:
+    return model.usual_settings.order if args.order is None else args.order
+
+
 def _places(args: argparse.Namespace, model: SampledModel, counts: tuple[int, ...]) -> None:
-    settings, samples = CacheSettings(order=args.order), args.samples or 8
+    settings, samples = replace(model.usual_settings, order=_order(args, model)), args.samples or 8
     run = runs_of(args, model, samples)(args.seed)
     record, found = calibrate_places(
         run, settings, counts=counts, budget=args.budget, log=lambda line: tqdm.write(line, file=sys.stderr)
@@ -116,7 +123,7 @@ def _places(args: argparse.Namespace, model: SampledModel, counts: tuple[int, ..
         notes={
             "model": Path(args.model).name,
             "schedule": f"{args.steps} steps on {sigma_schedule_of(args, args.steps)}",
-            "order": str(args.order),
+            "order": str(settings.order),
             "samples": str(samples),
             "seed": str(args.seed),
             "cost": found.cost(),
@@ -132,7 +139,7 @@ def _importance(args: argparse.Namespace, model: SampledModel) -> None:
         trained = predictor_for(str(args.predictor), model)
     else:
         trained = TrainedCache(
-            settings=CacheSettings(order=args.order),
+            settings=CacheSettings(order=_order(args, model)),
             interval=UniformSchedule().interval,
             fingerprint=fingerprint_for(model),
         )

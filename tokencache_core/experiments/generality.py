@@ -24,7 +24,7 @@ from ..sampling.sigma_schedule import SigmaSchedule
 from ..schedules.known_models import known_places
 from ..schedules.place_climb import Places
 from ..schedules.schedule import ExplicitSchedule, UniformSchedule
-from ..settings import DEFAULTS, CacheSettings
+from ..settings import CacheSettings
 from ..tuning.calibrate_places import calibrate_places
 from ..tuning.place_search import PlaceSearch
 
@@ -126,13 +126,15 @@ def measure(
     def likeness(samples: Tensor) -> float:
         return mean_psnr(samples, full, is_pixels)
 
-    def cached(places: Places, settings: CacheSettings = DEFAULTS) -> float:
+    ours = model.usual_settings
+
+    def cached(places: Places, settings: CacheSettings = ours) -> float:
         return likeness(sample_cached(kept, settings, ExplicitSchedule(places))[0])
 
     count, taus = condition.count, [kept.noise_time(sigma) for sigma in kept.sigmas[:-1].tolist()]
     default = known_places(count, taus)
-    _, found = calibrate_places(seen, DEFAULTS, counts=(count,))
-    searched = _searched(seen, (default, found.places[count]), condition.steps, tries, is_pixels)
+    _, found = calibrate_places(seen, ours, counts=(count,))
+    searched = _searched(seen, ours, (default, found.places[count]), condition.steps, tries, is_pixels)
     fewer = {solver: likeness(run(HELD_OUT_SEEDS, count, solver).sample()) for solver in SOLVERS}
     taylorseer = UniformSchedule(-(-condition.steps // count), warmup=TAYLORSEER.order + 1).i_steps(taus)
     return GeneralityOutcome(
@@ -148,12 +150,14 @@ def measure(
     )
 
 
-def _searched(run: Run, starts: Sequence[Places], steps: int, tries: int, is_pixels: bool) -> Places:
+def _searched(
+    run: Run, settings: CacheSettings, starts: Sequence[Places], steps: int, tries: int, is_pixels: bool
+) -> Places:
     """The best of `tries` places on real runs, from the best of `starts` on."""
     full = run.sample()
 
     def value(places: Places) -> float:
-        return mean_psnr(sample_cached(run, DEFAULTS, ExplicitSchedule(places))[0], full, is_pixels)
+        return mean_psnr(sample_cached(run, settings, ExplicitSchedule(places))[0], full, is_pixels)
 
     values = {places: value(places) for places in starts}
     best = max(values, key=values.__getitem__)

@@ -14,7 +14,7 @@ from ..runs.cached_sampling import sample_cached
 from ..runs.output_run import OutputRun
 from ..runs.run import Run
 from ..schedules.schedule import CountSchedule
-from ..settings import DEFAULTS
+from ..settings import DEFAULTS, CacheSettings
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,12 @@ class OutputRow:
 
 
 def compare(
-    start: Callable[[int], Run], scale: Callable[[float], float], steps: int, counts: Iterable[int], is_pixels: bool
+    start: Callable[[int], Run],
+    scale: Callable[[float], float],
+    steps: int,
+    counts: Iterable[int],
+    is_pixels: bool,
+    settings: CacheSettings = DEFAULTS,
 ) -> Iterator[OutputRow]:
     """A row for each number of I-steps.
 
@@ -45,7 +50,7 @@ def compare(
     full = run.sample()
 
     def cached(run: Run, count: int) -> tuple[float, float]:
-        samples, report = sample_cached(run, DEFAULTS, CountSchedule(count))
+        samples, report = sample_cached(run, settings, CountSchedule(count))
         return mean_psnr(samples, full, is_pixels), _p_step_seconds(report)
 
     for count in counts:

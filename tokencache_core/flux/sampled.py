@@ -12,6 +12,7 @@ from ..runs.sampled_model import kept_apart
 from ..sampling.noise_time import flow_ratio, noise_time
 from ..sampling.samplers import starting_noise
 from ..sampling.sigma_schedule import FLOW, SigmaSchedule
+from ..settings import FLOW_DEFAULTS
 from .run import DOUBLE_BLOCK, SINGLE_BLOCK, FluxRun
 from .sampling import flow_times
 from .text_to_image import TextToImage
@@ -23,6 +24,7 @@ class SampledFlux:
     """The seam `runs.sampled_model.SampledModel` for a text-to-image model."""
 
     architecture, exact_schedule = "Flux", SigmaSchedule(FLOW, 3.0)
+    usual_settings = FLOW_DEFAULTS
     asking = "sample i has example i mod C, the empty prompt as negative"
 
     def __init__(self, model: TextToImage) -> None:

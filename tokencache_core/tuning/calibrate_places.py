@@ -20,7 +20,7 @@ from ..schedules.known_models import MOST_STEPS
 from ..schedules.place_climb import Places
 from ..schedules.run_record import RunRecord, RunRecorder
 from ..settings import CacheSettings
-from .place_proposals import EVEN, SIMULATED, listed_counts, ways
+from .place_proposals import EVEN, KNOWN, SIMULATED, listed_counts, ways
 from .place_trials import PlaceTrials
 
 BUDGET = 3.0  # whole runs' computations that may be spent on cached ones
@@ -89,7 +89,7 @@ def calibrate_places(
         share = (budget - trials.spent) / (len(counts) - number)
         if count in range(2, steps) and trials.affords(count, share):
             winners[count], places[count] = trials.best(
-                {name: way(count) for name, way in found.items()}, share, usual=(SIMULATED, EVEN)
+                {name: way(count) for name, way in found.items()}, share, usual=(SIMULATED, KNOWN, EVEN)
             )
     agreed = set(winners.values())  # a way that won at one number alone may have won by chance
     others = found[agreed.pop() if len(agreed) == 1 else SIMULATED]

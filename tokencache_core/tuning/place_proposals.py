@@ -13,14 +13,14 @@ from functools import cache, partial
 
 import numpy as np
 
-from ..schedules.known_models import known_record
+from ..schedules.known_models import known_places, known_record
 from ..schedules.noise_places import even_in_steps
 from ..schedules.place_climb import Places, best_places
 from ..schedules.run_record import RunRecord
 from ..schedules.run_simulator import RunSimulator
 from ..settings import CacheSettings
 
-SIMULATED, EVEN = "simulated", "even in the step's number"  # the first is taken where no real run decides
+SIMULATED, KNOWN, EVEN = "simulated", "known models'", "even in the step's number"  # the first where no run decides
 FADINGS = (2.0, 1.0, 4.0)  # dampings of which each proposes places, the most promising first
 APART = 0.5  # their `together`: places move evenly from one fading to the next
 FEW_STEPS, MOST_COUNTS = (
@@ -33,7 +33,11 @@ Way = Callable[[int], Places]  # from a number of I-steps to their places
 def ways(record: RunRecord, settings: CacheSettings, corrected: bool) -> dict[str, Way]:
     """By name, the most promising first. corrected: by the settings' corrector."""
     asked = partial(simulator_beside_known, record, settings, corrected)
-    found: dict[str, Way] = {SIMULATED: _searching(asked()), EVEN: partial(even_in_steps, steps=record.steps)}
+    found: dict[str, Way] = {
+        SIMULATED: _searching(asked()),
+        KNOWN: partial(known_places, taus=record.taus),
+        EVEN: partial(even_in_steps, steps=record.steps),
+    }
     return found | {
         f"errors fading above sigma {damping:g}": _searching(asked(damping=damping, together=APART))
         for damping in FADINGS
