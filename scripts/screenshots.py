@@ -37,7 +37,7 @@ HELP = ROOT / "web" / "docs" / "images"
 DOCS = ROOT / "docs" / "images"
 NODES = {  # workflow -> nodes to take pictures of after its run
     "Quick start, the same pictures faster": [
-        "TokenCacheLoadDiT",
+        "TokenCacheLoadSmallFlux",
         "TokenCacheApply",
         "TokenCacheReport",
         "TokenCacheCompare",
@@ -50,7 +50,9 @@ NODES = {  # workflow -> nodes to take pictures of after its run
 }
 ALONE: dict[str, dict[str, Any]] = {  # nodes that need no run, with the values of their widgets
     "TokenCacheIStepScheduler": {},
+    "TokenCacheLoadDiT": {},
     "TokenCacheDiTClassLabel": {"label": "panda_face, watermelon"},
+    "TokenCacheSmallFluxPrompt": {"text": "google panda face\ntwitter red heart"},
     "TokenCacheLoadPreset": {"preset_name": "emoji-3x.json"},
     "TokenCacheSavePredictor": {},
     "TokenCacheLoadOpenSoraPlan": {},
