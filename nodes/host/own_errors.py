@@ -13,9 +13,12 @@ from ...tokencache_core.blocks.misfit import Misfit
 
 REPORT_IT = "please report it, with the log, at https://github.com/tokencache/comfyui-tokencache/issues"
 
-
 _ROOT = Path(__file__).parents[2]
 _OUR_FOLDERS = tuple(str(_ROOT / folder) + os.sep for folder in ("nodes", "tokencache_core"))
+# networks of the pack's own, whose errors are a model's
+_NETWORKS = tuple(
+    str(_ROOT / place) for place in ("tokencache_core/dit", "tokencache_core/open_sora_plan", "nodes/host/dit_model.py")
+)
 # functions of ours that call what is not ours: the network (or another node around it), a block on its own arguments
 _OUTWARDS = {"_run", "_call"}
 _ON_SOME_TOKENS = "run_on"  # calls a block on arguments that are our making
@@ -28,7 +31,11 @@ def may_be_ours(error: BaseException) -> bool:
     if not isinstance(error, Exception) or isinstance(error, InterruptProcessingException) or is_oom(error):
         return False
     codes = [frame.f_code for frame, _ in walk_tb(error.__traceback__)]
-    ours = [code.co_name for code in codes if code.co_filename.startswith(_OUR_FOLDERS)]
+    ours = [
+        code.co_name
+        for code in codes
+        if code.co_filename.startswith(_OUR_FOLDERS) and not code.co_filename.startswith(_NETWORKS)
+    ]
     return bool(ours) and (ours[-1] not in _OUTWARDS or _ON_SOME_TOKENS in ours)
 
 

@@ -13,7 +13,7 @@ from tokencache_pack.nodes.tuning import CalibrateISteps
 from tokencache_pack.tokencache_core.schedules.calibration import load_calibration
 
 CHOICES = {"save_as": "", "i_steps": 0, "steps": 8, "cfg": 3.0, "sampler_name": "euler", "scheduler": "simple"}
-APPLY = (1.0, 2, 0, "stale", "staleness", "early")
+APPLY = {"cache_ratio": 1.0, "forecast_order": 2, "context": "stale"}
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +50,7 @@ def test_it_places_i_steps_for_a_model(name: str, folder: Path):
     )
 
     schedule = IStepScheduler.execute("automatic", 3, 4, 0.5, 2, "0", count=4).result[0]
-    model, report = ApplyTokenCache.execute(tiny.model, *APPLY, schedule=schedule).result
+    model, report = ApplyTokenCache.execute(tiny.model, **APPLY, schedule=schedule).result
     tiny.sample(model, steps=8)
     assert tuple(step.index for step in report.latest().steps if step.kind == "I") == found.places[4]
     assert f"by the calibration {file.name}" in report.latest().text()

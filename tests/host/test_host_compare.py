@@ -107,7 +107,7 @@ def test_the_plain_model_is_plain_without_forgetting_other_nodes(tiny):
 def test_ratio_zero_gives_the_same_pictures(tiny):
     model, _ = ApplyTokenCache.execute(tiny.model, **{**APPLY, "cache_ratio": 0.0}).result
     result = TokenCacheCompare.execute(model, **vars(inputs(tiny, steps=4)), vae=PixelVae()).result
-    assert math.isinf(result[2]) and result[3] == 1.0 and "the same to the last bit" in result[5]
+    assert math.isinf(result[2]) and result[3] == 1.0 and "the same picture, to the last bit" in result[5]
 
 
 def test_the_page_gets_files_numbers_and_warnings(tiny):

@@ -76,7 +76,7 @@ def fails_in_block(tiny: TinyModel, model: ModelPatcher) -> None:
     def fail(output: Tensor) -> Tensor:
         raise RuntimeError("in a block")
 
-    with in_a_block(tiny, 3, fail), pytest.raises(RuntimeError, match="in a block"):
+    with in_a_block(tiny, 1, fail), pytest.raises(RuntimeError, match="in a block"):
         tiny.sample(model, steps=STEPS)
 
 

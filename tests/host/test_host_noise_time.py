@@ -26,7 +26,7 @@ from tokencache_pack.tokencache_core.schedules.known_models import known_places
 from tokencache_pack.tokencache_core.schedules.usual_count import usual_count
 
 STEPS = 20
-APPLY = (1.0, 2, 0, "stale", "staleness", "early")
+APPLY = {"cache_ratio": 1.0, "forecast_order": 2, "context": "stale"}
 SHIFTED = {  # family -> its own shift node
     # whose shift is the logarithm
     "Flux 1": lambda model, shift: ModelSamplingFlux().patch(model, log(shift), log(shift), 1024, 1024),
@@ -54,7 +54,7 @@ def test_the_same_noise_has_the_same_i_steps_in_every_flow_family(name: str):
     found = {}
     for shift in (1.0, 6.0):
         (model,) = SHIFTED[name](tiny.model, shift)
-        cached, handle = ApplyTokenCache.execute(model, *APPLY).result
+        cached, handle = ApplyTokenCache.execute(model, **APPLY).result
         tiny.sample(cached, steps=STEPS)
         found[shift] = tuple(step.index for step in handle.latest().steps if step.kind == "I")
         assert found[shift] == known_places(usual_count(shifted(shift)), shifted(shift))

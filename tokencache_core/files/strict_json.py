@@ -56,7 +56,7 @@ def _what_is_wrong(text: str, place: int) -> str:
     if not text.strip():
         return say("json_empty", "it is empty")
     if not text.lstrip().startswith(("{", "[")):
-        return say("json_no_beginning", "it begins with {beginning} and not with a brace", beginning=shown(text[:20]))
+        return say("json_no_beginning", "it does not begin with a brace")
     if place >= len(text.rstrip()) or '"' not in text[place + 1 :]:
         return say("json_no_end", "its end is missing: copy all of it, down to the last brace")
     line = text.count("\n", 0, place) + 1

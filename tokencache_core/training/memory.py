@@ -48,18 +48,33 @@ class TrainingMemory:
     @property
     def text(self) -> str:
         """In words."""
+        if not self.copied:
+            return say(
+                "training_memory_without_copies",
+                "memory besides the model's own: {added}: none for weights ({shared} are shared with the loaded "
+                "model), {learning} for the weights that are trained, {states} for their gradients, optimiser and "
+                "averages, roughly {activations} for activations",
+                **self._values,
+            )
         return say(
             "training_memory",
             "memory besides the model's own: {added}: {copied} for copied weights ({shared} are shared with the loaded "
             "model), {learning} for the weights that are trained, {states} for their gradients, optimiser and "
             "averages, roughly {activations} for activations",
-            added=_gb(self.added),
-            copied=_gb(self.copied),
-            shared=_gb(self.shared),
-            learning=_gb(self.learning),
-            states=_gb(STATE_COPIES * self.learning),
-            activations=_gb(self.activations),
+            **self._values,
         )
+
+    @property
+    def _values(self) -> dict[str, str]:
+        sizes = {
+            "added": self.added,
+            "copied": self.copied,
+            "shared": self.shared,
+            "learning": self.learning,
+            "states": STATE_COPIES * self.learning,
+            "activations": self.activations,
+        }
+        return {name: _gb(size) for name, size in sizes.items()}
 
 
 def _gb(size: float) -> str:

@@ -80,9 +80,9 @@ def too_long(content: dict[str, Any], tensors: dict[str, Tensor]) -> str:
 
 BIAS, DOWN, UP = "predictor.head.bias", "lora.2.attn.qkv.down", "lora.2.attn.qkv.up"
 HOSTILE: list[tuple[str, Damage, str]] = [
-    ("not JSON", raw("hello"), "is not JSON"),
-    ("empty", raw(""), "is not JSON"),
-    ("cut JSON", raw('{"version": 1,'), "is not JSON"),
+    ("not JSON", raw("hello"), "does not begin with a brace"),
+    ("empty", raw(""), "it is empty"),
+    ("cut JSON", raw('{"version": 1,'), "its end is missing"),
     ("a list", raw("[1]"), "states no format version"),
     ("a text", raw('"version"'), "states no format version"),
     ("deep", raw("[" * 100_000 + "]" * 100_000), "nested too deeply"),

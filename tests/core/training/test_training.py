@@ -381,7 +381,8 @@ def test_intervals_are_drawn_around_the_plans():
 
 
 @pytest.mark.parametrize(
-    ("soft", "words"), [(False, "train longer, raise the learning rate (1e-09)"), (True, "or raise sparsity (0.5)")]
+    ("soft", "words"),
+    [(False, "train longer, raise the learning rate (1e-09)"), (True, "or, with soft, sparsity (0.5)")],
 )
 def test_scores_that_are_all_alike_are_reported(soft, words):
     model = tiny_dit()

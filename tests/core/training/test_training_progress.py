@@ -34,6 +34,10 @@ def test_the_numbers_from_beginning_to_end():
         "seconds_left": 120.0,
         "loss": [],
         "held_out": [],
+        "held_out_without": None,
+        "psnr": None,
+        "psnr_without": None,
+        "psnr_random": None,
         "predicted": 2.88,
         "speedup": None,
     }

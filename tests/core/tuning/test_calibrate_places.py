@@ -14,7 +14,7 @@ from tokencache_core.schedules.calibration import load_calibration
 from tokencache_core.schedules.run_record import RunRecorder
 from tokencache_core.settings import CacheSettings
 from tokencache_core.tuning.calibrate_places import calibrate_places
-from tokencache_core.tuning.place_proposals import EVEN, FADINGS, SIMULATED, simulated_places, ways
+from tokencache_core.tuning.place_proposals import EVEN, FADINGS, KNOWN, SIMULATED, simulated_places, ways
 from tokencache_core.tuning.place_trials import CHANCE, PlaceTrials
 
 
@@ -60,7 +60,7 @@ def test_every_way_proposes_places_for_every_number_of_i_steps():
     with torch.no_grad():
         run.sample(recorder.around)
     found = ways(recorder.record(run.noise_time), CacheSettings(), True)
-    assert list(found)[:2] == [SIMULATED, EVEN] and len(found) == 2 + len(FADINGS)
+    assert list(found)[:3] == [SIMULATED, KNOWN, EVEN] and len(found) == 3 + len(FADINGS)
     for way in found.values():
         for count in range(1, 8):
             places = way(count)

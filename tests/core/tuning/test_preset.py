@@ -96,7 +96,7 @@ def test_what_is_no_preset_at_all_is_told_so(text):
     ("text", "says"),
     [
         (" ", "the text is empty: paste what Tune TokenCache puts out"),
-        ("my_preset", "begins with 'my_preset'"),
+        ("my_preset", "it does not begin with a brace"),
         (to_json(PRESET)[:200], "its end is missing"),
         (to_json(PRESET).rstrip().removesuffix("}"), "its end is missing"),
         (to_json(PRESET).replace('"goal":', '"goal"'), "damaged in line 4"),
