@@ -27,8 +27,8 @@ CHANGED = {  # node's id -> place among its widgets -> value: a short run of two
     8: {2: 1},
     9: {2: STEPS},
     3: {2: 2},
-    5: {0: "grinning, firefighter"},
-    7: {0: 0.7, 2: 1, 5: "uniform"},
+    5: {0: "google grinning face\ntwitter red heart"},
+    7: {3: 0.7, 7: 1, 9: "uniform"},  # cache_ratio, last_blocks, shares
 }
 TO_THE_NODE = """() => {
     const node = app.graph.nodes.find(node => node.type === 'TokenCacheHeatmap')
@@ -100,7 +100,7 @@ def test_a_run_is_played_by_mouse_and_keyboard(page: PlayerPage):
     expect(page.text).to_contain_text("computed")
     some = page.drawn()
     assert some != first
-    page.block.select_option("11")  # the last block is whole
+    page.block.select_option("7")  # the last block is whole
     expect(page.text).to_contain_text("100 % computed")
     assert page.drawn() == first
     page.player.get_by_label("opacity").fill("0")

@@ -14,7 +14,7 @@ import pytest
 from comfy_page import comfy_page, needs_chromium
 from comfy_server import ComfyServer
 from playwright.sync_api import Page, expect
-from workflow_page import tiny_model
+from workflow_page import PROMPTS, tiny_flow_model
 
 WORKFLOW = Path(__file__).resolve().parents[2] / "example_workflows" / "Without and with, step by step.json"
 PANEL = {"report": "TokenCache report", "compare": "Comparison with and without TokenCache"}
@@ -43,7 +43,7 @@ ADD_COMPARE = """() => {
     }
     const vae = app.graph.nodes.find(node => node.type === 'VAELoader')
     vae.connect(0, compare, compare.inputs.findIndex(input => input.name === 'vae'))
-    for (const [name, value] of Object.entries({steps: 12, cfg: 4, sampler_name: 'ddim', scheduler: 'simple'}))
+    for (const [name, value] of Object.entries({steps: 12, cfg: 3.5, sampler_name: 'euler', scheduler: 'simple'}))
         compare.widgets.find(widget => widget.name === name).value = value
     app.canvas.ds.scale = 0.8
     app.canvas.ds.offset = [720, 460]
@@ -63,11 +63,11 @@ ANOTHER_SEED = """() => {
 
 
 def tiny_workflow(comfy_server: ComfyServer) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    tiny_model(comfy_server, "reported.safetensors")
+    tiny_flow_model(comfy_server, "reported.safetensors")
     values = {
-        "Load DiT": {"dit_name": "reported.safetensors"},
-        "Classes of the nine pictures": {"label": "0, 1"},
-        "Empty pixel latent": {"batch_size": 2},
+        "Load Small Flux": {"model_name": "reported.safetensors"},
+        "Nine prompts, a line each": {"text": PROMPTS},
+        "Empty pixel latent": {"width": 32, "height": 32, "batch_size": 2},
         "KSampler without TokenCache": {"steps": 12},
         "KSampler with TokenCache": {"steps": 12},
     }
@@ -183,8 +183,8 @@ def test_the_first_run_calibrates_and_the_second_says_by_what(comfy_server: Comf
         try:
             workflow, values = tiny_workflow(comfy_server)
             values["KSampler with TokenCache"] = {"steps": 14, "seed": 1}
-            values["Load DiT"] = {"dit_name": "calibrated.safetensors"}
-            tiny_model(comfy_server, "calibrated.safetensors", depth=3)
+            values["Load Small Flux"] = {"model_name": "calibrated.safetensors"}
+            tiny_flow_model(comfy_server, "calibrated.safetensors", depth=3)
             comfy.open(workflow, {**values, "Apply TokenCache": {"calibrate_on_first_run": True}})
             comfy.page.evaluate(TO_REPORT)
             panel = comfy.page.get_by_label(PANEL["report"])

@@ -13,25 +13,26 @@ import pytest
 from comfy_page import needs_chromium
 from comfy_server import ComfyServer
 from playwright.sync_api import expect
-from workflow_page import TINY, WorkflowPage, check_run, missing, overlapping, workflow_page
+from workflow_page import PROMPTS, TINY, TINY_FLOW, WorkflowPage, check_run, missing, overlapping, workflow_page
 from workflow_to_api import read_workflow, to_api
 
 FOLDER = Path(__file__).resolve().parents[2] / "example_workflows"
 EVERY = sorted(FOLDER.glob("*.json"))
 STEP_BY_STEP = "Without and with, step by step"
 PLACES = f"{__name__}_places"
+OWN_MODEL = re.compile(r"emoji-(dit|flux)\.safetensors")
 STEPS = 14  # enough for a report to have no more to say than of a usual run
 # workflow -> what makes it a short run of a small model, or where a predictor binds it to the pack's own, of one
 # picture
 SHORT = {
     "Quick start, the same pictures faster": {
-        **TINY,
-        "Classes of the four pictures": {"label": "0, 1"},
+        **TINY_FLOW,
+        "Four prompts, a line each": {"text": PROMPTS},
         "Compare with and without TokenCache": {"steps": STEPS},
     },
     "Without and with, step by step": {
-        **TINY,
-        "Classes of the nine pictures": {"label": "0, 1"},
+        **TINY_FLOW,
+        "Nine prompts, a line each": {"text": PROMPTS},
         "KSampler without TokenCache": {"steps": STEPS},
         "KSampler with TokenCache": {"steps": STEPS},
     },
@@ -47,8 +48,8 @@ SHORT = {
         "Train Cache Predictor": {"steps": STEPS, "minutes": 0.02, "save_as": __name__},
     },
     "Closer pictures at the same speed": {
-        **TINY,
-        "Classes of the four pictures": {"label": "0, 1"},
+        **TINY_FLOW,
+        "Four prompts, a line each": {"text": PROMPTS},
         "Calibrate I-Steps": {"steps": STEPS, "i_steps": 4, "save_as": PLACES},
         "Compare with and without TokenCache": {"steps": STEPS},
     },
@@ -59,8 +60,8 @@ SHORT = {
         "Compare with and without TokenCache": {"steps": STEPS},
     },
     "Can caching pay on your model": {
-        **TINY,
-        "Classes of the four pictures": {"label": "0, 1"},
+        **TINY_FLOW,
+        "Four prompts, a line each": {"text": PROMPTS},
         "Compare with and without TokenCache": {"steps": STEPS},
         "Measure Redundancy": {"steps": STEPS},
     },
@@ -171,5 +172,5 @@ def test_with_apply_tokencache_bypassed_it_runs_uncached_and_its_panels_say_so(p
 
 
 def test_every_workflow_without_downloads_is_run():
-    bundled = {file.stem for file in EVERY if "emoji-dit.safetensors" in file.read_text(encoding="utf-8")}
+    bundled = {file.stem for file in EVERY if OWN_MODEL.search(file.read_text(encoding="utf-8"))}
     assert bundled == set(SHORT)

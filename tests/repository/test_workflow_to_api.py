@@ -36,11 +36,11 @@ def workflow(*nodes: dict[str, Any], links: Sequence[list[Any]] = ()) -> dict[st
 def test_quick_start(object_info):
     prompt = to_api(read_workflow(QUICK_START), object_info)
     samplers = [node for node in prompt.values() if node["class_type"] == "KSampler"]
-    sampling = {"seed": 0, "steps": 50, "cfg": 4, "sampler_name": "ddim", "scheduler": "simple", "denoise": 1}
+    sampling = {"seed": 0, "steps": 20, "cfg": 3.5, "sampler_name": "euler", "scheduler": "simple", "denoise": 1}
     assert len(samplers) == 2
     assert all({name: node["inputs"][name] for name in sampling} == sampling for node in samplers)
     models = {prompt[node["inputs"]["model"][0]]["class_type"] for node in samplers}
-    assert models == {"TokenCacheLoadDiT", "TokenCacheApply"}
+    assert models == {"TokenCacheLoadSmallFlux", "TokenCacheApply"}
     assert "MarkdownNote" not in {node["class_type"] for node in prompt.values()}
 
 
@@ -60,9 +60,10 @@ def test_widgets_are_named_and_the_pages_own_dropped(object_info):
 
 
 def test_a_file_older_than_the_node_gets_defaults(object_info):
-    prompt = to_api(workflow(node(1, "TokenCacheApply", [0.9])), object_info)
-    assert prompt["1"]["inputs"]["cache_ratio"] == 0.9
-    assert prompt["1"]["inputs"]["forecast_order"] == 2
+    prompt = to_api(workflow(node(1, "TokenCacheApply", [3.0, True])), object_info)
+    inputs = prompt["1"]["inputs"]
+    assert inputs["speed_up"] == 3.0 and inputs["calibrate_on_first_run"] is True
+    assert inputs["cache_ratio"] == 1.0 and inputs["forecast_order"] == -1 and inputs["shares"] == "early"
 
 
 def test_a_dynamic_combo_brings_its_own_widgets(object_info):

@@ -11,10 +11,18 @@ from comfy_page import ComfyPage, comfy_page
 from comfy_server import ComfyServer
 from playwright.sync_api import Page
 from tiny_dit import tiny_dit_file
+from tiny_flux_model import tiny_text_to_image
+
+from tokencache_core.flux.file import save_flux
 
 SECONDS = 120
-# in the place of a workflow's own values
+PROMPTS = "red cat\ngreen dog"  # a line for each of two pictures, in words that the tiny flow model knows
+# in the place of a workflow's own values: of those with the DiT, and of those with the flow model
 TINY = {"Load DiT": {"dit_name": "tiny_of_workflows.safetensors"}, "Empty pixel latent": {"batch_size": 2}}
+TINY_FLOW = {
+    "Load Small Flux": {"model_name": "tiny_flow_of_workflows.safetensors"},
+    "Empty pixel latent": {"width": 32, "height": 32, "batch_size": 2},
+}
 IN_SIGHT = """() => {
     app.canvas.ds.scale = 0.4
     app.canvas.ds.offset = [200, 600]
@@ -31,6 +39,13 @@ def tiny_model(server: ComfyServer, name: str, **shape: Any) -> None:
     folder = server.output / "diffusion_models"  # ComfyUI looks for models there too
     folder.mkdir(exist_ok=True)
     tiny_dit_file(folder / name, in_channels=3, input_size=32, num_classes=9, **shape)
+
+
+def tiny_flow_model(server: ComfyServer, name: str, **shape: Any) -> None:
+    """Puts a flow model of six words where the server finds it."""
+    folder = server.output / "diffusion_models"
+    folder.mkdir(exist_ok=True)
+    save_flux(tiny_text_to_image(**shape), folder / name, licence="none")
 
 
 class WorkflowPage:
@@ -63,8 +78,9 @@ class WorkflowPage:
 
 @contextmanager
 def workflow_page(server: ComfyServer) -> Iterator[WorkflowPage]:
-    """A page, and the model that TINY names."""
+    """A page, and the models that TINY and TINY_FLOW name."""
     tiny_model(server, TINY["Load DiT"]["dit_name"])
+    tiny_flow_model(server, TINY_FLOW["Load Small Flux"]["model_name"])
     with comfy_page(server) as comfy:
         yield WorkflowPage(comfy, server)
 
