@@ -215,8 +215,8 @@ def main() -> None:
         model = load_flux(args.model)
     if args.export is not None:
         save_flux(model, args.export, licence=LICENCE)
-    file: Path | None = args.export or args.model
-    out, name = (Path(args.run), f"{seen:07d}") if file is None else (file.parent, file.stem)
+    file: Path = args.export or args.model or Path(args.run or "") / f"{seen or 0:07d}"
+    out, name = file.parent, file.stem
     if losses:
         loss_curve(losses, out / f"{name}-loss.png")
     if args.references is not None:
