@@ -173,7 +173,7 @@ def test_an_unknown_models_output_is_forecast_and_the_log_says_so(tmp_path, capl
         (ApplyTokenCache, {**APPLY, "cache_ratio": 1.5}, "cache_ratio must lie between 0"),
         (ApplyTokenCache, {**APPLY, "forecast_order": 3}, "order must be"),
         (ApplyTokenCache, {**APPLY, "forecast_reach": 3.0}, "reach must lie between 0"),
-        (ApplyTokenCache, {"speed_up": 0.5}, "speed-up must be at least 1"),
+        (ApplyTokenCache, {"speed_up": 0.5, "forecast_order": 2}, "speed-up must be at least 1"),
         (IStepScheduler, {**SCHEDULE, "policy": "explicit", "steps": "3, 6"}, "must contain 0"),
         (IStepScheduler, {**SCHEDULE, "policy": "explicit", "steps": "a"}, "whole numbers"),
         (IStepScheduler, {**SCHEDULE, "policy": "count", "speed_up": 0.5}, "speed-up must be at least 1"),
