@@ -8,10 +8,8 @@ from typing import Any
 import comfy.conds
 import comfy.latent_formats
 import comfy.model_base
-import comfy.model_management
 import comfy.model_patcher
 import comfy.supported_models_base
-import comfy.utils
 import torch
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
@@ -20,6 +18,7 @@ from torch import Tensor, nn
 from ...tokencache_core.dit.checkpoint import has_sincos_grid, read_dit
 from ...tokencache_core.dit.class_labels import class_names, parse_labels
 from ...tokencache_core.dit.model import DiT, DiTConfig
+from .own_model import in_patcher
 
 LATENT_SOURCES = {
     3: "Empty Chroma Radiance Latent Image, or VAE Encode with the pixel_space VAE",
@@ -157,23 +156,16 @@ def load_dit_model(
     path: str, dtype: torch.dtype | None = None, disable_dynamic: bool = False
 ) -> comfy.model_patcher.ModelPatcher:
     """The DiT of a file as a MODEL, its weights in `dtype`; None: in the dtype that the host picks for the device."""
-    management = comfy.model_management
     state_dict, config, metadata = read_dit(path)
     model_config = DiTModelConfig(config, has_sincos_grid(state_dict, config))
-    dtypes, load_device = model_config.supported_inference_dtypes, management.get_torch_device()
-    if dtype is None:
-        dtype = management.unet_dtype(
-            model_params=comfy.utils.calculate_parameters(state_dict),
-            supported_dtypes=dtypes,
-            weight_dtype=comfy.utils.weight_dtype(state_dict),
-        )
-    model_config.set_inference_dtype(dtype, management.unet_manual_cast(dtype, load_device, dtypes))
-    offload_device = management.unet_offload_device()
-    model = DiTModel(model_config, class_names(metadata, config.num_classes), offload_device)
-    patcher_class = comfy.model_patcher.ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
-    patcher = patcher_class(model, load_device=load_device, offload_device=offload_device)
-    model.load_model_weights(state_dict, assign=patcher.is_dynamic())
-    patcher.cached_patcher_init = (load_dit_model, (path, dtype))
+    patcher = in_patcher(
+        state_dict,
+        model_config,
+        lambda device: DiTModel(model_config, class_names(metadata, config.num_classes), device),
+        dtype=dtype,
+        disable_dynamic=disable_dynamic,
+    )
+    patcher.cached_patcher_init = (load_dit_model, (path, patcher.model.get_dtype()))
     return patcher
 
 

@@ -10,16 +10,15 @@ from typing import Any
 import comfy.conds
 import comfy.latent_formats
 import comfy.model_base
-import comfy.model_management
 import comfy.model_patcher
 import comfy.supported_models
-import comfy.utils
 import torch
 from torch import Tensor
 
 from ...tokencache_core.flux.config import FluxConfig
 from ...tokencache_core.flux.file import network_and_prompts
 from ...tokencache_core.flux.prompts import PromptTable
+from .own_model import in_patcher
 
 SHIFT = 3.0  # of the sampling schedule, until a node sets another
 
@@ -85,23 +84,16 @@ def load_small_flux(
     path: str, dtype: torch.dtype | None = None, disable_dynamic: bool = False
 ) -> comfy.model_patcher.ModelPatcher:
     """The model of a file as a MODEL, its weights in `dtype`; None: in the dtype that the host picks for the device."""
-    management = comfy.model_management
     state_dict, config, prompts = network_and_prompts(path)
     model_config = SmallFluxConfig(config)
-    dtypes, load_device = model_config.supported_inference_dtypes, management.get_torch_device()
-    if dtype is None:
-        dtype = management.unet_dtype(
-            model_params=comfy.utils.calculate_parameters(state_dict),
-            supported_dtypes=dtypes,
-            weight_dtype=comfy.utils.weight_dtype(state_dict),
-        )
-    model_config.set_inference_dtype(dtype, management.unet_manual_cast(dtype, load_device, dtypes))
-    offload_device = management.unet_offload_device()
-    model = SmallFluxModel(model_config, prompts, offload_device)
-    patcher_class = comfy.model_patcher.ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
-    patcher = patcher_class(model, load_device=load_device, offload_device=offload_device)
-    model.load_model_weights(state_dict, assign=patcher.is_dynamic())
-    patcher.cached_patcher_init = (load_small_flux, (path, dtype))
+    patcher = in_patcher(
+        state_dict,
+        model_config,
+        lambda device: SmallFluxModel(model_config, prompts, device),
+        dtype=dtype,
+        disable_dynamic=disable_dynamic,
+    )
+    patcher.cached_patcher_init = (load_small_flux, (path, patcher.model.get_dtype()))
     return patcher
 
 

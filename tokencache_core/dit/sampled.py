@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..blocks.spec import BlockSpec
-from ..runs.sampled_model import kept_apart
+from ..runs.sampled_model import AskedApart
 from ..sampling.noise_time import noise_time
 from ..sampling.samplers import starting_noise
 from ..sampling.sigma_schedule import SigmaSchedule
@@ -20,7 +20,7 @@ from .run import DIT_BLOCK, DiTRun
 EXAMPLES = 10
 
 
-class SampledDiT:
+class SampledDiT(AskedApart):
     """The seam `runs.sampled_model.SampledModel` for a DiT; names: of its classes, where it has any."""
 
     architecture, exact_schedule = "DiT", SigmaSchedule()
@@ -50,12 +50,6 @@ class SampledDiT:
         if text is None:
             return list(self.every[:EXAMPLES])
         return parse_labels(text, self.network.config.num_classes, self.names)
-
-    def conditions_apart(self, text: str | None) -> tuple[list[int], list[int]]:
-        if text is None:
-            return kept_apart(self.every)
-        chosen = self.conditions(text)
-        return chosen, chosen
 
     def sigmas(self, schedule: SigmaSchedule, steps: int) -> Tensor:
         return schedule.sigmas(steps)

@@ -11,10 +11,10 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from ..runs.sampled_model import kept_apart
+from .asked_by_prompts import EXAMPLES
 from .prompts import words_of
 from .run import FluxRun
-from .sampled import EXAMPLES, SampledFlux
+from .sampled import SampledFlux
 from .text_to_image import TextToImage
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -53,12 +53,6 @@ class SampledEdits(SampledFlux):
             if prompt not in known:
                 raise ValueError(f"there is no picture for '{prompt}'; there are some for {', '.join(known)}"[:500])
         return [known[prompt] for prompt in asked]
-
-    def conditions_apart(self, text: str | None) -> tuple[list[Edit], list[Edit]]:
-        if text is None:
-            return kept_apart(self.edits)
-        asked = self.conditions(text)
-        return asked, asked
 
     def run(self, conditions: Sequence[Edit], *, noise: Tensor, sigmas: Tensor, cfg: float, solver: str) -> FluxRun:
         references = torch.stack([edit.reference for edit in conditions]).to(noise)

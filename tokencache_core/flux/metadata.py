@@ -6,12 +6,12 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from ..files.strict_json import MAX_ITEMS, Record, items, parsed, shown, text
+from ..files.strict_json import Record, parsed, shown
 from .config import FluxConfig
-from .prompts import PromptTable, words_of
+from .prompt_record import read_prompts
+from .prompts import PromptTable
 
 FORMAT, VERSION = "tokencache text-to-image", 1
-MOST_AT_ONCE = 1024  # words that a prompt may have
 _LIMITS = {  # of whole numbers in the configuration
     "hidden_size": 16_384,
     "num_heads": 256,
@@ -61,10 +61,9 @@ class FluxMetadata:
                 f"its format is {shown(value.get('version'))}, not the {VERSION} known here: update TokenCache"
             )
         said = Record(value, "its metadata", ("format", "version", "licence", "network", "prompts"))
-        prompts = Record(said.value["prompts"], "its prompts", ("words", "length", "examples"))
-        words, length = _words(prompts), prompts.whole("length", 1, MOST_AT_ONCE)
+        words, length, examples = read_prompts(said.value["prompts"])
         config = _config(Record(said.value["network"], "its network", [field.name for field in fields(FluxConfig)]))
-        return cls(config, words, length, _examples(prompts, set(words), length), said.text("licence"))
+        return cls(config, words, length, examples, said.text("licence"))
 
 
 def _config(said: Record) -> FluxConfig:
@@ -75,25 +74,3 @@ def _config(said: Record) -> FluxConfig:
     if sizes["vec_in_dim"] != sizes["context_in_dim"]:
         raise ValueError("its text tokens and its pooled text are not of one width")
     return FluxConfig(**sizes, mlp_ratio=ratio, axes_dim=tuple(map(int, axes.numbers("of"))))
-
-
-def _words(prompts: Record) -> tuple[str, ...]:
-    words = [text(word, "one of its words", 100) for word in prompts.list("words")]
-    for word in words:
-        if words_of(word) != [word]:
-            raise ValueError(f"one of its words, {shown(word)}, is no single word of small letters and digits")
-    if not words or len(set(words)) < len(words):
-        raise ValueError("it has no words, or one of them twice")
-    return tuple(words)
-
-
-def _examples(prompts: Record, known: set[str], length: int) -> tuple[str, ...]:
-    examples = [
-        text(example, "one of its examples", 1000) for example in items(prompts.value["examples"], "its examples")
-    ]
-    for example in examples:
-        if "," in example or not 0 < len(known.intersection(words_of(example))) <= length:
-            raise ValueError(f"one of its examples, {shown(example)}, is no prompt for it")
-    if not examples:
-        raise ValueError(f"its examples must be a list of 1 to {MAX_ITEMS:,} prompts")
-    return tuple(examples)

@@ -8,19 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from ..blocks.spec import BlockSpec
-from ..runs.sampled_model import kept_apart
 from ..sampling.noise_time import flow_ratio, noise_time
 from ..sampling.samplers import starting_noise
 from ..sampling.sigma_schedule import FLOW, SigmaSchedule
 from ..settings import FLOW_DEFAULTS
+from .asked_by_prompts import AskedByPrompts
 from .run import DOUBLE_BLOCK, SINGLE_BLOCK, FluxRun
 from .sampling import flow_times
 from .text_to_image import TextToImage
 
-EXAMPLES = 10
 
-
-class SampledFlux:
+class SampledFlux(AskedByPrompts):
     """The seam `runs.sampled_model.SampledModel` for a text-to-image model."""
 
     architecture, exact_schedule = "Flux", SigmaSchedule(FLOW, 3.0)
@@ -28,6 +26,7 @@ class SampledFlux:
     asking = "sample i has example i mod C, the empty prompt as negative"
 
     def __init__(self, model: TextToImage) -> None:
+        super().__init__(model.prompts)
         self.model, self.network = model, model.network
         self.is_pixels = model.network.config.in_channels == 3
 
@@ -43,26 +42,6 @@ class SampledFlux:
     def noise_shape(self, samples: int) -> tuple[int, ...]:
         config = self.network.config
         return (samples, config.in_channels, config.input_size, config.input_size)
-
-    @property
-    def every(self) -> tuple[str, ...]:
-        """The file's examples of prompts."""
-        return self.model.prompts.examples
-
-    def conditions(self, text: str | None) -> list[str]:
-        """Prompts, between commas; the first ten of the file's examples."""
-        if text is None:
-            return list(self.every[:EXAMPLES])
-        asked = [each.strip() for each in text.split(",")]
-        for prompt in asked:
-            self.model.prompts.rows(prompt)
-        return asked
-
-    def conditions_apart(self, text: str | None) -> tuple[list[str], list[str]]:
-        if text is None:
-            return kept_apart(self.every)
-        asked = self.conditions(text)
-        return asked, asked
 
     def sigmas(self, schedule: SigmaSchedule, steps: int) -> Tensor:
         if schedule.name != FLOW:

@@ -6,13 +6,13 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from ..files.strict_json import Record, parsed, shown, text
-from ..flux.prompts import PromptTable, words_of
+from ..files.strict_json import Record, parsed, shown
+from ..flux.prompt_record import read_prompts
+from ..flux.prompts import PromptTable
 from .config import VideoConfig
 
 METADATA_KEY = "tokencache_text_to_video"
 FORMAT, VERSION = "tokencache text-to-video", 1
-MOST_AT_ONCE = 1024  # words that a prompt may have
 _LIMITS = {  # of whole numbers in the configuration
     "width": 16_384,
     "depth": 200,
@@ -66,9 +66,5 @@ class ClipMetadata:
         config = VideoConfig(**sizes, learn_sigma=network.flag("learn_sigma"))
         if config.width % config.heads or config.width % 4:
             raise ValueError(f"its width {config.width} is not a multiple of 4 and of its {config.heads} heads")
-        prompts = Record(said.value["prompts"], "its prompts", ("words", "length", "examples"))
-        words = tuple(text(word, "one of its words", 100) for word in prompts.list("words"))
-        if not words or len(set(words)) < len(words) or any(words_of(word) != [word] for word in words):
-            raise ValueError("its words must be different single words of small letters and digits")
-        examples = tuple(text(example, "one of its examples", 1000) for example in prompts.list("examples"))
-        return cls(config, words, prompts.whole("length", 1, MOST_AT_ONCE), examples, said.text("licence"))
+        words, length, examples = read_prompts(said.value["prompts"])
+        return cls(config, words, length, examples, said.text("licence"))

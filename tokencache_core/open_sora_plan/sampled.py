@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ..blocks.spec import BlockSpec
+from ..flux.asked_by_prompts import AskedByPrompts
 from ..flux.prompts import PromptTable
-from ..runs.sampled_model import kept_apart
 from ..sampling.noise_time import noise_time
 from ..sampling.samplers import starting_noise
 from ..sampling.sigma_schedule import SigmaSchedule
@@ -17,10 +17,8 @@ from ..settings import DEFAULTS
 from .model import VideoTransformer
 from .run import COLUMN_BLOCK, VideoRun
 
-EXAMPLES = 10
 
-
-class SampledVideo:
+class SampledVideo(AskedByPrompts):
     """The seam `runs.sampled_model.SampledModel` for a video transformer that brings its own words."""
 
     architecture, exact_schedule = "Open-Sora-Plan", SigmaSchedule()
@@ -28,7 +26,8 @@ class SampledVideo:
     asking = "sample i has example i mod C, the empty prompt as negative"
 
     def __init__(self, network: VideoTransformer, prompts: PromptTable) -> None:
-        self.network, self.prompts, self.is_pixels = network, prompts, network.config.is_pixels
+        super().__init__(prompts)
+        self.network, self.is_pixels = network, network.config.is_pixels
 
     @property
     def blocks(self) -> list[tuple[nn.Module, BlockSpec]]:
@@ -40,26 +39,6 @@ class SampledVideo:
 
     def noise_shape(self, samples: int) -> tuple[int, ...]:
         return self.network.noise_shape(samples)
-
-    @property
-    def every(self) -> tuple[str, ...]:
-        """The file's examples of prompts."""
-        return self.prompts.examples
-
-    def conditions(self, text: str | None) -> list[str]:
-        """Prompts, between commas; the first ten of the file's examples."""
-        if text is None:
-            return list(self.every[:EXAMPLES])
-        asked = [each.strip() for each in text.split(",")]
-        for prompt in asked:
-            self.prompts.rows(prompt)
-        return asked
-
-    def conditions_apart(self, text: str | None) -> tuple[list[str], list[str]]:
-        if text is None:
-            return kept_apart(self.every)
-        asked = self.conditions(text)
-        return asked, asked
 
     def sigmas(self, schedule: SigmaSchedule, steps: int) -> Tensor:
         return schedule.sigmas(steps)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -98,3 +98,16 @@ def kept_apart(every: Sequence[Any]) -> tuple[list[Any], list[Any]]:
     """All but every fourth of them, and every fourth; both are all where there are fewer than four."""
     kept = [each for index, each in enumerate(every) if index % 4 == 3]
     return ([each for index, each in enumerate(every) if index % 4 != 3], kept) if kept else (list(every), list(every))
+
+
+class AskedApart:
+    """What every `SampledModel` can be asked for, one part to learn from and one to measure on."""
+
+    every: Sequence[Any]
+    conditions: Callable[[str | None], list[Any]]
+
+    def conditions_apart(self, text: str | None) -> tuple[list[Any], list[Any]]:
+        if text is None:
+            return kept_apart(self.every)
+        asked = self.conditions(text)
+        return asked, asked

@@ -9,9 +9,7 @@ from typing import Any
 import comfy.latent_formats
 import comfy.model_base
 import comfy.model_management
-import comfy.model_patcher
 import comfy.supported_models_base
-import comfy.utils
 import torch
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.model_patcher import ModelPatcher
@@ -22,6 +20,7 @@ from ....tokencache_core.open_sora_plan.checkpoint import read_video_transformer
 from ....tokencache_core.open_sora_plan.config import VideoConfig
 from ....tokencache_core.open_sora_plan.model import VideoTransformer
 from ....tokencache_core.open_sora_plan.vae_tiles import SPACE, TIME
+from ..own_model import in_patcher
 
 WEIGHT_DTYPES = {"default": None, "fp8_e4m3fn": torch.float8_e4m3fn, "fp8_e5m2": torch.float8_e5m2}
 EncodeWords = Callable[[Sequence[str]], tuple[Tensor, Tensor]]  # a `PromptTable.encode`
@@ -140,22 +139,15 @@ def load_video_model(
     path, version: as for `read_video_transformer`.
     weight_dtype: one of WEIGHT_DTYPES; the default is what the host picks for the device.
     """
-    management = comfy.model_management
     state_dict, config, table = read_video_transformer(path, version)
-    model_config, load_device = VideoModelConfig(config), management.get_torch_device()
-    dtypes, dtype = model_config.supported_inference_dtypes, WEIGHT_DTYPES[weight_dtype]
-    if dtype is None:
-        dtype = management.unet_dtype(
-            model_params=comfy.utils.calculate_parameters(state_dict),
-            supported_dtypes=dtypes,
-            weight_dtype=comfy.utils.weight_dtype(state_dict),
-        )
-    model_config.set_inference_dtype(dtype, management.unet_manual_cast(dtype, load_device, dtypes))
-    offload_device = management.unet_offload_device()
-    model = VideoModel(model_config, None if table is None else table.encode, offload_device)
-    patcher_class = ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
-    patcher = patcher_class(model, load_device=load_device, offload_device=offload_device)
-    model.load_model_weights(state_dict, assign=patcher.is_dynamic())
+    model_config = VideoModelConfig(config)
+    patcher = in_patcher(
+        state_dict,
+        model_config,
+        lambda device: VideoModel(model_config, None if table is None else table.encode, device),
+        dtype=WEIGHT_DTYPES[weight_dtype],
+        disable_dynamic=disable_dynamic,
+    )
     patcher.cached_patcher_init = (load_video_model, (path, version, weight_dtype))
     return patcher
 
