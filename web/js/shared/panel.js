@@ -10,6 +10,7 @@ import { text } from "./texts.js"
 
 const STYLE = new URL("./panel.css", import.meta.url).href
 const MOST_GROWTH = 300 // pixels; a longer list of warnings scrolls
+const GAP = 10 // pixels that a node which grows leaves to the next
 const COPIED_FOR = 1500 // milliseconds that a button says so
 
 /**
@@ -68,10 +69,23 @@ export function addElement(node, name, root, minHeight, size) {
   node.setSize([Math.max(size[0], node.size[0]), Math.max(size[1], node.size[1])])
 }
 
-/** Makes a node taller where its panel has more to show than it has room for. @param {HostNode} node @param {HTMLElement} root */
+/** Makes a node taller where its panel has more to show than it has room for, as far as the nodes below leave room. @param {HostNode} node @param {HTMLElement} root */
 function growToFit(node, root) {
-  const lacking = Math.min(root.scrollHeight - root.clientHeight, MOST_GROWTH)
-  if (lacking > 0) node.setSize([node.size[0], node.size[1] + lacking])
+  const lacking = Math.min(root.scrollHeight - root.clientHeight, MOST_GROWTH, roomBelow(node))
+  if (lacking <= 0) return
+  node.setSize([node.size[0], node.size[1] + lacking])
+  node.setDirtyCanvas(true, true) // elements take their new place when the canvas is drawn
+}
+
+/** Pixels of the graph between a node and the next one below it. @param {HostNode} node */
+function roomBelow(node) {
+  const [left, , width] = node.boundingRect
+  const bottom = node.pos[1] + node.size[1]
+  const tops = (node.graph?.nodes ?? [])
+    .map((other) => other.boundingRect)
+    .filter(([x, y, across]) => y >= bottom && x < left + width && left < x + across)
+    .map(([, y]) => y)
+  return Math.min(...tops) - bottom - GAP
 }
 
 /** Wheel turns scroll a panel that has more to show, and else zoom the graph. @param {HTMLElement} root @param {WheelEvent} event */
