@@ -9,7 +9,8 @@ from ..tokencache_core.schedules.automatic import AutomaticSchedule
 from ..tokencache_core.schedules.choices import POLICIES, schedule_from_choices
 from ..tokencache_core.schedules.schedule import Schedule, UniformSchedule
 from ..tokencache_core.settings import MAX_REACH, SHARES, CacheSettings
-from .host.model_hooks import apply_tokencache, usual_settings
+from .host.model_hooks import apply_tokencache
+from .host.model_sampling import usual_settings
 from .sockets import PredictorType, PresetType, ReportType, ScheduleType
 
 DEFAULTS = CacheSettings()

@@ -1,10 +1,11 @@
-"""Makes tokencache_core/known_models.safetensors: records of whole runs of a few models, from which the default places
+"""Makes tokencache_core/schedules/known_models.safetensors: whole runs of a few models, from which the default places
 of I-steps are found.
 
-    python -m reference.known_runs reference/emoji-dit.safetensors another.safetensors
+    python -m reference.known_runs reference/emoji-dit.safetensors nine-classes-dit.safetensors \\
+        reference/emoji-flux.safetensors --references reference/edits
 
-The shipped file was made from two versions of reference/emoji-dit.safetensors, the current one and that of commit
-d2c7fb5, which was trained on nine classes, at guidance 4.
+The shipped file was made from these, at the guidance that is usual for each. The second is an older version of the
+first, which was trained on nine classes (git show d2c7fb5:reference/emoji-dit.safetensors).
 """
 
 from __future__ import annotations
@@ -17,22 +18,21 @@ import torch
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
-from tokencache_core.cli.options import model_and_names
-from tokencache_core.dit.model import DiT
-from tokencache_core.dit.run import DiTRun
+from tokencache_core.cli.options import add_references_argument, sampled_model
+from tokencache_core.runs.sampled_model import SampledModel
 from tokencache_core.sampling.noise_schedule import train_sigmas
 from tokencache_core.sampling.noise_time import noise_ratio, noise_time
-from tokencache_core.sampling.samplers import starting_noise
-from tokencache_core.schedules.known_models import FILE
-from tokencache_core.schedules.run_record import RunRecorder
+from tokencache_core.schedules.known_models import FILE, FLOW, TIMES
 
-CFG, BATCH, BATCHES, FIRST_SEED = 4.0, 4, 3, 5000
+BATCH, BATCHES, FIRST_SEED = 4, 3, 5000
+GUIDANCE = {True: 3.5, False: 4.0}  # of flow models, of others
+COORDINATES = 32  # of a sample's own, in which its directions are kept
 # EVEN evenly spaced times; those below sigma LEAST are replaced by TAIL sigmas in equal ratios, down to SMALLEST
 EVEN, LEAST, TAIL, SMALLEST = 64, 0.03, 9, 0.006
 
 
-def sigmas() -> torch.Tensor:
-    """The sigmas (steps + 1,) at which the models are run, falling to 0."""
+def noise_levels() -> torch.Tensor:
+    """(steps + 1,): the noise in units of the signal at which the models are run, falling to 0."""
     largest = float(train_sigmas()[-1])
     even = [noise_ratio(noise_time(largest) * (1 - step / EVEN)) for step in range(EVEN)]
     even = [largest, *(sigma for sigma in even[1:] if sigma > LEAST)]
@@ -42,38 +42,60 @@ def sigmas() -> torch.Tensor:
 
 
 @torch.no_grad()
-def directions_of(model: DiT, advance: tqdm) -> np.ndarray:
-    """Each sample's directions (samples, steps, steps), float32, in as many coordinates as there are steps."""
-    found = []
+def runs_of(model: SampledModel, is_flow: bool, advance: tqdm) -> tuple[np.ndarray, np.ndarray]:
+    """Each sample's directions, and what its network added to its input, (samples, steps, COORDINATES) float32."""
+    levels = noise_levels()
+    sigmas = levels / (1 + levels) if is_flow else levels
+    kept: list[np.ndarray] = []
     for batch in range(BATCHES):
-        labels = torch.tensor([(5 * (batch * BATCH + row) + 1) % model.config.num_classes for row in range(BATCH)])
-        run = DiTRun(
-            model,
-            labels,
-            noise=starting_noise(model.noise_shape(BATCH), FIRST_SEED + batch * BATCH, sigmas()[0]),
-            sigmas=sigmas(),
-            cfg=CFG,
-            solver="ddim",
-        )
-        recorder = RunRecorder(run.sigmas.tolist())
-        run.sample(recorder.around)
-        found.append(recorder.record(run.noise_time).products)
+        first = batch * BATCH
+        conditions = [model.every[(5 * (first + row) + 1) % len(model.every)] for row in range(BATCH)]
+        noise = model.starting_noise(BATCH, FIRST_SEED + first, sigmas)
+        run = model.run(conditions, noise=noise, sigmas=sigmas, cfg=GUIDANCE[is_flow], solver="ddim")
+        found: list[torch.Tensor] = []  # (2, B, elements) of each step
+
+        def around(denoise):
+            def watched(x, sigma):
+                clean = denoise(x, sigma)
+                direction = (x - clean) / sigma
+                found.append(torch.stack([direction, direction - run.input_scale(float(sigma)) * x]).flatten(2))
+                return clean
+
+            return watched
+
+        run.sample(around)
+        kept += [_in_own_coordinates(sample) for sample in torch.stack(found, dim=2).double().numpy().swapaxes(0, 1)]
         advance.update()
-    values, vectors = np.linalg.eigh(np.concatenate(found))
-    return (vectors * np.sqrt(np.maximum(values, 0))[:, None]).astype(np.float32)
+    directions, added = np.stack(kept, axis=1).astype(np.float32)
+    return directions, added
+
+
+def _in_own_coordinates(vectors: np.ndarray) -> np.ndarray:
+    """(2, steps, COORDINATES) with the inner products of `vectors` (2, steps, elements), as means over elements."""
+    parts, steps, elements = vectors.shape
+    rows = vectors.reshape(-1, elements)
+    values, axes = np.linalg.eigh(rows @ rows.T / elements)
+    return (axes * np.sqrt(np.maximum(values, 0)))[:, -COORDINATES:].reshape(parts, steps, COORDINATES)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="+", metavar="FILE", help="DiTs as .safetensors or .pt")
+    parser.add_argument("models", nargs="+", metavar="FILE", help="DiTs or text-to-image models (see `info`)")
+    add_references_argument(parser)
     parser.add_argument("--out", type=Path, default=FILE, metavar="FILE")
     args = parser.parse_args()
-    with tqdm(total=len(args.models) * BATCHES, unit="run") as bar:
-        directions = np.concatenate(
-            [directions_of(model_and_names(file, torch.device("cpu"))[0], bar) for file in args.models]
-        )
-    times = np.array([noise_time(sigma) for sigma in sigmas()[:-1].tolist()])
-    save_file({"times": times[::-1].copy(), "directions": directions[:, ::-1].copy()}, args.out)
+    cpu = torch.device("cpu")
+    models = {Path(file).stem: sampled_model(file, cpu, None) for file in args.models}
+    for file in args.models if args.references is not None else ():
+        if models[Path(file).stem].architecture == "Flux":
+            models[f"{Path(file).stem}-edits"] = sampled_model(file, cpu, args.references)
+    tensors = {TIMES: np.array([noise_time(level) for level in noise_levels()[:-1].tolist()])[::-1].copy()}
+    with tqdm(total=len(models) * BATCHES, unit="run") as bar:
+        for name, model in models.items():
+            is_flow = model.architecture == "Flux"
+            for part, values in zip(("directions", "added"), runs_of(model, is_flow, bar)):
+                tensors[f"{FLOW if is_flow else 'noise'}/{name}/{part}"] = values[:, ::-1].copy()
+    save_file(tensors, args.out)
     print(f"wrote {args.out}")
 
 

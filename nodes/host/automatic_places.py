@@ -4,7 +4,7 @@ known models, or at every step of a run that calibrates.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,13 +35,19 @@ class RunPlaces:
 
 
 def automatic_places(
-    schedule: AutomaticSchedule, kind: RunKind, sampler: Any, sigmas: Sequence[float], calibrates: bool
+    schedule: AutomaticSchedule,
+    kind: RunKind,
+    sampler: Any,
+    sigmas: Sequence[float],
+    scale: Callable[[float], float],
+    calibrates: bool,
 ) -> RunPlaces:
     """The places for a run of a SAMPLER.
 
     schedule: with the number of I-steps.
     kind: of the run.
     sigmas: (steps + 1,) of the run.
+    scale: as in `CalibratingRun`.
     calibrates: whether the run may be computed whole to calibrate, if there is no calibration for it.
     """
     calibrations, notes = kept_calibrations()
@@ -64,7 +70,7 @@ def automatic_places(
             notes,
         )
     every_step = ExplicitSchedule(tuple(range(len(kind.taus))))
-    return RunPlaces(every_step, "", notes, CalibratingRun(kind, sigmas, schedule))
+    return RunPlaces(every_step, "", notes, CalibratingRun(kind, sigmas, scale, schedule))
 
 
 def guidance(guider: Any) -> float:

@@ -19,7 +19,7 @@ from ..folders.calibration_folder import calibration_name, kept_calibrations, wr
 from ..folders.models_folder import file_to_write
 from .host_run import HostRun, honouring_sessions
 from .model_fingerprint import model_fingerprint
-from .model_hooks import usual_settings
+from .model_sampling import usual_settings
 from .node_text import tell_written
 from .sampler_kind import sampler_kind, why_not_calibrated
 

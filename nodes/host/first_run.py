@@ -5,7 +5,7 @@ all later runs of its kind.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -50,11 +50,14 @@ class CalibratingRun:
 
     kind: of the run.
     sigmas: (steps + 1,) of the run.
+    scale: from a sigma to what x there is multiplied by before the network is given it.
     default: the schedule of the rest of the run if it turns out that it cannot calibrate.
     """
 
-    def __init__(self, kind: RunKind, sigmas: Sequence[float], default: AutomaticSchedule) -> None:
-        self.kind, self.default, self.recorder = kind, default, RunRecorder(sigmas)
+    def __init__(
+        self, kind: RunKind, sigmas: Sequence[float], scale: Callable[[float], float], default: AutomaticSchedule
+    ) -> None:
+        self.kind, self.default, self.recorder = kind, default, RunRecorder(sigmas, scale)
         self.evaluations_between = 0  # that were not at a new step
 
     @property
@@ -68,11 +71,11 @@ class CalibratingRun:
         """
         if self.given_up:
             return
-        known = len(self.recorder.directions)
+        known = len(self.recorder.added)
         self.recorder.saw(x, clean, session.log.evaluations[-1].sigma)
-        self.evaluations_between += len(self.recorder.directions) == known
+        self.evaluations_between += len(self.recorder.added) == known
         if self.given_up:
-            self.recorder.directions.clear()
+            self.recorder.added.clear()
             session.timeline.i_steps = self.default.i_steps(session.timeline.taus)
 
     def closed(self, report: Report, settings: CacheSettings) -> Report:

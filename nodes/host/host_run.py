@@ -18,7 +18,8 @@ from ...tokencache_core.engine.token_choice import Planner
 from ...tokencache_core.sampling.samplers import Denoise
 from ...tokencache_core.schedules.schedule import Schedule
 from ...tokencache_core.settings import CacheSettings
-from .model_hooks import KEY, SESSION, around_network, open_host_session, remove_tokencache, tau_function
+from .model_hooks import KEY, SESSION, around_network, open_host_session, remove_tokencache
+from .model_sampling import input_scale, tau_function
 from .sampler_kind import is_euler
 
 
@@ -96,6 +97,9 @@ class HostRun:
 
     def noise_time(self, sigma: float) -> float:
         return tau_function(self.model)(sigma)
+
+    def input_scale(self, sigma: float) -> float:
+        return input_scale(self.model, sigma)
 
 
 class _Guider(comfy.samplers.CFGGuider):

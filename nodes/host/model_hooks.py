@@ -8,11 +8,11 @@ transformer_options; without one everything runs whole.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-import comfy.model_sampling
 import torch
 from comfy.model_management import get_free_memory, soft_empty_cache
 from comfy.model_patcher import ModelPatcher, create_model_options_clone
@@ -31,16 +31,16 @@ from ...tokencache_core.engine.token_choice import Planner
 from ...tokencache_core.files.fingerprint import Fingerprint
 from ...tokencache_core.predictor.trained_cache import TrainedCache
 from ...tokencache_core.reporting.advice import text_with_advice
-from ...tokencache_core.sampling.noise_time import flow_ratio, noise_time
 from ...tokencache_core.schedules.automatic import AutomaticSchedule
 from ...tokencache_core.schedules.schedule import Schedule
-from ...tokencache_core.settings import DEFAULTS, FLOW_DEFAULTS, CacheSettings
+from ...tokencache_core.settings import CacheSettings
 from ...tokencache_core.words.message import say
 from ..families import family_of
 from .automatic_places import RunPlaces, automatic_places, guidance
 from .compiled_blocks import COMPILED, CompiledBlocks
 from .first_run import RunKind
 from .model_fingerprint import model_fingerprint, readable_fingerprint
+from .model_sampling import input_scale, tau_function, unit_variance
 from .other_caches import other_caches
 from .own_errors import in_words, log, may_be_ours
 from .recording_pause import PAUSE_RECORDING
@@ -260,7 +260,8 @@ class _Hooks:
             self.fingerprint, sampler_kind(sampler), guidance(guider), tuple(map(tau_function(patcher), steps[:-1]))
         )
         forbidden = guider.model_options.get("transformer_options", {}).get(NO_CALIBRATION, False)
-        return automatic_places(self.schedule, kind, sampler, steps, self.calibrates and not forbidden)
+        calibrates = self.calibrates and not forbidden
+        return automatic_places(self.schedule, kind, sampler, steps, partial(input_scale, patcher), calibrates)
 
     def _budget_now(self) -> MemoryBudget:
         """The budget with half of the free main memory: pinned memory comes in powers of two, and the host needs some
@@ -421,20 +422,6 @@ class _Call:
         return self.executor(*self.given, options, **self.kwargs)
 
 
-def unit_variance(sampling: Any, sigma: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """x (R, ...) as networks are given it, with a variance of about 1 at every sigma (R,)."""
-    unscaled = getattr(comfy.model_sampling, "V_PREDICTION_DDPM", ())  # the host gives such networks x as it is
-    if isinstance(sampling, unscaled):
-        return x / (sigma.reshape(-1, *[1] * (x.ndim - 1)) ** 2 + 1) ** 0.5
-    return sampling.calculate_input(sigma, x)
-
-
-def usual_settings(patcher: ModelPatcher) -> CacheSettings:
-    """The settings of a MODEL's cached runs where nobody chooses others."""
-    is_flow = isinstance(patcher.get_model_object("model_sampling"), comfy.model_sampling.CONST)
-    return FLOW_DEFAULTS if is_flow else DEFAULTS
-
-
 def open_host_session(
     patcher: ModelPatcher,
     settings: CacheSettings,
@@ -478,15 +465,6 @@ def open_host_session(
         budget=budget,
         latent=LatentShape.of(latent, getattr(network, "patch_size", None)),  # most networks have it
     )
-
-
-def tau_function(patcher: ModelPatcher) -> Callable[[float], float]:
-    """The function from a sigma of this MODEL to its noise time."""
-    sampling = patcher.get_model_object("model_sampling")
-    if isinstance(sampling, comfy.model_sampling.CONST):
-        return lambda sigma: noise_time(flow_ratio(sigma))
-    signal = getattr(sampling, "sigma_data", 1.0)
-    return lambda sigma: noise_time(sigma / signal)
 
 
 def _cacheable_blocks(session: Session, network: torch.nn.Module, transformer_options: dict) -> list | None:

@@ -20,7 +20,7 @@ from comfy_extras.nodes_model_advanced import (
 )
 from tiny_families import TINY
 from tokencache_pack.nodes.cache import ApplyTokenCache
-from tokencache_pack.nodes.host.model_hooks import tau_function
+from tokencache_pack.nodes.host.model_sampling import tau_function
 from tokencache_pack.tokencache_core.sampling.noise_time import flow_ratio, noise_time
 from tokencache_pack.tokencache_core.schedules.known_models import known_places
 from tokencache_pack.tokencache_core.schedules.usual_count import usual_count

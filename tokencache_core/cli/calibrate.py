@@ -147,7 +147,7 @@ def _importance(args: argparse.Namespace, model: SampledModel) -> None:
     batch = min(args.batch, samples)
     start = runs_of(args, model, batch)
     runs = (start(seed) for seed in tqdm(range(-(-samples // batch)), desc="calibrate", unit="run"))
-    calibration = calibrate(runs, model.noise_time, trained.settings.order, model.scale)
+    calibration = calibrate(runs, trained.settings.order)
     notes = {
         **trained.notes,
         "calibrated on": f"{args.steps} steps of {args.solver} on {sigma_schedule_of(args, args.steps)}",

@@ -283,7 +283,7 @@ def _outputs(args: argparse.Namespace, model: SampledModel) -> None:
         return runs_of(of_steps, model, args.samples)(HELD_OUT_SEEDS)
 
     for line in outputs_table.table(
-        outputs_table.compare(start, model.scale, args.steps, args.counts, model.is_pixels, model.usual_settings)
+        outputs_table.compare(start, args.steps, args.counts, model.is_pixels, model.usual_settings)
     ):
         print(line, flush=True)
 

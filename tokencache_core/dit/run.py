@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..blocks.spec import BlockSpec
 from ..runs.network_run import NetworkRun
-from ..sampling.noise_time import noise_time
+from ..sampling.noise_time import noise_time, unit_variance
 from .guidance import guided_denoiser
 from .model import DiT
 
@@ -33,3 +33,6 @@ class DiTRun(NetworkRun):
 
     def noise_time(self, sigma: float) -> float:
         return noise_time(sigma)
+
+    def input_scale(self, sigma: float) -> float:
+        return unit_variance(sigma)

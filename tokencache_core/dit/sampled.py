@@ -60,9 +60,6 @@ class SampledDiT(AskedApart):
     def noise_time(self, sigma: float) -> float:
         return noise_time(sigma)
 
-    def scale(self, sigma: float) -> float:
-        return (1 + sigma**2) ** -0.5
-
     def run(self, conditions: Sequence[int], *, noise: Tensor, sigmas: Tensor, cfg: float, solver: str) -> DiTRun:
         labels = torch.tensor(conditions, device=self.device)
         return DiTRun(self.network, labels, noise=noise, sigmas=sigmas, cfg=cfg, solver=solver)

@@ -34,18 +34,9 @@ class OutputRow:
 
 
 def compare(
-    start: Callable[[int], Run],
-    scale: Callable[[float], float],
-    steps: int,
-    counts: Iterable[int],
-    is_pixels: bool,
-    settings: CacheSettings = DEFAULTS,
+    start: Callable[[int], Run], steps: int, counts: Iterable[int], is_pixels: bool, settings: CacheSettings = DEFAULTS
 ) -> Iterator[OutputRow]:
-    """A row for each number of I-steps.
-
-    start: from a number of steps to a run of the same samples.
-    scale: as `OutputRun` has it.
-    """
+    """A row for each number of I-steps. start: from a number of steps to a run of the same samples."""
     run = start(steps)
     full = run.sample()
 
@@ -54,10 +45,7 @@ def compare(
         return mean_psnr(samples, full, is_pixels), _p_step_seconds(report)
 
     for count in counts:
-        (blocks_db, blocks_seconds), (output_db, output_seconds) = (
-            cached(run, count),
-            cached(OutputRun(run, scale), count),
-        )
+        (blocks_db, blocks_seconds), (output_db, output_seconds) = cached(run, count), cached(OutputRun(run), count)
         fewer: Tensor = start(count).sample()
         yield OutputRow(count, blocks_db, output_db, mean_psnr(fewer, full, is_pixels), blocks_seconds, output_seconds)
 

@@ -49,3 +49,7 @@ class FluxRun(NetworkRun):
 
     def noise_time(self, sigma: float) -> float:
         return noise_time(flow_ratio(sigma))
+
+    def input_scale(self, sigma: float) -> float:
+        """1: x keeps its size."""
+        return 1.0

@@ -57,9 +57,5 @@ class SampledFlux(AskedByPrompts):
     def noise_time(self, sigma: float) -> float:
         return noise_time(flow_ratio(sigma))
 
-    def scale(self, sigma: float) -> float:
-        """1: x keeps its size."""
-        return 1.0
-
     def run(self, conditions: Sequence[str], *, noise: Tensor, sigmas: Tensor, cfg: float, solver: str) -> FluxRun:
         return FluxRun(self.model, conditions, noise=noise, sigmas=sigmas, cfg=cfg, solver=solver)

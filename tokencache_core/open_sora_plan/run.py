@@ -8,7 +8,7 @@ from torch import Tensor
 from ..blocks.spec import BlockSpec
 from ..runs.network_run import NetworkRun
 from ..sampling.noise_schedule import timestep_of
-from ..sampling.noise_time import noise_time
+from ..sampling.noise_time import noise_time, unit_variance
 from .model import VideoTransformer
 
 COLUMN_BLOCK = BlockSpec(tokens="x")  # (rows, places, frames x width)
@@ -53,3 +53,6 @@ class VideoRun(NetworkRun):
 
     def noise_time(self, sigma: float) -> float:
         return noise_time(sigma)
+
+    def input_scale(self, sigma: float) -> float:
+        return unit_variance(sigma)

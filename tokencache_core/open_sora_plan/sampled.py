@@ -49,9 +49,6 @@ class SampledVideo(AskedByPrompts):
     def noise_time(self, sigma: float) -> float:
         return noise_time(sigma)
 
-    def scale(self, sigma: float) -> float:
-        return (1 + sigma**2) ** -0.5
-
     def run(self, conditions: Sequence[str], *, noise: Tensor, sigmas: Tensor, cfg: float, solver: str) -> VideoRun:
         text, negative = (self.prompts.encode(prompts)[0] for prompts in (conditions, [""] * len(conditions)))
         return VideoRun(self.network, text, negative, noise=noise, sigmas=sigmas, cfg=cfg, solver=solver)

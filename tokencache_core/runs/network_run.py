@@ -52,6 +52,10 @@ class NetworkRun(ABC):
     def noise_time(self, sigma: float) -> float:
         """The noise time (sampling/noise_time.py) of one of the run's own sigmas."""
 
+    @abstractmethod
+    def input_scale(self, sigma: float) -> float:
+        """What x at `sigma` is multiplied by before the network is given it."""
+
     def open_session(
         self,
         settings: CacheSettings,

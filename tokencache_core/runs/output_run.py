@@ -18,13 +18,10 @@ from .run import Run
 
 
 class OutputRun:
-    """Another run, with its model's output forecast on P-steps, not its blocks' updates (`engine.output_forecast`).
+    """Another run, with its model's output forecast on P-steps, not its blocks' updates (`engine.output_forecast`)."""
 
-    scale: from a sigma to the factor by which x there has unit variance, as the network is given it.
-    """
-
-    def __init__(self, run: Run, scale: Callable[[float], float]) -> None:
-        self.run, self.scale, self.sigmas, self.images = run, scale, run.sigmas, run.images
+    def __init__(self, run: Run) -> None:
+        self.run, self.sigmas, self.images = run, run.sigmas, run.images
         self.session: Session | None = None  # of the evaluation under way
 
     @property
@@ -67,13 +64,16 @@ class OutputRun:
     def noise_time(self, sigma: float) -> float:
         return self.run.noise_time(sigma)
 
+    def input_scale(self, sigma: float) -> float:
+        return self.run.input_scale(sigma)
+
     def _forecasting(self, denoise: Denoise) -> Denoise:
         def predict(x: Tensor, sigma: Tensor) -> Tensor:
             if self.session is None:
                 return denoise(x, sigma)
-            levels = sigma.to(x.device).expand(len(x))
+            levels, given = sigma.to(x.device).expand(len(x)), x * self.input_scale(float(sigma))
             return output_forecast.forecast_output(
-                self.session, x, levels, x * self.scale(float(sigma)), lambda: denoise(x, sigma), key="rows"
+                self.session, x, levels, given, lambda: denoise(x, sigma), key="rows"
             )
 
         return predict

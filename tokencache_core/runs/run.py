@@ -54,6 +54,10 @@ class Run(Protocol):
         """The noise time (sampling/noise_time.py) of one of the run's own sigmas."""
         ...
 
+    def input_scale(self, sigma: float) -> float:
+        """What x at `sigma` is multiplied by before the network is given it, so that its variance is about 1."""
+        ...
+
 
 @dataclass(frozen=True)
 class PlainRun:

@@ -57,8 +57,6 @@ class SampledModel(Protocol):
 
     def noise_time(self, sigma: float) -> float: ...  # sampling/noise_time.py
 
-    def scale(self, sigma: float) -> float: ...  # of x at sigma, so that its variance is one (tuning/importance.py)
-
     def run(self, conditions: Sequence[Any], *, noise: Tensor, sigmas: Tensor, cfg: float, solver: str) -> Run: ...
 
 

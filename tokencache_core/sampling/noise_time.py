@@ -36,6 +36,11 @@ def noise_ratio(time: float) -> float:
     return sqrt(max(0.0, 1 / signal - 1)) if signal > 0 else float("inf")
 
 
+def unit_variance(sigma: float) -> float:
+    """What a DDPM model's x = clean + sigma * noise is multiplied by before its network is given it."""
+    return (1 + sigma**2) ** -0.5
+
+
 def flow_ratio(sigma: float) -> float:
     """The noise in units of the signal, if x = (1 - sigma) * clean + sigma * noise, as in flow matching."""
     return sigma / (1 - sigma) if sigma < 1 else float("inf")

@@ -1,13 +1,14 @@
 """Places of I-steps for models without a calibration, taken from known models.
 
 Runs of very different models resemble each other enough that places found on the record of one serve another
-(docs/findings/places.md). The package contains the directions of a few samples of each known model, at many noise
-times. A run's own steps are interpolated between them, and the places are searched for as in a calibration.
+(docs/findings/places.md). The package contains a few whole runs of each known model, at many noise times. A run's own
+steps are interpolated between them, and the places are those that serve the known models best on average.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,16 +16,60 @@ import numpy as np
 from safetensors.numpy import load_file  # pyright: ignore[reportUnknownVariableType]
 
 from ..sampling.polynomial import lagrange_weights
-from ..settings import CacheSettings
+from ..settings import DEFAULTS, FLOW_DEFAULTS
 from .place_climb import Places, best_places
 from .placed import carried
 from .run_record import RunRecord, noise_of
 from .run_simulator import RunSimulator
 
-# times (n,) float64, rising; directions (samples, n, n) float32, each in n coordinates of its own
 FILE = Path(__file__).with_name("known_models.safetensors")
+TIMES, FLOW = "times", "flow"  # of the file; every other tensor is named kind/model/part
 MOST_STEPS = 60  # largest number of steps of a run in which places are searched for
 NEAREST = 4  # number of known times in the polynomial that interpolates a direction
+
+
+@dataclass(frozen=True, eq=False)
+class KnownModel:
+    """Whole runs of one model.
+
+    is_flow: trained as a flow, so that x = (1 - sigma) * clean + sigma * noise; else x = clean + sigma * noise.
+    times: (times,) noise times, rising.
+    directions: (B, times, coordinates), the direction of each sample at each time, in coordinates of its own.
+    added: likewise, what the network adds to its input (schedules/run_record.py).
+    """
+
+    is_flow: bool
+    times: np.ndarray
+    directions: np.ndarray
+    added: np.ndarray
+
+    def record(self, taus: Sequence[float]) -> RunRecord:
+        """The record of a whole run at the noise times `taus`."""
+        added = self._at(taus) @ self.added
+        return RunRecord(tuple(taus), self.moves(taus), added @ np.swapaxes(added, 1, 2))
+
+    def directions_at(self, taus: Sequence[float]) -> np.ndarray:
+        """(B, taus, coordinates)"""
+        return self._at(taus) @ self.directions
+
+    def moves(self, taus: Sequence[float]) -> np.ndarray:
+        """As in `RunRecord`."""
+        noise = np.array([*(noise_of(tau) for tau in taus), 0.0])
+        return np.diff(noise / (1 + noise)) * (1 + noise[1:]) if self.is_flow else np.diff(noise)
+
+    def simulator(self, taus: Sequence[float]) -> RunSimulator:
+        """Of cached runs at the noise times `taus` with the settings that are usual for such models."""
+        settings = FLOW_DEFAULTS if self.is_flow else DEFAULTS
+        return RunSimulator(self.record(taus), order=settings.order, reach=settings.reach, corrector=settings.corrector)
+
+    def _at(self, taus: Sequence[float]) -> np.ndarray:
+        """(taus, times): the weights of the known times in what is interpolated at `taus`."""
+        weights = np.zeros((len(taus), len(self.times)))
+        for row, tau in zip(weights, taus):
+            tau = min(max(tau, self.times[0]), self.times[-1])
+            nearest = np.argsort(abs(self.times - tau))[:NEAREST]
+            row[nearest] = lagrange_weights(self.times[nearest].tolist(), tau)
+        return weights
 
 
 def known_places(count: int, taus: Sequence[float], warmup: int = 1) -> Places:
@@ -38,19 +83,30 @@ def known_places(count: int, taus: Sequence[float], warmup: int = 1) -> Places:
     return _searched(count, tuple(taus), min(warmup, count))
 
 
-def known_record(taus: Sequence[float]) -> RunRecord:
-    """The record of whole runs of known models at the noise times `taus`."""
-    times, known = _known()
-    directions = np.stack([_interpolation(times, min(max(tau, times[0]), times[-1])) for tau in taus]) @ known
-    moves = np.diff([*(noise_of(tau) for tau in taus), 0.0])
-    return RunRecord(tuple(taus), moves, directions @ np.swapaxes(directions, 1, 2))
+@lru_cache(maxsize=1)
+def known_models() -> tuple[KnownModel, ...]:
+    tensors = load_file(FILE)
+    times = tensors.pop(TIMES)
+    models = sorted({name.rpartition("/")[0] for name in tensors})
+    return tuple(
+        KnownModel(
+            model.startswith(FLOW),
+            times,
+            *(tensors[f"{model}/{part}"].astype(float) for part in ("directions", "added")),
+        )
+        for model in models
+    )
 
 
-@lru_cache(maxsize=4)  # its cached windows serve every number of I-steps
-def known_simulator(taus: tuple[float, ...]) -> RunSimulator:
-    """The simulator of known models' runs at the noise times `taus`, with the default settings."""
-    settings = CacheSettings()
-    return RunSimulator(known_record(taus), order=settings.order, reach=settings.reach, corrector=settings.corrector)
+@lru_cache(maxsize=4)  # their cached windows serve every number of I-steps
+def known_simulators(taus: tuple[float, ...]) -> tuple[RunSimulator, ...]:
+    """Of each known model's runs at the noise times `taus`."""
+    return tuple(model.simulator(taus) for model in known_models())
+
+
+def known_errors_db(taus: tuple[float, ...], candidates: Sequence[Places]) -> np.ndarray:
+    """(candidates,): the simulated errors of places, in dB; means over known models."""
+    return np.mean([simulator.errors_db(candidates) for simulator in known_simulators(taus)], axis=0)
 
 
 @lru_cache(maxsize=256)
@@ -61,18 +117,4 @@ def _searched(count: int, taus: tuple[float, ...], warmup: int) -> Places:
     if steps > MOST_STEPS:  # find places for fewer steps over the same noise range, and transfer them
         fewer = tuple(taus[step * (steps - 1) // (MOST_STEPS - 1)] for step in range(MOST_STEPS))
         return carried(_searched(max(warmup + 1, round(count * MOST_STEPS / steps)), fewer, warmup), fewer, count, taus)
-    return best_places(count, taus, known_simulator(taus).errors_db, warmup)
-
-
-@lru_cache(maxsize=1)
-def _known() -> tuple[np.ndarray, np.ndarray]:
-    tensors = load_file(FILE)
-    return tensors["times"], tensors["directions"].astype(np.float64)
-
-
-def _interpolation(times: np.ndarray, tau: float) -> np.ndarray:
-    """(n,): the weights of the known directions in the interpolated direction at `tau`."""
-    weights = np.zeros(len(times))
-    nearest = np.argsort(abs(times - tau))[:NEAREST]
-    weights[nearest] = lagrange_weights(times[nearest].tolist(), tau)
-    return weights
+    return best_places(count, taus, lambda candidates: known_errors_db(taus, candidates), warmup)

@@ -1,8 +1,10 @@
-"""The record of one whole run, from which the errors of all cached runs can be estimated: inner products of directions.
+"""The record of one whole run, from which the errors of all cached runs can be estimated: inner products.
 
-In a step x moves by (sigma' - sigma) d, with d = (x - clean) / sigma. A cached run forecasts the d of its P-steps from
-those of its I-steps. So all its errors are linear combinations of the whole run's directions, and the size of any such
-combination follows from their inner products.
+In a step x moves by (sigma' - sigma) d, with d = (x - clean) / sigma. On a P-step the network's input is exact, and
+what its blocks add to it is forecast from the I-steps (engine/spans.py, engine/output_forecast.py). So d is wrong by
+about the error of a forecast of the added part, d less the input. Of a whole run all of these parts are known, the
+errors of all cached runs are linear combinations of them, and the size of any combination follows from their inner
+products.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ class RunRecord:
 
     taus: (steps,), the noise times of its steps, falling.
     moves: (steps,), the error in x, in units of the signal, that an error of 1 in a step's direction causes.
-    products: (B, steps, steps) float64, the mean over a sample's elements of the product of two steps' directions.
+    products: (B, steps, steps) float64, the mean over a sample's elements of the product of what the network adds to
+        its input in two steps.
     """
 
     taus: tuple[float, ...]
@@ -45,11 +48,15 @@ def noise_of(tau: float) -> float:
 
 
 class RunRecorder:
-    """Records the directions of a run while it is sampled, on the CPU. sigmas: (steps + 1), falling."""
+    """Records what the network adds to its input while a run is sampled, on the CPU.
 
-    def __init__(self, sigmas: Sequence[float]) -> None:
-        self.sigmas = tuple(map(float, sigmas))
-        self.directions: dict[int, Tensor] = {}  # (B, elements) of each step
+    sigmas: (steps + 1), falling.
+    scale: from a sigma to what x there is multiplied by before the network is given it.
+    """
+
+    def __init__(self, sigmas: Sequence[float], scale: Callable[[float], float]) -> None:
+        self.sigmas, self.scale = tuple(map(float, sigmas)), scale
+        self.added: dict[int, Tensor] = {}  # (B, elements) of each step
 
     def around(self, denoise: Denoise) -> Denoise:
         """The same denoiser, with its evaluations recorded."""
@@ -64,13 +71,14 @@ class RunRecorder:
     def saw(self, x: Tensor, clean: Tensor, sigma: float) -> None:
         """Record an evaluation at x (B, ...) that predicted `clean`; those between the run's steps are ignored."""
         step = min(range(len(self.sigmas) - 1), key=lambda step: abs(self.sigmas[step] - sigma))
-        if abs(self.sigmas[step] - sigma) <= SAME_SIGMA * sigma and step not in self.directions:
-            self.directions[step] = ((x.detach().float() - clean.detach().float()) / sigma).flatten(1).cpu()
+        if abs(self.sigmas[step] - sigma) <= SAME_SIGMA * sigma and step not in self.added:
+            x, clean = x.detach().float(), clean.detach().float()
+            self.added[step] = ((x - clean) / sigma - self.scale(sigma) * x).flatten(1).cpu()
 
     @property
     def complete(self) -> bool:
         """Whether every step has been recorded."""
-        return len(self.directions) == len(self.sigmas) - 1
+        return len(self.added) == len(self.sigmas) - 1
 
     def record(self, tau: Callable[[float], float]) -> RunRecord:
         """The finished record. ValueError if the run skipped a step, or if its values are not finite.
@@ -80,11 +88,11 @@ class RunRecorder:
         steps = range(len(self.sigmas) - 1)
         if not self.complete:
             raise ValueError(
-                f"the run did not evaluate the model at its steps {sorted(set(steps) - set(self.directions))}: "
+                f"the run did not evaluate the model at its steps {sorted(set(steps) - set(self.added))}: "
                 "calibrate with euler"
             )
-        directions = torch.stack([self.directions[step] for step in steps], dim=1)  # (B, steps, elements)
-        products = torch.stack([each @ each.T / each.shape[1] for each in directions.double()]).numpy()
+        added = torch.stack([self.added[step] for step in steps], dim=1)  # (B, steps, elements)
+        products = torch.stack([each @ each.T / each.shape[1] for each in added.double()]).numpy()
         if not np.isfinite(products).all():
             raise ValueError("the model's predictions were not finite: check its pictures without TokenCache")
         taus = tuple(tau(sigma) for sigma in self.sigmas[:-1])

@@ -16,9 +16,9 @@ import numpy as np
 from ..sampling.polynomial import lagrange_weights
 from .run_record import RunRecord, noise_of
 
-DAMPING = 3.0  # an error made at sigma counts 1 / sqrt(1 + (sigma / damping)^2)
+DAMPING = 4.0  # an error made at sigma counts 1 / sqrt(1 + (sigma / damping)^2)
 # share of the squared error that is the square of the sum over windows; the rest is the sum of their squares
-TOGETHER = 0.9
+TOGETHER = 0.5
 SMALLEST = 1e-12  # lower limit of squared errors, for their logarithm
 
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from .known_models import MOST_STEPS, known_places, known_record, known_simulator
+from .known_models import MOST_STEPS, KnownModel, known_errors_db, known_models, known_places
 from .run_record import noise_of
 from .run_simulator import decibels, faded
 
@@ -40,22 +40,24 @@ def gain_db(count: int, taus: tuple[float, ...]) -> float:
 
     Both are compared with a whole run at `taus`, simulated with known models.
     """
-    return whole_steps_error_db(count, taus) - known_simulator(taus).error_db(known_places(count, taus))
+    return whole_steps_error_db(count, taus) - float(known_errors_db(taus, [known_places(count, taus)])[0])
 
 
 def whole_steps_error_db(count: int, taus: Sequence[float]) -> float:
-    """The error in dB of a run of only `count` whole steps along the curve of `taus`, as in `RunSimulator.errors_db`.
+    """The error in dB of a run of only `count` whole steps along the curve of `taus`, as in `known_errors_db`."""
+    return float(np.mean([_whole_steps_error_db(model, count, taus) for model in known_models()]))
 
-    Each of the two runs holds the direction of its last step until its next one.
-    """
+
+def _whole_steps_error_db(model: KnownModel, count: int, taus: Sequence[float]) -> float:
+    """Each of the two runs holds the direction of its last step until its next one."""
     steps = len(taus)
     fewer = [float(np.interp(step * steps / count, range(steps + 1), [*taus, 0.0])) for step in range(count)]
     times = sorted({*taus, *fewer}, reverse=True)
-    noise = np.array([*(noise_of(time) for time in times), 0.0])
+    noise = np.array([noise_of(time) for time in times])
     errors = np.zeros((count, len(times)))  # of each of the fewer steps
-    for move, time in zip(faded(np.diff(noise), noise[:-1]), times):
+    for move, time in zip(faded(model.moves(times), noise), times):
         held = max(step for step in range(count) if fewer[step] >= time)
         errors[held, times.index(fewer[held])] += move
         errors[held, times.index(min(each for each in taus if each >= time))] -= move
-    products, total = known_record(times).products, errors.sum(axis=0)
-    return float(decibels(products @ total @ total, np.einsum("sj,bjk,sk->b", errors, products, errors)).mean())
+    made = np.einsum("sj,bjc->bsc", errors, model.directions_at(times))
+    return float(decibels((made.sum(axis=1) ** 2).sum(axis=-1), (made**2).sum(axis=(1, 2))).mean())

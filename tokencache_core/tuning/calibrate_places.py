@@ -75,7 +75,7 @@ def calibrate_places(
             f"a run of {steps} steps has too many places to try: calibrate one of {MOST_STEPS} or fewer, which serves "
             "all numbers of steps"
         )
-    recorder = RunRecorder(run.sigmas.tolist())
+    recorder = RunRecorder(run.sigmas.tolist(), run.input_scale)
     with torch.no_grad():
         full, whole_seconds = timed(lambda: run.sample(recorder.around))
     record = recorder.record(run.noise_time)

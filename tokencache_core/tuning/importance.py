@@ -9,7 +9,7 @@ So that root is the importance, and I-steps are placed at equal percentiles of i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import reduce
 
 import torch
@@ -21,39 +21,29 @@ from ..sampling.polynomial import lagrange_weights
 from ..sampling.samplers import Denoise
 
 
-def variance_exploding(sigma: float) -> float:
-    """The scale of a clean x at `sigma` when clean + sigma * noise is scaled to unit variance."""
-    return (1 + sigma**2) ** -0.5
-
-
-def calibrate(
-    runs: Iterable[Run], tau: Callable[[float], float], order: int, scale: Callable[[float], float] = variance_exploding
-) -> ImportanceCurve:
+def calibrate(runs: Iterable[Run], order: int) -> ImportanceCurve:
     """The importance at each step of `runs`, which are sampled whole; ValueError without any run.
 
     The first order + 1 steps have nothing to be forecast from and take the importance of the next.
 
-    runs: of the same sigmas.
-    tau: the time at a sigma.
+    runs: of the same sigmas; errors are compared where x has the scale that their network is given.
     order: of the forecasts.
-    scale: the scale of x at a sigma, in the units in which errors are compared; 1 for models whose own x keeps its
-        scale (flow matching).
     """
     total: Tensor | None = None
     samples = 0
     for run in runs:
-        errors = _forecast_errors(run, tau, order, scale)
+        errors = _forecast_errors(run, order)
         total = errors if total is None else total + errors
         samples += run.images
     if total is None:
         raise ValueError("calibration needs at least one sample")
-    taus = tuple(tau(sigma) for sigma in run.sigmas[:-1].tolist())
+    taus = tuple(run.noise_time(sigma) for sigma in run.sigmas[:-1].tolist())
     root = (total / samples).sqrt() ** (1 / (order + 1))
     importance = torch.cat([root[:1].expand(order + 1), root])
     return ImportanceCurve(taus, tuple(importance.tolist()), samples)
 
 
-def _forecast_errors(run: Run, tau: Callable[[float], float], order: int, scale: Callable[[float], float]) -> Tensor:
+def _forecast_errors(run: Run, order: int) -> Tensor:
     """The squared error in x of each step (steps - order - 1,), summed over the run's samples."""
     sigmas = run.sigmas.tolist()
     if len(sigmas) < order + 3:
@@ -65,12 +55,12 @@ def _forecast_errors(run: Run, tau: Callable[[float], float], order: int, scale:
 
     def around(denoise: Denoise) -> Denoise:
         def watched(x: Tensor, sigma: Tensor) -> Tensor:
-            clean, here = denoise(x, sigma), tau(float(sigma))
+            clean, here = denoise(x, sigma), run.noise_time(float(sigma))
             if len(last) == order + 1:
                 weights = lagrange_weights([node for node, _ in last], here)
                 forecast = reduce(torch.add, [weight * kept for weight, (_, kept) in zip(weights, last)])
                 step = len(errors) + order + 1
-                moved = (1 - sigmas[step + 1] / sigmas[step]) * scale(sigmas[step + 1])
+                moved = (1 - sigmas[step + 1] / sigmas[step]) * run.input_scale(sigmas[step + 1])
                 errors.append((moved * (clean - forecast)).square().mean(dim=tuple(range(1, x.ndim))).sum())
                 last.pop(0)
             last.append((here, clean))

@@ -7,22 +7,20 @@ between them (tuning/calibrate_places.py). A record is of a few samples: known m
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 
 import numpy as np
 
-from ..schedules.known_models import known_places, known_record
+from ..schedules.known_models import known_models, known_places
 from ..schedules.noise_places import even_in_steps
-from ..schedules.place_climb import Places, best_places
+from ..schedules.place_climb import Errors, Places, best_places
 from ..schedules.run_record import RunRecord
-from ..schedules.run_simulator import RunSimulator
+from ..schedules.run_simulator import DAMPING, RunSimulator
 from ..settings import CacheSettings
 
 SIMULATED, KNOWN, EVEN = "simulated", "known models'", "even in the step's number"  # the first where no run decides
-FADINGS = (2.0, 1.0, 4.0)  # dampings of which each proposes places, the most promising first
-APART = 0.5  # their `together`: places move evenly from one fading to the next
+FADINGS = (2.0, 6.0, 1.0)  # dampings of which each proposes places, the most promising first
 FEW_STEPS, MOST_COUNTS = (
     30,
     12,
@@ -32,15 +30,14 @@ Way = Callable[[int], Places]  # from a number of I-steps to their places
 
 def ways(record: RunRecord, settings: CacheSettings, corrected: bool) -> dict[str, Way]:
     """By name, the most promising first. corrected: by the settings' corrector."""
-    asked = partial(simulator_beside_known, record, settings, corrected)
+    asked = partial(errors_beside_known, record, settings, corrected)
     found: dict[str, Way] = {
-        SIMULATED: _searching(asked()),
+        SIMULATED: _searching(record.taus, asked()),
         KNOWN: partial(known_places, taus=record.taus),
         EVEN: partial(even_in_steps, steps=record.steps),
     }
     return found | {
-        f"errors fading above sigma {damping:g}": _searching(asked(damping=damping, together=APART))
-        for damping in FADINGS
+        f"errors fading above sigma {damping:g}": _searching(record.taus, asked(damping=damping)) for damping in FADINGS
     }
 
 
@@ -48,7 +45,7 @@ def simulated_places(record: RunRecord, settings: CacheSettings, corrected: bool
     """Those that simulation alone proposes, by how many they are: for the run and known models together, with errors
     fading as they usually do.
     """
-    way = _searching(simulator_beside_known(record, settings, corrected))
+    way = _searching(record.taus, errors_beside_known(record, settings, corrected))
     return {count: way(count) for count in listed_counts(record.steps)}
 
 
@@ -59,15 +56,24 @@ def listed_counts(steps: int) -> list[int]:
     return sorted({1 + (steps - 2) * part // (MOST_COUNTS - 1) for part in range(MOST_COUNTS)})
 
 
-def simulator_beside_known(
-    record: RunRecord, settings: CacheSettings, corrected: bool, **errors: float
-) -> RunSimulator:
-    """Of the record's samples, and of about as many of known models. errors: `damping` and `together`, if unusual."""
-    known, own = known_record(record.taus).products, record.products
-    beside = replace(record, products=np.concatenate([own, known[:: max(1, len(known) // max(2, len(own)))]]))
+def errors_beside_known(
+    record: RunRecord, settings: CacheSettings, corrected: bool, damping: float = DAMPING
+) -> Errors:
+    """Measures places by simulated runs of the record's samples and of known models, half and half.
+
+    damping: as in `RunSimulator`.
+    """
     corrector = settings.corrector if corrected else 0.0
-    return RunSimulator(beside, order=settings.order, reach=settings.reach, corrector=corrector, **errors)
+    own, *known = (
+        RunSimulator(each, order=settings.order, reach=settings.reach, corrector=corrector, damping=damping)
+        for each in (record, *(model.record(record.taus) for model in known_models()))
+    )
+
+    def measured(candidates: Sequence[Places]) -> np.ndarray:
+        return (own.errors_db(candidates) + np.mean([each.errors_db(candidates) for each in known], axis=0)) / 2
+
+    return measured
 
 
-def _searching(simulator: RunSimulator) -> Way:
-    return cache(lambda count: best_places(count, simulator.record.taus, simulator.errors_db))
+def _searching(taus: Sequence[float], errors: Errors) -> Way:
+    return cache(lambda count: best_places(count, taus, errors))

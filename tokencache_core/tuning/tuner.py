@@ -31,7 +31,7 @@ from ..schedules.placed import carried
 from ..schedules.run_record import RunRecord, RunRecorder
 from ..schedules.schedule import ExplicitSchedule
 from ..words.message import say
-from .place_proposals import simulator_beside_known
+from .place_proposals import errors_beside_known
 from .place_search import PlaceSearch
 from .preset import Goal, Preset, Result
 from .probe import Likeness, Probe, standard_error
@@ -93,7 +93,7 @@ class Tuner:
     def tune(self) -> None:
         """Find the best choice and places, and measure them; GoalOutOfReach if no choice reaches the goal."""
         sample_cached(self.run, self.choices[0].settings, ExplicitSchedule((0,)))  # the first call is slow
-        recorder = RunRecorder(self.run.sigmas.tolist())
+        recorder = RunRecorder(self.run.sigmas.tolist(), self.run.input_scale)
         self.full, self.full_seconds = timed(lambda: _plain(self.run, recorder.around))
         self.record = recorder.record(self.run.noise_time) if recorder.complete else None
         self.log(f"full run: {self.full_seconds:.2f} s")
@@ -285,7 +285,7 @@ class Tuner:
         """The errors of simulated runs with the best choice's settings; None if the full run could not be recorded."""
         if self.record is None:
             return None
-        return simulator_beside_known(self.record, best.choice.settings, self.run.euler).errors_db
+        return errors_beside_known(self.record, best.choice.settings, self.run.euler)
 
     def _climb(self, best: Probe, search: PlaceSearch) -> Iterator[Probe]:
         """The best with its I-steps at other places, each better than the one before, while there is time and the

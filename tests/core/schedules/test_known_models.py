@@ -6,7 +6,7 @@ import pytest
 from tokencache_core.sampling.noise_time import flow_ratio, noise_time
 from tokencache_core.sampling.sigma_schedule import SigmaSchedule
 from tokencache_core.schedules.automatic import AutomaticSchedule
-from tokencache_core.schedules.known_models import known_places, known_record
+from tokencache_core.schedules.known_models import KnownModel, known_errors_db, known_models, known_places
 from tokencache_core.schedules.usual_count import gain_db, usual_count, whole_steps_error_db
 
 
@@ -49,15 +49,30 @@ def test_they_do_not_depend_on_what_was_asked_before():
 
 
 def test_a_flow_model_that_begins_at_noise_alone_has_finite_moves():
-    record = known_record([1.0, 0.8, 0.5, 0.1])
-    assert np.isfinite(record.moves).all() and np.isfinite(record.products).all() and (record.moves < 0).all()
+    for model in known_models():
+        record = model.record([1.0, 0.8, 0.5, 0.1])
+        assert np.isfinite(record.moves).all() and np.isfinite(record.products).all() and (record.moves < 0).all()
+
+
+def test_a_flow_models_x_moves_in_its_own_terms():
+    flow = KnownModel(True, np.array([0.0, 1.0]), *np.zeros((2, 1, 2, 1)))
+    taus = [noise_time(3.0), noise_time(1.0)]  # 0.75 and 0.5 of noise in x
+    assert flow.moves(taus).tolist() == [pytest.approx(-0.25 / 0.5), pytest.approx(-0.5)]
+
+
+def test_each_known_model_has_its_say():
+    assert sorted({model.is_flow for model in known_models()}) == [False, True]
+    places = [known_places(8, taus(20)), tuple(range(8))]
+    each = [model.simulator(taus(20)).errors_db(places) for model in known_models()]
+    assert known_errors_db(taus(20), places).tolist() == [pytest.approx(value) for value in np.mean(each, axis=0)]
 
 
 def test_between_known_times_directions_are_read_off_smoothly():
     times = [0.9, 0.7001, 0.7, 0.3]
-    products = known_record(times).products
-    assert np.allclose(products[:, 1], products[:, 2], rtol=1e-2)
-    assert np.allclose(products, products.transpose(0, 2, 1)) and (np.linalg.eigvalsh(products) > -1e-6).all()
+    for model in known_models():
+        products = model.record(times).products
+        assert np.allclose(products[:, 1], products[:, 2], rtol=1e-2)
+        assert np.allclose(products, products.transpose(0, 2, 1)) and (np.linalg.eigvalsh(products) > -1e-6).all()
 
 
 @pytest.mark.parametrize(

@@ -85,15 +85,16 @@ def test_a_climb_ends_where_no_move_helps():
 
 
 def test_the_recorder_keeps_each_step_once_and_tells_what_is_missing():
-    recorder = RunRecorder((2.0, 1.0, 0.0))
+    recorder = RunRecorder((2.0, 1.0, 0.0), scale=lambda sigma: 0.5 * (sigma == 1.0))
     recorder.saw(torch.tensor([[4.0, 0.0]]), torch.tensor([[0.0, 0.0]]), 2.0)
     recorder.saw(torch.zeros(1, 2), torch.ones(1, 2), 1.5)  # between the steps
     assert not recorder.complete
     with pytest.raises(ValueError, match=r"steps \[1\]"):
         recorder.record(lambda sigma: sigma / 4)
-    recorder.saw(torch.tensor([[0.0, 3.0]]), torch.tensor([[1.0, 0.0]]), 1.0)
+    recorder.saw(torch.tensor([[0.0, 6.0]]), torch.tensor([[1.0, 3.0]]), 1.0)
     found = recorder.record(lambda sigma: sigma / 4)
-    assert found.taus == (0.5, 0.25) and found.products.tolist() == [[[2.0, -1.0], [-1.0, 5.0]]]
+    # directions (2, 0) and (-1, 3), of which the network was given (0, 0) and (0, 3)
+    assert found.taus == (0.5, 0.25) and found.products.tolist() == [[[2.0, -1.0], [-1.0, 0.5]]]
     # after the first step x = signal + sigma * noise has sigma 1, and the noise is noise_of(0.25) times as strong as
     # the signal
     assert found.moves.tolist() == [pytest.approx(-noise_of(0.25)), -1.0]
@@ -109,7 +110,7 @@ def test_simulated_and_real_runs_rank_places_alike():
     sigmas = (flow / (1 - flow)).clamp(max=float(train_sigmas()[-1]))
     noise = starting_noise((2, 3, 32, 32), 5, sigmas[0])
     run = DiTRun(model, torch.tensor([3, 500]), noise=noise, sigmas=sigmas, cfg=4.0, solver="ddim")
-    recorder, settings = RunRecorder(sigmas.tolist()), CacheSettings()
+    recorder, settings = RunRecorder(sigmas.tolist(), run.input_scale), CacheSettings()
     full = run.sample(recorder.around)
     simulator = RunSimulator(
         recorder.record(run.noise_time), order=2, reach=settings.reach, corrector=settings.corrector

@@ -56,7 +56,8 @@ def test_without_a_budget_simulation_decides():
 
 
 def test_every_way_proposes_places_for_every_number_of_i_steps():
-    recorder, run = RunRecorder(run_of().sigmas.tolist()), run_of()
+    run = run_of()
+    recorder = RunRecorder(run.sigmas.tolist(), run.input_scale)
     with torch.no_grad():
         run.sample(recorder.around)
     found = ways(recorder.record(run.noise_time), CacheSettings(), True)

@@ -36,14 +36,16 @@ class PolynomialRun:
             denoise(x, sigma)
         return x
 
+    def noise_time(self, sigma: float) -> float:
+        return sigma / 8
 
-def tau(sigma: float) -> float:
-    return sigma / 8
+    def input_scale(self, sigma: float) -> float:
+        return (1 + sigma**2) ** -0.5
 
 
 def test_a_parabola_forecast_by_a_line_is_wrong_by_its_second_difference():
     # 64 tau^2 in steps of 1/8: second difference 2
-    calibration = calibrate([PolynomialRun(0.0, 0.0, 64.0)], tau, order=1)
+    calibration = calibrate([PolynomialRun(0.0, 0.0, 64.0)], order=1)
     assert calibration.samples == 2 and calibration.taus[0] == 1.0
     # at step 2 sigma goes from 6 to 5: x moves by (1 - 5/6) 2 = 1/3, in units of sqrt(26); its square root is the
     # importance
@@ -55,12 +57,12 @@ def test_a_parabola_forecast_by_a_line_is_wrong_by_its_second_difference():
 
 def test_what_a_forecast_gets_right_everywhere_cannot_be_calibrated():
     with pytest.raises(ValueError, match="not zero everywhere"):
-        calibrate([PolynomialRun(1.0)], tau, order=0)
+        calibrate([PolynomialRun(1.0)], order=0)
 
 
 def test_too_few_steps_are_refused():
     with pytest.raises(ValueError, match="3 steps are too few to calibrate a forecast of order 2: use 4 or more"):
-        calibrate([PolynomialRun(1.0, steps=3)], tau, order=2)
+        calibrate([PolynomialRun(1.0, steps=3)], order=2)
 
 
 def test_the_command_writes_a_file_that_sample_places_i_steps_by(tmp_path, capsys):
