@@ -8,7 +8,7 @@ steps are interpolated between them, and the places are those that serve the kno
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -57,11 +57,6 @@ class KnownModel:
         noise = np.array([*(noise_of(tau) for tau in taus), 0.0])
         return np.diff(noise / (1 + noise)) * (1 + noise[1:]) if self.is_flow else np.diff(noise)
 
-    def simulator(self, taus: Sequence[float]) -> RunSimulator:
-        """Of cached runs at the noise times `taus` with the settings that are usual for such models."""
-        settings = FLOW_DEFAULTS if self.is_flow else DEFAULTS
-        return RunSimulator(self.record(taus), order=settings.order, reach=settings.reach, corrector=settings.corrector)
-
     def _at(self, taus: Sequence[float]) -> np.ndarray:
         """(taus, times): the weights of the known times in what is interpolated at `taus`."""
         weights = np.zeros((len(taus), len(self.times)))
@@ -98,15 +93,31 @@ def known_models() -> tuple[KnownModel, ...]:
     )
 
 
-@lru_cache(maxsize=4)  # their cached windows serve every number of I-steps
-def known_simulators(taus: tuple[float, ...]) -> tuple[RunSimulator, ...]:
-    """Of each known model's runs at the noise times `taus`."""
-    return tuple(model.simulator(taus) for model in known_models())
+def known_records(taus: Sequence[float]) -> tuple[RunRecord, RunRecord]:
+    """Records of whole runs at `taus`, of known models: of those trained as flows, and of the others."""
+    flows, others = (
+        [model.record(taus) for model in known_models() if model.is_flow is is_flow] for is_flow in (True, False)
+    )
+    return _together(flows), _together(others)
 
 
 def known_errors_db(taus: tuple[float, ...], candidates: Sequence[Places]) -> np.ndarray:
     """(candidates,): the simulated errors of places, in dB; means over known models."""
-    return np.mean([simulator.errors_db(candidates) for simulator in known_simulators(taus)], axis=0)
+    return np.mean([simulator.errors_db(candidates) for simulator in _simulators(taus)], axis=0)
+
+
+@lru_cache(maxsize=4)  # their cached windows serve every number of I-steps
+def _simulators(taus: tuple[float, ...]) -> tuple[RunSimulator, ...]:
+    """Of each kind's runs at the noise times `taus`, with the settings that are usual for it."""
+    return tuple(
+        RunSimulator(record, order=settings.order, reach=settings.reach, corrector=settings.corrector)
+        for record, settings in zip(known_records(taus), (FLOW_DEFAULTS, DEFAULTS))
+    )
+
+
+def _together(records: Sequence[RunRecord]) -> RunRecord:
+    """One record of runs whose x moves alike."""
+    return replace(records[0], products=np.concatenate([record.products for record in records]))
 
 
 @lru_cache(maxsize=256)

@@ -73,14 +73,17 @@ class RunSimulator:
         nodes: the I-steps in their forecasts.
         """
         if (nodes, end) not in self._windows:
-            taus, steps, last = self.record.taus, self.record.steps, nodes[-1]
+            taus, last = self.record.taus, nodes[-1]
+            known = [taus[node] for node in nodes]
+            seen, share = ([*nodes, end], self.corrector) if end < self.record.steps else ([*nodes], 0.0)
             total = np.zeros_like(self._moves)
             for step in range(last + 1, end):
-                forecast = _through(nodes, taus, taus[last] + self.reach * (taus[step] - taus[last]), steps)
-                error = forecast - np.eye(steps)[step]
-                if end < steps:
-                    error += self.corrector * (_through((*nodes, end), taus, taus[step], steps) - forecast)
-                total += self._moves[step] * error
+                reached = taus[last] + self.reach * (taus[step] - taus[last])
+                total[list(nodes)] += (1 - share) * self._moves[step] * np.array(lagrange_weights(known, reached))
+                if share:  # of what the I-step at `end` shows, in hindsight
+                    hindsight = lagrange_weights([taus[node] for node in seen], taus[step])
+                    total[seen] += share * self._moves[step] * np.array(hindsight)
+                total[step] -= self._moves[step]
             self._windows[nodes, end] = total, self.record.products @ total @ total
         return self._windows[nodes, end]
 
@@ -93,10 +96,3 @@ def faded(moves: np.ndarray | float, noise: np.ndarray | float, damping: float =
 def decibels(whole: np.ndarray, apart: np.ndarray, together: float = TOGETHER) -> np.ndarray:
     """Of errors whose sum has the square `whole`, and whose squares have the sum `apart`."""
     return 10 * np.log10(np.maximum(together * whole + (1 - together) * apart, SMALLEST))
-
-
-def _through(nodes: Sequence[int], taus: Sequence[float], tau: float, steps: int) -> np.ndarray:
-    """(steps,): the weight of each step's direction in the polynomial through `nodes`, evaluated at `tau`."""
-    weights = np.zeros(steps)
-    weights[list(nodes)] = lagrange_weights([taus[node] for node in nodes], tau)
-    return weights

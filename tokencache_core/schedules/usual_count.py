@@ -3,7 +3,7 @@
 A run of as many whole steps on the same schedule costs the same. A cache is worthwhile only if it comes closer to the
 full run than that, which can be simulated for every schedule with known models: a run of fewer whole steps holds each
 direction for longer, and its error is that of a forecast of order 0. If P-steps gain less than `LEAST_GAIN`, more
-I-steps are taken; if no number of them is enough, as with eight DDIM steps, every step is an I-step.
+I-steps are taken; if even `MOST` of the steps are not enough, as with eight DDIM steps, every step is an I-step.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from .run_record import noise_of
 from .run_simulator import decibels, faded
 
 SHARE, MORE = 0.32, 2  # the least number of I-steps is SHARE times the steps, plus MORE
-# dB that P-steps must gain in simulation, which is more optimistic than real runs are (docs/findings/places.md)
-LEAST_GAIN = 7.0
+MOST = 0.7  # share of the steps, above which I-steps leave too little to be saved
+LEAST_GAIN = 3.0  # dB that P-steps must gain in simulation (docs/findings/places.md)
 
 
 def usual_count(taus: Sequence[float]) -> int:
@@ -31,7 +31,9 @@ def usual_count(taus: Sequence[float]) -> int:
     least = min(steps, round(SHARE * steps + MORE))
     if steps > MOST_STEPS:
         return least
-    return next((count for count in range(least, steps) if gain_db(count, tuple(taus)) >= LEAST_GAIN), steps)
+    return next(
+        (count for count in range(least, int(MOST * steps) + 1) if gain_db(count, tuple(taus)) >= LEAST_GAIN), steps
+    )
 
 
 @lru_cache(maxsize=256)

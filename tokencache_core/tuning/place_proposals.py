@@ -12,7 +12,7 @@ from functools import cache, partial
 
 import numpy as np
 
-from ..schedules.known_models import known_models, known_places
+from ..schedules.known_models import known_places, known_records
 from ..schedules.noise_places import even_in_steps
 from ..schedules.place_climb import Errors, Places, best_places
 from ..schedules.run_record import RunRecord
@@ -66,7 +66,7 @@ def errors_beside_known(
     corrector = settings.corrector if corrected else 0.0
     own, *known = (
         RunSimulator(each, order=settings.order, reach=settings.reach, corrector=corrector, damping=damping)
-        for each in (record, *(model.record(record.taus) for model in known_models()))
+        for each in (record, *known_records(record.taus))
     )
 
     def measured(candidates: Sequence[Places]) -> np.ndarray:
