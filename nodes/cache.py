@@ -255,7 +255,12 @@ class IStepScheduler(io.ComfyNode):
                     tooltip="uniform: every how many steps an I-step comes. two-phase: the same, before the split.",
                 ),
                 io.Int.Input(
-                    "second_interval", default=4, min=1, max=100, tooltip="two-phase: the interval after the split."
+                    "second_interval",
+                    default=4,
+                    min=1,
+                    max=100,
+                    advanced=True,
+                    tooltip="two-phase: the interval after the split.",
                 ),
                 io.Float.Input(
                     "split",
@@ -285,7 +290,6 @@ class IStepScheduler(io.ComfyNode):
                     default=0,
                     min=0,
                     max=1000,
-                    advanced=True,
                     tooltip="automatic, count and percentile: the number of I-steps. With automatic, 0 is the usual "
                     "number.",
                 ),

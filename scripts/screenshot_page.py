@@ -46,9 +46,7 @@ TO_VIEW = """([kind, corner, room]) => {
 }"""
 SOCKETS = """kind => {
     const node = app.graph.nodes.find(node => node.type === kind)
-    const widgets = (node.widgets ?? []).filter(widget => widget.serialize !== false && !widget.element?.matches("div")).map(widget => widget.name)
-    const inputs = new Set([...node.inputs.map(input => input.name), ...widgets])
-    return [...inputs].sort().join(", ") + " -> " + node.outputs.map(output => output.name).join(", ")
+    return [node.inputs, node.outputs].map(sockets => sockets.map(socket => socket.name).sort().join(", ")).join(" -> ")
 }"""
 LACKING = """() => app.graph.nodes.flatMap(node => (node.widgets ?? []).filter(widget => widget.type === 'combo').filter(widget => {
     const values = typeof widget.options.values === 'function' ? widget.options.values(widget, node) : widget.options.values

@@ -26,6 +26,15 @@ function show(node) {
   if (change) node.setSize([node.size[0], node.size[1] + change])
 }
 
+/** The height without advanced settings, which Nodes 2.0 hides by itself in a node that is as high as with them. @param {HostNode} node */
+function heightOfFew(node) {
+  const advanced = (node.widgets ?? []).filter((widget) => /** @type {{options?: {advanced?: boolean}}} */ (widget).options?.advanced)
+  for (const widget of advanced) widget.hidden = true
+  const height = node.computeSize()[1]
+  for (const widget of advanced) widget.hidden = false
+  return height
+}
+
 /** @param {HostNode} node */
 function nodeCreated(node) {
   if (!KINDS.includes(node.comfyClass ?? "")) return
@@ -47,6 +56,7 @@ function nodeCreated(node) {
     nodes.delete(node)
   }
   show(node)
+  if (globalThis.LiteGraph?.vueNodesMode) node.setSize([node.size[0], heightOfFew(node)])
 }
 
 api.addEventListener("graphChanged", () => nodes.forEach(show)) // such as the other way of drawing nodes

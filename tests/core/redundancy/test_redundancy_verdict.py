@@ -80,8 +80,8 @@ def test_a_gpu_is_not_split_by_block():
             20,
             {2: 0.02, 4: 0.08, 6: 0.3},
             KNOWN,
-            "caching can pay off. With an I-step every 4 steps (5 of 20), forecasts would have been 8.0% off; expect at "
-            "most about 3.1x",
+            "caching can pay off. With an I-step every 4 steps (5 of 20), forecasts would have been 8.0% off; expect "
+            "at most about 3.1x",
         ),
         (
             20,
@@ -94,7 +94,8 @@ def test_a_gpu_is_not_split_by_block():
             20,
             {2: 0.35},
             KNOWN,
-            "too much: even with an I-step every 2 steps, forecasts would have been 35% off, and caching would be visible",
+            "too much: even with an I-step every 2 steps, forecasts would have been 35% off, and caching would be "
+            "visible",
         ),
         (4, {2: 0.35}, KNOWN, "4 steps are too few, and updates change too much: caching would be visible"),
         (

@@ -184,8 +184,8 @@ def test_a_better_solver_that_takes_no_longer():
     some = "IPIPIPIPIPIIPIPIPIII"  # 12 of 20, at most 1.67 x
     text = only(run(some, p_step=0.0, conditions=euler))  # after the first step: 19 s against 11 s
     assert text.startswith(
-        "in the time of this run, dpmpp_2m or uni_pc can take about 12 full steps, which may come as close to the exact "
-        "solution as 20 cached steps of euler"
+        "in the time of this run, dpmpp_2m or uni_pc can take about 12 full steps, which may come as close to the "
+        "exact solution as 20 cached steps of euler"
     )
     assert text.count(". ") == 1 and "fewer I-steps" in text
     assert "dpmpp_2m" in only(run(some, p_step=0.0, conditions=replace(euler, sampler="ddim")))
