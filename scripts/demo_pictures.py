@@ -53,4 +53,4 @@ def save_rows(rows: list[tuple[str, Tensor]], file: Path) -> None:
         for place, picture in enumerate((pictures.clamp(-1, 1) + 1).mul(127.5).round().byte()):
             shown = Image.fromarray(picture.permute(1, 2, 0).numpy()).resize((width, height), Image.Resampling.BICUBIC)
             page.paste(shown, (GAP + place * (width + GAP), top + label))
-    page.save(file, optimize=True)
+    page.quantize(256, dither=Image.Dither.NONE).save(file, optimize=True)

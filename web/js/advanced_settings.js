@@ -9,6 +9,7 @@ import { text } from "./shared/texts.js"
 const KINDS = ["TokenCacheApply", "TokenCacheTrainPredictor"]
 const SHOWN = "tokencache_all_settings" // a property of the node, which a workflow keeps
 const BUTTON = "all_settings"
+const WIDGET_HEIGHT = 24 // pixels, with the gap to the next
 
 /** @type {Set<HostNode>} */
 const nodes = new Set()
@@ -26,13 +27,15 @@ function show(node) {
   if (change) node.setSize([node.size[0], node.size[1] + change])
 }
 
-/** The height without advanced settings, which Nodes 2.0 hides by itself in a node that is as high as with them. @param {HostNode} node */
-function heightOfFew(node) {
-  const advanced = (node.widgets ?? []).filter((widget) => /** @type {{options?: {advanced?: boolean}}} */ (widget).options?.advanced)
-  for (const widget of advanced) widget.hidden = true
-  const height = node.computeSize()[1]
-  for (const widget of advanced) widget.hidden = false
-  return height
+/** Nodes 2.0 hides advanced settings by itself, and makes a node higher where it shows them: they need no room before. @param {HostNode} node */
+function leaveOutAdvanced(node) {
+  const { computeSize } = node
+  node.computeSize = function (...given) {
+    const [width, height] = computeSize.apply(this, given)
+    if (!globalThis.LiteGraph?.vueNodesMode) return [width, height]
+    const advanced = (node.widgets ?? []).filter(({ hidden, options }) => !hidden && /** @type {{advanced?: boolean}} */ (options)?.advanced)
+    return [width, height - advanced.length * WIDGET_HEIGHT]
+  }
 }
 
 /** @param {HostNode} node */
@@ -55,8 +58,9 @@ function nodeCreated(node) {
     onRemoved?.call(this)
     nodes.delete(node)
   }
+  leaveOutAdvanced(node)
   show(node)
-  if (globalThis.LiteGraph?.vueNodesMode) node.setSize([node.size[0], heightOfFew(node)])
+  if (globalThis.LiteGraph?.vueNodesMode) node.setSize([node.size[0], node.computeSize()[1]])
 }
 
 api.addEventListener("graphChanged", () => nodes.forEach(show)) // such as the other way of drawing nodes
