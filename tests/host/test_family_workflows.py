@@ -131,7 +131,7 @@ def test_the_notes_count_the_whole_steps_as_the_schedule_does(file: Path, object
     whole = len(AutomaticSchedule(speedup=cache["speed_up"]).i_steps(taus))
     assert f"**{steps} steps of `{sampling['sampler_name']}`" in text and f"cfg {sampling['cfg']:g}" in text
     assert f"**`speed_up` 2:** {whole} of the {steps} steps are computed in full" in text
-    assert f"0 is automatic: at most {steps / usual_count(taus):.1f} times" in text
+    assert f"0 is automatic: up to {steps / usual_count(taus):.1f} times" in text
 
 
 @NAMED
