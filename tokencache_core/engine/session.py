@@ -253,7 +253,7 @@ class Session:
             steps=tuple(evaluation.record() for evaluation in self.log.evaluations),
             memory_bytes=self.store.memory_bytes,
             expected_bytes=memory.most,
-            storage=str(memory.form),
+            storage=memory.form.text(),
             settings=self.settings.text(),
             learned=self.learned.text(),
             notes=self.log.notes,
