@@ -21,7 +21,7 @@ export const ENGLISH = {
   overridden_by_whole_forecast: "below cache_ratio 1",
   overridden_by_no_cache: "cache_ratio 0 caches nothing",
   overridden_by_order: "from forecast_order 1",
-  overridden_by_policy: "not with policy {policy}",
+  overridden_by_policy: "not with {policy}",
   overridden_by_speed_up: "by speed_up",
 
   // TokenCache Report
