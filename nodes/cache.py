@@ -25,8 +25,8 @@ class ApplyTokenCache(io.ComfyNode):
             node_id="TokenCacheApply",
             display_name="Apply TokenCache",
             category="TokenCache",
-            description="Makes a diffusion transformer sample faster: computes some denoise steps whole and forecasts "
-            "the others.",
+            description="Makes a diffusion transformer sample faster: computes some denoise steps in full and "
+            "forecasts the others.",
             search_aliases=[
                 "faster",
                 "speed up",
@@ -48,8 +48,8 @@ class ApplyTokenCache(io.ComfyNode):
             inputs=[
                 io.Model.Input(
                     "model",
-                    tooltip="A diffusion transformer. Of a model whose blocks TokenCache does not know, the whole "
-                    "output is forecast.",
+                    tooltip="The model to speed up: a diffusion transformer, with its LoRAs. For models that "
+                    "TokenCache does not know, the whole output is forecast.",
                 ),
                 io.Float.Input(
                     "speed_up",
@@ -57,33 +57,34 @@ class ApplyTokenCache(io.ComfyNode):
                     min=AUTOMATIC,
                     max=100.0,
                     step=0.1,
-                    tooltip="How many times as fast to sample. More is faster and less like the plain picture. 0: "
+                    tooltip="How many times as fast to sample. Higher is faster, but less like the plain picture. 0: "
                     "automatic, which is 2.5 at 20 to 30 steps and 2.8 at 50.",
                 ),
                 ScheduleType.Input(
                     "schedule",
                     optional=True,
-                    tooltip="To place the steps that compute everything yourself. It takes the place of speed_up.",
+                    tooltip="From I-Step Scheduler or Calibrate I-Steps: which steps are computed in full. It "
+                    "replaces speed_up.",
                 ),
                 PredictorType.Input(
                     "predictor",
                     optional=True,
-                    tooltip="From Load Cache Predictor: what a training has learned about this model. It brings the "
+                    tooltip="From Load Cache Predictor: what training has learned about this model. It brings the "
                     "settings that it was trained for.",
                 ),
                 PresetType.Input(
                     "preset",
                     optional=True,
-                    tooltip="From Tune TokenCache or Load TokenCache Preset. It takes the place of speed_up and of all "
-                    "settings but memory_budget_gb.",
+                    tooltip="From Tune TokenCache or Load TokenCache Preset. It replaces speed_up and all other "
+                    "settings except memory_budget_gb.",
                 ),
                 io.Boolean.Input(
                     "calibrate_on_first_run",
                     optional=True,
                     default=False,
                     advanced=True,
-                    tooltip="If pictures differ too much: the first run of a new model and schedule is computed whole "
-                    "and teaches which steps the later runs should compute.",
+                    tooltip="Turn it on if pictures differ too much: the first run with a new model, sampler or "
+                    "schedule is computed in full, and shows which steps later runs should compute.",
                 ),
                 io.Float.Input(
                     "memory_budget_gb",
@@ -93,8 +94,8 @@ class ApplyTokenCache(io.ComfyNode):
                     max=1024.0,
                     step=0.1,
                     advanced=True,
-                    tooltip="The most video memory, in GB, that the cache may take; beyond it stores less precisely, "
-                    "then in main memory. 0: no limit.",
+                    tooltip="The most video memory, in GB, that the cache may use. If it needs more, it stores less "
+                    "precisely, then in main memory. 0: no limit.",
                 ),
                 io.Float.Input(
                     "cache_ratio",
@@ -104,8 +105,8 @@ class ApplyTokenCache(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     advanced=True,
-                    tooltip="Share of the tokens that the steps in between do not compute. 1 measured best; 0 computes "
-                    "everything, to compare with.",
+                    tooltip="Share of the tokens that P-steps, the steps in between, do not compute. 1 measured "
+                    "best; 0 computes everything, for comparison.",
                 ),
                 io.Int.Input(
                     "forecast_order",
@@ -114,8 +115,8 @@ class ApplyTokenCache(io.ComfyNode):
                     min=AUTOMATIC_ORDER,
                     max=2,
                     advanced=True,
-                    tooltip="How tokens that are not computed follow the time: 0 holds the last value, 1 and 2 "
-                    "extrapolate it. -1: automatic, 1 for flow models such as Flux, 2 for others.",
+                    tooltip="How tokens that are not computed are forecast: 0 holds the last value, 1 extrapolates a "
+                    "line, 2 a parabola. -1: automatic, 1 for flow models such as Flux, 2 for others.",
                 ),
                 io.Float.Input(
                     "forecast_reach",
@@ -125,8 +126,8 @@ class ApplyTokenCache(io.ComfyNode):
                     max=MAX_REACH,
                     step=0.01,
                     advanced=True,
-                    tooltip="How far forecasts are taken, in distances of the P-step from the last I-step. 1: the "
-                    "line or parabola itself.",
+                    tooltip="How far to extrapolate, relative to the P-step's distance from the last I-step. 1 "
+                    "follows the line or parabola exactly; a little more measured best.",
                 ),
                 io.Float.Input(
                     "corrector",
@@ -136,7 +137,8 @@ class ApplyTokenCache(io.ComfyNode):
                     max=1.0,
                     step=0.05,
                     advanced=True,
-                    tooltip="How much of what P-steps got wrong the next I-step takes back. For euler and ddim.",
+                    tooltip="How much of the P-steps' error the next I-step takes back. Works with euler and ddim; 0 "
+                    "turns it off.",
                 ),
                 io.Int.Input(
                     "last_blocks",
@@ -145,7 +147,7 @@ class ApplyTokenCache(io.ComfyNode):
                     min=0,
                     max=128,
                     advanced=True,
-                    tooltip="Number of final blocks that every step computes whole.",
+                    tooltip="Number of final blocks that every step computes in full.",
                 ),
                 io.Combo.Input(
                     "context",
@@ -153,8 +155,8 @@ class ApplyTokenCache(io.ComfyNode):
                     options=list(WHOLE_CONTEXTS),
                     default=DEFAULTS.context,
                     advanced=True,
-                    tooltip="With cache_ratio below 1: whether the keys and values of tokens that are not computed are "
-                    "forecast, or held (stale) in half the memory.",
+                    tooltip="With cache_ratio below 1: whether the keys and values of tokens that are not computed "
+                    "are forecast, or kept as they were (stale), in half the memory.",
                 ),
                 io.Combo.Input(
                     "shares",
@@ -167,7 +169,7 @@ class ApplyTokenCache(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Model.Output(tooltip="The model, sampling with TokenCache."),
+                io.Model.Output(tooltip="The model, which now samples with TokenCache."),
                 ReportType.Output(display_name="report", tooltip="For TokenCache Report and Cache Heatmap Preview."),
             ],
         )
@@ -233,31 +235,33 @@ class IStepScheduler(io.ComfyNode):
             node_id="TokenCacheIStepScheduler",
             display_name="I-Step Scheduler",
             category="TokenCache",
-            description="Chooses the I-steps, which compute everything and reset the error of the P-steps between "
-            "them.",
+            description="Places the I-steps yourself: the steps that are computed in full, and correct the P-steps "
+            "between them.",
             search_aliases=["I-step", "schedule", "interval", "two-phase round-robin"],
             inputs=[
                 io.Combo.Input(
                     "policy",
                     options=list(POLICIES),
                     default=POLICIES[0],
-                    tooltip="By a calibration of the model; evenly, by interval; by count, where known models have "
-                    "them; one interval early and another late; a list of your own; as a predictor is "
-                    "calibrated; or when the expected error has grown too large.",
+                    tooltip="automatic: from a calibration of the model, if there is one. uniform: at an interval. "
+                    "count: where known models have them. two-phase: one interval early, another late. explicit: "
+                    "your own list. percentile: from a predictor's calibration. error-bound: whenever the expected "
+                    "error is too large.",
                 ),
                 io.Int.Input(
                     "interval",
                     default=3,
                     min=1,
                     max=100,
-                    tooltip="Uniform: an I-step every so many steps. Two-phase: the same, before the split.",
+                    tooltip="uniform: every how many steps an I-step comes. two-phase: the same, before the split.",
                 ),
                 io.Int.Input(
                     "second_interval",
                     default=4,
                     min=1,
                     max=100,
-                    tooltip="Two-phase only: the interval after the split.",
+                    advanced=True,
+                    tooltip="two-phase: the interval after the split.",
                 ),
                 io.Float.Input(
                     "split",
@@ -266,7 +270,7 @@ class IStepScheduler(io.ComfyNode):
                     max=1.0,
                     step=0.05,
                     advanced=True,
-                    tooltip="Two-phase only: the share of the model's time that belongs to the first phase.",
+                    tooltip="two-phase: the share of the model's time that the first phase takes.",
                 ),
                 io.Int.Input(
                     "warmup",
@@ -274,22 +278,21 @@ class IStepScheduler(io.ComfyNode):
                     min=1,
                     max=100,
                     advanced=True,
-                    tooltip="Uniform, count and two-phase: the first steps, all I-steps.",
+                    tooltip="uniform, count and two-phase: how many steps at the start are all I-steps.",
                 ),
                 io.String.Input(
                     "steps",
                     default="0, 1, 2, 5, 8, 11, 14, 17",
                     advanced=True,
-                    tooltip="Explicit only: the I-steps, counted from 0, separated by commas. 0 must be among them.",
+                    tooltip="explicit: the I-steps, counted from 0 and separated by commas. 0 must be among them.",
                 ),
                 io.Int.Input(
                     "count",
                     default=0,
                     min=0,
                     max=1000,
-                    advanced=True,
-                    tooltip="Automatic, count and percentile: the number of I-steps. 0, for automatic alone: the "
-                    "usual number.",
+                    tooltip="automatic, count and percentile: the number of I-steps. With automatic, 0 is the usual "
+                    "number.",
                 ),
                 io.Float.Input(
                     "speed_up",
@@ -299,8 +302,8 @@ class IStepScheduler(io.ComfyNode):
                     max=100.0,
                     step=0.1,
                     advanced=True,
-                    tooltip="Automatic, count and percentile: as many I-steps as a run so many times as fast has. 0: "
-                    "take count.",
+                    tooltip="automatic, count and percentile: how many times as fast to sample; sets the number of "
+                    "I-steps. 0: use count.",
                 ),
                 io.Float.Input(
                     "error_bound",
@@ -311,13 +314,13 @@ class IStepScheduler(io.ComfyNode):
                     step=0.0001,
                     round=False,
                     advanced=True,
-                    tooltip="Error-bound only: an I-step where the expected error since the last one, as a share of "
-                    "the latent, would cross it.",
+                    tooltip="error-bound: an I-step comes before the expected error since the last one, as a share "
+                    "of the latent, exceeds this.",
                 ),
                 PredictorType.Input(
                     "predictor",
                     optional=True,
-                    tooltip="From Load Cache Predictor. Percentile needs a calibrated one; speed_up knows from it "
+                    tooltip="From Load Cache Predictor. percentile needs a calibrated one; speed_up takes from it "
                     "what P-steps cost.",
                 ),
             ],

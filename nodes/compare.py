@@ -16,8 +16,8 @@ class TokenCacheCompare(io.ComfyNode):
             node_id="TokenCacheCompare",
             display_name="Compare with and without TokenCache",
             category="TokenCache",
-            description="Samples the same seed twice, without the cache and with it, and shows both pictures, PSNR, "
-            "SSIM and the clock.",
+            description="Samples the same seed twice, without the cache and with it, and shows both pictures, how "
+            "alike they are, and both times.",
             search_aliases=[
                 "compare",
                 "side by side",
@@ -32,29 +32,35 @@ class TokenCacheCompare(io.ComfyNode):
             inputs=[
                 io.Model.Input(
                     "model",
-                    tooltip="From Apply TokenCache. The plain model is the same without it; what other nodes changed "
-                    "stays.",
+                    tooltip="From Apply TokenCache. The run without the cache uses the same model, with its LoRAs "
+                    "and other changes.",
                 ),
                 io.Conditioning.Input("positive", tooltip="As for KSampler."),
                 io.Conditioning.Input("negative", tooltip="As for KSampler."),
                 io.Latent.Input("latent_image", tooltip="As for KSampler; both runs start from it."),
-                io.Vae.Input("vae", tooltip="Decodes both results. Decoding is not in the times."),
+                io.Vae.Input("vae", tooltip="Decodes both results. The times do not include decoding."),
                 io.Int.Input(
                     "seed",
                     default=0,
                     min=0,
                     max=0xFFFFFFFFFFFFFFFF,
                     control_after_generate=io.ControlAfterGenerate.fixed,
-                    tooltip="Of the noise, the same for both runs.",
+                    tooltip="Seed of the noise, the same for both runs.",
                 ),
-                io.Int.Input("steps", default=20, min=1, max=10000, tooltip="Denoise steps of either run."),
+                io.Int.Input(
+                    "steps",
+                    default=20,
+                    min=1,
+                    max=10000,
+                    tooltip="Denoise steps, as you sample; the same for both runs.",
+                ),
                 io.Float.Input(
                     "cfg", default=8.0, min=0.0, max=100.0, step=0.1, round=0.01, tooltip="Guidance, as you sample."
                 ),
                 io.Combo.Input(
                     "sampler_name",
                     options=comfy.samplers.KSampler.SAMPLERS,
-                    tooltip="As you sample; deterministic samplers gain most.",
+                    tooltip="As you sample. Samplers that add no noise of their own gain most.",
                 ),
                 io.Combo.Input("scheduler", options=comfy.samplers.KSampler.SCHEDULERS, tooltip="As you sample."),
                 io.Float.Input(
@@ -63,7 +69,7 @@ class TokenCacheCompare(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="As for KSampler: below 1 keeps a part of the latent.",
+                    tooltip="As for KSampler: below 1, part of the latent is kept.",
                 ),
             ],
             outputs=[
@@ -71,7 +77,8 @@ class TokenCacheCompare(io.ComfyNode):
                 io.Image.Output(display_name="cached", tooltip="With TokenCache."),
                 io.Float.Output(
                     display_name="psnr",
-                    tooltip="In dB, mean over the pictures; infinite where they are equal. More is more alike.",
+                    tooltip="Likeness in dB, the mean over the pictures: higher is more alike; infinite if they are "
+                    "equal.",
                 ),
                 io.Float.Output(
                     display_name="ssim",
@@ -79,8 +86,7 @@ class TokenCacheCompare(io.ComfyNode):
                 ),
                 io.Float.Output(
                     display_name="speed-up",
-                    tooltip="By the clock, measured in this run: the whole sampling without TokenCache over that with "
-                    "it.",
+                    tooltip="Measured by the clock: the sampling time without TokenCache divided by the time with it.",
                 ),
                 io.String.Output(display_name="text", tooltip="The comparison in words."),
             ],

@@ -28,14 +28,14 @@ class LoadDiT(io.ComfyNode):
                     "dit_name",
                     options=file_names(FOLDER, SUFFIXES, KIND),
                     tooltip=(
-                        "A .safetensors or .pt file in models/diffusion_models, in the key layout of "
-                        "facebookresearch/DiT. A .pt must hold plain tensors alone."
+                        "A .safetensors or .pt file in models/diffusion_models, with the keys of "
+                        "facebookresearch/DiT. A .pt file may hold plain tensors only."
                     ),
                 )
             ],
             outputs=[
                 io.Model.Output(
-                    tooltip="The DiT. With 4 channels it works in Stable Diffusion 1.x latents, with 3 on pixels."
+                    tooltip="The DiT. With 4 channels it samples Stable Diffusion 1.x latents, with 3 channels pixels."
                 )
             ],
         )
@@ -52,7 +52,7 @@ class DiTClassLabel(io.ComfyNode):
             node_id="TokenCacheDiTClassLabel",
             display_name="DiT Class Label",
             category="TokenCache",
-            description="Chooses the classes that a DiT draws, by index or name. Left empty, it is the negative.",
+            description="Chooses the classes that a DiT draws, by index or name. Left empty, it gives the negative.",
             search_aliases=["class", "label", "class conditioning", "imagenet class", "dit prompt", "null class"],
             inputs=[
                 io.Model.Input("model", tooltip="The DiT from Load DiT, before or after LoRAs and Apply TokenCache."),
@@ -61,12 +61,14 @@ class DiTClassLabel(io.ComfyNode):
                     default="",
                     placeholder="207, golden retriever",
                     tooltip=(
-                        "A class index or a class name, in any case. Several, separated by commas, take turns over the "
-                        "batch. Empty is the null class: use it as the negative."
+                        "A class index or name; capitals do not matter. Several, separated by commas, take turns "
+                        "over the batch. Empty is the null class: use it as the negative."
                     ),
                 ),
             ],
-            outputs=[io.Conditioning.Output(tooltip="For the sampler's positive, or its negative if left empty.")],
+            outputs=[
+                io.Conditioning.Output(tooltip="For the sampler's positive input, or its negative if left empty.")
+            ],
         )
 
     @classmethod

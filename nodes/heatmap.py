@@ -27,16 +27,15 @@ class TokenHeatmapPreview(io.ComfyNode):
             node_id="TokenCacheHeatmap",
             display_name="Cache Heatmap Preview",
             category="TokenCache",
-            description="Plays a run step by step: which tokens were computed, over the decoded picture, and per step "
-            "and block.",
+            description="Plays a run step by step and shows over the picture which tokens were computed.",
             search_aliases=["heatmap", "token map", "cache preview", "player"],
             is_output_node=True,
             inputs=[
                 ReportType.Input(
-                    "report", optional=True, tooltip="From Apply TokenCache. Nothing comes while that is bypassed."
+                    "report", optional=True, tooltip="From Apply TokenCache. There is none while that node is bypassed."
                 ),
                 io.Image.Input(
-                    "image", tooltip="The pictures or frames decoded from that run; they also order this node after it."
+                    "image", tooltip="The pictures or frames decoded from that run, so that this node runs after it."
                 ),
                 io.Combo.Input(
                     "export_steps",
@@ -44,8 +43,7 @@ class TokenHeatmapPreview(io.ComfyNode):
                     default=OFF,
                     optional=True,
                     advanced=True,
-                    tooltip="Of which steps the output steps has pictures. Many steps of large pictures take much "
-                    "memory.",
+                    tooltip="Which steps the output steps shows. Many steps of large pictures take a lot of memory.",
                 ),
                 io.Int.Input(
                     "export_block",
@@ -59,9 +57,12 @@ class TokenHeatmapPreview(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Image.Output(display_name="tokens", tooltip="Bright tokens were computed most often."),
                 io.Image.Output(
-                    display_name="steps x blocks", tooltip="Steps run to the right, depth runs down; bright: whole."
+                    display_name="tokens", tooltip="How often each token was computed: the brighter, the more often."
+                ),
+                io.Image.Output(
+                    display_name="steps x blocks",
+                    tooltip="A column for each step, a row for each block; bright cells were computed.",
                 ),
                 io.Image.Output(
                     display_name="steps",

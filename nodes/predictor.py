@@ -25,13 +25,13 @@ class LoadCachePredictor(io.ComfyNode):
             node_id="TokenCacheLoadPredictor",
             display_name="Load Cache Predictor",
             category="TokenCache",
-            description="Loads what a training has learned about one model, for Apply TokenCache.",
+            description="Loads a trained Cache Predictor, for Apply TokenCache.",
             search_aliases=["cache predictor", "load predictor", "repair", "token cache lora"],
             inputs=[
                 io.Combo.Input(
                     "predictor_name",
                     options=file_names(FOLDER, SUFFIX, FOLDER),
-                    tooltip="A .safetensors file in models/tokencache. It belongs to the model that it was trained "
+                    tooltip="A .safetensors file in models/tokencache. It works with the model that it was trained "
                     "on. Press R to list a new file.",
                 )
             ],
@@ -50,7 +50,7 @@ class TrainCachePredictor(io.ComfyNode):
             node_id="TokenCacheTrainPredictor",
             display_name="Train Cache Predictor",
             category="TokenCache",
-            description="Trains a Cache Predictor for this model, from its own sampling runs, without a data set, and "
+            description="Trains a Cache Predictor for this model from its own sampling runs, without a data set, and "
             "says whether it helps.",
             search_aliases=["train", "cache predictor", "token cache training", "repair", "distill"],
             is_output_node=True,
@@ -58,16 +58,18 @@ class TrainCachePredictor(io.ComfyNode):
                 io.Model.Input(
                     "model", tooltip="The model to train for. It is not changed; its weights are shared, not copied."
                 ),
-                io.Conditioning.Input("positive", tooltip="What the runs draw. A few prompts or classes are enough."),
+                io.Conditioning.Input(
+                    "positive", tooltip="What the training runs draw. A few prompts or classes are enough."
+                ),
                 io.Conditioning.Input("negative", tooltip="The negative that you sample with."),
                 io.Latent.Input(
-                    "latent_image", tooltip="An empty latent: its size and batch are those of the training runs."
+                    "latent_image", tooltip="An empty latent, which sets the size and the batch of the training runs."
                 ),
                 io.String.Input(
                     "save_as",
                     default="my_predictor",
-                    tooltip="Name of the file in models/tokencache; where it is taken, a number is added. An "
-                    "interrupt keeps the work there, too.",
+                    tooltip="Name of the file in models/tokencache; if it is taken, a number is added. The work is "
+                    "also kept there if you interrupt.",
                 ),
                 io.Float.Input(
                     "minutes",
@@ -75,15 +77,15 @@ class TrainCachePredictor(io.ComfyNode):
                     min=0.01,
                     max=1440.0,
                     step=0.5,
-                    tooltip="How long to train. It can be stopped or interrupted at any time; the work is kept.",
+                    tooltip="How long to train. You can stop or interrupt it at any time and keep the work.",
                 ),
-                io.Int.Input("steps", default=50, min=4, max=1000, tooltip="Denoise steps of the runs, as you sample."),
+                io.Int.Input("steps", default=20, min=4, max=1000, tooltip="Denoise steps, as you sample."),
                 io.Float.Input("cfg", default=4.0, min=0.0, max=100.0, step=0.1, tooltip="Guidance, as you sample."),
                 io.Combo.Input(
                     "sampler_name",
                     options=comfy.samplers.KSampler.SAMPLERS,
-                    default="ddim",
-                    tooltip="As you sample; deterministic samplers gain most.",
+                    default="euler",
+                    tooltip="As you sample. Samplers that add no noise of their own gain most.",
                 ),
                 io.Combo.Input(
                     "scheduler", options=comfy.samplers.KSampler.SCHEDULERS, default="simple", tooltip="As you sample."
@@ -94,7 +96,7 @@ class TrainCachePredictor(io.ComfyNode):
                     min=2,
                     max=100,
                     advanced=True,
-                    tooltip="An I-step every so many steps; what is trained learns the P-steps between.",
+                    tooltip="Every how many steps an I-step comes. The training learns the P-steps in between.",
                 ),
                 io.Int.Input(
                     "last_blocks",
@@ -102,7 +104,7 @@ class TrainCachePredictor(io.ComfyNode):
                     min=0,
                     max=128,
                     advanced=True,
-                    tooltip="K: the final blocks that run on P-steps and carry LoRA. 0: no LoRA.",
+                    tooltip="Number of final blocks that also run on P-steps and carry the LoRA repair. 0: no LoRA.",
                 ),
                 io.Float.Input(
                     "cache_ratio",
@@ -122,14 +124,14 @@ class TrainCachePredictor(io.ComfyNode):
                     advanced=True,
                     tooltip="Order of the forecast, as in Apply TokenCache.",
                 ),
-                io.Int.Input("rank", default=16, min=1, max=256, advanced=True, tooltip="Rank of the adapters."),
+                io.Int.Input("rank", default=16, min=1, max=256, advanced=True, tooltip="Rank of the LoRA adapters."),
                 io.Combo.Input(
                     "predictor",
                     options=[*KINDS, "none"],
                     default=KINDS[0],
                     advanced=True,
                     tooltip="What chooses the tokens that P-steps compute. block: a copy of the model's first block, "
-                    "as in the paper. light: a small network. none: train a learned forecast.",
+                    "as in the paper. light: a small network. none: trains a learned forecast instead.",
                 ),
                 io.Int.Input(
                     "forecast_hidden",
@@ -137,7 +139,7 @@ class TrainCachePredictor(io.ComfyNode):
                     min=0,
                     max=4096,
                     advanced=True,
-                    tooltip="With predictor none: width of the learned forecast's small network. 0: the plain "
+                    tooltip="With predictor none: width of the small network that learns the forecast. 0: the plain "
                     "forecast.",
                 ),
                 io.Combo.Input(
@@ -145,15 +147,16 @@ class TrainCachePredictor(io.ComfyNode):
                     options=list(LOSSES),
                     default=LOSSES[0],
                     advanced=True,
-                    tooltip="run: where runs end, through all their steps. drift: how far they have strayed after "
-                    "each window; less memory. step: each P-step's own error, as the paper trains.",
+                    tooltip="What is made small. run: the error at the end of the run, through all its steps. drift: "
+                    "the error after each window of P-steps; takes less memory. step: each P-step's own error, as in "
+                    "the paper.",
                 ),
                 io.Boolean.Input(
                     "every_step",
                     default=False,
                     advanced=True,
-                    tooltip="Predict the scores on every P-step, as the paper does, and not once a window. The loss "
-                    "step needs it.",
+                    tooltip="Predict the scores on every P-step, as in the paper, rather than once per window of "
+                    "P-steps. The loss step needs it.",
                 ),
                 io.Float.Input(
                     "learning_rate",
@@ -162,14 +165,14 @@ class TrainCachePredictor(io.ComfyNode):
                     max=0.1,
                     step=1e-6,
                     advanced=True,
-                    tooltip="Of Adam. Lower it if training diverges.",
+                    tooltip="Learning rate of Adam. Lower it if training diverges.",
                 ),
                 io.Boolean.Input(
                     "checkpointing",
                     default=False,
                     advanced=True,
-                    tooltip="Less memory, more time: with last_blocks above 0, run those again for their gradient. "
-                    "The loss run always does.",
+                    tooltip="Takes less memory and more time: the last blocks run again for their gradient. The loss "
+                    "run always does this.",
                 ),
                 io.Int.Input(
                     "seed",
@@ -177,7 +180,7 @@ class TrainCachePredictor(io.ComfyNode):
                     min=0,
                     max=100_000,
                     advanced=True,
-                    tooltip="Of the runs' noise and of the adapters.",
+                    tooltip="Seed of the runs' noise and of the adapters' first values.",
                 ),
                 io.Int.Input(
                     "accumulate",
@@ -186,7 +189,7 @@ class TrainCachePredictor(io.ComfyNode):
                     min=1,
                     max=1000,
                     advanced=True,
-                    tooltip="Losses averaged for one update of the weights: more of them are calmer and slower.",
+                    tooltip="Number of losses averaged for one update of the weights. More is steadier and slower.",
                 ),
                 io.Float.Input(
                     "sparsity",
@@ -197,19 +200,19 @@ class TrainCachePredictor(io.ComfyNode):
                     step=0.0001,
                     round=False,
                     advanced=True,
-                    tooltip="lambda: weight of the mean score in the loss, as the paper trains. With a predictor.",
+                    tooltip="With a predictor: the weight of the mean score in the loss (lambda in the paper).",
                 ),
                 io.Boolean.Input(
                     "soft",
                     optional=True,
                     default=False,
                     advanced=True,
-                    tooltip="With a predictor: mix computed and reused updates by the scores themselves, as the paper "
-                    "trains, and not by the choice they make.",
+                    tooltip="With a predictor: mix computed and reused updates by the scores themselves, as in the "
+                    "paper, rather than by the choice that the scores make.",
                 ),
             ],
             outputs=[
-                PredictorType.Output(display_name="predictor", tooltip="For Apply TokenCache; the same as the file's.")
+                PredictorType.Output(display_name="predictor", tooltip="For Apply TokenCache; the same as in the file.")
             ],
         )
 
@@ -284,8 +287,8 @@ class SaveCachePredictor(io.ComfyNode):
             node_id="TokenCacheSavePredictor",
             display_name="Save Cache Predictor",
             category="TokenCache",
-            description="Writes a predictor to models/tokencache and, with its model connected, its repair as a plain "
-            "LoRA.",
+            description="Writes a predictor to models/tokencache and, if its model is connected, its repair as a "
+            "plain LoRA.",
             search_aliases=["save predictor", "export lora", "token cache"],
             is_output_node=True,
             inputs=[
@@ -293,13 +296,13 @@ class SaveCachePredictor(io.ComfyNode):
                 io.String.Input(
                     "save_as",
                     default="my_predictor",
-                    tooltip="Name of the file. Where it is taken, a number is added; nothing is overwritten.",
+                    tooltip="Name of the file. If it is taken, a number is added; nothing is overwritten.",
                 ),
                 io.Model.Input(
                     "model",
                     optional=True,
-                    tooltip="The predictor's model: then the repair is also written to models/loras, for any LoRA "
-                    "loader. There it acts on every step.",
+                    tooltip="The predictor's model. If connected, the repair is also written to models/loras for any "
+                    "LoRA loader; as a LoRA it acts on every step.",
                 ),
             ],
             outputs=[],
@@ -322,12 +325,14 @@ class PlotPredictorTraining(io.ComfyNode):
             node_id="TokenCachePlotTraining",
             display_name="Plot Predictor Training",
             category="TokenCache",
-            description="Draws how a predictor's training went: the drift of its runs and of the held-out run over "
+            description="Draws how a predictor's training went: how far its runs strayed from the plain model, over "
             "time.",
             search_aliases=["loss", "training curve", "plot", "token cache"],
             is_output_node=True,
             inputs=[PredictorType.Input("predictor", tooltip="From Train Cache Predictor or Load Cache Predictor.")],
-            outputs=[io.Image.Output(tooltip="Drift against minutes, on a logarithmic scale: lower is better.")],
+            outputs=[
+                io.Image.Output(tooltip="The chart: drift over minutes, on a logarithmic scale; lower is better.")
+            ],
         )
 
     @classmethod

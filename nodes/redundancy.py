@@ -20,31 +20,31 @@ class MeasureRedundancy(io.ComfyNode):
             node_id="TokenCacheRedundancy",
             display_name="Measure Redundancy",
             category="TokenCache",
-            description="Samples once without the cache and shows how much each token's update changes from step to "
-            "step, and how much caching can pay.",
+            description="Samples once without the cache and tells whether caching can pay: how much each token's "
+            "update changes from step to step.",
             search_aliases=["redundancy", "similarity", "can caching pay", "token change", "profile blocks"],
             is_output_node=True,
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="The model to look at. An Apply TokenCache before it has no effect here."
+                    "model", tooltip="The model to look at. Apply TokenCache before this node has no effect."
                 ),
-                io.Conditioning.Input("positive", tooltip="What the run draws: what you usually ask for."),
+                io.Conditioning.Input("positive", tooltip="What the run draws: a prompt like those you usually write."),
                 io.Conditioning.Input("negative", tooltip="The negative that you sample with."),
-                io.Latent.Input("latent_image", tooltip="An empty latent of the size that you sample."),
+                io.Latent.Input("latent_image", tooltip="An empty latent of the size and batch that you sample."),
                 io.Int.Input(
                     "seed",
                     default=0,
                     min=0,
                     max=0xFFFFFFFFFFFFFFFF,
                     control_after_generate=io.ControlAfterGenerate.fixed,
-                    tooltip="Of the noise.",
+                    tooltip="Seed of the noise.",
                 ),
                 io.Int.Input(
                     "steps",
                     default=20,
                     min=2,
                     max=1000,
-                    tooltip="Denoise steps, as you sample: fewer steps change more.",
+                    tooltip="Denoise steps, as you sample. With fewer steps, more changes from one to the next.",
                 ),
                 io.Float.Input(
                     "cfg", default=4.0, min=0.0, max=100.0, step=0.1, round=0.01, tooltip="Guidance, as you sample."
@@ -53,7 +53,7 @@ class MeasureRedundancy(io.ComfyNode):
                     "sampler_name",
                     options=comfy.samplers.KSampler.SAMPLERS,
                     default="euler",
-                    tooltip="As you sample; one without noise of its own changes least.",
+                    tooltip="As you sample. With samplers that add no noise of their own, least changes.",
                 ),
                 io.Combo.Input(
                     "scheduler", options=comfy.samplers.KSampler.SCHEDULERS, default="simple", tooltip="As you sample."
@@ -61,15 +61,16 @@ class MeasureRedundancy(io.ComfyNode):
                 io.Vae.Input(
                     "vae",
                     optional=True,
-                    tooltip="Decodes the run's own picture, to lie under the tokens. Without it they are shown alone.",
+                    tooltip="Decodes the run's own picture, which is shown under the tokens. Without it they are "
+                    "shown alone.",
                 ),
             ],
             outputs=[
                 io.String.Output(display_name="text", tooltip="The verdict, and what it rests on."),
                 io.Image.Output(
                     display_name="chart",
-                    tooltip="Similarity and change by step and block, and each block's share of tokens and of the "
-                    "clock.",
+                    tooltip="Similarity and change by step and block, and each block's share of the tokens and of "
+                    "the time.",
                 ),
             ],
         )

@@ -20,25 +20,28 @@ class TokenCacheReport(io.ComfyNode):
             node_id="TokenCacheReport",
             display_name="TokenCache Report",
             category="TokenCache",
-            description="What the cache did in the last run, what the clock says of it, and what would make it better.",
+            description="Shows what the cache did in the last run: the speed-up, the share computed, the memory, and "
+            "what would make it better.",
             search_aliases=["report", "speed-up", "timing", "is it working", "warnings"],
             is_output_node=True,
             inputs=[
                 ReportType.Input(
-                    "report", optional=True, tooltip="From Apply TokenCache. Nothing comes while that is bypassed."
+                    "report", optional=True, tooltip="From Apply TokenCache. There is none while that node is bypassed."
                 ),
                 io.MultiType.Input(
                     "latent",
                     types=[io.Latent, io.Image],
-                    tooltip="The sampler's output, or the picture made of it: this node then runs after the sampler.",
+                    tooltip="The sampler's output, or the picture decoded from it, so that this node runs after the "
+                    "sampler.",
                 ),
             ],
             outputs=[
                 io.String.Output(display_name="text", tooltip="The report in words."),
+                io.Float.Output(display_name="speed-up", tooltip="Estimated by the clock from the run's own I-steps."),
                 io.Float.Output(
-                    display_name="speed-up", tooltip="Estimate by the clock, against the run's own whole steps."
+                    display_name="compute",
+                    tooltip="Share of all tokens, over all blocks and steps, that were computed.",
                 ),
-                io.Float.Output(display_name="compute", tooltip="Share of the block-tokens that were computed."),
             ],
         )
 

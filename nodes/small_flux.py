@@ -19,9 +19,9 @@ class LoadSmallFlux(io.ComfyNode):
             display_name="Load Small Flux",
             category="TokenCache",
             description=(
-                "Loads a small text-to-image model of Flux's architecture as a MODEL, such as the one of emoji that "
-                "comes with TokenCache. It needs no text encoder and no VAE file, and samples like Flux: shift nodes, "
-                "LoRAs, ReferenceLatent and Apply TokenCache work on it."
+                "Loads a small text-to-image model with Flux's architecture, such as the one that comes with "
+                "TokenCache and draws emoji. It needs no text encoder and no VAE file, and samples like Flux: shift "
+                "nodes, LoRAs, ReferenceLatent and Apply TokenCache work on it."
             ),
             search_aliases=["flux", "flow", "emoji", "text to image", "load model", "test model", "without downloads"],
             inputs=[
@@ -29,15 +29,15 @@ class LoadSmallFlux(io.ComfyNode):
                     "model_name",
                     options=file_names(FOLDER, SUFFIX, KIND),
                     tooltip=(
-                        "A .safetensors file in models/diffusion_models that was written by `python -m "
-                        "reference.flow_samples --export`, or the pack's own."
+                        "The pack's own model, or a .safetensors file in models/diffusion_models written by `python "
+                        "-m reference.flow_samples --export`."
                     ),
                 )
             ],
             outputs=[
                 io.Model.Output(
-                    tooltip="The model, with a flow schedule of shift 3. It works on pixels: sample an Empty Chroma "
-                    "Radiance Latent Image and decode with the pixel_space VAE."
+                    tooltip="The model, with a flow schedule of shift 3. It works on pixels: give the sampler an "
+                    "Empty Chroma Radiance Latent Image and decode with the pixel_space VAE."
                 )
             ],
         )
@@ -54,7 +54,7 @@ class SmallFluxPrompt(io.ComfyNode):
             node_id="TokenCacheSmallFluxPrompt",
             display_name="Small Flux Prompt",
             category="TokenCache",
-            description="Writes prompts for a small Flux, in the words that it knows. Left empty, it is the negative.",
+            description="Writes prompts for a small Flux in words that it knows. Left empty, it gives the negative.",
             search_aliases=["prompt", "text", "emoji", "encode", "conditioning", "negative"],
             inputs=[
                 io.Model.Input("model", tooltip="From Load Small Flux, before or after LoRAs and Apply TokenCache."),
@@ -64,12 +64,15 @@ class SmallFluxPrompt(io.ComfyNode):
                     multiline=True,
                     placeholder="google panda face\ntwitter red heart",
                     tooltip=(
-                        "A prompt: words in any order, such as an emoji's name. Words that the model does not know are "
-                        "left out. Several prompts, one a line, take turns over the batch. Empty is the negative."
+                        "A prompt: words in any order, such as an emoji's name. Words that the model does not know "
+                        "are ignored. Several prompts, one per line, take turns over the batch. Leave it empty for "
+                        "the negative."
                     ),
                 ),
             ],
-            outputs=[io.Conditioning.Output(tooltip="For the sampler's positive, or its negative if left empty.")],
+            outputs=[
+                io.Conditioning.Output(tooltip="For the sampler's positive input, or its negative if left empty.")
+            ],
         )
 
     @classmethod

@@ -25,32 +25,32 @@ class TuneTokenCache(io.ComfyNode):
             node_id="TokenCacheTuning",
             display_name="Tune TokenCache",
             category="TokenCache",
-            description="Finds the settings that make this model so many times as fast, or keep the picture so near, "
-            "by a few short runs.",
+            description="Finds the best settings for a goal, such as 3 times as fast or 35 dB, from a few short runs.",
             search_aliases=["tune", "auto", "optimize settings", "threshold", "preset", "benchmark"],
             is_output_node=True,
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="The model to tune for. An Apply TokenCache before it has no effect here."
+                    "model", tooltip="The model to tune for. Apply TokenCache before this node has no effect."
                 ),
-                io.Conditioning.Input("positive", tooltip="What the runs draw: what you usually ask for."),
+                io.Conditioning.Input("positive", tooltip="What the runs draw: prompts like those you usually write."),
                 io.Conditioning.Input("negative", tooltip="The negative that you sample with."),
                 io.Latent.Input(
                     "latent_image",
-                    tooltip="An empty latent: its size and batch are those of the runs. A batch of 4 or more tells "
-                    "settings apart.",
+                    tooltip="An empty latent, which sets the size and the batch of the runs. A batch of 4 or more is "
+                    "needed to tell settings apart.",
                 ),
                 io.String.Input(
                     "save_as",
                     default="my_preset",
-                    tooltip="Name of the file in models/tokencache. Where it is taken, a number is added; nothing is "
+                    tooltip="Name of the file in models/tokencache. If it is taken, a number is added; nothing is "
                     "overwritten.",
                 ),
                 io.Combo.Input(
                     "goal",
                     options=list(GOALS),
                     default=GOALS[0],
-                    tooltip="A speed-up by the clock, or the least PSNR (in dB) or SSIM against the full run.",
+                    tooltip="What to reach: a speed-up by the clock, or a likeness to the full run, as PSNR (in dB) "
+                    "or SSIM.",
                 ),
                 io.Float.Input(
                     "value",
@@ -58,7 +58,7 @@ class TuneTokenCache(io.ComfyNode):
                     min=0.01,
                     max=1000.0,
                     step=0.01,
-                    tooltip="Such as 3 for a speed-up, 35 for PSNR, 0.98 for SSIM.",
+                    tooltip="The goal's value, such as 3 for speed-up, 35 for psnr or 0.98 for ssim.",
                 ),
                 io.Float.Input(
                     "minutes",
@@ -66,26 +66,29 @@ class TuneTokenCache(io.ComfyNode):
                     min=0.01,
                     max=1440.0,
                     step=0.5,
-                    tooltip="The most that it may take. It can be interrupted: the best found is kept.",
+                    tooltip="The most time that it may take. You can interrupt it: the best settings so far are kept.",
                 ),
-                io.Int.Input("steps", default=50, min=4, max=1000, tooltip="Denoise steps, as you sample."),
+                io.Int.Input("steps", default=20, min=4, max=1000, tooltip="Denoise steps, as you sample."),
                 io.Float.Input("cfg", default=4.0, min=0.0, max=100.0, step=0.1, tooltip="Guidance, as you sample."),
                 io.Combo.Input(
                     "sampler_name",
                     options=comfy.samplers.KSampler.SAMPLERS,
-                    default="ddim",
-                    tooltip="As you sample; deterministic samplers gain most.",
+                    default="euler",
+                    tooltip="As you sample. Samplers that add no noise of their own gain most.",
                 ),
                 io.Combo.Input(
                     "scheduler", options=comfy.samplers.KSampler.SCHEDULERS, default="simple", tooltip="As you sample."
                 ),
             ],
             outputs=[
-                PresetType.Output(display_name="preset", tooltip="For Apply TokenCache; the same as the file's."),
-                io.String.Output(display_name="text", tooltip="What was found, predicted and measured."),
+                PresetType.Output(display_name="preset", tooltip="For Apply TokenCache; the same as in the file."),
+                io.String.Output(
+                    display_name="text",
+                    tooltip="The settings that were found, and what was predicted and measured of them.",
+                ),
                 io.String.Output(
                     display_name="json",
-                    tooltip="The preset as text, for Load TokenCache Preset in a workflow to share.",
+                    tooltip="The preset as text. Pasted into Load TokenCache Preset, it travels with a workflow.",
                 ),
             ],
         )
@@ -120,8 +123,8 @@ class LoadTokenCachePreset(io.ComfyNode):
             node_id="TokenCacheLoadPreset",
             display_name="Load TokenCache Preset",
             category="TokenCache",
-            description="The settings that a tuning found for one model, for Apply TokenCache; from a file, or from "
-            "text that travels with the workflow.",
+            description="Loads the settings that Tune TokenCache found for a model, from a file or from text that "
+            "travels with the workflow.",
             search_aliases=["preset", "settings", "tuned", "token cache"],
             inputs=[
                 io.Combo.Input(
@@ -129,13 +132,13 @@ class LoadTokenCachePreset(io.ComfyNode):
                     options=[TEXT, *file_names(FOLDER, SUFFIX, FOLDER)],
                     tooltip="A .json file in models/tokencache, or the text below.",
                 ),
-                io.String.Input(
-                    "text", default="", multiline=True, tooltip="A preset's JSON, as Tune TokenCache puts it out."
-                ),
+                io.String.Input("text", default="", multiline=True, tooltip="The json output of Tune TokenCache."),
             ],
             outputs=[
                 PresetType.Output(display_name="preset", tooltip="For Apply TokenCache."),
-                io.String.Output(display_name="words", tooltip="Its settings, and what they promise, in words."),
+                io.String.Output(
+                    display_name="words", tooltip="The preset's settings and what they promise, in words."
+                ),
             ],
         )
 
@@ -155,55 +158,59 @@ class CalibrateISteps(io.ComfyNode):
             node_id="TokenCacheCalibrate",
             display_name="Calibrate I-Steps",
             category="TokenCache",
-            description="Finds where the I-steps of this model should lie, from one whole run and a few cached ones. "
-            "Apply TokenCache finds the file by itself.",
+            description="Finds which steps of your model should be computed in full, from one full run and a few "
+            "cached ones. Apply TokenCache finds the file by itself.",
             search_aliases=["calibrate", "I-step", "schedule", "places", "calibration"],
             is_output_node=True,
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="The model to calibrate for. An Apply TokenCache before it has no effect here."
+                    "model", tooltip="The model to calibrate for. Apply TokenCache before this node has no effect."
                 ),
-                io.Conditioning.Input("positive", tooltip="What the runs draw: what you usually ask for."),
+                io.Conditioning.Input("positive", tooltip="What the runs draw: prompts like those you usually write."),
                 io.Conditioning.Input("negative", tooltip="The negative that you sample with."),
-                io.Latent.Input("latent_image", tooltip="An empty latent: its size and batch are those of the runs."),
+                io.Latent.Input(
+                    "latent_image", tooltip="An empty latent, which sets the size and the batch of the runs."
+                ),
                 io.String.Input(
                     "save_as",
                     default="",
-                    tooltip="Name of the file in models/tokencache; empty: one that says what it is of. Where it is "
-                    "taken, a number is added.",
+                    tooltip="Name of the file in models/tokencache. If it is empty, the name is made from the model, "
+                    "sampler and guidance; if it is taken, a number is added.",
                 ),
                 io.Int.Input(
                     "i_steps",
                     default=0,
                     min=0,
                     max=1000,
-                    tooltip="The number of I-steps that cached runs try places for. 0: several shares of the steps. "
-                    "The file holds places for every number.",
+                    tooltip="The number of I-steps to try in real cached runs. 0: several numbers. The file holds "
+                    "the best places for every number.",
                 ),
                 io.Int.Input(
                     "steps",
                     default=20,
                     min=3,
                     max=1000,
-                    tooltip="Denoise steps, as you sample. Other numbers of steps are served from it.",
+                    tooltip="Denoise steps, as you sample. The calibration also serves other numbers of steps.",
                 ),
                 io.Float.Input("cfg", default=4.0, min=0.0, max=100.0, step=0.1, tooltip="Guidance, as you sample."),
                 io.Combo.Input(
                     "sampler_name",
                     options=comfy.samplers.KSampler.SAMPLERS,
                     default="euler",
-                    tooltip="As you sample; one that adds no noise and calls the model once a step.",
+                    tooltip="As you sample. It must add no noise of its own and call the model once per step.",
                 ),
                 io.Combo.Input(
                     "scheduler", options=comfy.samplers.KSampler.SCHEDULERS, default="simple", tooltip="As you sample."
                 ),
             ],
             outputs=[
-                io.String.Output(display_name="text", tooltip="What was found, and where it was written."),
+                io.String.Output(
+                    display_name="text", tooltip="The places that were found, and where they were written."
+                ),
                 ScheduleType.Output(
                     display_name="schedule",
-                    tooltip="For an Apply TokenCache of the same workflow, which then waits for the calibration. "
-                    "Others find the file by themselves.",
+                    tooltip="For Apply TokenCache in the same workflow, which then waits for the calibration. Other "
+                    "workflows find the file by themselves.",
                 ),
             ],
         )

@@ -26,8 +26,8 @@ class LoadOpenSoraPlan(io.ComfyNode):
             display_name="Load Open-Sora-Plan",
             category="TokenCache",
             description=(
-                "Loads the text-to-video transformer of Open-Sora-Plan 1.1 or 1.0 (PKU-YuanGroup) as a MODEL. Sizes "
-                "are taken from the file and from the config.json beside it."
+                "Loads the text-to-video transformer of Open-Sora-Plan 1.1 or 1.0 (PKU-YuanGroup). Sizes are taken "
+                "from the file and from the config.json beside it."
             ),
             search_aliases=["open-sora-plan", "opensora plan", "latte", "text to video", "load video model"],
             inputs=[
@@ -35,8 +35,8 @@ class LoadOpenSoraPlan(io.ComfyNode):
                     "model_name",
                     options=_names(MODELS, KIND),
                     tooltip=(
-                        "The released diffusion_pytorch_model.safetensors, in a folder of its own in "
-                        "models/diffusion_models with the config.json that belongs to it. Of several shards, the first."
+                        "The released diffusion_pytorch_model.safetensors, together with its config.json in a folder "
+                        "of its own in models/diffusion_models. If there are several shards, the first."
                     ),
                 ),
                 io.Combo.Input(
@@ -49,7 +49,7 @@ class LoadOpenSoraPlan(io.ComfyNode):
                     options=list(WEIGHT_DTYPES),
                     optional=True,
                     advanced=True,
-                    tooltip="How weights are kept in memory. fp8 takes half of the default's memory, at some loss.",
+                    tooltip="How the weights are kept in memory. fp8 takes half the memory, with some loss of quality.",
                 ),
             ],
             outputs=[io.Model.Output(tooltip="The transformer, for Apply TokenCache and the sampler.")],
@@ -77,8 +77,8 @@ class LoadOpenSoraPlanVAE(io.ComfyNode):
                     "vae_name",
                     options=[*_names(VAES, VAES), PIXELS],
                     tooltip=(
-                        "The released diffusion_pytorch_model.safetensors of the folder vae, in models/vae. "
-                        "pixel_space is for small models that sample pictures themselves."
+                        "The released diffusion_pytorch_model.safetensors from the folder vae, in models/vae. "
+                        "pixel_space is for small models that sample pixels directly."
                     ),
                 )
             ],
@@ -98,20 +98,24 @@ class OpenSoraPlanPrompt(io.ComfyNode):
             display_name="Open-Sora-Plan Prompt",
             category="TokenCache",
             description=(
-                "Encodes a prompt and a negative prompt for Open-Sora-Plan: in small letters and at most 300 tokens, "
-                "as in its training."
+                "Encodes a prompt and a negative prompt for Open-Sora-Plan: in lower case and at most 300 tokens, as "
+                "in its training."
             ),
             search_aliases=["open-sora-plan text", "video prompt", "caption", "text encode"],
             inputs=[
-                io.Model.Input("model", tooltip="The MODEL of Load Open-Sora-Plan, or one made from it."),
+                io.Model.Input(
+                    "model", tooltip="From Load Open-Sora-Plan, before or after LoRAs and Apply TokenCache."
+                ),
                 io.String.Input("prompt", multiline=True, tooltip="What the clip shows, in English."),
-                io.String.Input("negative", multiline=True, default="", tooltip="What it must not show; may be empty."),
+                io.String.Input(
+                    "negative", multiline=True, default="", tooltip="What it should not show; may be empty."
+                ),
                 io.Clip.Input(
                     "clip",
                     optional=True,
                     tooltip=(
-                        "CLIPLoader with a t5xxl file and the type pixart. A small model that brings its own words "
-                        "needs none."
+                        "From CLIPLoader with a t5xxl file and the type pixart. A small model that brings its own "
+                        "words needs none."
                     ),
                 ),
             ],
@@ -135,10 +139,12 @@ class EmptyOpenSoraPlanLatent(io.ComfyNode):
             node_id="TokenCacheEmptyOpenSoraPlanLatent",
             display_name="Empty Open-Sora-Plan Latent",
             category="TokenCache",
-            description="Makes the empty latent of a clip, in the form that an Open-Sora-Plan model samples.",
+            description="Makes an empty latent for a clip of an Open-Sora-Plan model.",
             search_aliases=["empty video latent", "open-sora-plan latent", "frames"],
             inputs=[
-                io.Model.Input("model", tooltip="The MODEL of Load Open-Sora-Plan, or one made from it."),
+                io.Model.Input(
+                    "model", tooltip="From Load Open-Sora-Plan, before or after LoRAs and Apply TokenCache."
+                ),
                 io.Int.Input("width", default=512, min=8, max=4096, step=8, tooltip="Width in pixels."),
                 io.Int.Input("height", default=512, min=8, max=4096, step=8, tooltip="Height in pixels."),
                 io.Int.Input(
@@ -147,8 +153,8 @@ class EmptyOpenSoraPlanLatent(io.ComfyNode):
                     min=1,
                     max=4096,
                     tooltip=(
-                        "Released models were trained on 65 or 221 frames, and on single pictures. Other numbers than "
-                        "1, 5, 9, ... are rounded down to one of these."
+                        "Number of frames. The released models were trained on 65 or 221 frames, and on single "
+                        "pictures. Numbers other than 1, 5, 9, ... are rounded down."
                     ),
                 ),
                 io.Int.Input("batch_size", default=1, min=1, max=64, tooltip="Number of clips."),

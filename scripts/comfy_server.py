@@ -17,7 +17,7 @@ from typing import Any
 from comfy_location import pack_entry
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-START_SECONDS = 180.0
+START_SECONDS = 600.0
 STOP_SECONDS = 10.0
 FOLDERS = ("output", "temp", "user", "input")
 

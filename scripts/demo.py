@@ -18,7 +18,7 @@ from typing import Any
 from comfy_client import Progress, Run, RunError, run_prompt
 from comfy_location import ROOT, ComfyLocationError, comfyui_path
 from comfy_server import ComfyServer, ServerError
-from demo_pictures import load_pictures, mean_psnr, save_grid
+from demo_pictures import load_pictures, mean_psnr, save_grid, save_rows
 from torch import Tensor
 from workflow_to_api import WorkflowError, read_workflow, to_api
 
@@ -26,6 +26,7 @@ WORKFLOW = ROOT / "example_workflows" / "Without and with, step by step.json"
 RESULTS = ROOT / "demo_output"
 PLAIN, CACHED, FEWER = "without TokenCache", "with TokenCache", "as many plain steps"  # two are ends of nodes' titles
 HEATMAP, STEPS, REPORT = "Cache Heatmap Preview", "Computed per step", "TokenCache Report"
+COMPARISON = "comparison.png"
 WARM_UP_STEPS = 4
 LOADER, NAME = "TokenCacheLoadSmallFlux", "model_name"
 NEEDED = ROOT / "reference" / "emoji-flux.safetensors"
@@ -187,8 +188,26 @@ def collect(both: Shown, few: Shown) -> None:
     ):
         save_grid(grid, RESULTS / name)
         print(f"{what:<28}{os.path.relpath(RESULTS / name)}")
+    rows = labels(len(kinds_of_steps(report)), both.whole_steps(), distance)
+    save_rows(list(zip(rows, (plain, cached, fewer))), RESULTS / COMPARISON)
+    print(f"{'all three, one below another':<28}{os.path.relpath(RESULTS / COMPARISON)}")
     (RESULTS / "report.txt").write_text(report + "\n", encoding="utf-8")
     print(f"{'the report above':<28}{os.path.relpath(RESULTS / 'report.txt')}")
+
+
+def kinds_of_steps(report: str) -> str:
+    """The kinds of the run's steps, such as IIPP, from the report's text."""
+    found = re.search(r"^steps: ([IP]+)", report, re.MULTILINE)
+    return found[1] if found else ""
+
+
+def labels(steps: int, whole: int, distance: list[float | None]) -> list[str]:
+    """What stands above each row of the picture of all three ways. There is no clock in it."""
+    return [
+        f"{PLAIN}: {steps} steps",
+        f"{CACHED}: {whole} of {steps} steps in full, {distance[1]:.1f} dB against the row above",
+        f"{PLAIN} in {whole} steps, which take as long: {distance[2]:.1f} dB against the first row",
+    ]
 
 
 def compute_share(report: str) -> str:

@@ -35,15 +35,20 @@ Texts = dict[str, Any]  # texts, or further dictionaries, by key
 
 def english(pack: ModuleType) -> dict[str, Texts]:
     """The contents of locales/en for the current pack, by file name."""
-    schemas = [node.GET_SCHEMA() for node in asyncio.run(_nodes(pack))]
+    found = schemas(pack)
     return {
         "main.json": {
-            "nodeCategories": {part: part for schema in schemas for part in schema.category.split("/")},
+            "nodeCategories": {part: part for schema in found for part in schema.category.split("/")},
             PANELS: panel_words(),
             SAID: said(),
         },
-        "nodeDefs.json": {_key(schema.node_id): _node(schema) for schema in schemas},
+        "nodeDefs.json": {_key(schema.node_id): _node(schema) for schema in found},
     }
+
+
+def schemas(pack: ModuleType) -> list[Any]:
+    """The schemas of the pack's nodes."""
+    return [node.GET_SCHEMA() for node in asyncio.run(_nodes(pack))]
 
 
 def panel_words(file: Path = PANEL_WORDS) -> dict[str, str]:

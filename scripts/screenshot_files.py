@@ -8,18 +8,24 @@ import os
 from pathlib import Path
 
 from comfy_location import ROOT
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 THUMBNAIL = (480, 480)  # the template browser shows at most 256 pixels; nearly twice that for high-resolution screens
 THUMBNAIL_BYTES = 68_000
 QUALITIES = (90, 80, 70, 60)
 ENLARGED = 3  # times, for small samples
 GAP = 12
+SHOWS = "Shows"
 
 
-def save_screenshot(png: bytes, file: Path) -> None:
+def save_screenshot(png: bytes, file: Path, shows: str = "") -> None:
+    """shows: what the picture is of, kept in the file under SHOWS, so that a test notices when it is out of date."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    _opened(png).quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(file, optimize=True)
+    kept = PngImagePlugin.PngInfo()
+    if shows:
+        kept.add_text(SHOWS, shows)
+    picture = _opened(png).quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    picture.save(file, optimize=True, pnginfo=kept)
     _tell(file)
 
 

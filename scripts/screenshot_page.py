@@ -44,6 +44,10 @@ TO_VIEW = """([kind, corner, room]) => {
     app.canvas.setDirty(true, true)
     return { x: corner[0], y: corner[1], width: width * scale, height: height * scale }
 }"""
+SOCKETS = """kind => {
+    const node = app.graph.nodes.find(node => node.type === kind)
+    return [node.inputs, node.outputs].map(sockets => sockets.map(socket => socket.name).sort().join(", ")).join(" -> ")
+}"""
 LACKING = """() => app.graph.nodes.flatMap(node => (node.widgets ?? []).filter(widget => widget.type === 'combo').filter(widget => {
     const values = typeof widget.options.values === 'function' ? widget.options.values(widget, node) : widget.options.values
     return Array.isArray(values) && !values.includes(widget.value)
@@ -93,6 +97,11 @@ def picture_of(comfy: ComfyPage, kind: str = "") -> bytes:
         "height": box["height"] + 2 * MARGIN,
     }
     return _at_rest(comfy, clip)
+
+
+def sockets_of(comfy: ComfyPage, kind: str) -> str:
+    """The names of the inputs and outputs of the first node of a kind, as text."""
+    return comfy.page.evaluate(SOCKETS, kind)
 
 
 def picture_of_panel(comfy: ComfyPage, kind: str) -> bytes:

@@ -29,6 +29,7 @@ from screenshot_page import (
     outputs_of_a_run,
     picture_of,
     picture_of_panel,
+    sockets_of,
 )
 from step_chart import step_chart
 
@@ -113,7 +114,7 @@ def screenshots(server: ComfyServer, files: list[Path]) -> None:
     with comfy_page(server, size=PAGE, sharpness=2) as comfy:
         for kind, values in ALONE.items():
             open_alone(comfy, kind, values)
-            save_screenshot(picture_of(comfy, kind), HELP / f"{kind}.png")
+            save_help(comfy, kind)
         for file in files:
             open_workflow(comfy, file)
             if lacking_files(comfy):
@@ -135,10 +136,15 @@ def picture_run(comfy: ComfyPage, server: ComfyServer, file: Path) -> None:
     for kind in NODES.get(file.stem, []):
         if kind == "TokenCacheHeatmap":
             set_player(comfy)
-        save_screenshot(picture_of(comfy, kind), HELP / f"{kind}.png")
+        save_help(comfy, kind)
     if file.stem in WHOLE:
         save_screenshot(picture_of(comfy), DOCS / f"page_{WHOLE[file.stem]}.png")
     save_thumbnail(thumbnail(comfy, server, file, outputs), file.with_suffix(".jpg"))
+
+
+def save_help(comfy: ComfyPage, kind: str) -> None:
+    """The picture of a node for its help page."""
+    save_screenshot(picture_of(comfy, kind), HELP / f"{kind}.png", sockets_of(comfy, kind))
 
 
 def set_player(comfy: ComfyPage) -> None:

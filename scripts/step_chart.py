@@ -23,11 +23,12 @@ HEIGHTS = {True: 190, False: 46}  # of the bars of steps that are computed whole
 
 
 def step_chart(file: Path, ground: int) -> Image.Image:
-    """The chart of a workflow's KSampler and Apply TokenCache. ground: the number of its colour."""
+    """The chart of a workflow's samplers and its Apply TokenCache. ground: the number of its colour."""
     nodes = json.loads(file.read_text(encoding="utf-8"))["nodes"]
-    steps, speed_up = _value(nodes, "KSampler", 2), _value(nodes, "TokenCacheApply", 0)
+    steps, parts = _parts(nodes)
     taus = [noise_time(sigma) for sigma in SigmaSchedule("flow", 3.0).sigmas(steps)[:-1].tolist()]
-    whole = AutomaticSchedule(speedup=speed_up).i_steps(taus)
+    schedule = AutomaticSchedule(speedup=_values(nodes, "TokenCacheApply")[0][0])
+    whole = {start + step for start, end in parts for step in schedule.i_steps(taus[start:end])}
     picture = Image.new("RGB", (SIDE, SIDE), GROUNDS[ground % len(GROUNDS)])
     draw = ImageDraw.Draw(picture)
     title, _, promise = file.stem.partition(", ")
@@ -38,9 +39,19 @@ def step_chart(file: Path, ground: int) -> Image.Image:
         left, bottom = MARGIN + step * width, SIDE - 72
         box = [left, bottom - HEIGHTS[step in whole], left + width - 2, bottom]
         draw.rectangle(box, fill=WHOLE if step in whole else FORECAST)
-    draw.text((MARGIN, SIDE - 58), f"{len(whole)} of {steps} steps whole", INK, ImageFont.load_default(26))
+    draw.text((MARGIN, SIDE - 58), f"{len(whole)} of {steps} steps in full", INK, ImageFont.load_default(26))
     return picture
 
 
-def _value(nodes: list[dict[str, Any]], kind: str, place: int) -> Any:
-    return next(node["widgets_values"][place] for node in nodes if node["type"] == kind)
+def _parts(nodes: list[dict[str, Any]]) -> tuple[int, list[tuple[int, int]]]:
+    """The number of steps, and the first step and the end of each sampler's part of them."""
+    samplers = _values(nodes, "KSampler")
+    if samplers:
+        return samplers[0][2], [(0, samplers[0][2])]
+    parts = _values(nodes, "KSamplerAdvanced")  # one a model
+    steps = parts[0][3]
+    return steps, sorted((start, min(end, steps)) for *_, start, end, _ in parts)
+
+
+def _values(nodes: list[dict[str, Any]], kind: str) -> list[list[Any]]:
+    return [node["widgets_values"] for node in nodes if node["type"] == kind]

@@ -16,7 +16,10 @@ from ..folders.calibration_folder import kept_calibrations
 from .first_run import UNCALIBRATED, CalibratingRun, RunKind
 from .sampler_kind import why_not_calibrated
 
-HOW = say("how_to_calibrate", "turn on calibrate_on_first_run in Apply TokenCache, or run Calibrate I-Steps")
+HOW = say(
+    "how_to_calibrate",
+    "for closer pictures, turn on calibrate_on_first_run in Apply TokenCache or run Calibrate I-Steps",
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def automatic_places(
             schedule,
             say(
                 "placed_without_calibration",
-                "{known}, and this run could not give one: {why}",
+                "{known}, and this run could not provide one: {why}",
                 known=UNCALIBRATED,
                 why=why,
             ),

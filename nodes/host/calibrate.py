@@ -103,7 +103,7 @@ def _words(calibration: PlaceCalibration, file: Path) -> str:
         said.append(
             say(
                 "calibration_not_used",
-                "Apply TokenCache still uses {used}, which is also for such runs: delete that file to use this one",
+                "Apply TokenCache still uses {used}, which fits the same runs: delete that file to use this one",
                 used=str(used),
             )
         )

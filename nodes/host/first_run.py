@@ -23,8 +23,7 @@ from ..folders.calibration_folder import calibration_name, write_calibration
 from .sampler_kind import EULER
 
 UNCALIBRATED = say(
-    "placed_by_known_models",
-    "where they lie on known models, because there is no calibration of this model for such a run yet",
+    "placed_by_known_models", "where known models have them, because this model has no calibration for such a run yet"
 )
 TOLERATED = 1  # evaluations that are not at a new step of the run; some samplers end with one
 
@@ -85,7 +84,7 @@ class CalibratingRun:
                 report,
                 placed=say(
                     "placed_without_calibration",
-                    "{known}, and this run could not give one: {why}",
+                    "{known}, and this run could not provide one: {why}",
                     known=UNCALIBRATED,
                     why=say(
                         "sampler_calls_several_times",
@@ -108,7 +107,7 @@ class CalibratingRun:
         places = simulated_places(record, settings, corrected=kind.sampler == EULER)
         spent = say(
             "placed_in",
-            "{search} s besides the {run} s of the run",
+            "{search} s on top of the {run} s of the run",
             search=f"{time.perf_counter() - started:.1f}",
             run=f"{report.seconds:.1f}",
         )
@@ -119,7 +118,7 @@ class CalibratingRun:
         file = write_calibration(calibration, calibration_name(calibration))
         return say(
             "placed_to_calibrate",
-            "every step, to calibrate: the next runs take theirs from {file}, found in {spent}",
+            "every step, to calibrate: the next runs take theirs from {file}, which took {spent}",
             file=f"{file.parent.name}/{file.name}",
             spent=spent,
         )

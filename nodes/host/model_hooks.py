@@ -54,7 +54,7 @@ U_NET = "UNetModel"  # the host's class of Stable Diffusion 1.x, 2.x and XL
 SESSION = "tokencache_session"
 CALIBRATING = "tokencache_calibrating"  # in the options of a run that calibrates: its `CalibratingRun`
 NO_CALIBRATION = "tokencache_no_calibration"  # in the options of a run that must not calibrate, such as a warm-up
-UNCACHED_GRADIENTS = say("note_gradients", "evaluations that record gradients, as in training, ran uncached")
+UNCACHED_GRADIENTS = say("note_gradients", "evaluations that record gradients, as in training, were not cached")
 _NETWORK_STATE = "ar_state"  # in transformer_options: keys and values that a network keeps from frame to frame
 _GOES_ON = "tokencache_goes_on"  # in the options of a user's run: an error of the cache's own does not end it
 _OURS = (SESSION, CALIBRATING, NO_CALIBRATION, COMPILED, _GOES_ON)
@@ -95,8 +95,8 @@ def apply_tokencache(
             hooks.warn(
                 say(
                     "note_unknown_blocks",
-                    "blocks of class {classes} run whole, because TokenCache does not know how to compute some of "
-                    "their tokens",
+                    "blocks of class {classes} are computed in full, because TokenCache does not know how to compute "
+                    "only some of their tokens",
                     classes=", ".join(unknown),
                 )
             )
@@ -104,8 +104,8 @@ def apply_tokencache(
             hooks.warn(
                 say(
                     "note_preset_of_other_weights",
-                    "the preset was tuned on other weights of this architecture: speed and likeness may differ from "
-                    "what it says",
+                    "the preset was tuned on other weights of this architecture, so speed and likeness may differ "
+                    "from what it says",
                 )
             )
         if trained is not None:
@@ -113,8 +113,8 @@ def apply_tokencache(
                 hooks.warn(
                     say(
                         "note_predictor_of_other_weights",
-                        "the predictor was trained on other weights of this architecture: it may repair less than it "
-                        "should",
+                        "the predictor was trained on other weights of this architecture, so it may repair less than "
+                        "it should",
                     )
                 )
             hooks.learned, hooks.trained_on = trained.learned(blocks), trained.trained_on
@@ -163,8 +163,8 @@ class _Hooks:
             self.warn(
                 say(
                     "note_u_net",
-                    "this model is no transformer (SD 1.5 and SDXL are U-Nets; TokenCache does not know the blocks of "
-                    "{network}): on P-steps its whole output is forecast, and no token is computed",
+                    "this model is not a transformer (SD 1.5 and SDXL are U-Nets; TokenCache does not know the "
+                    "blocks of {network}): on P-steps its whole output is forecast, and no token is computed",
                     network=network,
                 )
             )
@@ -178,7 +178,7 @@ class _Hooks:
                 )
             )
         if trained:
-            self.warn(say("note_predictor_without_part", "the predictor has no part in such runs"))
+            self.warn(say("note_predictor_without_part", "the predictor plays no part in such runs"))
         self.settings = output_forecast.output_settings(self.settings)
 
     def warn(self, text: str) -> None:
@@ -214,7 +214,7 @@ class _Hooks:
         except Exception as error:
             if isinstance(error, ValueError) or not may_be_ours(error):  # what the user chose does not fit the model
                 raise
-            log(error, in_words(error, "the run was computed whole"))
+            log(error, in_words(error, say("error_run_whole", "the run was computed in full")))
             return executor(noise, latent, sampler, sigmas, *args, **kwargs)
         session.store.memory.tell = logging.info
         for warning in (*self.warnings, *places.notes):
@@ -237,7 +237,7 @@ class _Hooks:
         try:
             self._told(report, places, run_conditions(guider.model_patcher, sampler, len(sigmas) - 1, self.trained_on))
         except Exception as error:  # the samples are there
-            log(error, in_words(error, "the run has no report"))
+            log(error, in_words(error, say("error_no_report", "the run has no report")))
         return samples
 
     def _told(self, report: Report, places: RunPlaces, conditions: RunConditions) -> None:
@@ -293,7 +293,7 @@ class _Hooks:
         except Exception as error:
             if not may_be_ours(error):
                 raise
-            words = in_words(error, "what P-steps got wrong was not corrected")
+            words = in_words(error, say("error_not_corrected", "what P-steps got wrong was not corrected"))
             session.log.note(words)
             log(error, words)
             return clean
@@ -336,12 +336,14 @@ def around_network(
         session.ran_whole(x.shape[0])
         return result
     if session.store.streams == output_forecast.STREAMS:
-        words = in_words(failed, "the rest of the run was computed whole")
+        words = in_words(failed, say("error_rest_whole", "the rest of the run was computed in full"))
         session.run_whole(counts)
         result = call.whole()
         session.log.note(words)
     else:
-        words = in_words(failed, "for the rest of the run its whole output was forecast")
+        words = in_words(
+            failed, say("error_output_forecast", "for the rest of the run, the model's whole output was forecast")
+        )
         output_forecast.fall_back(session, counts, words)
         result = around_network(executor, x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
     log(failed, words)
@@ -376,7 +378,11 @@ class _Call:
         """As the session has it."""
         if _NETWORK_STATE in self.transformer_options:
             session.log.note(
-                f"{type(self.network).__name__} ran uncached: it keeps a state of its own from call to call"
+                say(
+                    "note_keeps_a_state",
+                    "{network} was not cached: it keeps a state of its own from call to call",
+                    network=type(self.network).__name__,
+                )
             )
             return self.whole()
         rows = {
@@ -474,7 +480,7 @@ def _cacheable_blocks(session: Session, network: torch.nn.Module, transformer_op
         session.log.note(
             say(
                 "note_other_network",
-                "{network} ran uncached: it is not the network that was given to Apply TokenCache",
+                "{network} was not cached: it is not the network that was given to Apply TokenCache",
                 network=type(network).__name__,
             )
         )
@@ -482,7 +488,7 @@ def _cacheable_blocks(session: Session, network: torch.nn.Module, transformer_op
         session.log.note(
             say(
                 "note_patched_inside",
-                "ran uncached: another node patches the inside of blocks and expects all tokens there",
+                "not cached: another node patches the inside of blocks and expects all tokens there",
             )
         )
     else:

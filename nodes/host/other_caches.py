@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ...tokencache_core.words.message import say
+
 _NAMES = {"easycache": "EasyCache", "lazycache": "LazyCache"}  # by the key of the host's wrappers
 
 
@@ -14,7 +16,9 @@ def other_caches(transformer_options: Mapping[str, Any]) -> str | None:
     names = [name for key, name in _NAMES.items() if key in keys]
     if not names:
         return None
-    return (
-        f"{' and '.join(names)} may skip steps of this run as well: then I-steps lack what forecasts are made of, and "
-        "what it saves is not in these figures. Use one cache at a time"
+    return say(
+        "note_other_caches",
+        "{names} may skip steps of this run as well: then I-steps lack what forecasts are made from, and what it saves "
+        "is not in these figures. Use one cache at a time",
+        names=" + ".join(names),
     )

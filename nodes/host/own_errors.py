@@ -10,8 +10,9 @@ from traceback import walk_tb
 from comfy.model_management import InterruptProcessingException, is_oom
 
 from ...tokencache_core.blocks.misfit import Misfit
+from ...tokencache_core.words.message import Message, say
 
-REPORT_IT = "please report it, with the log, at https://github.com/tokencache/comfyui-tokencache/issues"
+ISSUES = "https://github.com/tokencache/comfyui-tokencache/issues"
 
 _ROOT = Path(__file__).parents[2]
 _OUR_FOLDERS = tuple(str(_ROOT / folder) + os.sep for folder in ("nodes", "tokencache_core"))
@@ -39,11 +40,24 @@ def may_be_ours(error: BaseException) -> bool:
     return bool(ours) and (ours[-1] not in _OUTWARDS or _ON_SOME_TOKENS in ours)
 
 
-def in_words(error: Exception, instead: str) -> str:
+def in_words(error: Exception, instead: Message) -> Message:
     """A note for the report. instead: what is done from here on."""
     if isinstance(error, Misfit):
-        return f"{error}, which TokenCache does not expect: {instead}; {REPORT_IT}"
-    return f"TokenCache met an error of its own ({type(error).__name__}: {error}): {instead}; {REPORT_IT}"
+        return say(
+            "error_misfit",
+            "{error}, which TokenCache does not expect: {instead}; please report it, with the log, at {issues}",
+            error=error,
+            instead=instead,
+            issues=ISSUES,
+        )
+    return say(
+        "error_own",
+        "TokenCache met an error of its own ({kind}: {error}): {instead}; please report it, with the log, at {issues}",
+        kind=type(error).__name__,
+        error=error,
+        instead=instead,
+        issues=ISSUES,
+    )
 
 
 def log(error: Exception, words: str) -> None:

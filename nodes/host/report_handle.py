@@ -41,7 +41,8 @@ class ReportHandle:
             raise ValueError(
                 say(
                     "report_followed",
-                    "Another Apply TokenCache comes after this one, and its settings count: connect its report.",
+                    "Another Apply TokenCache comes after this one, and its settings are the ones that count: "
+                    "connect its report.",
                 )
             )
         if not self.reports:
@@ -63,7 +64,7 @@ class ReportHandle:
         if last.conditions.prompt != prompt:
             earlier = say(
                 "report_earlier",
-                "this is an earlier run, of {run}: this time nothing was sampled with this Apply TokenCache",
+                "this is an earlier run ({run}): this time nothing was sampled with this Apply TokenCache",
                 run=last.name,
             )
             return replace(last, notes=(earlier, *last.notes), earlier=True)
@@ -75,7 +76,7 @@ class ReportHandle:
             raise ValueError(
                 say(
                     "report_gone",
-                    "The report of this latent is gone: of a list, those of the last {most} are kept.",
+                    "The report of this latent is gone: of a list, only the last {most} are kept.",
                     most=MOST,
                 )
             )

@@ -117,7 +117,7 @@ def test_the_notes_name_every_file_and_its_folder(file: Path, object_info):
     rows = [line for line in text.splitlines() if line.startswith("| [")]
     assert {row[3:].partition("]")[0] for row in rows} == names
     assert all("`models/" in row and "](https://" in row for row in rows)
-    assert "was not measured here" in text and "TokenCache Report" in text
+    assert "has not been measured yet" in text and "TokenCache Report" in text
 
 
 @pytest.mark.server
@@ -130,8 +130,8 @@ def test_the_notes_count_the_whole_steps_as_the_schedule_does(file: Path, object
     taus = [noise_time(sigma) for sigma in SigmaSchedule("flow", 3.0).sigmas(steps)[:-1].tolist()]
     whole = len(AutomaticSchedule(speedup=cache["speed_up"]).i_steps(taus))
     assert f"**{steps} steps of `{sampling['sampler_name']}`" in text and f"cfg {sampling['cfg']:g}" in text
-    assert f"**`speed_up` 2:** {whole} of the {steps} steps are computed whole" in text
-    assert f"0 is automatic: at most {steps / usual_count(taus):.1f} times" in text
+    assert f"**`speed_up` 2:** {whole} of the {steps} steps are computed in full" in text
+    assert f"0 is automatic: up to {steps / usual_count(taus):.1f} times" in text
 
 
 @NAMED
@@ -160,4 +160,4 @@ def test_two_models_take_turns_each_with_its_own_cache_and_report(object_info):
     half = high["end_at_step"]
     whole = [len(AutomaticSchedule(speedup=cache["speed_up"]).i_steps(part)) for part in (taus[:half], taus[half:])]
     assert whole[0] == whole[1]
-    assert f"{whole[0]} of the {half} steps of each model are computed whole" in notes(workflow)
+    assert f"{whole[0]} of the {half} steps of each model are computed in full" in notes(workflow)

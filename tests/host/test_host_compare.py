@@ -120,7 +120,7 @@ def test_the_page_gets_files_numbers_and_warnings(tiny):
         shown["pictures"][0]["plain"]["type"] == "temp"
         and shown["pictures"][0]["plain"] != shown["pictures"][0]["cached"]
     )
-    assert any("too short to be measured" in text for text in shown["warnings"])
+    assert any("too short to time well" in text for text in shown["warnings"])
     assert any(text.startswith("6 steps are few to cache") for text in shown["warnings"])
 
 
@@ -205,10 +205,10 @@ def test_a_report_knows_that_the_predictor_was_trained_at_another_size(tiny):
     )
     model, handle = ApplyTokenCache.execute(tiny.model, **APPLY, predictor=trained).result
     tiny.sample(model, latent=(3, 16, 16), steps=20)
-    assert "the predictor was trained at 8 x 8 px, you run 16 x 16 px" in TokenCacheReport.execute({}, handle).result[0]
+    assert "the predictor was trained at 8 x 8 px, but this run is 16 x 16 px" in TokenCacheReport.execute({}, handle).result[0]
 
 
 def test_a_report_knows_at_what_size_a_dit_was_trained(tiny):
     model, handle = ApplyTokenCache.execute(tiny.model, **APPLY).result
     tiny.sample(model, latent=(3, 16, 32), steps=20)
-    assert "trained at 16 x 16 px only, you run 32 x 16 px" in TokenCacheReport.execute({}, handle).result[0]
+    assert "trained at 16 x 16 px only, but this run is 32 x 16 px" in TokenCacheReport.execute({}, handle).result[0]

@@ -34,7 +34,7 @@ def test_it_shows_the_run_and_says_what_it_knows(make, blocks: int, grid: list[i
     assert torch.equal(tiny.sample(), before)  # nothing stays on the model
     words, chart = output.result
     assert words.startswith("Verdict: ") and "updates change by" in words.lower() and "every 2 (" in words
-    assert "inside of the blocks" in words and "block 4" in words
+    assert "inside the blocks" in words and "block 4" in words
     assert chart.ndim == 4 and chart.min() >= 0 and chart.max() <= 1 and chart.std() > 0.1
     data = json.loads(json.dumps(output.ui["tokencache_player"][0]))
     assert data["grid"] == grid and data["images"] == 2 and data["blocks"] == blocks

@@ -72,7 +72,9 @@ def test_windows_in_time_have_no_map_and_the_nodes_say_so(wan: TinyModel):
     wan.sample(model)
     report, frames = handle.latest(), torch.rand(9, 80, 48, 3)
     assert (
-        report.compute < 1 and report.grid is None and "no map of the tokens: runs in context windows" in report.text()
+        report.compute < 1
+        and report.grid is None
+        and "no map of the tokens: there is none for runs in context windows" in report.text()
     )
     shown = TokenHeatmapPreview.execute(frames, handle)
     assert shown.result[0] is frames and shown.ui["tokencache_player"][0]["notes"] == [report.unplaced]

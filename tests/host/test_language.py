@@ -27,8 +27,8 @@ def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_message_speaks_the_pages_language(user: Path):
-    message = lines(say("verdict_level", "level to the eye"), "plain")
-    assert in_users_language(message) == "level to the eye\nplain"
+    message = lines(say("verdict_level", "hard to tell apart by eye"), "plain")
+    assert in_users_language(message) == "hard to tell apart by eye\nplain"
     user.write_text('{"Comfy.Locale": "zh"}')
     assert in_users_language(message) == f"{SENTENCES['verdict_level']}\nplain"
     assert in_users_language({"a": [message], "b": 3}) == {"a": [f"{SENTENCES['verdict_level']}\nplain"], "b": 3}
@@ -39,7 +39,7 @@ def test_a_message_speaks_the_pages_language(user: Path):
 )
 def test_where_no_language_is_known_it_is_english(user: Path, settings: str):
     user.write_text(settings)
-    assert in_users_language(say("verdict_level", "level to the eye")) == "level to the eye"
+    assert in_users_language(say("verdict_level", "hard to tell apart by eye")) == "hard to tell apart by eye"
 
 
 def test_nodes_and_their_errors_do(user: Path):

@@ -251,7 +251,7 @@ def test_after_a_second_one_the_rest_of_the_run_is_computed(monkeypatch: pytest.
     monkeypatch.setattr(spans.SpanHistory, "add_forecast_float", breaks)
     model, handle = cached(tiny)
     assert torch.equal(tiny.sample(model, sampler="dpmpp_2m"), tiny.sample(sampler="dpmpp_2m"))
-    assert "the rest of the run was computed whole" in handle.latest().text() and handle.latest().compute == 1.0
+    assert "the rest of the run was computed in full" in handle.latest().text() and handle.latest().compute == 1.0
 
 
 def test_an_error_of_the_models_own_is_the_plain_models():

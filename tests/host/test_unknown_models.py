@@ -53,7 +53,7 @@ def test_a_network_that_keeps_a_state_from_call_to_call_runs_whole():
     with torch.inference_mode():
         assert torch.equal(run(model), run(tiny.model))
     report = handle.latest()
-    assert report.compute == 1.0 and "CausalWanModel ran uncached: it keeps a state of its own" in report.text()
+    assert report.compute == 1.0 and "CausalWanModel was not cached: it keeps a state of its own" in report.text()
 
 
 @UNKNOWN
@@ -97,7 +97,7 @@ def test_an_unknown_block_of_a_known_network_runs_whole_among_the_others(
     model, handle = apply_tokencache(tiny.model, CacheSettings(cache_ratio=0.9, shares="uniform"), EVERY_THIRD)
     assert tiny.sample(model).isfinite().all()
     report = handle.latest()
-    warning = "blocks of class NextMonthsBlock run whole"
+    warning = "blocks of class NextMonthsBlock are computed in full"
     assert warning in caplog.text and any(warning in note for note in report.notes)
     image_tokens = report.token_counts.shape[1]
     for step in report.steps:

@@ -63,5 +63,5 @@ def test_trials_are_drawn_while_it_runs_and_the_end_has_the_default_beside_the_b
         expect(panel.get_by_role("status")).to_have_text("3 trials for 3x in 4 s")
         expect(panel).to_contain_text("best: 2.90x, 39.1 dB")
         expect(panel).to_contain_text("default: 3.00x, 37.5 dB")
-        expect(panel).to_contain_text("measured on samples that had no part in the choice")
+        expect(panel).to_contain_text("measured on samples that played no part in the choice")
         assert not comfy.errors

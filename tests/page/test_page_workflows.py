@@ -21,6 +21,7 @@ EVERY = sorted(FOLDER.glob("*.json"))
 STEP_BY_STEP = "Without and with, step by step"
 PLACES = f"{__name__}_places"
 OWN_MODEL = re.compile(r"emoji-(dit|flux)\.safetensors")
+SECONDS = 10_000
 STEPS = 14  # enough for a report to have no more to say than of a usual run
 # workflow -> what makes it a short run of a small model, or where a predictor binds it to the pack's own, of one
 # picture
@@ -88,6 +89,17 @@ VIEW = """async () => {
     }).map(node => node.title)
     return [scale, outside]
 }"""
+COVERED = """() => {
+    const scale = app.canvas.ds.scale
+    const drawn = app.graph.nodes.map(node => [node.title, document.querySelector(`[data-node-id="${node.id}"]`)])
+    if (!drawn.every(([, element]) => element)) return [["not all are drawn yet"]]
+    const boxes = drawn.map(([title, element]) => {
+        const { left, top, right, bottom } = element.getBoundingClientRect()
+        return [title, left, top, right, bottom]
+    })
+    return boxes.flatMap(a => boxes.filter(b => a[1] < b[3] - scale && b[1] < a[3] - scale && a[2] <= b[2] && b[2] < a[4] - scale && a !== b)
+        .map(b => [a[0], b[0]]))
+}"""
 FITS = """([panel, kind]) => {
     if (panel.scrollHeight <= panel.clientHeight + 1) return true
     const hasNoRoom = node => {  // a reader scrolls: the node has grown as far as the next one
@@ -152,6 +164,27 @@ def test_it_opens_readably_on_a_small_screen(page: WorkflowPage, file: Path):
     finally:
         page.page.set_viewport_size(LARGE)
     assert scale >= LEAST_ZOOM and not outside
+
+
+@pytest.fixture(scope="module")
+def nodes_2(comfy_server: ComfyServer) -> Iterator[WorkflowPage]:
+    comfy_server.post("/settings", {"Comfy.VueNodes.Enabled": True})
+    try:
+        with workflow_page(comfy_server) as page:
+            page.page.set_viewport_size(SMALL)
+            yield page
+    finally:
+        comfy_server.post("/settings", {"Comfy.VueNodes.Enabled": False})
+
+
+@pytest.mark.parametrize("file", EVERY, ids=lambda file: file.stem)
+def test_in_nodes_2_no_node_covers_another(nodes_2: WorkflowPage, file: Path):
+    """There a node is as high as what it holds, with the pack's name at its end."""
+    workflow = read_workflow(file)
+    nodes_2.page.evaluate(OPEN, [workflow, file.stem])
+    nodes_2.page.wait_for_function(SHOWS, arg=[node["id"] for node in workflow["nodes"]])
+    nodes_2.page.wait_for_timeout(500)
+    nodes_2.page.wait_for_function(f"() => !({COVERED})().length", timeout=SECONDS)
 
 
 @pytest.mark.parametrize("name", SHORT)

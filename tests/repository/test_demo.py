@@ -56,7 +56,7 @@ def test_it_ends_with_pictures_and_a_table(comfy_server, prompt, titles, tmp_pat
     (kinds,) = re.findall("steps: ([IP]{12})", printed)
     assert kinds.startswith("I") and (kinds.count("I"), kinds.count("P")) == (6, 6)
     assert printed.count(" dB") == 2 and all(way in printed for way in (demo.PLAIN, demo.CACHED, demo.FEWER))
-    for name in ("grid_full.png", "grid_tokencache.png", "grid_fewer_steps.png", "steps.png"):
+    for name in ("grid_full.png", "grid_tokencache.png", "grid_fewer_steps.png", "steps.png", "comparison.png"):
         assert min(Image.open(tmp_path / name).size) > 30
     reports = (tmp_path / "report.txt").read_text().splitlines()
     assert len([line for line in reports if line.startswith("compute:")]) == 1

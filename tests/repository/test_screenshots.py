@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -9,13 +10,26 @@ import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
+import tokencache_pack
+from PIL import Image, ImageColor
+from screenshot_files import SHOWS
+from step_chart import GROUNDS
+
+from locales import schemas
 
 ROOT = Path(__file__).resolve().parents[2]
 HELP = ROOT / "web" / "docs"
 PAGES = sorted(HELP.glob("*.md"))
 WORKFLOWS = sorted((ROOT / "example_workflows").glob("*.json"))
+SCHEMAS = {schema.node_id: schema for schema in schemas(tokencache_pack)}
 PICTURE = re.compile(r"!\[[^\]]+\]\(([^)]+)\)|<img src=\"([^\"]+)\"")
+
+
+def lacks_weights(workflow: Path) -> bool:
+    """Whether it loads files that are not in the pack."""
+    kinds = {node["type"] for node in json.loads(workflow.read_text(encoding="utf-8"))["nodes"]}
+    own = {"TokenCacheLoadSmallFlux", "TokenCacheLoadDiT"} & kinds
+    return not own or "DiT-XL" in workflow.stem
 
 
 def check_picture(file: Path, kind: str, least: int, most_bytes: int) -> None:
@@ -33,6 +47,17 @@ def test_a_help_page_shows_its_node(page: Path):
     check_picture(HELP / "images" / f"{page.stem}.png", "PNG", least=150, most_bytes=120_000)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda file: file.stem)
+def test_the_picture_is_of_the_node_as_it_is_now(page: Path):
+    """`make screenshots` keeps the names of what a node shows in its picture."""
+    with Image.open(HELP / "images" / f"{page.stem}.png") as picture:
+        shown = picture.info[SHOWS]
+    schema = SCHEMAS[page.stem]
+    inputs = sorted(given.id for given in schema.inputs)
+    outputs = sorted(output.display_name or output.io_type for output in schema.outputs)
+    assert shown == f"{', '.join(inputs)} -> {', '.join(outputs)}", "run `make screenshots`"
+
+
 def test_no_picture_of_a_help_page_is_left_over():
     pictures = list((HELP / "images").iterdir())
     assert {file.stem for file in pictures} == {page.stem for page in PAGES}
@@ -42,6 +67,14 @@ def test_no_picture_of_a_help_page_is_left_over():
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda file: file.stem)
 def test_a_workflow_has_a_thumbnail(workflow: Path):
     check_picture(workflow.with_suffix(".jpg"), "JPEG", least=200, most_bytes=70_000)
+
+
+@pytest.mark.parametrize("workflow", [file for file in WORKFLOWS if lacks_weights(file)], ids=lambda file: file.stem)
+def test_the_thumbnail_of_a_workflow_that_is_not_run_is_a_chart_of_its_steps(workflow: Path):
+    with Image.open(workflow.with_suffix(".jpg")) as picture:
+        corner = picture.convert("RGB").getpixel((2, 2))
+    ground = ImageColor.getrgb(GROUNDS[WORKFLOWS.index(workflow) % len(GROUNDS)])
+    assert max(abs(is_ - should) for is_, should in zip(corner, ground)) < 8, "run `make screenshots`"
 
 
 def test_no_thumbnail_is_left_over():

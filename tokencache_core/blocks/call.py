@@ -111,7 +111,7 @@ class BlockCall:
     def why_whole(self) -> str | None:
         """Why the block must compute all its tokens (the end of a sentence); None if it need not."""
         if self.spec.whole:
-            return say("whole_unknown", "it is not known how to compute only some of their tokens")
+            return say("whole_unknown", "TokenCache does not know how to compute only some of their tokens")
         given = [name for name in self.spec.whole_if if self.arguments.get(name) is not None]
         if given:
             return say("whole_given", "they were given {arguments}", arguments=" and ".join(given))

@@ -99,7 +99,9 @@ class NetworkCall:
         started, inside = time.perf_counter(), self.block_seconds - self.attention.seconds
         call = BlockCall(spec, method, args, kwargs, compiled)
         if why := call.why_whole:
-            self.session.log.note(say("note_some_blocks_whole", "some blocks ran whole, because {why}", why=why))
+            self.session.log.note(
+                say("note_some_blocks_whole", "some blocks were computed in full, because {why}", why=why)
+            )
             return self.whole(index, call)
         span = self._enter(index, call)
         output = span.on_i_step(index, call, self) if self.computes_all else span.on_p_step(index, call, self)
@@ -240,8 +242,7 @@ def cached_blocks(
             session.log.note(
                 say(
                     "note_uncompiled",
-                    "blocks that torch.compile had wrapped ran as they were before, since computed tokens attend to "
-                    "all",
+                    "blocks wrapped by torch.compile ran uncompiled, because computed tokens attend to all tokens",
                 )
             )
             forward = plain.forward

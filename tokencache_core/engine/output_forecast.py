@@ -30,7 +30,9 @@ from .spans import ReusedSpan
 
 STREAMS = ("output",)  # of a session for such a network: one block, the network itself
 _OUTPUT = BlockSpec(tokens="x")
-OTHER_OUTPUT = say("note_other_output", "the model's output was computed on every step: it is no tensor like its input")
+OTHER_OUTPUT = say(
+    "note_other_output", "the model's output was computed on every step, because it is not a tensor like its input"
+)
 
 
 def fall_back(session: Session, counts: Counts, why: str) -> None:

@@ -147,12 +147,12 @@ class Report:
         if not n_tokens:
             return say(
                 "no_map_of_unknown_tokens",
-                "no map of the tokens: runs in context windows or areas have none, nor has a model of whose tokens "
-                "nothing is known",
+                "no map of the tokens: there is none for runs in context windows or areas, nor for models whose "
+                "tokens are not known",
             )
         return say(
             "no_map_of_other_tokens",
-            "no map of the tokens: {count} of them are no patches of a latent of {size}",
+            "no map of the tokens: its {count} tokens do not fit a latent of {size}",
             count=n_tokens,
             size=" x ".join(map(str, self.latent.size)),
         )

@@ -27,25 +27,25 @@ from .token_choice import Planner, ScorePlanner
 MOVED = 0.04  # x has been moved where it differs from before by more than this share of its norm
 ELSEWHERE = say(
     "note_elsewhere",
-    "the model was called on parts of the latent that changed their place from step to step: there all was computed",
+    "the model was called on parts of the latent that moved from step to step: those were computed in full",
 )
 MOVING_WINDOWS = say(
     "note_moving_windows",
-    "the context windows lie elsewhere from step to step, and of a new one nothing is kept: there all was computed. "
-    "With the schedule standard_static they stay where they are",
+    "the context windows move from step to step, and nothing is kept of a new one: those were computed in full. With "
+    "the schedule standard_static they stay in place",
 )
 OUT_OF_MEMORY = say(
     "note_out_of_memory",
-    "memory ran out in a call of the model: the cache was freed, the call made again without it, and the cache begun "
-    "anew. Set memory_budget_gb in Apply TokenCache to what it may take",
+    "memory ran out in a call of the model: the cache was freed, the call was repeated without it, and the cache "
+    "started anew. Limit the cache with memory_budget_gb in Apply TokenCache",
 )
 GOES_BACK = say(
-    "note_goes_back", "where sigma rises, as in unsampling and with samplers that go back, all was computed"
+    "note_goes_back", "where sigma rises, as in unsampling and with samplers that go back, everything was computed"
 )
 SEVERAL_AT_ONE_SIGMA = say(
     "note_several_at_one_sigma",
-    "the sampler called the model several times at one sigma, with x moved in between: from the second time on all was "
-    "computed",
+    "the sampler called the model several times at one sigma, moving x in between: from the second call on, "
+    "everything was computed",
 )
 
 
@@ -239,9 +239,9 @@ class Session:
             self.log.note(
                 say(
                     "note_passed_over",
-                    "at {passed} of {steps} steps the model was not called: another node that skips evaluations, such "
-                    "as LazyCache, is on it too. One cache at a time comes nearer, and the figures here are of the "
-                    "evaluations that were made",
+                    "on {passed} of {steps} steps the model was not called: another node that skips evaluations, "
+                    "such as LazyCache, is active too. One cache at a time stays closer, and the figures here are of "
+                    "the evaluations that were made",
                     passed=passed,
                     steps=len(self.timeline),
                 )
@@ -253,7 +253,7 @@ class Session:
             steps=tuple(evaluation.record() for evaluation in self.log.evaluations),
             memory_bytes=self.store.memory_bytes,
             expected_bytes=memory.most,
-            storage=str(memory.form),
+            storage=memory.form.text(),
             settings=self.settings.text(),
             learned=self.learned.text(),
             notes=self.log.notes,

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..words.message import Message, joined, say
+
 _MAX_LEAVING = 4  # tensors being copied out of a GPU at one time: the keys and values of two blocks
 
 
@@ -31,12 +33,18 @@ class Form:
         """Bytes of one element of an update."""
         return 2 if self.half else 4
 
+    def text(self) -> Message:
+        """The form in words."""
+        half, full = say("storage_half", "updates in bfloat16"), say("storage_full", "updates in float32")
+        parts = [half if self.half else full]
+        if self.off_device:
+            parts.append(say("storage_off_device", "all in main memory"))
+        if not self.computes:
+            parts.append(say("storage_computes_nothing", "no token computed on P-steps, to save memory"))
+        return joined(", ", parts)
+
     def __str__(self) -> str:
-        parts = ["updates in bfloat16" if self.half else "updates in float32"]
-        parts += ["all in main memory"] * self.off_device + ["no token computed on P-steps, to save memory"] * (
-            not self.computes
-        )
-        return ", ".join(parts)
+        return str(self.text())
 
 
 class Storage:

@@ -58,8 +58,8 @@ class Comparison:
             return ""
         return say(
             "compare_too_short",
-            "a run took only {seconds} s, too short to be measured well: use more steps, a larger picture or a larger "
-            "batch, or compare several runs",
+            "a run took only {seconds} s, which is too short to time well: use more steps, a larger picture or a "
+            "larger batch, or compare several runs",
             seconds=f"{shortest:.2f}",
         )
 
@@ -74,12 +74,12 @@ class Comparison:
         if math.isinf(self.mean_psnr):
             return say("verdict_equal", "the same picture, to the last bit")
         if self.mean_psnr >= LEVEL:
-            return say("verdict_level", "level to the eye")
+            return say("verdict_level", "hard to tell apart by eye")
         if self.mean_psnr >= CLOSE:
             return say("verdict_close", "close: fine details may differ")
         if self.kinds.count("I") * MODEST < len(self.kinds):
             return say("verdict_try_2x", "details differ: try speed_up 2")
-        return say("verdict_calibrate", "details differ: turn on calibrate_on_first_run, or take more steps")
+        return say("verdict_calibrate", "details differ: turn on calibrate_on_first_run, or use more steps")
 
     def text(self) -> str:
         """The comparison as text."""

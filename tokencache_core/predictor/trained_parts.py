@@ -14,6 +14,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from ..words.message import Message, joined, say
 from .learned_forecast import LearnedForecast
 from .lora import LoraRepair
 from .predicted_choice import PredictedPlanner
@@ -67,14 +68,14 @@ class TrainedParts:
         """While open, block number `index` has the repair's adapters."""
         return nullcontext() if self.repair is None else self.repair.added_to(index, block)
 
-    def text(self) -> str:
+    def text(self) -> Message:
         """The parts in words; empty if there are none."""
         parts = {
-            "a learned forecast": self.forecasts,
-            "a LoRA repair of the last blocks": self.repair is not None,
-            "scores of a Cache Predictor": self.predictor is not None,
+            say("learned_forecast", "a learned forecast"): self.forecasts,
+            say("learned_repair", "a LoRA repair of the last blocks"): self.repair is not None,
+            say("learned_scores", "scores of a Cache Predictor"): self.predictor is not None,
         }
-        return ", ".join(part for part, there in parts.items() if there)
+        return joined(", ", (part for part, there in parts.items() if there))
 
     def on(self, device: torch.device) -> TrainedParts:
         """The same parts on `device`; modules that are elsewhere are copied."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from ..words.message import Message, joined, lines, say
 from .measure import StepClock, groups_of
 
 MAX_GROUPS = 12  # of blocks, in a line of text
@@ -45,22 +46,42 @@ class BlockClock:
         outside = 0.0 if self.inside is None else 1 - self.inside
         return steps / (i_steps + (steps - i_steps) * outside)
 
-    def text(self) -> str:
+    def text(self) -> Message:
         """The timing as text."""
-        took = f"clock: a whole step takes {self.step * 1000:.1f} ms (median, without the first)"
+        took = say(
+            "clock_full_step",
+            "clock: a full step takes {milliseconds} ms (median, without the first)",
+            milliseconds=f"{self.step * 1000:.1f}",
+        )
         if self.inside is None:
-            return (
-                f"{took}, including the time for measuring. On a GPU, seconds are not split by block, since that would "
-                "require stalling it."
+            return say(
+                "clock_on_a_gpu",
+                "{took}, including the time for measuring. On a GPU, seconds are not split by block, since that would "
+                "mean stalling it.",
+                took=took,
             )
         parts = [
-            f"{_blocks(first, last)} {sum(self.tokens[first : last + 1]):.1%} / "
-            f"{sum(self.seconds[first : last + 1]):.1%}"
+            say(
+                "clock_of_blocks",
+                "{blocks} {tokens} / {seconds}",
+                blocks=_blocks(first, last),
+                tokens=f"{sum(self.tokens[first : last + 1]):.1%}",
+                seconds=f"{sum(self.seconds[first : last + 1]):.1%}",
+            )
             for first, last in groups_of(len(self.tokens), MAX_GROUPS)
         ]
-        return (
-            f"{took}, {self.inside:.0%} of it inside of the blocks; the rest is outside, where a cache saves nothing\n"
-            f"share of the block-tokens / of the seconds in blocks: {', '.join(parts)}"
+        return lines(
+            say(
+                "clock_inside",
+                "{took}, {inside} of it inside the blocks; the rest is outside, where a cache saves nothing",
+                took=took,
+                inside=f"{self.inside:.0%}",
+            ),
+            say(
+                "clock_shares",
+                "share of the block-tokens / of the seconds in blocks: {parts}",
+                parts=joined(", ", parts),
+            ),
         )
 
 
@@ -69,5 +90,7 @@ def _shares(by_step: Sequence[Sequence[float]]) -> tuple[float, ...]:
     return tuple(value / (sum(sums) or 1) for value in sums)
 
 
-def _blocks(first: int, last: int) -> str:
-    return f"block {first + 1}" if first == last else f"blocks {first + 1} to {last + 1}"
+def _blocks(first: int, last: int) -> Message:
+    if first == last:
+        return say("clock_block", "block {number}", number=first + 1)
+    return say("clock_blocks", "blocks {first} to {last}", first=first + 1, last=last + 1)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..reporting.heatmap import frames_behind
 from ..reporting.player_data import MAP_BYTES, PlayerStep, encoded
+from ..words.message import say
 from .measure import Redundancy
 
 QUANTILE = 0.98  # of all values; the brightest colour is a value near it
@@ -26,8 +27,13 @@ def redundancy_data(found: Redundancy, n_pictures: int, verdict: str = "") -> di
     steps, groups = found.maps.shape[:2]
     if groups < blocks:
         notes.append(
-            f"Neighbouring blocks are shown together, in {groups} groups, because all {blocks} would be too much to "
-            "send to a page."
+            say(
+                "player_grouped_blocks",
+                "Neighbouring blocks are shown together, in {groups} groups, because all {blocks} would be too much to "
+                "send to the page.",
+                groups=groups,
+                blocks=blocks,
+            )
         )
     legend, measure = ("0 %", f"{100 * full:g} % or more"), ("mean change", full)
     if grid is None:
@@ -42,7 +48,11 @@ def redundancy_data(found: Redundancy, n_pictures: int, verdict: str = "") -> di
     shown = list(range(0, steps, stride))
     if stride > 1:
         notes.append(
-            f"Only one step in {stride} has a map of its tokens, because all would be too much to send to a page."
+            say(
+                "player_thinned_steps",
+                "Only one step in {stride} has a map of its tokens, because all would be too much to send to the page.",
+                stride=stride,
+            )
         )
     return encoded(
         _steps(found, shown),

@@ -51,16 +51,16 @@ def verdict(steps: int, replayed: Sequence[Replayed], clock: BlockClock, change:
         if replayed and not near:
             return say(
                 "verdict_few_and_much",
-                "Verdict: {steps} steps are too few, and updates change too much: caching will show, or save little. "
-                "Updates change by {change} a step. Use {few} steps or more and measure again.",
+                "Verdict: {steps} steps are too few, and updates change too much: caching would be visible or save "
+                "little. Updates change by {change} per step. Use {few} steps or more and measure again.",
                 steps=steps,
                 change=percent,
                 few=FEW_STEPS,
             )
         return say(
             "verdict_few",
-            "Verdict: {steps} steps are too few: caching will show, or save little. Updates change by {change} a step. "
-            "Use {few} steps or more and measure again.",
+            "Verdict: {steps} steps are too few: caching would be visible or save little. Updates change by {change} "
+            "per step. Use {few} steps or more and measure again.",
             steps=steps,
             change=percent,
             few=FEW_STEPS,
@@ -71,15 +71,15 @@ def verdict(steps: int, replayed: Sequence[Replayed], clock: BlockClock, change:
         if gain < LITTLE:
             return say(
                 "verdict_little",
-                "Verdict: updates change by {change} a step, but there is little to gain: {gain}. Use more steps, "
+                "Verdict: updates change by {change} per step, but there is little to gain: {gain}. Use more steps, "
                 "larger pictures or larger batches.",
                 change=percent,
                 gain=_gain(best, clock),
             )
         return say(
             "verdict_pays",
-            "Verdict: updates change by {change} a step: P-steps can pay. With an I-step every {interval} steps "
-            "({i_steps} of {steps}), forecasts would have been {error} off; expect {gain}. {tune}",
+            "Verdict: updates change by {change} per step: caching can pay off. With an I-step every {interval} "
+            "steps ({i_steps} of {steps}), forecasts would have been {error} off; expect {gain}. {tune}",
             change=percent,
             interval=best.interval,
             i_steps=best.i_steps,
@@ -93,17 +93,17 @@ def verdict(steps: int, replayed: Sequence[Replayed], clock: BlockClock, change:
     if shortest.error > FAR:
         return say(
             "verdict_too_much",
-            "Verdict: updates change by {change} a step, which is too much: even with an I-step every {interval} "
-            "steps, forecasts would have been {error} off, and caching will show. More steps, or a sampler that adds "
-            "no noise, reduce the change.",
+            "Verdict: updates change by {change} per step, which is too much: even with an I-step every {interval} "
+            "steps, forecasts would have been {error} off, and caching would be visible. More steps, or a sampler "
+            "that adds no noise, reduce the change.",
             change=percent,
             interval=shortest.interval,
             error=error,
         )
     return say(
         "verdict_open",
-        "Verdict: updates change by {change} a step: even with an I-step every {interval} steps, forecasts would have "
-        "been {error} off. Whether that shows, this measure does not tell. {tune}",
+        "Verdict: updates change by {change} per step: even with an I-step every {interval} steps, forecasts would "
+        "have been {error} off. Whether that is visible, this measurement cannot tell. {tune}",
         change=percent,
         interval=shortest.interval,
         error=error,
@@ -150,7 +150,7 @@ def table(replayed: Sequence[Replayed]) -> list[str]:
         )
         for each in replayed
     ]
-    return [say("redundancy_table", "errors that forecasts of the updates would have made, with an I-step"), *rows]
+    return [say("redundancy_table", "how far off forecasts of the updates would have been, with an I-step"), *rows]
 
 
 def _gain(best: Replayed, clock: BlockClock) -> str:
@@ -158,12 +158,12 @@ def _gain(best: Replayed, clock: BlockClock) -> str:
     if clock.inside is None:
         return say(
             "gain_less",
-            "at most about {gain}x at {i_steps} I-steps (less because of the time outside the blocks, which is not "
-            "known here; every token forecast)",
+            "at most about {gain}x with {i_steps} I-steps if every token is forecast (less by the time spent outside "
+            "the blocks, which is not known here)",
             **values,
         )
     return say(
         "gain_timed",
-        "at most about {gain}x at {i_steps} I-steps (by the timing of this run; every token forecast)",
+        "at most about {gain}x with {i_steps} I-steps if every token is forecast, by this run's timing",
         **values,
     )

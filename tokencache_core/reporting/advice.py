@@ -63,17 +63,17 @@ def _hardly_any_p_steps(report: Report) -> str:
     if steps <= FEW_STEPS:
         return say(
             "advice_too_few_steps",
-            "{steps} steps are too few to cache: {i_steps} of them were I-steps, which compute everything, so that at "
-            "most {gain}x is possible. Use 20 steps or more, or set speed_up in Apply TokenCache.",
+            "{steps} steps are too few to cache: {i_steps} of them were I-steps, which are computed in full, so the "
+            "run can be at most {gain}x as fast. Use 20 steps or more, or set speed_up in Apply TokenCache.",
             steps=steps,
             i_steps=i_steps,
             gain=f"{gain:.1f}",
         )
     return say(
         "advice_little_to_cache",
-        "the schedule leaves little to cache in {steps} steps: {i_steps} of them were I-steps, which compute "
-        "everything, so that at most {gain}x is possible. Raise speed_up in Apply TokenCache, or take a longer "
-        "interval or fewer I-steps in the I-Step Scheduler.",
+        "the schedule leaves little to cache: {i_steps} of {steps} steps were I-steps, which are computed in full, "
+        "so the run can be at most {gain}x as fast. Raise speed_up in Apply TokenCache, or use a longer interval or "
+        "fewer I-steps in I-Step Scheduler.",
         steps=steps,
         i_steps=i_steps,
         gain=f"{gain:.1f}",
@@ -86,8 +86,9 @@ def _few_steps(report: Report) -> str:
         return ""
     return say(
         "advice_few_steps",
-        "{steps} steps are few to cache: the model's prediction changes much from one to the next, and a forecast of "
-        "it may be far off. Check the picture with Compare with and without TokenCache, or use 20 steps or more.",
+        "{steps} steps are few to cache: the model's prediction changes a lot from one step to the next, so a "
+        "forecast of it may be far off. Check the picture with Compare with and without TokenCache, or use 20 steps "
+        "or more.",
         steps=steps,
     )
 
@@ -100,9 +101,9 @@ def _faster_than_few_steps_bear(report: Report) -> str:
         return ""
     return say(
         "advice_too_fast_for_short_run",
-        "{steps} steps bear less caching than 50. On the models that we measured, 20 steps kept about 36 dB at 2x, 31 "
-        "to 38 dB at 2.5x and 24 dB at 3.3x; below 30 dB details visibly change. This run computed {i_steps} of "
-        "{steps} steps ({gain}x): if the picture differs too much, set speed_up to 2 in Apply TokenCache.",
+        "{steps} steps tolerate less caching than 50. On the models we measured, 20 steps kept about 36 dB at 2x, 31 "
+        "to 38 dB at 2.5x and 24 dB at 3.3x; below 30 dB, details visibly change. This run computed {i_steps} of "
+        "{steps} steps in full ({gain}x): if the picture differs too much, set speed_up to 2 in Apply TokenCache.",
         steps=steps,
         i_steps=_i_steps(report),
         gain=f"{gain:.1f}",
@@ -118,8 +119,8 @@ def _p_steps_that_compute_much(report: Report) -> str:
         return ""
     return say(
         "advice_p_steps_compute_much",
-        "P-steps computed {share} of the block-tokens, nearly as much as I-steps. Raise cache_ratio, or lower "
-        "last_blocks, in Apply TokenCache.",
+        "P-steps computed {share} of the block-tokens, nearly as much as I-steps do. Raise cache_ratio or lower "
+        "last_blocks in Apply TokenCache.",
         share=f"{share:.0%}",
     )
 
@@ -133,23 +134,23 @@ def _misses(report: Report) -> str:
     found = (
         say(
             "advice_one_miss",
-            "1 call of the model on a P-step found nothing in the cache and ran whole (at step {steps}, counted from "
-            "0)",
+            "1 call of the model on a P-step found nothing in the cache and was computed in full (at step {steps}, "
+            "counted from 0)",
             steps=listed,
         )
         if calls == 1
         else say(
             "advice_misses",
-            "{calls} calls of the model on P-steps found nothing in the cache and ran whole (at steps {steps}, counted "
-            "from 0)",
+            "{calls} calls of the model on P-steps found nothing in the cache and were computed in full (at steps "
+            "{steps}, counted from 0)",
             calls=calls,
             steps=listed,
         )
     )
     return say(
         "advice_on_misses",
-        "{found}: conditionings or areas changed during the run. Let them change on an I-step: the explicit policy of "
-        "the I-Step Scheduler takes a list of I-steps.",
+        "{found}: conditionings or areas changed during the run. Make them change on an I-step: with the policy "
+        "explicit, I-Step Scheduler takes a list of I-steps.",
         found=found,
     )
 
@@ -162,16 +163,16 @@ def _several_evaluations(report: Report) -> str:
     if report.conditions.fresh_noise:
         return say(
             "advice_several_evaluations",
-            "{sampler} calls the model {times} per step: {calls} evaluations for {steps} steps, and all evaluations of "
-            "an I-step compute everything. In the same time, euler, ddim or dpmpp_2m, which call it once, can take "
+            "{sampler} calls the model {times} per step: {calls} evaluations for {steps} steps, and on I-steps all "
+            "of them are computed in full. In the same time, euler, ddim or dpmpp_2m, which call it once, can take "
             "more steps.",
             **said,
         )
     return say(
         "advice_first_evaluation",
-        "{sampler} calls the model {times} per step: {calls} evaluations for {steps} steps. Of those of a step that is "
-        "computed whole only the first is computed, so that more such steps cost little: lower speed_up in Apply "
-        "TokenCache. With heun, 12 of 20 steps came far nearer than 8.",
+        "{sampler} calls the model {times} per step: {calls} evaluations for {steps} steps. On I-steps only the "
+        "first of them is computed in full, so more I-steps cost little: lower speed_up in Apply TokenCache. With "
+        "heun, 12 I-steps in 20 steps came far closer than 8.",
         **said,
     )
 
@@ -181,9 +182,9 @@ def _fresh_noise(report: Report) -> str:
         return ""
     return say(
         "advice_fresh_noise",
-        "{sampler} adds fresh noise on every step, which no forecast can predict. That comes nearer than fewer steps, "
-        "but much less near than a sampler without such noise (euler, ddim, dpmpp_2m). Use one of those, or lower "
-        "speed_up in Apply TokenCache.",
+        "{sampler} adds fresh noise on every step, which no forecast can predict. The result is closer than with "
+        "fewer steps, but much less close than with a sampler that adds none (euler, ddim, dpmpp_2m). Use one of "
+        "those, or lower speed_up in Apply TokenCache.",
         sampler=_sampler(report),
     )
 
@@ -195,8 +196,8 @@ def _trained_at_another_size(report: Report) -> str:
     pixels = report.conditions.pixels
     return say(
         "advice_trained_at_another_size",
-        "the predictor was trained at {trained}, you run {run}. Train one at this size, or compare with a run without "
-        "a predictor.",
+        "the predictor was trained at {trained}, but this run is {run}. Train one at this size, or compare with a "
+        "run without a predictor.",
         trained=size_in_words(trained, pixels),
         run=size_in_words(run, pixels),
     )
@@ -209,8 +210,8 @@ def _far_from_the_models_size(report: Report) -> str:
     pixels = report.conditions.pixels
     return say(
         "advice_far_from_the_models_size",
-        "this model was trained at {own} only, you run {run}: its pictures fall apart there even without the cache. "
-        "Use an empty latent of {own}.",
+        "this model was trained at {own} only, but this run is {run}: its pictures fall apart there even without the "
+        "cache. Use an empty latent of {own}.",
         own=size_in_words(size, pixels),
         run=size_in_words(run, pixels),
     )
@@ -226,9 +227,9 @@ def _slow_start(report: Report) -> str:
         return ""
     return say(
         "advice_slow_start",
-        "the first step took {first} s and the other I-steps {others} s: loading or compiling is included in it, and "
-        "in the speed-up. After it, the run was {speedup}x faster than uncached; run again with another seed to see "
-        "that.",
+        "the first step took {first} s, the other I-steps {others} s: it includes loading or compiling, and so does "
+        "the speed-up shown. From the second step on, the run was {speedup}x faster than uncached; run again with "
+        "another seed to see that.",
         first=f"{first.seconds:.2f}",
         others=f"{median(others):.2f}",
         speedup=f"{_speedup_after_the_first(report):.2f}",
@@ -243,33 +244,33 @@ def _slower_than_its_compute(report: Report) -> str:
     share = median(step.compute for step in p_steps)
     known = say(
         "advice_slower_than_its_compute",
-        "the clock gains less than the compute: a P-step computed {share} of the block-tokens, but took {time} of a "
-        "whole step's time",
+        "the clock gains less than the share computed allows: a P-step computed {share} of the block-tokens, but "
+        "took {time} of a full step's time",
         share=f"{share:.0%}",
         time=f"{median(step.seconds for step in p_steps) / whole:.0%}",
     )
     if whole < SHORT_STEP:
         return say(
             "advice_short_steps",
-            "{known}. This model's steps are too short ({milliseconds} ms), so that the work around the blocks "
-            "dominates. Larger pictures or batches gain more.",
+            "{known}. This model's steps are so short ({milliseconds} ms) that the work around the blocks dominates. "
+            "Larger pictures or batches gain more.",
             known=known,
             milliseconds=f"{whole * 1000:.1f}",
         )
     if report.learned and not share:
         return say(
             "advice_learned_parts_take_time",
-            "{known}: what the predictor has learned ({learned}) is computed there, which matters more for a small "
-            "model. Without a predictor, P-steps take less time and are less exact; Compare with and without "
-            "TokenCache shows both.",
+            "{known}: P-steps also compute what the predictor has learned ({learned}), which weighs more in a small "
+            "model. Without a predictor, P-steps are faster and less exact; Compare with and without TokenCache "
+            "shows both.",
             known=known,
             learned=report.learned,
         )
     return say(
         "advice_time_outside_of_blocks",
-        "{known}: much time is spent outside of the blocks (ControlNet, patches of other nodes, memory moved back and "
-        "forth), or in gathering tokens. With cache_ratio 1 and last_blocks 0, P-steps do the least work; leave out "
-        "other nodes that patch the model to see how much time they take.",
+        "{known}: much of the time is spent outside the blocks (ControlNet, patches of other nodes, moving memory "
+        "back and forth) or in gathering tokens. With cache_ratio 1 and last_blocks 0, P-steps do the least work; "
+        "remove other nodes that patch the model to see how much time they take.",
         known=known,
     )
 
@@ -286,9 +287,9 @@ def _a_better_solver_takes_no_longer(report: Report) -> str:
         return ""
     return say(
         "advice_a_better_solver",
-        "in the time of this run dpmpp_2m or uni_pc takes about {whole} whole steps, which may come as near to the "
-        "exact solution as {steps} cached steps of {sampler}: unless you want exactly the picture of {steps} whole "
-        "steps of {sampler}, try those, or use fewer I-steps.",
+        "in the time of this run, dpmpp_2m or uni_pc can take about {whole} full steps, which may come as close to "
+        "the exact solution as {steps} cached steps of {sampler}. Unless you want exactly the picture of {steps} "
+        "full steps of {sampler}, try those, or use fewer I-steps.",
         whole=whole_steps,
         steps=steps,
         sampler=sampler,

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..blocks.token_grid import TokenGrid
+from ..words.message import say
 
 # points of the viridis colour map (van der Walt and Smith), legible with any colour vision
 _VIRIDIS = torch.tensor(
@@ -56,14 +57,25 @@ def frames_behind(images: int, n_pictures: int, grid: TokenGrid) -> list[int]:
     n_pictures: number of pictures decoded from all of them. ValueError if it does not fit the run.
     """
     if n_pictures % images or (grid.latent_frames == 1 and n_pictures != images):
-        made = (
-            f"{images} pictures"
-            if grid.latent_frames == 1
-            else f"{images} videos of {grid.latent_frames} latent frames"
-        )
+        if grid.latent_frames == 1:
+            raise ValueError(
+                say(
+                    "player_other_pictures",
+                    "the last run made {made} pictures, but {given} pictures are connected: connect the pictures "
+                    "decoded from that run",
+                    made=images,
+                    given=n_pictures,
+                )
+            )
         raise ValueError(
-            f"the last run made {made}, but {n_pictures} {'pictures' if grid.latent_frames == 1 else 'frames'} are "
-            "connected: connect the pictures decoded from that run"
+            say(
+                "player_other_frames",
+                "the last run made {made} videos of {frames} latent frames, but {given} frames are connected: connect "
+                "the frames decoded from that run",
+                made=images,
+                frames=grid.latent_frames,
+                given=n_pictures,
+            )
         )
     return grid.frames_over(n_pictures // images)
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from ..blocks.token_grid import TokenGrid
 from ..engine.computed_tokens import ALL, NONE, unpack_bits
 from ..engine.record import Report, StepRecord
+from ..words.message import say
 from .heatmap import frames_behind
 
 VERSION = 1
@@ -79,7 +80,13 @@ def player_data(report: Report, n_pictures: int) -> dict[str, Any]:
         []
         if stride == 1
         else [
-            f"Of {len(every)} maps of tokens, every {stride}th is here, since all would be too much to send to a page."
+            say(
+                "player_thinned_maps",
+                "Only one in {stride} of the {count} maps of tokens is here, because all would be too much to send to "
+                "the page.",
+                stride=stride,
+                count=len(every),
+            )
         ]
     )
     frames = frames_behind(images, n_pictures, grid)

@@ -279,8 +279,8 @@ class Training:
             return ""
         return say(
             "training_collapsed",
-            "all scores lie within {spread} of each other, so the predictor does not distinguish tokens: train longer, "
-            "raise the learning rate ({rate}) or, with soft, sparsity ({sparsity})",
+            "all scores lie within {spread} of each other, so the predictor does not tell tokens apart: train "
+            "longer, raise the learning rate ({rate}) or, with soft, sparsity ({sparsity})",
             spread=f"{self.planner.spread:.2g}",
             rate=f"{self.plan.learning_rate:g}",
             sparsity=f"{self.plan.sparsity:g}",

@@ -47,28 +47,26 @@ class EqualCompute:
             if self.helps:
                 return say(
                     "training_worth_it",
-                    "worth loading: {trained} dB on the held-out run, where as much computing without it gives "
-                    "{without} dB",
+                    "worth loading: {trained} dB on the held-out run; as much computing without it gives {without} dB",
                     **values,
                 )
             return say(
                 "training_not_worth_it",
-                "not worth loading: {trained} dB on the held-out run, where as much computing without it gives "
-                "{without} dB",
+                "not worth loading: {trained} dB on the held-out run; as much computing without it gives {without} dB",
                 **values,
             )
         values["random"] = f"{self.random:.1f}"
         if self.helps:
             return say(
                 "predictor_worth_it",
-                "worth loading: {trained} dB on the held-out run, where as much computing without it gives {without} "
-                "dB, and random tokens {random} dB",
+                "worth loading: {trained} dB on the held-out run; as much computing without it gives {without} dB, "
+                "and random tokens {random} dB",
                 **values,
             )
         return say(
             "predictor_not_worth_it",
-            "not worth loading: {trained} dB on the held-out run, where as much computing without it gives {without} "
-            "dB, and random tokens {random} dB",
+            "not worth loading: {trained} dB on the held-out run; as much computing without it gives {without} dB, "
+            "and random tokens {random} dB",
             **values,
         )
 

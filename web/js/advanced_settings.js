@@ -9,6 +9,7 @@ import { text } from "./shared/texts.js"
 const KINDS = ["TokenCacheApply", "TokenCacheTrainPredictor"]
 const SHOWN = "tokencache_all_settings" // a property of the node, which a workflow keeps
 const BUTTON = "all_settings"
+const WIDGET_HEIGHT = 24 // pixels, with the gap to the next
 
 /** @type {Set<HostNode>} */
 const nodes = new Set()
@@ -24,6 +25,17 @@ function show(node) {
   }
   const change = node.computeSize()[1] - before
   if (change) node.setSize([node.size[0], node.size[1] + change])
+}
+
+/** Nodes 2.0 hides advanced settings by itself, and makes a node higher where it shows them: they need no room before. @param {HostNode} node */
+function leaveOutAdvanced(node) {
+  const { computeSize } = node
+  node.computeSize = function (...given) {
+    const [width, height] = computeSize.apply(this, given)
+    if (!globalThis.LiteGraph?.vueNodesMode) return [width, height]
+    const advanced = (node.widgets ?? []).filter(({ hidden, options }) => !hidden && /** @type {{advanced?: boolean}} */ (options)?.advanced)
+    return [width, height - advanced.length * WIDGET_HEIGHT]
+  }
 }
 
 /** @param {HostNode} node */
@@ -46,7 +58,9 @@ function nodeCreated(node) {
     onRemoved?.call(this)
     nodes.delete(node)
   }
+  leaveOutAdvanced(node)
   show(node)
+  if (globalThis.LiteGraph?.vueNodesMode) node.setSize([node.size[0], node.computeSize()[1]])
 }
 
 api.addEventListener("graphChanged", () => nodes.forEach(show)) // such as the other way of drawing nodes

@@ -154,4 +154,4 @@ def test_pictures_have_no_frames_to_speak_of():
 def test_a_report_whose_tokens_have_no_places_says_so():
     report = run_of(LatentShape.of((1, 4, 64, 64), 2))
     assert report.grid is None and report.unplaced in report.text()
-    assert report.unplaced == "no map of the tokens: 8 of them are no patches of a latent of 64 x 64"
+    assert report.unplaced == "no map of the tokens: its 8 tokens do not fit a latent of 64 x 64"

@@ -181,4 +181,4 @@ def test_an_evaluation_that_never_reached_the_network_is_none():
     assert [step.index for step in report.steps] == [
         0,
         2,
-    ] and "at 1 of 3 steps the model was not called" in report.notes[0]
+    ] and "on 1 of 3 steps the model was not called" in report.notes[0]

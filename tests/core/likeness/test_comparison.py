@@ -47,10 +47,10 @@ def test_equal_pictures_have_no_psnr():
     ("psnr", "kinds", "verdict"),
     [
         (math.inf, "IPP", "the same picture, to the last bit"),
-        (40.0, "IPP", "level to the eye"),
+        (40.0, "IPP", "hard to tell apart by eye"),
         (39.9, "IPP", "close: fine details may differ"),
         (29.9, "IPPIPPIPP", "details differ: try speed_up 2"),
-        (29.9, "IPIPIP", "details differ: turn on calibrate_on_first_run, or take more steps"),
+        (29.9, "IPIPIP", "details differ: turn on calibrate_on_first_run, or use more steps"),
     ],
 )
 def test_the_verdict_in_words(psnr: float, kinds: str, verdict: str):
@@ -60,7 +60,7 @@ def test_the_verdict_in_words(psnr: float, kinds: str, verdict: str):
 def test_a_run_that_is_too_short_is_told():
     short = comparison(cached_seconds=0.2, warnings=("another",))
     assert (
-        short.notes[0].startswith("a run took only 0.20 s, too short to be measured well")
+        short.notes[0].startswith("a run took only 0.20 s, which is too short to time well")
         and short.notes[1] == "another"
     )
 

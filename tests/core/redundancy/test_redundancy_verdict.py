@@ -80,24 +80,30 @@ def test_a_gpu_is_not_split_by_block():
             20,
             {2: 0.02, 4: 0.08, 6: 0.3},
             KNOWN,
-            "P-steps can pay. With an I-step every 4 steps (5 of 20), forecasts would have been 8.0% off; expect at "
-            "most about 3.1x",
+            "caching can pay off. With an I-step every 4 steps (5 of 20), forecasts would have been 8.0% off; expect "
+            "at most about 3.1x",
         ),
         (
             20,
             {2: 0.02, 4: 0.08},
             BlockClock((1.0,), (1.0,), 0.2, 0.1),
-            "there is little to gain: at most about 1.2x at 5 I-steps",
+            "there is little to gain: at most about 1.2x with 5 I-steps",
         ),
-        (20, {2: 0.15, 4: 0.4}, KNOWN, "Whether that shows, this measure does not tell. Tune TokenCache"),
+        (20, {2: 0.15, 4: 0.4}, KNOWN, "Whether that is visible, this measurement cannot tell. Tune TokenCache"),
         (
             20,
             {2: 0.35},
             KNOWN,
-            "too much: even with an I-step every 2 steps, forecasts would have been 35% off, and caching will show",
+            "too much: even with an I-step every 2 steps, forecasts would have been 35% off, and caching would be "
+            "visible",
         ),
-        (4, {2: 0.35}, KNOWN, "4 steps are too few, and updates change too much: caching will show"),
-        (2, {}, KNOWN, "2 steps are too few: caching will show, or save little. Updates change by 5.0% a step."),
+        (4, {2: 0.35}, KNOWN, "4 steps are too few, and updates change too much: caching would be visible"),
+        (
+            2,
+            {},
+            KNOWN,
+            "2 steps are too few: caching would be visible or save little. Updates change by 5.0% per step.",
+        ),
     ],
 )
 def test_verdicts(steps: int, errors: dict[int, float], clock: BlockClock, says: str):

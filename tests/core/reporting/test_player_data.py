@@ -123,7 +123,9 @@ def test_maps_are_thinned_where_all_would_be_too_much(monkeypatch):
     assert [step["groups"][0][2] for step in data["steps"]] == ["all", 0, None, None, None] and data["maps"][
         "count"
     ] == 1
-    assert data["notes"] == ["Of 4 maps of tokens, every 4th is here, since all would be too much to send to a page."]
+    assert data["notes"] == [
+        "Only one in 4 of the 4 maps of tokens is here, because all would be too much to send to the page."
+    ]
 
 
 def test_a_run_whose_tokens_have_no_places_still_has_its_steps():

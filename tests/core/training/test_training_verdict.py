@@ -10,12 +10,7 @@ from tokencache_core.training.verdict import EqualCompute
 @pytest.mark.parametrize(
     ("trained", "without", "random", "says"),
     [
-        (
-            36.0,
-            35.0,
-            34.0,
-            "worth loading: 36.0 dB on the held-out run, where as much computing without it gives 35.0 dB",
-        ),
+        (36.0, 35.0, 34.0, "worth loading: 36.0 dB on the held-out run; as much computing without it gives 35.0 dB"),
         (36.0, 35.9, 34.0, "not worth loading: 36.0 dB"),
         (36.0, 34.0, 36.5, "not worth loading: 36.0 dB"),
         (36.0, 35.0, None, "worth loading: 36.0 dB"),
