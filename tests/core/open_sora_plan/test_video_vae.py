@@ -12,31 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from video_values import values, weights
 
 from tokencache_core.open_sora_plan.vae import CausalConv3d, VAEConfig, VideoVAE
 from tokencache_core.open_sora_plan.vae_tiles import Tile, places, spans_of_frames, tiled_decode, tiled_encode
 
 NUMBERS = json.loads((Path(__file__).parent / "vae_numbers.json").read_text())
 NARROW = VAEConfig(width=32, multipliers=(1, 2, 2, 3))
-
-
-def values(shape: torch.Size | tuple[int, ...], number: int) -> Tensor:
-    """Numbers in [-1, 1] that look random, the same on any machine."""
-    index = torch.arange(torch.Size(shape).numel(), dtype=torch.float64)
-    return (((index * 12.9898 + number * 78.233).sin() * 43758.5453) % 1 * 2 - 1).float().reshape(shape)
-
-
-def weights(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights under which activations keep their size."""
-    filled = {}
-    for number, key in enumerate(sorted(state_dict)):
-        tensor = state_dict[key]
-        value = values(tensor.shape, number)
-        if tensor.ndim > 1:
-            filled[key] = value * (3 / tensor[0].numel()) ** 0.5
-        else:
-            filled[key] = 1 + 0.2 * value if "norm" in key and key.endswith("weight") else 0.3 * value
-    return filled
 
 
 @pytest.fixture(scope="module")
