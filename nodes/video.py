@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..tokencache_core.open_sora_plan.checkpoint import VERSIONS
+from ..tokencache_core.open_sora_plan.checkpoint import FACTORISED, VERSIONS
 from ..tokencache_core.open_sora_plan.released_files import is_first_shard_or_whole
 from .folders.bundled_files import file_names, path_of
 from .host.open_sora_plan.prompt import prompt_conditionings
@@ -26,7 +26,7 @@ class LoadOpenSoraPlan(io.ComfyNode):
             display_name="Load Open-Sora-Plan",
             category="TokenCache",
             description=(
-                "Loads the text-to-video transformer of Open-Sora-Plan 1.1 or 1.0 (PKU-YuanGroup) as a MODEL. Sizes "
+                "Loads the text-to-video transformer of Open-Sora-Plan 1.0 to 1.3 (PKU-YuanGroup) as a MODEL. Sizes "
                 "are taken from the file and from the config.json beside it."
             ),
             search_aliases=["open-sora-plan", "opensora plan", "latte", "text to video", "load video model"],
@@ -42,7 +42,11 @@ class LoadOpenSoraPlan(io.ComfyNode):
                 io.Combo.Input(
                     "version",
                     options=list(VERSIONS),
-                    tooltip="The files of 1.1 and 1.0 look alike, but the two count frames differently.",
+                    default=FACTORISED,
+                    tooltip=(
+                        "The version of the file. 1.1 and 1.0 look alike, but count frames differently; of another "
+                        "version than chosen, a file is refused."
+                    ),
                 ),
                 io.Combo.Input(
                     "weight_dtype",
