@@ -32,6 +32,7 @@ FACTORISED = "1.1"  # the version of files that bring their own words
 TABLE = "prompt_table."
 _UNUSED = {"caption_projection.y_embedding"}  # of training: captions that were left out
 _OF_COMFYUI = "model.diffusion_model."  # before the names in files that its node Save Model writes
+_MARKS_OF_COMFYUI = {"v_pred", "ztsnr"}  # beside the weights in such files: what a model predicts
 _IN_NETWORK = re.compile(r"blocks\.(\d+)\.(spatial|temporal)\.(.+)")
 _RELEASED = re.compile(r"(temporal_)?transformer_blocks\.(\d+)\.(.+)")
 
@@ -71,7 +72,11 @@ def read_video_transformer(
     """
     try:
         released = read_released(path)
-        held = {key.removeprefix(_OF_COMFYUI): tensor for key, tensor in released.tensors.items()}
+        held = {
+            key.removeprefix(_OF_COMFYUI): tensor
+            for key, tensor in released.tensors.items()
+            if key not in _MARKS_OF_COMFYUI
+        }
         check_version(held, released.config, version)
         if version in ("1.3", "1.2"):
             config = infer_skip_sparse_config(held, released.config, version)

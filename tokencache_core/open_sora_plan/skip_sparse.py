@@ -69,7 +69,7 @@ class SkipSparseAttention(Attention):
         self, width: int, heads: int, attention: Callable, operations: Any, *, skip: int, grouped: bool, **factory: Any
     ) -> None:
         super().__init__(width, heads, attention, operations, **factory)
-        self.skip, self.grouped = skip, grouped
+        self.width, self.skip, self.grouped = width, skip, grouped
 
     def among_cells(self, x: Tensor, rotation: Rotation, padding: Tensor | None, options: dict) -> Tensor:
         """x (B, N, n, D), N cells of n tokens. padding: (1, N, n), EXCLUDED where a token is none, or None."""
@@ -80,7 +80,7 @@ class SkipSparseAttention(Attention):
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, options: dict) -> Tensor:
         """Attention of the cells q (B, N, n*D) to the cells k, v (B, M, n*D). mask: (1 or B, 1, M*n)."""
-        size = q.shape[-1] // self.to_out[0].in_features
+        size = q.shape[-1] // self.width
         q, k, v = (self._sequences(x, size) for x in (q, k, v))
         if mask is not None:
             rows = self._sequences(mask.view(len(mask), -1, size), size)  # (1 or B * skip, M * skip, 1)

@@ -86,11 +86,11 @@ class Resnet(nn.Module):
 
 
 class FrameAttention(nn.Module):
-    """Attention with one head among the places of each frame."""
+    """Attention with one head among the places of each frame. norm: before it."""
 
-    def __init__(self, channels: int, operations: Any, **factory: Any) -> None:
+    def __init__(self, channels: int, norm: nn.Module, operations: Any, **factory: Any) -> None:
         super().__init__()
-        self.norm = group_norm(channels, operations, **factory)
+        self.norm = norm
         self.q, self.k, self.v, self.proj_out = (conv1(channels, channels, operations, **factory) for _ in range(4))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -158,7 +158,7 @@ class Middle(nn.Module):
     def __init__(self, channels: int, operations: Any, **factory: Any) -> None:
         super().__init__()
         self.block_1 = Resnet(channels, channels, True, operations, **factory)
-        self.attn_1 = FrameAttention(channels, operations, **factory)
+        self.attn_1 = FrameAttention(channels, group_norm(channels, operations, **factory), operations, **factory)
         self.block_2 = Resnet(channels, channels, True, operations, **factory)
 
     def forward(self, x: Tensor) -> Tensor:
