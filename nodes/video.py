@@ -5,8 +5,8 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..tokencache_core.open_sora_plan.checkpoint import FACTORISED, VERSIONS
+from ..tokencache_core.open_sora_plan.pickled_weights import SUFFIXES as PICKLED
 from ..tokencache_core.open_sora_plan.released_files import is_first_shard_or_whole
-from ..tokencache_core.open_sora_plan.training_checkpoint import SUFFIX as CHECKPOINT
 from .folders.bundled_files import file_names, path_of
 from .host.open_sora_plan.mt5 import load_mt5
 from .host.open_sora_plan.prompt import prompt_conditionings
@@ -74,17 +74,17 @@ class LoadOpenSoraPlanVAE(io.ComfyNode):
             display_name="Load Open-Sora-Plan VAE",
             category="TokenCache",
             description=(
-                "Loads the video VAE of Open-Sora-Plan 1.1 or 1.3. VAE Decode decodes long clips with it in tiles of "
-                "space and time, so that memory does not grow with the clip."
+                "Loads the video VAE of Open-Sora-Plan 1.1, 1.2 or 1.3. VAE Decode decodes long clips with it in tiles "
+                "of space and time, so that memory does not grow with the clip."
             ),
             search_aliases=["open-sora-plan vae", "causal video vae", "wf-vae", "load vae", "video vae"],
             inputs=[
                 io.Combo.Input(
                     "vae_name",
-                    options=[*_names(VAES, VAES, (SUFFIX, CHECKPOINT)), PIXELS],
+                    options=[*_names(VAES, VAES, (SUFFIX, *PICKLED)), PIXELS],
                     tooltip=(
-                        "The released diffusion_pytorch_model.safetensors (1.1) or merged.ckpt (1.3) of the folder "
-                        "vae, in models/vae. "
+                        "The released diffusion_pytorch_model.safetensors (1.1), checkpoint.ckpt (1.2) or merged.ckpt "
+                        "(1.3) of the folder vae, in models/vae. "
                         "pixel_space is for small models that sample pictures themselves."
                     ),
                 )
@@ -111,10 +111,10 @@ class LoadMT5XXL(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "text_encoder",
-                    options=_names(TEXT, TEXT),
+                    options=_names(TEXT, TEXT, (SUFFIX, *PICKLED)),
                     tooltip=(
-                        "Weights of mT5-XXL as .safetensors, in models/text_encoders, with the spiece.model of "
-                        "google/mt5-xxl beside them. Of several shards, the first."
+                        "Weights of mT5-XXL as .safetensors or .bin, in models/text_encoders, with the spiece.model "
+                        "of google/mt5-xxl beside them. Of several shards, the first."
                     ),
                 )
             ],

@@ -57,6 +57,7 @@ ALONE: dict[str, dict[str, Any]] = {  # nodes that need no run, with the values 
     "TokenCacheSavePredictor": {},
     "TokenCacheLoadOpenSoraPlan": {},
     "TokenCacheLoadOpenSoraPlanVAE": {},
+    "TokenCacheLoadMT5XXL": {},
     "TokenCacheOpenSoraPlanPrompt": {"prompt": "A sailing boat crosses a calm bay at sunrise"},
     "TokenCacheEmptyOpenSoraPlanLatent": {},
 }

@@ -412,6 +412,10 @@ def test_text_of_1_3_is_encoded_as_the_release_does(mt5: tuple[Path, MT5EncoderM
         row[0, : len(tokens)], mask[0, : len(tokens)] = torch.tensor(tokens), 1
         expected = theirs(row, attention_mask=mask).last_hidden_state[:, : len(tokens)]
         assert torch.allclose(conditioning[0][0], expected, atol=0.01 * float(expected.std()))
+    pickled = file.with_name("pytorch_model.bin")
+    torch.save(load_file(file), pickled)
+    again, _ = OpenSoraPlanPrompt.execute(sparse.model, *texts, load_mt5(str(pickled))).result
+    assert torch.equal(again[0][0], ours[0][0][0])
     long, _ = OpenSoraPlanPrompt.execute(sparse.model, "beach " * 900, "", load_mt5(str(file))).result
     assert long[0][0].shape[1] == 512
 

@@ -11,7 +11,6 @@ Where the picture allows, a cell is a rectangle within a frame, else as many con
 
 from __future__ import annotations
 
-from functools import lru_cache
 from math import gcd
 
 import torch
@@ -26,7 +25,6 @@ def cell_sides(rows: int, columns: int, skip: int) -> tuple[int, int] | None:
     return None if rows % height else (height, width)
 
 
-@lru_cache(maxsize=8)
 def cell_order(frames: int, rows: int, columns: int, skip: int) -> Tensor:
     """The tokens' numbers (cells, k * k), in each cell by their rest. Those from frames * rows * columns on are
     padding, without which the last cell would not be full.

@@ -20,7 +20,6 @@ _TRANSFORMERS = (  # the first that fits; a pattern must match the beginning of 
 _VAES = (
     (r"(spatial|temporal)_vae\.", "the VAE of Open-Sora of hpcaitech, another project"),
     (r"(transformer_blocks|temporal_transformer_blocks)\.\d", "a transformer: load it with Load Open-Sora-Plan"),
-    (r"encoder\.down\.\d\.downsample\.conv\.conv\.weight", "the VAE of Open-Sora-Plan 1.0 or 1.2"),
     (r"encoder\.conv_in\.conv\.weight", "the VAE of Open-Sora-Plan 1.0, or of HunyuanVideo"),
     (r"encoder\.(middle|downsamples)\.|encoder\.down_blocks\.", "the VAE of another model (Wan, CogVideoX or others)"),
 )
@@ -42,7 +41,7 @@ def check_version(tensors: Mapping[str, Tensor], config: Mapping[str, Any], vers
 
 
 def other_vae(tensors: Mapping[str, Tensor]) -> str | None:
-    """What a file is that is no VAE of Open-Sora-Plan 1.1 or 1.3; None if it may be one."""
+    """What a file is that is no VAE of Open-Sora-Plan 1.1 to 1.3; None if it may be one."""
     if (found := _first(_VAES, tensors)) is not None:
         return found
     low_bands = tensors.get("encoder.connect_l1.weight")

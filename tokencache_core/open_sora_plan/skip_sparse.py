@@ -26,29 +26,26 @@ EXCLUDED = -1e4  # added to the scores of keys that are padding; finite in half 
 Rotation = tuple[Tensor, Tensor]  # cosines and sines of angles, (1, cells, k * k, head width / 2)
 
 
-def rotations(frames: int, rows: int, columns: int, width: int, stretch: Sequence[float]) -> Rotation:
+def rotations(
+    frames: int, rows: int, columns: int, width: int, stretch: Sequence[float], device: torch.device | None = None
+) -> Rotation:
     """Cosines and sines (frames * rows * columns, width / 2) of the angles by which heads of this width are turned: a
     third each by frame, row and column (Su et al., arXiv 2104.09864).
 
     stretch: by which positions along these are divided.
     """
-    half = width // 6
+    grid, half = (frames, rows, columns), width // 6
     frequencies = MAX_PERIOD ** (-torch.arange(half, dtype=torch.float64) / half)
-    of_axes = (
-        (torch.arange(count, dtype=torch.float64) / by)[:, None] * frequencies
-        for count, by in zip((frames, rows, columns), stretch)
-    )
-    frame, row, column = of_axes
-    angles = torch.cat(
-        [
-            frame[:, None, None].expand(-1, rows, columns, -1),
-            row[None, :, None].expand(frames, -1, columns, -1),
-            column[None, None].expand(frames, rows, -1, -1),
-        ],
-        dim=-1,
-    )
-    flat = angles.flatten(0, 2)
-    return flat.cos().float(), flat.sin().float()
+
+    def in_grid(function: Callable[[Tensor], Tensor]) -> Tensor:
+        parts = []
+        for axis, (count, by) in enumerate(zip(grid, stretch)):
+            angles = (torch.arange(count, dtype=torch.float64) / by)[:, None] * frequencies
+            shape = [count if each == axis else 1 for each in range(3)]
+            parts.append(function(angles).float().to(device).view(*shape, half).expand(*grid, half))
+        return torch.cat(parts, dim=-1).flatten(0, 2)
+
+    return in_grid(torch.cos), in_grid(torch.sin)
 
 
 def rotated(x: Tensor, rotation: Rotation, heads: int) -> Tensor:
@@ -182,9 +179,8 @@ class SkipSparseTransformer(PatchTransformer):
         rotation, padding = self._rotation(grid, order), _padding(order, count)
         for block in self.transformer_blocks:
             cells = block(cells, c, text, rotation, padding, transformer_options=options)
-        in_place = torch.empty_like(order.flatten())
-        in_place[order.flatten()] = torch.arange(order.numel(), device=order.device)
-        tokens = cells.unflatten(-1, (-1, self.width)).flatten(1, 2)[:, in_place[:count]]
+        place_of = order.flatten().argsort()[:count]  # of each token, in the cells
+        tokens = cells.unflatten(-1, (-1, self.width)).flatten(1, 2)[:, place_of]
         by_place = tokens.unflatten(1, (grid[0], -1)).transpose(1, 2)  # (B, rows*columns, F, D)
         return self.unembed(by_place, embedded, *x.shape[-2:])
 
@@ -195,8 +191,8 @@ class SkipSparseTransformer(PatchTransformer):
     def _rotation(self, grid: tuple[int, int, int], order: Tensor) -> Rotation:
         config = self.config
         cos, sin = (
-            _padded(part.to(order.device), 0, order.numel())[order][None]
-            for part in rotations(*grid, config.width // config.heads, config.stretch)
+            _padded(part, 0, order.numel())[order][None]
+            for part in rotations(*grid, config.width // config.heads, config.stretch, order.device)
         )
         return cos, sin
 

@@ -15,6 +15,7 @@ from .released_files import VideoFileError, check_tensors, read_released
 from .vae import VAEConfig, VideoVAE
 from .wavelet_vae import WaveletVAE, WaveletVAEConfig
 
+AT_ONCE = "encoder.down.1.downsample.conv.conv.weight"  # only in a VAE of 1.2
 _OF_TRAINING = "loss."  # the discriminator and the perceptual loss
 _CONSTANTS = re.compile(r"(encoder|decoder)\.(inverse_)?wavelet_")
 _KEYS_OF_WAVELETS = {
@@ -26,7 +27,7 @@ _KEYS_OF_WAVELETS = {
 
 
 def read_video_vae(path: str | Path) -> tuple[dict[str, Tensor], VAEConfig | WaveletVAEConfig]:
-    """The tensors of a VAE of 1.1 or 1.3 as stored, and its shape. path: as `read_released` takes it."""
+    """The tensors of a VAE of 1.1, 1.2 or 1.3 as stored, and its shape. path: as `read_released` takes it."""
     try:
         released = read_released(path)
         tensors = {
@@ -35,13 +36,16 @@ def read_video_vae(path: str | Path) -> tuple[dict[str, Tensor], VAEConfig | Wav
             if not key.startswith(_OF_TRAINING) and not _CONSTANTS.match(key)
         }
         if (other := other_vae(tensors)) is not None:
-            raise ValueError(f"this is {other}; Load Open-Sora-Plan VAE reads the VAEs of Open-Sora-Plan 1.1 and 1.3")
+            raise ValueError(
+                f"this is {other}; Load Open-Sora-Plan VAE reads the VAEs of Open-Sora-Plan 1.1, 1.2 and 1.3"
+            )
         if _KEYS_OF_WAVELETS["width"] in tensors:
             config = infer_wavelet_config(tensors, released.config)
             expected, what = WaveletVAE(config, device="meta").state_dict(), "a VAE of Open-Sora-Plan 1.3"
         else:
             config = infer_vae_config(tensors)
-            expected, what = VideoVAE(config, device="meta").state_dict(), "a VAE of Open-Sora-Plan 1.1"
+            version = "1.2" if config.at_once else "1.1"
+            expected, what = VideoVAE(config, device="meta").state_dict(), f"a VAE of Open-Sora-Plan {version}"
         check_tensors(tensors, expected, what)
     except ValueError as error:
         raise VideoFileError(f"{path}: {error}") from None
@@ -56,7 +60,8 @@ def infer_vae_config(tensors: Mapping[str, Tensor]) -> VAEConfig:
     if missing or width % 32:
         raise ValueError(f"it is not the whole of a VAE of Open-Sora-Plan 1.1: {missing or width} is wrong or missing")
     multipliers = tuple(len(tensors[key]) // width for key in levels)
-    return VAEConfig(width, multipliers, len(tensors["post_quant_conv.conv.weight"]))
+    latent_channels = len(tensors["post_quant_conv.conv.weight"])
+    return VAEConfig(width, multipliers, latent_channels, at_once=AT_ONCE in tensors)
 
 
 def infer_wavelet_config(tensors: Mapping[str, Tensor], said: Mapping[str, Any]) -> WaveletVAEConfig:

@@ -261,6 +261,12 @@ def test_a_vaes_sizes_come_from_its_file_and_what_training_needed_is_dropped(tmp
     assert config == VAE and set(read) == set(weights)
 
 
+def test_a_vae_of_1_2_in_its_checkpoint(tmp_path: Path):
+    shape = replace(VAE, at_once=True)
+    torch.save({"ema_state_dict": {}, "state_dict": VideoVAE(shape).state_dict()}, tmp_path / "checkpoint.ckpt")
+    assert read_video_vae(tmp_path)[1] == shape
+
+
 OTHER_VAES = {
     "hpcaitech": of_another(spatial_vae__module__encoder__conv_in__weight=(2, 3, 3, 3)),
     "the WF-VAE of Open-Sora-Plan 1.5": of_another(
@@ -273,7 +279,7 @@ OTHER_VAES = {
 
 @pytest.mark.parametrize("name", OTHER_VAES)
 def test_another_vae_is_refused_with_both_names(tmp_path: Path, name: str):
-    with pytest.raises(VideoFileError, match="reads the VAEs of Open-Sora-Plan 1.1 and 1.3") as error:
+    with pytest.raises(VideoFileError, match="reads the VAEs of Open-Sora-Plan 1.1, 1.2 and 1.3") as error:
         read_video_vae(saved(tmp_path, OTHER_VAES[name]))
     assert name in str(error.value)
 

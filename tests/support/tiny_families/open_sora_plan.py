@@ -90,7 +90,7 @@ def as_many_places_as_frames() -> TinyModel:
 TINY = {
     "Open-Sora-Plan 1.1": open_sora_plan,
     "Open-Sora-Plan 1.1, square in time": as_many_places_as_frames,
-    "Open-Sora-Plan 1.3": skip_sparse,
-    "Open-Sora-Plan 1.3, padded": skip_sparse_padded,
     "Open-Sora-Plan 1.2": dense,
+    "Open-Sora-Plan 1.3, padded": skip_sparse_padded,
+    "Open-Sora-Plan 1.3": skip_sparse,
 }

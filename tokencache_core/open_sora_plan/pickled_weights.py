@@ -1,5 +1,5 @@
-"""Reads weights from a checkpoint of a VAE's training, as Open-Sora-Plan releases some, without running what a pickle
-may hold.
+"""Reads weights that are released as a pickle, without running what else it may hold: a checkpoint of a VAE's training,
+or a text encoder.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-SUFFIX = ".ckpt"
+SUFFIXES = (".ckpt", ".bin")
 AVERAGE, GENERATOR = "ema_state_dict", "gen_model"
 
 
-def read_training_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The generator's tensors: of the moving average, or, where it has none, of the last step. ValueError."""
+def read_pickled_weights(path: Path) -> dict[str, Tensor]:
+    """Tensors by name; of a training those of its generator, of the moving average, or, where it has none, of the last
+    step. ValueError for a file that holds other things.
+    """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (UnpicklingError, RuntimeError, OSError, EOFError) as error:
