@@ -23,7 +23,7 @@ PIXELS = "pixel_space"  # the name of the VAE that leaves pixels as they are
 FEWER_FRAMES = 5  # of a tile, where the host has run out of memory and asks for tiles without saying of how many frames
 # numbers held at most for each pixel and frame of a tile
 _ENCODE_NUMBERS, _DECODE_NUMBERS = 700, 1600
-_WAVELET_ENCODE_NUMBERS, _WAVELET_DECODE_NUMBERS = 700, 1600
+_WAVELET_ENCODE_NUMBERS, _WAVELET_DECODE_NUMBERS = 400, 1600
 
 
 class _TiledByTheHost:
