@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..tokencache_core.open_sora_plan.checkpoint import VERSIONS
+from ..tokencache_core.open_sora_plan.checkpoint import FACTORISED, VERSIONS
+from ..tokencache_core.open_sora_plan.pickled_weights import SUFFIXES as PICKLED
 from ..tokencache_core.open_sora_plan.released_files import is_first_shard_or_whole
 from .folders.bundled_files import file_names, path_of
+from .host.open_sora_plan.mt5 import load_mt5
 from .host.open_sora_plan.prompt import prompt_conditionings
 from .host.open_sora_plan.video_model import WEIGHT_DTYPES, empty_latent, load_video_model
 from .host.open_sora_plan.video_vae import PIXELS, load_video_vae, pixel_vae
 
-MODELS, KIND, VAES, SUFFIX = "diffusion_models", "open_sora_plan", "vae", ".safetensors"
+MODELS, KIND, VAES, TEXT, SUFFIX = "diffusion_models", "open_sora_plan", "vae", "text_encoders", ".safetensors"
 
 
-def _names(folder: str, kind: str) -> list[str]:
-    return [name for name in file_names(folder, SUFFIX, kind) if is_first_shard_or_whole(name)]
+def _names(folder: str, kind: str, suffixes: tuple[str, ...] = (SUFFIX,)) -> list[str]:
+    return [name for name in file_names(folder, suffixes, kind) if is_first_shard_or_whole(name)]
 
 
 class LoadOpenSoraPlan(io.ComfyNode):
@@ -26,8 +28,8 @@ class LoadOpenSoraPlan(io.ComfyNode):
             display_name="Load Open-Sora-Plan",
             category="TokenCache",
             description=(
-                "Loads the text-to-video transformer of Open-Sora-Plan 1.1 or 1.0 (PKU-YuanGroup). Sizes are taken "
-                "from the file and from the config.json beside it."
+                "Loads the text-to-video transformer of Open-Sora-Plan 1.0 to 1.3 (PKU-YuanGroup) as a MODEL. Sizes "
+                "are taken from the file and from the config.json beside it."
             ),
             search_aliases=["open-sora-plan", "opensora plan", "latte", "text to video", "load video model"],
             inputs=[
@@ -42,7 +44,11 @@ class LoadOpenSoraPlan(io.ComfyNode):
                 io.Combo.Input(
                     "version",
                     options=list(VERSIONS),
-                    tooltip="The files of 1.1 and 1.0 look alike, but the two count frames differently.",
+                    default=FACTORISED,
+                    tooltip=(
+                        "The version of the file. 1.1 and 1.0 look alike, but count frames differently; of another "
+                        "version than chosen, a file is refused."
+                    ),
                 ),
                 io.Combo.Input(
                     "weight_dtype",
@@ -68,17 +74,18 @@ class LoadOpenSoraPlanVAE(io.ComfyNode):
             display_name="Load Open-Sora-Plan VAE",
             category="TokenCache",
             description=(
-                "Loads the video VAE of Open-Sora-Plan 1.1. VAE Decode decodes long clips with it in tiles of space "
-                "and time, so that memory does not grow with the clip."
+                "Loads the video VAE of Open-Sora-Plan 1.1, 1.2 or 1.3. VAE Decode decodes long clips with it in tiles "
+                "of space and time, so that memory does not grow with the clip."
             ),
-            search_aliases=["open-sora-plan vae", "causal video vae", "load vae", "video vae"],
+            search_aliases=["open-sora-plan vae", "causal video vae", "wf-vae", "load vae", "video vae"],
             inputs=[
                 io.Combo.Input(
                     "vae_name",
-                    options=[*_names(VAES, VAES), PIXELS],
+                    options=[*_names(VAES, VAES, (SUFFIX, *PICKLED)), PIXELS],
                     tooltip=(
-                        "The released diffusion_pytorch_model.safetensors from the folder vae, in models/vae. "
-                        "pixel_space is for small models that sample pixels directly."
+                        "The released diffusion_pytorch_model.safetensors (1.1), checkpoint.ckpt (1.2) or merged.ckpt "
+                        "(1.3) of the folder vae, in models/vae. "
+                        "pixel_space is for small models that sample pictures themselves."
                     ),
                 )
             ],
@@ -90,6 +97,35 @@ class LoadOpenSoraPlanVAE(io.ComfyNode):
         return io.NodeOutput(pixel_vae() if vae_name == PIXELS else load_video_vae(path_of(VAES, vae_name, VAES)))
 
 
+class LoadMT5XXL(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TokenCacheLoadMT5XXL",
+            display_name="Load mT5-XXL",
+            category="TokenCache",
+            description=(
+                "Loads the encoder of google/mt5-xxl, which reads the prompts of Open-Sora-Plan 1.3 and 1.2, as CLIP."
+            ),
+            search_aliases=["mt5", "mt5xxl", "text encoder", "open-sora-plan clip", "load clip"],
+            inputs=[
+                io.Combo.Input(
+                    "text_encoder",
+                    options=_names(TEXT, TEXT, (SUFFIX, *PICKLED)),
+                    tooltip=(
+                        "Weights of mT5-XXL as .safetensors or .bin, in models/text_encoders, with the spiece.model "
+                        "of google/mt5-xxl beside them. Of several shards, the first."
+                    ),
+                )
+            ],
+            outputs=[io.Clip.Output(tooltip="For Open-Sora-Plan Prompt.")],
+        )
+
+    @classmethod
+    def execute(cls, text_encoder: str) -> io.NodeOutput:
+        return io.NodeOutput(load_mt5(path_of(TEXT, text_encoder, TEXT)))
+
+
 class OpenSoraPlanPrompt(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -98,8 +134,8 @@ class OpenSoraPlanPrompt(io.ComfyNode):
             display_name="Open-Sora-Plan Prompt",
             category="TokenCache",
             description=(
-                "Encodes a prompt and a negative prompt for Open-Sora-Plan: in lower case and at most 300 tokens, as "
-                "in its training."
+                "Encodes a prompt and a negative prompt for Open-Sora-Plan as in its training: for 1.1 and 1.0 in "
+                "small letters and at most 300 tokens, for 1.3 and 1.2 at most 512."
             ),
             search_aliases=["open-sora-plan text", "video prompt", "caption", "text encode"],
             inputs=[
@@ -114,8 +150,8 @@ class OpenSoraPlanPrompt(io.ComfyNode):
                     "clip",
                     optional=True,
                     tooltip=(
-                        "From CLIPLoader with a t5xxl file and the type pixart. A small model that brings its own "
-                        "words needs none."
+                        "For 1.1 and 1.0 CLIPLoader with a t5xxl file and the type pixart, for 1.3 and 1.2 Load "
+                        "mT5-XXL. A small model that brings its own words needs none."
                     ),
                 ),
             ],
@@ -153,8 +189,8 @@ class EmptyOpenSoraPlanLatent(io.ComfyNode):
                     min=1,
                     max=4096,
                     tooltip=(
-                        "Number of frames. The released models were trained on 65 or 221 frames, and on single "
-                        "pictures. Numbers other than 1, 5, 9, ... are rounded down."
+                        "1.1 was trained on 65 or 221 frames, 1.3 on up to 93, and both on single pictures. Other "
+                        "numbers than 1, 5, 9, ... are rounded down to one of these."
                     ),
                 ),
                 io.Int.Input("batch_size", default=1, min=1, max=64, tooltip="Number of clips."),
@@ -167,4 +203,4 @@ class EmptyOpenSoraPlanLatent(io.ComfyNode):
         return io.NodeOutput(empty_latent(model, width, height, frames, batch_size))
 
 
-NODES = [LoadOpenSoraPlan, LoadOpenSoraPlanVAE, OpenSoraPlanPrompt, EmptyOpenSoraPlanLatent]
+NODES = [LoadOpenSoraPlan, LoadOpenSoraPlanVAE, LoadMT5XXL, OpenSoraPlanPrompt, EmptyOpenSoraPlanLatent]

@@ -25,14 +25,14 @@ from .host_models import PACK, import_host
 SETTINGS = CacheSettings(cache_ratio=0.9, order=1, corrector=0.0)
 VARIANTS = (SETTINGS, *(replace(SETTINGS, shares="uniform", context=context) for context in CONTEXTS))
 FULL_STEPS = 2
-OPEN_SORA_PLAN = "OpenSoraPlan"
+OWN = ("VideoConfig", "SkipSparseConfig")  # configurations of this pack's networks
 
 
 @dataclass(frozen=True)
 class HostShape:
     """The shape of a model of the host.
 
-    config: the name of the host's configuration class, or OPEN_SORA_PLAN for this pack's own.
+    config: the name of the host's configuration class, or one of OWN.
     shape: the network's configuration, with a reduced depth.
     blocks: how many of the released model's blocks there are, for people.
     latent: (C, H, W) or (C, T, H, W).
@@ -103,13 +103,22 @@ SHAPES = {
         ),
     ),
     "Open-Sora-Plan-256": HostShape(  # 17 frames
-        config=OPEN_SORA_PLAN,
+        config="VideoConfig",
         blocks="2 of 28",
         latent=(4, 5, 32, 32),
         text=(40, 4096),
         rows=1,
         conditioning={},
         shape=dict(width=1152, depth=2, heads=16, sample_size=32, video_length=5),
+    ),
+    "Open-Sora-Plan-1.3-256": HostShape(  # 13 frames; two blocks of dense attention, one of each sparse kind
+        config="SkipSparseConfig",
+        blocks="4 of 32",
+        latent=(8, 4, 32, 32),
+        text=(40, 4096),
+        rows=1,
+        conditioning={},
+        shape=dict(depth=4),
     ),
     "PixArt-512": HostShape(
         config="PixArtAlpha",
@@ -152,12 +161,12 @@ def host_model(shape: HostShape, dtype: torch.dtype, device: torch.device) -> An
 def _configuration(shape: HostShape) -> Any:
     import comfy.supported_models
 
-    if shape.config == OPEN_SORA_PLAN:
+    if shape.config in OWN:
         ours, sizes = (
             importlib.import_module(f"{PACK}.{name}")
             for name in ("nodes.host.open_sora_plan.video_model", "tokencache_core.open_sora_plan.config")
         )
-        return ours.VideoModelConfig(sizes.VideoConfig(**shape.shape))
+        return ours.VideoModelConfig(getattr(sizes, shape.config)(**shape.shape))
     return getattr(comfy.supported_models, shape.config)(dict(shape.shape))
 
 

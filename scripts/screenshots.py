@@ -56,8 +56,9 @@ ALONE: dict[str, dict[str, Any]] = {  # nodes that need no run, with the values 
     "TokenCacheSmallFluxPrompt": {"text": "google panda face\ntwitter red heart"},
     "TokenCacheLoadPreset": {"preset_name": "emoji-3x.json"},
     "TokenCacheSavePredictor": {},
-    "TokenCacheLoadOpenSoraPlan": {},
+    "TokenCacheLoadOpenSoraPlan": {"model_name": "diffusion_pytorch_model.safetensors"},
     "TokenCacheLoadOpenSoraPlanVAE": {},
+    "TokenCacheLoadMT5XXL": {"text_encoder": "mt5-xxl.safetensors"},
     "TokenCacheOpenSoraPlanPrompt": {"prompt": "A sailing boat crosses a calm bay at sunrise"},
     "TokenCacheEmptyOpenSoraPlanLatent": {},
 }

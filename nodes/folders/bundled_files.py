@@ -11,6 +11,7 @@ BUNDLED: dict[str, tuple[str, ...]] = {  # by kind
     "small_flux": ("emoji-flux.safetensors",),
     "open_sora_plan": (),
     "vae": (),
+    "text_encoders": (),
     "tokencache": ("emoji-predictor.safetensors", "emoji-3x.json", "emoji-35db.json"),
 }
 _REFERENCE = Path(__file__).resolve().parents[2] / "reference"

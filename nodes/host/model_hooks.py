@@ -469,8 +469,16 @@ def open_host_session(
         fresh_noise=fresh_noise,
         holds_clean=holds_clean,
         budget=budget,
-        latent=LatentShape.of(latent, getattr(network, "patch_size", None)),  # most networks have it
+        latent=LatentShape.of(latent, _patch_size(network, latent)),
     )
+
+
+def _patch_size(network: Any, latent: Sequence[int]) -> Any:
+    """The size of a token in a latent (B, C, ...), as `LatentShape.of` takes it; of most networks it is always the
+    same.
+    """
+    of_size = getattr(network, "patch_size_in", None)
+    return getattr(network, "patch_size", None) if of_size is None else of_size(latent)
 
 
 def _cacheable_blocks(session: Session, network: torch.nn.Module, transformer_options: dict) -> list | None:

@@ -35,6 +35,7 @@ def test_the_entrypoint_gives_the_nodes_whose_ids_never_change():
         "TokenCacheDiTClassLabel",
         "TokenCacheLoadOpenSoraPlan",
         "TokenCacheLoadOpenSoraPlanVAE",
+        "TokenCacheLoadMT5XXL",
         "TokenCacheOpenSoraPlanPrompt",
         "TokenCacheEmptyOpenSoraPlanLatent",
         "TokenCacheLoadSmallFlux",

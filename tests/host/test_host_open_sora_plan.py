@@ -9,33 +9,47 @@ from pathlib import Path
 import comfy.sd
 import nodes
 import pytest
+import sentencepiece
 import torch
 from comfy import sd1_clip
 from comfy.supported_models_base import ClipTarget
 from comfy.text_encoders.pixart_t5 import PixArtTokenizer
 from comfy.text_encoders.t5 import T5
-from safetensors.torch import save_file
-from tiny_families.open_sora_plan import CONFIG, open_sora_plan, save_released
+from safetensors.torch import load_file, save_file
+from tiny_families.open_sora_plan import (
+    CONFIG,
+    SKIP_SPARSE,
+    dense,
+    open_sora_plan,
+    save_released,
+    save_skip_sparse,
+    skip_sparse,
+    skip_sparse_padded,
+)
 from tiny_families.pixart import pixart_sigma
 from tiny_families.tiny_model import TinyModel
 from tokencache_pack.nodes.host.model_hooks import apply_tokencache
 from tokencache_pack.nodes.host.open_sora_plan import prompt
+from tokencache_pack.nodes.host.open_sora_plan.mt5 import load_mt5
 from tokencache_pack.nodes.host.open_sora_plan.video_model import load_video_model
 from tokencache_pack.nodes.host.open_sora_plan.video_vae import chosen_tile, load_video_vae, pixel_vae
 from tokencache_pack.nodes.video import EmptyOpenSoraPlanLatent, LoadOpenSoraPlan, OpenSoraPlanPrompt
 from tokencache_pack.tokencache_core.open_sora_plan.vae import VAEConfig, VideoVAE
 from tokencache_pack.tokencache_core.open_sora_plan.vae_tiles import Tile
+from tokencache_pack.tokencache_core.open_sora_plan.wavelet_vae import WaveletVAE, WaveletVAEConfig
 from tokencache_pack.tokencache_core.schedules.schedule import UniformSchedule
 from tokencache_pack.tokencache_core.settings import CacheSettings
-from transformers import T5Config, T5EncoderModel
+from transformers import MT5Config, MT5EncoderModel, T5Config, T5EncoderModel
 
 from tokencache_core.flux.prompts import PromptTable
 from tokencache_core.open_sora_plan.checkpoint import load_video_transformer, released_key, save_video_transformer
 from tokencache_core.open_sora_plan.config import VideoConfig
 from tokencache_core.open_sora_plan.model import VideoTransformer
 from tokencache_core.open_sora_plan.run import VideoRun
+from tokencache_core.open_sora_plan.skip_sparse import SkipSparseTransformer
 from tokencache_core.sampling.noise_schedule import simple_sigmas
 
+NARROW_WAVELETS = WaveletVAEConfig(width=16, encoder_flow=8, decoder_flow=12, resnets=1, flow_resnets=1)
 NARROW = VAEConfig(width=32, multipliers=(1, 1, 1, 1))
 TEXT = VideoConfig(width=48, depth=2, heads=2, in_channels=3, caption_channels=24, sample_size=8, video_length=6)
 T5_SIZES = {
@@ -83,7 +97,7 @@ def vae_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_nodes_load_through_the_entry_point():
     extension = asyncio.run(sys.modules["tokencache_pack"].comfy_entrypoint())
     ids = {node.GET_SCHEMA().node_id for node in asyncio.run(extension.get_node_list())}
-    names = ("LoadOpenSoraPlan", "LoadOpenSoraPlanVAE", "OpenSoraPlanPrompt", "EmptyOpenSoraPlanLatent")
+    names = ("LoadOpenSoraPlan", "LoadOpenSoraPlanVAE", "LoadMT5XXL", "OpenSoraPlanPrompt", "EmptyOpenSoraPlanLatent")
     assert {f"TokenCache{name}" for name in names} <= ids
 
 
@@ -287,3 +301,176 @@ def test_memory_for_the_vae_does_not_grow_beyond_a_tile(vae: comfy.sd.VAE):
 def test_a_missing_file_is_named(tmp_path: Path):
     with pytest.raises(FileNotFoundError):
         LoadOpenSoraPlan.execute("nothing.safetensors", "1.1")
+
+
+@pytest.fixture(scope="module")
+def sparse() -> TinyModel:
+    return skip_sparse()
+
+
+def test_1_3_predicts_v_and_begins_with_pure_noise(sparse: TinyModel):
+    """At every sigma the clean x is what v says of the noisy one; the last timestep has next to no signal."""
+    model = sparse.model.model
+    assert model.model_sampling.sigma_max > 1000 and dense().model.model.model_sampling.sigma_max < 200
+    assert model.model_sampling.timestep(model.model_sampling.sigma_max) == 999
+    x, text = sparse.noise(), sparse.positive[0][0]
+    for timestep in (200, 900):
+        sigma = model.model_sampling.sigmas[timestep][None]
+        noisy = x * (1 + sigma**2).sqrt()
+        v = model.diffusion_model(x, torch.tensor([timestep]), text)
+        expected = (x - sigma * v) / (1 + sigma**2).sqrt()
+        assert torch.allclose(model.apply_model(noisy, sigma, c_crossattn=text), expected, atol=1e-4)
+
+
+def test_1_3_is_sampled_saved_and_loaded_again(sparse: TinyModel, tmp_path: Path):
+    assert sparse.sample().isfinite().all() and sparse.sample(latent=(8, 1, 8, 8)).isfinite().all()
+    model = sparse.model.model
+    saved = model.state_dict_for_saving(dict(model.diffusion_model.state_dict()))
+    expected = SkipSparseTransformer(SKIP_SPARSE, device="meta").state_dict()
+    assert set(saved) == {f"model.diffusion_model.{key}" for key in expected} | {"v_pred"}  # a mark of the host's
+    save_skip_sparse(tmp_path)
+    file = tmp_path / "saved.safetensors"
+    save_file({key: tensor.contiguous() for key, tensor in saved.items()}, file)
+    again = load_video_model(str(file), "1.3")
+    assert torch.equal(sparse.sample(again), sparse.sample())
+    fp8 = load_video_model(str(file), "1.3", "fp8_e4m3fn")
+    assert 0 < (sparse.sample(fp8) - sparse.sample()).square().mean() < 0.1 * sparse.sample().var()
+
+
+def test_another_nodes_attention_is_inside_of_ours(sparse: TinyModel):
+    """An override that computes attention by itself sees whole sequences, cached or not."""
+    lengths = []
+
+    def override(function, q, k, v, heads, *args, **kwargs):
+        lengths.append((q.shape[1], k.shape[1]))
+        return function(q, k, v, heads, *args, **kwargs)
+
+    settings = CacheSettings(cache_ratio=0.5, shares="uniform")
+    cached, _ = apply_tokencache(sparse.model, settings, UniformSchedule(interval=3, warmup=2))
+    plain = sparse.sample(cached)
+    cached.model_options["transformer_options"]["optimized_attention_override"] = override
+    assert torch.equal(sparse.sample(cached), plain)
+    tokens, text = 4 * 4 * 8, 11
+    assert {keys for _, keys in lengths} == {tokens, tokens // 4, text}
+    assert {queries for queries, keys in lengths if keys == tokens // 4} >= {tokens // 4, tokens // 8}
+
+
+def test_the_report_maps_cells(sparse: TinyModel):
+    for tiny, grid in ((sparse, (4, 2, 1)), (skip_sparse_padded(), None), (dense(), (3, 3, 4))):
+        model, handle = apply_tokencache(tiny.model, CacheSettings(cache_ratio=0.7), UniformSchedule(interval=3))
+        tiny.sample(model)
+        found = handle.latest().grid
+        assert (None if found is None else (found.frames, found.rows, found.columns)) == grid
+
+
+def test_empty_latents_of_1_3(sparse: TinyModel):
+    (latent,) = EmptyOpenSoraPlanLatent.execute(sparse.model, width=640, height=352, frames=93, batch_size=1).result
+    assert latent["samples"].shape == (1, 8, 24, 44, 80)
+
+
+def test_a_file_of_another_version_is_refused_by_the_node(tmp_path: Path):
+    for folder, save, version in (("a", save_released, "1.3"), ("b", save_skip_sparse, "1.1")):
+        (tmp_path / folder).mkdir()
+        file = save(tmp_path / folder)
+        with pytest.raises(ValueError, match=rf"not of {version}: choose .* as the version of Load Open-Sora-Plan"):
+            load_video_model(str(file), version)
+
+
+MT5_SIZES = {"d_model": 24, "d_ff": 32, "d_kv": 8, "num_heads": 2, "num_layers": 2}
+
+
+@pytest.fixture(scope="module")
+def mt5(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, MT5EncoderModel]:
+    """A narrow mT5 as a file with its word pieces, and the same in transformers."""
+    folder = tmp_path_factory.mktemp("mt5")
+    words = ["a quiet beach at dawn", "high quality", "waves roll over the sand", "ein stiller Strand am Morgen"]
+    (folder / "text").write_text("\n".join(words * 20))
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(folder / "text"), model_prefix=str(folder / "spiece"), vocab_size=30, pad_id=0, eos_id=1, unk_id=2,
+        bos_id=-1, minloglevel=2,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    theirs = MT5EncoderModel(MT5Config(**MT5_SIZES, vocab_size=30)).eval()
+    tensors = {key: torch.randn(tensor.shape) * 0.2 for key, tensor in theirs.state_dict().items()}
+    tensors["encoder.embed_tokens.weight"] = tensors["shared.weight"]
+    theirs.load_state_dict(tensors)
+    del tensors["encoder.embed_tokens.weight"]
+    save_file(tensors | {"decoder.final_layer_norm.weight": torch.ones(24)}, folder / "mt5.safetensors")
+    return folder / "mt5.safetensors", theirs
+
+
+@torch.no_grad()
+def test_text_of_1_3_is_encoded_as_the_release_does(mt5: tuple[Path, MT5EncoderModel], sparse: TinyModel):
+    """Padded to one length, with a mask; what was padded is not seen, so that it can be left out."""
+    file, theirs = mt5
+    texts = "a quiet beach at dawn", "low waves"
+    ours = OpenSoraPlanPrompt.execute(sparse.model, *texts, load_mt5(str(file))).result
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(file.with_name("spiece.model")))
+    for conditioning, words in zip(ours, texts):
+        tokens = [*pieces.encode(words), 1]
+        row, mask = torch.zeros(1, 40, dtype=torch.long), torch.zeros(1, 40)
+        row[0, : len(tokens)], mask[0, : len(tokens)] = torch.tensor(tokens), 1
+        expected = theirs(row, attention_mask=mask).last_hidden_state[:, : len(tokens)]
+        assert torch.allclose(conditioning[0][0], expected, atol=0.01 * float(expected.std()))
+    pickled = file.with_name("pytorch_model.bin")
+    torch.save(load_file(file), pickled)
+    again, _ = OpenSoraPlanPrompt.execute(sparse.model, *texts, load_mt5(str(pickled))).result
+    assert torch.equal(again[0][0], ours[0][0][0])
+    long, _ = OpenSoraPlanPrompt.execute(sparse.model, "beach " * 900, "", load_mt5(str(file))).result
+    assert long[0][0].shape[1] == 512
+
+
+def test_text_encoders_that_do_not_fit(
+    mt5: tuple[Path, MT5EncoderModel], sparse: TinyModel, encoders: tuple[comfy.sd.CLIP, T5EncoderModel], tmp_path: Path
+):
+    with pytest.raises(ValueError, match="24 wide: connect Load mT5-XXL"):
+        OpenSoraPlanPrompt.execute(sparse.model, "a cat", "")
+    with pytest.raises(
+        ValueError, match="1.3 and 1.2 read mT5-XXL alone, but this CLIP is made of t5xxl: connect Load"
+    ):
+        OpenSoraPlanPrompt.execute(sparse.model, "a cat", "", encoders[0])
+    tensors, bias = load_file(mt5[0]), "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight"
+    alone = tmp_path / "mt5.safetensors"
+    for change, message in (
+        ({}, "put the spiece.model of google/mt5-xxl beside it"),
+        (
+            {"shared.weight": torch.zeros(32128, 24)},
+            "this is T5, which Open-Sora-Plan 1.1 reads: load it with CLIPLoader",
+        ),
+        ({bias: torch.zeros(32, 2)}, "this is umT5, of Wan"),
+        ({"shared.weight": torch.zeros(30, 20)}, "the other tensors require"),
+    ):
+        save_file(tensors | change, alone)
+        with pytest.raises(ValueError, match=message):
+            load_mt5(str(alone))
+    save_file({"a": torch.zeros(1)}, alone)
+    with pytest.raises(ValueError, match="this is no T5 text encoder"):
+        load_mt5(str(alone))
+
+
+@pytest.fixture(scope="module")
+def wavelet_vae(tmp_path_factory: pytest.TempPathFactory) -> comfy.sd.VAE:
+    torch.manual_seed(0)
+    file = tmp_path_factory.mktemp("wavelets") / "merged.ckpt"
+    torch.save({"state_dict": {"gen_model": WaveletVAE(NARROW_WAVELETS).state_dict()}}, file)
+    return load_video_vae(str(file))
+
+
+@torch.inference_mode()
+def test_the_vae_of_1_3_decodes_and_encodes_clips(wavelet_vae: comfy.sd.VAE):
+    latent, frames, core = torch.randn(1, 8, 3, 4, 6), torch.rand(9, 40, 32, 3), wavelet_vae.first_stage_model
+    decoded = nodes.VAEDecode().decode(wavelet_vae, {"samples": latent})[0]
+    assert decoded.shape == (9, 32, 48, 3)
+    expected = (core.decode(latent)[0].movedim(0, -1) / 2 + 0.5).clamp(0, 1)
+    assert torch.allclose(decoded, expected, atol=1e-5)
+    encoded = nodes.VAEEncode().encode(wavelet_vae, frames)[0]["samples"]
+    assert encoded.shape == (1, 8, 3, 5, 4)
+    assert torch.allclose(encoded, core.encode(frames.movedim(-1, 0)[None] * 2 - 1), atol=1e-5)
+    if wavelet_vae.handles_tiling and hasattr(wavelet_vae, "_decode_tiled_owned"):
+        tiled = nodes.VAEDecodeTiled().decode(wavelet_vae, {"samples": latent}, 64, 16, 64, 8)[0]
+        assert torch.allclose(tiled, decoded, atol=1e-5)  # in time, tiles make no difference
+
+
+def test_memory_for_the_vae_of_1_3_does_not_grow_beyond_a_tile(wavelet_vae: comfy.sd.VAE):
+    tile, clip = (torch.Size((1, 8, *size)) for size in ((2, 32, 32), (24, 44, 80)))
+    assert wavelet_vae.memory_used_decode(tile, torch.float32) == wavelet_vae.memory_used_decode(clip, torch.float32)

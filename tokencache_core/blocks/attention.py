@@ -6,6 +6,7 @@ It has the signature of ComfyUI's `optimized_attention`, so that a module writte
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch.nn.functional as F
@@ -21,6 +22,8 @@ def _split_heads(x: Tensor, heads: int) -> Tensor:
 
 def _plain_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = None, **_: Any) -> Tensor:
     B, N, width = q.shape
+    if mask is not None and mask.ndim == 3:  # (B, queries, keys)
+        mask = mask.unsqueeze(1)
     out = F.scaled_dot_product_attention(*(_split_heads(x, heads) for x in (q, k, v)), attn_mask=mask)
     return out.transpose(1, 2).reshape(B, N, width)
 
@@ -42,3 +45,24 @@ def attention(
     if override is None:
         return _plain_attention(q, k, v, heads, mask)
     return override(_plain_attention, q, k, v, heads, mask=mask, transformer_options=transformer_options)
+
+
+def with_all_keys(
+    attend: Callable[[Tensor, Tensor, Tensor, Tensor | None, dict[str, Any]], Tensor],
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    transformer_options: dict[str, Any],
+) -> Tensor:
+    """attend(q, k, v, mask, options) for an attention of a form of its own, which calls `attention` inside: the engine
+    adds the other tokens' keys and values here, and not inside.
+
+    q, k, v: (B, N, anything), N the block's tokens.
+    mask: of all keys, or None.
+    """
+    hook = transformer_options.get(OVERRIDE_KEY)
+    around = getattr(hook, "around", None)
+    if around is None:
+        return attend(q, k, v, mask, transformer_options)
+    return around(attend, q, k, v, mask, transformer_options)

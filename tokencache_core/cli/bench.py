@@ -61,8 +61,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     what.add_argument(
         "--shape",
         metavar="SHAPE",
-        help="DiT-<S|B|L|XL>/<2|4|8>-<pixels>, such as DiT-XL/2-256, or a few blocks of Flux-512, Wan-1.3B-480 or "
-        "PixArt-512 in ComfyUI",
+        help="DiT-<S|B|L|XL>/<2|4|8>-<pixels>, such as DiT-XL/2-256, or a few blocks of Flux-512, Wan-1.3B-480, "
+        "Open-Sora-Plan-256, Open-Sora-Plan-1.3-256 or PixArt-512 in ComfyUI",
     )
     what.add_argument(
         "--read",

@@ -14,6 +14,7 @@ from ..dit.model import DiTConfig
 from ..flux.config import FluxConfig
 from ..flux.file import FluxFileError, is_flux_file, read_flux
 from ..open_sora_plan.checkpoint import is_clip_file, read_video_transformer
+from ..open_sora_plan.config import VideoConfig
 from ..open_sora_plan.released_files import VideoFileError
 from ..predictor.file import PredictorFileError, holds_predictor, read_trained_cache
 from ..predictor.trained_cache import TrainedCache
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _clip_lines(file: str) -> Iterator[str]:
     tensors, config, prompts = read_video_transformer(file)
-    assert prompts is not None
+    assert prompts is not None and isinstance(config, VideoConfig)
     yield f"{config.depth} pairs of blocks, width {config.width}, {config.heads} heads, patch {config.patch_size}"
     yield f"{sum(tensor.numel() for tensor in tensors.values()):,} parameters"
     yield f"clips of {config.video_length} frames of {config.sample_size} x {config.sample_size}"

@@ -132,6 +132,29 @@ class AttentionHook:
         queries, keys, values, *others = args
         return self.tap(function, _tensor(queries), _tensor(keys), _tensor(values), *others, **kwargs)
 
+    def around(
+        self,
+        attend: Callable[[Tensor, Tensor, Tensor, Tensor | None, dict[str, Any]], Tensor],
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | None,
+        transformer_options: dict[str, Any],
+    ) -> Tensor:
+        """Run an attention of a form of its own (`blocks.attention.with_all_keys`) through the tap. The attention calls
+        inside it reach the other node's override alone.
+        """
+        inside = {key: value for key, value in transformer_options.items() if key != OVERRIDE_KEY}
+        if self.override is not None:
+            inside[OVERRIDE_KEY] = self.override
+        if self.tap is None:
+            return attend(q, k, v, mask, inside)
+
+        def attention(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
+            return attend(q, k, v, mask, inside)
+
+        return self.tap(attention, q, k, v, 1, mask=mask)
+
     def _overridden(
         self, function: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: Any
     ) -> Tensor:

@@ -42,3 +42,29 @@ def frame_stride(video_length: int, version: str) -> int:
     if version == "1.0":
         return max(video_length // 5, 1)
     return max((video_length - video_length % 2) // 16, 1)
+
+
+@dataclass(frozen=True)
+class SkipSparseConfig:
+    """The shape of an Open-Sora-Plan 1.3 (or 1.2) transformer; `checkpoint.infer_skip_sparse_config` infers it from a
+    file.
+
+    skip: of the blocks with sparse attention, a token attends to one in `skip` tokens; 1: all attention is dense.
+    stretch: by which positions are divided, of frames, rows and columns.
+    predicts_velocity: it predicts v, on a schedule that ends in pure noise (1.3); else the noise (1.2).
+    caption_channels: width of the text encoder's tokens.
+    sample_frames, sample_height, sample_width: of the latents that a run without a host samples.
+    """
+
+    width: int = 2304
+    depth: int = 32
+    heads: int = 24
+    patch_size: int = 2
+    in_channels: int = 8
+    caption_channels: int = 4096
+    skip: int = 4
+    stretch: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    predicts_velocity: bool = True
+    sample_frames: int = 24
+    sample_height: int = 44
+    sample_width: int = 80

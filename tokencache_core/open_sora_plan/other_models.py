@@ -1,4 +1,4 @@
-"""Recognises files of other models, which a user may take for Open-Sora-Plan 1.1, by a key that only they have."""
+"""Recognises files of other models, which a user may take for Open-Sora-Plan, by a key that only they have."""
 
 from __future__ import annotations
 
@@ -20,36 +20,57 @@ _TRANSFORMERS = (  # the first that fits; a pattern must match the beginning of 
 _VAES = (
     (r"(spatial|temporal)_vae\.", "the VAE of Open-Sora of hpcaitech, another project"),
     (r"(transformer_blocks|temporal_transformer_blocks)\.\d", "a transformer: load it with Load Open-Sora-Plan"),
-    (r"encoder\.down1\.|encoder\.connect_l[12]", "WF-VAE, of Open-Sora-Plan 1.3 or 1.5"),
-    (r"encoder\.down\.\d\.downsample\.conv\.conv\.weight", "the VAE of Open-Sora-Plan 1.0 or 1.2"),
     (r"encoder\.conv_in\.conv\.weight", "the VAE of Open-Sora-Plan 1.0, or of HunyuanVideo"),
     (r"encoder\.(middle|downsamples)\.|encoder\.down_blocks\.", "the VAE of another model (Wan, CogVideoX or others)"),
 )
 
 
-def other_transformer(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> str | None:
-    """What a file is that is no transformer of Open-Sora-Plan 1.1 or 1.0; None if it may be one."""
-    if any(key.startswith("temporal_transformer_blocks.") for key in tensors):
-        return None
-    if any(key.startswith("transformer_blocks.") for key in tensors):
-        return _one_kind_of_block(tensors, config)
-    return _first(_TRANSFORMERS, tensors) or "no transformer of Open-Sora-Plan"
+def check_version(tensors: Mapping[str, Tensor], config: Mapping[str, Any], version: str) -> None:
+    """ValueError where a file is no transformer of this version of Open-Sora-Plan. config: what is beside it."""
+    found = _version(tensors, config)
+    if found is None:
+        raise ValueError(
+            f"this is {_other_transformer(tensors)}; Load Open-Sora-Plan reads the transformers of Open-Sora-Plan 1.0 "
+            "to 1.3"
+        )
+    if found != version and (found, version) != ("1.1", "1.0"):
+        raise ValueError(
+            f"this is a transformer of Open-Sora-Plan {found}, not of {version}: choose {found} as the version of Load "
+            "Open-Sora-Plan"
+        )
 
 
 def other_vae(tensors: Mapping[str, Tensor]) -> str | None:
-    """What a file is that is no VAE of Open-Sora-Plan 1.1; None if it may be one."""
+    """What a file is that is no VAE of Open-Sora-Plan 1.1 to 1.3; None if it may be one."""
     if (found := _first(_VAES, tensors)) is not None:
         return found
-    return None if "encoder.conv_in.weight" in tensors else "no VAE of Open-Sora-Plan"
+    low_bands = tensors.get("encoder.connect_l1.weight")
+    if low_bands is not None and low_bands.ndim == 4 and low_bands.shape[1] != 12:
+        return "the WF-VAE of Open-Sora-Plan 1.5"
+    known = "encoder.conv_in.weight" in tensors or "encoder.down1.0.weight" in tensors
+    return None if known else "no VAE of Open-Sora-Plan"
 
 
-def _one_kind_of_block(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
-    """A model of transformer blocks none of which is temporal."""
+def _version(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> str | None:
+    """The version of Open-Sora-Plan of a transformer; 1.1 also for 1.0, whose files look alike."""
+    if any(key.startswith("temporal_transformer_blocks.") for key in tensors):
+        return "1.1"
+    patches = tensors.get("pos_embed.proj.weight")
+    if patches is None or patches.ndim != 4 or _first(_TRANSFORMERS, tensors) is not None:
+        return None
+    if not any(key.startswith("transformer_blocks.") for key in tensors):
+        return None
+    if patches.shape[1] == 8:
+        return "1.3"
+    named = str(config.get("_class_name", "")).startswith("OpenSoraT2V")
+    return "1.2" if patches.shape[0] == 2304 or named else None
+
+
+def _other_transformer(tensors: Mapping[str, Tensor]) -> str:
     if (found := _first(_TRANSFORMERS, tensors)) is not None:
         return found
-    patches = tensors.get("pos_embed.proj.weight")
-    if patches is not None and patches.ndim == 4 and (patches.shape[0] == 2304 or "sparse1d" in config):
-        return "Open-Sora-Plan 1.3" if patches.shape[1] == 8 or config.get("sparse1d") else "Open-Sora-Plan 1.2"
+    if not any(key.startswith("transformer_blocks.") for key in tensors):
+        return "no transformer of Open-Sora-Plan"
     if "adaln_single.linear.weight" in tensors:
         return "PixArt, or another model without temporal blocks"
     return "another model of transformer blocks"

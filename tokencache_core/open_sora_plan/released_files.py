@@ -1,5 +1,5 @@
 """Reads weights in the layout in which diffusers releases them: one `.safetensors` file, or shards with an index, and a
-`config.json` beside them.
+`config.json` beside them; or a pickle.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..files.strict_json import mapping, parsed, shown, text
+from .pickled_weights import SUFFIXES, read_pickled_weights
 
 INDEX = ".safetensors.index.json"
 SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
@@ -50,6 +51,8 @@ def read_released(path: str | Path) -> ReleasedWeights:
     config = _config_beside(path)
     if path.name.endswith(INDEX):
         return ReleasedWeights(_read_shards(path), config)
+    if path.suffix in SUFFIXES:
+        return ReleasedWeights(read_pickled_weights(path), config)
     if path.suffix != ".safetensors":
         raise ValueError(f"weights are read from .safetensors files, not from '{path.suffix}'; convert it first")
     tensors, metadata = _read_file(path)
@@ -63,7 +66,8 @@ def is_first_shard_or_whole(name: str) -> bool:
 
 
 def _weights_in(folder: Path) -> Path:
-    found = sorted(folder.glob(f"*{INDEX}")) or sorted(folder.glob("*.safetensors"))
+    kinds = (f"*{INDEX}", "*.safetensors", *(f"*{suffix}" for suffix in SUFFIXES))
+    found = next((files for kind in kinds if (files := sorted(folder.glob(kind)))), [])
     if len(found) != 1:
         raise ValueError(f"the folder has {len(found)} files of weights where one, or one index of shards, is expected")
     return found[0]

@@ -5,13 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..blocks.spec import BlockSpec
+from ..blocks.spec import BlockSpec, TokenArgument
 from ..runs.network_run import NetworkRun
 from ..sampling.noise_schedule import timestep_of
 from ..sampling.noise_time import noise_time, unit_variance
 from .model import VideoTransformer
 
 COLUMN_BLOCK = BlockSpec(tokens="x")  # (rows, places, frames x width)
+CELL_BLOCK = BlockSpec(  # (rows, cells, tokens of a cell x width)
+    tokens="x",
+    per_token={"rotation": TokenArgument(dim=1), "padding": TokenArgument(dim=1)},  # (1, cells, ...)
+)
 
 
 class VideoRun(NetworkRun):

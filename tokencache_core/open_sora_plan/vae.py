@@ -1,4 +1,4 @@
-"""The causal video VAE of Open-Sora-Plan 1.1 (`CausalVAEModel`): 8 times smaller in space, 4 times in time.
+"""The causal video VAE of Open-Sora-Plan 1.1 and 1.2 (`CausalVAEModel`): 8 times smaller in space, 4 times in time.
 
 The first frame alone makes the first latent frame, and every 4 further frames one more. Convolutions over time see no
 later frames: they begin with copies of the first one. Parameter names follow the release.
@@ -19,12 +19,15 @@ from .vae_tiles import DECODE_TILE, TIME, Tile, tiled_decode, tiled_encode
 
 @dataclass(frozen=True)
 class VAEConfig:
-    """width: channels at full size, times `multipliers` at each level."""
+    """width: channels at full size, times `multipliers` at each level. at_once: one convolution halves or doubles time
+    and space together, as in 1.2.
+    """
 
     width: int = 128
     multipliers: tuple[int, ...] = (1, 2, 4, 4)
     latent_channels: int = 4
     resnets: int = 2  # at each level of the encoder; the decoder has one more
+    at_once: bool = False
 
 
 def group_norm(channels: int, operations: Any, **factory: Any) -> nn.Module:
@@ -43,13 +46,17 @@ def after_first_frame(x: Tensor, copies: int) -> Tensor:
 
 
 class CausalConv3d(nn.Module):
-    """A convolution over time and space; `kernel` (frames, height, width), padded by zeros in space."""
+    """A convolution over time and space; `kernel` (frames, height, width), padded by zeros in space if it has no
+    `stride`.
+    """
 
-    def __init__(self, inputs: int, outputs: int, kernel: Sequence[int], operations: Any, **factory: Any) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, kernel: Sequence[int], operations: Any, *, stride: int = 1, **factory: Any
+    ) -> None:
         super().__init__()
         self.frames = kernel[0]
-        padding = (0, kernel[1] // 2, kernel[2] // 2)
-        self.conv = operations.Conv3d(inputs, outputs, tuple(kernel), padding=padding, **factory)
+        padding = (0, kernel[1] // 2, kernel[2] // 2) if stride == 1 else 0
+        self.conv = operations.Conv3d(inputs, outputs, tuple(kernel), stride=stride, padding=padding, **factory)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(after_first_frame(x, self.frames - 1))
@@ -86,11 +93,11 @@ class Resnet(nn.Module):
 
 
 class FrameAttention(nn.Module):
-    """Attention with one head among the places of each frame."""
+    """Attention with one head among the places of each frame. norm: before it."""
 
-    def __init__(self, channels: int, operations: Any, **factory: Any) -> None:
+    def __init__(self, channels: int, norm: nn.Module, operations: Any, **factory: Any) -> None:
         super().__init__()
-        self.norm = group_norm(channels, operations, **factory)
+        self.norm = norm
         self.q, self.k, self.v, self.proj_out = (conv1(channels, channels, operations, **factory) for _ in range(4))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -119,6 +126,32 @@ class DoubledInSpace(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(by_frame(nn.Upsample(scale_factor=2.0, mode="nearest"), x))
+
+
+class HalvedAtOnce(nn.Module):
+    """Every second place and frame of a clip, padded at the right and the bottom."""
+
+    def __init__(self, channels: int, operations: Any, **factory: Any) -> None:
+        super().__init__()
+        self.conv = CausalConv3d(channels, channels, (3, 3, 3), operations, stride=2, **factory)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(pad(x, (0, 1, 0, 1)))
+
+
+class DoubledAtOnce(nn.Module):
+    """Twice the places, and of all frames but the first twice as many."""
+
+    def __init__(self, channels: int, operations: Any, **factory: Any) -> None:
+        super().__init__()
+        self.conv = conv3(channels, channels, operations, **factory)
+
+    def forward(self, x: Tensor) -> Tensor:
+        doubled = interpolate(x[:, :, :1], scale_factor=(1.0, 2.0, 2.0), mode="trilinear")
+        if x.shape[2] > 1:
+            following = interpolate(x[:, :, 1:], scale_factor=(2.0, 2.0, 2.0), mode="trilinear")
+            doubled = torch.cat([doubled, following], dim=2)
+        return self.conv(doubled)
 
 
 class _Mixed(nn.Module):
@@ -158,7 +191,7 @@ class Middle(nn.Module):
     def __init__(self, channels: int, operations: Any, **factory: Any) -> None:
         super().__init__()
         self.block_1 = Resnet(channels, channels, True, operations, **factory)
-        self.attn_1 = FrameAttention(channels, operations, **factory)
+        self.attn_1 = FrameAttention(channels, group_norm(channels, operations, **factory), operations, **factory)
         self.block_2 = Resnet(channels, channels, True, operations, **factory)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -166,7 +199,7 @@ class Middle(nn.Module):
 
 
 class EncoderLevel(nn.Module):
-    """Resnets, by frame at the levels before time is halved; then space is halved, then time."""
+    """Resnets, by frame at the levels before time is halved; then space is halved, then time, or both `at_once`."""
 
     def __init__(
         self,
@@ -177,6 +210,7 @@ class EncoderLevel(nn.Module):
         causal: bool,
         halves_space: bool,
         halves_time: bool,
+        at_once: bool,
         operations: Any,
         **factory: Any,
     ) -> None:
@@ -185,19 +219,23 @@ class EncoderLevel(nn.Module):
         self.block = nn.ModuleList(
             Resnet(outputs if number else inputs, outputs, causal, operations, **factory) for number in range(resnets)
         )
-        self.downsample = HalvedInSpace(outputs, operations, **factory) if halves_space else None
-        self.time_downsample = HalvedInTime(outputs, operations, **factory) if halves_time else None
+        self.downsample = self.time_downsample = None
+        if halves_time and at_once:
+            self.downsample = HalvedAtOnce(outputs, operations, **factory)
+        else:
+            self.downsample = HalvedInSpace(outputs, operations, **factory) if halves_space else None
+            self.time_downsample = HalvedInTime(outputs, operations, **factory) if halves_time else None
 
     def forward(self, x: Tensor) -> Tensor:
         for resnet in self.block:
             x = resnet(x) if self.causal else by_frame(resnet, x)
         if self.downsample is not None:
-            x = by_frame(self.downsample, x)
+            x = by_frame(self.downsample, x) if isinstance(self.downsample, HalvedInSpace) else self.downsample(x)
         return x if self.time_downsample is None else self.time_downsample(x)
 
 
 class DecoderLevel(nn.Module):
-    """Resnets; then space is doubled, then time."""
+    """Resnets; then space is doubled, then time, or both `at_once`."""
 
     def __init__(
         self,
@@ -207,6 +245,7 @@ class DecoderLevel(nn.Module):
         *,
         doubles_space: bool,
         doubles_time: bool,
+        at_once: bool,
         operations: Any,
         **factory: Any,
     ) -> None:
@@ -214,8 +253,12 @@ class DecoderLevel(nn.Module):
         self.block = nn.ModuleList(
             Resnet(outputs if number else inputs, outputs, True, operations, **factory) for number in range(resnets)
         )
-        self.upsample = DoubledInSpace(outputs, operations, **factory) if doubles_space else None
-        self.time_upsample = DoubledInTime(outputs, operations, **factory) if doubles_time else None
+        self.upsample = self.time_upsample = None
+        if doubles_time and at_once:
+            self.upsample = DoubledAtOnce(outputs, operations, **factory)
+        else:
+            self.upsample = DoubledInSpace(outputs, operations, **factory) if doubles_space else None
+            self.time_upsample = DoubledInTime(outputs, operations, **factory) if doubles_time else None
 
     def forward(self, x: Tensor) -> Tensor:
         for resnet in self.block:
@@ -239,6 +282,7 @@ class Encoder(nn.Module):
                 causal=level > 1,
                 halves_space=level < last,
                 halves_time=level in (1, 2),
+                at_once=config.at_once,
                 operations=operations,
                 **factory,
             )
@@ -269,6 +313,7 @@ class Decoder(nn.Module):
                 config.resnets + 1,
                 doubles_space=level > 0,
                 doubles_time=level > 1,
+                at_once=config.at_once,
                 operations=operations,
                 **factory,
             )

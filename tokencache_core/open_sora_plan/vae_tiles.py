@@ -39,7 +39,7 @@ def tiled_decode(decode: Callable[[Tensor], Tensor], z: Tensor, tile: Tile) -> T
     """Clips (B, C, 4 (T - 1) + 1, 8 H, 8 W) of latents z (B, C', T, H, W). decode: does so for a tile."""
     parts = []
     for start, end in spans_of_frames(z.shape[2], tile.frames):
-        part = _in_space(decode, z[:, :, start:end], tile.side, tile.overlap, scale=SPACE)
+        part = in_space(decode, z[:, :, start:end], tile, encoding=False)
         parts.append(part[:, :, 1:] if start else part)
     return torch.cat(parts, dim=2)
 
@@ -49,7 +49,7 @@ def tiled_encode(encode: Callable[[Tensor], Tensor], x: Tensor, tile: Tile) -> T
     parts = []
     for start, end in spans_of_frames((x.shape[2] - 1) // TIME + 1, tile.frames):
         frames = x[:, :, TIME * start : TIME * (end - 1) + 1]
-        part = _in_space(encode, frames, SPACE * tile.side, SPACE * tile.overlap, scale=1 / SPACE)
+        part = in_space(encode, frames, tile, encoding=True)
         parts.append(part[:, :, 1:] if start else part)
     return torch.cat(parts, dim=2)
 
@@ -69,8 +69,10 @@ def places(length: int, side: int, overlap: int) -> list[int]:
     return [*range(0, count * step, step), length - side]
 
 
-def _in_space(run: Callable[[Tensor], Tensor], x: Tensor, side: int, overlap: int, scale: float) -> Tensor:
-    """What `run` makes of x (B, C, T, H, W), tile by tile. scale: output size by input size."""
+def in_space(run: Callable[[Tensor], Tensor], x: Tensor, tile: Tile, *, encoding: bool) -> Tensor:
+    """What `run` makes of x (B, C, T, H, W), tile by tile in space alone. encoding: x is a clip; else latents."""
+    unit, scale = (SPACE, 1 / SPACE) if encoding else (1, SPACE)
+    side, overlap = unit * tile.side, unit * tile.overlap
     height, width = x.shape[-2:]
     if height <= side and width <= side:
         return run(x)

@@ -1,4 +1,4 @@
-"""The video transformer as a ComfyUI MODEL: the core's network under the host's calling convention."""
+"""The video transformers as ComfyUI MODELs: the core's networks under the host's calling convention."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrapper
 from torch import Tensor
 
 from ....tokencache_core.open_sora_plan.checkpoint import read_video_transformer, released_key
-from ....tokencache_core.open_sora_plan.config import VideoConfig
+from ....tokencache_core.open_sora_plan.config import SkipSparseConfig, VideoConfig
 from ....tokencache_core.open_sora_plan.model import VideoTransformer
+from ....tokencache_core.open_sora_plan.skip_sparse import SkipSparseTransformer
 from ....tokencache_core.open_sora_plan.vae_tiles import SPACE, TIME
 from ..own_model import in_patcher
 
@@ -27,10 +28,19 @@ EncodeWords = Callable[[Sequence[str]], tuple[Tensor, Tensor]]  # a `PromptTable
 
 
 class VideoLatents(comfy.latent_formats.SD15):
-    """Latents of Open-Sora-Plan's VAE, which was made from Stable Diffusion's: the same preview fits."""
+    """Latents of the VAE of 1.0 to 1.2, which was made from Stable Diffusion's: the same preview fits."""
 
     latent_dimensions = 3
     temporal_downscale_ratio = TIME
+
+
+class WaveletLatents(comfy.latent_formats.LatentFormat):
+    """Latents of WF-VAE, of 1.3; there is no preview of them."""
+
+    latent_channels = 8
+    latent_dimensions = 3
+    temporal_downscale_ratio = TIME
+    scale_factor = 0.18215
 
 
 class PixelClips(comfy.latent_formats.LatentFormat):
@@ -43,15 +53,8 @@ class PixelClips(comfy.latent_formats.LatentFormat):
     latent_rgb_factors_bias = [0.5, 0.5, 0.5]
 
 
-class HostVideoTransformer(VideoTransformer):
-    """The core's network as the host builds and calls a diffusion model."""
-
-    def __init__(
-        self, *, image_model: str, dtype: torch.dtype, device: torch.device, operations: Any, **config: Any
-    ) -> None:
-        super().__init__(
-            VideoConfig(**config), operations=operations, attention=optimized_attention, dtype=dtype, device=device
-        )
+class _CalledByTheHost:
+    """How the host calls a diffusion model, before one of the core's networks."""
 
     def forward(
         self,
@@ -76,17 +79,51 @@ class HostVideoTransformer(VideoTransformer):
         transformer_options: dict,
         **kwargs: Any,
     ) -> Tensor:
-        return super().forward(x, timesteps, context, transformer_options)
+        network: Any = super()
+        return network.forward(x, timesteps, context, transformer_options)
+
+
+class HostVideoTransformer(_CalledByTheHost, VideoTransformer):
+    """The network of 1.1 and 1.0 as the host builds it."""
+
+    def __init__(
+        self, *, image_model: str, dtype: torch.dtype, device: torch.device, operations: Any, **config: Any
+    ) -> None:
+        super().__init__(
+            VideoConfig(**config), operations=operations, attention=optimized_attention, dtype=dtype, device=device
+        )
+
+
+class HostSkipSparseTransformer(_CalledByTheHost, SkipSparseTransformer):
+    """The network of 1.3 and 1.2 as the host builds it."""
+
+    def __init__(
+        self, *, image_model: str, dtype: torch.dtype, device: torch.device, operations: Any, **config: Any
+    ) -> None:
+        super().__init__(
+            SkipSparseConfig(**config), operations=operations, attention=optimized_attention, dtype=dtype, device=device
+        )
+
+
+HostNetwork = HostVideoTransformer | HostSkipSparseTransformer
 
 
 class VideoModelConfig(comfy.supported_models_base.BASE):
     unet_extra_config: dict = {}  # the base class's would inject num_heads = -1
-    # the host's name for betas that are linear in time; its "linear" is linear in their square roots
-    sampling_settings = {"beta_schedule": "sqrt_linear", "linear_start": 1e-4, "linear_end": 0.02}
 
-    def __init__(self, config: VideoConfig) -> None:
+    def __init__(self, config: VideoConfig | SkipSparseConfig) -> None:
         super().__init__({"image_model": "open_sora_plan", **asdict(config)})
-        self.latent_format = PixelClips() if config.is_pixels else VideoLatents()
+        self.latent_format = _latent_format(config)
+        # the host's name for betas that are linear in time; its "linear" is linear in their square roots
+        self.sampling_settings = {"beta_schedule": "sqrt_linear", "linear_start": 1e-4, "linear_end": 0.02}
+        if isinstance(config, VideoConfig):
+            self.network_class, self.predicts = HostVideoTransformer, comfy.model_base.ModelType.EPS
+        else:
+            self.network_class = HostSkipSparseTransformer
+            velocity = config.predicts_velocity
+            kinds = comfy.model_base.ModelType
+            self.predicts = kinds.V_PREDICTION if velocity else kinds.EPS
+            self.sampling_settings["zsnr"] = velocity
         # The host expects 10,486 numbers per place of the latent times this; a block holds about 16 * width per patch.
         self.memory_usage_factor = 16 * config.width / config.patch_size**2 / 10_486
 
@@ -100,17 +137,23 @@ class VideoModelConfig(comfy.supported_models_base.BASE):
         )
 
 
+def _latent_format(config: VideoConfig | SkipSparseConfig) -> comfy.latent_formats.LatentFormat:
+    if isinstance(config, VideoConfig) and config.is_pixels:
+        return PixelClips()
+    return WaveletLatents() if config.in_channels == WaveletLatents.latent_channels else VideoLatents()
+
+
 class VideoModel(comfy.model_base.BaseModel):
     """The video transformer as the host samples with it. encode_words: None if it needs a text encoder."""
 
-    diffusion_model: HostVideoTransformer
+    diffusion_model: HostNetwork
 
     def __init__(self, model_config: VideoModelConfig, encode_words: EncodeWords | None, device: torch.device) -> None:
         super().__init__(
             model_config,
-            comfy.model_base.ModelType.EPS,
+            model_config.predicts,
             device=device,
-            unet_model=HostVideoTransformer,  # pyright: ignore[reportArgumentType] - any module class is accepted
+            unet_model=model_config.network_class,  # pyright: ignore[reportArgumentType] - any module class is accepted
         )
         self.encode_words = encode_words
 
@@ -155,7 +198,7 @@ def load_video_model(
 def empty_latent(model: ModelPatcher, width: int, height: int, frames: int, batch: int) -> dict:
     """LATENT for clips of `frames`, of this size in pixels. After the first, frames make whole latent frames."""
     config, device = video_network(model).config, comfy.model_management.intermediate_device()
-    space, time = (1, 1) if config.is_pixels else (SPACE, TIME)
+    space, time = (1, 1) if isinstance(config, VideoConfig) and config.is_pixels else (SPACE, TIME)
     unit = space * config.patch_size
     if width % unit or height % unit:
         raise ValueError(f"width and height must be multiples of {unit} for this model, not {width} x {height}")
@@ -163,10 +206,10 @@ def empty_latent(model: ModelPatcher, width: int, height: int, frames: int, batc
     return {"samples": torch.zeros(shape, device=device)}
 
 
-def video_network(model: ModelPatcher) -> HostVideoTransformer:
+def video_network(model: ModelPatcher) -> HostNetwork:
     """The network of a MODEL loaded as Open-Sora-Plan; ValueError for another one."""
     network = model.model.diffusion_model
-    if not isinstance(network, HostVideoTransformer):
+    if not isinstance(network, HostVideoTransformer | HostSkipSparseTransformer):
         raise ValueError(
             f"this needs an Open-Sora-Plan model, but the MODEL is a {type(model.model).__name__}: connect the output "
             "of Load Open-Sora-Plan"

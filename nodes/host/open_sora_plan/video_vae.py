@@ -1,9 +1,11 @@
-"""The causal video VAE as the host's VAE object, for VAE Encode, VAE Decode and their tiled forms; one of pixels."""
+"""The video VAEs as the host's VAE object, for VAE Encode, VAE Decode and their tiled forms; one of pixels."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import comfy.model_management
 import comfy.model_patcher
@@ -15,15 +17,24 @@ from torch import Tensor, nn
 from ....tokencache_core.open_sora_plan.vae import VAEConfig, VideoVAE
 from ....tokencache_core.open_sora_plan.vae_file import read_video_vae
 from ....tokencache_core.open_sora_plan.vae_tiles import DECODE_TILE, SPACE, TIME, Tile
+from ....tokencache_core.open_sora_plan.wavelet_vae import WAVELET_TILE, WaveletVAE, WaveletVAEConfig
 
 PIXELS = "pixel_space"  # the name of the VAE that leaves pixels as they are
 FEWER_FRAMES = 5  # of a tile, where the host has run out of memory and asks for tiles without saying of how many frames
 # numbers held at most for each pixel and frame of a tile
 _ENCODE_NUMBERS, _DECODE_NUMBERS = 700, 1600
+_WAVELET_ENCODE_NUMBERS, _WAVELET_DECODE_NUMBERS = 400, 1600
 
 
-class HostVideoVAE(VideoVAE):
-    """The core's VAE as the host calls it in tiles of the user's choosing."""
+class _TiledByTheHost:
+    """How the host asks a VAE for tiles of the user's choosing, before one of the core's."""
+
+    decode: Callable[[Tensor, Tile], Tensor]
+    encode: Callable[[Tensor, Tile], Tensor]
+    tile: ClassVar[Tile]  # of its own choosing
+
+    def _chosen(self, tile: Tile) -> Tile:
+        return tile
 
     def decode_tiled(
         self,
@@ -35,7 +46,7 @@ class HostVideoVAE(VideoVAE):
         overlap_t: int | None = None,
     ) -> Tensor:
         """Sizes in latents; tiles are square. Of frames, tiles always share one."""
-        return self.decode(z, chosen_tile(tile_x, tile_y, overlap, tile_t, 1, 1))
+        return self.decode(z, self._chosen(chosen_tile(tile_x, tile_y, overlap, tile_t, 1, 1)))
 
     def encode_tiled(
         self,
@@ -47,7 +58,20 @@ class HostVideoVAE(VideoVAE):
         overlap_t: int | None = None,
     ) -> Tensor:
         """Sizes in pixels and frames."""
-        return self.encode(x, chosen_tile(tile_x, tile_y, overlap, tile_t, SPACE, TIME))
+        return self.encode(x, self._chosen(chosen_tile(tile_x, tile_y, overlap, tile_t, SPACE, TIME)))
+
+
+class HostVideoVAE(_TiledByTheHost, VideoVAE):
+    tile = DECODE_TILE
+
+
+class HostWaveletVAE(_TiledByTheHost, WaveletVAE):
+    """Its tiles are always of few frames, which makes no difference to the result."""
+
+    tile = WAVELET_TILE
+
+    def _chosen(self, tile: Tile) -> Tile:
+        return replace(tile, frames=WAVELET_TILE.frames)
 
 
 def chosen_tile(
@@ -75,7 +99,8 @@ def load_video_vae(path: str) -> Any:
     """The host's VAE object of a file in the release's layout."""
     tensors, config = read_video_vae(path)
     operations: Any = comfy.ops.disable_weight_init
-    module = HostVideoVAE(config, operations=operations, device=torch.device("meta"))
+    kind = HostVideoVAE if isinstance(config, VAEConfig) else HostWaveletVAE
+    module: Any = kind(config, operations=operations, device=torch.device("meta"))  # pyright: ignore[reportArgumentType]
     vae = _host_vae()
     module.load_state_dict({key: tensor.to(vae.vae_dtype) for key, tensor in tensors.items()}, assign=True)
     vae.upscale_ratio = (lambda frames: max(0, TIME * frames - TIME + 1), SPACE, SPACE)
@@ -95,25 +120,30 @@ def pixel_vae() -> Any:
     return _around(vae, _Pixels())
 
 
-def decode_bytes(shape: torch.Size, dtype: torch.dtype, config: VAEConfig) -> float:
+AnyConfig = VAEConfig | WaveletVAEConfig
+
+
+def decode_bytes(shape: torch.Size, dtype: torch.dtype, config: AnyConfig) -> float:
     """What decoding latents (B, C, T, H, W) takes: one tile's share of it."""
-    frames, height, width = (min(size, most) for size, most in zip(shape[-3:], _tile_sizes()))
-    return _bytes((frames - 1) * TIME + 1, height * SPACE, width * SPACE, dtype, config, _DECODE_NUMBERS)
+    tile, numbers = _tile(config), _DECODE_NUMBERS if isinstance(config, VAEConfig) else _WAVELET_DECODE_NUMBERS
+    frames, height, width = (min(size, most) for size, most in zip(shape[-3:], (tile.frames, tile.side, tile.side)))
+    return _bytes((frames - 1) * TIME + 1, height * SPACE, width * SPACE, dtype, config, numbers)
 
 
-def encode_bytes(shape: torch.Size, dtype: torch.dtype, config: VAEConfig) -> float:
+def encode_bytes(shape: torch.Size, dtype: torch.dtype, config: AnyConfig) -> float:
     """What encoding clips (B, C, T, H, W) takes: one tile's share of it."""
-    most = (DECODE_TILE.frames * TIME, DECODE_TILE.side * SPACE, DECODE_TILE.side * SPACE)
+    tile, numbers = _tile(config), _ENCODE_NUMBERS if isinstance(config, VAEConfig) else _WAVELET_ENCODE_NUMBERS
+    most = (tile.frames * TIME, tile.side * SPACE, tile.side * SPACE)
     frames, height, width = (min(size, at_most) for size, at_most in zip(shape[-3:], most))
-    return _bytes(frames, height, width, dtype, config, _ENCODE_NUMBERS)
+    return _bytes(frames, height, width, dtype, config, numbers)
 
 
-def _tile_sizes() -> tuple[int, int, int]:
-    return (DECODE_TILE.frames, DECODE_TILE.side, DECODE_TILE.side)
+def _tile(config: AnyConfig) -> Tile:
+    return DECODE_TILE if isinstance(config, VAEConfig) else WAVELET_TILE
 
 
-def _bytes(frames: int, height: int, width: int, dtype: torch.dtype, config: VAEConfig, numbers: int) -> float:
-    share = config.width / VAEConfig.width
+def _bytes(frames: int, height: int, width: int, dtype: torch.dtype, config: AnyConfig, numbers: int) -> float:
+    share = config.width / type(config).width
     return share * numbers * frames * height * width * comfy.model_management.dtype_size(dtype)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,13 @@ from tokencache_core.open_sora_plan.checkpoint import (
     released_key,
     save_video_transformer,
 )
-from tokencache_core.open_sora_plan.config import VideoConfig
+from tokencache_core.open_sora_plan.config import SkipSparseConfig, VideoConfig
 from tokencache_core.open_sora_plan.model import VideoTransformer
 from tokencache_core.open_sora_plan.released_files import VideoFileError, is_first_shard_or_whole
+from tokencache_core.open_sora_plan.skip_sparse import SkipSparseTransformer
 from tokencache_core.open_sora_plan.vae import VAEConfig, VideoVAE
 from tokencache_core.open_sora_plan.vae_file import read_video_vae
+from tokencache_core.open_sora_plan.wavelet_vae import WaveletVAE, WaveletVAEConfig
 
 NARROW = VideoConfig(width=48, depth=2, heads=2, caption_channels=24, sample_size=32, video_length=33, frame_stride=2)
 SAID = {"num_attention_heads": 2, "sample_size": [32, 32], "video_length": 33}
@@ -45,7 +48,7 @@ def saved(folder: Path, tensors: dict[str, Tensor], said: dict | None = None) ->
     return folder / NAME
 
 
-def in_shards(folder: Path, tensors: dict[str, Tensor]) -> Path:
+def in_shards(folder: Path, tensors: dict[str, Tensor], said: dict = SAID) -> Path:
     """The index of two shards."""
     keys = sorted(tensors)
     halves = keys[: len(keys) // 2], keys[len(keys) // 2 :]
@@ -54,13 +57,13 @@ def in_shards(folder: Path, tensors: dict[str, Tensor]) -> Path:
     index = folder / f"{NAME}.index.json"
     weight_map = {key: name for name, half in zip(SHARDS, halves) for key in half}
     index.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
-    (folder / "config.json").write_text(json.dumps(SAID))
+    (folder / "config.json").write_text(json.dumps(said))
     return index
 
 
-def refusal(path: Path) -> str:
+def refusal(path: Path, version: str = "1.1") -> str:
     with pytest.raises(VideoFileError) as error:
-        read_video_transformer(path)
+        read_video_transformer(path, version)
     assert "\n" not in str(error.value) and str(error.value).startswith(str(path))
     return str(error.value)
 
@@ -134,8 +137,7 @@ ADALN = {"adaln_single__linear__weight": (12, 2), "transformer_blocks__0__attn1_
 OTHERS = {
     "Open-Sora 1.2": of_another(spatial_blocks__0__attn__qkv__weight=(6, 2), x_embedder__proj__weight=(2, 4, 1, 2, 2)),
     "Open-Sora 1.0": of_another(blocks__0__attn_temp__qkv__weight=(6, 2), x_embedder__proj__weight=(2, 4, 1, 2, 2)),
-    "Open-Sora-Plan 1.3": of_another(**ADALN, pos_embed__proj__weight=(2304, 8, 2, 2)),
-    "Open-Sora-Plan 1.2": of_another(**ADALN, pos_embed__proj__weight=(2304, 4, 2, 2)),
+    "Open-Sora-Plan's image-to-video model": of_another(**ADALN, pos_embed_masked_hidden_states__0__proj__weight=(2,)),
     "PixArt": of_another(**ADALN, pos_embed__proj__weight=(1152, 4, 2, 2)),
     "Load Open-Sora-Plan VAE": of_another(encoder__conv_in__weight=(2, 3, 3, 3)),
     "CLIPLoader": of_another(shared__weight=(2, 2)),
@@ -146,7 +148,71 @@ OTHERS = {
 @pytest.mark.parametrize("name", OTHERS)
 def test_another_models_file_is_refused_with_both_names(tmp_path: Path, name: str):
     message = refusal(saved(tmp_path, OTHERS[name]))
-    assert name in message and "reads the transformers of Open-Sora-Plan 1.1 and 1.0" in message
+    assert name in message and "reads the transformers of Open-Sora-Plan 1.0 to 1.3" in message
+
+
+SPARSE = SkipSparseConfig(width=48, depth=3, heads=2, caption_channels=24)
+SAID_SPARSE = {"num_attention_heads": 2, "sparse1d": True, "sparse_n": 4, "sample_size_h": [44, 80]}
+
+
+@pytest.fixture(scope="module")
+def sparse() -> dict[str, Tensor]:
+    return {key: tensor.detach() + 0.1 for key, tensor in SkipSparseTransformer(SPARSE).state_dict().items()}
+
+
+def test_sizes_of_1_3_come_from_the_file_and_its_config(tmp_path: Path, sparse: dict[str, Tensor]):
+    file = saved(tmp_path, {f"model.diffusion_model.{key}": tensor for key, tensor in sparse.items()}, SAID_SPARSE)
+    read, config, words = read_video_transformer(file, "1.3")
+    assert config == replace(SPARSE, sample_height=80) and words is None and set(read) == set(sparse)
+    dense = saved(tmp_path, sparse, SAID_SPARSE | {"sparse1d": False, "interpolation_scale_h": 1.5})
+    config = read_video_transformer(dense, "1.3")[1]
+    assert isinstance(config, SkipSparseConfig) and config.skip == 1 and config.stretch == (1.0, 1.5, 1.0)
+
+
+def test_1_2_predicts_noise_with_dense_attention(tmp_path: Path):
+    shape = replace(SPARSE, in_channels=4, skip=1, predicts_velocity=False)
+    file = saved(tmp_path, SkipSparseTransformer(shape).state_dict(), SAID_SPARSE | {"_class_name": "OpenSoraT2V"})
+    assert read_video_transformer(file, "1.2")[1] == replace(shape, sample_height=80)
+    assert "this is a transformer of Open-Sora-Plan 1.2, not of 1.3: choose 1.2" in refusal(file, "1.3")
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1", "1.2"])
+def test_another_version_is_refused_with_both(tmp_path: Path, sparse: dict[str, Tensor], version: str):
+    message = refusal(saved(tmp_path, sparse, SAID_SPARSE), version)
+    assert f"this is a transformer of Open-Sora-Plan 1.3, not of {version}: choose 1.3 as the version" in message
+
+
+@pytest.mark.parametrize("version", ["1.2", "1.3"])
+def test_1_1_is_refused_as_a_later_version(tmp_path: Path, tensors: dict[str, Tensor], version: str):
+    message = refusal(saved(tmp_path, tensors, SAID), version)
+    assert f"this is a transformer of Open-Sora-Plan 1.1, not of {version}: choose 1.1 as the version" in message
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({}, "its width 48 is not a multiple of 96, so its number of heads is unknown; put its config.json beside it"),
+        (SAID_SPARSE | {"num_attention_heads": 3}, "its heads are 16 wide, which is no multiple of 6"),
+        (SAID_SPARSE | {"sparse_n": 0}, "its sparse_n must be a whole number"),
+        (SAID_SPARSE | {"interpolation_scale_w": "wide"}, "its interpolation_scale_w must be a number above 0"),
+    ],
+)
+def test_a_config_of_1_3_that_does_not_fit(tmp_path: Path, sparse: dict[str, Tensor], said: dict, message: str):
+    assert message in refusal(saved(tmp_path, sparse, said), "1.3")
+
+
+def test_shards_of_1_3(tmp_path: Path, sparse: dict[str, Tensor]):
+    index = in_shards(tmp_path, sparse, SAID_SPARSE)
+    assert len(read_video_transformer(index, "1.3")[0]) == len(sparse)
+    shard = tmp_path / SHARDS[1]
+    shard.write_bytes(shard.read_bytes()[:-1000])
+    assert f"{SHARDS[1]} is truncated or damaged" in refusal(index, "1.3")
+    shard.unlink()
+    assert f"names the shard '{SHARDS[1]}', which is not beside it" in refusal(index, "1.3").replace('"', "'")
+    part = {key: tensor for key, tensor in sparse.items() if not key.startswith("transformer_blocks.1.ff")}
+    assert "it is not the whole of a transformer of Open-Sora-Plan 1.3: " in refusal(
+        saved(tmp_path, part, SAID_SPARSE), "1.3"
+    )
 
 
 def test_a_file_that_is_not_whole(tmp_path: Path, tensors: dict[str, Tensor]):
@@ -195,9 +261,17 @@ def test_a_vaes_sizes_come_from_its_file_and_what_training_needed_is_dropped(tmp
     assert config == VAE and set(read) == set(weights)
 
 
+def test_a_vae_of_1_2_in_its_checkpoint(tmp_path: Path):
+    shape = replace(VAE, at_once=True)
+    torch.save({"ema_state_dict": {}, "state_dict": VideoVAE(shape).state_dict()}, tmp_path / "checkpoint.ckpt")
+    assert read_video_vae(tmp_path)[1] == shape
+
+
 OTHER_VAES = {
     "hpcaitech": of_another(spatial_vae__module__encoder__conv_in__weight=(2, 3, 3, 3)),
-    "WF-VAE": of_another(encoder__down1__0__weight=(2, 24, 3, 3)),
+    "the WF-VAE of Open-Sora-Plan 1.5": of_another(
+        encoder__down1__0__weight=(2, 24, 3, 3), encoder__connect_l1__weight=(2, 24, 3, 3)
+    ),
     "the VAE of Open-Sora-Plan 1.0, or of HunyuanVideo": of_another(encoder__conv_in__conv__weight=(2, 3, 3, 3, 3)),
     "Load Open-Sora-Plan": of_another(transformer_blocks__0__attn1__to_q__weight=(2, 2)),
 }
@@ -205,7 +279,7 @@ OTHER_VAES = {
 
 @pytest.mark.parametrize("name", OTHER_VAES)
 def test_another_vae_is_refused_with_both_names(tmp_path: Path, name: str):
-    with pytest.raises(VideoFileError, match="reads the VAE of Open-Sora-Plan 1.1") as error:
+    with pytest.raises(VideoFileError, match="reads the VAEs of Open-Sora-Plan 1.1, 1.2 and 1.3") as error:
         read_video_vae(saved(tmp_path, OTHER_VAES[name]))
     assert name in str(error.value)
 
@@ -215,3 +289,55 @@ def test_a_vae_that_is_not_whole(tmp_path: Path):
     del weights["decoder.conv_out.conv.weight"]
     with pytest.raises(VideoFileError, match="not the whole of a VAE"):
         read_video_vae(saved(tmp_path, weights))
+
+
+WAVELET = WaveletVAEConfig(width=16, latent_channels=8, resnets=1, encoder_flow=4, decoder_flow=8, flow_resnets=1)
+
+
+def checkpoint(folder: Path, content: object) -> Path:
+    torch.save(content, folder / "merged.ckpt")
+    return folder / "merged.ckpt"
+
+
+def test_a_wavelet_vae_in_a_checkpoint_of_training(tmp_path: Path):
+    """The average where there is one, the last step elsewhere, and neither constants nor the discriminator."""
+    last = WaveletVAE(WAVELET).state_dict()
+    average = {key: tensor + 1 for key, tensor in last.items() if key.startswith("decoder.")}
+    constants = {"decoder.inverse_wavelet_transform_out.h": torch.zeros(1, 1, 2, 2, 2)}
+    file = checkpoint(
+        tmp_path,
+        {
+            "ema_state_dict": {f"module.{key}": tensor for key, tensor in (average | constants).items()},
+            "state_dict": {"gen_model": last, "dics_model": {"layer.weight": torch.zeros(1)}},
+            "epoch": 3,
+        },
+    )
+    for path in (file, tmp_path):
+        read, config = read_video_vae(path)
+        assert config == WAVELET and set(read) == set(last)
+        assert torch.equal(read["decoder.conv_out.weight"], average["decoder.conv_out.weight"])
+        assert torch.equal(read["encoder.connect_l1.weight"], last["encoder.connect_l1.weight"])
+    assert read_video_vae(saved(tmp_path, last))[1] == WAVELET
+
+
+def vae_refusal(path: Path) -> str:
+    with pytest.raises(VideoFileError) as error:
+        read_video_vae(path)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_checkpoints_that_cannot_be_read(tmp_path: Path):
+    file = checkpoint(tmp_path, {"state_dict": WaveletVAE(WAVELET).state_dict()})
+    file.write_bytes(file.read_bytes()[:-2000])
+    assert "merged.ckpt is damaged or holds more than weights" in vae_refusal(file)
+    assert "merged.ckpt is damaged or holds more than weights" in vae_refusal(checkpoint(tmp_path, {"a": Path("b")}))
+    assert "merged.ckpt holds no weights by name" in vae_refusal(checkpoint(tmp_path, [torch.zeros(1)]))
+
+
+def test_a_wavelet_vae_that_is_not_whole(tmp_path: Path):
+    weights = WaveletVAE(WAVELET).state_dict()
+    part = {key: tensor for key, tensor in weights.items() if not key.startswith("decoder.up1")}
+    assert "it is not the whole of a VAE of Open-Sora-Plan 1.3: " in vae_refusal(saved(tmp_path, part))
+    message = vae_refusal(saved(tmp_path, weights, {"t_interpolation": "nearest"}))
+    assert "only WF-VAEs with 'trilinear'" in message

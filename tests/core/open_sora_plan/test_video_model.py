@@ -7,8 +7,9 @@ import torch
 from diffusers import LatteTransformer3DModel
 from torch import nn
 
-from tokencache_core.open_sora_plan.checkpoint import infer_config, network_key, released_key
+from tokencache_core.open_sora_plan.checkpoint import network_key, released_key
 from tokencache_core.open_sora_plan.config import VideoConfig, frame_stride
+from tokencache_core.open_sora_plan.inferred_shape import infer_config
 from tokencache_core.open_sora_plan.model import VideoTransformer
 
 FRAMES, SIDE = 5, 16

@@ -1,17 +1,19 @@
 """The causal video VAE against numbers that the release's own code gave for the same weights, and its tiles.
 
-vae_numbers.json was made once by running `Encoder` and `Decoder` of Open-Sora-Plan's tag v1.1.0, set up as its
-configuration of version 1.1 says but narrower, on the weights and inputs of this file.
+vae_numbers.json was made once by running `Encoder` and `Decoder` of Open-Sora-Plan's tags v1.1.0 and v1.2.0, set up as
+its configurations of these versions say but narrower, on the weights and inputs of video_values.py.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
+from video_values import values, weights
 
 from tokencache_core.open_sora_plan.vae import CausalConv3d, VAEConfig, VideoVAE
 from tokencache_core.open_sora_plan.vae_tiles import Tile, places, spans_of_frames, tiled_decode, tiled_encode
@@ -20,30 +22,22 @@ NUMBERS = json.loads((Path(__file__).parent / "vae_numbers.json").read_text())
 NARROW = VAEConfig(width=32, multipliers=(1, 2, 2, 3))
 
 
-def values(shape: torch.Size | tuple[int, ...], number: int) -> Tensor:
-    """Numbers in [-1, 1] that look random, the same on any machine."""
-    index = torch.arange(torch.Size(shape).numel(), dtype=torch.float64)
-    return (((index * 12.9898 + number * 78.233).sin() * 43758.5453) % 1 * 2 - 1).float().reshape(shape)
-
-
-def weights(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights under which activations keep their size."""
-    filled = {}
-    for number, key in enumerate(sorted(state_dict)):
-        tensor = state_dict[key]
-        value = values(tensor.shape, number)
-        if tensor.ndim > 1:
-            filled[key] = value * (3 / tensor[0].numel()) ** 0.5
-        else:
-            filled[key] = 1 + 0.2 * value if "norm" in key and key.endswith("weight") else 0.3 * value
-    return filled
+def made(config: VAEConfig) -> VideoVAE:
+    vae = VideoVAE(config).eval().requires_grad_(False)
+    vae.load_state_dict(weights(vae.state_dict()))
+    return vae
 
 
 @pytest.fixture(scope="module")
 def vae() -> VideoVAE:
-    vae = VideoVAE(NARROW).eval().requires_grad_(False)
-    vae.load_state_dict(weights(vae.state_dict()))
-    return vae
+    return made(NARROW)
+
+
+def test_that_of_1_2_agrees_with_the_release():
+    vae = made(replace(NARROW, at_once=True))
+    latent, clip = vae.encode(values((1, 3, 9, 32, 24), 1000)), vae.decode(values((1, 4, 3, 4, 3), 1001))
+    assert torch.allclose(latent.flatten(), torch.tensor(NUMBERS["latent_1_2"]), atol=1e-4)
+    assert torch.allclose(clip[:, :, ::2, ::5, ::5].flatten(), torch.tensor(NUMBERS["clip_1_2"]), atol=1e-4)
 
 
 def test_encoding_agrees_with_the_release(vae: VideoVAE):
@@ -58,9 +52,11 @@ def test_decoding_agrees_with_the_release(vae: VideoVAE):
     assert torch.allclose(clip[:, :, ::2, ::5, ::5].flatten(), torch.tensor(NUMBERS["clip"]), atol=1e-4)
 
 
-def test_the_released_size_has_as_many_parameters_as_its_file():
+def test_the_released_sizes_have_as_many_parameters_as_their_files():
     with torch.device("meta"):
-        assert sum(parameter.numel() for parameter in VideoVAE().parameters()) == 246_859_499
+        for at_once, parameters in ((False, 246_859_499), (True, 239_189_991)):
+            vae = VideoVAE(VAEConfig(at_once=at_once))
+            assert sum(parameter.numel() for parameter in vae.parameters()) == parameters
 
 
 def test_convolutions_see_no_later_frames():

@@ -1,0 +1,38 @@
+"""Reads weights that are released as a pickle, without running what else it may hold: a checkpoint of a VAE's training,
+or a text encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SUFFIXES = (".ckpt", ".bin")
+AVERAGE, GENERATOR = "ema_state_dict", "gen_model"
+
+
+def read_pickled_weights(path: Path) -> dict[str, Tensor]:
+    """Tensors by name; of a training those of its generator, of the moving average, or, where it has none, of the last
+    step. ValueError for a file that holds other things.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (UnpicklingError, RuntimeError, OSError, EOFError) as error:
+        reason = f"{type(error).__name__}: {error}".split("\n")[0][:120]
+        raise ValueError(f"{path.name} is damaged or holds more than weights ({reason}); download it again") from None
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{path.name} holds no weights by name; choose another file")
+    last = content.get("state_dict", content)
+    return dict(_tensors(last.get(GENERATOR, last))) | dict(_tensors(content.get(AVERAGE) or {}))
+
+
+def _tensors(weights: Any) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(weights, Mapping):
+        for key, tensor in weights.items():
+            if isinstance(key, str) and isinstance(tensor, Tensor) and tensor.is_floating_point():
+                yield key.removeprefix("module."), tensor
