@@ -40,7 +40,7 @@ def main() -> int:
     known = _known()
     verdicts = {name: verdict.Verdict(**known[name]) for name in BY_NAME if name in known}
     if len(verdicts) == len(BY_NAME):
-        PAGE.write_text(page.page(verdicts), encoding="utf-8")
+        PAGE.write_text(page.page(verdicts, PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     counts = page.counts(verdicts)
     print(", ".join(f"{count} {kind}" for kind, count in counts.items()) + f", {len(BY_NAME) - len(verdicts)} to do")
     return 1 if counts.get(verdict.FAULT) else 0

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from comfy.model_management import get_free_memory, soft_empty_cache
@@ -49,6 +49,9 @@ from .run_conditions import run_conditions
 from .sampler_kind import evaluates_several_times, is_euler, sampler_kind
 from .sampler_noise import adds_noise
 
+# what a P-step says under a sampler that adds noise, where nothing is computed (docs/outputs.md): the last clean x, the
+# forecast of the network's output, or its blocks' updates
+UnderNoise = Literal["clean", "output", "blocks"]
 KEY = "tokencache"
 U_NET = "UNetModel"  # the host's class of Stable Diffusion 1.x, 2.x and XL
 SESSION = "tokencache_session"
@@ -72,6 +75,7 @@ def apply_tokencache(
     tuned_for: Fingerprint | None = None,
     memory_budget_gb: float = 0.0,
     calibrates: bool = False,
+    under_noise: UnderNoise = "clean",
 ) -> tuple[ModelPatcher, ReportHandle]:
     """A clone of the model that samples with token caching, and the handle of its reports.
 
@@ -80,10 +84,12 @@ def apply_tokencache(
     tuned_for: the model that a preset was tuned on.
     memory_budget_gb: the most that the cache may keep in the GPU's memory, in GB of 2**30 bytes; 0: no limit.
     calibrates: under an AutomaticSchedule, a run without a calibration is computed whole and gives one.
+    under_noise: the others only measure whether "clean" is right.
     """
     network = model.model.diffusion_model
     family = family_of(network)
     hooks, patched = _Hooks(settings, schedule, MemoryBudget(round(memory_budget_gb * 2**30))), model.clone()
+    hooks.under_noise = under_noise
     if family is None:
         hooks.forecasts_output(type(network).__name__, trained is not None)
     else:
@@ -152,6 +158,7 @@ class _Hooks:
         self.settings, self.schedule, self.budget, self.handle = settings, schedule, budget, ReportHandle()
         self.fingerprint: Fingerprint | None = None  # to find calibrations by; None: none is looked for
         self.calibrates = False
+        self.under_noise: UnderNoise = "clean"
         self.learned: LearnedParts = NOTHING_LEARNED
         self.trained_on: tuple[int, ...] = ()  # the predictor's latent size; empty: unknown, or no predictor
         self.compiled = CompiledBlocks()
@@ -210,6 +217,7 @@ class _Hooks:
                 latent=shape,
                 learned=self.learned,
                 budget=self._budget_now(),
+                under_noise=self.under_noise,
             )
         except Exception as error:
             if isinstance(error, ValueError) or not may_be_ours(error):  # what the user chose does not fit the model
@@ -439,19 +447,22 @@ def open_host_session(
     planner: Planner | None = None,
     learned: LearnedParts = NOTHING_LEARNED,
     budget: MemoryBudget = MemoryBudget(),
+    under_noise: UnderNoise = "clean",
 ) -> Session:
     """A session for a run of a MODEL.
 
     sigmas: (steps + 1,) of the run.
     sampler: a SAMPLER.
     latent: the latent's shape (B, C, ...).
+    under_noise: as in `apply_tokencache`.
     The other arguments are those of `engine.session.open_session`.
     """
     network = patcher.model.diffusion_model
     family, fresh_noise = family_of(network), adds_noise(sampler) is True
-    holds_clean = fresh_noise and not evaluates_several_times(sampler)
+    by_output = fresh_noise and not evaluates_several_times(sampler) and under_noise != "blocks"
+    holds_clean = by_output and under_noise == "clean"
     computes_none = settings.cache_ratio == 1 and not settings.last_blocks and planner is None and not learned.text()
-    if family is None or (holds_clean and computes_none):
+    if family is None or (by_output and computes_none):
         streams, settings = output_forecast.STREAMS, output_forecast.output_settings(settings, holds_clean)
     else:
         streams = family.streams(network)

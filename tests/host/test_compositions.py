@@ -29,6 +29,7 @@ SAMPLE = {
     "latents and sigmas: inpainting, a soft mask (DiT)": WORKS,
     "latents and sigmas: unsampling, and sampling again (DiT)": WORKS,
     "samplers and schedulers: heun, simple (DiT)": WORKS,
+    "samplers and schedulers: er_sde, simple (DiT)": WORKS,
     "other caches and patches: more last blocks than the model has (DiT)": REFUSED,
 }
 

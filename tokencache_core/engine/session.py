@@ -25,6 +25,7 @@ from .timeline import Timeline
 from .token_choice import Planner, ScorePlanner
 
 MOVED = 0.04  # x has been moved where it differs from before by more than this share of its norm
+EVALUATIONS_OF_A_STEP = 3  # the most that a solver makes in a step of its own
 ELSEWHERE = say(
     "note_elsewhere",
     "the model was called on parts of the latent that moved from step to step: those were computed in full",
@@ -127,14 +128,18 @@ class Session:
                 self.store.end(computes_all)
 
     def _has_begun(self, step: int, sigma: float) -> bool:
-        """Whether the step has been evaluated before, as solvers do that evaluate several times a step.
+        """Whether what was computed last in this step still serves, as with solvers that evaluate several times a step.
 
-        What follows is near what was computed then: the same time went further in more I-steps (docs/outputs.md).
+        What follows is near what was computed then: the same time went further in more I-steps (docs/outputs.md). A
+        solver with steps of its own evaluates more often, and is computed again.
         """
-        last = self.log.last
-        if self.fresh_noise or self.error_bound is not None or last is None:
+        evaluations = self.log.evaluations
+        if self.fresh_noise or self.error_bound is not None or not evaluations:
             return False
-        return last.index == step and last.sigma >= sigma
+        if evaluations[-1].index != step or evaluations[-1].sigma < sigma:
+            return False
+        lately = evaluations[-(EVALUATIONS_OF_A_STEP - 1) :]
+        return any(each.index == step and each.computes_all for each in lately)
 
     def _moved_in_place(self, sigma: float, x: Tensor | None) -> bool:
         """Whether x has been moved since the last evaluation, though not to another sigma.

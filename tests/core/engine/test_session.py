@@ -101,6 +101,14 @@ def test_of_a_steps_evaluations_only_the_first_is_computed():
     assert [e.computes_all for e in session.log.evaluations] == [True, False, False, False, True, False]
 
 
+def test_a_solver_that_evaluates_without_end_in_a_step_is_computed_again():
+    model = ToyModel((1.0,))
+    session = session_of(model, ExplicitSchedule((0,)))
+    for tau in (1.0, 0.99, 0.98, 0.97, 0.96, 0.95, 0.94, 0.7, 0.69, 0.68):
+        model.run(session, tau)
+    assert [e.computes_all for e in session.log.evaluations] == [True, False, False] * 2 + [True] + [False] * 3
+
+
 def test_rows_without_a_cache_run_whole_on_a_p_step():
     model = ToyModel((1.0,))
     session = session_of(model, ExplicitSchedule((0,)))

@@ -9,6 +9,8 @@ from comfyui_version import __version__ as HOST
 from .cell import CELLS, Cell
 from .verdict import FAULT, KINDS, WARNS, WORKS, Verdict
 
+KEPT_FROM = "\n## Newer hosts\n"  # from here on the page is not of the matrix, and stays as it is
+
 
 def counts(verdicts: Mapping[str, Verdict]) -> dict[str, int]:
     """The number of cells of each kind that occurs."""
@@ -16,7 +18,8 @@ def counts(verdicts: Mapping[str, Verdict]) -> dict[str, int]:
     return {kind: kinds.count(kind) for kind in KINDS if kind in kinds}
 
 
-def page(verdicts: Mapping[str, Verdict]) -> str:
+def page(verdicts: Mapping[str, Verdict], before: str = "") -> str:
+    """The page. before: its text until now, for the end that is kept."""
     subjects = dict.fromkeys(cell.subject for cell in CELLS)
     lines = [
         "# What it works together with",
@@ -43,7 +46,8 @@ def page(verdicts: Mapping[str, Verdict]) -> str:
         cells = [cell for cell in CELLS if cell.subject == subject]
         lines += ["", f"## {subject.capitalize()}", ""]
         lines += _table(cells, verdicts)
-    return "\n".join([*lines, ""])
+    _, heading, kept = before.partition(KEPT_FROM)
+    return "\n".join([*lines, ""]) + heading + kept
 
 
 def _table(cells: Iterable[Cell], verdicts: Mapping[str, Verdict]) -> list[str]:
