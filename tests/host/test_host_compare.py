@@ -205,10 +205,8 @@ def test_a_report_knows_that_the_predictor_was_trained_at_another_size(tiny):
     )
     model, handle = ApplyTokenCache.execute(tiny.model, **APPLY, predictor=trained).result
     tiny.sample(model, latent=(3, 16, 16), steps=20)
-    assert (
-        "the predictor was trained at 8 x 8 px, but this run is 16 x 16 px"
-        in TokenCacheReport.execute({}, handle).result[0]
-    )
+    said = TokenCacheReport.execute({}, handle).result[0]
+    assert "the predictor was trained at 8 x 8 px, but this run is 16 x 16 px" in said
 
 
 def test_a_report_knows_at_what_size_a_dit_was_trained(tiny):
