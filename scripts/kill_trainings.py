@@ -27,7 +27,7 @@ from tiny_dit import tiny_dit_file  # pyright: ignore[reportMissingImports]
 from tokencache_core.__main__ import main as command
 from tokencache_core.cli import train
 
-LONGEST = 30.0  # seconds to wait for a state
+LONGEST = 180.0  # seconds to wait for a state; on a busy machine the first one takes long
 SMALL = ("--steps", "6", "--batch", "1", "--rank", "2", "--last-blocks", "1")
 
 
@@ -69,7 +69,7 @@ def main() -> int:
             f"{reached} iterations were kept; resumed to the end it {'equals' if equal else 'DIFFERS FROM'} a training "
             "that was never killed"
         )
-    return 0 if equal and not corrupt else 1
+    return 0 if equal and not corrupt and reached else 1  # where no state was kept, nothing has been shown
 
 
 def _wait(state: Path, draw: random.Random) -> None:
