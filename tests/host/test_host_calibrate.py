@@ -11,6 +11,7 @@ from tiny_families import TINY
 from tokencache_pack.nodes.cache import ApplyTokenCache, IStepScheduler
 from tokencache_pack.nodes.tuning import CalibrateISteps
 from tokencache_pack.tokencache_core.schedules.calibration import load_calibration
+from tokencache_pack.tokencache_core.tuning.place_trials import CHANCE
 
 CHOICES = {"save_as": "", "i_steps": 0, "steps": 8, "cfg": 3.0, "sampler_name": "euler", "scheduler": "simple"}
 APPLY = {"cache_ratio": 1.0, "forecast_order": 2, "context": "stale"}
@@ -64,7 +65,7 @@ def test_one_number_of_i_steps_and_a_name(folder: Path):
     assert sorted(file.name for file in folder.iterdir()) == ["mine.json", "mine_2.json"]  # nothing is overwritten
     found = load_calibration(folder / "mine.json")
     assert found.sampler == "dpmpp_2m" and found.decided and {len(places) for places in found.decided} == {3}
-    assert found.places[3] == max(found.decided, key=found.decided.get)
+    assert found.decided[found.places[3]] >= max(found.decided.values()) - CHANCE
 
 
 def test_an_empty_latent_of_four_channels_is_made_to_fit_as_the_samplers_do_it(folder: Path):

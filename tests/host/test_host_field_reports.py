@@ -244,7 +244,7 @@ def test_steps_that_lazycache_skips_are_made_up_for_and_told_of(dit: TinyModel, 
     assert len(report.steps) < 12 and all(step.available for step in report.steps)
     for before, step in zip(report.steps, report.steps[1:]):
         assert (step.kind == "I") == any(place in i_steps for place in range(before.index + 1, step.index + 1))
-    assert f"at {12 - len(report.steps)} of 12 steps the model was not called" in report.text()
+    assert f"on {12 - len(report.steps)} of 12 steps the model was not called" in report.text()
 
 
 @pytest.mark.parametrize("schedule", ["standard_static", "standard_uniform"])

@@ -92,7 +92,11 @@ def test_where_the_container_is_not_understood_the_output_is_forecast_and_the_re
     assert got.isfinite().all() and [step.kind for step in report.steps] == list("IIPPIP")
     assert report.compute == pytest.approx(3 / 6)
     (note,) = report.notes
-    assert "attention was given a Opaque" in note and "its whole output was forecast" in note and "report it" in note
+    assert (
+        "attention was given a Opaque" in note
+        and "the model's whole output was forecast" in note
+        and "report it" in note
+    )
 
 
 def calling_twice(args: dict, extra: dict) -> dict:
@@ -109,7 +113,7 @@ def test_a_block_that_is_called_twice_ends_the_caching_of_blocks(settings: dict[
     got, report = tiny.sample(model, steps=8), handle.latest()
     assert got.isfinite().all() and report.compute == pytest.approx(4 / 8)
     (note,) = report.notes
-    assert "QwenImageTransformerBlock is called twice" in note and "its whole output was forecast" in note
+    assert "QwenImageTransformerBlock is called twice" in note and "the model's whole output was forecast" in note
 
 
 def test_around_a_block_that_is_called_twice_ratio_zero_is_bit_identical():

@@ -13,7 +13,19 @@ import pytest
 from comfy_page import needs_chromium
 from comfy_server import ComfyServer
 from playwright.sync_api import expect
-from workflow_page import PROMPTS, TINY, TINY_FLOW, WorkflowPage, check_run, missing, overlapping, workflow_page
+from workflow_page import (
+    OPEN,
+    PROMPTS,
+    SHOWS,
+    SMALL,
+    TINY,
+    TINY_FLOW,
+    WorkflowPage,
+    check_run,
+    missing,
+    overlapping,
+    workflow_page,
+)
 from workflow_to_api import read_workflow, to_api
 
 FOLDER = Path(__file__).resolve().parents[2] / "example_workflows"
@@ -21,7 +33,6 @@ EVERY = sorted(FOLDER.glob("*.json"))
 STEP_BY_STEP = "Without and with, step by step"
 PLACES = f"{__name__}_places"
 OWN_MODEL = re.compile(r"emoji-(dit|flux)\.safetensors")
-SECONDS = 10_000
 STEPS = 14  # enough for a report to have no more to say than of a usual run
 # workflow -> what makes it a short run of a small model, or where a predictor binds it to the pack's own, of one
 # picture
@@ -76,9 +87,7 @@ PANELS = {  # node -> where its panel says so once it has run
     "TokenCacheTrainPredictor": ("Training", "[role=status]", r"^\w+ after \d+ iterations?, \d+:\d\d$"),
 }
 LEAST_ZOOM = 0.6
-SMALL, LARGE = {"width": 1366, "height": 768}, {"width": 1600, "height": 1000}
-OPEN = "([workflow, name]) => app.loadGraphData(workflow, true, true, name, {openSource: 'template'})"
-SHOWS = "ids => app.graph.nodes.length === ids.length && ids.every(id => app.graph.getNodeById(id))"
+LARGE = {"width": 1600, "height": 1000}
 VIEW = """async () => {
     await new Promise(done => setTimeout(done, 400))
     const {scale, offset} = app.canvas.ds, box = app.canvas.canvas.getBoundingClientRect()
@@ -88,17 +97,6 @@ VIEW = """async () => {
         return left < 50 || top < 50 || left + width * scale > innerWidth || top + height * scale > innerHeight
     }).map(node => node.title)
     return [scale, outside]
-}"""
-COVERED = """() => {
-    const scale = app.canvas.ds.scale
-    const drawn = app.graph.nodes.map(node => [node.title, document.querySelector(`[data-node-id="${node.id}"]`)])
-    if (!drawn.every(([, element]) => element)) return [["not all are drawn yet"]]
-    const boxes = drawn.map(([title, element]) => {
-        const { left, top, right, bottom } = element.getBoundingClientRect()
-        return [title, left, top, right, bottom]
-    })
-    return boxes.flatMap(a => boxes.filter(b => a[1] < b[3] - scale && b[1] < a[3] - scale && a[2] <= b[2] && b[2] < a[4] - scale && a !== b)
-        .map(b => [a[0], b[0]]))
 }"""
 FITS = """([panel, kind]) => {
     if (panel.scrollHeight <= panel.clientHeight + 1) return true
@@ -164,27 +162,6 @@ def test_it_opens_readably_on_a_small_screen(page: WorkflowPage, file: Path):
     finally:
         page.page.set_viewport_size(LARGE)
     assert scale >= LEAST_ZOOM and not outside
-
-
-@pytest.fixture(scope="module")
-def nodes_2(comfy_server: ComfyServer) -> Iterator[WorkflowPage]:
-    comfy_server.post("/settings", {"Comfy.VueNodes.Enabled": True})
-    try:
-        with workflow_page(comfy_server) as page:
-            page.page.set_viewport_size(SMALL)
-            yield page
-    finally:
-        comfy_server.post("/settings", {"Comfy.VueNodes.Enabled": False})
-
-
-@pytest.mark.parametrize("file", EVERY, ids=lambda file: file.stem)
-def test_in_nodes_2_no_node_covers_another(nodes_2: WorkflowPage, file: Path):
-    """There a node is as high as what it holds, with the pack's name at its end."""
-    workflow = read_workflow(file)
-    nodes_2.page.evaluate(OPEN, [workflow, file.stem])
-    nodes_2.page.wait_for_function(SHOWS, arg=[node["id"] for node in workflow["nodes"]])
-    nodes_2.page.wait_for_timeout(500)
-    nodes_2.page.wait_for_function(f"() => !({COVERED})().length", timeout=SECONDS)
 
 
 @pytest.mark.parametrize("name", SHORT)

