@@ -13,7 +13,7 @@ from workflow_to_api import read_workflow
 
 FOLDER = Path(__file__).resolve().parents[2] / "example_workflows"
 EVERY = sorted(FOLDER.glob("*.json"))
-SECONDS = 10_000
+MILLISECONDS = 10_000
 COVERED = """() => {
     const scale = app.canvas.ds.scale
     const drawn = app.graph.nodes.map(node => [node.title, document.querySelector(`[data-node-id="${node.id}"]`)])
@@ -46,4 +46,4 @@ def test_in_nodes_2_no_node_covers_another(nodes_2: WorkflowPage, file: Path):
     nodes_2.page.evaluate(OPEN, [workflow, file.stem])
     nodes_2.page.wait_for_function(SHOWS, arg=[node["id"] for node in workflow["nodes"]])
     nodes_2.page.wait_for_timeout(500)
-    nodes_2.page.wait_for_function(f"() => !({COVERED})().length", timeout=SECONDS)
+    nodes_2.page.wait_for_function(f"() => !({COVERED})().length", timeout=MILLISECONDS)

@@ -93,7 +93,8 @@ def known_models() -> tuple[KnownModel, ...]:
     )
 
 
-def known_records(taus: Sequence[float]) -> tuple[RunRecord, RunRecord]:
+@lru_cache(maxsize=4)  # a calibration simulates them several times, with other dampings
+def known_records(taus: tuple[float, ...]) -> tuple[RunRecord, RunRecord]:
     """Records of whole runs at `taus`, of known models: of those trained as flows, and of the others."""
     flows, others = (
         [model.record(taus) for model in known_models() if model.is_flow is is_flow] for is_flow in (True, False)

@@ -67,7 +67,7 @@ class RunSimulator:
         ]
 
     def _window(self, nodes: tuple[int, ...], end: int) -> tuple[np.ndarray, np.ndarray]:
-        """The error of the P-steps between nodes[-1] and `end`: coefficients of the record's directions (steps,), and
+        """The error of the P-steps between nodes[-1] and `end`: coefficients of what the record holds (steps,), and
         its squares (B,).
 
         nodes: the I-steps in their forecasts.
