@@ -40,8 +40,8 @@ def add_parser(which: argparse._SubParsersAction) -> None:
         "generality",
         formatter_class=Help,
         help="do places of I-steps serve any model, schedule, step count, solver and guidance?",
-        description="Default and calibrated places, the best that a search on real runs finds, as many whole steps, "
-        "and TaylorSeer, condition by condition. All "
+        description="Default and calibrated places, the best that a search on real runs finds, even gaps, as many full "
+        "steps, and TaylorSeer, condition by condition. All "
         "combinations of the lists are measured, and written after each, so that a call that was stopped goes on "
         "where it was.",
     )
@@ -86,14 +86,17 @@ def run(args: argparse.Namespace) -> None:
     wanted, found = _conditions(args), _known(args.json)
     device = device_named(args.device)
     edited = "" if args.references is None else f", {args.references.name}"
-    models = {Path(file).name + edited: sampled_model(file, device, args.references) for file in args.model}
+    models = {
+        Path(file).name + edited: (Path(file).stem, sampled_model(file, device, args.references)) for file in args.model
+    }
     if len(models) < len(args.model):
         raise CommandError("--model: rows are named after their model's file; rename those that have one name")
     measured = {(each.model, each.condition) for each in found}
     todo = [(name, condition) for condition in wanted for name in models if (name, str(condition)) not in measured]
     for name, condition in tqdm(todo, unit="run", file=sys.stderr):
         try:
-            found.append(measure(models[name], name, condition, samples=args.samples, tries=args.tries))
+            stem, model = models[name]
+            found.append(measure(model, name, condition, known_as=stem, samples=args.samples, tries=args.tries))
         except ValueError as error:
             raise CommandError(f"{condition}: {error}") from None
         write_json(args.json, [each.as_json() for each in found])
@@ -101,7 +104,7 @@ def run(args: argparse.Namespace) -> None:
     print(text)
     if args.page is not None:
         args.page.write_text(
-            f"# Places of I-steps under other conditions\n\ndB against the whole run; {args.samples} samples that "
+            f"# Places of I-steps under other conditions\n\ndB against the full run; {args.samples} samples that "
             f"nothing was chosen on.\n\n{text}\n"
         )
 

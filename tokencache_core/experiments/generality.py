@@ -2,14 +2,17 @@
 Condition by condition.
 
 Each is asked on classes and noise that no calibration or search has had, beside what the same computation buys
-otherwise: as many whole steps of the same solver and of the best one, TaylorSeer (arXiv 2503.06923) at an interval that
-gives as many I-steps or one more, and the places that a search on real runs finds.
+otherwise: as many full steps of the same solver and of the best one, even gaps between I-steps, TaylorSeer (arXiv
+2503.06923) at an interval that gives as many I-steps or one more, and the places that a search on real runs finds.
+A model that is a known one itself also gets the places that the other known models alone give, and its calibration
+asks those alone, as if it had never been seen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from typing import Any
 
 import torch
@@ -22,6 +25,7 @@ from ..runs.sampled_model import RandomRuns, SampledModel
 from ..sampling.samplers import SOLVERS
 from ..sampling.sigma_schedule import SigmaSchedule
 from ..schedules.known_models import known_places
+from ..schedules.noise_places import even_in_steps
 from ..schedules.place_climb import Places
 from ..schedules.schedule import ExplicitSchedule, UniformSchedule
 from ..settings import CacheSettings
@@ -51,14 +55,16 @@ class GeneralityCondition:
 
 @dataclass(frozen=True)
 class GeneralityOutcome:
-    """dB against the whole run, of samples that nothing was chosen on. calibration: its cost in words."""
+    """dB against the full run, of samples that nothing was chosen on. calibration: its cost in words."""
 
     model: str
     condition: str
     default_db: float
-    calibrated_db: float
+    others_db: float  # at the default places if this model had never been seen
+    calibrated_db: float  # likewise
     searched_db: float
-    fewer_db: float  # as many whole steps of the same solver
+    even_db: float  # at even gaps in the step's number
+    fewer_db: float  # as many full steps of the same solver
     best_fewer_db: float  # and of the best
     taylorseer_db: float
     calibration: str
@@ -68,8 +74,10 @@ class GeneralityOutcome:
         """In the order of the table's columns."""
         return (
             self.default_db,
+            self.others_db,
             self.calibrated_db,
             self.searched_db,
+            self.even_db,
             self.fewer_db,
             self.best_fewer_db,
             self.taylorseer_db,
@@ -108,10 +116,11 @@ def conditions(
 
 @torch.no_grad()
 def measure(
-    model: SampledModel, name: str, condition: GeneralityCondition, *, samples: int, tries: int
+    model: SampledModel, name: str, condition: GeneralityCondition, *, known_as: str, samples: int, tries: int
 ) -> GeneralityOutcome:
-    """samples: a batch, of which one is calibrated and searched on and another measured. tries: cached runs of the
-    search, at most.
+    """known_as: the beginning of its name among known models, if it may be one.
+    samples: a batch, of which one is calibrated and searched on and another measured.
+    tries: cached runs of the search, at most.
     """
     training, measuring = model.conditions_apart(None)
 
@@ -128,21 +137,26 @@ def measure(
 
     ours = model.usual_settings
 
+    @cache  # several ways may come to the same places
     def cached(places: Places, settings: CacheSettings = ours) -> float:
         return likeness(sample_cached(kept, settings, ExplicitSchedule(places))[0])
 
     count, taus = condition.count, [kept.noise_time(sigma) for sigma in kept.sigmas[:-1].tolist()]
-    default = known_places(count, taus)
-    _, found = calibrate_places(seen, ours, counts=(count,))
-    searched = _searched(seen, ours, (default, found.places[count]), condition.steps, tries, is_pixels)
+    default, others = known_places(count, taus), known_places(count, taus, without=known_as)
+    even = even_in_steps(count, condition.steps)
+    _, found = calibrate_places(seen, ours, counts=(count,), without=known_as)
+    calibrated = found.places[count]
+    searched = _searched(seen, ours, (default, others, calibrated, even), condition.steps, tries, is_pixels)
     fewer = {solver: likeness(run(HELD_OUT_SEEDS, count, solver).sample()) for solver in SOLVERS}
     taylorseer = UniformSchedule(-(-condition.steps // count), warmup=TAYLORSEER.order + 1).i_steps(taus)
     return GeneralityOutcome(
         name,
         str(condition),
         cached(default),
-        cached(found.places[count]),
+        cached(others),
+        cached(calibrated),
         cached(searched),
+        cached(even),
         fewer[condition.solver],
         max(fewer.values()),
         cached(tuple(sorted(taylorseer)), TAYLORSEER),
@@ -171,8 +185,11 @@ def _searched(
 
 def table(outcomes: Sequence[GeneralityOutcome]) -> Iterator[str]:
     """Lines of Markdown: every condition, and beneath them the mean of each column."""
-    yield "| model | run | default | calibrated | searched | as many whole steps | of the best solver | TaylorSeer |"
-    yield "|---|---|---|---|---|---|---|---|"
+    yield (
+        "| model | run | default | from other models alone | calibrated | searched | even gaps | as many full steps "
+        "| of the best solver | TaylorSeer |"
+    )
+    yield "|---|---|---|---|---|---|---|---|---|---|"
     for each in outcomes:
         values = " | ".join(f"{value:.1f}" for value in each.decibels)
         yield f"| {each.model} | {each.condition} | {values} |"
@@ -185,13 +202,16 @@ def summary(outcomes: Sequence[GeneralityOutcome]) -> Iterator[str]:
     """What the table says, in sentences."""
     if not outcomes:
         return
-    for name in ("default_db", "calibrated_db"):
-        what = name.removesuffix("_db")
+    for name, what in (
+        ("default_db", "default places"),
+        ("others_db", "places from other models alone"),
+        ("calibrated_db", "calibrated places"),
+    ):
         behind = [each.searched_db - getattr(each, name) for each in outcomes]
         below = [each for each in outcomes if getattr(each, name) < each.fewer_db]
         yield (
-            f"The {what} places are {sum(behind) / len(behind):.1f} dB behind the search on average, "
+            f"The {what} are {sum(behind) / len(behind):.1f} dB behind the search on average, "
             f"{max(behind):.1f} dB at most; within 1 dB of it on "
-            f"{sum(distance <= 1 for distance in behind)} of {len(outcomes)} conditions, and below as many whole "
+            f"{sum(distance <= 1 for distance in behind)} of {len(outcomes)} conditions, and below as many full "
             f"steps of the same solver on {len(below)}."
         )

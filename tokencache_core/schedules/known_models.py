@@ -16,7 +16,7 @@ import numpy as np
 from safetensors.numpy import load_file  # pyright: ignore[reportUnknownVariableType]
 
 from ..sampling.polynomial import lagrange_weights
-from ..settings import DEFAULTS, FLOW_DEFAULTS
+from ..settings import DEFAULTS, FLOW_DEFAULTS, CacheSettings
 from .place_climb import Places, best_places
 from .placed import carried
 from .run_record import RunRecord, noise_of
@@ -32,12 +32,14 @@ NEAREST = 4  # number of known times in the polynomial that interpolates a direc
 class KnownModel:
     """Whole runs of one model.
 
+    name: of the file that it was in, without its ending, and what it was used for.
     is_flow: trained as a flow, so that x = (1 - sigma) * clean + sigma * noise; else x = clean + sigma * noise.
     times: (times,) noise times, rising.
     directions: (B, times, coordinates), the direction of each sample at each time, in coordinates of its own.
     added: likewise, what the network adds to its input (schedules/run_record.py).
     """
 
+    name: str
     is_flow: bool
     times: np.ndarray
     directions: np.ndarray
@@ -67,52 +69,61 @@ class KnownModel:
         return weights
 
 
-def known_places(count: int, taus: Sequence[float], warmup: int = 1) -> Places:
+def known_places(count: int, taus: Sequence[float], warmup: int = 1, without: str = "") -> Places:
     """I-steps of a run: its first steps, and the others at the best places for known models.
 
     count: number of I-steps, at most the number of steps.
     taus: noise times of the run's steps, falling.
     warmup: number of first steps that are I-steps in any case.
+    without: as in `known_models`.
     """
     count = min(count, len(taus))
-    return _searched(count, tuple(taus), min(warmup, count))
+    return _searched(count, tuple(taus), min(warmup, count), without)
 
 
-@lru_cache(maxsize=1)
-def known_models() -> tuple[KnownModel, ...]:
+@lru_cache(maxsize=4)
+def known_models(without: str = "") -> tuple[KnownModel, ...]:
+    """without: the beginning of the names of those that are left out, as when one of them is what is measured."""
     tensors = load_file(FILE)
     times = tensors.pop(TIMES)
     models = sorted({name.rpartition("/")[0] for name in tensors})
     return tuple(
         KnownModel(
+            model.rpartition("/")[2],
             model.startswith(FLOW),
             times,
             *(tensors[f"{model}/{part}"].astype(float) for part in ("directions", "added")),
         )
         for model in models
+        if not (without and model.rpartition("/")[2].startswith(without))
     )
 
 
 @lru_cache(maxsize=4)  # a calibration simulates them several times, with other dampings
-def known_records(taus: tuple[float, ...]) -> tuple[RunRecord, RunRecord]:
-    """Records of whole runs at `taus`, of known models: of those trained as flows, and of the others."""
-    flows, others = (
-        [model.record(taus) for model in known_models() if model.is_flow is is_flow] for is_flow in (True, False)
-    )
-    return _together(flows), _together(others)
+def known_records(taus: tuple[float, ...], without: str = "") -> tuple[tuple[RunRecord, CacheSettings], ...]:
+    """Records of whole runs at `taus` with the settings that are usual for them: of known models that were trained as
+    flows, and of the others.
+
+    without: as in `known_models`.
+    """
+    kinds = [
+        ([model.record(taus) for model in known_models(without) if model.is_flow is is_flow], settings)
+        for is_flow, settings in ((True, FLOW_DEFAULTS), (False, DEFAULTS))
+    ]
+    return tuple((_together(records), settings) for records, settings in kinds if records)
 
 
-def known_errors_db(taus: tuple[float, ...], candidates: Sequence[Places]) -> np.ndarray:
+def known_errors_db(taus: tuple[float, ...], candidates: Sequence[Places], without: str = "") -> np.ndarray:
     """(candidates,): the simulated errors of places, in dB; means over known models."""
-    return np.mean([simulator.errors_db(candidates) for simulator in _simulators(taus)], axis=0)
+    return np.mean([simulator.errors_db(candidates) for simulator in _simulators(taus, without)], axis=0)
 
 
 @lru_cache(maxsize=4)  # their cached windows serve every number of I-steps
-def _simulators(taus: tuple[float, ...]) -> tuple[RunSimulator, ...]:
+def _simulators(taus: tuple[float, ...], without: str) -> tuple[RunSimulator, ...]:
     """Of each kind's runs at the noise times `taus`, with the settings that are usual for it."""
     return tuple(
         RunSimulator(record, order=settings.order, reach=settings.reach, corrector=settings.corrector)
-        for record, settings in zip(known_records(taus), (FLOW_DEFAULTS, DEFAULTS))
+        for record, settings in known_records(taus, without)
     )
 
 
@@ -122,11 +133,12 @@ def _together(records: Sequence[RunRecord]) -> RunRecord:
 
 
 @lru_cache(maxsize=256)
-def _searched(count: int, taus: tuple[float, ...], warmup: int) -> Places:
+def _searched(count: int, taus: tuple[float, ...], warmup: int, without: str) -> Places:
     steps = len(taus)
     if count in (warmup, steps):
         return tuple(range(count))
     if steps > MOST_STEPS:  # find places for fewer steps over the same noise range, and transfer them
         fewer = tuple(taus[step * (steps - 1) // (MOST_STEPS - 1)] for step in range(MOST_STEPS))
-        return carried(_searched(max(warmup + 1, round(count * MOST_STEPS / steps)), fewer, warmup), fewer, count, taus)
-    return best_places(count, taus, lambda candidates: known_errors_db(taus, candidates), warmup)
+        found = _searched(max(warmup + 1, round(count * MOST_STEPS / steps)), fewer, warmup, without)
+        return carried(found, fewer, count, taus)
+    return best_places(count, taus, lambda candidates: known_errors_db(taus, candidates, without), warmup)

@@ -43,7 +43,10 @@ class RunSimulator:
     ) -> None:
         self.record, self.order, self.reach, self.corrector, self.together = record, order, reach, corrector, together
         self._moves = faded(record.moves, np.array([noise_of(tau) for tau in record.taus]), damping)  # (steps,)
-        self._windows: dict[tuple[tuple[int, ...], int], tuple[np.ndarray, np.ndarray]] = {}
+        # of every window of P-steps so far, by its nodes and end: its row in the two lists below
+        self._rows: dict[tuple[tuple[int, ...], int], int] = {}
+        self._errors = [np.zeros_like(self._moves)]  # (steps,) each: coefficients of what the record holds
+        self._squares = [np.zeros(len(record.products))]  # (B,) each, of these errors
 
     def error_db(self, places: Sequence[int]) -> float:
         """The error at the end of a run with these I-steps, in dB; useful only for comparing places."""
@@ -51,41 +54,52 @@ class RunSimulator:
 
     def errors_db(self, candidates: Sequence[Sequence[int]]) -> np.ndarray:
         """(candidates,): the errors in dB, means over samples. candidates: places, each rising from 0."""
-        products, found = self.record.products, [self._errors(tuple(places)) for places in candidates]
-        sums = np.stack([sum((error for error, _ in windows), np.zeros_like(self._moves)) for windows in found])
-        apart = np.stack(
-            [sum((squares for _, squares in windows), np.zeros(len(products))) for windows in found], axis=1
-        )
-        return decibels(np.einsum("bcj,cj->bc", sums @ products, sums), apart, self.together).mean(axis=0)
+        rows: list[int] = []
+        firsts: list[int] = []
+        for places in candidates:
+            firsts.append(len(rows))
+            rows.append(0)  # no error: a run may have no P-step at all
+            rows += self._windows(tuple(places))
+        if unknown := self._errors[len(self._squares) :]:
+            errors = np.stack(unknown)
+            self._squares += [*np.einsum("bwj,wj->wb", errors @ self.record.products, errors)]
+        sums = np.add.reduceat(np.stack([self._errors[row] for row in rows]), firsts)  # (candidates, steps)
+        apart = np.add.reduceat(np.stack([self._squares[row] for row in rows]), firsts).T  # (B, candidates)
+        whole = np.einsum("bcj,cj->bc", sums @ self.record.products, sums)
+        return decibels(whole, apart, self.together).mean(axis=0)
 
-    def _errors(self, places: tuple[int, ...]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Those of the windows of P-steps between the I-steps at `places`."""
-        return [
-            self._window(places[max(0, index - self.order) : index + 1], end)
-            for index, (start, end) in enumerate(zip(places, (*places[1:], self.record.steps)))
-            if end > start + 1
-        ]
+    def _windows(self, places: tuple[int, ...]) -> list[int]:
+        """The rows of the windows of P-steps between the I-steps at `places`."""
+        rows: list[int] = []
+        for index, (start, end) in enumerate(zip(places, (*places[1:], self.record.steps))):
+            if end > start + 1:
+                window = places[max(0, index - self.order) : index + 1], end
+                row = self._rows.get(window)
+                if row is None:
+                    row = self._rows[window] = len(self._errors)
+                    self._errors.append(self._error(*window))
+                rows.append(row)
+        return rows
 
-    def _window(self, nodes: tuple[int, ...], end: int) -> tuple[np.ndarray, np.ndarray]:
-        """The error of the P-steps between nodes[-1] and `end`: coefficients of what the record holds (steps,), and
-        its squares (B,).
+    def _error(self, nodes: tuple[int, ...], end: int) -> np.ndarray:
+        """(steps,): the error of the P-steps between nodes[-1] and `end`, as coefficients of what the record holds.
 
         nodes: the I-steps in their forecasts.
         """
-        if (nodes, end) not in self._windows:
-            taus, last = self.record.taus, nodes[-1]
-            known = [taus[node] for node in nodes]
-            seen, share = ([*nodes, end], self.corrector) if end < self.record.steps else ([*nodes], 0.0)
-            total = np.zeros_like(self._moves)
-            for step in range(last + 1, end):
-                reached = taus[last] + self.reach * (taus[step] - taus[last])
-                total[list(nodes)] += (1 - share) * self._moves[step] * np.array(lagrange_weights(known, reached))
-                if share:  # of what the I-step at `end` shows, in hindsight
-                    hindsight = lagrange_weights([taus[node] for node in seen], taus[step])
-                    total[seen] += share * self._moves[step] * np.array(hindsight)
-                total[step] -= self._moves[step]
-            self._windows[nodes, end] = total, self.record.products @ total @ total
-        return self._windows[nodes, end]
+        taus, last = self.record.taus, nodes[-1]
+        known = [taus[node] for node in nodes]
+        seen, share = ([*nodes, end], self.corrector) if end < self.record.steps else ([*nodes], 0.0)
+        times = [taus[node] for node in seen]
+        total = [0.0] * self.record.steps
+        for step in range(last + 1, end):
+            move, reached = float(self._moves[step]), taus[last] + self.reach * (taus[step] - taus[last])
+            for node, weight in zip(nodes, lagrange_weights(known, reached)):
+                total[node] += (1 - share) * move * weight
+            if share:  # of what the I-step at `end` shows, in hindsight
+                for node, weight in zip(seen, lagrange_weights(times, taus[step])):
+                    total[node] += share * move * weight
+            total[step] -= move
+        return np.array(total)
 
 
 def faded(moves: np.ndarray | float, noise: np.ndarray | float, damping: float = DAMPING) -> np.ndarray:

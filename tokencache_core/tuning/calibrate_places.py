@@ -57,13 +57,14 @@ def calibrate_places(
     *,
     counts: Sequence[int] = (),
     budget: float = BUDGET,
+    without: str = "",
     log: Callable[[str], None] = lambda line: None,
 ) -> tuple[RunRecord, FoundPlaces]:
     """Sample `run` whole, and cached as long as the budget lasts.
 
-    counts: numbers of I-steps for which real runs decide, the first ones
-    first; none: SHARES of the steps. ValueError for a run of fewer than LEAST_STEPS steps, or more
-    than MOST_STEPS.
+    counts: numbers of I-steps for which real runs decide, the first ones first; none: SHARES of the steps.
+    without: as in `known_models`.
+    ValueError for a run of fewer than LEAST_STEPS steps, or more than MOST_STEPS.
     """
     steps = len(run.sigmas) - 1
     if steps < LEAST_STEPS:
@@ -82,7 +83,7 @@ def calibrate_places(
     counts = counts or tuple(dict.fromkeys(min(steps - 1, max(2, round(share * steps))) for share in SHARES))
     trials = PlaceTrials(run, settings, full, log)
     started = time.perf_counter()
-    found = ways(record, settings, run.euler)
+    found = ways(record, settings, run.euler, without)
     winners: dict[int, str] = {}
     places: dict[int, Places] = {}
     for number, count in enumerate(counts):

@@ -28,12 +28,16 @@ FEW_STEPS, MOST_COUNTS = (
 Way = Callable[[int], Places]  # from a number of I-steps to their places
 
 
-def ways(record: RunRecord, settings: CacheSettings, corrected: bool) -> dict[str, Way]:
-    """By name, the most promising first. corrected: by the settings' corrector."""
-    asked = partial(errors_beside_known, record, settings, corrected)
+def ways(record: RunRecord, settings: CacheSettings, corrected: bool, without: str = "") -> dict[str, Way]:
+    """By name, the most promising first.
+
+    corrected: by the settings' corrector.
+    without: as in `known_models`.
+    """
+    asked = partial(errors_beside_known, record, settings, corrected, without=without)
     found: dict[str, Way] = {
         SIMULATED: _searching(record.taus, asked()),
-        KNOWN: partial(known_places, taus=record.taus),
+        KNOWN: partial(known_places, taus=record.taus, without=without),
         EVEN: partial(even_in_steps, steps=record.steps),
     }
     return found | {
@@ -57,16 +61,17 @@ def listed_counts(steps: int) -> list[int]:
 
 
 def errors_beside_known(
-    record: RunRecord, settings: CacheSettings, corrected: bool, damping: float = DAMPING
+    record: RunRecord, settings: CacheSettings, corrected: bool, damping: float = DAMPING, without: str = ""
 ) -> Errors:
     """Measures places by simulated runs of the record's samples and of known models, half and half.
 
     damping: as in `RunSimulator`.
+    without: as in `known_models`.
     """
     corrector = settings.corrector if corrected else 0.0
     own, *known = (
         RunSimulator(each, order=settings.order, reach=settings.reach, corrector=corrector, damping=damping)
-        for each in (record, *known_records(record.taus))
+        for each in (record, *(each for each, _ in known_records(record.taus, without)))
     )
 
     def measured(candidates: Sequence[Places]) -> np.ndarray:

@@ -13,7 +13,9 @@ DDPM = SigmaSchedule()
 
 
 def outcome(model: str, condition: str, default: float, searched: float, fewer: float) -> GeneralityOutcome:
-    return GeneralityOutcome(model, condition, default, default + 1, searched, fewer, fewer + 0.5, 20.0, "a run")
+    return GeneralityOutcome(
+        model, condition, default, default - 1, default + 1, searched, 23.0, fewer, fewer + 0.5, 20.0, "a run"
+    )
 
 
 def test_conditions_are_all_combinations_that_leave_a_choice():
@@ -28,15 +30,15 @@ def test_conditions_are_all_combinations_that_leave_a_choice():
 def test_the_table_has_each_condition_and_the_means_and_the_summary_counts():
     rows = [outcome("a", "x", 30.0, 32.0, 25.0), outcome("b", "y", 24.0, 24.5, 26.0)]
     lines = list(table(rows))
-    assert lines[2] == "| a | x | 30.0 | 31.0 | 32.0 | 25.0 | 25.5 | 20.0 |" and lines[-1].startswith(
-        "| mean of 2 | | 27.0 | 28.0 | 28.2 |"
+    assert lines[2] == "| a | x | 30.0 | 29.0 | 31.0 | 32.0 | 23.0 | 25.0 | 25.5 | 20.0 |" and lines[-1].startswith(
+        "| mean of 2 | | 27.0 | 26.0 | 28.0 | 28.2 |"
     )
-    default, calibrated = summary(rows)
+    default, others, calibrated = summary(rows)
     assert (
         "default places are 1.2 dB behind the search on average, 2.0 dB at most; within 1 dB of it on 1 of 2" in default
         and "solver on 1." in default
     )
-    assert "within 1 dB of it on 2 of 2" in calibrated
+    assert "from other models alone are 2.2 dB behind" in others and "within 1 dB of it on 2 of 2" in calibrated
     assert list(summary([])) == []
 
 

@@ -62,7 +62,7 @@ def test_a_flow_model_that_begins_at_noise_alone_has_finite_moves():
 
 
 def test_a_flow_models_x_moves_in_its_own_terms():
-    flow = KnownModel(True, np.array([0.0, 1.0]), *np.zeros((2, 1, 2, 1)))
+    flow = KnownModel("toy", True, np.array([0.0, 1.0]), *np.zeros((2, 1, 2, 1)))
     taus = [noise_time(3.0), noise_time(1.0)]  # 0.75 and 0.5 of noise in x
     assert flow.moves(taus).tolist() == [pytest.approx(-0.25 / 0.5), pytest.approx(-0.5)]
 
@@ -71,10 +71,17 @@ def test_each_known_model_has_its_say():
     assert sorted({model.is_flow for model in known_models()}) == [False, True]
     places = [known_places(8, taus(20)), tuple(range(8))]
     flows, others = (
-        RunSimulator(record, order=order, reach=1.08, corrector=0.3).errors_db(places)
-        for record, order in zip(known_records(taus(20)), (1, 2))
+        RunSimulator(record, order=settings.order, reach=1.08, corrector=0.3).errors_db(places)
+        for record, settings in known_records(taus(20))
     )
     assert known_errors_db(taus(20), places).tolist() == pytest.approx(((flows + others) / 2).tolist())
+
+
+def test_models_are_left_out_by_the_beginning_of_their_names():
+    left = [model.name for model in known_models("emoji-flux")]
+    assert left == ["emoji-dit", "nine-classes-dit"] and len(known_models()) == 4
+    assert [settings.order for _, settings in known_records(taus(20), "emoji-flux")] == [2]
+    assert known_places(8, taus(20), without="emoji-flux") != known_places(8, taus(20))
 
 
 def test_between_known_times_directions_are_read_off_smoothly():
