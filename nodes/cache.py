@@ -116,7 +116,8 @@ class ApplyTokenCache(io.ComfyNode):
                     max=2,
                     advanced=True,
                     tooltip="How tokens that are not computed are forecast: 0 holds the last value, 1 extrapolates a "
-                    "line, 2 a parabola. -1: automatic, 1 for flow models such as Flux, 2 for others.",
+                    "line, 2 a parabola. -1: automatic, from the model's "
+                    "calibration, or without one 1 for flow models such as Flux and 2 for others.",
                 ),
                 io.Float.Input(
                     "forecast_reach",
@@ -215,6 +216,7 @@ class ApplyTokenCache(io.ComfyNode):
                 tuned_for,
                 memory_budget_gb,
                 calibrate_on_first_run,
+                calibrated_order=forecast_order == AUTOMATIC_ORDER and preset is None and predictor is None,
             )
         )
 

@@ -26,12 +26,14 @@ HOW = say(
 class RunPlaces:
     """The schedule of one run.
 
+    order: of the forecasts, from the calibration; None if there is none.
     words: why the I-steps lie where they do.
     notes: on files that could not be read.
     calibrating: the calibration that the run is to give; None for a run that is cached from the start.
     """
 
     schedule: Schedule
+    order: int | None = None
     words: str = ""
     notes: tuple[str, ...] = ()
     calibrating: CalibratingRun | None = None
@@ -56,24 +58,21 @@ def automatic_places(
     calibrations, notes = kept_calibrations()
     name = best_of(calibrations, kind.fingerprint, kind.sampler, kind.cfg, kind.taus)
     if name is not None:
-        return RunPlaces(
-            schedule.calibrated(calibrations[name]), say("placed_by", "by the calibration {name}", name=name), notes
-        )
+        found, words = calibrations[name], say("placed_by", "by the calibration {name}", name=name)
+        return RunPlaces(schedule.calibrated(found), found.order, words, notes)
     if not calibrates:
-        return RunPlaces(schedule, say("placed_how", "{known}: {how}", known=UNCALIBRATED, how=HOW), notes)
+        words = say("placed_how", "{known}: {how}", known=UNCALIBRATED, how=HOW)
+        return RunPlaces(schedule, words=words, notes=notes)
     if why := why_not_calibrated(sampler, sigmas):
-        return RunPlaces(
-            schedule,
-            say(
-                "placed_without_calibration",
-                "{known}, and this run could not provide one: {why}",
-                known=UNCALIBRATED,
-                why=why,
-            ),
-            notes,
+        words = say(
+            "placed_without_calibration",
+            "{known}, and this run could not provide one: {why}",
+            known=UNCALIBRATED,
+            why=why,
         )
+        return RunPlaces(schedule, words=words, notes=notes)
     every_step = ExplicitSchedule(tuple(range(len(kind.taus))))
-    return RunPlaces(every_step, "", notes, CalibratingRun(kind, sigmas, scale, schedule))
+    return RunPlaces(every_step, notes=notes, calibrating=CalibratingRun(kind, sigmas, scale, schedule))
 
 
 def guidance(guider: Any) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import comfy.model_management
@@ -86,9 +87,11 @@ def calibrate_model(
         "cost": found.cost(),
         "latent": " x ".join(map(str, latent.shape)),
         "scheduler": scheduler,
-        "settings": settings.text(),
+        "settings": replace(settings, order=found.order).text(),
     }
-    calibration = PlaceCalibration(model_fingerprint(model), kind, cfg, record.taus, found.places, found.decided, notes)
+    calibration = PlaceCalibration(
+        model_fingerprint(model), kind, cfg, record.taus, found.order, found.places, found.trials, notes
+    )
     file = write_calibration(calibration, save_as if save_as.strip() else calibration_name(calibration))
     tell_written(file)
     return _words(calibration, file)
@@ -110,12 +113,13 @@ def _words(calibration: PlaceCalibration, file: Path) -> str:
     tried = [
         say(
             "calibration_tried",
-            "{db} dB with {count} I-steps: {places}",
-            db=f"{db:.1f}",
-            count=len(places),
-            places=", ".join(map(str, places)),
+            "{db} dB with {count} I-steps, order {order}: {places}",
+            db=f"{trial.psnr_db:.1f}",
+            count=len(trial.places),
+            order=trial.order,
+            places=", ".join(map(str, trial.places)),
         )
-        for places, db in calibration.decided.items()
+        for trial in calibration.trials
     ]
     heading = [say("calibration_tried_on", "tried on real runs:")] if tried else []
     return lines(*said, calibration.text(), *heading, *tried)

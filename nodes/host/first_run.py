@@ -17,7 +17,7 @@ from ...tokencache_core.schedules.automatic import AutomaticSchedule
 from ...tokencache_core.schedules.calibration import PlaceCalibration
 from ...tokencache_core.schedules.run_record import RunRecorder
 from ...tokencache_core.settings import CacheSettings
-from ...tokencache_core.tuning.place_proposals import simulated_places
+from ...tokencache_core.tuning.place_proposals import orders_beside, simulated_order, simulated_places, tried_counts
 from ...tokencache_core.words.message import say
 from ..folders.calibration_folder import calibration_name, write_calibration
 from .sampler_kind import EULER
@@ -104,7 +104,10 @@ class CalibratingRun:
         kind, times = self.kind, dict(zip(self.recorder.sigmas, self.kind.taus))
         record = self.recorder.record(times.__getitem__)
         started = time.perf_counter()
-        places = simulated_places(record, settings, corrected=kind.sampler == EULER)
+        corrected, (count, *_) = kind.sampler == EULER, tried_counts(record.steps)
+        order = simulated_order(record, settings, corrected, count, orders_beside(settings.order))
+        settings = replace(settings, order=order)
+        places = simulated_places(record, settings, corrected)
         spent = say(
             "placed_in",
             "{search} s on top of the {run} s of the run",
@@ -113,7 +116,13 @@ class CalibratingRun:
         )
         notes = {"latent": " x ".join(map(str, report.latent.size)), "cost": f"no run besides the first, {spent}"}
         calibration = PlaceCalibration(
-            kind.fingerprint, kind.sampler, kind.cfg, kind.taus, places, notes={**notes, "settings": settings.text()}
+            kind.fingerprint,
+            kind.sampler,
+            kind.cfg,
+            kind.taus,
+            order,
+            places,
+            notes={**notes, "settings": settings.text()},
         )
         file = write_calibration(calibration, calibration_name(calibration))
         return say(

@@ -75,6 +75,7 @@ def apply_tokencache(
     tuned_for: Fingerprint | None = None,
     memory_budget_gb: float = 0.0,
     calibrates: bool = False,
+    calibrated_order: bool = False,
     under_noise: UnderNoise = "clean",
 ) -> tuple[ModelPatcher, ReportHandle]:
     """A clone of the model that samples with token caching, and the handle of its reports.
@@ -84,12 +85,13 @@ def apply_tokencache(
     tuned_for: the model that a preset was tuned on.
     memory_budget_gb: the most that the cache may keep in the GPU's memory, in GB of 2**30 bytes; 0: no limit.
     calibrates: under an AutomaticSchedule, a run without a calibration is computed whole and gives one.
+    calibrated_order: whether a calibration's order of forecasts goes before that of the settings.
     under_noise: the others only measure whether "clean" is right.
     """
     network = model.model.diffusion_model
     family = family_of(network)
     hooks, patched = _Hooks(settings, schedule, MemoryBudget(round(memory_budget_gb * 2**30))), model.clone()
-    hooks.under_noise = under_noise
+    hooks.under_noise, hooks.calibrated_order = under_noise, calibrated_order
     if family is None:
         hooks.forecasts_output(type(network).__name__, trained is not None)
     else:
@@ -157,7 +159,7 @@ class _Hooks:
     def __init__(self, settings: CacheSettings, schedule: Schedule, budget: MemoryBudget) -> None:
         self.settings, self.schedule, self.budget, self.handle = settings, schedule, budget, ReportHandle()
         self.fingerprint: Fingerprint | None = None  # to find calibrations by; None: none is looked for
-        self.calibrates = False
+        self.calibrates = self.calibrated_order = False
         self.under_noise: UnderNoise = "clean"
         self.learned: LearnedParts = NOTHING_LEARNED
         self.trained_on: tuple[int, ...] = ()  # the predictor's latent size; empty: unknown, or no predictor
@@ -210,7 +212,7 @@ class _Hooks:
             places = self._places(guider, sampler, sigmas)
             session = open_host_session(
                 guider.model_patcher,
-                self.settings,
+                self._settings(places),
                 places.schedule,
                 sigmas,
                 sampler,
@@ -270,6 +272,12 @@ class _Hooks:
         forbidden = guider.model_options.get("transformer_options", {}).get(NO_CALIBRATION, False)
         calibrates = self.calibrates and not forbidden
         return automatic_places(self.schedule, kind, sampler, steps, partial(input_scale, patcher), calibrates)
+
+    def _settings(self, places: RunPlaces) -> CacheSettings:
+        """Those of the run that is about to start."""
+        if self.calibrated_order and places.order is not None:
+            return replace(self.settings, order=places.order)
+        return self.settings
 
     def _budget_now(self) -> MemoryBudget:
         """The budget with half of the free main memory: pinned memory comes in powers of two, and the host needs some

@@ -4,6 +4,7 @@ becomes one.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import comfy.model_management
@@ -14,7 +15,7 @@ import pytest
 import torch
 from comfy.k_diffusion.sampling import sample_heun
 from tiny_models import TinyModel, tiny_dit, tiny_flux
-from tokencache_pack.nodes.cache import ApplyTokenCache, IStepScheduler
+from tokencache_pack.nodes.cache import AUTOMATIC_ORDER, ApplyTokenCache, IStepScheduler
 from tokencache_pack.nodes.host.compare import KSamplerInputs, compare
 from tokencache_pack.nodes.host.model_sampling import tau_function
 from tokencache_pack.tokencache_core.files.fingerprint import fingerprint_of
@@ -81,6 +82,20 @@ def test_the_first_run_is_whole_and_every_later_one_is_placed_by_it(tiny: TinyMo
     assert torch.equal(tiny.sample(off, steps=STEPS, seed=2), tiny.sample(again, steps=STEPS, seed=2))
     assert i_steps(quiet) == i_steps(handle)
     assert files(folder) == [file] and file.read_bytes() == content
+
+
+def test_its_order_of_forecasts_is_taken_unless_the_user_chose_one(tiny: TinyModel, folder: Path):
+    model, _ = applied(tiny, forecast_order=AUTOMATIC_ORDER)
+    tiny.sample(model, steps=STEPS)
+    (file,) = files(folder)
+    for order in (1, 2):
+        content = json.loads(file.read_text())
+        file.write_text(json.dumps({**content, "order": order}))
+        cached = tiny.sample(model, steps=STEPS)
+        chosen, _ = applied(tiny, forecast_order=order)
+        other, _ = applied(tiny, forecast_order=3 - order)
+        assert torch.equal(cached, tiny.sample(chosen, steps=STEPS))
+        assert not torch.equal(cached, tiny.sample(other, steps=STEPS))
 
 
 def test_other_steps_and_denoise_are_served(tiny: TinyModel, folder: Path):

@@ -24,7 +24,13 @@ from tokencache_core.dit.checkpoint import ModelFileError, load_dit
 from tokencache_core.files.fingerprint import Fingerprint
 from tokencache_core.flux.file import FluxFileError, load_flux, save_flux
 from tokencache_core.predictor.file import PredictorFileError, read_trained_cache
-from tokencache_core.schedules.calibration import CalibrationError, PlaceCalibration, load_calibration, save_calibration
+from tokencache_core.schedules.calibration import (
+    CalibrationError,
+    PlaceCalibration,
+    Trial,
+    load_calibration,
+    save_calibration,
+)
 from tokencache_core.tuning.preset import PresetError, load_preset
 
 LONGEST = 5.0  # seconds of a process that a file may take
@@ -70,7 +76,8 @@ def _calibration() -> PlaceCalibration:
         cfg=4.0,
         taus=tuple(1 - step / 10 for step in range(10)),
         places={1: (0,), 3: (0, 1, 6)},
-        decided={(0, 1, 6): 31.25},
+        order=1,
+        trials=(Trial(1, (0, 1, 6), 31.25),),
         notes={"model": "tiny"},
     )
 

@@ -189,11 +189,12 @@ def _tuned(plan: Plan) -> list[Candidate]:
 
 
 def _calibrated(plan: Plan) -> list[Candidate]:
-    taus, note = plan.workload.taus(), "I-steps where the calibration has them"
+    taus, note = plan.workload.taus(), "I-steps and order of forecasts from the calibration"
+    own = [(places, replace(plan.ours, order=places.order)) for places in plan.places]
     return [
-        plan.cached(CALIBRATED, plan.ours, places.i_steps(count, taus), note)
-        for places in plan.places
-        for count in plan.counts(plan.ours, plan.targets)
+        plan.cached(CALIBRATED, settings, places.i_steps(count, taus), note)
+        for places, settings in own
+        for count in plan.counts(settings, plan.targets)
     ]
 
 
@@ -263,7 +264,7 @@ def settings_to_calibrate(
     ours: the model's usual settings.
     """
     wanted = [settings for name in names if name in METHODS for settings in METHODS[name].calibrated(ours)]
-    wanted += [preset.settings for preset in presets] + [ours for _ in places]
+    wanted += [preset.settings for preset in presets] + [replace(ours, order=each.order) for each in places]
     if trained is not None:
         wanted += [trained_settings(name, trained) for name in names if name in TRAINED_METHODS]
     return list(dict.fromkeys(wanted))

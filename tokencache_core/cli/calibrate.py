@@ -39,8 +39,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "calibrate",
         help="find where I-steps should lie",
         formatter_class=Help,
-        description="With --out: sample a DiT whole once, try places of I-steps on the record of that run and the "
-        "best of them in cached runs, and write where I-steps should lie, for every number of them. With --predictor: "
+        description="With --out: sample a model in full once, try places of I-steps and orders of forecasts on the "
+        "record of that run and the best of them in cached runs, and write the order and where I-steps should lie, for "
+        "every number of them. With --predictor: "
         "measure on full runs how important each time is, and write it to a predictor file, from which I-Step "
         "Scheduler places I-steps at equal percentiles; an existing file keeps its other contents.",
     )
@@ -63,7 +64,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--order",
         type=int,
         choices=(0, 1, 2),
-        help="of forecasts; an existing predictor has its own (default: 1 for models trained as flows, 2 for others)",
+        help="of forecasts (default: with --out 1 or 2, whichever is closer; with --predictor the file's own, or 1 for "
+        "models trained as flows and 2 for others)",
     )
     places = parser.add_argument_group("with --out")
     places.add_argument(
@@ -108,22 +110,27 @@ def _order(args: argparse.Namespace, model: SampledModel) -> int:
 
 
 def _places(args: argparse.Namespace, model: SampledModel, counts: tuple[int, ...]) -> None:
-    settings, samples = replace(model.usual_settings, order=_order(args, model)), args.samples or 8
+    samples = args.samples or 8
     run = runs_of(args, model, samples)(args.seed)
     record, found = calibrate_places(
-        run, settings, counts=counts, budget=args.budget, log=lambda line: tqdm.write(line, file=sys.stderr)
+        run,
+        model.usual_settings,
+        orders=() if args.order is None else (args.order,),
+        counts=counts,
+        budget=args.budget,
+        log=lambda line: tqdm.write(line, file=sys.stderr),
     )
     calibration = PlaceCalibration(
         fingerprint=fingerprint_for(model),
         sampler="euler" if run.euler else args.solver,
         cfg=args.cfg,
         taus=record.taus,
+        order=found.order,
         places=found.places,
-        decided=found.decided,
+        trials=found.trials,
         notes={
             "model": Path(args.model).name,
             "schedule": f"{args.steps} steps on {sigma_schedule_of(args, args.steps)}",
-            "order": str(settings.order),
             "samples": str(samples),
             "seed": str(args.seed),
             "cost": found.cost(),

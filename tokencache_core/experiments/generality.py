@@ -3,7 +3,8 @@ Condition by condition.
 
 Each is asked on classes and noise that no calibration or search has had, beside what the same computation buys
 otherwise: as many full steps of the same solver and of the best one, even gaps between I-steps, TaylorSeer (arXiv
-2503.06923) at an interval that gives as many I-steps or one more, and the places that a search on real runs finds.
+2503.06923) at an interval that gives as many I-steps or one more, and the places and order of forecasts that a search
+on real runs finds.
 A model that is a known one itself also gets the places that the other known models alone give, and its calibration
 asks those alone, as if it had never been seen.
 """
@@ -11,7 +12,7 @@ asks those alone, as if it had never been seen.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from typing import Any
 
@@ -30,6 +31,7 @@ from ..schedules.place_climb import Places
 from ..schedules.schedule import ExplicitSchedule, UniformSchedule
 from ..settings import CacheSettings
 from ..tuning.calibrate_places import calibrate_places
+from ..tuning.place_proposals import orders_beside
 from ..tuning.place_search import PlaceSearch
 
 TAYLORSEER = CacheSettings(order=2, corrector=0.0, reach=1.0)
@@ -145,8 +147,12 @@ def measure(
     default, others = known_places(count, taus), known_places(count, taus, without=known_as)
     even = even_in_steps(count, condition.steps)
     _, found = calibrate_places(seen, ours, counts=(count,), without=known_as)
-    calibrated = found.places[count]
-    searched = _searched(seen, ours, (default, others, calibrated, even), condition.steps, tries, is_pixels)
+    calibrated, by_order = (
+        found.places[count],
+        {order: replace(ours, order=order) for order in orders_beside(ours.order)},
+    )
+    starts = [(settings, places) for settings in by_order.values() for places in {default, others, calibrated, even}]
+    settings, searched = _searched(seen, starts, condition.steps, tries, is_pixels)
     fewer = {solver: likeness(run(HELD_OUT_SEEDS, count, solver).sample()) for solver in SOLVERS}
     taylorseer = UniformSchedule(-(-condition.steps // count), warmup=TAYLORSEER.order + 1).i_steps(taus)
     return GeneralityOutcome(
@@ -154,8 +160,8 @@ def measure(
         str(condition),
         cached(default),
         cached(others),
-        cached(calibrated),
-        cached(searched),
+        cached(calibrated, by_order[found.order]),
+        cached(searched, settings),
         cached(even),
         fewer[condition.solver],
         max(fewer.values()),
@@ -165,22 +171,23 @@ def measure(
 
 
 def _searched(
-    run: Run, settings: CacheSettings, starts: Sequence[Places], steps: int, tries: int, is_pixels: bool
-) -> Places:
-    """The best of `tries` places on real runs, from the best of `starts` on."""
+    run: Run, starts: Sequence[tuple[CacheSettings, Places]], steps: int, tries: int, is_pixels: bool
+) -> tuple[CacheSettings, Places]:
+    """The best of `tries` real runs: from the best of `starts` on, with its settings."""
     full = run.sample()
 
-    def value(places: Places) -> float:
+    def value(settings: CacheSettings, places: Places) -> float:
         return mean_psnr(sample_cached(run, settings, ExplicitSchedule(places))[0], full, is_pixels)
 
-    values = {places: value(places) for places in starts}
+    values = {start: value(*start) for start in starts}
     best = max(values, key=values.__getitem__)
-    search = PlaceSearch(best, steps, values[best])
+    settings, places = best
+    search = PlaceSearch(places, steps, values[best])
     for _ in range(tries - len(values)):
         if (places := search.propose()) is None:
             break
-        search.learn(places, value(places))
-    return search.places
+        search.learn(places, value(settings, places))
+    return settings, search.places
 
 
 def table(outcomes: Sequence[GeneralityOutcome]) -> Iterator[str]:

@@ -14,11 +14,12 @@ from ..files.fingerprint import ArchitectureError, Fingerprint, read_fingerprint
 from ..files.json_format import JsonFormat
 from ..files.strict_json import Record
 from ..files.whole_file import whole_file
+from ..settings import MAX_ORDER
 from ..words.message import lines, say
 from .placed import PlacedSchedule, carried, same_run
 
 SUFFIX = ".json"
-_FIELDS = ("format", "version", "fingerprint", "sampler", "cfg", "taus", "places", "decided", "notes")
+_FIELDS = ("format", "version", "fingerprint", "sampler", "cfg", "taus", "order", "places", "trials", "notes")
 MAX_DISTANCE = 0.15  # largest mean difference of two runs' noise times for which one's places still suit the other
 MAX_GUIDANCE_RATIO = 1.75  # largest ratio of two runs' guidance, likewise
 
@@ -31,6 +32,20 @@ FORMAT = JsonFormat("calibration", 1, "Calibrate I-Steps or `calibrate`", Calibr
 
 
 @dataclass(frozen=True)
+class Trial:
+    """Places of I-steps that were tried in a real run.
+
+    order: of the forecasts between them.
+    places: rising from 0.
+    psnr_db: PSNR in dB against the full run.
+    """
+
+    order: int
+    places: tuple[int, ...]
+    psnr_db: float
+
+
+@dataclass(frozen=True)
 class PlaceCalibration:
     """The places of I-steps that were measured on one run of a model.
 
@@ -38,8 +53,9 @@ class PlaceCalibration:
     sampler: of the run; "euler" for Euler's method and samplers based on it.
     cfg: the run's guidance scale.
     taus: the noise times of the run's steps, falling.
+    order: of the forecasts that serve the model best in such runs.
     places: lists of I-steps of that run, by their number; each rises from 0. At least one list.
-    decided: for places that were tried in real runs, the PSNR in dB against the whole run.
+    trials: what was tried in real runs.
     notes: the conditions and the cost of the calibration, as text.
     """
 
@@ -47,13 +63,16 @@ class PlaceCalibration:
     sampler: str
     cfg: float
     taus: tuple[float, ...]
+    order: int
     places: Mapping[int, tuple[int, ...]]
-    decided: Mapping[tuple[int, ...], float] = field(default_factory=dict[tuple[int, ...], float])
+    trials: tuple[Trial, ...] = ()
     notes: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def __post_init__(self) -> None:
         if not all(0 <= tau <= 1 for tau in self.taus) or any(a <= b for a, b in zip(self.taus, self.taus[1:])):
             raise ValueError("the calibration's noise times must fall, between 1 and 0")
+        if self.order not in range(MAX_ORDER + 1):
+            raise ValueError(f"the calibration's order must be from 0 to {MAX_ORDER}, not {self.order}")
         if not self.places:
             raise ValueError("the calibration has no places")
         for count, places in self.places.items():
@@ -93,10 +112,11 @@ class PlaceCalibration:
         """The calibration as text."""
         measured = say(
             "calibration_measured",
-            "measured on {steps} steps of {sampler}, guidance {cfg}",
+            "measured on {steps} steps of {sampler}, guidance {cfg}: forecasts of order {order}",
             steps=len(self.taus),
             sampler=self.sampler,
             cfg=f"{self.cfg:g}",
+            order=self.order,
         )
         places = [
             say("calibration_places", "{count} I-steps: {places}", count=count, places=", ".join(map(str, places)))
@@ -129,8 +149,12 @@ def to_json(calibration: PlaceCalibration) -> str:
         "sampler": calibration.sampler,
         "cfg": calibration.cfg,
         "taus": [round(tau, 6) for tau in calibration.taus],
+        "order": calibration.order,
         "places": {str(count): list(places) for count, places in sorted(calibration.places.items())},
-        "decided": [{"places": list(places), "psnr_db": round(db, 3)} for places, db in calibration.decided.items()],
+        "trials": [
+            {"order": trial.order, "places": list(trial.places), "psnr_db": round(trial.psnr_db, 3)}
+            for trial in calibration.trials
+        ],
         "notes": dict(calibration.notes),
     }
     lines = [f' "{key}": {_value(value)}' for key, value in content.items()]
@@ -175,7 +199,7 @@ def _read(content: Any) -> PlaceCalibration:
         if not count.isdecimal() or len(count) > 4:
             raise ValueError(f"places must be listed under their number, not under {strict_json.shown(count)}")
         places[int(count)] = _steps(steps)
-    decided = [Record(trial, "a trial", ("places", "psnr_db")) for trial in record.list("decided")]
+    trials = [Record(trial, "a trial", ("order", "places", "psnr_db")) for trial in record.list("trials")]
     notes = strict_json.mapping(record.value["notes"], "the notes")
     cfg = record.number("cfg")
     if not 0 <= cfg < math.inf:
@@ -185,8 +209,11 @@ def _read(content: Any) -> PlaceCalibration:
         sampler=record.text("sampler", 100),
         cfg=cfg,
         taus=record.numbers("taus"),
+        order=record.whole("order"),
         places=places,
-        decided={_steps(trial.value["places"]): trial.number("psnr_db") for trial in decided},
+        trials=tuple(
+            Trial(trial.whole("order"), _steps(trial.value["places"]), trial.number("psnr_db")) for trial in trials
+        ),
         notes={
             strict_json.text(key, "a note's name", 100): strict_json.text(note, "a note") for key, note in notes.items()
         },

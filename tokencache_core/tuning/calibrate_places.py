@@ -1,53 +1,54 @@
-"""Calibration: where a model's I-steps should lie, from one whole run and a few cached ones.
+"""Calibration: where a model's I-steps should lie and of what order its forecasts should be, from one full run and a
+few cached ones.
 
-The record of the whole run proposes several places for every number of I-steps (tuning/place_proposals.py). For some
-numbers of them the proposals are tried in real cached runs from the same noise (tuning/place_trials.py). The likest run
-decides, unless it may be so by chance: for that number, and, where one way of proposing won at all numbers that were
-tried, for the others too.
+The record of the full run proposes several places for every number of I-steps (tuning/place_proposals.py). For some
+numbers of them the proposals are tried in real cached runs from the same noise (tuning/place_trials.py): first one for
+each order of forecasts, then the others at the order that won. The closest run decides, unless it may be so by chance:
+for that number, and, where one way of proposing won at all numbers that were tried, for the others too.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from ..engine.stopwatch import timed
 from ..runs.run import Run
+from ..schedules.calibration import Trial
 from ..schedules.known_models import MOST_STEPS
 from ..schedules.place_climb import Places
 from ..schedules.run_record import RunRecord, RunRecorder
 from ..settings import CacheSettings
-from .place_proposals import EVEN, KNOWN, SIMULATED, listed_counts, ways
+from .place_proposals import EVEN, KNOWN, SIMULATED, listed_counts, orders_beside, simulated_order, tried_counts, ways
 from .place_trials import PlaceTrials
 
-BUDGET = 3.0  # whole runs' computations that may be spent on cached ones
-SHARES = (1 / 2, 1 / 3)  # of the steps that are I-steps, where nobody says how many
+BUDGET = 3.0  # full runs' computations that may be spent on cached ones
 LEAST_STEPS = 3  # of a run in which places can differ
 
 
 @dataclass(frozen=True)
 class FoundPlaces:
-    """places: by how many they are. decided: PSNR in dB to the whole run of those that were tried.
+    """order: of the forecasts. places: by how many they are. trials: what was tried in cached runs.
 
-    whole_seconds, search_seconds, cached_seconds: what the whole run, the simulation and the cached runs took.
+    full_seconds, search_seconds, cached_seconds: what the full run, the simulation and the cached runs took.
     """
 
+    order: int
     places: Mapping[int, Places]
-    decided: Mapping[Places, float]
-    whole_seconds: float
+    trials: tuple[Trial, ...]
+    full_seconds: float
     search_seconds: float
     cached_seconds: float
 
     def cost(self) -> str:
         """In words."""
-        more = (self.search_seconds + self.cached_seconds) / self.whole_seconds
+        more = (self.search_seconds + self.cached_seconds) / self.full_seconds
         return (
-            f"a whole run of {self.whole_seconds:.1f} s, simulation {self.search_seconds:.1f} s, {len(self.decided)} "
-            f"cached runs {self.cached_seconds:.1f} s: "
-            f"{more:.1f} whole runs' time beside the first"
+            f"a full run of {self.full_seconds:.1f} s, simulation {self.search_seconds:.1f} s, {len(self.trials)} "
+            f"cached runs {self.cached_seconds:.1f} s: {more:.1f} full runs' time beside the first"
         )
 
 
@@ -55,14 +56,16 @@ def calibrate_places(
     run: Run,
     settings: CacheSettings,
     *,
+    orders: Sequence[int] = (),
     counts: Sequence[int] = (),
     budget: float = BUDGET,
     without: str = "",
     log: Callable[[str], None] = lambda line: None,
 ) -> tuple[RunRecord, FoundPlaces]:
-    """Sample `run` whole, and cached as long as the budget lasts.
+    """Sample `run` in full, and cached as long as the budget lasts.
 
-    counts: numbers of I-steps for which real runs decide, the first ones first; none: SHARES of the steps.
+    orders: of forecasts to choose from, the usual one first; none: the settings' own, and others that may be better.
+    counts: numbers of I-steps for which real runs decide, the first ones first; none: a few shares of the steps.
     without: as in `known_models`.
     ValueError for a run of fewer than LEAST_STEPS steps, or more than MOST_STEPS.
     """
@@ -78,23 +81,31 @@ def calibrate_places(
         )
     recorder = RunRecorder(run.sigmas.tolist(), run.input_scale)
     with torch.no_grad():
-        full, whole_seconds = timed(lambda: run.sample(recorder.around))
+        full, full_seconds = timed(lambda: run.sample(recorder.around))
     record = recorder.record(run.noise_time)
-    counts = counts or tuple(dict.fromkeys(min(steps - 1, max(2, round(share * steps))) for share in SHARES))
+    counts = counts or tried_counts(steps)
+    orders = orders or orders_beside(settings.order)
     trials = PlaceTrials(run, settings, full, log)
     started = time.perf_counter()
-    found = ways(record, settings, run.euler, without)
+    by_order = {order: ways(record, replace(settings, order=order), run.euler, without) for order in orders}
+    order = orders[0]
+    if len(orders) > 1 and counts[0] in range(2, steps):
+        if trials.affords(counts[0], budget, len(orders)):
+            order = trials.best_order({order: found[SIMULATED](counts[0]) for order, found in by_order.items()})
+        else:
+            order = simulated_order(record, settings, run.euler, counts[0], orders)
+    found = by_order[order]
     winners: dict[int, str] = {}
     places: dict[int, Places] = {}
     for number, count in enumerate(counts):
         share = (budget - trials.spent) / (len(counts) - number)
         if count in range(2, steps) and trials.affords(count, share):
             winners[count], places[count] = trials.best(
-                {name: way(count) for name, way in found.items()}, share, usual=(SIMULATED, KNOWN, EVEN)
+                order, {name: way(count) for name, way in found.items()}, share, usual=(SIMULATED, KNOWN, EVEN)
             )
     agreed = set(winners.values())  # a way that won at one number alone may have won by chance
     others = found[agreed.pop() if len(agreed) == 1 else SIMULATED]
     for count in listed_counts(steps):
         places.setdefault(count, others(count))
     seconds = time.perf_counter() - started
-    return record, FoundPlaces(places, trials.decided, whole_seconds, seconds - trials.seconds, trials.seconds)
+    return record, FoundPlaces(order, places, trials.trials, full_seconds, seconds - trials.seconds, trials.seconds)

@@ -1,4 +1,4 @@
-"""Ways to place the I-steps of a model's runs, once one whole run of it is recorded.
+"""Ways to place the I-steps of a model's runs, and to choose the order of its forecasts, once a full run is recorded.
 
 What is left at a run's end of an error made at one sigma differs from model to model (schedules/run_simulator.py). So
 each way of fading proposes places of its own, the nearer to the run's end the sooner errors fade, and real runs decide
@@ -8,6 +8,7 @@ between them (tuning/calibrate_places.py). A record is of a few samples: known m
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache, partial
 
 import numpy as np
@@ -21,6 +22,8 @@ from ..settings import CacheSettings
 
 SIMULATED, KNOWN, EVEN = "simulated", "known models'", "even in the step's number"  # the first where no run decides
 FADINGS = (2.0, 6.0, 1.0)  # dampings of which each proposes places, the most promising first
+SHARES = (1 / 3, 1 / 2)  # of the steps that are I-steps, where nobody says how many; the order is decided at the first
+ORDERS = (1, 2)  # of forecasts, which serve some models and schedules and not others (docs/findings/places.md)
 FEW_STEPS, MOST_COUNTS = (
     30,
     12,
@@ -53,6 +56,31 @@ def simulated_places(record: RunRecord, settings: CacheSettings, corrected: bool
     return {count: way(count) for count in listed_counts(record.steps)}
 
 
+def simulated_order(
+    record: RunRecord, settings: CacheSettings, corrected: bool, count: int, orders: Sequence[int]
+) -> int:
+    """The order of forecasts, one of `orders`, that simulation prefers for this run with `count` I-steps, each at the
+    places that suit it.
+    """
+
+    def error(order: int) -> float:
+        own = replace(settings, order=order)
+        places = _searching(record.taus, errors_beside_known(record, own, corrected))(count)
+        return _simulator(record, own, corrected).error_db(places)
+
+    return min(orders, key=error)
+
+
+def orders_beside(usual: int) -> tuple[int, ...]:
+    """The orders that are worth trying, the usual one first."""
+    return tuple(dict.fromkeys((usual, *ORDERS)))
+
+
+def tried_counts(steps: int) -> tuple[int, ...]:
+    """Numbers of I-steps to decide at, where nobody names any."""
+    return tuple(dict.fromkeys(min(steps - 1, max(2, round(share * steps))) for share in SHARES))
+
+
 def listed_counts(steps: int) -> list[int]:
     """From 1 to all but one of the steps: all of them, or MOST_COUNTS evenly."""
     if steps <= FEW_STEPS:
@@ -68,9 +96,8 @@ def errors_beside_known(
     damping: as in `RunSimulator`.
     without: as in `known_models`.
     """
-    corrector = settings.corrector if corrected else 0.0
     own, *known = (
-        RunSimulator(each, order=settings.order, reach=settings.reach, corrector=corrector, damping=damping)
+        _simulator(each, settings, corrected, damping)
         for each in (record, *(each for each, _ in known_records(record.taus, without)))
     )
 
@@ -78,6 +105,11 @@ def errors_beside_known(
         return (own.errors_db(candidates) + np.mean([each.errors_db(candidates) for each in known], axis=0)) / 2
 
     return measured
+
+
+def _simulator(record: RunRecord, settings: CacheSettings, corrected: bool, damping: float = DAMPING) -> RunSimulator:
+    corrector = settings.corrector if corrected else 0.0
+    return RunSimulator(record, order=settings.order, reach=settings.reach, corrector=corrector, damping=damping)
 
 
 def _searching(taus: Sequence[float], errors: Errors) -> Way:

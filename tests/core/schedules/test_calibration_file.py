@@ -10,6 +10,7 @@ from tokencache_core.schedules.automatic import AutomaticSchedule
 from tokencache_core.schedules.calibration import (
     CalibrationError,
     PlaceCalibration,
+    Trial,
     best_of,
     from_json,
     load_calibration,
@@ -25,7 +26,8 @@ CALIBRATION = PlaceCalibration(
     cfg=4.0,
     taus=TAUS,
     places={1: (0,), 3: (0, 1, 6), 5: (0, 1, 2, 5, 8)},
-    decided={(0, 1, 6): 31.25},
+    order=1,
+    trials=(Trial(1, (0, 1, 6), 31.25),),
     notes={"model": "tiny"},
 )
 
@@ -97,7 +99,8 @@ def test_of_several_that_serve_a_run_the_nearest_is_taken():
         ({"taus": [2.0, 0.6]}, "between 1 and 0"),
         ({"cfg": -1.0}, "0 or more"),
         ({"cfg": "4"}, "finite number"),
-        ({"decided": [{"places": [0]}]}, "lacks 'psnr_db'"),
+        ({"trials": [{"order": 1, "places": [0]}]}, "lacks 'psnr_db'"),
+        ({"order": 3}, "from 0 to 2"),
         ({"extra": 1}, "unknown field"),
         ({"notes": {"a": 1}}, "must be a text"),
     ],

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from tiny_dit import tiny_dit, tiny_dit_file
@@ -11,10 +12,19 @@ from tokencache_core.dit.run import DiTRun
 from tokencache_core.sampling.samplers import starting_noise
 from tokencache_core.sampling.sigma_schedule import SigmaSchedule
 from tokencache_core.schedules.calibration import load_calibration
-from tokencache_core.schedules.run_record import RunRecorder
+from tokencache_core.schedules.run_record import RunRecord, RunRecorder
 from tokencache_core.settings import CacheSettings
 from tokencache_core.tuning.calibrate_places import calibrate_places
-from tokencache_core.tuning.place_proposals import EVEN, FADINGS, KNOWN, SIMULATED, simulated_places, ways
+from tokencache_core.tuning.place_proposals import (
+    EVEN,
+    FADINGS,
+    KNOWN,
+    SIMULATED,
+    simulated_order,
+    simulated_places,
+    tried_counts,
+    ways,
+)
 from tokencache_core.tuning.place_trials import CHANCE, PlaceTrials
 
 
@@ -32,10 +42,16 @@ def calibrated(**options):
 def test_real_runs_decide_within_the_budget():
     lines: list[str] = []
     _, found = calibrated(counts=(3, 4), budget=2.0, log=lines.append)
-    assert len(lines) == len(found.decided) >= 2
-    assert all(len(places) in (3, 4) for places in found.decided)
+    assert len(lines) == len(found.trials) >= 2
+    assert all(len(trial.places) in (3, 4) for trial in found.trials)
+    assert {trial.order for trial in found.trials if len(trial.places) == 3} == {1, 2}  # the first number decides
+    assert {trial.order for trial in found.trials if len(trial.places) == 4} == {found.order}
     for count in (3, 4):
-        tried = {places: db for places, db in found.decided.items() if len(places) == count}
+        tried = {
+            trial.places: trial.psnr_db
+            for trial in found.trials
+            if len(trial.places) == count and trial.order == found.order
+        }
         assert tried[found.places[count]] >= max(tried.values()) - CHANCE
 
 
@@ -44,15 +60,41 @@ def test_what_is_not_usual_must_be_better_by_more_than_chance():
     with torch.no_grad():
         trials = PlaceTrials(run, CacheSettings(), run.sample(), lambda line: None)
     proposed = {"usual": (0, 3, 5), "other": (0, 2, 5), "far": (0, 1, 5)}
-    trials.decided = dict(zip(proposed.values(), (30.0, 30.0 + CHANCE / 2, 20.0)))
-    assert trials.best(proposed, 0.0, usual=("usual",)) == ("usual", (0, 3, 5))
-    trials.decided[0, 2, 5] = 30.0 + 2 * CHANCE
-    assert trials.best(proposed, 0.0, usual=("usual",)) == ("other", (0, 2, 5))
+    trials.decided = {(2, places): db for places, db in zip(proposed.values(), (30.0, 30.0 + CHANCE / 2, 20.0))}
+    assert trials.best(2, proposed, 0.0, usual=("usual",)) == ("usual", (0, 3, 5))
+    trials.decided[2, (0, 2, 5)] = 30.0 + 2 * CHANCE
+    assert trials.best(2, proposed, 0.0, usual=("usual",)) == ("other", (0, 2, 5))
 
 
 def test_without_a_budget_simulation_decides():
     record, found = calibrated(budget=0)
-    assert found.decided == {} and found.places == simulated_places(record, CacheSettings(), True)
+    order = simulated_order(record, CacheSettings(), True, tried_counts(8)[0], (2, 1))
+    assert found.trials == () and found.order == order
+    assert found.places == simulated_places(record, CacheSettings(order=order), True)
+
+
+def test_an_order_that_is_asked_for_is_the_only_one():
+    _, found = calibrated(counts=(3,), orders=(0,))
+    assert found.order == 0 and {trial.order for trial in found.trials} == {0}
+
+
+def test_another_order_must_be_better_by_more_than_chance():
+    run = run_of()
+    with torch.no_grad():
+        trials = PlaceTrials(run, CacheSettings(), run.sample(), lambda line: None)
+    proposed = {2: (0, 3, 5), 1: (0, 2, 5)}
+    for gain, order in ((CHANCE / 2, 2), (2 * CHANCE, 1)):
+        trials.decided = {(2, (0, 3, 5)): 30.0, (1, (0, 2, 5)): 30.0 + gain}
+        assert trials.best_order(proposed) == order
+
+
+def test_simulation_prefers_a_parabola_where_the_run_is_one_and_a_line_where_it_is_noise():
+    times = tuple(1 - step / 12 for step in range(12))
+    settings = CacheSettings(reach=1.0, corrector=0.0)
+    parabola, noise = np.array(times)[:, None] ** 2, np.random.default_rng(0).normal(size=(12, 40))
+    for added, order in ((parabola, 2), (noise, 1)):
+        record = RunRecord(times, -np.ones(12), (added @ added.T)[None])
+        assert simulated_order(record, settings, False, 5, (2, 1)) == order
 
 
 def test_every_way_proposes_places_for_every_number_of_i_steps():
@@ -100,8 +142,8 @@ def test_the_command_writes_what_bench_reads(tmp_path, capsys):
     model, out = tiny_dit_file(tmp_path / "tiny.safetensors"), tmp_path / "places.json"
     assert main(command(model, out, "--i-steps", "3")) == 0
     calibration = load_calibration(out)
-    assert calibration.sampler == "euler" and len(calibration.taus) == 8 and calibration.decided
-    assert "whole run" in calibration.notes["cost"] and "flow, shift 3" in calibration.notes["schedule"]
+    assert calibration.sampler == "euler" and len(calibration.taus) == 8 and calibration.trials
+    assert "full run" in calibration.notes["cost"] and "flow, shift 3" in calibration.notes["schedule"]
     assert f"wrote {out}" in capsys.readouterr().out
     bench = [
         "bench",
