@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 CONTEXTS = ("forecast", "stale", "computed")
 SCORES = ("staleness", "random", "round-robin")
@@ -30,7 +30,7 @@ class CacheSettings:
     """
 
     cache_ratio: float = 1.0
-    order: int = 2
+    order: int = 1
     last_blocks: int = 0
     context: str = "forecast"
     score: str = "staleness"
@@ -77,4 +77,3 @@ class CacheSettings:
 
 
 DEFAULTS = CacheSettings()
-FLOW_DEFAULTS = replace(DEFAULTS, order=1)  # of models that were trained as flows (docs/findings/forecast.md)

@@ -257,7 +257,7 @@ def _robustness(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | N
 
 
 def _settings(args: argparse.Namespace, model: SampledModel) -> None:
-    settings, learned = _of_predictor(args, model, replace(model.usual_settings, shares=args.shares))
+    settings, learned = _of_predictor(args, model, replace(DEFAULTS, shares=args.shares))
     setting, values = args.vary
     tried = [(value, each, learned) for value, each in settings_sweep.variants(setting, values, settings).items()]
     _print_sweep(args, model, setting, tried)
@@ -282,9 +282,7 @@ def _outputs(args: argparse.Namespace, model: SampledModel) -> None:
         of_steps = argparse.Namespace(**{**vars(args), "steps": steps})
         return runs_of(of_steps, model, args.samples)(HELD_OUT_SEEDS)
 
-    for line in outputs_table.table(
-        outputs_table.compare(start, args.steps, args.counts, model.is_pixels, model.usual_settings)
-    ):
+    for line in outputs_table.table(outputs_table.compare(start, args.steps, args.counts, model.is_pixels)):
         print(line, flush=True)
 
 
@@ -326,9 +324,7 @@ def _print_sweep(
 ) -> None:
     if args.i_steps > args.steps:
         raise CommandError(f"--i-steps {args.i_steps}: a run of {args.steps} steps has no more than these")
-    rows = settings_sweep.sweep(
-        partial(_held_out, args, model), args.steps, tried, args.i_steps, model.is_pixels, model.usual_settings
-    )
+    rows = settings_sweep.sweep(partial(_held_out, args, model), args.steps, tried, args.i_steps, model.is_pixels)
     for line in settings_sweep.table(setting, rows):
         print(line, flush=True)
 

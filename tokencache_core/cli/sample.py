@@ -33,7 +33,7 @@ from ..schedules.schedule import (
     SpeedupSchedule,
     UniformSchedule,
 )
-from ..settings import CONTEXTS, MAX_REACH, SCORES, SHARES, CacheSettings
+from ..settings import CONTEXTS, DEFAULTS, MAX_REACH, SCORES, SHARES, CacheSettings
 from .options import (
     CommandError,
     Help,
@@ -97,10 +97,7 @@ def add_cache_arguments(parser: argparse.ArgumentParser) -> None:
         help="r: share of the tokens that P-steps reuse; 1 computes none, 0 all",
     )
     group.add_argument(
-        "--order",
-        type=int,
-        choices=(0, 1, 2),
-        help="0 reuses updates, 1 and 2 forecast them (default: 1 for models trained as flows, 2 for others)",
+        "--order", type=int, choices=(0, 1, 2), default=DEFAULTS.order, help="0 reuses updates, 1 and 2 forecast them"
     )
     group.add_argument(
         "--warmup", type=whole_number(1), default=2, metavar="N", help="the first N steps are I-steps, with --interval"
@@ -157,10 +154,10 @@ def add_cache_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def cache_settings(args: argparse.Namespace, usual: CacheSettings) -> CacheSettings:
+def cache_settings(args: argparse.Namespace) -> CacheSettings:
     return CacheSettings(
         cache_ratio=args.cache_ratio,
-        order=usual.order if args.order is None else args.order,
+        order=args.order,
         last_blocks=args.last_blocks,
         context=args.context,
         score=args.score,
@@ -228,7 +225,7 @@ def run(args: argparse.Namespace) -> None:
     noise = model.starting_noise(len(conditions), args.seed, sigmas)
     sampling = model.run(conditions, noise=noise, sigmas=sigmas, cfg=args.cfg, solver=args.solver)
 
-    settings, learned, trained = cache_settings(args, model.usual_settings), TrainedParts(), None
+    settings, learned, trained = cache_settings(args), TrainedParts(), None
     if args.predictor is not None:
         trained = predictor_for(args.predictor, model)
         settings, learned = trained.apply_to(settings), trained.learned(blocks)

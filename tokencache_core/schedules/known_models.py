@@ -16,7 +16,7 @@ import numpy as np
 from safetensors.numpy import load_file  # pyright: ignore[reportUnknownVariableType]
 
 from ..sampling.polynomial import lagrange_weights
-from ..settings import DEFAULTS, FLOW_DEFAULTS, CacheSettings
+from ..settings import DEFAULTS
 from .place_climb import Places, best_places
 from .placed import carried
 from .run_record import RunRecord, noise_of
@@ -100,17 +100,15 @@ def known_models(without: str = "") -> tuple[KnownModel, ...]:
 
 
 @lru_cache(maxsize=4)  # a calibration simulates them several times, with other dampings
-def known_records(taus: tuple[float, ...], without: str = "") -> tuple[tuple[RunRecord, CacheSettings], ...]:
-    """Records of whole runs at `taus` with the settings that are usual for them: of known models that were trained as
-    flows, and of the others.
+def known_records(taus: tuple[float, ...], without: str = "") -> tuple[RunRecord, ...]:
+    """Records of full runs at `taus`: of known models that were trained as flows, and of the others.
 
     without: as in `known_models`.
     """
     kinds = [
-        ([model.record(taus) for model in known_models(without) if model.is_flow is is_flow], settings)
-        for is_flow, settings in ((True, FLOW_DEFAULTS), (False, DEFAULTS))
+        [model.record(taus) for model in known_models(without) if model.is_flow is is_flow] for is_flow in (True, False)
     ]
-    return tuple((_together(records), settings) for records, settings in kinds if records)
+    return tuple(_together(records) for records in kinds if records)
 
 
 def known_errors_db(taus: tuple[float, ...], candidates: Sequence[Places], without: str = "") -> np.ndarray:
@@ -120,10 +118,10 @@ def known_errors_db(taus: tuple[float, ...], candidates: Sequence[Places], witho
 
 @lru_cache(maxsize=4)  # their cached windows serve every number of I-steps
 def _simulators(taus: tuple[float, ...], without: str) -> tuple[RunSimulator, ...]:
-    """Of each kind's runs at the noise times `taus`, with the settings that are usual for it."""
+    """Of each kind's runs at the noise times `taus`, with the default settings."""
     return tuple(
-        RunSimulator(record, order=settings.order, reach=settings.reach, corrector=settings.corrector)
-        for record, settings in known_records(taus, without)
+        RunSimulator(record, order=DEFAULTS.order, reach=DEFAULTS.reach, corrector=DEFAULTS.corrector)
+        for record in known_records(taus, without)
     )
 
 

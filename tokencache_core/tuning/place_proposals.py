@@ -97,8 +97,7 @@ def errors_beside_known(
     without: as in `known_models`.
     """
     own, *known = (
-        _simulator(each, settings, corrected, damping)
-        for each in (record, *(each for each, _ in known_records(record.taus, without)))
+        _simulator(each, settings, corrected, damping) for each in (record, *known_records(record.taus, without))
     )
 
     def measured(candidates: Sequence[Places]) -> np.ndarray:

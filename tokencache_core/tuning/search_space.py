@@ -35,11 +35,11 @@ class Choice:
         return known_places(count, taus, self.warmup)
 
 
-DEFAULT_CHOICE = Choice("forecast of order 2 with corrector", DEFAULTS)
+DEFAULT_CHOICE = Choice("forecast of order 1 with corrector", DEFAULTS)
 _PLAIN = replace(DEFAULT_CHOICE.settings, corrector=0.0, reach=1.0)
 CORNERS = (
-    Choice("forecast of order 2 (TaylorSeer)", _PLAIN, warmup=3),
-    Choice("forecast of order 1 (TaylorSeer)", replace(_PLAIN, order=1), warmup=2),
+    Choice("forecast of order 2 (TaylorSeer)", replace(_PLAIN, order=2), warmup=3),
+    Choice("forecast of order 1 (TaylorSeer)", _PLAIN, warmup=2),
     Choice("reuse (FORA)", replace(_PLAIN, order=0)),
 )
 
@@ -54,14 +54,14 @@ def space(n_blocks: int, corrects: bool) -> tuple[Choice, ...]:
         {
             "corrector 0.15": replace(ours, corrector=0.15),
             "corrector 0.45": replace(ours, corrector=0.45),
-            "order 1, corrector 0.45": replace(ours, order=1, corrector=0.45),
+            "order 2": replace(ours, order=2),
         }
         if corrects
-        else {"order 1": replace(ours, order=1)}
+        else {"order 2": replace(ours, order=2)}
     )
     named["forecasts no further than their step"] = replace(ours, reach=1.0)
     named["last block whole"] = replace(ours, last_blocks=1)
-    for order in (2, 1):
+    for order in (1, 2):
         named[f"a tenth of the tokens of every block, order {order}"] = replace(
             ours, cache_ratio=0.9, shares="uniform", order=order
         )
