@@ -44,7 +44,7 @@ def test_it_places_i_steps_for_a_model(name: str, folder: Path):
     (file,) = folder.iterdir()
     found = load_calibration(file)
     assert sorted(found.places) == list(range(1, 8)) and found.sampler == "euler" and found.cfg == 3
-    assert f"written to tokencache/{file.name}" in text and "a whole run of" in text and "tried on real runs:" in text
+    assert f"written to tokencache/{file.name}" in text and "a full run of" in text and "tried on real runs:" in text
     assert all(
         f"{db:.1f} dB with {len(places)} I-steps: {', '.join(map(str, places))}" in text
         for places, db in found.decided.items()

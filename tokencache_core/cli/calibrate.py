@@ -39,7 +39,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "calibrate",
         help="find where I-steps should lie",
         formatter_class=Help,
-        description="With --out: sample a DiT whole once, try places of I-steps on the record of that run and the "
+        description="With --out: sample a DiT in full once, try places of I-steps on the record of that run and the "
         "best of them in cached runs, and write where I-steps should lie, for every number of them. With --predictor: "
         "measure on full runs how important each time is, and write it to a predictor file, from which I-Step "
         "Scheduler places I-steps at equal percentiles; an existing file keeps its other contents.",
@@ -76,7 +76,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         type=number_in(0, 1000),
         default=BUDGET,
         metavar="X",
-        help="compute for cached runs, in whole runs; 0: simulation only",
+        help="compute for cached runs, in full runs; 0: simulation only",
     )
     places.add_argument("--seed", type=whole_number(0), default=0, metavar="N", help="of classes and noise")
     importance = parser.add_argument_group("with --predictor")

@@ -40,7 +40,7 @@ def add_parser(which: argparse._SubParsersAction) -> None:
         "generality",
         formatter_class=Help,
         help="do places of I-steps serve any model, schedule, step count, solver and guidance?",
-        description="Default and calibrated places, the best that a search on real runs finds, as many whole steps, "
+        description="Default and calibrated places, the best that a search on real runs finds, as many full steps, "
         "and TaylorSeer, condition by condition. All "
         "combinations of the lists are measured, and written after each, so that a call that was stopped goes on "
         "where it was.",
@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> None:
     print(text)
     if args.page is not None:
         args.page.write_text(
-            f"# Places of I-steps under other conditions\n\ndB against the whole run; {args.samples} samples that "
+            f"# Places of I-steps under other conditions\n\ndB against the full run; {args.samples} samples that "
             f"nothing was chosen on.\n\n{text}\n"
         )
 

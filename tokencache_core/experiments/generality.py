@@ -2,7 +2,7 @@
 Condition by condition.
 
 Each is asked on classes and noise that no calibration or search has had, beside what the same computation buys
-otherwise: as many whole steps of the same solver and of the best one, TaylorSeer (arXiv 2503.06923) at an interval that
+otherwise: as many full steps of the same solver and of the best one, TaylorSeer (arXiv 2503.06923) at an interval that
 gives as many I-steps or one more, and the places that a search on real runs finds.
 """
 
@@ -51,14 +51,14 @@ class GeneralityCondition:
 
 @dataclass(frozen=True)
 class GeneralityOutcome:
-    """dB against the whole run, of samples that nothing was chosen on. calibration: its cost in words."""
+    """dB against the full run, of samples that nothing was chosen on. calibration: its cost in words."""
 
     model: str
     condition: str
     default_db: float
     calibrated_db: float
     searched_db: float
-    fewer_db: float  # as many whole steps of the same solver
+    fewer_db: float  # as many full steps of the same solver
     best_fewer_db: float  # and of the best
     taylorseer_db: float
     calibration: str
@@ -171,7 +171,7 @@ def _searched(
 
 def table(outcomes: Sequence[GeneralityOutcome]) -> Iterator[str]:
     """Lines of Markdown: every condition, and beneath them the mean of each column."""
-    yield "| model | run | default | calibrated | searched | as many whole steps | of the best solver | TaylorSeer |"
+    yield "| model | run | default | calibrated | searched | as many full steps | of the best solver | TaylorSeer |"
     yield "|---|---|---|---|---|---|---|---|"
     for each in outcomes:
         values = " | ".join(f"{value:.1f}" for value in each.decibels)
@@ -192,6 +192,6 @@ def summary(outcomes: Sequence[GeneralityOutcome]) -> Iterator[str]:
         yield (
             f"The {what} places are {sum(behind) / len(behind):.1f} dB behind the search on average, "
             f"{max(behind):.1f} dB at most; within 1 dB of it on "
-            f"{sum(distance <= 1 for distance in behind)} of {len(outcomes)} conditions, and below as many whole "
+            f"{sum(distance <= 1 for distance in behind)} of {len(outcomes)} conditions, and below as many full "
             f"steps of the same solver on {len(below)}."
         )

@@ -39,7 +39,7 @@ class PlaceCalibration:
     cfg: the run's guidance scale.
     taus: the noise times of the run's steps, falling.
     places: lists of I-steps of that run, by their number; each rises from 0. At least one list.
-    decided: for places that were tried in real runs, the PSNR in dB against the whole run.
+    decided: for places that were tried in real runs, the PSNR in dB against the full run.
     notes: the conditions and the cost of the calibration, as text.
     """
 

@@ -1,6 +1,6 @@
-"""Calibration: where a model's I-steps should lie, from one whole run and a few cached ones.
+"""Calibration: where a model's I-steps should lie, from one full run and a few cached ones.
 
-The record of the whole run proposes several places for every number of I-steps (tuning/place_proposals.py). For some
+The record of the full run proposes several places for every number of I-steps (tuning/place_proposals.py). For some
 numbers of them the proposals are tried in real cached runs from the same noise (tuning/place_trials.py). The likest run
 decides, unless it may be so by chance: for that number, and, where one way of proposing won at all numbers that were
 tried, for the others too.
@@ -23,16 +23,16 @@ from ..settings import CacheSettings
 from .place_proposals import EVEN, KNOWN, SIMULATED, listed_counts, ways
 from .place_trials import PlaceTrials
 
-BUDGET = 3.0  # whole runs' computations that may be spent on cached ones
+BUDGET = 3.0  # full runs' computations that may be spent on cached ones
 SHARES = (1 / 2, 1 / 3)  # of the steps that are I-steps, where nobody says how many
 LEAST_STEPS = 3  # of a run in which places can differ
 
 
 @dataclass(frozen=True)
 class FoundPlaces:
-    """places: by how many they are. decided: PSNR in dB to the whole run of those that were tried.
+    """places: by how many they are. decided: PSNR in dB to the full run of those that were tried.
 
-    whole_seconds, search_seconds, cached_seconds: what the whole run, the simulation and the cached runs took.
+    whole_seconds, search_seconds, cached_seconds: what the full run, the simulation and the cached runs took.
     """
 
     places: Mapping[int, Places]
@@ -45,9 +45,9 @@ class FoundPlaces:
         """In words."""
         more = (self.search_seconds + self.cached_seconds) / self.whole_seconds
         return (
-            f"a whole run of {self.whole_seconds:.1f} s, simulation {self.search_seconds:.1f} s, {len(self.decided)} "
+            f"a full run of {self.whole_seconds:.1f} s, simulation {self.search_seconds:.1f} s, {len(self.decided)} "
             f"cached runs {self.cached_seconds:.1f} s: "
-            f"{more:.1f} whole runs' time beside the first"
+            f"{more:.1f} full runs' time beside the first"
         )
 
 
@@ -59,7 +59,7 @@ def calibrate_places(
     budget: float = BUDGET,
     log: Callable[[str], None] = lambda line: None,
 ) -> tuple[RunRecord, FoundPlaces]:
-    """Sample `run` whole, and cached as long as the budget lasts.
+    """Sample `run` in full, and cached as long as the budget lasts.
 
     counts: numbers of I-steps for which real runs decide, the first ones
     first; none: SHARES of the steps. ValueError for a run of fewer than LEAST_STEPS steps, or more

@@ -1,4 +1,4 @@
-"""Ways to place the I-steps of a model's runs, once one whole run of it is recorded.
+"""Ways to place the I-steps of a model's runs, once one full run of it is recorded.
 
 What is left at a run's end of an error made at one sigma differs from model to model (schedules/run_simulator.py). So
 each way of fading proposes places of its own, the nearer to the run's end the sooner errors fade, and real runs decide

@@ -17,22 +17,22 @@ from ..schedules.schedule import ExplicitSchedule
 from ..settings import CacheSettings
 from .probe import Likeness
 
-P_STEP = 0.05  # of a whole step, about
+P_STEP = 0.05  # of a full step, about
 CHANCE = 1.0  # dB by which the likest of several may be so by chance, on a few samples
 
 
 class PlaceTrials:
-    """Of one run, whose whole samples are `full` (B, ...). log: takes a line for the user, after each."""
+    """Of one run, whose full run's samples are `full` (B, ...). log: takes a line for the user, after each."""
 
     def __init__(self, run: Run, settings: CacheSettings, full: Tensor, log: Callable[[str], None]) -> None:
         self.run, self.settings, self.full, self.log = run, settings, full, log
         self.steps = len(run.sigmas) - 1
         self.decided: dict[Places, float] = {}  # PSNR in dB of each that was tried
-        self.spent = 0.0  # computation, in whole runs
+        self.spent = 0.0  # computation, in full runs
         self.seconds = 0.0
 
     def affords(self, count: int, budget: float) -> bool:
-        """Whether `budget` (whole runs) is enough to compare two."""
+        """Whether `budget` (full runs) is enough to compare two."""
         return 2 * self._cost(count) <= budget
 
     def best(self, proposed: Mapping[str, Places], budget: float, usual: Collection[str] = ()) -> tuple[str, Places]:

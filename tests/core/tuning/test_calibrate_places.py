@@ -1,4 +1,4 @@
-"""Places from one whole run and a few cached ones, on a tiny DiT; and by the commands."""
+"""Places from one full run and a few cached ones, on a tiny DiT; and by the commands."""
 
 import json
 
@@ -101,7 +101,7 @@ def test_the_command_writes_what_bench_reads(tmp_path, capsys):
     assert main(command(model, out, "--i-steps", "3")) == 0
     calibration = load_calibration(out)
     assert calibration.sampler == "euler" and len(calibration.taus) == 8 and calibration.decided
-    assert "whole run" in calibration.notes["cost"] and "flow, shift 3" in calibration.notes["schedule"]
+    assert "full run" in calibration.notes["cost"] and "flow, shift 3" in calibration.notes["schedule"]
     assert f"wrote {out}" in capsys.readouterr().out
     bench = [
         "bench",
