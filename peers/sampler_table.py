@@ -70,12 +70,12 @@ class SamplerRuns:
         self.noise = torch.stack([torch.randn(workload.noise.shape[1:], generator=one) for one in each])
 
     def rows(self, sampler: str, counts: Sequence[int]) -> Iterator[SamplerRow]:
-        """The full run, and for each number of I-steps as many whole steps and what P-steps may say."""
+        """The full run, and for each number of I-steps as many full steps and what P-steps may say."""
         full, calls = self._whole(sampler, self.steps)
         yield SamplerRow("the full run", calls, mean_psnr(full, full, self.is_pixels))
         for count in counts:
             fewer, calls = self._whole(sampler, count)
-            yield SamplerRow(f"{count} whole steps", calls, mean_psnr(fewer, full, self.is_pixels))
+            yield SamplerRow(f"{count} full steps", calls, mean_psnr(fewer, full, self.is_pixels))
             for says, settings in self._to_try(sampler):
                 samples, calls = self._cached(sampler, count, settings, says)
                 words = SAYS[says].format(order=settings.order)

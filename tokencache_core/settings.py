@@ -17,7 +17,7 @@ class CacheSettings:
 
     cache_ratio: r, the share of the cacheable blocks' block-tokens that a P-step does *not* compute, 0..1.
     order: the forecast's order: reused updates are held (0), or extrapolated through the last 2 or 3 I-steps (1 or 2).
-    last_blocks: K, the number of final blocks that are computed whole on every step and never cached.
+    last_blocks: K, the number of final blocks that are computed in full on every step and never cached.
     context: what computed tokens attend to: the keys and values of all tokens, with those of uncomputed tokens forecast
         to first order ("forecast") or held at their last values ("stale"), or only each other ("computed").
     score: how the computed tokens are chosen when no predictor is connected.

@@ -1,5 +1,5 @@
-"""Calibration by the first run (`calibrate_on_first_run`): it is computed whole, and gives the places of the I-steps of
-all later runs of its kind.
+"""Calibration by the first run (`calibrate_on_first_run`): it is computed in full, and gives the places of the I-steps
+of all later runs of its kind.
 """
 
 from __future__ import annotations

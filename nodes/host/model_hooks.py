@@ -2,7 +2,7 @@
 
 They go around a sampling run (opens and closes a session), around an evaluation (an I-step or a P-step), and around a
 call of the network (swaps its blocks' forwards and puts them back). The session travels in the run's own
-transformer_options; without one everything runs whole.
+transformer_options; without one everything runs in full.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def apply_tokencache(
     trained: a predictor, for its parts.
     tuned_for: the model that a preset was tuned on.
     memory_budget_gb: the most that the cache may keep in the GPU's memory, in GB of 2**30 bytes; 0: no limit.
-    calibrates: under an AutomaticSchedule, a run without a calibration is computed whole and gives one.
+    calibrates: under an AutomaticSchedule, a run without a calibration is computed in full and gives one.
     calibrated_order: whether a calibration's order of forecasts goes before that of the settings.
     under_noise: the others only measure whether "clean" is right.
     """
@@ -325,7 +325,7 @@ def around_network(
     transformer_options: dict,
     **kwargs: Any,
 ) -> Any:
-    """The APPLY_MODEL wrapper: a call of the network under the session in its options, or whole without one."""
+    """The APPLY_MODEL wrapper: a call of the network under the session in its options, or in full without one."""
     session: Session | None = transformer_options.get(SESSION)
     call = _Call(executor, x, t, c_concat, c_crossattn, control, transformer_options, kwargs)
     if session is None or session.current is None:
@@ -501,7 +501,7 @@ def _patch_size(network: Any, latent: Sequence[int]) -> Any:
 
 
 def _cacheable_blocks(session: Session, network: torch.nn.Module, transformer_options: dict) -> list | None:
-    """The network's blocks; None, with a note in the report, if this call must run whole."""
+    """The network's blocks; None, with a note in the report, if this call must run in full."""
     family = family_of(network)
     if family is None or family.streams(network) != session.store.streams:
         session.log.note(

@@ -39,7 +39,7 @@ class Plan:
     workload: what is sampled.
     calibration: the seconds of steps.
     trained, presets, places: as for `run_bench`.
-    host_solvers: the available HOST_SOLVERS; each samples a workload in the given number of whole steps.
+    host_solvers: the available HOST_SOLVERS; each samples a workload in the given number of full steps.
     """
 
     workload: SampledWorkload

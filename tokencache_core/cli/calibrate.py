@@ -77,7 +77,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         type=number_in(0, 1000),
         default=BUDGET,
         metavar="X",
-        help="compute for cached runs, in whole runs; 0: simulation only",
+        help="compute for cached runs, in full runs; 0: simulation only",
     )
     places.add_argument("--seed", type=whole_number(0), default=0, metavar="N", help="of classes and noise")
     importance = parser.add_argument_group("with --predictor")

@@ -57,7 +57,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "redundancy",
         formatter_class=Help,
         help="how alike are the updates of consecutive steps?",
-        description="Sample whole, and compare every block's update of every token with that of the previous step.",
+        description="Sample in full, and compare every block's update of every token with that of the previous step.",
     )
     redundancy.add_argument("--out", type=Path, required=True, metavar="PNG", help="the picture to draw")
     redundancy.add_argument("--samples", type=whole_number(1), default=8, metavar="N", help="all in one batch")
@@ -67,7 +67,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "robustness",
         formatter_class=Help,
         help="does a setting serve other steps, solvers, guidance, sizes?",
-        description="The benchmark's setting, or a predictor's, under other conditions, compared with as many whole "
+        description="The benchmark's setting, or a predictor's, under other conditions, compared with as many full "
         "steps.",
     )
     conditions.add_argument(
@@ -127,7 +127,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "outputs",
         formatter_class=Help,
         help="is a model's whole output forecast as well as its blocks' updates?",
-        description="Both forecasts at several numbers of I-steps, compared with as many whole steps. Of networks "
+        description="Both forecasts at several numbers of I-steps, compared with as many full steps. Of networks "
         "of no known family the output alone can be forecast.",
     )
     outputs.add_argument(
@@ -169,7 +169,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "quantisation",
         formatter_class=Help,
         help="do the gains and errors of smaller weights and of the cache add up?",
-        description="The model whole and cached with plain, quantised and 2:4-pruned weights: bytes of the weights, "
+        description="The model in full and cached with plain, quantised and 2:4-pruned weights: bytes of the weights, "
         "speed-up by the clock, error.",
     )
     source = quantisation.add_mutually_exclusive_group(required=True)

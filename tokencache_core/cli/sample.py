@@ -80,7 +80,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--cache",
         choices=("on", "off", "both"),
         default="on",
-        help="both: the whole run above, the cached one below, and their distance",
+        help="both: the full run above, the cached one below, and their distance",
     )
     add_cache_arguments(parser)
     parser.add_argument("--predictor", metavar="FILE", help="trained for this model; brings its own K")

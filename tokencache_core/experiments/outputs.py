@@ -21,7 +21,7 @@ from ..settings import DEFAULTS
 class OutputRow:
     """The comparison for one number of I-steps.
 
-    blocks_db, output_db, fewer_db: mean PSNR to the full run: by either forecast, and of as many whole steps.
+    blocks_db, output_db, fewer_db: mean PSNR to the full run: by either forecast, and of as many full steps.
     blocks_seconds, output_seconds: median of a P-step.
     """
 
@@ -54,7 +54,7 @@ def _p_step_seconds(report: Report) -> float:
 
 def table(rows: Iterable[OutputRow]) -> Iterator[str]:
     """A Markdown table, line by line."""
-    yield "| I-steps | blocks | output | as many whole steps | P-step, blocks | P-step, output |"
+    yield "| I-steps | blocks | output | as many full steps | P-step, blocks | P-step, output |"
     yield "|---|---|---|---|---|---|"
     for row in rows:
         yield (

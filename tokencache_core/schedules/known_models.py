@@ -1,7 +1,7 @@
 """Places of I-steps for models without a calibration, taken from known models.
 
 Runs of very different models resemble each other enough that places found on the record of one serve another
-(docs/findings/places.md). The package contains a few whole runs of each known model, at many noise times. A run's own
+(docs/findings/places.md). The package contains a few full runs of each known model, at many noise times. A run's own
 steps are interpolated between them, and the places are those that serve the known models best on average.
 """
 
@@ -30,7 +30,7 @@ NEAREST = 4  # number of known times in the polynomial that interpolates a direc
 
 @dataclass(frozen=True, eq=False)
 class KnownModel:
-    """Whole runs of one model.
+    """Full runs of one model.
 
     name: of the file that it was in, without its ending, and what it was used for.
     is_flow: trained as a flow, so that x = (1 - sigma) * clean + sigma * noise; else x = clean + sigma * noise.
@@ -46,7 +46,7 @@ class KnownModel:
     added: np.ndarray
 
     def record(self, taus: Sequence[float]) -> RunRecord:
-        """The record of a whole run at the noise times `taus`."""
+        """The record of a full run at the noise times `taus`."""
         added = self._at(taus) @ self.added
         return RunRecord(tuple(taus), self.moves(taus), added @ np.swapaxes(added, 1, 2))
 

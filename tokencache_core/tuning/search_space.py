@@ -60,7 +60,7 @@ def space(n_blocks: int, corrects: bool) -> tuple[Choice, ...]:
         else {"order 2": replace(ours, order=2)}
     )
     named["forecasts no further than their step"] = replace(ours, reach=1.0)
-    named["last block whole"] = replace(ours, last_blocks=1)
+    named["last block in full"] = replace(ours, last_blocks=1)
     for order in (1, 2):
         named[f"a tenth of the tokens of every block, order {order}"] = replace(
             ours, cache_ratio=0.9, shares="uniform", order=order
@@ -71,10 +71,10 @@ def space(n_blocks: int, corrects: bool) -> tuple[Choice, ...]:
             ours, cache_ratio=0.9, shares="uniform", context="computed"
         ),
         "three tenths of the tokens of every block": replace(ours, cache_ratio=0.7, shares="uniform"),
-        "a tenth of the tokens, the last blocks whole": replace(
+        "a tenth of the tokens, the last blocks in full": replace(
             ours, cache_ratio=0.9, shares="uniform", last_blocks=round(n_blocks / 7)
         ),
     }
-    two_first = Choice("two whole steps first", ours, warmup=2)
+    two_first = Choice("two full steps first", ours, warmup=2)
     others = (Choice(name, settings, p_step=compute_share(settings, n_blocks)) for name, settings in named.items())
     return (DEFAULT_CHOICE, *CORNERS, two_first, *others)

@@ -373,7 +373,7 @@ class Tuner:
         best = max(self.tried, key=lambda probe: probe.likeness.db.mean())
         return say(
             "tuning_cannot_be_met",
-            "{goal} cannot be met by any cache: with {count} of {steps} steps computed whole, the result was {result}; "
+            "{goal} cannot be met by any cache: with {count} of {steps} steps in full, the result was {result}; "
             "ask for less",
             goal=self.goal,
             count=best.count,

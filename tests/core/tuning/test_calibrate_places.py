@@ -1,4 +1,4 @@
-"""Places from one whole run and a few cached ones, on a tiny DiT; and by the commands."""
+"""Places from one full run and a few cached ones, on a tiny DiT; and by the commands."""
 
 import json
 
