@@ -80,7 +80,8 @@ def test_models_are_left_out_by_the_beginning_of_their_names():
     left = [model.name for model in known_models("emoji-flux")]
     assert left == ["emoji-dit", "nine-classes-dit"] and len(known_models()) == 4
     assert len(known_records(taus(20), "emoji-flux")) == 1  # no flow model is left
-    assert known_places(8, taus(20), without="emoji-flux") != known_places(8, taus(20))
+    places = [known_places(8, taus(20))]
+    assert known_errors_db(taus(20), places, without="emoji-flux") != known_errors_db(taus(20), places)
 
 
 def test_between_known_times_directions_are_read_off_smoothly():
