@@ -40,7 +40,7 @@ from .automatic_places import RunPlaces, automatic_places, guidance
 from .compiled_blocks import COMPILED, CompiledBlocks
 from .first_run import RunKind
 from .model_fingerprint import model_fingerprint, readable_fingerprint
-from .model_sampling import input_scale, tau_function, unit_variance
+from .model_sampling import input_scale, tau_function, unit_variance, usual_warmup
 from .other_caches import other_caches
 from .own_errors import in_words, log, may_be_ours
 from .recording_pause import PAUSE_RECORDING
@@ -263,15 +263,18 @@ class _Hooks:
 
     def _places(self, guider: Any, sampler: Any, sigmas: torch.Tensor) -> RunPlaces:
         """The schedule of the run that is about to start."""
-        if self.fingerprint is None or not isinstance(self.schedule, AutomaticSchedule):
+        if not isinstance(self.schedule, AutomaticSchedule):
             return RunPlaces(self.schedule)
         patcher, steps = guider.model_patcher, sigmas.tolist()
+        schedule = replace(self.schedule, warmup=usual_warmup(patcher))
+        if self.fingerprint is None:
+            return RunPlaces(schedule)
         kind = RunKind(
             self.fingerprint, sampler_kind(sampler), guidance(guider), tuple(map(tau_function(patcher), steps[:-1]))
         )
         forbidden = guider.model_options.get("transformer_options", {}).get(NO_CALIBRATION, False)
         calibrates = self.calibrates and not forbidden
-        return automatic_places(self.schedule, kind, sampler, steps, partial(input_scale, patcher), calibrates)
+        return automatic_places(schedule, kind, sampler, steps, partial(input_scale, patcher), calibrates)
 
     def _settings(self, places: RunPlaces) -> CacheSettings:
         """Those of the run that is about to start."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,6 +26,7 @@ from ..sampling.noise_schedule import TRAIN_STEPS
 from ..sampling.samplers import SOLVERS
 from ..schedules.automatic import AutomaticSchedule
 from ..schedules.choices import parse_steps
+from ..schedules.known_models import WARMUP
 from ..schedules.schedule import (
     CountSchedule,
     ErrorBoundSchedule,
@@ -168,17 +170,22 @@ def cache_settings(args: argparse.Namespace) -> CacheSettings:
     )
 
 
-def schedule_of(args: argparse.Namespace, trained: TrainedCache | None = None, p_step: float = 0.0) -> Schedule:
+def schedule_of(
+    args: argparse.Namespace, trained: TrainedCache | None = None, p_step: float = 0.0, warmup: int = WARMUP
+) -> Schedule:
     """The schedule that the options describe.
 
     trained: the predictor, which may bring a schedule.
     p_step: the share of all block-tokens that a P-step computes.
+    warmup: the model's usual one.
     """
-    placed = CountSchedule if trained is None or trained.calibration is None else trained.percentiles
+    placed: Callable[[int], Schedule] = partial(CountSchedule, warmup=warmup)
+    if trained is not None and trained.calibration is not None:
+        placed = trained.percentiles
     named = ("interval", "i_steps", "i_step_count", "speed_up", "error_bound")
     option = next((name for name in named if getattr(args, name) is not None), None)
     if option is None:
-        return AutomaticSchedule() if trained is None else UniformSchedule(trained.interval)
+        return AutomaticSchedule(warmup=warmup) if trained is None else UniformSchedule(trained.interval)
     try:
         if option == "i_steps":
             return ExplicitSchedule(parse_steps(args.i_steps))
@@ -229,7 +236,7 @@ def run(args: argparse.Namespace) -> None:
     if args.predictor is not None:
         trained = predictor_for(args.predictor, model)
         settings, learned = trained.apply_to(settings), trained.learned(blocks)
-    schedule = schedule_of(args, trained, compute_share(settings, len(blocks), learned.shares))
+    schedule = schedule_of(args, trained, compute_share(settings, len(blocks), learned.shares), model.warmup)
 
     results: dict[str, Tensor] = {}
     if args.cache != "on":

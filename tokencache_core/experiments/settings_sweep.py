@@ -91,7 +91,9 @@ def sweep(
     def cached(
         settings: CacheSettings, count: int, learned: TrainedParts = TrainedParts()
     ) -> tuple[float, float, float]:
-        (samples, report), seconds = timed(lambda: sample_cached(run, settings, CountSchedule(count), learned=learned))
+        (samples, report), seconds = timed(
+            lambda: sample_cached(run, settings, CountSchedule(count, run.warmup), learned=learned)
+        )
         return report.compute, seconds, mean_psnr(samples, full, is_pixels)
 
     with torch.no_grad():  # not around the loop, in which `tried` may train

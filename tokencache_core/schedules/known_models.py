@@ -25,6 +25,9 @@ from .run_simulator import RunSimulator
 FILE = Path(__file__).with_name("known_models.safetensors")
 TIMES, FLOW = "times", "flow"  # of the file; every other tensor is named kind/model/part
 MOST_STEPS = 60  # largest number of steps of a run in which places are searched for
+# first steps that are I-steps in any case: of a model trained as a flow two, because what goes wrong there counts for
+# more than is simulated (docs/findings/places.md)
+FLOW_WARMUP, WARMUP = 2, 1
 NEAREST = 4  # number of known times in the polynomial that interpolates a direction
 
 
@@ -69,7 +72,7 @@ class KnownModel:
         return weights
 
 
-def known_places(count: int, taus: Sequence[float], warmup: int = 1, without: str = "") -> Places:
+def known_places(count: int, taus: Sequence[float], warmup: int = WARMUP, without: str = "") -> Places:
     """I-steps of a run: its first steps, and the others at the best places for known models.
 
     count: number of I-steps, at most the number of steps.

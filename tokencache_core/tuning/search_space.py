@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..engine.allocation import compute_share
-from ..schedules.known_models import known_places
+from ..schedules.known_models import WARMUP, known_places
 from ..settings import DEFAULTS, CacheSettings
 
 
@@ -36,7 +36,7 @@ class Choice:
 
 
 DEFAULT_CHOICE = Choice("forecast of order 1 with corrector", DEFAULTS)
-_PLAIN = replace(DEFAULT_CHOICE.settings, corrector=0.0, reach=1.0)
+_PLAIN = replace(DEFAULTS, corrector=0.0, reach=1.0)
 CORNERS = (
     Choice("forecast of order 2 (TaylorSeer)", replace(_PLAIN, order=2), warmup=3),
     Choice("forecast of order 1 (TaylorSeer)", _PLAIN, warmup=2),
@@ -44,12 +44,13 @@ CORNERS = (
 )
 
 
-def space(n_blocks: int, corrects: bool) -> tuple[Choice, ...]:
-    """All choices for a model of `n_blocks` blocks, the most promising first.
+def space(n_blocks: int, corrects: bool, warmup: int = WARMUP) -> tuple[Choice, ...]:
+    """All choices for a model of `n_blocks` blocks: the default, and the others, the most promising first.
 
     corrects: whether the corrector can act on the run's sampler.
+    warmup: the model's usual one (see `Run`).
     """
-    ours = DEFAULT_CHOICE.settings
+    ours = DEFAULTS
     named = (
         {
             "corrector 0.15": replace(ours, corrector=0.15),
@@ -75,6 +76,9 @@ def space(n_blocks: int, corrects: bool) -> tuple[Choice, ...]:
             ours, cache_ratio=0.9, shares="uniform", last_blocks=round(n_blocks / 7)
         ),
     }
-    two_first = Choice("two full steps first", ours, warmup=2)
-    others = (Choice(name, settings, p_step=compute_share(settings, n_blocks)) for name, settings in named.items())
-    return (DEFAULT_CHOICE, *CORNERS, two_first, *others)
+    default = replace(DEFAULT_CHOICE, warmup=warmup)
+    one_more = Choice("one more full step first", ours, warmup + 1)
+    others = (
+        Choice(name, settings, warmup, p_step=compute_share(settings, n_blocks)) for name, settings in named.items()
+    )
+    return (default, *CORNERS, one_more, *others)
