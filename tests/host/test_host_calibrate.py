@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import folder_paths
@@ -45,11 +46,13 @@ def test_it_places_i_steps_for_a_model(name: str, folder: Path):
     found = load_calibration(file)
     assert sorted(found.places) == list(range(1, 8)) and found.sampler == "euler" and found.cfg == 3
     assert f"written to tokencache/{file.name}" in text and "a full run of" in text and "tried on real runs:" in text
-    assert all(
-        f"{trial.psnr_db:.1f} dB with {len(trial.places)} I-steps, order {trial.order}: "
-        f"{', '.join(map(str, trial.places))}" in text
-        for trial in found.trials
-    )
+    for trial in found.trials:
+        (db,) = re.findall(
+            f"(.+) dB with {len(trial.places)} I-steps, order {trial.order}: {', '.join(map(str, trial.places))}$",
+            text,
+            re.MULTILINE,
+        )
+        assert float(db) == pytest.approx(trial.psnr_db, abs=0.051)  # rounded, as is the file's
 
     schedule = IStepScheduler.execute("automatic", 3, 4, 0.5, 2, "0", count=4).result[0]
     model, report = ApplyTokenCache.execute(tiny.model, **APPLY, schedule=schedule).result

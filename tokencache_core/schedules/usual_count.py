@@ -19,7 +19,7 @@ from .run_simulator import decibels, faded
 
 SHARE, MORE = 0.32, 2  # the least number of I-steps is SHARE times the steps, plus MORE
 MOST = 0.7  # share of the steps, above which I-steps leave too little to be saved
-LEAST_GAIN = 3.0  # dB that P-steps must gain in simulation (docs/findings/places.md)
+LEAST_GAIN = 2.0  # dB that P-steps must gain in simulation (docs/findings/places.md)
 
 
 def usual_count(taus: Sequence[float]) -> int:

@@ -195,7 +195,8 @@ def test_the_space_holds_the_known_caches():
         }
         assert {
             (0, 1.0, False, "forecast"),
-            (2, 0.9, False, "computed"),
-            (2, 0.9, True, "forecast"),
-            (2, 1.0, True, "forecast"),
+            (1, 0.9, False, "computed"),
+            (1, 0.9, True, "forecast"),
+            (1, 1.0, True, "forecast"),
+            (2, 1.0, False, "forecast"),
         } <= kinds
