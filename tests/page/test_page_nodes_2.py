@@ -1,4 +1,6 @@
-"""Every example workflow in Nodes 2.0, where nodes are elements of the page: none covers another."""
+"""Nodes 2.0, where nodes are elements of the page: in every example workflow none covers another, and reasons are not
+cut off.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +27,22 @@ COVERED = """() => {
     return boxes.flatMap(a => boxes.filter(b => a[1] < b[3] - scale && b[1] < a[3] - scale && a[2] <= b[2] && b[2] < a[4] - scale && a !== b)
         .map(b => [a[0], b[0]]))
 }"""
+# a new Apply TokenCache behind an I-Step Scheduler, which decides two of its settings
+SCHEDULED = """() => {
+    app.graph.clear()
+    const made = ['TokenCacheIStepScheduler', 'TokenCacheApply'].map((kind, place) => {
+        const node = LiteGraph.createNode(kind)
+        app.graph.add(node)
+        node.pos = [400 * place, 0]
+        return node
+    })
+    made[0].connect(0, made[1], 'schedule')
+    app.canvas.ds.scale = 1
+    app.canvas.ds.offset = [100, 100]
+    app.canvas.setDirty(true, true)
+}"""
+LABELS = """() => [...document.querySelectorAll('[data-node-id] [data-testid="widget-layout-field-label"]')]
+    .map(label => [label.textContent.trim(), label.scrollWidth <= label.clientWidth])"""
 pytestmark = [pytest.mark.server, needs_chromium]
 
 
@@ -47,3 +65,12 @@ def test_in_nodes_2_no_node_covers_another(nodes_2: WorkflowPage, file: Path):
     nodes_2.page.wait_for_function(SHOWS, arg=[node["id"] for node in workflow["nodes"]])
     nodes_2.page.wait_for_timeout(500)
     nodes_2.page.wait_for_function(f"() => !({COVERED})().length", timeout=MILLISECONDS)
+
+
+def test_in_nodes_2_the_reason_beside_a_setting_is_not_cut_off(nodes_2: WorkflowPage):
+    nodes_2.page.evaluate(SCHEDULED)
+    reason = "speed_up: by the schedule"
+    nodes_2.page.wait_for_function(
+        f"reason => ({LABELS})().some(([words]) => words === reason)", arg=reason, timeout=MILLISECONDS
+    )
+    nodes_2.page.wait_for_function(f"() => ({LABELS})().every(([, fits]) => fits)", timeout=MILLISECONDS)

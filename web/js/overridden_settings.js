@@ -5,12 +5,17 @@
 import { api } from "../../../scripts/api.js"
 import { app } from "../../../scripts/app.js"
 import { RULES } from "./overridden/rules.js"
+import { element } from "./shared/element.js"
 import { text } from "./shared/texts.js"
 
+const LABEL = '[data-testid="widget-layout-field-label"]' // of a widget in Nodes 2.0
+const IN_LINES = "{ white-space: normal; word-break: keep-all }" // there a label is cut off where its line ends, and so would be the reason
 /** @type {Set<HostNode>} */
 const nodes = new Set()
 /** @type {WeakMap<object, string | undefined>} what the widgets are called otherwise */
 const names = new WeakMap()
+const style = element("style")
+document.head.append(style)
 
 /** @param {HostNode} node */
 function show(node) {
@@ -29,6 +34,7 @@ function show(node) {
 
 function showAll() {
   for (const node of nodes) show(node)
+  style.textContent = [...nodes].map(({ id }) => `[data-node-id="${id}"] ${LABEL} ${IN_LINES}`).join("\n")
 }
 
 /** @param {HostNode} node */
