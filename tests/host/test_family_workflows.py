@@ -18,10 +18,12 @@ from tokencache_core.sampling.sigma_schedule import SigmaSchedule
 from tokencache_core.schedules.automatic import AutomaticSchedule
 from tokencache_core.schedules.usual_count import usual_count
 
+FIRST_OF_TWO = "diffusion_pytorch_model-00001-of-00002.safetensors"
 CHECKPOINTS = {
     "DiT-XL 2, 2x faster": "DiT-XL-2-256x256.pt",
     "Flux.1 dev, 2x faster": "flux1-dev.safetensors",
     "Open-Sora-Plan 1.1 video, 2x faster": "Open-Sora-Plan-v1.1.0/65x512x512/diffusion_pytorch_model.safetensors",
+    "Open-Sora-Plan 1.3 video, 2x faster": f"Open-Sora-Plan-v1.3.0/any93x640x640/{FIRST_OF_TWO}",
     "PixArt Sigma, 2x faster": "PixArt-Sigma-XL-2-1024-MS.pth",
     "Qwen-Image, 2x faster": "qwen_image_fp8_e4m3fn.safetensors",
     "Wan 2.1 video, 2x faster": "wan2.1_t2v_1.3B_fp16.safetensors",
@@ -31,7 +33,7 @@ FAMILIES = [FOLDER / f"{name}.json" for name in CHECKPOINTS]
 TWO_MODELS = FOLDER / "Wan 2.2 video, 2x faster.json"
 HALVES = ("wan2.2_t2v_high_noise_14B_fp8_scaled.safetensors", "wan2.2_t2v_low_noise_14B_fp8_scaled.safetensors")
 # widgets that name a file to download
-FILES = {"unet_name", "dit_name", "model_name", "clip_name", "clip_name1", "clip_name2", "vae_name"}
+FILES = {"unet_name", "dit_name", "model_name", "clip_name", "clip_name1", "clip_name2", "text_encoder", "vae_name"}
 OF_FAMILIES = pytest.mark.parametrize("file", FAMILIES, ids=lambda file: file.stem)
 PUBLISHED = pytest.mark.parametrize("file", [*FAMILIES, TWO_MODELS], ids=lambda file: file.stem)
 
