@@ -21,7 +21,8 @@ from torch import Tensor
 from ...tokencache_core.engine.stopwatch import timed
 from ...tokencache_core.likeness.comparison import Comparison, likeness
 from ...tokencache_core.reporting.advice import advice
-from .model_hooks import NO_CALIBRATION, handle_of, without_tokencache
+from .model_hooks import handle_of, without_tokencache
+from .network_call import NO_CALIBRATION
 from .report_handle import ReportHandle
 
 WARM_UP = 5  # steps, both I and P, so that neither run pays for loading, compiling or first allocations

@@ -18,8 +18,9 @@ from ...tokencache_core.engine.token_choice import Planner
 from ...tokencache_core.sampling.samplers import Denoise
 from ...tokencache_core.schedules.schedule import Schedule
 from ...tokencache_core.settings import CacheSettings
-from .model_hooks import KEY, SESSION, around_network, open_host_session, remove_tokencache
+from .model_hooks import KEY, open_host_session, remove_tokencache
 from .model_sampling import input_scale, tau_function, usual_warmup
+from .network_call import SESSION, around_network
 from .sampler_kind import is_euler
 
 

@@ -1,8 +1,8 @@
 """The hooks of Apply TokenCache on ComfyUI's model patcher: three wrappers on a cloned MODEL.
 
 They go around a sampling run (opens and closes a session), around an evaluation (an I-step or a P-step), and around a
-call of the network (swaps its blocks' forwards and puts them back). The session travels in the run's own
-transformer_options; without one everything runs in full.
+call of the network (network_call.py). The session travels in the run's own transformer_options; without one everything
+runs in full.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-from comfy.model_management import get_free_memory, soft_empty_cache
+from comfy.model_management import get_free_memory
 from comfy.model_patcher import ModelPatcher, create_model_options_clone
 from comfy.patcher_extension import WrappersMP
 
@@ -23,9 +23,7 @@ from ...tokencache_core.engine import output_forecast
 from ...tokencache_core.engine.allocation import tokens_per_block
 from ...tokencache_core.engine.learned_parts import NOTHING_LEARNED, LearnedParts
 from ...tokencache_core.engine.memory_budget import MemoryBudget
-from ...tokencache_core.engine.network_call import cached_blocks
 from ...tokencache_core.engine.record import Report, RunConditions
-from ...tokencache_core.engine.recording import Recording
 from ...tokencache_core.engine.session import MOVING_WINDOWS, Session, open_session
 from ...tokencache_core.engine.token_choice import Planner
 from ...tokencache_core.files.fingerprint import Fingerprint
@@ -37,13 +35,13 @@ from ...tokencache_core.settings import CacheSettings
 from ...tokencache_core.words.message import say
 from ..families import family_of
 from .automatic_places import RunPlaces, automatic_places, guidance
-from .compiled_blocks import COMPILED, CompiledBlocks
+from .compiled_blocks import CompiledBlocks
 from .first_run import RunKind
 from .model_fingerprint import model_fingerprint, readable_fingerprint
-from .model_sampling import input_scale, tau_function, unit_variance, usual_warmup
+from .model_sampling import input_scale, tau_function, usual_warmup
+from .network_call import CALIBRATING, GOES_ON, NO_CALIBRATION, SESSION, around_network
 from .other_caches import other_caches
 from .own_errors import in_words, log, may_be_ours
-from .recording_pause import PAUSE_RECORDING
 from .report_handle import ReportHandle
 from .run_conditions import run_conditions
 from .sampler_kind import evaluates_several_times, is_euler, sampler_kind
@@ -54,17 +52,9 @@ from .sampler_noise import adds_noise
 UnderNoise = Literal["clean", "output", "blocks"]
 KEY = "tokencache"
 U_NET = "UNetModel"  # the host's class of Stable Diffusion 1.x, 2.x and XL
-SESSION = "tokencache_session"
-CALIBRATING = "tokencache_calibrating"  # in the options of a run that calibrates: its `CalibratingRun`
-NO_CALIBRATION = "tokencache_no_calibration"  # in the options of a run that must not calibrate, such as a warm-up
 UNCACHED_GRADIENTS = say("note_gradients", "evaluations that record gradients, as in training, were not cached")
-_NETWORK_STATE = "ar_state"  # in transformer_options: keys and values that a network keeps from frame to frame
-_GOES_ON = "tokencache_goes_on"  # in the options of a user's run: an error of the cache's own does not end it
-_OURS = (SESSION, CALIBRATING, NO_CALIBRATION, COMPILED, _GOES_ON)
 # around a run, an evaluation, a call of the network
 _WRAPPED = (WrappersMP.OUTER_SAMPLE, WrappersMP.PREDICT_NOISE, WrappersMP.APPLY_MODEL)
-_OUTSIDE_BLOCKS = {"post_input", "noise_refiner"}  # patches that never see a block's tokens
-_BETWEEN_BLOCKS = {"double_block", "single_block"}  # patches that see the whole stream between blocks
 
 
 def apply_tokencache(
@@ -236,7 +226,7 @@ class _Hooks:
         guider.model_options["transformer_options"] |= {
             SESSION: session,
             CALIBRATING: places.calibrating,
-            _GOES_ON: True,
+            GOES_ON: True,
         }
         self.compiled.take_over(guider.model_options, session)
         try:
@@ -318,135 +308,6 @@ class _Hooks:
             return clean
 
 
-def around_network(
-    executor: Any,
-    x: torch.Tensor,
-    t: torch.Tensor,
-    c_concat: Any,
-    c_crossattn: Any,
-    control: Any,
-    transformer_options: dict,
-    **kwargs: Any,
-) -> Any:
-    """The APPLY_MODEL wrapper: a call of the network under the session in its options, or in full without one."""
-    session: Session | None = transformer_options.get(SESSION)
-    call = _Call(executor, x, t, c_concat, c_crossattn, control, transformer_options, kwargs)
-    if session is None or session.current is None:
-        return call.whole()
-    session.current.reached = True
-    if session.runs_whole:
-        return call.whole()
-    counts = session.current.counts()
-    try:
-        with session.surviving_want_of_memory():
-            return call.under(session)
-    except torch.OutOfMemoryError:
-        if control is not None:  # networks take its parts away as they use them
-            raise
-        failed = None
-    except Exception as error:
-        if not transformer_options.get(_GOES_ON) or not may_be_ours(error):
-            raise
-        failed = error
-    # from here on, an error of the plain model's own is none of ours
-    if failed is None:
-        soft_empty_cache()
-        result = call.whole()
-        session.ran_whole(x.shape[0])
-        return result
-    if session.store.streams == output_forecast.STREAMS:
-        words = in_words(failed, say("error_rest_whole", "the rest of the run was computed in full"))
-        session.run_whole(counts)
-        result = call.whole()
-        session.log.note(words)
-    else:
-        words = in_words(
-            failed, say("error_output_forecast", "for the rest of the run, the model's whole output was forecast")
-        )
-        output_forecast.fall_back(session, counts, words)
-        result = around_network(executor, x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
-    log(failed, words)
-    return result
-
-
-class _Call:
-    """One call of the network by the host, with what the APPLY_MODEL wrapper is given."""
-
-    def __init__(
-        self,
-        executor: Any,
-        x: torch.Tensor,
-        t: torch.Tensor,
-        c_concat: Any,
-        c_crossattn: Any,
-        control: Any,
-        transformer_options: dict,
-        kwargs: dict[str, Any],
-    ) -> None:
-        self.executor, self.x, self.t, self.control = executor, x, t, control
-        self.given = (x, t, c_concat, c_crossattn, control)
-        self.transformer_options, self.kwargs = transformer_options, kwargs
-        self.model = executor.class_obj
-        self.network = executor.class_obj.diffusion_model
-
-    def whole(self) -> Any:
-        """As if there were no cache."""
-        return self._run(self._options())
-
-    def under(self, session: Session) -> Any:
-        """As the session has it."""
-        if _NETWORK_STATE in self.transformer_options:
-            session.log.note(
-                say(
-                    "note_keeps_a_state",
-                    "{network} was not cached: it keeps a state of its own from call to call",
-                    network=type(self.network).__name__,
-                )
-            )
-            return self.whole()
-        rows = {
-            "key": _row_key(self.network, self.x, self.transformer_options),
-            "conditionings": _conditionings(self.transformer_options),
-            "partial_latent": "context_window" in self.transformer_options
-            or not session.latent.is_of(self.kwargs.get("latent_shapes", [self.x.shape])[0]),
-        }
-        if session.store.streams == output_forecast.STREAMS:
-            scaled = unit_variance(self.model.model_sampling, self.t, self.x)
-            return output_forecast.forecast_output(session, self.x, self.t, scaled, self.whole, **rows)
-        family = family_of(self.network)
-        blocks = _cacheable_blocks(session, self.network, self.transformer_options)
-        if family is None or blocks is None:
-            return self.whole()
-        stream_is_touched = (
-            self.control is not None
-            or bool(self.transformer_options.get("patches_replace"))
-            or family.block_by_block
-            or not _BETWEEN_BLOCKS.isdisjoint(self.transformer_options.get("patches", {}))
-        )
-        options = self._options() | family.options(self.network, self.x, self.kwargs)
-        with cached_blocks(
-            session,
-            blocks,
-            latent=self.x,
-            images=self.x.shape[0] // len(self.transformer_options["cond_or_uncond"]),
-            nothing_between_blocks=not stream_is_touched,
-            compiled=self.transformer_options.get(COMPILED, lambda method: method),
-            recording=Recording(PAUSE_RECORDING),
-            **rows,
-        ) as call:
-            if not session.keeps_keys:
-                return self._run(options)
-            with family.attention_reaching(call.attention):
-                return self._run(call.attention.in_options(options))
-
-    def _options(self) -> dict[str, Any]:
-        """The transformer_options without what is ours, which blocks need not see."""
-        return {name: value for name, value in self.transformer_options.items() if name not in _OURS}
-
-    def _run(self, options: dict[str, Any]) -> Any:
-        return self.executor(*self.given, options, **self.kwargs)
-
-
 def open_host_session(
     patcher: ModelPatcher,
     settings: CacheSettings,
@@ -501,47 +362,3 @@ def _patch_size(network: Any, latent: Sequence[int]) -> Any:
     """
     of_size = getattr(network, "patch_size_in", None)
     return getattr(network, "patch_size", None) if of_size is None else of_size(latent)
-
-
-def _cacheable_blocks(session: Session, network: torch.nn.Module, transformer_options: dict) -> list | None:
-    """The network's blocks; None, with a note in the report, if this call must run in full."""
-    family = family_of(network)
-    if family is None or family.streams(network) != session.store.streams:
-        session.log.note(
-            say(
-                "note_other_network",
-                "{network} was not cached: it is not the network that was given to Apply TokenCache",
-                network=type(network).__name__,
-            )
-        )
-    elif any(kind not in (*_OUTSIDE_BLOCKS, *_BETWEEN_BLOCKS) for kind in transformer_options.get("patches", {})):
-        session.log.note(
-            say(
-                "note_patched_inside",
-                "not cached: another node patches the inside of blocks and expects all tokens there",
-            )
-        )
-    else:
-        return family.blocks(network)
-    return None
-
-
-def _row_key(network: torch.nn.Module, x: torch.Tensor, transformer_options: dict) -> tuple:
-    """What tells calls of the same conditionings apart: network, block replacements, window, size, dtype, device."""
-    replaced = transformer_options.get("patches_replace", {}).get("dit", {})
-    window = transformer_options.get("context_window")
-    return (
-        id(network),
-        tuple(sorted(map(str, replaced))),
-        None if window is None else str(window.index_list),
-        x.shape[0] // len(transformer_options["cond_or_uncond"]),
-        tuple(x.shape[1:]),
-        x.dtype,
-        x.device,
-    )
-
-
-def _conditionings(transformer_options: dict) -> list[tuple]:
-    """Names the conditionings of one call, in the order of their rows; one that comes twice has two names."""
-    named = list(zip(transformer_options["uuids"], transformer_options["cond_or_uncond"]))
-    return [(*name, named[:index].count(name)) for index, name in enumerate(named)]

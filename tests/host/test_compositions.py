@@ -12,7 +12,7 @@ from comfy.samplers import SAMPLER_NAMES, SCHEDULER_NAMES
 from comfyui_version import __version__ as HOST
 from compositions import BY_NAME, verdict
 from compositions.cell import CELLS, Apply, Cell
-from compositions.page import page
+from compositions.page import page, verdicts_on
 from compositions.verdict import FAULT, REFUSED, WARNS, WHOLE, WORKS, Verdict, judged
 from tiny_families.tiny_model import TinyModel
 from torch import Tensor
@@ -53,6 +53,13 @@ def test_the_page_shows_every_cell_and_no_fault():
     assert FAULT not in kinds.values() and f"{len(CELLS)} cells, 0 of them wrong without a word" in text
     for name, kind in SAMPLE.items():
         assert kinds[BY_NAME[name].what, BY_NAME[name].model] == kind
+
+
+def test_what_the_page_shows_can_be_read_from_it():
+    text = PAGE.read_text(encoding="utf-8")
+    if f"ComfyUI {HOST} " not in text:
+        pytest.skip(f"the page is of another ComfyUI than {HOST}")
+    assert page(verdicts_on(text), text) == text
 
 
 def test_every_sampler_and_scheduler_of_the_host_has_a_cell():

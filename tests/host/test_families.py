@@ -16,7 +16,8 @@ from tiny_families import TINY
 from tiny_families.tiny_model import NotInThisHost, TinyModel
 from tiny_outputs import TINY_OUTPUTS
 from tokencache_pack.nodes.families import family_of
-from tokencache_pack.nodes.host.model_hooks import SESSION, apply_tokencache
+from tokencache_pack.nodes.host.model_hooks import apply_tokencache
+from tokencache_pack.nodes.host.network_call import SESSION
 from tokencache_pack.tokencache_core.blocks.spec import BlockSpec
 from tokencache_pack.tokencache_core.schedules.automatic import AutomaticSchedule
 from tokencache_pack.tokencache_core.schedules.schedule import UniformSchedule

@@ -12,17 +12,18 @@ import pytest
 from comfy_server import ComfyServer, ServerError
 from workflow_to_api import PAGE_ONLY, name_widgets, read_workflow, to_api
 
+from example_workflows import FOLDER, for_every_workflow
 from tokencache_core.sampling.noise_time import noise_time
 from tokencache_core.sampling.sigma_schedule import SigmaSchedule
 from tokencache_core.schedules.automatic import AutomaticSchedule
 from tokencache_core.schedules.usual_count import usual_count
 
-FOLDER = Path(__file__).resolve().parents[2] / "example_workflows"
-EVERY = sorted(FOLDER.glob("*.json"))
+FIRST_OF_TWO = "diffusion_pytorch_model-00001-of-00002.safetensors"
 CHECKPOINTS = {
     "DiT-XL 2, 2x faster": "DiT-XL-2-256x256.pt",
     "Flux.1 dev, 2x faster": "flux1-dev.safetensors",
     "Open-Sora-Plan 1.1 video, 2x faster": "Open-Sora-Plan-v1.1.0/65x512x512/diffusion_pytorch_model.safetensors",
+    "Open-Sora-Plan 1.3 video, 2x faster": f"Open-Sora-Plan-v1.3.0/any93x640x640/{FIRST_OF_TWO}",
     "PixArt Sigma, 2x faster": "PixArt-Sigma-XL-2-1024-MS.pth",
     "Qwen-Image, 2x faster": "qwen_image_fp8_e4m3fn.safetensors",
     "Wan 2.1 video, 2x faster": "wan2.1_t2v_1.3B_fp16.safetensors",
@@ -32,8 +33,7 @@ FAMILIES = [FOLDER / f"{name}.json" for name in CHECKPOINTS]
 TWO_MODELS = FOLDER / "Wan 2.2 video, 2x faster.json"
 HALVES = ("wan2.2_t2v_high_noise_14B_fp8_scaled.safetensors", "wan2.2_t2v_low_noise_14B_fp8_scaled.safetensors")
 # widgets that name a file to download
-FILES = {"unet_name", "dit_name", "model_name", "clip_name", "clip_name1", "clip_name2", "vae_name"}
-NAMED = pytest.mark.parametrize("file", EVERY, ids=lambda file: file.stem)
+FILES = {"unet_name", "dit_name", "model_name", "clip_name", "clip_name1", "clip_name2", "text_encoder", "vae_name"}
 OF_FAMILIES = pytest.mark.parametrize("file", FAMILIES, ids=lambda file: file.stem)
 PUBLISHED = pytest.mark.parametrize("file", [*FAMILIES, TWO_MODELS], ids=lambda file: file.stem)
 
@@ -52,7 +52,7 @@ def notes(workflow: dict[str, Any]) -> str:
     return "\n".join(node["widgets_values"][0] for node in workflow["nodes"] if node["type"] == "MarkdownNote")
 
 
-@NAMED
+@for_every_workflow
 def test_both_ends_of_every_link_know_it(file: Path):
     workflow = read_workflow(file)
     nodes = {node["id"]: node for node in workflow["nodes"]}
@@ -70,7 +70,7 @@ def test_both_ends_of_every_link_know_it(file: Path):
 
 
 @pytest.mark.server
-@NAMED
+@for_every_workflow
 def test_every_value_has_a_widget(file: Path, object_info):
     for node in read_workflow(file)["nodes"]:
         if node["type"] not in PAGE_ONLY:
@@ -134,7 +134,7 @@ def test_the_notes_count_the_whole_steps_as_the_schedule_does(file: Path, object
     assert f"0 is automatic: up to {steps / usual_count(taus):.1f} times" in text
 
 
-@NAMED
+@for_every_workflow
 def test_it_has_one_note(file: Path):
     assert len([node for node in read_workflow(file)["nodes"] if node["type"] == "MarkdownNote"]) == 1
 

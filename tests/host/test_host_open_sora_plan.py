@@ -34,9 +34,9 @@ from tokencache_pack.nodes.host.open_sora_plan.mt5 import load_mt5
 from tokencache_pack.nodes.host.open_sora_plan.video_model import load_video_model
 from tokencache_pack.nodes.host.open_sora_plan.video_vae import chosen_tile, load_video_vae, pixel_vae
 from tokencache_pack.nodes.video import EmptyOpenSoraPlanLatent, LoadOpenSoraPlan, OpenSoraPlanPrompt
-from tokencache_pack.tokencache_core.open_sora_plan.vae import VAEConfig, VideoVAE
-from tokencache_pack.tokencache_core.open_sora_plan.vae_tiles import Tile
-from tokencache_pack.tokencache_core.open_sora_plan.wavelet_vae import WaveletVAE, WaveletVAEConfig
+from tokencache_pack.tokencache_core.open_sora_plan.vae.causal_vae import VAEConfig, VideoVAE
+from tokencache_pack.tokencache_core.open_sora_plan.vae.tiles import Tile
+from tokencache_pack.tokencache_core.open_sora_plan.vae.wavelet_vae import WaveletVAE, WaveletVAEConfig
 from tokencache_pack.tokencache_core.schedules.schedule import UniformSchedule
 from tokencache_pack.tokencache_core.settings import CacheSettings
 from transformers import MT5Config, MT5EncoderModel, T5Config, T5EncoderModel

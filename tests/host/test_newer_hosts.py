@@ -13,8 +13,9 @@ from comfy.ldm.lumina.model import NextDiT
 from comfy.model_patcher import ModelPatcher
 from tiny_families import TINY
 from tiny_families.tiny_model import TinyModel
+from tokencache_pack.nodes.families import family_of
 from tokencache_pack.nodes.families.lumina import image_tokens
-from tokencache_pack.nodes.host import model_hooks
+from tokencache_pack.nodes.host import network_call
 from tokencache_pack.nodes.host.model_hooks import apply_tokencache
 from tokencache_pack.tokencache_core.engine import spans
 from tokencache_pack.tokencache_core.engine.attention_context import AttentionContext
@@ -147,7 +148,7 @@ def test_five_dimensional_latents_with_reference_frames_are_counted_by_frames():
 
 def test_where_more_tokens_would_be_the_images_than_there_are_the_output_is_forecast(monkeypatch):
     tiny = TINY["Lumina 2"]()
-    family = model_hooks.family_of(tiny.model.model.diffusion_model)
+    family = family_of(tiny.model.model.diffusion_model)
     monkeypatch.setitem(family.__dict__, "image_tokens", lambda *_: 10_000)
     model, handle = cached(tiny)
     assert tiny.sample(model).isfinite().all()
@@ -185,7 +186,7 @@ def test_what_is_kept_past_a_block_is_allocated_outside_of_a_hosts_recording(
     name: str, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ):
     tiny, recorder, seen = TINY[name](), Recorder(), []
-    monkeypatch.setattr(model_hooks, "PAUSE_RECORDING", recorder.pause)
+    monkeypatch.setattr(network_call, "PAUSE_RECORDING", recorder.pause)
     end = CacheStore.end
 
     def kept_outside(store: CacheStore, computed_all: bool) -> None:

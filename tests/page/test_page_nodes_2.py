@@ -13,8 +13,8 @@ from comfy_server import ComfyServer
 from workflow_page import OPEN, SHOWS, SMALL, WorkflowPage, workflow_page
 from workflow_to_api import read_workflow
 
-FOLDER = Path(__file__).resolve().parents[2] / "example_workflows"
-EVERY = sorted(FOLDER.glob("*.json"))
+from example_workflows import for_every_workflow
+
 MILLISECONDS = 10_000
 COVERED = """() => {
     const scale = app.canvas.ds.scale
@@ -57,7 +57,7 @@ def nodes_2(comfy_server: ComfyServer) -> Iterator[WorkflowPage]:
         comfy_server.post("/settings", {"Comfy.VueNodes.Enabled": False})
 
 
-@pytest.mark.parametrize("file", EVERY, ids=lambda file: file.stem)
+@for_every_workflow
 def test_in_nodes_2_no_node_covers_another(nodes_2: WorkflowPage, file: Path):
     """There a node is as high as what it holds, with the pack's name at its end."""
     workflow = read_workflow(file)

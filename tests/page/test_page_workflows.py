@@ -28,8 +28,8 @@ from workflow_page import (
 )
 from workflow_to_api import read_workflow, to_api
 
-FOLDER = Path(__file__).resolve().parents[2] / "example_workflows"
-EVERY = sorted(FOLDER.glob("*.json"))
+from example_workflows import EVERY, FOLDER, for_every_workflow
+
 STEP_BY_STEP = "Without and with, step by step"
 PLACES = f"{__name__}_places"
 OWN_MODEL = re.compile(r"emoji-(dit|flux)\.safetensors")
@@ -135,7 +135,7 @@ def object_info(comfy_server: ComfyServer) -> dict[str, Any]:
     return comfy_server.get("/object_info")
 
 
-@pytest.mark.parametrize("file", EVERY, ids=lambda file: file.stem)
+@for_every_workflow
 def test_it_opens_as_it_was_drawn(page: WorkflowPage, object_info, file: Path):
     workflow = read_workflow(file)
     page.open(workflow)
@@ -150,7 +150,7 @@ def test_it_opens_as_it_was_drawn(page: WorkflowPage, object_info, file: Path):
     page.check_errors()
 
 
-@pytest.mark.parametrize("file", EVERY, ids=lambda file: file.stem)
+@for_every_workflow
 def test_it_opens_readably_on_a_small_screen(page: WorkflowPage, file: Path):
     """As the template browser opens it: nothing smaller than 60 %, and all of it in sight."""
     workflow = read_workflow(file)

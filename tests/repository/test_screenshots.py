@@ -15,12 +15,12 @@ from PIL import Image, ImageColor
 from screenshot_files import SHOWS
 from step_chart import GROUNDS
 
+from example_workflows import EVERY, FOLDER
 from locales import schemas
 
 ROOT = Path(__file__).resolve().parents[2]
 HELP = ROOT / "web" / "docs"
 PAGES = sorted(HELP.glob("*.md"))
-WORKFLOWS = sorted((ROOT / "example_workflows").glob("*.json"))
 SCHEMAS = {schema.node_id: schema for schema in schemas(tokencache_pack)}
 PICTURE = re.compile(r"!\[[^\]]+\]\(([^)]+)\)|<img src=\"([^\"]+)\"")
 
@@ -64,21 +64,21 @@ def test_no_picture_of_a_help_page_is_left_over():
     assert sum(file.stat().st_size for file in pictures) < 1_000_000
 
 
-@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda file: file.stem)
+@pytest.mark.parametrize("workflow", EVERY, ids=lambda file: file.stem)
 def test_a_workflow_has_a_thumbnail(workflow: Path):
     check_picture(workflow.with_suffix(".jpg"), "JPEG", least=200, most_bytes=70_000)
 
 
-@pytest.mark.parametrize("workflow", [file for file in WORKFLOWS if lacks_weights(file)], ids=lambda file: file.stem)
+@pytest.mark.parametrize("workflow", [file for file in EVERY if lacks_weights(file)], ids=lambda file: file.stem)
 def test_the_thumbnail_of_a_workflow_that_is_not_run_is_a_chart_of_its_steps(workflow: Path):
     with Image.open(workflow.with_suffix(".jpg")) as picture:
         corner = picture.convert("RGB").getpixel((2, 2))
-    ground = ImageColor.getrgb(GROUNDS[WORKFLOWS.index(workflow) % len(GROUNDS)])
+    ground = ImageColor.getrgb(GROUNDS[EVERY.index(workflow) % len(GROUNDS)])
     assert max(abs(is_ - should) for is_, should in zip(corner, ground)) < 8, "run `make screenshots`"
 
 
 def test_no_thumbnail_is_left_over():
-    assert {file.stem for file in (ROOT / "example_workflows").glob("*.jpg")} == {file.stem for file in WORKFLOWS}
+    assert {file.stem for file in FOLDER.glob("*.jpg")} == {file.stem for file in EVERY}
 
 
 def test_the_readme_shows_the_page():

@@ -18,7 +18,7 @@ import pytest
 import torch
 from tiny_families.tiny_model import TinyModel
 from tokencache_pack.nodes.families import family_of
-from tokencache_pack.nodes.host import model_hooks
+from tokencache_pack.nodes.host import model_hooks, network_call
 from tokencache_pack.tokencache_core.blocks.call import BlockCall
 from tokencache_pack.tokencache_core.blocks.spec import BlockSpec
 from tokencache_pack.tokencache_core.blocks.token_index import TokenIndex
@@ -220,7 +220,8 @@ def subset_error(tiny: TinyModel, context: str = "forecast", change: Any = lambd
         return tuple(SpanLayout("tokens", block, block, round(SHARE * n_tokens)) for block in range(len(wanted)))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model_hooks, "family_of", lambda network: family)
+        for module in (model_hooks, network_call):
+            patch.setattr(module, "family_of", lambda network: family)
         patch.setattr(model_hooks, "open_host_session", with_fixed_plan)
         patch.setattr(store_module, "span_layouts", partial_units)
         settings = CacheSettings(cache_ratio=1 - SHARE, shares="uniform", order=0, context=context, corrector=0.0)

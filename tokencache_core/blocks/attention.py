@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 OVERRIDE_KEY = "optimized_attention_override"
+# an attention of a form of its own: (q, k, v, mask of all keys, transformer_options) -> its output
+OwnAttention = Callable[[Tensor, Tensor, Tensor, Tensor | None, dict[str, Any]], Tensor]
 
 
 def _split_heads(x: Tensor, heads: int) -> Tensor:
@@ -48,12 +50,7 @@ def attention(
 
 
 def with_all_keys(
-    attend: Callable[[Tensor, Tensor, Tensor, Tensor | None, dict[str, Any]], Tensor],
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    mask: Tensor | None,
-    transformer_options: dict[str, Any],
+    attend: OwnAttention, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, transformer_options: dict[str, Any]
 ) -> Tensor:
     """attend(q, k, v, mask, options) for an attention of a form of its own, which calls `attention` inside: the engine
     adds the other tokens' keys and values here, and not inside.

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from ..blocks.attention import OVERRIDE_KEY
+from ..blocks.attention import OVERRIDE_KEY, OwnAttention
 from ..blocks.misfit import Misfit
 from .attention_context import AttentionContext, ComputedKeys
 from .recording import Recording
@@ -134,7 +134,7 @@ class AttentionHook:
 
     def around(
         self,
-        attend: Callable[[Tensor, Tensor, Tensor, Tensor | None, dict[str, Any]], Tensor],
+        attend: OwnAttention,
         q: Tensor,
         k: Tensor,
         v: Tensor,

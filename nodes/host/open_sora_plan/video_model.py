@@ -20,7 +20,7 @@ from ....tokencache_core.open_sora_plan.checkpoint import read_video_transformer
 from ....tokencache_core.open_sora_plan.config import SkipSparseConfig, VideoConfig
 from ....tokencache_core.open_sora_plan.model import VideoTransformer
 from ....tokencache_core.open_sora_plan.skip_sparse import SkipSparseTransformer
-from ....tokencache_core.open_sora_plan.vae_tiles import SPACE, TIME
+from ....tokencache_core.open_sora_plan.vae.tiles import SPACE, TIME
 from ..own_model import in_patcher
 
 WEIGHT_DTYPES = {"default": None, "fp8_e4m3fn": torch.float8_e4m3fn, "fp8_e5m2": torch.float8_e5m2}

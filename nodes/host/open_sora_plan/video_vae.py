@@ -14,10 +14,10 @@ import comfy.sd
 import torch
 from torch import Tensor, nn
 
-from ....tokencache_core.open_sora_plan.vae import VAEConfig, VideoVAE
-from ....tokencache_core.open_sora_plan.vae_file import read_video_vae
-from ....tokencache_core.open_sora_plan.vae_tiles import DECODE_TILE, SPACE, TIME, Tile
-from ....tokencache_core.open_sora_plan.wavelet_vae import WAVELET_TILE, WaveletVAE, WaveletVAEConfig
+from ....tokencache_core.open_sora_plan.vae.causal_vae import VAEConfig, VideoVAE
+from ....tokencache_core.open_sora_plan.vae.file import read_video_vae
+from ....tokencache_core.open_sora_plan.vae.tiles import DECODE_TILE, SPACE, TIME, Tile
+from ....tokencache_core.open_sora_plan.vae.wavelet_vae import WAVELET_TILE, WaveletVAE, WaveletVAEConfig
 
 PIXELS = "pixel_space"  # the name of the VAE that leaves pixels as they are
 FEWER_FRAMES = 5  # of a tile, where the host has run out of memory and asks for tiles without saying of how many frames

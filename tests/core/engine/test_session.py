@@ -190,3 +190,135 @@ def test_an_evaluation_that_never_reached_the_network_is_none():
         0,
         2,
     ] and "on 1 of 3 steps the model was not called" in report.notes[0]
+
+
+def evaluated(session, *evaluations):
+    """Which of these evaluations, (sigma, x) each, are I-steps."""
+    for sigma, x in evaluations:
+        with session.evaluation(sigma, x) as evaluation:
+            evaluation.reached = True
+    return [each.computes_all for each in session.log.evaluations]
+
+
+def session_with(i_steps, **how):
+    return open_session(
+        CacheSettings(**{"order": 0, **how.pop("settings", {})}),
+        ExplicitSchedule(i_steps),
+        sigmas=TAUS,
+        tau=lambda sigma: sigma,
+        streams=("x",),
+        **how,
+    )
+
+
+@pytest.mark.parametrize(("length", "last"), [(1.03, False), (1.05, True), (0.95, True)])
+def test_a_second_evaluation_at_one_sigma_is_computed_where_x_has_moved(length, last):
+    session, x = session_with((0,)), torch.ones(1, 4)
+    assert evaluated(session, (1.0, x), (0.6, x), (0.6, length * x)) == [True, False, last]
+    assert any("several times at one sigma" in note for note in session.close().notes) is last
+
+
+def test_x_of_another_shape_has_moved():
+    session = session_with((0,))
+    assert evaluated(session, (1.0, torch.ones(1, 4)), (0.6, torch.ones(1, 4)), (0.6, torch.ones(1, 5)))[-1]
+
+
+def test_x_that_moves_between_sigmas_or_is_not_known_is_left_to_the_schedule():
+    session, x = session_with((0,)), torch.ones(1, 4)
+    kinds = evaluated(session, (1.0, x), (0.8, 9 * x), (0.8, None), (0.7, None), (0.6, x))
+    assert kinds == [True, False, False, False, False]
+
+
+def test_where_the_sampler_adds_noise_x_always_moves_and_every_evaluation_of_an_i_step_is_computed():
+    x = torch.ones(1, 4)
+    session = session_with((0,), fresh_noise=True)
+    assert evaluated(session, (1.0, x), (0.8, x), (0.8, 2 * x)) == [True, False, False]
+    session = session_with((0, 1), fresh_noise=True)
+    assert evaluated(session, (1.0, x), (0.8, x), (0.7, x), (0.6, x)) == [True, True, True, False]
+
+
+def test_where_memory_runs_out_the_call_is_not_counted_and_the_cache_starts_anew():
+    model = ToyModel((1.0, 2.0))
+    session = session_of(model, ExplicitSchedule((0,)))
+    model.run(session, 1.0, rows=2)
+    with session.evaluation(0.8) as evaluation:
+        with pytest.raises(torch.OutOfMemoryError), session.surviving_want_of_memory():
+            session.rows("rows", ("a",))
+            evaluation.computed[0] += 8
+            evaluation.available += 16
+            raise torch.OutOfMemoryError
+        assert not evaluation.calls and evaluation.available == sum(evaluation.computed) == 0
+        session.ran_whole(2)
+        session.ran_whole(7)  # of so many rows, nothing is known
+    assert model.run(session, 0.6, rows=2)[0, 0, 0].item() == pytest.approx(3 * 0.6)  # nothing was left
+    report = session.close()
+    assert any("memory ran out" in note for note in report.notes)
+    assert [(step.computed, step.available) for step in report.steps] == [(16, 16)] * 3
+
+
+def test_after_a_failure_of_its_own_everything_is_computed():
+    model = ToyModel((1.0, 2.0))
+    session = session_of(model, ExplicitSchedule((0,)))
+    model.run(session, 1.0)
+    with session.evaluation(0.8) as evaluation:
+        counts = evaluation.counts()
+        evaluation.available += 5
+        session.run_whole(counts)
+        assert evaluation.computes_all and session.runs_whole and evaluation.available == 0
+        assert not session.store.rows_by_key and session.store.streams == model.streams
+
+
+def test_the_network_cannot_be_called_outside_of_an_evaluation():
+    session = session_with((0,))
+    with pytest.raises(RuntimeError, match="outside of an evaluation"):
+        session.rows("rows", ("a",))
+    with session.evaluation(1.0) as outer:
+        with session.evaluation(1.0) as inner:
+            assert session.evaluation_under_way is inner
+        assert session.evaluation_under_way is outer
+    assert session.current is None
+
+
+def predicted(session, sigma, x, clean, computed):
+    """What the sampler is given after an evaluation that computed this share of the tokens and predicted `clean`."""
+    with session.evaluation(sigma, x) as evaluation:
+        evaluation.reached = True
+        evaluation.available, evaluation.computed = 4, [round(4 * computed)]
+    return session.corrected(x, clean)
+
+
+def test_an_i_step_makes_good_what_the_p_step_before_it_got_wrong():
+    """Directions (x - clean) / sigma: 1 at the first I-step, held at the P-step, and 3 at the second I-step. The line
+    between them has 2 at the P-step, so that the second I-step, as long as that, must go by 4.
+    """
+    session, x = session_with((0, 2), euler=True, settings={"corrector": 1.0}), torch.zeros(1, 4)
+    assert predicted(session, 1.0, x, x - 1.0, 1.0).tolist() == [[-1.0] * 4]
+    x = x - 0.2
+    assert torch.equal(predicted(session, 0.8, x, x - 0.8, 0.0), x - 0.8)
+    x = x - 0.2
+    given = predicted(session, 0.6, x, (x - 3 * 0.6).half(), 1.0)
+    assert given.dtype == torch.float16
+    assert ((x - given.float()) / 0.6).flatten().tolist() == pytest.approx([4.0] * 4, abs=1e-2)
+
+
+def test_a_prediction_that_cannot_be_corrected_is_given_on_and_ends_what_was_known():
+    x = torch.zeros(1, 4)
+    clean = x - 1.0
+    plain = session_with((0, 2))
+    assert plain.corrector is None and predicted(plain, 1.0, x, clean, 1.0) is clean
+    assert session_with((0,), euler=True, settings={"corrector": 0.0}).corrector is None
+    for unfit in ((clean, clean), torch.zeros(1, 5)):
+        session = session_with((0, 2), euler=True, settings={"corrector": 1.0})
+        predicted(session, 1.0, x, clean, 1.0)
+        predicted(session, 0.8, x - 0.2, x - 1.0, 0.0)
+        assert predicted(session, 0.8, x - 0.2, unfit, 0.0) is unfit
+        assert not session.corrector.i_steps and not session.corrector.p_steps
+        assert predicted(session, 0.6, x, clean, 1.0) is clean
+
+
+def test_what_lies_between_steps_is_no_step_of_eulers():
+    session, x = session_with((0, 2), euler=True, settings={"corrector": 1.0}), torch.zeros(1, 4)
+    predicted(session, 1.0, x, x - 1.0, 1.0)
+    predicted(session, 0.8, x - 0.2, x - 1.0, 0.0)
+    predicted(session, 0.7, x, x - 1.0, 0.0)
+    assert not session.corrector.i_steps and not session.corrector.p_steps

@@ -50,6 +50,22 @@ def page(verdicts: Mapping[str, Verdict], before: str = "") -> str:
     return "\n".join([*lines, ""]) + heading + kept
 
 
+def verdicts_on(text: str) -> dict[str, Verdict]:
+    """The verdicts that a page shows, by the cells' names; figures as they are rounded there."""
+    found: dict[str, Verdict] = {}
+    by_row = {(cell.subject.capitalize(), cell.what, cell.model): cell.name for cell in CELLS}
+    subject = ""
+    for line in text.partition(KEPT_FROM)[0].splitlines():
+        subject = line.removeprefix("## ") if line.startswith("## ") else subject
+        row = [part.strip() for part in line.strip("|").split("|")]
+        if len(row) == 7 and (name := by_row.get((subject, row[0], row[1]))) is not None:
+            figures = {}
+            if row[3]:
+                figures = {"compute": int(row[3].rstrip("%")) / 100, "error": float(row[4]), "fewer": float(row[5])}
+            found[name] = Verdict(row[2], row[6], **figures)
+    return found
+
+
 def _table(cells: Iterable[Cell], verdicts: Mapping[str, Verdict]) -> list[str]:
     rows = ["| | model | verdict | compute | off | fewer | reason |", "|---|---|---|---|---|---|---|"]
     for cell in cells:

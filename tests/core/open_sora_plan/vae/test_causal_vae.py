@@ -1,7 +1,7 @@
 """The causal video VAE against numbers that the release's own code gave for the same weights, and its tiles.
 
-vae_numbers.json was made once by running `Encoder` and `Decoder` of Open-Sora-Plan's tags v1.1.0 and v1.2.0, set up as
-its configurations of these versions say but narrower, on the weights and inputs of video_values.py.
+causal_vae_numbers.json was made once by running `Encoder` and `Decoder` of Open-Sora-Plan's tags v1.1.0 and v1.2.0, set
+up as its configurations of these versions say but narrower, on the weights and inputs of video_values.py.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from video_values import values, weights
 
-from tokencache_core.open_sora_plan.vae import CausalConv3d, VAEConfig, VideoVAE
-from tokencache_core.open_sora_plan.vae_tiles import Tile, places, spans_of_frames, tiled_decode, tiled_encode
+from tokencache_core.open_sora_plan.vae.causal_vae import CausalConv3d, VAEConfig, VideoVAE
+from tokencache_core.open_sora_plan.vae.tiles import Tile, places, spans_of_frames, tiled_decode, tiled_encode
 
-NUMBERS = json.loads((Path(__file__).parent / "vae_numbers.json").read_text())
+NUMBERS = json.loads((Path(__file__).parent / "causal_vae_numbers.json").read_text())
 NARROW = VAEConfig(width=32, multipliers=(1, 2, 2, 3))
 
 

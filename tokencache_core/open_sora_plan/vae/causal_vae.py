@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool3d, interpolate, pad, scaled_dot_product_attention, silu
 
-from .vae_tiles import DECODE_TILE, TIME, Tile, tiled_decode, tiled_encode
+from .tiles import DECODE_TILE, TIME, Tile, tiled_decode, tiled_encode
 
 
 @dataclass(frozen=True)
@@ -332,7 +332,7 @@ class Decoder(nn.Module):
 class VideoVAE(nn.Module):
     """Clips (B, 3, T, H, W) in [-1, 1] to unscaled latents (B, 4, (T - 1) / 4 + 1, H / 8, W / 8) and back.
 
-    Clips larger than a tile (`vae_tiles`) go through the networks tile by tile, which bounds the memory that is needed.
+    Clips larger than a tile (`tiles`) go through the networks tile by tile, which bounds the memory that is needed.
     """
 
     def __init__(

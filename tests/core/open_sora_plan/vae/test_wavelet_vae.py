@@ -13,9 +13,9 @@ import pytest
 import torch
 from video_values import values, weights
 
-from tokencache_core.open_sora_plan.vae_tiles import Tile
-from tokencache_core.open_sora_plan.wavelet_vae import WaveletVAE, WaveletVAEConfig, passed
-from tokencache_core.open_sora_plan.wavelets import clip_bands, clip_of_bands, picture_bands, picture_of_bands
+from tokencache_core.open_sora_plan.vae.tiles import Tile
+from tokencache_core.open_sora_plan.vae.wavelet_vae import WaveletVAE, WaveletVAEConfig, passed
+from tokencache_core.open_sora_plan.vae.wavelets import clip_bands, clip_of_bands, picture_bands, picture_of_bands
 
 NUMBERS = json.loads((Path(__file__).parent / "wavelet_vae_numbers.json").read_text())
 NARROW = WaveletVAEConfig(width=16, encoder_flow=8, decoder_flow=12)

@@ -9,10 +9,10 @@ from typing import Any
 
 from torch import Tensor
 
-from ..files.strict_json import shown
-from .other_models import other_vae
-from .released_files import VideoFileError, check_tensors, read_released
-from .vae import VAEConfig, VideoVAE
+from ...files.strict_json import shown
+from ..other_models import other_vae
+from ..released_files import VideoFileError, check_tensors, read_released
+from .causal_vae import VAEConfig, VideoVAE
 from .wavelet_vae import WaveletVAE, WaveletVAEConfig
 
 AT_ONCE = "encoder.down.1.downsample.conv.conv.weight"  # only in a VAE of 1.2

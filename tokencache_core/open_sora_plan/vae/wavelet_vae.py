@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad, silu
 
-from .vae import FrameAttention, HalvedInSpace, after_first_frame, by_frame
-from .vae_tiles import TIME, Tile, in_space
+from .causal_vae import FrameAttention, HalvedInSpace, after_first_frame, by_frame
+from .tiles import TIME, Tile, in_space
 from .wavelets import clip_bands, clip_of_bands, picture_bands, picture_of_bands
 
 BANDS, COLOURS = 8, 3
