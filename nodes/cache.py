@@ -10,7 +10,6 @@ from ..tokencache_core.schedules.choices import POLICIES, schedule_from_choices
 from ..tokencache_core.schedules.schedule import Schedule, UniformSchedule
 from ..tokencache_core.settings import MAX_REACH, SHARES, CacheSettings
 from .host.model_hooks import apply_tokencache
-from .host.model_sampling import usual_settings
 from .sockets import PredictorType, PresetType, ReportType, ScheduleType
 
 DEFAULTS = CacheSettings()
@@ -117,7 +116,7 @@ class ApplyTokenCache(io.ComfyNode):
                     advanced=True,
                     tooltip="How tokens that are not computed are forecast: 0 holds the last value, 1 extrapolates a "
                     "line, 2 a parabola. -1: automatic, from the model's "
-                    "calibration, or without one 1 for flow models such as Flux and 2 for others.",
+                    "calibration, or 1 without one.",
                 ),
                 io.Float.Input(
                     "forecast_reach",
@@ -195,7 +194,7 @@ class ApplyTokenCache(io.ComfyNode):
     ) -> io.NodeOutput:
         settings = CacheSettings(
             cache_ratio=cache_ratio,
-            order=usual_settings(model).order if forecast_order == AUTOMATIC_ORDER else forecast_order,
+            order=DEFAULTS.order if forecast_order == AUTOMATIC_ORDER else forecast_order,
             last_blocks=last_blocks,
             context=context,
             shares=shares,

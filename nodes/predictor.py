@@ -7,7 +7,7 @@ from comfy_api.latest import io, ui
 
 from ..tokencache_core.predictor.file import SUFFIX, read_trained_cache
 from ..tokencache_core.predictor.token_scores import KINDS
-from ..tokencache_core.settings import CacheSettings
+from ..tokencache_core.settings import DEFAULTS, CacheSettings
 from ..tokencache_core.training.chart import training_chart
 from ..tokencache_core.training.plan import LOSSES, TrainingPlan
 from .folders.bundled_files import file_names, path_of
@@ -118,7 +118,7 @@ class TrainCachePredictor(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "forecast_order",
-                    default=2,
+                    default=DEFAULTS.order,
                     min=0,
                     max=2,
                     advanced=True,

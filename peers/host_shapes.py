@@ -203,7 +203,7 @@ def sample(model: Any, shape: HostShape, steps: int) -> Tensor:
 def measure(
     name: str, *, dtype: str, torch_dtype: torch.dtype, repeats: int, device: torch.device, on_run: Callable[[], object]
 ) -> list[ShapeRow]:
-    """One row per variant. Whole and short cached runs alternate, `repeats` times after a first warm-up round.
+    """One row per variant. Full and short cached runs alternate, `repeats` times after a first warm-up round.
 
     name: in SHAPES.
     dtype, torch_dtype: the name of the weights' dtype, and the dtype.

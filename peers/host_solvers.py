@@ -1,4 +1,4 @@
-"""The host's own solvers on whole steps of our model, to compare the cache with a better solver in fewer steps.
+"""The host's own solvers on full steps of our model, to compare the cache with a better solver in fewer steps.
 
 Each evaluates the network once per step, as ours do, and is called as by ComfyUI's KSampler, on the workload's sigmas.
 """

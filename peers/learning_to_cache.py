@@ -5,11 +5,11 @@ A layer is a block's attention or its MLP. Every `interval`-th step is full; on 
 their last computed output, before the gate. The paper's interval is 2, which allows at most 2x, so longer intervals are
 variants.
 
-The paper learns relaxed router entries by gradient descent with an L1 penalty, so that the predicted noise stays near
-the full one. Here the same objective is minimised without gradients: to first order the errors of reused layers add up,
-so the squared error of a set of layers is a quadratic form, whose coefficients are measured on runs of the model itself
-(one fork of the tokens per layer). Layers are then chosen greedily, the least error per step first, up to the given
-share.
+The paper learns relaxed router entries by gradient descent with an L1 penalty, so that the predicted noise stays close
+to the full one. Here the same objective is minimised without gradients: to first order the errors of reused layers add
+up, so the squared error of a set of layers is a quadratic form, whose coefficients are measured on runs of the model
+itself (one fork of the tokens per layer). Layers are then chosen greedily, the least error per step first, up to the
+given share.
 """
 
 from __future__ import annotations

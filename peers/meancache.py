@@ -3,12 +3,12 @@ implemented from the paper.
 
 A computed step's velocity v, and that of the computed step before it, give the velocity's change with time; with it, v
 is moved to the middle of the interval up to the next computed step. This estimate of the average velocity is used over
-the whole interval. Which steps are computed comes from one whole run: an interval costs what its estimate would be
+the whole interval. Which steps are computed comes from one full run: an interval costs what its estimate would be
 wrong there, and of all choices of so many steps the one with the least sum of costs to the power of PEAK is taken, so
 that no single interval is much worse than the others.
 
 Choices made here: the change of velocity is taken between the last two computed steps, so that an interval's cost
-depends on the step before it, too; the whole run has other noise than the benchmark's.
+depends on the step before it, too; the full run has other noise than the benchmark's.
 """
 
 from __future__ import annotations

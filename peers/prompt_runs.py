@@ -1,4 +1,4 @@
-"""Samples a list of prompts by PixArt in the real ComfyUI, whole and cached, for `bench --fid-stats --prompts`
+"""Samples a list of prompts by PixArt in the real ComfyUI, in full and cached, for `bench --fid-stats --prompts`
 (docs/fid.md).
 """
 

@@ -21,7 +21,7 @@ from tokencache_core.bench.workload import Protocol, SampledWorkload
 from tokencache_core.cli.options import CommandError, Help, device_named, number_in, sampled_model, whole_number
 from tokencache_core.runs.run import HELD_OUT_SEEDS
 from tokencache_core.runs.sampled_model import SampledModel
-from tokencache_core.settings import CacheSettings
+from tokencache_core.settings import DEFAULTS, CacheSettings
 
 from .host_cache import apply_on_host
 from .host_models import host_conditionings, host_model, host_module, import_host
@@ -65,17 +65,17 @@ class SamplerRuns:
         workload = HeldOut(model, Protocol(steps=steps, samples=samples, cfg=cfg, schedule=model.exact_schedule))
         self.model, self.steps, self.scheduler, self.cfg = host_model(workload), steps, scheduler, cfg
         self.positive, self.negative = host_conditionings(self.model, workload)
-        self.is_pixels, self.usual = model.is_pixels, model.usual_settings
+        self.is_pixels = model.is_pixels
         each = [torch.Generator().manual_seed(HELD_OUT_SEEDS + sample) for sample in range(samples)]
         self.noise = torch.stack([torch.randn(workload.noise.shape[1:], generator=one) for one in each])
 
     def rows(self, sampler: str, counts: Sequence[int]) -> Iterator[SamplerRow]:
-        """The full run, and for each number of I-steps as many whole steps and what P-steps may say."""
+        """The full run, and for each number of I-steps as many full steps and what P-steps may say."""
         full, calls = self._whole(sampler, self.steps)
         yield SamplerRow("the full run", calls, mean_psnr(full, full, self.is_pixels))
         for count in counts:
             fewer, calls = self._whole(sampler, count)
-            yield SamplerRow(f"{count} whole steps", calls, mean_psnr(fewer, full, self.is_pixels))
+            yield SamplerRow(f"{count} full steps", calls, mean_psnr(fewer, full, self.is_pixels))
             for says, settings in self._to_try(sampler):
                 samples, calls = self._cached(sampler, count, settings, says)
                 words = SAYS[says].format(order=settings.order)
@@ -87,12 +87,12 @@ class SamplerRuns:
         found = comfy.samplers.sampler_object(sampler)
         several = host_module("sampler_kind").evaluates_several_times(found)
         if not host_module("sampler_noise").adds_noise(found) or several:
-            yield BLOCKS, self.usual
+            yield BLOCKS, DEFAULTS
             return
         for order in (2, 1, 0):
-            yield BLOCKS, replace(self.usual, order=order)
-        yield OUTPUT, self.usual
-        yield CLEAN, self.usual
+            yield BLOCKS, replace(DEFAULTS, order=order)
+        yield OUTPUT, DEFAULTS
+        yield CLEAN, DEFAULTS
 
     def _whole(self, sampler: str, steps: int) -> tuple[Tensor, int]:
         calls = 0

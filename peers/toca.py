@@ -1,9 +1,9 @@
 """ToCa: token-wise feature caching (Zou et al., arXiv 2410.05317), implemented from the paper for a class-conditional
 DiT.
 
-Every `interval`-th step is computed whole. On the others attention is reused, and so is the MLP except for the tokens
+Every `interval`-th step is computed in full. On the others attention is reused, and so is the MLP except for the tokens
 with the highest score, which is the sum of:
-    how much the other tokens attend to it (a column sum of the self-attention map, from the last whole step),
+    how much the other tokens attend to it (a column sum of the self-attention map, from the last full step),
     how many steps ago its MLP was computed, as a share of the interval,
     and a bonus for the best in a neighbourhood, so that the chosen tokens spread over the picture.
 (The paper's fourth score is based on cross-attention, which a DiT lacks.) The cache ratio R varies over layers and

@@ -1,7 +1,7 @@
 """Look at and measure the reference text-to-image model: `python -m reference.flow_samples --run reference/runs/flow`.
 
 Writes a sample grid, the loss curve, samples with their nearest training pictures and edits of the pairs that training
-did not see, and prints how often the classifier takes a sample for its category and how near edits come to the true
+did not see, and prints how often the classifier takes a sample for its category and how close edits come to the true
 drawing. `--export FILE` writes the averaged weights as a model file.
 """
 

@@ -1,4 +1,4 @@
-"""Frechet distances of the reference DiT's samples, whole and cached: `python -m reference.frechet --out
+"""Frechet distances of the reference DiT's samples, full and cached: `python -m reference.frechet --out
 frechet_output`.
 
 Each sample's class is an emoji, drawn as in training (categories evenly). Features are those of the classifier that
@@ -220,7 +220,7 @@ def line(method: AnyMethod, measured: Measured, full: Measured, distances: Dista
 
 
 def paired(first: Measured, other: Measured, full: Measured, held_out: Tensor) -> str:
-    """How much nearer than `other` `first` is to the full run, sample by sample: the mean with its standard error, and
+    """How much closer than `other` `first` is to the full run, sample by sample: the mean with its standard error, and
     the share of samples.
 
     held_out: (N,) bool: samples whose class is not used in training.

@@ -1,4 +1,4 @@
-"""Makes tokencache_core/schedules/known_models.safetensors: whole runs of a few models, from which the default places
+"""Makes tokencache_core/schedules/known_models.safetensors: full runs of a few models, from which the default places
 of I-steps are found.
 
     python -m reference.known_runs reference/emoji-dit.safetensors nine-classes-dit.safetensors \\

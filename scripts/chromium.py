@@ -1,5 +1,5 @@
 """Finds the Chromium that shows ComfyUI's page in tests and screenshots. Run as a script, it installs the system's
-package if it can.
+package, and a font for Chinese, if it can.
 
 Without a Chromium, tests of the page are skipped and say why.
 """
@@ -12,6 +12,7 @@ import subprocess
 import sys
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHINESE_FONT = "fonts-wqy-microhei"  # 2 MB; without one, a Debian without a desktop shows Chinese as empty boxes
 HOW = "install the package chromium, or set CHROME_PATH to a Chromium or Chrome"
 
 
@@ -21,17 +22,26 @@ def chromium() -> str | None:
 
 
 def main() -> None:
-    if chromium() is None and not _installed():
+    if chromium() is None and not _installed("chromium", CHINESE_FONT):
         print(f"Tests of ComfyUI's page will be skipped: {HOW}.", file=sys.stderr)
+    elif not shows_chinese() and not _installed(CHINESE_FONT):
+        print(f"Pictures of a Chinese page will show empty boxes: install the package {CHINESE_FONT}.", file=sys.stderr)
 
 
-def _installed() -> bool:
-    """Whether Debian's package, or Ubuntu's, could be installed; only root may."""
+def shows_chinese() -> bool:
+    """Whether the system has a font for Chinese, as far as fontconfig knows."""
+    if shutil.which("fc-list") is None:
+        return True
+    return bool(subprocess.run(["fc-list", ":lang=zh-cn"], capture_output=True).stdout.strip())
+
+
+def _installed(*packages: str) -> bool:
+    """Whether Debian's packages, or Ubuntu's, could be installed; only root may."""
     if shutil.which("apt-get") is None or not hasattr(os, "geteuid") or os.geteuid() != 0:
         return False
-    print("Installing the package chromium, for tests of ComfyUI's page", flush=True)
+    print(f"Installing {' and '.join(packages)}, for tests of ComfyUI's page", flush=True)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    install = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", "chromium"]
+    install = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *packages]
     for command in (["apt-get", "update", "--quiet"], install):
         if subprocess.run(command, env=environment, stdout=subprocess.DEVNULL).returncode != 0:
             return False

@@ -1,8 +1,8 @@
 """`make demo`: runs an example workflow through the queue of a real ComfyUI and shows what TokenCache did.
 
 It samples the reference flow model from one noise without TokenCache, with it, and without it in as many steps as the
-cached run computed whole: what the same time buys without a cache. A short run with another seed precedes, so that the
-measured ones pay neither for loading nor for first calls.
+cached run computed in full: what the same time buys without a cache. A short run with another seed precedes, so that
+the measured ones pay neither for loading nor for first calls.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Shown:
         return self.outputs(REPORT, "text")[0]
 
     def whole_steps(self) -> int:
-        """The number of steps that the cached run computed whole, from its report."""
+        """The number of steps that the cached run computed in full, from its report."""
         found = re.search(r"\((\d+) I-steps", self.report())
         if found is None:
             raise DemoError(f"The report names no I-steps, so the run was not cached. It says: {self.report()}")

@@ -51,17 +51,20 @@ NODES = {  # workflow -> nodes to take pictures of after its run
 }
 ALONE: dict[str, dict[str, Any]] = {  # nodes that need no run, with the values of their widgets
     "TokenCacheIStepScheduler": {},
-    "TokenCacheLoadDiT": {},
+    "TokenCacheLoadDiT": {"dit_name": "emoji-dit.safetensors"},
     "TokenCacheDiTClassLabel": {"label": "panda_face, watermelon"},
     "TokenCacheSmallFluxPrompt": {"text": "google panda face\ntwitter red heart"},
     "TokenCacheLoadPreset": {"preset_name": "emoji-3x.json"},
     "TokenCacheSavePredictor": {},
-    "TokenCacheLoadOpenSoraPlan": {"model_name": "diffusion_pytorch_model.safetensors"},
+    "TokenCacheLoadOpenSoraPlan": {"model_name": "open-sora-plan/diffusion_pytorch_model.safetensors"},
     "TokenCacheLoadOpenSoraPlanVAE": {},
     "TokenCacheLoadMT5XXL": {"text_encoder": "mt5-xxl.safetensors"},
     "TokenCacheOpenSoraPlanPrompt": {"prompt": "A sailing boat crosses a calm bay at sunrise"},
     "TokenCacheEmptyOpenSoraPlanLatent": {},
 }
+# Empty files in the server's output folder, where ComfyUI looks for models too: a node that names a file that is not
+# there is marked in red.
+EMPTY = ("diffusion_models/open-sora-plan/diffusion_pytorch_model.safetensors", "clip/mt5-xxl.safetensors")
 # workflow -> changed values: enough time on a busy machine, and shorter runs for a longer curve
 CHANGED = {
     "Settings for 3x or 35 dB": {"Tune TokenCache": {"minutes": 5.0}},
@@ -112,6 +115,9 @@ def main() -> int:
 
 def screenshots(server: ComfyServer, files: list[Path]) -> None:
     lacking: list[Path] = []
+    for name in EMPTY:
+        (server.output / name).parent.mkdir(parents=True, exist_ok=True)
+        (server.output / name).touch()
     with comfy_page(server, size=PAGE, sharpness=2) as comfy:
         for kind, values in ALONE.items():
             open_alone(comfy, kind, values)

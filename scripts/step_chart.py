@@ -1,4 +1,4 @@
-"""Draws the steps of a workflow that is not run here: which its schedule computes whole, and which are forecast."""
+"""Draws the steps of a workflow that is not run here: which its schedule computes in full, and which are forecast."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tokencache_core.schedules.automatic import AutomaticSchedule
 SIDE, MARGIN = 480, 32  # pixels
 WHOLE, FORECAST, INK = "#e69f00", "#56b4e9", "#f4f4f4"
 GROUNDS = ("#1d2733", "#2a2230", "#1f2d25", "#33261d", "#1c2d33", "#2f2a1c", "#23233a")
-HEIGHTS = {True: 190, False: 46}  # of the bars of steps that are computed whole, and of others
+HEIGHTS = {True: 190, False: 46}  # of the bars of steps that are computed in full, and of others
 
 
 def step_chart(file: Path, ground: int) -> Image.Image:

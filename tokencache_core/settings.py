@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 CONTEXTS = ("forecast", "stale", "computed")
 SCORES = ("staleness", "random", "round-robin")
@@ -17,7 +17,7 @@ class CacheSettings:
 
     cache_ratio: r, the share of the cacheable blocks' block-tokens that a P-step does *not* compute, 0..1.
     order: the forecast's order: reused updates are held (0), or extrapolated through the last 2 or 3 I-steps (1 or 2).
-    last_blocks: K, the number of final blocks that are computed whole on every step and never cached.
+    last_blocks: K, the number of final blocks that are computed in full on every step and never cached.
     context: what computed tokens attend to: the keys and values of all tokens, with those of uncomputed tokens forecast
         to first order ("forecast") or held at their last values ("stale"), or only each other ("computed").
     score: how the computed tokens are chosen when no predictor is connected.
@@ -30,7 +30,7 @@ class CacheSettings:
     """
 
     cache_ratio: float = 1.0
-    order: int = 2
+    order: int = 1
     last_blocks: int = 0
     context: str = "forecast"
     score: str = "staleness"
@@ -77,4 +77,3 @@ class CacheSettings:
 
 
 DEFAULTS = CacheSettings()
-FLOW_DEFAULTS = replace(DEFAULTS, order=1)  # of models that were trained as flows (docs/findings/forecast.md)

@@ -60,7 +60,7 @@ class Family:
         ]
 
     def fits(self, diffusion_model: nn.Module) -> bool:
-        """Whether the network has its blocks where the family expects them, and some that are not always whole."""
+        """Whether the network has its blocks where the family expects them, and some that do not always run in full."""
         try:
             return any(not spec.whole for _, spec in self.blocks(diffusion_model))
         except AttributeError:  # a host in which the lists have other names
@@ -74,7 +74,7 @@ class Family:
         )
 
     def unknown_blocks(self, diffusion_model: nn.Module) -> list[str]:
-        """The names of the block classes that run whole because they have no spec."""
+        """The names of the block classes that run in full because they have no spec."""
         return sorted(
             {type(uncompiled(block)).__name__ for block, spec in self.blocks(diffusion_model) if spec is WHOLE}
         )
@@ -118,7 +118,7 @@ class Family:
 
 
 def by_class(specs: Mapping[str, BlockSpec]) -> Callable[[nn.Module], BlockSpec]:
-    """A family's `spec` from specs by the name of the block's class; blocks of other classes run whole."""
+    """A family's `spec` from specs by the name of the block's class; blocks of other classes run in full."""
     return lambda block: specs.get(type(block).__name__, WHOLE)
 
 

@@ -1,5 +1,5 @@
 """Lumina 2 and Z-Image: one joint stream, text first, whose parts the blocks do not distinguish; the refiners before it
-run whole.
+run in full.
 """
 
 from __future__ import annotations

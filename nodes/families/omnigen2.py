@@ -1,5 +1,5 @@
 """OmniGen2: one joint stream of text, reference images and image, whose parts the blocks do not distinguish; the
-refiners before it run whole.
+refiners before it run in full.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from ...tokencache_core.blocks.spec import BlockSpec
 from .family import Family
 
 _BLOCK = BlockSpec(tokens="x")
-# always whole ("x" is always given), because keys and values that are pooled over the picture belong to no single token
+# always in full ("x" is always given), since keys and values that are pooled over the picture belong to no one token
 _COMPRESSED = BlockSpec(tokens="x", whole_if=("x",))
 
 

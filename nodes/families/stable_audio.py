@@ -22,7 +22,7 @@ TRANSFORMER_BLOCK = BlockSpec(
 
 
 def spec(block: nn.Module) -> BlockSpec:
-    """Blocks that convolve or average over the tokens run whole (older hosts have none that average)."""
+    """Blocks that convolve or average over the tokens run in full (older hosts have none that average)."""
     known = type(block).__name__ == "TransformerBlock"
     averages = known and getattr(block.self_attn, "feat_scale", False)
     return TRANSFORMER_BLOCK if known and block.conformer is None and not averages else WHOLE

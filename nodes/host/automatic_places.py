@@ -53,7 +53,7 @@ def automatic_places(
     kind: of the run.
     sigmas: (steps + 1,) of the run.
     scale: as in `CalibratingRun`.
-    calibrates: whether the run may be computed whole to calibrate, if there is no calibration for it.
+    calibrates: whether the run may be computed in full to calibrate, if there is no calibration for it.
     """
     calibrations, notes = kept_calibrations()
     name = best_of(calibrations, kind.fingerprint, kind.sampler, kind.cfg, kind.taus)

@@ -13,6 +13,7 @@ import comfy.utils
 from comfy.model_patcher import ModelPatcher
 
 from ...tokencache_core.schedules.calibration import SUFFIX, PlaceCalibration, best_of
+from ...tokencache_core.settings import DEFAULTS
 from ...tokencache_core.tuning.calibrate_places import BUDGET, calibrate_places
 from ...tokencache_core.words.message import lines, say
 from ..families import known_family
@@ -20,7 +21,6 @@ from ..folders.calibration_folder import calibration_name, kept_calibrations, wr
 from ..folders.models_folder import file_to_write
 from .host_run import HostRun, honouring_sessions
 from .model_fingerprint import model_fingerprint
-from .model_sampling import usual_settings
 from .node_text import tell_written
 from .sampler_kind import sampler_kind, why_not_calibrated
 
@@ -65,7 +65,7 @@ def calibrate_model(
             "a latent of several parts (a video with its sound) cannot be calibrated: connect one of the parts, or "
             "turn on calibrate_on_first_run"
         )
-    settings, kind = usual_settings(model), sampler_kind(sampler)
+    kind = sampler_kind(sampler)
     run = HostRun(
         clone,
         positive,
@@ -79,7 +79,7 @@ def calibrate_model(
     )
     record, found = calibrate_places(
         run,
-        settings,
+        DEFAULTS,
         counts=(i_steps,) if i_steps else (),
         log=lambda line: logging.info(f"TokenCache calibration: {line}"),
     )
@@ -87,7 +87,7 @@ def calibrate_model(
         "cost": found.cost(),
         "latent": " x ".join(map(str, latent.shape)),
         "scheduler": scheduler,
-        "settings": replace(settings, order=found.order).text(),
+        "settings": replace(DEFAULTS, order=found.order).text(),
     }
     calibration = PlaceCalibration(
         model_fingerprint(model), kind, cfg, record.taus, found.order, found.places, found.trials, notes

@@ -57,7 +57,7 @@ def compare(model: ModelPatcher, vae: Any, inputs: KSamplerInputs) -> tuple[Tens
     progress = _Progress(plain, _steps(plain, inputs))
     plain_latent, plain_seconds = _timed_run(plain, inputs, progress, handle)
     cached_latent, cached_seconds = _timed_run(model, inputs, progress, handle)
-    if handle.latest().teaches:  # that run was computed whole to calibrate; the next one is not
+    if handle.latest().teaches:  # that run was computed in full to calibrate; the next one is not
         cached_latent, cached_seconds = timed(lambda: _sample(model, inputs, progress))
     handle.measured(plain_seconds)
     report = handle.latest()

@@ -1,5 +1,5 @@
-"""Calibration by the first run (`calibrate_on_first_run`): it is computed whole, and gives the places of the I-steps of
-all later runs of its kind.
+"""Calibration by the first run (`calibrate_on_first_run`): it is computed in full, and gives the places of the I-steps
+of all later runs of its kind.
 """
 
 from __future__ import annotations
@@ -105,9 +105,9 @@ class CalibratingRun:
         record = self.recorder.record(times.__getitem__)
         started = time.perf_counter()
         corrected, (count, *_) = kind.sampler == EULER, tried_counts(record.steps)
-        order = simulated_order(record, settings, corrected, count, orders_beside(settings.order))
+        order = simulated_order(record, settings, corrected, count, orders_beside(settings.order), self.default.warmup)
         settings = replace(settings, order=order)
-        places = simulated_places(record, settings, corrected)
+        places = simulated_places(record, settings, corrected, self.default.warmup)
         spent = say(
             "placed_in",
             "{search} s on top of the {run} s of the run",

@@ -19,7 +19,7 @@ from ...tokencache_core.sampling.samplers import Denoise
 from ...tokencache_core.schedules.schedule import Schedule
 from ...tokencache_core.settings import CacheSettings
 from .model_hooks import KEY, SESSION, around_network, open_host_session, remove_tokencache
-from .model_sampling import input_scale, tau_function
+from .model_sampling import input_scale, tau_function, usual_warmup
 from .sampler_kind import is_euler
 
 
@@ -94,6 +94,10 @@ class HostRun:
             noise, self.latent, self.sampler, self.sigmas, disable_pbar=True, seed=self.seed
         )
         return self.model.model.process_latent_in(samples)
+
+    @property
+    def warmup(self) -> int:
+        return usual_warmup(self.model)
 
     def noise_time(self, sigma: float) -> float:
         return tau_function(self.model)(sigma)

@@ -1,4 +1,4 @@
-"""Measure Redundancy: one whole run of a MODEL through the host's own sampler, and what its blocks' updates say about
+"""Measure Redundancy: one full run of a MODEL through the host's own sampler, and what its blocks' updates say about
 caching.
 """
 
@@ -39,7 +39,7 @@ class Measured:
 
 
 def measure(model: Any, inputs: KSamplerInputs, vae: Any = None) -> Measured:
-    """Sample `inputs` whole and measure its blocks' updates; Apply TokenCache on `model` has no effect."""
+    """Sample `inputs` in full and measure its blocks' updates; Apply TokenCache on `model` has no effect."""
     known_family(model.model.diffusion_model, "its blocks' updates cannot be measured")
     clone = honouring_sessions(model)
     sampler = comfy.samplers.KSampler(

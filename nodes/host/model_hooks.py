@@ -2,7 +2,7 @@
 
 They go around a sampling run (opens and closes a session), around an evaluation (an I-step or a P-step), and around a
 call of the network (swaps its blocks' forwards and puts them back). The session travels in the run's own
-transformer_options; without one everything runs whole.
+transformer_options; without one everything runs in full.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from .automatic_places import RunPlaces, automatic_places, guidance
 from .compiled_blocks import COMPILED, CompiledBlocks
 from .first_run import RunKind
 from .model_fingerprint import model_fingerprint, readable_fingerprint
-from .model_sampling import input_scale, tau_function, unit_variance
+from .model_sampling import input_scale, tau_function, unit_variance, usual_warmup
 from .other_caches import other_caches
 from .own_errors import in_words, log, may_be_ours
 from .recording_pause import PAUSE_RECORDING
@@ -84,7 +84,7 @@ def apply_tokencache(
     trained: a predictor, for its parts.
     tuned_for: the model that a preset was tuned on.
     memory_budget_gb: the most that the cache may keep in the GPU's memory, in GB of 2**30 bytes; 0: no limit.
-    calibrates: under an AutomaticSchedule, a run without a calibration is computed whole and gives one.
+    calibrates: under an AutomaticSchedule, a run without a calibration is computed in full and gives one.
     calibrated_order: whether a calibration's order of forecasts goes before that of the settings.
     under_noise: the others only measure whether "clean" is right.
     """
@@ -263,15 +263,18 @@ class _Hooks:
 
     def _places(self, guider: Any, sampler: Any, sigmas: torch.Tensor) -> RunPlaces:
         """The schedule of the run that is about to start."""
-        if self.fingerprint is None or not isinstance(self.schedule, AutomaticSchedule):
+        if not isinstance(self.schedule, AutomaticSchedule):
             return RunPlaces(self.schedule)
         patcher, steps = guider.model_patcher, sigmas.tolist()
+        schedule = replace(self.schedule, warmup=usual_warmup(patcher))
+        if self.fingerprint is None:
+            return RunPlaces(schedule)
         kind = RunKind(
             self.fingerprint, sampler_kind(sampler), guidance(guider), tuple(map(tau_function(patcher), steps[:-1]))
         )
         forbidden = guider.model_options.get("transformer_options", {}).get(NO_CALIBRATION, False)
         calibrates = self.calibrates and not forbidden
-        return automatic_places(self.schedule, kind, sampler, steps, partial(input_scale, patcher), calibrates)
+        return automatic_places(schedule, kind, sampler, steps, partial(input_scale, patcher), calibrates)
 
     def _settings(self, places: RunPlaces) -> CacheSettings:
         """Those of the run that is about to start."""
@@ -325,7 +328,7 @@ def around_network(
     transformer_options: dict,
     **kwargs: Any,
 ) -> Any:
-    """The APPLY_MODEL wrapper: a call of the network under the session in its options, or whole without one."""
+    """The APPLY_MODEL wrapper: a call of the network under the session in its options, or in full without one."""
     session: Session | None = transformer_options.get(SESSION)
     call = _Call(executor, x, t, c_concat, c_crossattn, control, transformer_options, kwargs)
     if session is None or session.current is None:
@@ -501,7 +504,7 @@ def _patch_size(network: Any, latent: Sequence[int]) -> Any:
 
 
 def _cacheable_blocks(session: Session, network: torch.nn.Module, transformer_options: dict) -> list | None:
-    """The network's blocks; None, with a note in the report, if this call must run whole."""
+    """The network's blocks; None, with a note in the report, if this call must run in full."""
     family = family_of(network)
     if family is None or family.streams(network) != session.store.streams:
         session.log.note(

@@ -1,4 +1,4 @@
-"""Other caches of whole steps on the same MODEL, which the report names."""
+"""Other caches of full steps on the same MODEL, which the report names."""
 
 from __future__ import annotations
 

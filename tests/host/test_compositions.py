@@ -119,6 +119,6 @@ def test_what_is_no_nearer_than_fewer_steps_is_a_fault_unless_the_report_warns(m
     monkeypatch.setattr(verdict, "TINIEST", "")
     monkeypatch.setattr(verdict, "distance", lambda samples, plain: 1.0)
     cell = BY_NAME["latents and sigmas: batch of 2 (DiT)"]
-    assert judged(cell).reason == "fewer whole steps come nearer, and the report is silent"
+    assert judged(cell).reason == "fewer full steps come closer, and the report is silent"
     monkeypatch.setattr(verdict, "advice", lambda report: ("it may be far off",))
     assert judged(cell).kind == verdict.WARNS

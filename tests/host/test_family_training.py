@@ -1,4 +1,4 @@
-"""Train Cache Predictor on families unlike each other: what is learned brings a run that is never trained on nearer to
+"""Train Cache Predictor on families unlike each other: what is learned brings a run that is never trained on closer to
 the plain model's.
 """
 

@@ -243,7 +243,7 @@ def test_an_error_of_our_own_ends_no_run(first: int, breaking: Callable[[int], N
     got, report = tiny.sample(model, steps=8), handle.latest()
     assert got.isfinite().all() and report.text().count("met an error of its own (KeyError: 'never thought of')") == 1
     assert "report it" in report.text() and "never thought of" in caplog.text
-    assert 4 / 8 <= report.compute <= 5 / 8  # one P-step more was computed whole
+    assert 4 / 8 <= report.compute <= 5 / 8  # one P-step more was computed in full
 
 
 def test_after_a_second_one_the_rest_of_the_run_is_computed(monkeypatch: pytest.MonkeyPatch):

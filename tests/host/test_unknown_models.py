@@ -1,4 +1,4 @@
-"""What the pack does not know: the output of whole networks is forecast, blocks of networks that it knows run whole."""
+"""What the pack does not know: it forecasts the output of whole networks; blocks of known networks run in full."""
 
 from __future__ import annotations
 

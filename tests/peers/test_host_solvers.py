@@ -158,7 +158,7 @@ def test_a_solver_that_comes_as_near_in_the_same_time_is_named():
     text = sentence([full, *rows])
     assert (
         "from which the full run itself is 29.4 dB" in text
-        and "at 3x fewer-steps-uni_pc (26.0 dB) as near as tokencache (25.0 dB)" in text
+        and "at 3x fewer-steps-uni_pc (26.0 dB) as close as tokencache (25.0 dB)" in text
     )
     assert text.count(". ") == 0 and text in of_rows(full, *rows)
 

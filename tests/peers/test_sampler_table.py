@@ -11,7 +11,7 @@ from tiny_flux_model import tiny_text_to_image
 from peers.sampler_table import main
 from tokencache_core.flux.file import save_flux
 
-TRIED = 6  # what is tried under a sampler that adds noise, and as many whole steps
+TRIED = 6  # what is tried under a sampler that adds noise, and as many full steps
 
 
 @pytest.fixture(scope="module", params=["dit", "flux"])

@@ -125,5 +125,5 @@ def test_the_package_alone_gives_all_nodes(served: set[str], comfyui_path: Path,
         [sys.executable, "-c", LOAD, str(comfyui_path), str(pack)], capture_output=True, text=True, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    pages = {Path(name).stem for name in served if name.startswith("web/docs/")}
+    pages = {Path(name).stem for name in served if name.startswith("web/docs/images/")}
     assert set(done.stdout.split()) == pages

@@ -102,7 +102,7 @@ def _models() -> list[str]:
     lines = [
         "- **tokens**: P-steps forecast the blocks, and below cache ratio 1 compute some of their tokens.",
         "- **output**: P-steps forecast the network's output as a whole, whatever the cache ratio above 0 "
-        "([about as near](outputs.md)). Any network that is not listed here is treated in the same way.",
+        "([about as close](outputs.md)). Any network that is not listed here is treated in the same way.",
         "- **not sampled**: no diffusion model; nothing to cache.",
         "",
         "| model | network | P-steps | seen on, or reason |",

@@ -61,7 +61,7 @@ def run_bench(
     print("calibrating I-steps and P-steps ...", file=sys.stderr)
     plan = Plan(
         workload,
-        calibrate(workload, settings_to_calibrate(names, workload.sampled.usual_settings, trained, presets, places)),
+        calibrate(workload, settings_to_calibrate(names, trained, presets, places)),
         trained,
         presets,
         places,

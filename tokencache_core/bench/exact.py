@@ -1,4 +1,4 @@
-"""Checks whether a better solver with fewer whole steps comes as near to the exact solution as the cache, in the same
+"""Checks whether a better solver with fewer full steps comes as close to the exact solution as the cache, in the same
 time.
 
 The purpose of the cache is to give the full run's own picture sooner. But a run of a few steps of a simple solver is
@@ -17,7 +17,7 @@ from .rows import Row
 
 @dataclass(frozen=True)
 class NearerSolver:
-    """A sweep of fewer steps that, at one speed-up, comes at least as near to the exact solution as our `method`.
+    """A sweep of fewer steps that, at one speed-up, comes at least as close to the exact solution as our `method`.
 
     solver: the name of its sweep.
     ours_db, theirs_db: PSNR against the exact solution.
@@ -31,7 +31,7 @@ class NearerSolver:
 
 
 def nearer_solvers(rows: Sequence[Row], speedups: Sequence[float] = SPEEDUPS) -> list[NearerSolver]:
-    """For each of our methods and speed-ups, the nearest sweep of fewer steps, if it is at least as near as ours.
+    """For each of our methods and speed-ups, the closest sweep of fewer steps, if it is at least as close as ours.
 
     Values are interpolated between the settings of a sweep.
     """
@@ -51,19 +51,19 @@ def nearer_solvers(rows: Sequence[Row], speedups: Sequence[float] = SPEEDUPS) ->
 
 
 def sentence(rows: Sequence[Row]) -> str:
-    """What a user should know about nearer solvers; empty if there is none."""
+    """What a user should know about closer solvers; empty if there is none."""
     found = nearer_solvers(rows)
     if not found:
         return ""
     places = ", ".join(
-        f"at {one.speedup:g}x {one.solver} ({one.theirs_db:.1f} dB) as near as {one.method} ({one.ours_db:.1f} dB)"
+        f"at {one.speedup:g}x {one.solver} ({one.theirs_db:.1f} dB) as close as {one.method} ({one.ours_db:.1f} dB)"
         for one in found
     )
     full = next(
         (f", from which the full run itself is {row.psnr_exact_db:.1f} dB" for row in rows if row.method == "full"), ""
     )
     return (
-        f"In the same time fewer whole steps of a better solver come as near to the exact solution{full}, or nearer: "
+        f"In the same time fewer full steps of a better solver come as close to the exact solution{full}, or closer: "
         f"{places}; where the full run's own "
         "picture is not what matters, take those."
     )

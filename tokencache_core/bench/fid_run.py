@@ -1,4 +1,4 @@
-"""FID, sFID and the Inception score of a model's samples, whole and cached, measured batch by batch in a folder.
+"""FID, sFID and the Inception score of a model's samples, full and cached, measured batch by batch in a folder.
 
 Sample i has the noise of seed + i. All features are kept in the folder, so that an interrupted measurement can be
 continued, and methods or samples can be added later; the folder's protocol.json says what was measured. Speed-ups are

@@ -17,7 +17,7 @@ from ..predictor.trained_cache import TrainedCache
 from ..predictor.trained_parts import TrainedParts
 from ..schedules.calibration import PlaceCalibration
 from ..schedules.known_models import known_places
-from ..settings import SCORES, CacheSettings
+from ..settings import DEFAULTS, SCORES, CacheSettings
 from ..tuning.preset import Preset
 from .duels import CALIBRATED, FEWER_STEPS, TUNED
 from .match import StepSeconds
@@ -28,6 +28,7 @@ BETTER_SOLVERS = ("dpmpp_2m", "res_multistep")  # our own
 HOST_SOLVERS = ("uni_pc", "deis")  # ComfyUI's; all of these evaluate once per step
 UNTRAINED = "untrained-"  # followed by a score: a control for the predictor's choice of tokens
 REUSE = CacheSettings(cache_ratio=1.0, order=0, corrector=0.0, reach=1.0)
+RANDOM_TOKENS = replace(DEFAULTS, score="random", shares="uniform", cache_ratio=0.9)
 FORECASTS = tuple(CacheSettings(cache_ratio=1.0, order=order, corrector=0.0, reach=1.0) for order in (1, 2))
 
 
@@ -38,7 +39,7 @@ class Plan:
     workload: what is sampled.
     calibration: the seconds of steps.
     trained, presets, places: as for `run_bench`.
-    host_solvers: the available HOST_SOLVERS; each samples a workload in the given number of whole steps.
+    host_solvers: the available HOST_SOLVERS; each samples a workload in the given number of full steps.
     """
 
     workload: SampledWorkload
@@ -47,11 +48,6 @@ class Plan:
     presets: tuple[Preset, ...] = ()
     places: tuple[PlaceCalibration, ...] = ()
     host_solvers: Mapping[str, Callable[[Any, int], Tensor]] = field(default_factory=dict)
-
-    @property
-    def ours(self) -> CacheSettings:
-        """The settings that the cache has on this model by default."""
-        return self.workload.sampled.usual_settings
 
     @property
     def full_seconds(self) -> float:
@@ -67,9 +63,9 @@ class Plan:
         steps, times = self.workload.protocol.steps, self.calibration.times[settings]
         return sorted({times.i_steps_for(seconds, steps) for seconds in targets}, reverse=True)
 
-    def usual(self, count: int, warmup: int = 1) -> tuple[int, ...]:
+    def usual(self, count: int, warmup: int = 0) -> tuple[int, ...]:
         """`count` I-steps where they lie on known models, used when nothing is known about this one."""
-        return known_places(count, self.workload.taus(), warmup)
+        return known_places(count, self.workload.taus(), warmup or self.workload.sampled.warmup)
 
     def cached(
         self,
@@ -130,35 +126,30 @@ def _after_warmup(plan: Plan, method: str, settings: CacheSettings) -> list[Cand
 
 
 def _tokencache(plan: Plan) -> list[Candidate]:
-    note = f"no token computed on P-steps: forecast of order {plan.ours.order}"
+    note = f"no token computed on P-steps: forecast of order {DEFAULTS.order}"
     return [
-        plan.cached("tokencache", plan.ours, plan.usual(count), note) for count in plan.counts(plan.ours, plan.targets)
+        plan.cached("tokencache", DEFAULTS, plan.usual(count), note) for count in plan.counts(DEFAULTS, plan.targets)
     ]
 
 
-def with_random_tokens(ours: CacheSettings) -> CacheSettings:
-    return replace(ours, score="random", shares="uniform", cache_ratio=0.9)
-
-
 def _random_tokens(plan: Plan) -> list[Candidate]:
-    settings = with_random_tokens(plan.ours)
-    note = f"r {settings.cache_ratio:g}, since tokencache computes no token"
-    return _at_our_seconds(plan, "random-tokens", settings, 1, note)
+    note = f"r {RANDOM_TOKENS.cache_ratio:g}, since tokencache computes no token"
+    return _at_our_seconds(plan, "random-tokens", RANDOM_TOKENS, 0, note)
 
 
 def _more_i_steps(plan: Plan) -> list[Candidate]:
     note = "as many I-steps as tokencache, evenly spread: its P-steps leave nothing to spend"
-    return _at_our_seconds(plan, "more-i-steps", plan.ours, plan.ours.order + 1, note)
+    return _at_our_seconds(plan, "more-i-steps", DEFAULTS, DEFAULTS.order + 1, note)
 
 
 def _at_our_seconds(plan: Plan, method: str, settings: CacheSettings, warmup: int, note: str) -> list[Candidate]:
     """For each setting of `tokencache`, a candidate with as many I-steps as take the same time.
 
     settings: of the candidates.
-    warmup: how many I-steps they start with.
+    warmup: how many I-steps they start with; 0: the model's usual number.
     """
     steps = plan.workload.protocol.steps
-    ours, theirs = plan.calibration.times[plan.ours], plan.calibration.times[settings]
+    ours, theirs = plan.calibration.times[DEFAULTS], plan.calibration.times[settings]
     candidates: dict[int, Candidate] = {}
     for twin in _tokencache(plan):
         seconds = ours.run_seconds(len(twin.settings["i_steps"]), steps)
@@ -190,7 +181,7 @@ def _tuned(plan: Plan) -> list[Candidate]:
 
 def _calibrated(plan: Plan) -> list[Candidate]:
     taus, note = plan.workload.taus(), "I-steps and order of forecasts from the calibration"
-    own = [(places, replace(plan.ours, order=places.order)) for places in plan.places]
+    own = [(places, replace(DEFAULTS, order=places.order)) for places in plan.places]
     return [
         plan.cached(CALIBRATED, settings, places.i_steps(count, taus), note)
         for places, settings in own
@@ -221,11 +212,11 @@ class Method:
     """A benchmark method.
 
     candidates: plans its sweep.
-    calibrated: from the model's usual cache settings to those whose step times it needs.
+    timed: the cache settings whose step times it needs.
     """
 
     candidates: Callable[[Plan], list[Candidate]]
-    calibrated: Callable[[CacheSettings], tuple[CacheSettings, ...]] = lambda ours: ()
+    timed: tuple[CacheSettings, ...] = ()
 
 
 HOST_METHODS = {f"{FEWER_STEPS}-{solver}": solver for solver in HOST_SOLVERS}
@@ -236,11 +227,11 @@ METHODS: dict[str, Method] = {
         f"{FEWER_STEPS}-{solver}": Method(partial(_fewer_steps_of, method=f"{FEWER_STEPS}-{solver}", solver=solver))
         for solver in (*BETTER_SOLVERS, *HOST_SOLVERS)
     },
-    "reuse": Method(_reuse, lambda ours: (REUSE,)),
-    "forecast": Method(_forecast, lambda ours: FORECASTS),
-    "random-tokens": Method(_random_tokens, lambda ours: (with_random_tokens(ours), ours)),
-    "more-i-steps": Method(_more_i_steps, lambda ours: (ours,)),
-    "tokencache": Method(_tokencache, lambda ours: (ours,)),
+    "reuse": Method(_reuse, (REUSE,)),
+    "forecast": Method(_forecast, FORECASTS),
+    "random-tokens": Method(_random_tokens, (RANDOM_TOKENS, DEFAULTS)),
+    "more-i-steps": Method(_more_i_steps, (DEFAULTS,)),
+    "tokencache": Method(_tokencache, (DEFAULTS,)),
 }
 TRAINED_METHODS: dict[str, Method] = {  # with --predictor
     name: Method(partial(_trained, method=name))
@@ -254,17 +245,13 @@ def candidates_of(name: str, plan: Plan) -> list[Candidate]:
 
 def settings_to_calibrate(
     names: list[str],
-    ours: CacheSettings,
     trained: TrainedCache | None = None,
     presets: tuple[Preset, ...] = (),
     places: tuple[PlaceCalibration, ...] = (),
 ) -> list[CacheSettings]:
-    """The settings whose step times the methods called `names`, presets and calibrations need, each once.
-
-    ours: the model's usual settings.
-    """
-    wanted = [settings for name in names if name in METHODS for settings in METHODS[name].calibrated(ours)]
-    wanted += [preset.settings for preset in presets] + [replace(ours, order=each.order) for each in places]
+    """The settings whose step times the methods called `names`, presets and calibrations need, each once."""
+    wanted = [settings for name in names if name in METHODS for settings in METHODS[name].timed]
+    wanted += [preset.settings for preset in presets] + [replace(DEFAULTS, order=each.order) for each in places]
     if trained is not None:
         wanted += [trained_settings(name, trained) for name in names if name in TRAINED_METHODS]
     return list(dict.fromkeys(wanted))

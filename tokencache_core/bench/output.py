@@ -112,7 +112,7 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def setting_text(settings: dict[str, Any]) -> str:
-    """A row's settings in a few words: our own by I-steps, whole runs by steps, a peer's as they are."""
+    """A row's settings in a few words: our own by I-steps, full runs by steps, a peer's as they are."""
     if "solver" in settings:
         return f"{settings['steps']} steps {settings['solver']}"
     if "i_steps" not in settings:

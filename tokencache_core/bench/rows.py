@@ -23,7 +23,7 @@ class Row:
     method: str
     settings: dict[str, Any]
     seconds: float  # median of the repeats
-    speedup: float  # median of the repeats, each against the whole runs nearest to it in time
+    speedup: float  # median of the repeats, each against the full runs nearest to it in time
     compute: float  # share of the full run's block-token evaluations
     psnr_db: float | None  # against `full`; None for `full` itself
     ssim: float | None  # None for latents too

@@ -106,7 +106,7 @@ def measure_shape(
     device: torch.device,
     on_run: Callable[[], object] = lambda: None,
 ) -> list[ShapeRow]:
-    """One row per variant. Whole steps and short cached runs alternate, `repeats` times after a first warm-up round.
+    """One row per variant. Full steps and short cached runs alternate, `repeats` times after a first warm-up round.
 
     shape: a name for `parse_shape`.
     dtype: one of DTYPES.

@@ -1,8 +1,8 @@
-"""Measures every candidate of the benchmark in turn, several times, in one process, with whole runs in between.
+"""Measures every candidate of the benchmark in turn, several times, in one process, with full runs in between.
 
 A machine's speed drifts by a third within minutes, so a speed-up must not be the ratio of two medians over an hour. The
-whole run is repeated whenever others have taken a few times its seconds, and a run's speed-up is the median seconds of
-the NEAREST whole runs in time divided by its own seconds. (One or two whole runs are not enough: their seconds are as
+full run is repeated whenever others have taken a few times its seconds, and a run's speed-up is the median seconds of
+the NEAREST full runs in time divided by its own seconds. (One or two full runs are not enough: their seconds are as
 noisy as those that are compared with them.)
 """
 
@@ -16,8 +16,8 @@ from typing import Any
 
 from torch import Tensor
 
-BASELINE_EVERY = 4  # the whole run is repeated after so many times its own seconds
-NEAREST = 4  # whole runs that a run is compared with
+BASELINE_EVERY = 4  # the full run is repeated after so many times its own seconds
+NEAREST = 4  # full runs that a run is compared with
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,6 @@ def _is_due(whole: Measurement, now: float) -> bool:
 
 
 def _seconds_at(whole: Measurement, moment: float) -> float:
-    """The seconds of a whole run at a time of the clock: the median of the NEAREST ones."""
+    """The seconds of a full run at a time of the clock: the median of the NEAREST ones."""
     runs = sorted(zip(whole.ended, whole.seconds), key=lambda run: abs(run[0] - moment))[:NEAREST]
     return median(seconds for _, seconds in runs)

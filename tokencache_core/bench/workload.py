@@ -1,4 +1,4 @@
-"""What one benchmark run samples: a model, conditions, noise and steps, whole or through the cache."""
+"""What one benchmark run samples: a model, conditions, noise and steps, in full or through the cache."""
 
 from __future__ import annotations
 

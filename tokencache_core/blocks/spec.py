@@ -53,8 +53,8 @@ class BlockSpec:
     positional: names for the arguments of a block whose forward takes *args.
     grid: tokens come as (rows, T, H, W, D) and are reduced to (rows, n, 1, 1, D), each token a frame of its own.
     in_place: the block writes into its inputs.
-    whole_if: arguments that, if given, make the block run whole, since reducing them is not known to be exact.
-    whole: the block always runs whole.
+    whole_if: arguments that, if given, make the block run in full, since reducing them is not known to be exact.
+    whole: the block always runs in full.
     """
 
     tokens: str = ""

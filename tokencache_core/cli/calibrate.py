@@ -15,7 +15,7 @@ from ..runs.sampled_model import SampledModel
 from ..schedules.calibration import SUFFIX, PlaceCalibration, save_calibration
 from ..schedules.choices import parse_steps
 from ..schedules.schedule import UniformSchedule
-from ..settings import CacheSettings
+from ..settings import DEFAULTS
 from ..tuning.calibrate_places import BUDGET, LEAST_STEPS, calibrate_places
 from ..tuning.importance import calibrate
 from .options import (
@@ -64,8 +64,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--order",
         type=int,
         choices=(0, 1, 2),
-        help="of forecasts (default: with --out 1 or 2, whichever is closer; with --predictor the file's own, or 1 for "
-        "models trained as flows and 2 for others)",
+        help="of forecasts (default: with --out 1 or 2, whichever is closer; with --predictor the file's own, or 1)",
     )
     places = parser.add_argument_group("with --out")
     places.add_argument(
@@ -78,7 +77,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         type=number_in(0, 1000),
         default=BUDGET,
         metavar="X",
-        help="compute for cached runs, in whole runs; 0: simulation only",
+        help="compute for cached runs, in full runs; 0: simulation only",
     )
     places.add_argument("--seed", type=whole_number(0), default=0, metavar="N", help="of classes and noise")
     importance = parser.add_argument_group("with --predictor")
@@ -105,16 +104,12 @@ def run(args: argparse.Namespace) -> None:
         raise CommandError(str(error)) from None
 
 
-def _order(args: argparse.Namespace, model: SampledModel) -> int:
-    return model.usual_settings.order if args.order is None else args.order
-
-
 def _places(args: argparse.Namespace, model: SampledModel, counts: tuple[int, ...]) -> None:
     samples = args.samples or 8
     run = runs_of(args, model, samples)(args.seed)
     record, found = calibrate_places(
         run,
-        model.usual_settings,
+        DEFAULTS,
         orders=() if args.order is None else (args.order,),
         counts=counts,
         budget=args.budget,
@@ -146,7 +141,7 @@ def _importance(args: argparse.Namespace, model: SampledModel) -> None:
         trained = predictor_for(str(args.predictor), model)
     else:
         trained = TrainedCache(
-            settings=CacheSettings(order=_order(args, model)),
+            settings=DEFAULTS if args.order is None else replace(DEFAULTS, order=args.order),
             interval=UniformSchedule().interval,
             fingerprint=fingerprint_for(model),
         )

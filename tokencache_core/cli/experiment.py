@@ -57,7 +57,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "redundancy",
         formatter_class=Help,
         help="how alike are the updates of consecutive steps?",
-        description="Sample whole, and compare every block's update of every token with that of the previous step.",
+        description="Sample in full, and compare every block's update of every token with that of the previous step.",
     )
     redundancy.add_argument("--out", type=Path, required=True, metavar="PNG", help="the picture to draw")
     redundancy.add_argument("--samples", type=whole_number(1), default=8, metavar="N", help="all in one batch")
@@ -67,7 +67,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "robustness",
         formatter_class=Help,
         help="does a setting serve other steps, solvers, guidance, sizes?",
-        description="The benchmark's setting, or a predictor's, under other conditions, compared with as many whole "
+        description="The benchmark's setting, or a predictor's, under other conditions, compared with as many full "
         "steps.",
     )
     conditions.add_argument(
@@ -127,7 +127,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "outputs",
         formatter_class=Help,
         help="is a model's whole output forecast as well as its blocks' updates?",
-        description="Both forecasts at several numbers of I-steps, compared with as many whole steps. Of networks "
+        description="Both forecasts at several numbers of I-steps, compared with as many full steps. Of networks "
         "of no known family the output alone can be forecast.",
     )
     outputs.add_argument(
@@ -169,7 +169,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "quantisation",
         formatter_class=Help,
         help="do the gains and errors of smaller weights and of the cache add up?",
-        description="The model whole and cached with plain, quantised and 2:4-pruned weights: bytes of the weights, "
+        description="The model in full and cached with plain, quantised and 2:4-pruned weights: bytes of the weights, "
         "speed-up by the clock, error.",
     )
     source = quantisation.add_mutually_exclusive_group(required=True)
@@ -257,7 +257,7 @@ def _robustness(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | N
 
 
 def _settings(args: argparse.Namespace, model: SampledModel) -> None:
-    settings, learned = _of_predictor(args, model, replace(model.usual_settings, shares=args.shares))
+    settings, learned = _of_predictor(args, model, replace(DEFAULTS, shares=args.shares))
     setting, values = args.vary
     tried = [(value, each, learned) for value, each in settings_sweep.variants(setting, values, settings).items()]
     _print_sweep(args, model, setting, tried)
@@ -282,9 +282,7 @@ def _outputs(args: argparse.Namespace, model: SampledModel) -> None:
         of_steps = argparse.Namespace(**{**vars(args), "steps": steps})
         return runs_of(of_steps, model, args.samples)(HELD_OUT_SEEDS)
 
-    for line in outputs_table.table(
-        outputs_table.compare(start, args.steps, args.counts, model.is_pixels, model.usual_settings)
-    ):
+    for line in outputs_table.table(outputs_table.compare(start, args.steps, args.counts, model.is_pixels)):
         print(line, flush=True)
 
 
@@ -326,9 +324,7 @@ def _print_sweep(
 ) -> None:
     if args.i_steps > args.steps:
         raise CommandError(f"--i-steps {args.i_steps}: a run of {args.steps} steps has no more than these")
-    rows = settings_sweep.sweep(
-        partial(_held_out, args, model), args.steps, tried, args.i_steps, model.is_pixels, model.usual_settings
-    )
+    rows = settings_sweep.sweep(partial(_held_out, args, model), args.steps, tried, args.i_steps, model.is_pixels)
     for line in settings_sweep.table(setting, rows):
         print(line, flush=True)
 

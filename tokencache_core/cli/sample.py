@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,6 +26,7 @@ from ..sampling.noise_schedule import TRAIN_STEPS
 from ..sampling.samplers import SOLVERS
 from ..schedules.automatic import AutomaticSchedule
 from ..schedules.choices import parse_steps
+from ..schedules.known_models import WARMUP
 from ..schedules.schedule import (
     CountSchedule,
     ErrorBoundSchedule,
@@ -33,7 +35,7 @@ from ..schedules.schedule import (
     SpeedupSchedule,
     UniformSchedule,
 )
-from ..settings import CONTEXTS, MAX_REACH, SCORES, SHARES, CacheSettings
+from ..settings import CONTEXTS, DEFAULTS, MAX_REACH, SCORES, SHARES, CacheSettings
 from .options import (
     CommandError,
     Help,
@@ -80,7 +82,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--cache",
         choices=("on", "off", "both"),
         default="on",
-        help="both: the whole run above, the cached one below, and their distance",
+        help="both: the full run above, the cached one below, and their distance",
     )
     add_cache_arguments(parser)
     parser.add_argument("--predictor", metavar="FILE", help="trained for this model; brings its own K")
@@ -97,10 +99,7 @@ def add_cache_arguments(parser: argparse.ArgumentParser) -> None:
         help="r: share of the tokens that P-steps reuse; 1 computes none, 0 all",
     )
     group.add_argument(
-        "--order",
-        type=int,
-        choices=(0, 1, 2),
-        help="0 reuses updates, 1 and 2 forecast them (default: 1 for models trained as flows, 2 for others)",
+        "--order", type=int, choices=(0, 1, 2), default=DEFAULTS.order, help="0 reuses updates, 1 and 2 forecast them"
     )
     group.add_argument(
         "--warmup", type=whole_number(1), default=2, metavar="N", help="the first N steps are I-steps, with --interval"
@@ -157,10 +156,10 @@ def add_cache_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def cache_settings(args: argparse.Namespace, usual: CacheSettings) -> CacheSettings:
+def cache_settings(args: argparse.Namespace) -> CacheSettings:
     return CacheSettings(
         cache_ratio=args.cache_ratio,
-        order=usual.order if args.order is None else args.order,
+        order=args.order,
         last_blocks=args.last_blocks,
         context=args.context,
         score=args.score,
@@ -171,17 +170,22 @@ def cache_settings(args: argparse.Namespace, usual: CacheSettings) -> CacheSetti
     )
 
 
-def schedule_of(args: argparse.Namespace, trained: TrainedCache | None = None, p_step: float = 0.0) -> Schedule:
+def schedule_of(
+    args: argparse.Namespace, trained: TrainedCache | None = None, p_step: float = 0.0, warmup: int = WARMUP
+) -> Schedule:
     """The schedule that the options describe.
 
     trained: the predictor, which may bring a schedule.
     p_step: the share of all block-tokens that a P-step computes.
+    warmup: the model's usual one.
     """
-    placed = CountSchedule if trained is None or trained.calibration is None else trained.percentiles
+    placed: Callable[[int], Schedule] = partial(CountSchedule, warmup=warmup)
+    if trained is not None and trained.calibration is not None:
+        placed = trained.percentiles
     named = ("interval", "i_steps", "i_step_count", "speed_up", "error_bound")
     option = next((name for name in named if getattr(args, name) is not None), None)
     if option is None:
-        return AutomaticSchedule() if trained is None else UniformSchedule(trained.interval)
+        return AutomaticSchedule(warmup=warmup) if trained is None else UniformSchedule(trained.interval)
     try:
         if option == "i_steps":
             return ExplicitSchedule(parse_steps(args.i_steps))
@@ -228,11 +232,11 @@ def run(args: argparse.Namespace) -> None:
     noise = model.starting_noise(len(conditions), args.seed, sigmas)
     sampling = model.run(conditions, noise=noise, sigmas=sigmas, cfg=args.cfg, solver=args.solver)
 
-    settings, learned, trained = cache_settings(args, model.usual_settings), TrainedParts(), None
+    settings, learned, trained = cache_settings(args), TrainedParts(), None
     if args.predictor is not None:
         trained = predictor_for(args.predictor, model)
         settings, learned = trained.apply_to(settings), trained.learned(blocks)
-    schedule = schedule_of(args, trained, compute_share(settings, len(blocks), learned.shares))
+    schedule = schedule_of(args, trained, compute_share(settings, len(blocks), learned.shares), model.warmup)
 
     results: dict[str, Tensor] = {}
     if args.cache != "on":

@@ -43,7 +43,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="train a predictor, which corrects P-steps",
         formatter_class=Help,
         description="Train parts that correct the errors of reuse on P-steps of a model: a learned forecast for the "
-        "blocks that reuse everything, and LoRA adapters on the last blocks, which run whole. Ctrl-C keeps what has "
+        "blocks that reuse everything, and LoRA adapters on the last blocks, which run in full. Ctrl-C keeps what has "
         "been learned; the same command with --resume continues. `accelerate launch --multi_gpu --num_processes N -m "
         "tokencache_core train ...` trains in N processes, each with a --batch of its own, also on CPUs.",
     )

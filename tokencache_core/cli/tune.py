@@ -46,7 +46,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--speed-up", type=float, metavar="X", help="by the clock; finds the run that is most like the full run"
     )
     goal.add_argument(
-        "--psnr", type=float, metavar="DB", help="against the full run; finds the fastest run at least as near"
+        "--psnr", type=float, metavar="DB", help="against the full run; finds the fastest run at least as close"
     )
     goal.add_argument("--ssim", type=float, metavar="S", help="the same for SSIM, for models that sample pictures")
     parser.add_argument(
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> None:
             tuner = Tuner(
                 start,
                 goal,
-                space(len(model.blocks), args.solver == "ddim"),
+                space(len(model.blocks), args.solver == "ddim", model.warmup),
                 minutes=args.minutes,
                 is_pixels=model.is_pixels,
                 log=partial(tqdm.write, file=sys.stderr),

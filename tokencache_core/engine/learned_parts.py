@@ -27,7 +27,7 @@ class LearnedParts(Protocol):
         ...
 
     def check_last(self, n_blocks: int, last_blocks: int) -> None:
-        """Raise ValueError unless they fit a run whose last `last_blocks` of `n_blocks` blocks run whole on P-steps."""
+        """ValueError unless they fit a run whose last `last_blocks` of `n_blocks` blocks run in full on P-steps."""
         ...
 
     def on(self, device: torch.device) -> LearnedParts:

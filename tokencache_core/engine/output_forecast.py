@@ -7,7 +7,7 @@ it, P-steps extrapolate it and add their own input, which is exact (EasyCache, a
 difference; the direction alone is much further off: docs/outputs.md).
 
 Under a sampler that adds noise at every step, x jumps, and no polynomial goes through what is seen on the way. The
-network removes most of that noise again. So there a session may hold the last clean x instead, which measured nearer
+network removes most of that noise again. So there a session may hold the last clean x instead, which measured closer
 than any extrapolation (docs/outputs.md).
 """
 

@@ -25,7 +25,7 @@ class StepRecord:
     computed, available: block-tokens, summed over rows and blocks.
     block_tokens: tokens computed per row, for each block.
     token_counts: (images, N), the number of blocks that computed each image token.
-    misses: network calls that found nothing in the cache on a P-step and therefore ran whole.
+    misses: network calls that found nothing in the cache on a P-step and therefore ran in full.
     tokens: which image tokens each block computed.
     """
 
@@ -88,7 +88,7 @@ class Report:
     storage: the form in which the cache was stored, as text.
     conditions: further facts about the run.
     placed: why the I-steps lie where they do, as text; empty: the user placed them.
-    teaches: the run was computed whole in order to place the I-steps of later runs better.
+    teaches: the run was computed in full in order to place the I-steps of later runs better.
     plain_seconds: what the same run took without the cache, where it was run, too; 0: it was not.
     earlier: the run is not of what was executed last.
     """
@@ -113,7 +113,7 @@ class Report:
 
     @property
     def compute(self) -> float:
-        """Share of the block-tokens computed in the whole run, 0..1."""
+        """Share of the block-tokens computed in the full run, 0..1."""
         available = sum(step.available for step in self.steps)
         return sum(step.computed for step in self.steps) / available if available else 1.0
 

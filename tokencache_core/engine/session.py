@@ -130,7 +130,7 @@ class Session:
     def _has_begun(self, step: int, sigma: float) -> bool:
         """Whether what was computed last in this step still serves, as with solvers that evaluate several times a step.
 
-        What follows is near what was computed then: the same time went further in more I-steps (docs/outputs.md). A
+        What follows is close to what was computed then: the same time went further in more I-steps (docs/outputs.md). A
         solver with steps of its own evaluates more often, and is computed again.
         """
         evaluations = self.log.evaluations

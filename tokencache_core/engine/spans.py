@@ -93,7 +93,7 @@ class WholeSpan:
 
 
 class _CachedSpan(WholeSpan):
-    """The common base of spans with a cache: on I-steps every block runs whole, and the sum of the updates is kept."""
+    """The base of spans with a cache: on I-steps every block runs in full, and the sum of the updates is kept."""
 
     def __init__(self, layout: SpanLayout, keeping: Keeping) -> None:
         super().__init__(layout, keeping)
@@ -270,7 +270,7 @@ class ComputedSpan(_CachedSpan):
 
 
 class _TotalUpdate:
-    """The sum of a span's updates on an I-step, one per stream, accumulated while its blocks run whole.
+    """The sum of a span's updates on an I-step, one per stream, accumulated while its blocks run in full.
 
     While each block receives the very tensor that the previous one returned, nothing is computed until the end of the
     span.

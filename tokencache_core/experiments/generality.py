@@ -29,7 +29,7 @@ from ..schedules.known_models import known_places
 from ..schedules.noise_places import even_in_steps
 from ..schedules.place_climb import Places
 from ..schedules.schedule import ExplicitSchedule, UniformSchedule
-from ..settings import CacheSettings
+from ..settings import DEFAULTS, CacheSettings
 from ..tuning.calibrate_places import calibrate_places
 from ..tuning.place_proposals import orders_beside
 from ..tuning.place_search import PlaceSearch
@@ -137,19 +137,17 @@ def measure(
     def likeness(samples: Tensor) -> float:
         return mean_psnr(samples, full, is_pixels)
 
-    ours = model.usual_settings
-
     @cache  # several ways may come to the same places
-    def cached(places: Places, settings: CacheSettings = ours) -> float:
+    def cached(places: Places, settings: CacheSettings = DEFAULTS) -> float:
         return likeness(sample_cached(kept, settings, ExplicitSchedule(places))[0])
 
     count, taus = condition.count, [kept.noise_time(sigma) for sigma in kept.sigmas[:-1].tolist()]
-    default, others = known_places(count, taus), known_places(count, taus, without=known_as)
+    default, others = (known_places(count, taus, kept.warmup, without) for without in ("", known_as))
     even = even_in_steps(count, condition.steps)
-    _, found = calibrate_places(seen, ours, counts=(count,), without=known_as)
+    _, found = calibrate_places(seen, DEFAULTS, counts=(count,), without=known_as)
     calibrated, by_order = (
         found.places[count],
-        {order: replace(ours, order=order) for order in orders_beside(ours.order)},
+        {order: replace(DEFAULTS, order=order) for order in orders_beside(DEFAULTS.order)},
     )
     starts = [(settings, places) for settings in by_order.values() for places in {default, others, calibrated, even}]
     settings, searched = _searched(seen, starts, condition.steps, tries, is_pixels)

@@ -14,14 +14,14 @@ from ..runs.cached_sampling import sample_cached
 from ..runs.output_run import OutputRun
 from ..runs.run import Run
 from ..schedules.schedule import CountSchedule
-from ..settings import DEFAULTS, CacheSettings
+from ..settings import DEFAULTS
 
 
 @dataclass(frozen=True)
 class OutputRow:
     """The comparison for one number of I-steps.
 
-    blocks_db, output_db, fewer_db: mean PSNR to the full run: by either forecast, and of as many whole steps.
+    blocks_db, output_db, fewer_db: mean PSNR to the full run: by either forecast, and of as many full steps.
     blocks_seconds, output_seconds: median of a P-step.
     """
 
@@ -33,15 +33,13 @@ class OutputRow:
     output_seconds: float
 
 
-def compare(
-    start: Callable[[int], Run], steps: int, counts: Iterable[int], is_pixels: bool, settings: CacheSettings = DEFAULTS
-) -> Iterator[OutputRow]:
+def compare(start: Callable[[int], Run], steps: int, counts: Iterable[int], is_pixels: bool) -> Iterator[OutputRow]:
     """A row for each number of I-steps. start: from a number of steps to a run of the same samples."""
     run = start(steps)
     full = run.sample()
 
     def cached(run: Run, count: int) -> tuple[float, float]:
-        samples, report = sample_cached(run, settings, CountSchedule(count))
+        samples, report = sample_cached(run, DEFAULTS, CountSchedule(count, run.warmup))
         return mean_psnr(samples, full, is_pixels), _p_step_seconds(report)
 
     for count in counts:
@@ -56,7 +54,7 @@ def _p_step_seconds(report: Report) -> float:
 
 def table(rows: Iterable[OutputRow]) -> Iterator[str]:
     """A Markdown table, line by line."""
-    yield "| I-steps | blocks | output | as many whole steps | P-step, blocks | P-step, output |"
+    yield "| I-steps | blocks | output | as many full steps | P-step, blocks | P-step, output |"
     yield "|---|---|---|---|---|---|"
     for row in rows:
         yield (

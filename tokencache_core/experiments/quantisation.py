@@ -31,13 +31,13 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Pair:
-    """One variant of the weights, sampled whole and cached.
+    """One variant of the weights, sampled in full and cached.
 
     weights: the variant's name.
     mib: the size of all weights as stored, in MiB.
-    whole_speedups, cached_speedups: of each round by the clock, against the plain model's whole runs nearest in time.
-    whole_db, cached_db: mean PSNR over samples against the plain model's whole run.
-    cached_own_db: of the cached run against the whole run with the same weights.
+    whole_speedups, cached_speedups: of each round by the clock, against the plain model's full runs nearest in time.
+    whole_db, cached_db: mean PSNR over samples against the plain model's full run.
+    cached_own_db: of the cached run against the full run with the same weights.
     is_dense: whether the weights are pruned, but stored and multiplied as dense matrices.
     """
 
@@ -140,7 +140,7 @@ def table(pairs: Sequence[Pair], errors: bool = True) -> Iterator[str]:
         "run",
         "speed-up",
         "if they multiply",
-        *("PSNR", "if errors add", "cached against whole") * errors,
+        *("PSNR", "if errors add", "cached against full") * errors,
     )
     yield _line(*["---"] * (8 if errors else 5)).replace(" ", "")
     for pair in pairs:
@@ -150,7 +150,7 @@ def table(pairs: Sequence[Pair], errors: bool = True) -> Iterator[str]:
         both = f"{db_of_both(pair.whole_db, plain.cached_db):.1f} dB"
         of_whole = ("-" if is_plain else f"{pair.whole_db:.1f} dB", "", "")
         of_cached = (f"{pair.cached_db:.1f} dB", "" if is_plain else both, f"{pair.cached_own_db:.1f} dB")
-        yield _line(name, size, "whole", _with_spread(pair.whole_speedups), "", *of_whole * errors)
+        yield _line(name, size, "full", _with_spread(pair.whole_speedups), "", *of_whole * errors)
         yield _line(
             name, size, "cached", _with_spread(pair.cached_speedups), "" if is_plain else product, *of_cached * errors
         )

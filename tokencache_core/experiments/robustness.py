@@ -1,5 +1,5 @@
 """Tests whether a setting that was found under one condition also serves others: under each condition, a cached run is
-compared with as many whole steps.
+compared with as many full steps.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def compare(
 
     labels, seed: (B,) of the samples, and of their noise.
     settings, learned: of the cached runs.
-    share: the share of steps that are I-steps; the run to compare with has as many whole steps of the same solver.
+    share: the share of steps that are I-steps; the run to compare with has as many full steps of the same solver.
     """
     if not 0 < share < 1:
         raise ValueError(f"the share of I-steps must lie between 0 and 1, not {share:g}")
@@ -103,7 +103,7 @@ def compare(
 
 def table(outcomes: Iterable[ConditionOutcome]) -> Iterator[str]:
     """Lines of a Markdown table."""
-    yield "| run | I-steps | speed-up | cached | as many whole steps |"
+    yield "| run | I-steps | speed-up | cached | as many full steps |"
     yield "|---|---|---|---|---|"
     for found in outcomes:
         yield (

@@ -78,7 +78,6 @@ def sweep(
     tried: Iterable[tuple[str, CacheSettings, TrainedParts]],
     i_steps: int,
     is_pixels: bool,
-    usual: CacheSettings = DEFAULTS,
 ) -> Iterator[SweepRow]:
     """A row for each of the settings.
 
@@ -86,14 +85,15 @@ def sweep(
     steps: of the runs.
     tried: value, settings and trained parts of each.
     i_steps: how many of the steps are I-steps.
-    usual: of the runs with more I-steps to compare with.
     """
     run = start(steps)
 
     def cached(
         settings: CacheSettings, count: int, learned: TrainedParts = TrainedParts()
     ) -> tuple[float, float, float]:
-        (samples, report), seconds = timed(lambda: sample_cached(run, settings, CountSchedule(count), learned=learned))
+        (samples, report), seconds = timed(
+            lambda: sample_cached(run, settings, CountSchedule(count, run.warmup), learned=learned)
+        )
         return report.compute, seconds, mean_psnr(samples, full, is_pixels)
 
     with torch.no_grad():  # not around the loop, in which `tried` may train
@@ -102,7 +102,7 @@ def sweep(
     for value, settings, learned in tried:
         compute, seconds, db = cached(settings, i_steps, learned)
         count = max(2, min(steps, int(seconds / full_seconds * steps)))
-        _, other_seconds, other_db = cached(usual, count)
+        _, other_seconds, other_db = cached(DEFAULTS, count)
         yield SweepRow(value, compute, full_seconds / seconds, db, count, full_seconds / other_seconds, other_db)
 
 

@@ -1,7 +1,7 @@
 """The LoRA repair: low-rank adapters on the last blocks that correct the errors of reuse on P-steps.
 
 LoRA (arXiv 2106.09685): a linear layer's output W x becomes W x + (alpha / rank) up down x. TokenCache (arXiv
-2409.18523, section 3) trains such adapters on the last K blocks, which are computed whole on P-steps but on features
+2409.18523, section 3) trains such adapters on the last K blocks, which are computed in full on P-steps but on features
 that are partly reused. I-steps are not affected.
 """
 
@@ -76,7 +76,7 @@ class LoraRepair:
                     )
 
     def check_last(self, n_blocks: int, last_blocks: int) -> None:
-        """ValueError unless all adapted blocks are among the last K, the only ones computed whole on P-steps."""
+        """ValueError unless all adapted blocks are among the last K, the only ones computed in full on P-steps."""
         for index in sorted(self.blocks):
             if not 0 <= index < n_blocks:
                 raise ValueError(
@@ -85,7 +85,7 @@ class LoraRepair:
             if index < n_blocks - last_blocks:
                 raise ValueError(
                     f"the LoRA repair adapts block {index} of {n_blocks}, but with last_blocks {last_blocks} only the "
-                    f"last {last_blocks} run whole on P-steps: set last_blocks to {n_blocks - index}, as in the "
+                    f"last {last_blocks} run in full on P-steps: set last_blocks to {n_blocks - index}, as in the "
                     "repair's training"
                 )
 

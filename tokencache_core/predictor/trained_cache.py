@@ -157,7 +157,7 @@ class TrainedCache:
 
     @property
     def p_step(self) -> float:
-        """A P-step's time as a share of a whole step's, from the held-out run's measured speed-up; 0 if unknown."""
+        """A P-step's time as a share of a full step's, from the held-out run's measured speed-up; 0 if unknown."""
         try:
             steps, speedup = int(self.notes["steps"]), float(self.notes["held_out_speedup"])
         except (KeyError, ValueError):

@@ -52,7 +52,7 @@ class TrainedParts:
                 )
 
     def check_last(self, n_blocks: int, last_blocks: int) -> None:
-        """ValueError unless all repaired blocks are among the last K, the only ones computed whole on P-steps."""
+        """ValueError unless all repaired blocks are among the last K, the only ones computed in full on P-steps."""
         if self.repair is not None:
             self.repair.check_last(n_blocks, last_blocks)
 

@@ -14,7 +14,7 @@ MAX_GROUPS = 12  # of blocks, in a line of text
 
 @dataclass(frozen=True)
 class BlockClock:
-    """The timing of whole steps, without the first one, in which models are loaded.
+    """The timing of full steps, without the first one, in which models are loaded.
 
     tokens: for each block, its share of the block-tokens.
     seconds: for each block, its share of the time spent in blocks; empty if not known (on a GPU).

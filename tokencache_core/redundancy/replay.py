@@ -1,7 +1,7 @@
-"""Replay of schedules on the updates of a whole run: the errors that forecasts would have made, without running the
+"""Replay of schedules on the updates of a full run: the errors that forecasts would have made, without running the
 model again.
 
-The blocks' inputs are those of the whole run, so errors do not accumulate from block to block and from step to step.
+The blocks' inputs are those of the full run, so errors do not accumulate from block to block and from step to step.
 The effect on the picture can only be seen in a run with the cache.
 """
 

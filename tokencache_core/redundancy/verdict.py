@@ -1,5 +1,5 @@
 """The verdict on a run: whether caching can be worthwhile for this model, its steps and its sampler, as far as one
-whole run shows.
+full run shows.
 
 It shows how much updates change from step to step, the errors that forecasts would have made (redundancy/replay.py),
 and the largest possible saving for a number of I-steps (redundancy/block_clock.py). It does not show the effect of the
@@ -18,7 +18,7 @@ from .measure import Redundancy
 from .replay import Replayed, replays
 
 # Relative errors of updates, with the best order. On the reference DiT (ddim and dpmpp_2m, 10 to 50 steps, every token
-# forecast), schedules with errors up to NEAR stayed above 36 dB against the whole run, those beyond FAR below 29 dB.
+# forecast), schedules with errors up to NEAR stayed above 36 dB against the full run, those beyond FAR below 29 dB.
 # That is one model: in between, and for any other model, a run with the cache decides.
 NEAR, FAR = 0.1, 0.2
 FEW_STEPS = 8  # with fewer, a run has hardly any P-steps between its first I-steps and its last

@@ -19,10 +19,10 @@ SHORT_STEP = 0.02  # seconds; in shorter steps, the host's work around the block
 SLOW_START = 2.0  # a slow first step, in units of another I-step's time
 NOTICED = 0.05  # share of a run's time above which a slow start matters
 OTHER_SIZE = 1.1  # ratio of token numbers above which two sizes are different
-# speed-up up to which a better solver's whole steps may come as close to the exact solution in the same time
+# speed-up up to which a better solver's full steps may come as close to the exact solution in the same time
 # (docs/findings/solvers.md)
 AS_FAST = 1.7
-ENOUGH_STEPS = 12  # smallest number of whole steps for which that holds
+ENOUGH_STEPS = 12  # smallest number of full steps for which that holds
 SHORT_RUN = range(16, 36)  # numbers of steps that most people sample, of which 20 was measured
 MOST_IN_A_SHORT_RUN = 2.6  # speed-up beyond which likeness was lost there
 FIRST_ORDER = ("euler", "ddim")

@@ -12,7 +12,7 @@ from .advice import advice, text_with_advice
 def panel_data(report: Report) -> dict[str, Any]:
     """The summary of a run.
 
-    In it, "speedup" is an estimate from the run's own whole steps, "run" names the run, "earlier" says that it is not
+    In it, "speedup" is an estimate from the run's own full steps, "run" names the run, "earlier" says that it is not
     of what was executed last, "plain_seconds" is what it took without the cache (or 0), "kinds" and "milliseconds" have
     one entry per evaluation, "placed" says why the I-steps lie where they do (or is empty), and "warnings" are for the
     user.

@@ -61,6 +61,10 @@ class OutputRun:
         """The samples (B, ...), with `around(denoise)` in place of the plain denoiser."""
         return self.run.sample(lambda denoise: around(self._forecasting(denoise)))
 
+    @property
+    def warmup(self) -> int:
+        return self.run.warmup
+
     def noise_time(self, sigma: float) -> float:
         return self.run.noise_time(sigma)
 

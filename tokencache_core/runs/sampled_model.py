@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from ..blocks.spec import BlockSpec
 from ..sampling.sigma_schedule import SigmaSchedule
-from ..settings import CacheSettings
 from .run import HELD_OUT_SEEDS, Run
 
 
@@ -21,7 +20,7 @@ class SampledModel(Protocol):
 
     architecture: str  # as fingerprints name it
     asking: str  # which sample of a benchmark has which condition
-    usual_settings: CacheSettings  # of its cached runs, where nobody chooses others
+    warmup: int  # as of its runs
     is_pixels: bool  # samples are pictures themselves, not latents of a VAE
     exact_schedule: SigmaSchedule  # of runs so fine that the schedule hardly matters
 

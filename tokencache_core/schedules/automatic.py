@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from .calibration import PlaceCalibration
+from .known_models import WARMUP
 from .schedule import CountSchedule, Schedule, SpeedupSchedule, check_count
 from .usual_count import usual_count
 
@@ -33,12 +34,15 @@ class AutomaticSchedule:
     speedup: the desired speed-up, which takes precedence over count. If both are 0, the usual number of I-steps is
         used (schedules/usual_count.py).
     p_step: as in `SpeedupSchedule`.
+    warmup: first steps that are I-steps in any case, where known models place the others; whoever opens the run knows
+        how many the model needs.
     calibration: of the model that is run; whoever opens the run looks for it.
     """
 
     count: int = 0
     speedup: float = 0.0
     p_step: float = 0.0
+    warmup: int = WARMUP
     calibration: PlaceCalibration | None = None
 
     def __post_init__(self) -> None:
@@ -52,7 +56,10 @@ class AutomaticSchedule:
 
     def placed(self, taus: Sequence[float]) -> Schedule:
         """The schedule that this one becomes in a run at the noise times `taus`."""
-        by_count = CountSchedule if self.calibration is None else partial(CalibratedSchedule, self.calibration)
+        if self.calibration is None:
+            by_count = partial(CountSchedule, warmup=self.warmup)
+        else:
+            by_count = partial(CalibratedSchedule, self.calibration)
         return (
             SpeedupSchedule(self.speedup, by_count, self.p_step)
             if self.speedup

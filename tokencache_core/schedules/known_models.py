@@ -1,7 +1,7 @@
 """Places of I-steps for models without a calibration, taken from known models.
 
 Runs of very different models resemble each other enough that places found on the record of one serve another
-(docs/findings/places.md). The package contains a few whole runs of each known model, at many noise times. A run's own
+(docs/findings/places.md). The package contains a few full runs of each known model, at many noise times. A run's own
 steps are interpolated between them, and the places are those that serve the known models best on average.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from safetensors.numpy import load_file  # pyright: ignore[reportUnknownVariableType]
 
 from ..sampling.polynomial import lagrange_weights
-from ..settings import DEFAULTS, FLOW_DEFAULTS, CacheSettings
+from ..settings import DEFAULTS
 from .place_climb import Places, best_places
 from .placed import carried
 from .run_record import RunRecord, noise_of
@@ -25,12 +25,15 @@ from .run_simulator import RunSimulator
 FILE = Path(__file__).with_name("known_models.safetensors")
 TIMES, FLOW = "times", "flow"  # of the file; every other tensor is named kind/model/part
 MOST_STEPS = 60  # largest number of steps of a run in which places are searched for
+# first steps that are I-steps in any case: of a model trained as a flow two, because what goes wrong there counts for
+# more than is simulated (docs/findings/places.md)
+FLOW_WARMUP, WARMUP = 2, 1
 NEAREST = 4  # number of known times in the polynomial that interpolates a direction
 
 
 @dataclass(frozen=True, eq=False)
 class KnownModel:
-    """Whole runs of one model.
+    """Full runs of one model.
 
     name: of the file that it was in, without its ending, and what it was used for.
     is_flow: trained as a flow, so that x = (1 - sigma) * clean + sigma * noise; else x = clean + sigma * noise.
@@ -46,7 +49,7 @@ class KnownModel:
     added: np.ndarray
 
     def record(self, taus: Sequence[float]) -> RunRecord:
-        """The record of a whole run at the noise times `taus`."""
+        """The record of a full run at the noise times `taus`."""
         added = self._at(taus) @ self.added
         return RunRecord(tuple(taus), self.moves(taus), added @ np.swapaxes(added, 1, 2))
 
@@ -69,7 +72,7 @@ class KnownModel:
         return weights
 
 
-def known_places(count: int, taus: Sequence[float], warmup: int = 1, without: str = "") -> Places:
+def known_places(count: int, taus: Sequence[float], warmup: int = WARMUP, without: str = "") -> Places:
     """I-steps of a run: its first steps, and the others at the best places for known models.
 
     count: number of I-steps, at most the number of steps.
@@ -100,17 +103,15 @@ def known_models(without: str = "") -> tuple[KnownModel, ...]:
 
 
 @lru_cache(maxsize=4)  # a calibration simulates them several times, with other dampings
-def known_records(taus: tuple[float, ...], without: str = "") -> tuple[tuple[RunRecord, CacheSettings], ...]:
-    """Records of whole runs at `taus` with the settings that are usual for them: of known models that were trained as
-    flows, and of the others.
+def known_records(taus: tuple[float, ...], without: str = "") -> tuple[RunRecord, ...]:
+    """Records of full runs at `taus`: of known models that were trained as flows, and of the others.
 
     without: as in `known_models`.
     """
     kinds = [
-        ([model.record(taus) for model in known_models(without) if model.is_flow is is_flow], settings)
-        for is_flow, settings in ((True, FLOW_DEFAULTS), (False, DEFAULTS))
+        [model.record(taus) for model in known_models(without) if model.is_flow is is_flow] for is_flow in (True, False)
     ]
-    return tuple((_together(records), settings) for records, settings in kinds if records)
+    return tuple(_together(records) for records in kinds if records)
 
 
 def known_errors_db(taus: tuple[float, ...], candidates: Sequence[Places], without: str = "") -> np.ndarray:
@@ -120,10 +121,10 @@ def known_errors_db(taus: tuple[float, ...], candidates: Sequence[Places], witho
 
 @lru_cache(maxsize=4)  # their cached windows serve every number of I-steps
 def _simulators(taus: tuple[float, ...], without: str) -> tuple[RunSimulator, ...]:
-    """Of each kind's runs at the noise times `taus`, with the settings that are usual for it."""
+    """Of each kind's runs at the noise times `taus`, with the default settings."""
     return tuple(
-        RunSimulator(record, order=settings.order, reach=settings.reach, corrector=settings.corrector)
-        for record, settings in known_records(taus, without)
+        RunSimulator(record, order=DEFAULTS.order, reach=DEFAULTS.reach, corrector=DEFAULTS.corrector)
+        for record in known_records(taus, without)
     )
 
 

@@ -30,7 +30,7 @@ def resolved(schedule: Schedule, taus: Sequence[float], p_step: float) -> Resolv
 
     taus: noise times of the run's steps. Where they rise, as in unsampling and in restarts, another run begins: each
         stretch in which they fall has its own I-steps, and its share of their number.
-    p_step: the cost of a P-step, as a share of a whole step.
+    p_step: the cost of a P-step, as a share of a full step.
     """
     if isinstance(schedule, ExplicitSchedule):
         return ResolvedSchedule(schedule.i_steps(taus))

@@ -1,8 +1,8 @@
-"""The record of one whole run, from which the errors of all cached runs can be estimated: inner products.
+"""The record of one full run, from which the errors of all cached runs can be estimated: inner products.
 
 In a step x moves by (sigma' - sigma) d, with d = (x - clean) / sigma. On a P-step the network's input is exact, and
 what its blocks add to it is forecast from the I-steps (engine/spans.py, engine/output_forecast.py). So d is wrong by
-about the error of a forecast of the added part, d less the input. Of a whole run all of these parts are known, the
+about the error of a forecast of the added part, d less the input. Of a full run all of these parts are known, the
 errors of all cached runs are linear combinations of them, and the size of any combination follows from their inner
 products.
 """
@@ -25,7 +25,7 @@ NOISIEST = 160.0  # noise, in units of the signal, above which more noise makes 
 
 @dataclass(frozen=True, eq=False)
 class RunRecord:
-    """The record of one whole run.
+    """The record of one full run.
 
     taus: (steps,), the noise times of its steps, falling.
     moves: (steps,), the error in x, in units of the signal, that an error of 1 in a step's direction causes.

@@ -1,4 +1,4 @@
-"""Simulation of any cached run of a model, from the record of a whole run, in a fraction of a millisecond.
+"""Simulation of any cached run of a model, from the record of a full run, in a fraction of a millisecond.
 
 The error of a P-step is the difference between the forecast of its direction and the direction itself, both known from
 the record (schedules/run_record.py). An I-step corrects a share of it (engine/corrector.py). What is not simulated is
@@ -25,7 +25,7 @@ SMALLEST = 1e-12  # lower limit of squared errors, for their logarithm
 class RunSimulator:
     """A simulator of cached runs.
 
-    record: of a whole run.
+    record: of a full run.
     order, reach, corrector: of the cached runs, as in `CacheSettings`.
     damping: sigma above which errors fade.
     together: share of the squared error in which windows add up or cancel.

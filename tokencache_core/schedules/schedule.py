@@ -176,7 +176,7 @@ class SpeedupSchedule:
 
     speedup: how many times as fast the run should be.
     placed: from a number of I-steps to the schedule that places them.
-    p_step: the cost of a P-step, as a share of a whole step. A run that knows it better sets it (`costing`).
+    p_step: the cost of a P-step, as a share of a full step. A run that knows it better sets it (`costing`).
     """
 
     speedup: float
@@ -198,7 +198,7 @@ class SpeedupSchedule:
             return ""
         return say(
             "speed_up_out_of_reach",
-            "a speed-up of {speedup} is out of reach: with P-steps that take {share} of a whole step, {steps} steps "
+            "a speed-up of {speedup} is out of reach: with P-steps that take {share} of a full step, {steps} steps "
             "are at most {most} times as fast; ask for less, or let P-steps compute less",
             speedup=f"{self.speedup:g}",
             share=f"{self.p_step:.0%}",

@@ -1,7 +1,7 @@
 """The default number of I-steps: about a third of a run's steps, and more if there are few steps.
 
-A run of as many whole steps on the same schedule costs the same. A cache is worthwhile only if it comes closer to the
-full run than that, which can be simulated for every schedule with known models: a run of fewer whole steps holds each
+A run of as many full steps on the same schedule costs the same. A cache is worthwhile only if it comes closer to the
+full run than that, which can be simulated for every schedule with known models: a run of fewer full steps holds each
 direction for longer, and its error is that of a forecast of order 0. If P-steps gain less than `LEAST_GAIN`, more
 I-steps are taken; if even `MOST` of the steps are not enough, as with eight DDIM steps, every step is an I-step.
 """
@@ -38,15 +38,15 @@ def usual_count(taus: Sequence[float]) -> int:
 
 @lru_cache(maxsize=256)
 def gain_db(count: int, taus: tuple[float, ...]) -> float:
-    """The gain in dB of `count` I-steps at their default places over a run of `count` whole steps.
+    """The gain in dB of `count` I-steps at their default places over a run of `count` full steps.
 
-    Both are compared with a whole run at `taus`, simulated with known models.
+    Both are compared with a full run at `taus`, simulated with known models.
     """
     return whole_steps_error_db(count, taus) - float(known_errors_db(taus, [known_places(count, taus)])[0])
 
 
 def whole_steps_error_db(count: int, taus: Sequence[float]) -> float:
-    """The error in dB of a run of only `count` whole steps along the curve of `taus`, as in `known_errors_db`."""
+    """The error in dB of a run of only `count` full steps along the curve of `taus`, as in `known_errors_db`."""
     return float(np.mean([_whole_steps_error_db(model, count, taus) for model in known_models()]))
 
 

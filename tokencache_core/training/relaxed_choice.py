@@ -36,7 +36,7 @@ def compute_and_mix(
 
 
 class MixedSpan(ComputedSpan):
-    """A span whose blocks run whole on P-steps, their outputs mixed with the reused ones by a `RelaxedPlanner`."""
+    """A span whose blocks run in full on P-steps, their outputs mixed with the reused ones by a `RelaxedPlanner`."""
 
     def _compute_some(self, index: int, call: BlockCall, network: NetworkCall, history: TokenHistory) -> Any:
         planner = network.planner

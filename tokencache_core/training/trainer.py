@@ -1,7 +1,7 @@
 """The trainer of the parts that act on P-steps: Cache Predictor and LoRA on the last K blocks (TokenCache, arXiv
 2409.18523, section 3), and learned forecasts.
 
-It needs no data set: each iteration samples a batch of noise once whole and several times with caching, as inference
+It needs no data set: each iteration samples a batch of noise once in full and several times with caching, as inference
 will, and updates the weights after every cached run (`training.run_loss.follow_to_the_end`) or every window of P-steps
 (`training.window_loss.follow`). The result is the weights' running average, so that a training can be stopped at any
 time.
@@ -140,7 +140,7 @@ class Training:
         self.log: list[TrainingPoint] = []
 
     def step(self) -> TrainingPoint:
-        """One iteration: sample a batch whole, then several times with the cache under different schedules, learning
+        """One iteration: sample a batch in full, then several times with the cache under different schedules, learning
         from each.
         """
         started = time.monotonic()
@@ -165,7 +165,7 @@ class Training:
         return self.log[-1]
 
     def is_over(self, minutes: float, elapsed: float | None = None) -> bool:
-        """Whether stopping now comes nearer to `minutes` than one more iteration would.
+        """Whether stopping now comes closer to `minutes` than one more iteration would.
 
         elapsed: seconds so far, if more than the iterations' own are to count.
         """
@@ -339,7 +339,7 @@ class Training:
             raise self._diverged()
         if not loss.requires_grad:
             raise ValueError(
-                "nothing to learn from: the trained parts were not used in this run, because the model ran whole on "
+                "nothing to learn from: the trained parts were not used in this run, because the model ran in full on "
                 "its P-steps; a report of Apply TokenCache says why"
             )
         if self.planner is not None:

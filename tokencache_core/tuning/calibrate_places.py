@@ -87,13 +87,13 @@ def calibrate_places(
     orders = orders or orders_beside(settings.order)
     trials = PlaceTrials(run, settings, full, log)
     started = time.perf_counter()
-    by_order = {order: ways(record, replace(settings, order=order), run.euler, without) for order in orders}
+    by_order = {order: ways(record, replace(settings, order=order), run.euler, run.warmup, without) for order in orders}
     order = orders[0]
     if len(orders) > 1 and counts[0] in range(2, steps):
         if trials.affords(counts[0], budget, len(orders)):
             order = trials.best_order({order: found[SIMULATED](counts[0]) for order, found in by_order.items()})
         else:
-            order = simulated_order(record, settings, run.euler, counts[0], orders)
+            order = simulated_order(record, settings, run.euler, counts[0], orders, run.warmup)
     found = by_order[order]
     winners: dict[int, str] = {}
     places: dict[int, Places] = {}

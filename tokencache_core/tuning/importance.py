@@ -22,7 +22,7 @@ from ..sampling.samplers import Denoise
 
 
 def calibrate(runs: Iterable[Run], order: int) -> ImportanceCurve:
-    """The importance at each step of `runs`, which are sampled whole; ValueError without any run.
+    """The importance at each step of `runs`, which are sampled in full; ValueError without any run.
 
     The first order + 1 steps have nothing to be forecast from and take the importance of the next.
 

@@ -13,14 +13,14 @@ from functools import cache, partial
 
 import numpy as np
 
-from ..schedules.known_models import known_places, known_records
+from ..schedules.known_models import WARMUP, known_places, known_records
 from ..schedules.noise_places import even_in_steps
 from ..schedules.place_climb import Errors, Places, best_places
 from ..schedules.run_record import RunRecord
 from ..schedules.run_simulator import DAMPING, RunSimulator
 from ..settings import CacheSettings
 
-SIMULATED, KNOWN, EVEN = "simulated", "known models'", "even in the step's number"  # the first where no run decides
+SIMULATED, KNOWN, EVEN, DENSE = "simulated", "known models'", "even in the step's number", "another I-step first"
 FADINGS = (2.0, 6.0, 1.0)  # dampings of which each proposes places, the most promising first
 SHARES = (1 / 3, 1 / 2)  # of the steps that are I-steps, where nobody says how many; the order is decided at the first
 ORDERS = (1, 2)  # of forecasts, which serve some models and schedules and not others (docs/findings/places.md)
@@ -31,33 +31,40 @@ FEW_STEPS, MOST_COUNTS = (
 Way = Callable[[int], Places]  # from a number of I-steps to their places
 
 
-def ways(record: RunRecord, settings: CacheSettings, corrected: bool, without: str = "") -> dict[str, Way]:
+def ways(
+    record: RunRecord, settings: CacheSettings, corrected: bool, warmup: int = WARMUP, without: str = ""
+) -> dict[str, Way]:
     """By name, the most promising first.
 
     corrected: by the settings' corrector.
+    warmup: first steps that are I-steps in any case, except where gaps are even.
     without: as in `known_models`.
     """
     asked = partial(errors_beside_known, record, settings, corrected, without=without)
     found: dict[str, Way] = {
-        SIMULATED: _searching(record.taus, asked()),
-        KNOWN: partial(known_places, taus=record.taus, without=without),
+        SIMULATED: _searching(record.taus, asked(), warmup),
+        KNOWN: partial(known_places, taus=record.taus, warmup=warmup, without=without),
         EVEN: partial(even_in_steps, steps=record.steps),
+        DENSE: _searching(record.taus, asked(), warmup + 1),
     }
     return found | {
-        f"errors fading above sigma {damping:g}": _searching(record.taus, asked(damping=damping)) for damping in FADINGS
+        f"errors fading above sigma {damping:g}": _searching(record.taus, asked(damping=damping), warmup)
+        for damping in FADINGS
     }
 
 
-def simulated_places(record: RunRecord, settings: CacheSettings, corrected: bool) -> dict[int, Places]:
+def simulated_places(
+    record: RunRecord, settings: CacheSettings, corrected: bool, warmup: int = WARMUP
+) -> dict[int, Places]:
     """Those that simulation alone proposes, by how many they are: for the run and known models together, with errors
     fading as they usually do.
     """
-    way = _searching(record.taus, errors_beside_known(record, settings, corrected))
+    way = _searching(record.taus, errors_beside_known(record, settings, corrected), warmup)
     return {count: way(count) for count in listed_counts(record.steps)}
 
 
 def simulated_order(
-    record: RunRecord, settings: CacheSettings, corrected: bool, count: int, orders: Sequence[int]
+    record: RunRecord, settings: CacheSettings, corrected: bool, count: int, orders: Sequence[int], warmup: int = WARMUP
 ) -> int:
     """The order of forecasts, one of `orders`, that simulation prefers for this run with `count` I-steps, each at the
     places that suit it.
@@ -65,7 +72,7 @@ def simulated_order(
 
     def error(order: int) -> float:
         own = replace(settings, order=order)
-        places = _searching(record.taus, errors_beside_known(record, own, corrected))(count)
+        places = _searching(record.taus, errors_beside_known(record, own, corrected), warmup)(count)
         return _simulator(record, own, corrected).error_db(places)
 
     return min(orders, key=error)
@@ -97,8 +104,7 @@ def errors_beside_known(
     without: as in `known_models`.
     """
     own, *known = (
-        _simulator(each, settings, corrected, damping)
-        for each in (record, *(each for each, _ in known_records(record.taus, without)))
+        _simulator(each, settings, corrected, damping) for each in (record, *known_records(record.taus, without))
     )
 
     def measured(candidates: Sequence[Places]) -> np.ndarray:
@@ -112,5 +118,5 @@ def _simulator(record: RunRecord, settings: CacheSettings, corrected: bool, damp
     return RunSimulator(record, order=settings.order, reach=settings.reach, corrector=corrector, damping=damping)
 
 
-def _searching(taus: Sequence[float], errors: Errors) -> Way:
-    return cache(lambda count: best_places(count, taus, errors))
+def _searching(taus: Sequence[float], errors: Errors, warmup: int) -> Way:
+    return cache(lambda count: best_places(count, taus, errors, min(warmup, count)))

@@ -134,11 +134,11 @@ class Preset:
         nearer = self.measured.psnr_db - self.default.psnr_db
         if nearer > math.hypot(self.measured.psnr_error, self.default.psnr_error):
             return say(
-                "preset_nearer",
-                "worth loading: {db} dB nearer than the default settings at that speed",
+                "preset_closer",
+                "worth loading: {db} dB closer than the default settings at that speed",
                 db=f"{nearer:.1f}",
             )
-        return say("preset_no_nearer", "not worth loading: the default settings are as near at that speed")
+        return say("preset_no_closer", "not worth loading: the default settings are as close at that speed")
 
     def text(self) -> str:
         not_yet = say("preset_not_yet", "not yet")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..engine.allocation import compute_share
-from ..schedules.known_models import known_places
+from ..schedules.known_models import WARMUP, known_places
 from ..settings import DEFAULTS, CacheSettings
 
 
@@ -35,33 +35,34 @@ class Choice:
         return known_places(count, taus, self.warmup)
 
 
-DEFAULT_CHOICE = Choice("forecast of order 2 with corrector", DEFAULTS)
-_PLAIN = replace(DEFAULT_CHOICE.settings, corrector=0.0, reach=1.0)
+DEFAULT_CHOICE = Choice("forecast of order 1 with corrector", DEFAULTS)
+_PLAIN = replace(DEFAULTS, corrector=0.0, reach=1.0)
 CORNERS = (
-    Choice("forecast of order 2 (TaylorSeer)", _PLAIN, warmup=3),
-    Choice("forecast of order 1 (TaylorSeer)", replace(_PLAIN, order=1), warmup=2),
+    Choice("forecast of order 2 (TaylorSeer)", replace(_PLAIN, order=2), warmup=3),
+    Choice("forecast of order 1 (TaylorSeer)", _PLAIN, warmup=2),
     Choice("reuse (FORA)", replace(_PLAIN, order=0)),
 )
 
 
-def space(n_blocks: int, corrects: bool) -> tuple[Choice, ...]:
-    """All choices for a model of `n_blocks` blocks, the most promising first.
+def space(n_blocks: int, corrects: bool, warmup: int = WARMUP) -> tuple[Choice, ...]:
+    """All choices for a model of `n_blocks` blocks: the default, and the others, the most promising first.
 
     corrects: whether the corrector can act on the run's sampler.
+    warmup: the model's usual one (see `Run`).
     """
-    ours = DEFAULT_CHOICE.settings
+    ours = DEFAULTS
     named = (
         {
             "corrector 0.15": replace(ours, corrector=0.15),
             "corrector 0.45": replace(ours, corrector=0.45),
-            "order 1, corrector 0.45": replace(ours, order=1, corrector=0.45),
+            "order 2": replace(ours, order=2),
         }
         if corrects
-        else {"order 1": replace(ours, order=1)}
+        else {"order 2": replace(ours, order=2)}
     )
     named["forecasts no further than their step"] = replace(ours, reach=1.0)
-    named["last block whole"] = replace(ours, last_blocks=1)
-    for order in (2, 1):
+    named["last block in full"] = replace(ours, last_blocks=1)
+    for order in (1, 2):
         named[f"a tenth of the tokens of every block, order {order}"] = replace(
             ours, cache_ratio=0.9, shares="uniform", order=order
         )
@@ -71,10 +72,13 @@ def space(n_blocks: int, corrects: bool) -> tuple[Choice, ...]:
             ours, cache_ratio=0.9, shares="uniform", context="computed"
         ),
         "three tenths of the tokens of every block": replace(ours, cache_ratio=0.7, shares="uniform"),
-        "a tenth of the tokens, the last blocks whole": replace(
+        "a tenth of the tokens, the last blocks in full": replace(
             ours, cache_ratio=0.9, shares="uniform", last_blocks=round(n_blocks / 7)
         ),
     }
-    two_first = Choice("two whole steps first", ours, warmup=2)
-    others = (Choice(name, settings, p_step=compute_share(settings, n_blocks)) for name, settings in named.items())
-    return (DEFAULT_CHOICE, *CORNERS, two_first, *others)
+    default = replace(DEFAULT_CHOICE, warmup=warmup)
+    one_more = Choice("one more full step first", ours, warmup + 1)
+    others = (
+        Choice(name, settings, warmup, p_step=compute_share(settings, n_blocks)) for name, settings in named.items()
+    )
+    return (default, *CORNERS, one_more, *others)

@@ -121,7 +121,7 @@ class Tuner:
     @property
     def default(self) -> Probe | None:
         """The default settings where they reach the goal, as well as they did; None if they never did."""
-        ours = [probe for probe in self.tried if probe.choice == DEFAULT_CHOICE and self._reaches(probe)]
+        ours = [probe for probe in self.tried if probe.choice.name == DEFAULT_CHOICE.name and self._reaches(probe)]
         if self.goal.kind == "speed-up":
             return max(ours, key=lambda probe: float(probe.likeness.db.mean()), default=None)
         return max(ours, key=Probe.speedup, default=None)
@@ -373,7 +373,7 @@ class Tuner:
         best = max(self.tried, key=lambda probe: probe.likeness.db.mean())
         return say(
             "tuning_cannot_be_met",
-            "{goal} cannot be met by any cache: with {count} of {steps} steps computed whole, the result was {result}; "
+            "{goal} cannot be met by any cache: with {count} of {steps} steps in full, the result was {result}; "
             "ask for less",
             goal=self.goal,
             count=best.count,

@@ -11,7 +11,7 @@ from tiny_dit import tiny_dit
 
 from tokencache_core.bench.duels import Quality, duels, quality_at, sweeps
 from tokencache_core.bench.match import StepSeconds, StepTimes, calibrate
-from tokencache_core.bench.methods import METHODS, Plan, settings_to_calibrate, with_random_tokens
+from tokencache_core.bench.methods import METHODS, RANDOM_TOKENS, Plan, settings_to_calibrate
 from tokencache_core.bench.rows import Row, match_note, rows_of
 from tokencache_core.bench.shape import VARIANTS, ShapeRow, measure_shape, parse_shape
 from tokencache_core.bench.turns import Candidate, measure_interleaved, planned_seconds
@@ -163,7 +163,7 @@ def test_a_match_of_seconds_says_how_close_it_is():
 def plan() -> Plan:
     """36 steps; full steps of 1 s, and P-steps of 0.02 s unless tokens are computed."""
     workload = Workload(tiny_dit(in_channels=3, learn_sigma=False), Protocol(steps=36, samples=2))
-    wanted = settings_to_calibrate(list(METHODS), DEFAULTS)
+    wanted = settings_to_calibrate(list(METHODS))
     cost = {settings: 0.02 if settings.cache_ratio == 1 else 0.15 for settings in wanted}
     return Plan(workload, StepSeconds(1.0, {settings: StepTimes(1.02, cost[settings]) for settings in wanted}))
 
@@ -177,9 +177,7 @@ def test_every_sweep_has_six_settings_from_slow_to_fast(plan, method):
     assert min(speedups) == pytest.approx(1.5, rel=0.05) and max(speedups) == pytest.approx(6.0, rel=0.1)
 
 
-@pytest.mark.parametrize(
-    "method, settings", [("random-tokens", with_random_tokens(DEFAULTS)), ("more-i-steps", DEFAULTS)]
-)
+@pytest.mark.parametrize("method, settings", [("random-tokens", RANDOM_TOKENS), ("more-i-steps", DEFAULTS)])
 def test_matched_sweeps_come_as_near_to_our_seconds_as_whole_i_steps_allow(plan, method, settings):
     ours = {len(c.settings["i_steps"]): c.expected_seconds for c in METHODS["tokencache"].candidates(plan)}
     one_i_step = plan.calibration.times[settings].i_step - plan.calibration.times[settings].p_step
@@ -204,7 +202,7 @@ def test_a_measured_match_ends_up_in_the_note(plan):
 
 def test_calibration_times_both_kinds_of_step():
     workload = Workload(tiny_dit(in_channels=3, learn_sigma=False), Protocol(steps=4, samples=2))
-    calibration = calibrate(workload, [DEFAULTS, with_random_tokens(DEFAULTS)])
+    calibration = calibrate(workload, [DEFAULTS, RANDOM_TOKENS])
     assert calibration.full_step > 0
     assert all(times.i_step > 0 and times.p_step > 0 for times in calibration.times.values())
 

@@ -1,4 +1,4 @@
-"""The corrector: hand-computed on straight lines and parabolas, then in whole runs of a DiT."""
+"""The corrector: hand-computed on straight lines and parabolas, then in cached runs of a DiT."""
 
 from __future__ import annotations
 

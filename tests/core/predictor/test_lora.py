@@ -202,7 +202,7 @@ def test_cached_sample_takes_a_repair_and_ratio_zero_stays_bit_identical():
 
 def test_a_repair_outside_the_last_blocks_is_refused():
     model = tiny_dit()
-    with pytest.raises(ValueError, match="block 1 of 3.*only the last 1 run whole on P-steps: set last_blocks to 2"):
+    with pytest.raises(ValueError, match="block 1 of 3.*only the last 1 run in full on P-steps: set last_blocks to 2"):
         outputs(model, random_repair(model, [1, 2]), last_blocks=1)
     with pytest.raises(ValueError, match="adapts block 3, but the model has 3 blocks.*load the model it belongs to"):
         outputs(model, toy_repair(3))

@@ -1,4 +1,4 @@
-"""I-steps by expected error: hand-computed on polynomials, then in whole runs of a DiT."""
+"""I-steps by expected error: hand-computed on polynomials, then in cached runs of a DiT."""
 
 from __future__ import annotations
 

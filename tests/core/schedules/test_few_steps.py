@@ -1,4 +1,4 @@
-"""The default on the reference DiT: never worse than as many whole steps, which compute as much."""
+"""The default on the reference DiT: never worse than as many full steps, which compute as much."""
 
 import pytest
 import torch

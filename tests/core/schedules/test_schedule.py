@@ -80,7 +80,7 @@ def test_a_peak_wider_than_a_percentile_spreads_over_its_neighbours():
 
 def test_a_speed_up_leaves_so_many_i_steps():
     assert SpeedupSchedule(2.5).i_steps(TEN) == CountSchedule(4).i_steps(TEN)
-    # 2 whole steps and 8 at a quarter of one take as long as 4
+    # 2 full steps and 8 at a quarter of one take as long as 4
     assert SpeedupSchedule(2.5).costing(0.25).i_steps(TEN) == CountSchedule(2).i_steps(TEN)
     assert SpeedupSchedule(1.0).costing(0.25).i_steps(TEN) == set(range(10))
 

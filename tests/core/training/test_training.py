@@ -181,7 +181,7 @@ def test_in_mixed_precision_a_turn_sees_the_updates_of_the_one_before():
 
 
 def test_a_run_that_has_nothing_to_teach_is_reported(training):
-    with pytest.raises(ValueError, match="nothing to learn from: .* ran whole on its P-steps"):
+    with pytest.raises(ValueError, match="nothing to learn from: .* ran in full on its P-steps"):
         training._learn(torch.tensor(1.0))
 
 

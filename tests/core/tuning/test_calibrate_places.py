@@ -1,4 +1,4 @@
-"""Places from one whole run and a few cached ones, on a tiny DiT; and by the commands."""
+"""Places from one full run and a few cached ones, on a tiny DiT; and by the commands."""
 
 import json
 
@@ -16,6 +16,7 @@ from tokencache_core.schedules.run_record import RunRecord, RunRecorder
 from tokencache_core.settings import CacheSettings
 from tokencache_core.tuning.calibrate_places import calibrate_places
 from tokencache_core.tuning.place_proposals import (
+    DENSE,
     EVEN,
     FADINGS,
     KNOWN,
@@ -103,7 +104,7 @@ def test_every_way_proposes_places_for_every_number_of_i_steps():
     with torch.no_grad():
         run.sample(recorder.around)
     found = ways(recorder.record(run.noise_time), CacheSettings(), True)
-    assert list(found)[:3] == [SIMULATED, KNOWN, EVEN] and len(found) == 3 + len(FADINGS)
+    assert list(found)[:4] == [SIMULATED, KNOWN, EVEN, DENSE] and len(found) == 4 + len(FADINGS)
     for way in found.values():
         for count in range(1, 8):
             places = way(count)

@@ -119,8 +119,8 @@ def test_a_text_to_paste_is_short_and_the_fingerprint_ends_it():
     [
         ({"measured": None}, ""),
         ({"default": None}, "worth loading: the default settings do not reach 3x"),
-        ({"default": Result(3.0, 38.0, 0.9, None, 16)}, "not worth loading: the default settings are as near"),
-        ({"default": Result(3.0, 36.7, 0.9, None, 16)}, "worth loading: 2.0 dB nearer"),
+        ({"default": Result(3.0, 38.0, 0.9, None, 16)}, "not worth loading: the default settings are as close"),
+        ({"default": Result(3.0, 36.7, 0.9, None, 16)}, "worth loading: 2.0 dB closer"),
         ({"goal": Goal("psnr", 35.0), "default": Result(2.0, 36.7, 0.9, None, 16)}, "worth loading: 1.48 times"),
         ({"goal": Goal("psnr", 35.0), "default": Result(2.9, 36.7, 0.9, None, 16)}, "not worth loading"),
     ],

@@ -180,7 +180,7 @@ def test_the_space_holds_the_known_caches():
     for corrects in (True, False):
         choices = space(12, corrects)
         assert (
-            choices[0] is DEFAULT_CHOICE
+            choices[0] == DEFAULT_CHOICE
             and set(CORNERS) < set(choices)
             and len({choice.name for choice in choices}) == len(choices)
         )

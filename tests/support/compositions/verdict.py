@@ -21,12 +21,12 @@ from .cell import Apply, Cell
 from .counted import Counted, counting
 from .models import REFERENCE, TINIEST, model
 
-WORKS, WARNS, WHOLE, REFUSED, FAULT = "works", "works and warns", "runs whole", "refused", "FAULT"
+WORKS, WARNS, WHOLE, REFUSED, FAULT = "works", "works and warns", "runs in full", "refused", "FAULT"
 NOT_HERE = "not possible"  # the host itself cannot do it
 KINDS = {
-    WORKS: "P-steps are forecast, and the samples are nearer to the plain run than those of as many whole steps as the "
+    WORKS: "P-steps are forecast, and the samples are closer to the plain run than those of as many full steps as the "
     "run computed; where that fails on random weights, on the reference DiT's trained ones",
-    WARNS: "P-steps are forecast, fewer whole steps come nearer, and the report warns of it",
+    WARNS: "P-steps are forecast, fewer full steps come closer, and the report warns of it",
     WHOLE: "all is computed, the samples are the plain run's, and the report gives the reason",
     REFUSED: "an error says what to do",
     FAULT: "the samples, or the report, are wrong without a word",
@@ -139,7 +139,7 @@ def _of_default(
         if not same(samples, plain):
             return Verdict(FAULT, "all was computed, and yet the samples are not the plain run's", **found)
         reasons = [*notes, *_warnings(reports)]
-        return Verdict(WHOLE, reasons[0], **found) if reasons else Verdict(FAULT, "runs whole for no reason", **found)
+        return Verdict(WHOLE, reasons[0], **found) if reasons else Verdict(FAULT, "runs in full for no reason", **found)
     steps = max(1, math.ceil(counted.share * cell.steps - 1e-9))
     error, fewer = distance(samples, plain), distance(_plain(cell, steps), plain)
     found |= {"error": error, "fewer": fewer}
@@ -152,7 +152,7 @@ def _of_default(
         if trained.kind == WORKS:
             figures = f"{trained.error:.3f} off, fewer steps {trained.fewer:.3f}"
             return Verdict(WORKS, f"on the reference DiT, which has trained weights: {figures}", **found)
-    return Verdict(FAULT, "fewer whole steps come nearer, and the report is silent", **found)
+    return Verdict(FAULT, "fewer full steps come closer, and the report is silent", **found)
 
 
 def _warnings(reports: Sequence[Report]) -> list[str]:
