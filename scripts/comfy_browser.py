@@ -5,16 +5,18 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from chromium import HOW, chromium
 from comfy_server import ComfyServer
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 CHROMIUM = chromium()
 LOADS = 5
 SETTLING = 100  # milliseconds
+PATIENCE = 120_000  # milliseconds, for a busy machine
+LOADED = "() => window.app?.graph && window.app?.extensionManager"
 
 
 class BrowserError(RuntimeError):
@@ -88,21 +90,36 @@ def browser_program() -> str:
 
 
 @contextmanager
-def comfy_page(
-    server: ComfyServer, *, size: tuple[int, int] = (1600, 1000), sharpness: float = 1.0
-) -> Iterator[ComfyPage]:
-    """While open, the server's page in a browser. size: of the page, in pixels. sharpness: a screenshot's pixels for
-    each of them.
-    """
-    server.post("/settings", {"Comfy.TutorialCompleted": True})  # else a first visit opens the template browser
+def _own_browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_program(), args=["--no-sandbox", "--disable-gpu"])
         try:
-            page = ComfyPage(
-                browser.new_page(viewport={"width": size[0], "height": size[1]}, device_scale_factor=sharpness)
-            )
-            page.page.goto(f"http://{server.address}")
-            page.page.wait_for_function("window.app?.graph && window.app?.extensionManager", timeout=120_000)
-            yield page
+            yield browser
         finally:
             browser.close()
+
+
+@contextmanager
+def comfy_page(
+    server: ComfyServer,
+    *,
+    size: tuple[int, int] = (1600, 1000),
+    sharpness: float = 1.0,
+    beside: ComfyPage | None = None,
+) -> Iterator[ComfyPage]:
+    """While open, the server's page in a browser. size: of the page, in pixels. sharpness: a screenshot's pixels for
+    each of them. beside: a page in whose browser it is opened, without any of its data; only one can run at a time.
+    """
+    server.post("/settings", {"Comfy.TutorialCompleted": True})  # else a first visit opens the template browser
+    with _own_browser() if beside is None else nullcontext(beside.page.context.browser) as browser:
+        assert browser is not None
+        page = ComfyPage(
+            browser.new_page(viewport={"width": size[0], "height": size[1]}, device_scale_factor=sharpness)
+        )
+        page.page.set_default_timeout(PATIENCE)
+        try:
+            page.page.goto(f"http://{server.address}")
+            page.page.wait_for_function(LOADED)
+            yield page
+        finally:
+            page.page.close()

@@ -14,7 +14,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from comfy_location import pack_entry
+from comfy_location import ROOT, pack_entry
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 START_SECONDS = 600.0
@@ -33,11 +33,14 @@ class ComfyServer:
     folder: everything that the server writes goes there.
     port: 0 for any free one.
     with_pack: False for only ComfyUI's own nodes.
+    apart: models and custom nodes are in `folder`, too, so that nothing is shared with a server beside it.
     """
 
-    def __init__(self, comfyui: Path, folder: Path, *, port: int = 0, with_pack: bool = True):
+    def __init__(
+        self, comfyui: Path, folder: Path, *, port: int = 0, with_pack: bool = True, apart: bool = False
+    ) -> None:
         self.comfyui, self.folder = comfyui, folder.resolve()
-        self.port, self.with_pack = port, with_pack
+        self.port, self.with_pack, self.apart = port, with_pack, apart
         self.log = self.folder / "server.log"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -49,10 +52,16 @@ class ComfyServer:
     def output(self) -> Path:
         return self.folder / "output"
 
+    @property
+    def models(self) -> Path:
+        return (self.folder if self.apart else self.comfyui) / "models"
+
     def __enter__(self) -> ComfyServer:
         self.port = _free_port(self.port)
         for name in FOLDERS:
             (self.folder / name).mkdir(parents=True, exist_ok=True)
+        if self.apart:
+            self._link_pack()
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(self._command(), cwd=self.comfyui, stdout=log, stderr=subprocess.STDOUT)
         try:
@@ -96,6 +105,15 @@ class ComfyServer:
         text = COLOURS.sub("", self.log.read_text(encoding="utf-8", errors="replace"))
         return "\n".join("    " + line for line in text.splitlines()[-lines:])
 
+    def _link_pack(self) -> None:
+        """In the server's own custom_nodes, under the name that it has in ComfyUI's."""
+        self.models.mkdir(exist_ok=True)
+        nodes = self.folder / "custom_nodes"
+        nodes.mkdir(exist_ok=True)
+        entry = pack_entry(self.comfyui) if self.with_pack else None
+        if entry is not None and not (nodes / entry).exists():
+            (nodes / entry).symlink_to(ROOT, target_is_directory=True)
+
     def _command(self) -> list[str]:
         packs = ["--disable-all-custom-nodes"]  # other packs could slow it down, or break it
         entry = pack_entry(self.comfyui) if self.with_pack else None
@@ -103,6 +121,7 @@ class ComfyServer:
             raise ServerError(f"This pack is not in {self.comfyui / 'custom_nodes'}: run `make setup`.")
         if entry is not None:
             packs += ["--whitelist-custom-nodes", entry]
+        base = ["--base-directory", str(self.folder)] if self.apart else []
         folders = [argument for name in FOLDERS for argument in (f"--{name}-directory", str(self.folder / name))]
         # PyTorch's attention is ComfyUI's choice on GPUs; its choice on CPUs is slower
         return [
@@ -118,6 +137,7 @@ class ComfyServer:
             "--database-url",
             "sqlite:///:memory:",
             *packs,
+            *base,
             *folders,
         ]
 

@@ -66,7 +66,7 @@ def lacking_files(comfy: ComfyPage) -> list[str]:
 
 def outputs_of_a_run(comfy: ComfyPage, server: ComfyServer) -> dict[str, Any]:
     """Run the workflow; returns the nodes' outputs by number. Files that it leaves in models/tokencache are removed."""
-    folder = server.comfyui / "models" / "tokencache"
+    folder = server.models / "tokencache"
     before = set(folder.glob("*"))
     try:
         run = comfy.run_to_the_end(server, RUN_SECONDS)

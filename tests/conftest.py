@@ -21,24 +21,32 @@ sys.path.append(str(Path(__file__).resolve().parent / "support"))
 from pack_in_process import load_pack
 
 COMFYUI = load_pack()
+LONG = ("test_older_host.py",)  # minutes, in few tests
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Side by side (`-n`) the tests of one file stay together, and all those that share the server."""
+    """Side by side (`-n`) the tests of one file stay together, and the files that take longest come first."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            file = nodeid.partition("::")[0]
-            return "server" if _uses_server(Path(config.rootpath) / file) else file
+            return nodeid.partition("::")[0]
+
+        def _assign_work_unit(self, node: Any) -> None:
+            longest = min(self.workqueue, key=lambda file: _turn(Path(config.rootpath) / file))
+            self.workqueue.move_to_end(longest, last=False)
+            super()._assign_work_unit(node)
 
     return ByFile(config, log)
 
 
 @cache
-def _uses_server(file: Path) -> bool:
-    return "comfy_server" in file.read_text(encoding="utf-8")
+def _turn(file: Path) -> int:
+    """Of two files, the one with the lower number begins first; of equals, the one with more tests."""
+    if file.name in LONG:
+        return 0
+    return 1 if "comfy_server" in file.read_text(encoding="utf-8") else 2
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -54,17 +62,20 @@ def comfyui_path() -> Path:
 
 @pytest.fixture(scope="session")
 def comfy_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
-    """A running server with this pack loaded, shared by all tests marked `server`."""
+    """A running server with this pack loaded and folders of its own, shared by all tests of this process that are
+    marked `server`.
+    """
     from comfy_server import ComfyServer
 
-    with ComfyServer(COMFYUI, tmp_path_factory.mktemp("comfyui")) as server:
+    with ComfyServer(COMFYUI, tmp_path_factory.mktemp("comfyui"), apart=True) as server:
         yield server
 
 
 @pytest.fixture
 def predictor_file(comfy_server, request: pytest.FixtureRequest) -> Iterator[Path]:
     """Where the server will write a predictor named as the test's module, and never leave it."""
-    file = comfy_server.comfyui / "models" / "tokencache" / f"{request.module.__name__}.safetensors"
+    file = comfy_server.models / "tokencache" / f"{request.module.__name__}.safetensors"
     file.unlink(missing_ok=True)
     yield file
+    comfy_server.post("/interrupt", {})  # a training that a failed test has left would keep others waiting
     file.unlink(missing_ok=True)

@@ -80,14 +80,19 @@ class PlayerPage:
         assert not self.comfy.errors and not self.said, "\n".join([*self.comfy.errors, *self.said])
 
 
+@pytest.fixture(scope="module")
+def loaded(comfy_server: ComfyServer) -> Iterator[ComfyPage]:
+    with comfy_page(comfy_server) as comfy:
+        yield comfy
+
+
 @pytest.fixture
-def page(comfy_server: ComfyServer) -> Iterator[PlayerPage]:
+def page(comfy_server: ComfyServer, loaded: ComfyPage) -> Iterator[PlayerPage]:
     comfy_server.post("/history", {"clear": True})
-    with comfy_page(comfy_server) as opened:
-        player = PlayerPage(opened)
-        player.open()
-        yield player
-        player.no_errors()
+    player = PlayerPage(loaded)
+    player.open()
+    yield player
+    player.no_errors()
 
 
 def test_a_run_is_played_by_mouse_and_keyboard(page: PlayerPage):
@@ -153,10 +158,10 @@ def test_the_newest_run_of_the_workflow_is_shown_with_a_remark_where_settings_ha
     expect(page.notes).to_have_text("From this workflow's newest run, which had other settings.")
 
 
-def test_in_the_other_way_of_drawing_nodes(comfy_server: ComfyServer):
+def test_in_the_other_way_of_drawing_nodes(comfy_server: ComfyServer, loaded: ComfyPage):
     comfy_server.post("/settings", {"Comfy.VueNodes.Enabled": True})
     try:
-        with comfy_page(comfy_server) as opened:
+        with comfy_page(comfy_server, beside=loaded) as opened:
             page = PlayerPage(opened)
             page.open()
             page.run()
@@ -245,12 +250,11 @@ def test_whatever_comes_is_a_sentence(player_of_any: PlayerPage, data: object, s
 
 
 @pytest.fixture(scope="module")
-def player_of_any(comfy_server: ComfyServer) -> Iterator[PlayerPage]:
-    with comfy_page(comfy_server) as opened:
-        player = PlayerPage(opened)
-        player.open()
-        yield player
-        player.no_errors()
+def player_of_any(loaded: ComfyPage) -> Iterator[PlayerPage]:
+    player = PlayerPage(loaded)
+    player.open()
+    yield player
+    player.no_errors()
 
 
 def test_finer_values_are_drawn_and_tokens_without_places_leave_the_strip(player_of_any: PlayerPage):

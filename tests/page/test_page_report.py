@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import page_errors
 import pytest
-from comfy_page import comfy_page, needs_chromium
+from comfy_page import ComfyPage, comfy_page, needs_chromium
 from comfy_server import ComfyServer
 from playwright.sync_api import Page, expect
 from workflow_page import PROMPTS, tiny_flow_model
@@ -60,6 +61,13 @@ ANOTHER_SEED = """() => {
     const sampler = app.graph.nodes.find(node => node.title === 'KSampler with TokenCache')
     sampler.widgets.find(widget => widget.name === 'seed').value = 2
 }"""
+pytestmark = [pytest.mark.server, needs_chromium]
+
+
+@pytest.fixture(scope="module")
+def comfy(comfy_server: ComfyServer) -> Iterator[ComfyPage]:
+    with comfy_page(comfy_server) as comfy:
+        yield comfy
 
 
 def tiny_workflow(comfy_server: ComfyServer) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
@@ -87,39 +95,35 @@ def check_report(page: Page) -> None:
     assert 26 <= strip == max(bars), "the strip takes what room there is, and the slowest evaluation all of the strip"
 
 
-@needs_chromium
-@pytest.mark.server
-def test_report_and_comparison_on_the_page(comfy_server: ComfyServer):
-    with comfy_page(comfy_server) as comfy:
-        page, said = comfy.page, page_errors.listen(comfy.page)
-        comfy.open(*tiny_workflow(comfy_server))
-        page.evaluate(ADD_COMPARE)
-        expect(page.get_by_label(PANEL["compare"])).to_contain_text("Run the workflow")
-        comfy.run_to_the_end(comfy_server, SECONDS / 1000)
+def test_report_and_comparison_on_the_page(comfy: ComfyPage, comfy_server: ComfyServer):
+    page, said = comfy.page, page_errors.listen(comfy.page)
+    comfy.open(*tiny_workflow(comfy_server))
+    page.evaluate(ADD_COMPARE)
+    expect(page.get_by_label(PANEL["compare"])).to_contain_text("Run the workflow")
+    comfy.run_to_the_end(comfy_server, SECONDS / 1000)
 
-        compare = page.get_by_label(PANEL["compare"])
-        expect(compare).to_contain_text("measured", timeout=SECONDS)
-        expect(compare.locator(".verdict")).to_have_text(VERDICT)
-        expect(compare).to_contain_text("PSNR")
-        expect(compare).to_contain_text("12 steps are few to cache")
-        page.wait_for_function(
-            "() => [...document.querySelectorAll('.tokencache-panel .frame img')].every(image => image.naturalWidth > "
-            "0)"
-        )
-        check_slider(page)
-        compare.get_by_label("which picture").press("ArrowRight")
-        expect(compare).to_contain_text("2 of 2: PSNR")
+    compare = page.get_by_label(PANEL["compare"])
+    expect(compare).to_contain_text("measured", timeout=SECONDS)
+    expect(compare.locator(".verdict")).to_have_text(VERDICT)
+    expect(compare).to_contain_text("PSNR")
+    expect(compare).to_contain_text("12 steps are few to cache")
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.tokencache-panel .frame img')].every(image => image.naturalWidth > 0)"
+    )
+    check_slider(page)
+    compare.get_by_label("which picture").press("ArrowRight")
+    expect(compare).to_contain_text("2 of 2: PSNR")
 
-        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-        compare.get_by_role("button", name="Copy").click()
-        expect(compare.get_by_role("button", name="Copied")).to_be_visible()
-        assert page.evaluate("() => navigator.clipboard.readText()").startswith("TokenCache: ")
-        check_report(page)
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    compare.get_by_role("button", name="Copy").click()
+    expect(compare.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("() => navigator.clipboard.readText()").startswith("TokenCache: ")
+    check_report(page)
 
-        page.reload()  # the page opens the same workflow by itself
-        expect(page.get_by_label(PANEL["compare"])).to_contain_text("measured", timeout=SECONDS)
-        check_report(page)
-        assert not comfy.errors and not said, "\n".join([*comfy.errors, *said])
+    page.reload()  # the page opens the same workflow by itself
+    expect(page.get_by_label(PANEL["compare"])).to_contain_text("measured", timeout=SECONDS)
+    check_report(page)
+    assert not comfy.errors and not said, "\n".join([*comfy.errors, *said])
 
 
 def check_slider(page: Page) -> None:
@@ -149,58 +153,48 @@ def check_slider(page: Page) -> None:
     assert page.evaluate("() => [...app.graph.nodes.find(node => node.type === 'TokenCacheCompare').pos]") == node
 
 
-@needs_chromium
-@pytest.mark.server
-def test_a_new_compare_fits_a_small_screen(comfy_server: ComfyServer):
-    with comfy_page(comfy_server, size=LAPTOP) as comfy:
-        comfy.page.evaluate(NEW_COMPARE)
-        box = comfy.page.get_by_label(PANEL["compare"]).bounding_box()
+def test_a_new_compare_fits_a_small_screen(comfy: ComfyPage, comfy_server: ComfyServer):
+    with comfy_page(comfy_server, size=LAPTOP, beside=comfy) as small:
+        small.page.evaluate(NEW_COMPARE)
+        box = small.page.get_by_label(PANEL["compare"]).bounding_box()
         assert box["y"] > 0 and box["y"] + box["height"] < LAPTOP[1] and box["height"] >= 300
 
 
-@needs_chromium
-@pytest.mark.server
-def test_a_report_of_another_workflow_is_not_shown(comfy_server: ComfyServer):
-    with comfy_page(comfy_server) as comfy:
-        workflow, values = tiny_workflow(comfy_server)
-        comfy.open(
-            {**workflow, "id": "00000000-1111-4222-8333-444444444444"},
-            {**values, "KSampler with TokenCache": {"steps": 7}},
-        )
-        comfy.page.evaluate(TO_REPORT)
-        expect(comfy.page.get_by_label(PANEL["report"])).to_contain_text(
-            "Run the workflow to see what the cache did.", timeout=SECONDS
-        )
-        assert not comfy.errors
+def test_a_report_of_another_workflow_is_not_shown(comfy: ComfyPage, comfy_server: ComfyServer):
+    workflow, values = tiny_workflow(comfy_server)
+    comfy.open(
+        {**workflow, "id": "00000000-1111-4222-8333-444444444444"}, {**values, "KSampler with TokenCache": {"steps": 7}}
+    )
+    comfy.page.evaluate(TO_REPORT)
+    expect(comfy.page.get_by_label(PANEL["report"])).to_contain_text(
+        "Run the workflow to see what the cache did.", timeout=SECONDS
+    )
+    assert not comfy.errors
 
 
-@needs_chromium
-@pytest.mark.server
-def test_the_first_run_calibrates_and_the_second_says_by_what(comfy_server: ComfyServer):
-    folder = comfy_server.comfyui / "models" / "tokencache"
+def test_the_first_run_calibrates_and_the_second_says_by_what(comfy: ComfyPage, comfy_server: ComfyServer):
+    folder = comfy_server.models / "tokencache"
     before = set(folder.glob("*.json"))
-    with comfy_page(comfy_server) as comfy:
-        try:
-            workflow, values = tiny_workflow(comfy_server)
-            values["KSampler with TokenCache"] = {"steps": 14, "seed": 1}
-            values["Load Small Flux"] = {"model_name": "calibrated.safetensors"}
-            tiny_flow_model(comfy_server, "calibrated.safetensors", depth=3)
-            comfy.open(workflow, {**values, "Apply TokenCache": {"calibrate_on_first_run": True}})
-            comfy.page.evaluate(TO_REPORT)
-            panel = comfy.page.get_by_label(PANEL["report"])
-            comfy.run_to_the_end(comfy_server, SECONDS / 1000)
-            (file,) = set(folder.glob("*.json")) - before
-            expect(panel).to_contain_text(
-                f"I-steps: every step, to calibrate: the next runs take theirs from tokencache/{file.name}",
-                timeout=SECONDS,
-            )
-            expect(panel).to_contain_text("14 I-steps, 0 P-steps")
+    try:
+        workflow, values = tiny_workflow(comfy_server)
+        values["KSampler with TokenCache"] = {"steps": 14, "seed": 1}
+        values["Load Small Flux"] = {"model_name": "calibrated.safetensors"}
+        tiny_flow_model(comfy_server, "calibrated.safetensors", depth=3)
+        comfy.open(workflow, {**values, "Apply TokenCache": {"calibrate_on_first_run": True}})
+        comfy.page.evaluate(TO_REPORT)
+        panel = comfy.page.get_by_label(PANEL["report"])
+        comfy.run_to_the_end(comfy_server, SECONDS / 1000)
+        (file,) = set(folder.glob("*.json")) - before
+        expect(panel).to_contain_text(
+            f"I-steps: every step, to calibrate: the next runs take theirs from tokencache/{file.name}", timeout=SECONDS
+        )
+        expect(panel).to_contain_text("14 I-steps, 0 P-steps")
 
-            comfy.page.evaluate(ANOTHER_SEED)
-            comfy.run_to_the_end(comfy_server, SECONDS / 1000)
-            expect(panel).to_contain_text(f"I-steps: by the calibration {file.name}", timeout=SECONDS)
-            expect(panel).to_contain_text("6 I-steps, 8 P-steps")
-            assert set(folder.glob("*.json")) - before == {file} and not comfy.errors
-        finally:
-            for file in set(folder.glob("*.json")) - before:
-                file.unlink()
+        comfy.page.evaluate(ANOTHER_SEED)
+        comfy.run_to_the_end(comfy_server, SECONDS / 1000)
+        expect(panel).to_contain_text(f"I-steps: by the calibration {file.name}", timeout=SECONDS)
+        expect(panel).to_contain_text("6 I-steps, 8 P-steps")
+        assert set(folder.glob("*.json")) - before == {file} and not comfy.errors
+    finally:
+        for file in set(folder.glob("*.json")) - before:
+            file.unlink()

@@ -121,7 +121,7 @@ def page(comfy_server: ComfyServer) -> Iterator[WorkflowPage]:
 @pytest.fixture
 def no_files_left(comfy_server: ComfyServer) -> Iterator[None]:
     """Of what a run writes where the server keeps predictors, presets and calibrations."""
-    folder = comfy_server.comfyui / "models" / "tokencache"
+    folder = comfy_server.models / "tokencache"
     written = [folder / name for name in (f"{__name__}.safetensors", f"{__name__}.json", f"{PLACES}.json")]
     for file in written:
         file.unlink(missing_ok=True)

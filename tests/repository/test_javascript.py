@@ -18,6 +18,17 @@ CHECKED = (
     "web/js",
 )
 
+# line -> what is said of it; style is looked at only where types are right
+OF_TYPES = {
+    'text("no_such_word")': "no_such_word",  # a key that English lacks
+    'app.extensionManager.settings.get("Comfy.Locale")': "'settings' does not exist",  # nothing that the frontend has
+    "window.comfyAPI.domWidget.addDOMWidget()": "comfyAPI",  # the host's own
+}
+OF_STYLE = {
+    'app.registerExtension({ name: "TokenCache.Second" })': "One extension a file",
+    'app.rootGraph.id == ""': "eqeqeq",
+}
+
 
 @pytest.fixture(scope="module")
 def npm() -> str:
@@ -39,24 +50,15 @@ def test_types_and_style_are_right(npm: str):
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize(
-    ("line", "says"),
-    [
-        ('text("no_such_word")', "no_such_word"),  # a key that English lacks
-        # nothing that the frontend has
-        ('app.extensionManager.settings.get("Comfy.Locale")', "'settings' does not exist"),
-        ('app.registerExtension({ name: "TokenCache.Second" })', "One extension a file"),
-        ("window.comfyAPI.domWidget.addDOMWidget()", "comfyAPI"),  # the host's own
-        ('app.rootGraph.id == ""', "eqeqeq"),
-    ],
-)
-def test_mistakes_are_found(npm: str, tmp_path: Path, line: str, says: str):
+@pytest.mark.parametrize("mistakes", [OF_TYPES, OF_STYLE], ids=["types", "style"])
+def test_mistakes_are_found(npm: str, tmp_path: Path, mistakes: dict[str, str]):
     root = copy_of_the_checkout(tmp_path)
     (root / "node_modules").symlink_to(ROOT / "node_modules", target_is_directory=True)
     panel = root / "web" / "js" / "report_panel.js"
-    panel.write_text(f"{panel.read_text(encoding='utf-8')}{line}\n", encoding="utf-8")
+    panel.write_text("\n".join([panel.read_text(encoding="utf-8"), *mistakes, ""]), encoding="utf-8")
     done = javascript_checks.check(npm, root)
-    assert done.returncode != 0 and says in done.stdout
+    assert done.returncode != 0
+    assert not [says for says in mistakes.values() if says not in done.stdout], done.stdout
 
 
 def test_nothing_is_fetched_twice(npm: str, monkeypatch: pytest.MonkeyPatch):

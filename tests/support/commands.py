@@ -13,24 +13,31 @@ from tokencache_core.__main__ import main
 
 
 def command(*args: object) -> subprocess.CompletedProcess[str]:
+    """A command in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "tokencache_core", *map(str, args)],
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1800,
         env={"OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"},
     )
 
 
-def refusal(*args: object) -> str:
-    """The one line on stderr with which `args` are refused; in this process, which saves starting another."""
+def here(*args: object) -> subprocess.CompletedProcess[str]:
+    """The same in this process, which saves loading everything once more."""
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         try:
             code = main([str(arg) for arg in args])
         except SystemExit as stop:  # argparse's own way out
             code = stop.code
-    assert code == 2 and out.getvalue() == "", (code, out.getvalue(), err.getvalue())
-    (line,) = err.getvalue().strip().splitlines()
+    return subprocess.CompletedProcess(args, code, out.getvalue(), err.getvalue())
+
+
+def refusal(*args: object) -> str:
+    """The one line on stderr with which `args` are refused."""
+    done = here(*args)
+    assert done.returncode == 2 and done.stdout == "", done
+    (line,) = done.stderr.strip().splitlines()
     return line

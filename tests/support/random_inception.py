@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import io
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
 import torch
+from commands import here
 from safetensors.torch import load_file
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
-from tokencache_core.__main__ import main
 
 
 def call(*args: object) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of a command in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err):
-        try:
-            code = main([str(arg) for arg in args])
-        except SystemExit as stop:
-            code = stop.code
-    return code, out.getvalue(), err.getvalue()
+    done = here(*args)
+    return done.returncode, done.stdout, done.stderr
 
 
 def save_statistics(path: Path, pool: torch.Tensor, spatial: torch.Tensor, **changed: np.ndarray | None) -> Path:

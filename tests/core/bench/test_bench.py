@@ -161,8 +161,8 @@ def test_a_match_of_seconds_says_how_close_it_is():
 
 @pytest.fixture(scope="module")
 def plan() -> Plan:
-    """50 steps; full steps of 1 s, and P-steps of 0.02 s unless tokens are computed."""
-    workload = Workload(tiny_dit(in_channels=3, learn_sigma=False), Protocol(samples=2))
+    """36 steps; full steps of 1 s, and P-steps of 0.02 s unless tokens are computed."""
+    workload = Workload(tiny_dit(in_channels=3, learn_sigma=False), Protocol(steps=36, samples=2))
     wanted = settings_to_calibrate(list(METHODS))
     cost = {settings: 0.02 if settings.cache_ratio == 1 else 0.15 for settings in wanted}
     return Plan(workload, StepSeconds(1.0, {settings: StepTimes(1.02, cost[settings]) for settings in wanted}))
@@ -172,7 +172,7 @@ def plan() -> Plan:
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "full"])
 def test_every_sweep_has_six_settings_from_slow_to_fast(plan, method):
     candidates = METHODS[method].candidates(plan)
-    speedups = [50.0 / c.expected_seconds for c in candidates]
+    speedups = [36.0 / c.expected_seconds for c in candidates]
     assert len(candidates) >= 6
     assert min(speedups) == pytest.approx(1.5, rel=0.05) and max(speedups) == pytest.approx(6.0, rel=0.1)
 

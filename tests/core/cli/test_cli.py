@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import command, refusal
+from commands import command, here, refusal
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny_dit import tiny_dit_file
@@ -43,7 +43,7 @@ def test_no_command_shows_help_and_fails():
 
 @pytest.mark.parametrize("name", ["sample", "train", "calibrate", "bench", "info"])
 def test_every_command_has_help(name):
-    done = command(name, "--help")
+    done = here(name, "--help")
     assert done.returncode == 0 and done.stdout.startswith(f"usage: python -m tokencache_core {name}")
 
 
@@ -54,7 +54,7 @@ def test_a_refusal_is_one_line_and_exit_code_2_for_a_shell_too(tmp_path):
 
 
 def test_info_prints_what_the_file_holds(pixel_file):
-    done = command("info", pixel_file)
+    done = here("info", pixel_file)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     for line in (
@@ -70,7 +70,7 @@ def test_info_prints_what_the_file_holds(pixel_file):
 
 def test_info_prints_what_a_predictor_file_holds(tmp_path):
     file = tiny_predictor_file(tmp_path / "cat.safetensors")
-    done = command("info", file)
+    done = here("info", file)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
         f"file: {file}",
@@ -95,7 +95,7 @@ def test_info_prints_a_predictor_file_with_next_to_nothing_in_it(tmp_path):
     file = tiny_predictor_file(
         tmp_path / "a.safetensors", predictor=None, repair=None, calibration=None, log=(), shares=(), notes={}
     )
-    done = command("info", file)
+    done = here("info", file)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[1] == "kind: settings alone" and lines[5:] == [
@@ -141,7 +141,7 @@ def test_sample_writes_both_grids_and_the_report(pixel_file, tmp_path):
 
 def test_a_cache_ratio_of_zero_changes_no_bit(latent_file, tmp_path):
     out = tmp_path / "latents.safetensors"
-    done = command(
+    done = here(
         "sample",
         "--model",
         latent_file,
@@ -292,7 +292,7 @@ def test_a_whole_benchmark_of_a_tiny_model(pixel_file, tmp_path):
         assert picture.format == "PNG"
     page, twin = tmp_path / "page.md", tmp_path / "twin.json"
     twin.write_bytes(out.read_bytes())
-    assert command("bench", "--read", out, twin, "--page", page).returncode == 0
+    assert here("bench", "--read", out, twin, "--page", page).returncode == 0
     text = page.read_text()
     assert str(out) in text and all(
         f"| {row['method']} | {row['settings']['steps']} steps" in text for row in rows if "solver" in row["settings"]
@@ -315,7 +315,7 @@ def test_a_page_is_written_only_from_what_bench_wrote(pixel_file, tmp_path):
 @pytest.mark.slow
 def test_a_preset_is_one_more_method_and_another_models_is_refused(pixel_file, tmp_path):
     assert (
-        command(
+        here(
             "tune",
             "--model",
             pixel_file,
@@ -334,7 +334,7 @@ def test_a_preset_is_one_more_method_and_another_models_is_refused(pixel_file, t
     )
     out = tmp_path / "bench.json"
     assert (
-        command(
+        here(
             "bench",
             "--model",
             pixel_file,
@@ -356,9 +356,7 @@ def test_a_preset_is_one_more_method_and_another_models_is_refused(pixel_file, t
 
 def test_chosen_methods_alone_and_full_beside_them(latent_file, tmp_path):
     out = tmp_path / "bench.json"
-    done = command(
-        "bench", "--model", latent_file, *TINY_RUN, "--methods", "reuse", "--speedups", "1.5,2", "--json", out
-    )
+    done = here("bench", "--model", latent_file, *TINY_RUN, "--methods", "reuse", "--speedups", "1.5,2", "--json", out)
     assert done.returncode == 0, done.stderr
     rows = json.loads(out.read_text())["rows"]
     assert {row["method"] for row in rows} == {"full", "reuse"}
@@ -367,7 +365,7 @@ def test_chosen_methods_alone_and_full_beside_them(latent_file, tmp_path):
 
 def test_bench_shape_fills_the_shape_rows(tmp_path):
     out = tmp_path / "shape.json"
-    done = command("bench", "--shape", "DiT-S/8-256", "--dtype", "bf16", "--repeats", 1, "--json", out)
+    done = here("bench", "--shape", "DiT-S/8-256", "--dtype", "bf16", "--repeats", 1, "--json", out)
     assert done.returncode == 0, done.stderr
     content = json.loads(out.read_text())
     assert content["rows"] == [] and "overhead" in done.stdout
@@ -378,7 +376,7 @@ def test_bench_shape_fills_the_shape_rows(tmp_path):
     for row in content["shape_rows"]:
         row["shape"] += ", 1 of 12 blocks"
     few_blocks.write_text(json.dumps(content))
-    assert command("bench", "--read", out, few_blocks, "--page", tmp_path / "page.md").returncode == 0
+    assert here("bench", "--read", out, few_blocks, "--page", tmp_path / "page.md").returncode == 0
     whole, few = (tmp_path / "page.md").read_text().split("## Time alone, at the shape of ")[1:]
     assert whole.startswith("DiT-S/8-256\n") and "extrapolation" not in whole
     assert few.startswith("DiT-S/8-256, 1 of 12 blocks\n") and "extrapolation" in few

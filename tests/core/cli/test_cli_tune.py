@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from commands import command, refusal
+from commands import here, refusal
 from tiny_dit import tiny_dit_file
 
 from tokencache_core.tuning.preset import load_preset
@@ -16,7 +16,7 @@ def file(tmp_path_factory):
 
 def test_it_writes_a_preset_and_says_what_it_promises(file, tmp_path):
     out = tmp_path / "near.json"
-    ran = command("tune", "--model", file, "--out", out, "--psnr", 10, "--steps", 8, "--samples", 2, "--minutes", 1)
+    ran = here("tune", "--model", file, "--out", out, "--psnr", 10, "--steps", 8, "--samples", 2, "--minutes", 1)
     assert ran.returncode == 0, ran.stderr
     preset = load_preset(out)
     assert len(preset.taus) == 8 and preset.measured.samples >= 2 and preset.notes["sampler"] == "ddim"
@@ -24,7 +24,7 @@ def test_it_writes_a_preset_and_says_what_it_promises(file, tmp_path):
 
 
 def test_a_floor_out_of_reach_writes_nothing(file, tmp_path):
-    line = command("tune", "--model", file, "--out", tmp_path / "no.json", "--psnr", 100, "--steps", 8, "--samples", 2)
+    line = here("tune", "--model", file, "--out", tmp_path / "no.json", "--psnr", 100, "--steps", 8, "--samples", 2)
     assert line.returncode == 2 and "cannot be met" in line.stderr and not (tmp_path / "no.json").exists()
 
 

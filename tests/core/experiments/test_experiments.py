@@ -74,11 +74,11 @@ def test_robustness_compares_with_as_many_whole_steps():
 def test_settings_are_swept_beside_more_i_steps_in_the_same_time():
     model = tiny_dit()
     tried = variants("cache-ratio", ["0", "0.5", "1"], replace(DEFAULTS, shares="uniform"))
-    found = sweep(starting(model), 50, [(*each, TrainedParts()) for each in tried.items()], 12, model.is_pixels)
+    found = sweep(starting(model), 20, [(*each, TrainedParts()) for each in tried.items()], 5, model.is_pixels)
     everything, half, nothing = found
     assert everything.compute == 1 and everything.db == 100  # no difference at all
-    assert pytest.approx(nothing.compute) == 12 / 50 and nothing.compute < half.compute < 1
-    assert all(2 <= row.more_i_steps <= 50 and row.speedup > 0 for row in (half, nothing))
+    assert pytest.approx(nothing.compute) == 5 / 20 and nothing.compute < half.compute < 1
+    assert all(2 <= row.more_i_steps <= 20 and row.speedup > 0 for row in (half, nothing))
 
 
 def test_contexts_are_set_beside_the_first():
@@ -167,7 +167,8 @@ def test_the_commands_print_tables_and_draw(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("tokencache_core.cli.experiment.CONDITIONS", (SHORT,))
     assert main(["experiment", "robustness", "--model", str(model), "--samples", "2"]) == 0
     assert "| 8 steps of ddim, guidance 2 | 3 |" in capsys.readouterr().out
-    assert main(["experiment", "settings", "--model", str(model), "--samples", "2", "--vary", "last-blocks=0,1"]) == 0
+    settings = ["experiment", "settings", "--model", str(model), "--samples", "2", "--steps", "16", "--i-steps", "5"]
+    assert main([*settings, "--vary", "last-blocks=0,1"]) == 0
     assert "| last-blocks |" in (told := capsys.readouterr().out) and "| 1 |" in told
     context = [
         "experiment",
