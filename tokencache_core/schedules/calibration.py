@@ -28,7 +28,12 @@ class CalibrationError(ValueError):
     """A file or text that is not a calibration of this version. The message says what is wrong and what to do."""
 
 
-FORMAT = JsonFormat("calibration", 1, "Calibrate I-Steps or `calibrate`", CalibrationError)
+FORMAT = JsonFormat(
+    say("calibration_kind", "calibration"),
+    1,
+    say("calibration_writers", "Calibrate I-Steps or `calibrate`"),
+    CalibrationError,
+)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ class PresetError(ValueError):
     """A file or text is not a preset of this version: says what is wrong and what to do."""
 
 
-FORMAT = JsonFormat("preset", 1, "Tune TokenCache or `tune`", PresetError)
+FORMAT = JsonFormat(say("preset_kind", "preset"), 1, say("preset_writers", "Tune TokenCache or `tune`"), PresetError)
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def preset_of_text(text: str) -> Preset:
                 "the text is empty: paste what Tune TokenCache puts out as json, or choose a file above it",
             )
         )
-    return from_json(text, "the text")
+    return from_json(text, say("preset_text", "the text"))
 
 
 def load_preset(file: Path | str) -> Preset:
