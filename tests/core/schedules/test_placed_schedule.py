@@ -3,7 +3,7 @@
 import pytest
 
 from tokencache_core.schedules.noise_places import even_in_noise, even_in_steps
-from tokencache_core.schedules.placed import PlacedSchedule, carried, nearest_steps
+from tokencache_core.schedules.placed import PlacedSchedule, carried, nearest_steps, same_run
 
 
 def even(steps: int) -> list[float]:
@@ -30,6 +30,21 @@ def test_fewer_places_lie_along_the_same_curve():
     assert carried(DENSE_FIRST, even(25), 4, even(25)) == (0, 4, 8, 24)
     assert carried((0,), even(25), 1, even(3)) == (0,)
     assert carried(DENSE_FIRST, even(25), 9, even(5)) == (0, 1, 2, 3, 4)
+
+
+def test_the_first_i_step_is_the_first_step_wherever_its_time_lies():
+    assert nearest_steps([0.5], [1.0, 0.5]) == (0,)
+
+
+def test_runs_are_the_same_where_all_steps_are_within_a_thousandth():
+    assert same_run([1.0, 0.5], [1.0005, 0.4995])
+    assert not same_run([1.0, 0.5], [1.0, 0.5011])
+    assert not same_run([1e-3], [0.0])
+    assert not same_run([1.0, 0.5], [1.0]) and not same_run([1.0], [1.0, 0.5])
+
+
+def test_two_places_are_the_first_and_the_last_of_many():
+    assert carried((0, 4, 8), even(10), 2, even(10)) == (0, 8)
 
 
 def test_each_time_has_a_step_of_its_own_and_later_ones_still_fit():
