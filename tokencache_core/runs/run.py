@@ -25,7 +25,11 @@ class Run(Protocol):
 
     sigmas: Tensor  # (steps + 1,), the last one is 0
     images: int  # number of samples in its batch
-    warmup: int  # first steps that are I-steps in any case, where nobody chooses others
+
+    @property
+    def warmup(self) -> int:
+        """First steps that are I-steps in any case, where nobody chooses others."""
+        ...
 
     @property
     def euler(self) -> bool:

@@ -63,10 +63,10 @@ class RunSimulator:
         if unknown := self._errors[len(self._squares) :]:
             errors = np.stack(unknown)
             self._squares += [*np.einsum("bwj,wj->wb", errors @ self.record.products, errors)]
-        sums = np.add.reduceat(np.stack([self._errors[row] for row in rows]), firsts)  # (candidates, steps)
-        apart = np.add.reduceat(np.stack([self._squares[row] for row in rows]), firsts).T  # (B, candidates)
+        sums: np.ndarray = np.add.reduceat(np.stack([self._errors[row] for row in rows]), firsts)  # (candidates, steps)
+        apart: np.ndarray = np.add.reduceat(np.stack([self._squares[row] for row in rows]), firsts)  # (candidates, B)
         whole = np.einsum("bcj,cj->bc", sums @ self.record.products, sums)
-        return decibels(whole, apart, self.together).mean(axis=0)
+        return decibels(whole, apart.T, self.together).mean(axis=0)
 
     def _windows(self, places: tuple[int, ...]) -> list[int]:
         """The rows of the windows of P-steps between the I-steps at `places`."""
