@@ -14,7 +14,7 @@ from tokencache_pack.tokencache_core.engine.record import Report
 from tokencache_pack.tokencache_core.schedules.schedule import UniformSchedule
 from tokencache_pack.tokencache_core.settings import CacheSettings
 
-SOME = {"cache_ratio": 0.8, "shares": "uniform"}
+SOME = {"order": 2, "cache_ratio": 0.8, "shares": "uniform"}
 PLAIN, HALF, AWAY, JOINED, SMALLEST = map(str, FORMS)
 
 

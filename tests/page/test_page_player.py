@@ -100,8 +100,8 @@ def test_a_run_is_played_by_mouse_and_keyboard(page: PlayerPage):
     expect(page.text).to_be_hidden()
     page.run()
     first = page.drawn()
-    page.step.fill("1")
-    page.at(2)
+    page.step.fill("2")
+    page.at(3)
     expect(page.text).to_contain_text(re.compile("P, .* computed"))
     some = page.drawn()
     assert some != first

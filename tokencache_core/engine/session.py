@@ -24,7 +24,7 @@ from .store import CacheStore, Rows
 from .timeline import Timeline
 from .token_choice import Planner, ScorePlanner
 
-MOVED = 0.04  # x has been moved where it differs from before by more than this share of its norm
+MOVED = 0.06  # x has been moved where it differs from before by more than this share of its norm
 EVALUATIONS_OF_A_STEP = 3  # the most that a solver makes in a step of its own
 ELSEWHERE = say(
     "note_elsewhere",

@@ -66,7 +66,7 @@ class RunSimulator:
         sums: np.ndarray = np.add.reduceat(np.stack([self._errors[row] for row in rows]), firsts)  # (candidates, steps)
         apart: np.ndarray = np.add.reduceat(np.stack([self._squares[row] for row in rows]), firsts)  # (candidates, B)
         whole = np.einsum("bcj,cj->bc", sums @ self.record.products, sums)
-        return decibels(whole, apart.T, self.together).mean(axis=0)
+        return decibels(whole, np.swapaxes(apart, 0, 1), self.together).mean(axis=0)
 
     def _windows(self, places: tuple[int, ...]) -> list[int]:
         """The rows of the windows of P-steps between the I-steps at `places`."""

@@ -141,9 +141,9 @@ def test_the_table_says_what_gains_and_errors_would_be_together():
     pruned = Pair("2:4", 20.0, (1.5, 1.4, 1.6), (3.0, 3.1, 2.9), 40.0, 36.5, 41.0, is_dense=True)
     lines = list(table([plain, pruned]))
     assert lines[2:6] == [
-        "| plain | 40.0 | whole | 1.00x (1.00 to 1.00) |  | - |  |  |",
+        "| plain | 40.0 | full | 1.00x (1.00 to 1.00) |  | - |  |  |",
         "| plain | 40.0 | cached | 2.10x (2.00 to 2.20) |  | 40.0 dB |  | 40.0 dB |",
-        "| 2:4, as dense zeros | 20.0 | whole | 1.50x (1.40 to 1.60) |  | 40.0 dB |  |  |",
+        "| 2:4, as dense zeros | 20.0 | full | 1.50x (1.40 to 1.60) |  | 40.0 dB |  |  |",
         "| 2:4, as dense zeros | 20.0 | cached | 3.00x (2.90 to 3.10) | 3.15x | 36.5 dB | 37.0 dB | 41.0 dB |",
     ]
     assert "Its error counts" in lines[-1] and len({line.count("|") for line in lines[:6]}) == 1
@@ -155,7 +155,7 @@ def test_the_command_prints_the_table(tmp_path, capsys):
     command = ["experiment", "quantisation", "--variants", "bf16,fp8", "--samples", "1"]
     assert main([*command, "--model", str(tiny_dit_file(tmp_path / "tiny.safetensors")), "--steps", "6"]) == 0
     told = capsys.readouterr().out
-    assert "| fp8 |" in told and "| bf16 |" in told and "cached against whole" in told
+    assert "| fp8 |" in told and "| bf16 |" in told and "cached against full" in told
     assert main([*command, "--shape", "DiT-S/8-64", "--dtype", "bf16", "--steps", "3", "--variants", "bf16"]) == 0
     told = capsys.readouterr().out
     assert "| plain |" in told and "| bf16 |" not in told and "PSNR" not in told  # bf16 is the plain model's own
