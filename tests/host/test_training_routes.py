@@ -75,14 +75,17 @@ def test_a_training_is_seen_stopped_and_kept(comfy_server: ComfyServer, predicto
 
     folder = comfy_server.output / "diffusion_models"  # ComfyUI looks for models there too
     folder.mkdir(exist_ok=True)
-    tiny_dit_file(folder / "routed.safetensors", in_channels=3, input_size=32, num_classes=9)
+    tiny_dit_file(
+        folder / "routed.safetensors", in_channels=3, input_size=32, num_classes=9, width=32, depth=2, heads=1
+    )
     prompt = to_api(read_workflow(WORKFLOW), comfy_server.get("/object_info"))
     by_title = {node["_meta"]["title"]: (number, node["inputs"]) for number, node in prompt.items()}
     node, inputs = by_title["Train Cache Predictor"]
     inputs.update(minutes=100.0, steps=8, save_as=predictor_file.stem)
     by_title["Load DiT"][1]["dit_name"] = "routed.safetensors"
-    by_title["Classes of the training runs"][1]["label"] = "0, 1, 2, 3"
-    by_title["Classes of the pictures"][1]["label"] = "4"
+    by_title["Empty pixel latent"][1]["batch_size"] = 2
+    by_title["Classes of the training runs"][1]["label"] = "0, 1"
+    by_title["Classes of the pictures"][1]["label"] = "4, 5"
     by_title["Compare with and without TokenCache"][1]["steps"] = 4
     body = {"prompt": prompt, "extra_data": {"extra_pnginfo": {"workflow": {"id": WORKFLOW_ID}}}}
     number = comfy_server.post("/prompt", body)["prompt_id"]

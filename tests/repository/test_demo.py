@@ -30,6 +30,8 @@ def prompt(comfy_server: ComfyServer) -> dict[str, Any]:
             node["inputs"][demo.NAME] = "tiny.safetensors"
         elif node["class_type"] == "TokenCacheSmallFluxPrompt" and node["inputs"]["text"]:
             node["inputs"]["text"] = "red cat\ngreen dog"
+        elif node["class_type"] == "EmptyChromaRadianceLatentImage":
+            node["inputs"].update(width=32, height=32, batch_size=2)
         elif node["class_type"] == "KSampler":
             node["inputs"]["steps"] = 12
     return prompt
