@@ -17,7 +17,13 @@ from ...tokencache_core.schedules.automatic import AutomaticSchedule
 from ...tokencache_core.schedules.calibration import PlaceCalibration
 from ...tokencache_core.schedules.run_record import RunRecorder
 from ...tokencache_core.settings import CacheSettings
-from ...tokencache_core.tuning.place_proposals import orders_beside, simulated_order, simulated_places, tried_counts
+from ...tokencache_core.tuning.place_proposals import (
+    listed_counts,
+    orders_beside,
+    simulated_order,
+    simulated_way,
+    tried_counts,
+)
 from ...tokencache_core.words.message import say
 from ..folders.calibration_folder import calibration_name, write_calibration
 from .sampler_kind import EULER
@@ -105,9 +111,13 @@ class CalibratingRun:
         record = self.recorder.record(times.__getitem__)
         started = time.perf_counter()
         corrected, (count, *_) = kind.sampler == EULER, tried_counts(record.steps)
-        order = simulated_order(record, settings, corrected, count, orders_beside(settings.order), self.default.warmup)
+        by_order = {
+            order: simulated_way(record, replace(settings, order=order), corrected, self.default.warmup)
+            for order in orders_beside(settings.order)
+        }
+        order = simulated_order(record, settings, corrected, {order: way(count) for order, way in by_order.items()})
         settings = replace(settings, order=order)
-        places = simulated_places(record, settings, corrected, self.default.warmup)
+        places = {count: by_order[order](count) for count in listed_counts(record.steps)}
         spent = say(
             "placed_in",
             "{search} s on top of the {run} s of the run",

@@ -90,10 +90,11 @@ def calibrate_places(
     by_order = {order: ways(record, replace(settings, order=order), run.euler, run.warmup, without) for order in orders}
     order = orders[0]
     if len(orders) > 1 and counts[0] in range(2, steps):
+        proposed = {order: found[SIMULATED](counts[0]) for order, found in by_order.items()}
         if trials.affords(counts[0], budget, len(orders)):
-            order = trials.best_order({order: found[SIMULATED](counts[0]) for order, found in by_order.items()})
+            order = trials.best_order(proposed)
         else:
-            order = simulated_order(record, settings, run.euler, counts[0], orders, run.warmup)
+            order = simulated_order(record, settings, run.euler, proposed)
     found = by_order[order]
     winners: dict[int, str] = {}
     places: dict[int, Places] = {}

@@ -7,7 +7,7 @@ between them (tuning/calibrate_places.py). A record is of a few samples: known m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 
@@ -42,7 +42,7 @@ def ways(
     """
     asked = partial(errors_beside_known, record, settings, corrected, without=without)
     found: dict[str, Way] = {
-        SIMULATED: _searching(record.taus, asked(), warmup),
+        SIMULATED: simulated_way(record, settings, corrected, warmup, without),
         KNOWN: partial(known_places, taus=record.taus, warmup=warmup, without=without),
         EVEN: partial(even_in_steps, steps=record.steps),
         DENSE: _searching(record.taus, asked(), warmup + 1),
@@ -53,29 +53,20 @@ def ways(
     }
 
 
-def simulated_places(
-    record: RunRecord, settings: CacheSettings, corrected: bool, warmup: int = WARMUP
-) -> dict[int, Places]:
-    """Those that simulation alone proposes, by how many they are: for the run and known models together, with errors
-    fading as they usually do.
-    """
-    way = _searching(record.taus, errors_beside_known(record, settings, corrected), warmup)
-    return {count: way(count) for count in listed_counts(record.steps)}
+def simulated_way(
+    record: RunRecord, settings: CacheSettings, corrected: bool, warmup: int = WARMUP, without: str = ""
+) -> Way:
+    """What simulation alone proposes: for the run and known models together, with errors fading as they usually do."""
+    return _searching(record.taus, errors_beside_known(record, settings, corrected, without=without), warmup)
 
 
-def simulated_order(
-    record: RunRecord, settings: CacheSettings, corrected: bool, count: int, orders: Sequence[int], warmup: int = WARMUP
-) -> int:
-    """The order of forecasts, one of `orders`, that simulation prefers for this run with `count` I-steps, each at the
-    places that suit it.
-    """
+def simulated_order(record: RunRecord, settings: CacheSettings, corrected: bool, proposed: Mapping[int, Places]) -> int:
+    """The order of forecasts that simulation prefers for this run. proposed: by order, the places that suit it."""
 
     def error(order: int) -> float:
-        own = replace(settings, order=order)
-        places = _searching(record.taus, errors_beside_known(record, own, corrected), warmup)(count)
-        return _simulator(record, own, corrected).error_db(places)
+        return _simulator(record, replace(settings, order=order), corrected).error_db(proposed[order])
 
-    return min(orders, key=error)
+    return min(proposed, key=error)
 
 
 def orders_beside(usual: int) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
 """Places from one full run and a few cached ones, on a tiny DiT; and by the commands."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,8 +22,9 @@ from tokencache_core.tuning.place_proposals import (
     FADINGS,
     KNOWN,
     SIMULATED,
+    listed_counts,
     simulated_order,
-    simulated_places,
+    simulated_way,
     tried_counts,
     ways,
 )
@@ -69,9 +71,11 @@ def test_what_is_not_usual_must_be_better_by_more_than_chance():
 
 def test_without_a_budget_simulation_decides():
     record, found = calibrated(budget=0)
-    order = simulated_order(record, CacheSettings(), True, tried_counts(8)[0], (2, 1))
+    by_order = {order: simulated_way(record, CacheSettings(order=order), True) for order in (1, 2)}
+    count, *_ = tried_counts(8)
+    order = simulated_order(record, CacheSettings(), True, {order: way(count) for order, way in by_order.items()})
     assert found.trials == () and found.order == order
-    assert found.places == simulated_places(record, CacheSettings(order=order), True)
+    assert found.places == {count: by_order[order](count) for count in listed_counts(8)}
 
 
 def test_an_order_that_is_asked_for_is_the_only_one():
@@ -95,7 +99,8 @@ def test_simulation_prefers_a_parabola_where_the_run_is_one_and_a_line_where_it_
     parabola, noise = np.array(times)[:, None] ** 2, np.random.default_rng(0).normal(size=(12, 40))
     for added, order in ((parabola, 2), (noise, 1)):
         record = RunRecord(times, -np.ones(12), (added @ added.T)[None])
-        assert simulated_order(record, settings, False, 5, (2, 1)) == order
+        proposed = {each: simulated_way(record, replace(settings, order=each), False)(5) for each in (2, 1)}
+        assert simulated_order(record, settings, False, proposed) == order
 
 
 def test_every_way_proposes_places_for_every_number_of_i_steps():
