@@ -15,11 +15,11 @@ import numpy as np
 
 from .known_models import MOST_STEPS, KnownModel, known_errors_db, known_models, known_places
 from .run_record import noise_of
-from .run_simulator import decibels, faded
+from .run_simulator import DAMPINGS, decibels, faded
 
 SHARE, MORE = 0.32, 2  # the least number of I-steps is SHARE times the steps, plus MORE
 MOST = 0.7  # share of the steps, above which I-steps leave too little to be saved
-LEAST_GAIN = 2.0  # dB that P-steps must gain in simulation (docs/findings/places.md)
+LEAST_GAIN = 3.0  # dB that P-steps must gain in simulation (docs/findings/places.md)
 
 
 def usual_count(taus: Sequence[float]) -> int:
@@ -56,10 +56,11 @@ def _whole_steps_error_db(model: KnownModel, count: int, taus: Sequence[float]) 
     fewer = [float(np.interp(step * steps / count, range(steps + 1), [*taus, 0.0])) for step in range(count)]
     times = sorted({*taus, *fewer}, reverse=True)
     noise = np.array([noise_of(time) for time in times])
-    errors = np.zeros((count, len(times)))  # of each of the fewer steps
-    for move, time in zip(faded(model.moves(times), noise), times):
+    moves = np.stack([faded(model.moves(times), noise, damping) for damping in DAMPINGS])  # (dampings, times)
+    errors = np.zeros((count, *moves.shape))  # of each of the fewer steps
+    for move, time in zip(moves.T, times):
         held = max(step for step in range(count) if fewer[step] >= time)
-        errors[held, times.index(fewer[held])] += move
-        errors[held, times.index(min(each for each in taus if each >= time))] -= move
-    made = np.einsum("sj,bjc->bsc", errors, model.directions_at(times))
-    return float(decibels((made.sum(axis=1) ** 2).sum(axis=-1), (made**2).sum(axis=(1, 2))).mean())
+        errors[held, :, times.index(fewer[held])] += move
+        errors[held, :, times.index(min(each for each in taus if each >= time))] -= move
+    made = np.einsum("sdj,bjc->bsdc", errors, model.directions_at(times))
+    return float(decibels((made.sum(axis=1) ** 2).sum(axis=-1), (made**2).sum(axis=(1, 3))).mean())

@@ -1,8 +1,9 @@
 """Ways to place the I-steps of a model's runs, and to choose the order of its forecasts, once a full run is recorded.
 
-What is left at a run's end of an error made at one sigma differs from model to model (schedules/run_simulator.py). So
-each way of fading proposes places of its own, the nearer to the run's end the sooner errors fade, and real runs decide
-between them (tuning/calibrate_places.py). A record is of a few samples: known models' are asked as well.
+What is left at a run's end of an error made at one sigma differs from model to model (schedules/run_simulator.py).
+Simulation proposes places that are good however errors fade, and each way of fading proposes places of its own, the
+nearer to the run's end the sooner errors fade; real runs decide between them (tuning/calibrate_places.py). A record is
+of a few samples: known models' are asked as well.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
+from math import inf
 
 import numpy as np
 
@@ -17,11 +19,11 @@ from ..schedules.known_models import WARMUP, known_places, known_records
 from ..schedules.noise_places import even_in_steps
 from ..schedules.place_climb import Errors, Places, best_places
 from ..schedules.run_record import RunRecord
-from ..schedules.run_simulator import DAMPING, RunSimulator
+from ..schedules.run_simulator import DAMPINGS, RunSimulator
 from ..settings import CacheSettings
 
 SIMULATED, KNOWN, EVEN, DENSE = "simulated", "known models'", "even in the step's number", "another I-step first"
-FADINGS = (2.0, 6.0, 1.0)  # dampings of which each proposes places, the most promising first
+FADINGS = (4.0, inf, 1.0)  # dampings of which each proposes places, the most promising first
 SHARES = (1 / 3, 1 / 2)  # of the steps that are I-steps, where nobody says how many; the order is decided at the first
 ORDERS = (1, 2)  # of forecasts, which serve some models and schedules and not others (docs/findings/places.md)
 FEW_STEPS, MOST_COUNTS = (
@@ -47,16 +49,13 @@ def ways(
         EVEN: partial(even_in_steps, steps=record.steps),
         DENSE: _searching(record.taus, asked(), warmup + 1),
     }
-    return found | {
-        f"errors fading above sigma {damping:g}": _searching(record.taus, asked(damping=damping), warmup)
-        for damping in FADINGS
-    }
+    return found | {_named(damping): _searching(record.taus, asked(dampings=(damping,)), warmup) for damping in FADINGS}
 
 
 def simulated_way(
     record: RunRecord, settings: CacheSettings, corrected: bool, warmup: int = WARMUP, without: str = ""
 ) -> Way:
-    """What simulation alone proposes: for the run and known models together, with errors fading as they usually do."""
+    """What simulation alone proposes: for the run and known models together, however errors fade."""
     return _searching(record.taus, errors_beside_known(record, settings, corrected, without=without), warmup)
 
 
@@ -87,15 +86,15 @@ def listed_counts(steps: int) -> list[int]:
 
 
 def errors_beside_known(
-    record: RunRecord, settings: CacheSettings, corrected: bool, damping: float = DAMPING, without: str = ""
+    record: RunRecord, settings: CacheSettings, corrected: bool, dampings: Sequence[float] = DAMPINGS, without: str = ""
 ) -> Errors:
     """Measures places by simulated runs of the record's samples and of known models, half and half.
 
-    damping: as in `RunSimulator`.
+    dampings: as in `RunSimulator`.
     without: as in `known_models`.
     """
     own, *known = (
-        _simulator(each, settings, corrected, damping) for each in (record, *known_records(record.taus, without))
+        _simulator(each, settings, corrected, dampings) for each in (record, *known_records(record.taus, without))
     )
 
     def measured(candidates: Sequence[Places]) -> np.ndarray:
@@ -104,9 +103,15 @@ def errors_beside_known(
     return measured
 
 
-def _simulator(record: RunRecord, settings: CacheSettings, corrected: bool, damping: float = DAMPING) -> RunSimulator:
+def _simulator(
+    record: RunRecord, settings: CacheSettings, corrected: bool, dampings: Sequence[float] = DAMPINGS
+) -> RunSimulator:
     corrector = settings.corrector if corrected else 0.0
-    return RunSimulator(record, order=settings.order, reach=settings.reach, corrector=corrector, damping=damping)
+    return RunSimulator(record, order=settings.order, reach=settings.reach, corrector=corrector, dampings=dampings)
+
+
+def _named(damping: float) -> str:
+    return "errors that never fade" if damping == inf else f"errors fading above sigma {damping:g}"
 
 
 def _searching(taus: Sequence[float], errors: Errors, warmup: int) -> Way:

@@ -107,7 +107,9 @@ def test_the_automatic_schedule_takes_a_count_a_speed_up_or_the_usual_number(sch
 
 def test_the_usual_number_is_about_a_third_and_more_where_few_steps_leave_nothing_to_gain():
     assert [usual_count(taus(steps)) for steps in (1, 2, 4, 8, 20, 50, 250)] == [1, 2, 4, 8, 8, 18, 82]
-    assert usual_count(taus(8, "karras")) == 5 and usual_count(taus(10, "flow", 3.0)) == 10
+    assert (
+        usual_count(taus(8, "karras")) == 5 and usual_count(taus(10, "flow", 3.0)) == 6 and usual_count(taus(10)) == 10
+    )
 
 
 def test_all_whole_steps_end_where_the_run_ends_and_fewer_the_farther_the_fewer():

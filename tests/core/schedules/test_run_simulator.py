@@ -1,5 +1,6 @@
 """Simulated runs: by hand on a record of three steps, and beside real runs of the reference DiT."""
 
+from functools import partial
 from math import inf, log10
 from random import Random
 
@@ -41,29 +42,29 @@ BENT = record([4.0, 3.0, 1.0], [-1.0, -1.0, -1.0], (0.75, 0.5, 0.25))
     ],
 )
 def test_the_error_of_p_steps_is_what_forecasts_miss_times_the_move(order, reach, places, error):
-    simulator = RunSimulator(BENT, order=order, reach=reach, corrector=0.0, damping=inf)
+    simulator = RunSimulator(BENT, order=order, reach=reach, corrector=0.0, dampings=(inf,))
     assert simulator.error_db(places) == pytest.approx(20 * log10(max(error, 1e-6)))
 
 
 def test_an_i_step_takes_back_its_share_of_what_it_shows_to_have_been_wrong():
     # at step 1 the line through 4 (step 0) and 1 (step 2) is 2.5, and 4 was forecast: 1.5 too much, of an error of 1
-    simulator = RunSimulator(BENT, order=0, reach=1.0, corrector=0.5, damping=inf)
+    simulator = RunSimulator(BENT, order=0, reach=1.0, corrector=0.5, dampings=(inf,))
     assert simulator.error_db((0, 2)) == pytest.approx(20 * log10(abs(1 - 0.5 * 1.5)))
 
 
 def test_errors_of_two_windows_cancel_in_part():
     swaying = record([2.0, 3.0, 2.0, 1.0], [-1.0] * 4, (0.8, 0.6, 0.4, 0.2))  # holding 2 is wrong by -1, and then by 1
-    simulator = RunSimulator(swaying, order=0, reach=1.0, corrector=0.0, damping=inf)
+    simulator = RunSimulator(swaying, order=0, reach=1.0, corrector=0.0, dampings=(inf,))
     assert simulator.error_db((0, 2)) == pytest.approx(10 * log10((1 - TOGETHER) * (1 + 1)))
     assert simulator.error_db((0,)) <= -120  # within one window they do
 
 
 def test_errors_made_where_the_noise_is_strong_fade():
     noisy = record([1.0, 2.0], [-1.0, -3.0], (0.9, 0.5))
-    lasting, fading = (
-        RunSimulator(noisy, order=0, reach=1.0, corrector=0.0, damping=damping).error_db((0,)) for damping in (inf, 0.1)
-    )
+    simulated = partial(RunSimulator, noisy, order=0, reach=1.0, corrector=0.0)
+    lasting, fading, both = (simulated(dampings=each).error_db((0,)) for each in ((inf,), (0.1,), (inf, 0.1)))
     assert fading < lasting - 20
+    assert both == pytest.approx((lasting + fading) / 2)
 
 
 def test_a_run_without_p_steps_is_no_further_than_can_be_told():
