@@ -15,7 +15,7 @@ sys.path.append(str(ROOT))
 from tokencache_core.sampling.noise_time import noise_time
 from tokencache_core.sampling.sigma_schedule import SigmaSchedule
 from tokencache_core.schedules.automatic import AutomaticSchedule
-from tokencache_core.schedules.known_models import FLOW_WARMUP
+from tokencache_core.schedules.run_simulator import FLOW_DAMPINGS
 
 SIDE, MARGIN = 480, 32  # pixels
 WHOLE, FORECAST, INK = "#e69f00", "#56b4e9", "#f4f4f4"
@@ -28,7 +28,7 @@ def step_chart(file: Path, ground: int) -> Image.Image:
     nodes = json.loads(file.read_text(encoding="utf-8"))["nodes"]
     steps, parts = _parts(nodes)
     taus = [noise_time(sigma) for sigma in SigmaSchedule("flow", 3.0).sigmas(steps)[:-1].tolist()]
-    schedule = AutomaticSchedule(speedup=_values(nodes, "TokenCacheApply")[0][0], warmup=FLOW_WARMUP)
+    schedule = AutomaticSchedule(speedup=_values(nodes, "TokenCacheApply")[0][0], dampings=FLOW_DAMPINGS)
     whole = {start + step for start, end in parts for step in schedule.i_steps(taus[start:end])}
     picture = Image.new("RGB", (SIDE, SIDE), GROUNDS[ground % len(GROUNDS)])
     draw = ImageDraw.Draw(picture)

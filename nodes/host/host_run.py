@@ -19,7 +19,7 @@ from ...tokencache_core.sampling.samplers import Denoise
 from ...tokencache_core.schedules.schedule import Schedule
 from ...tokencache_core.settings import CacheSettings
 from .model_hooks import KEY, open_host_session, remove_tokencache
-from .model_sampling import input_scale, tau_function, usual_warmup
+from .model_sampling import input_scale, tau_function, usual_dampings
 from .network_call import SESSION, around_network
 from .sampler_kind import is_euler
 
@@ -97,8 +97,8 @@ class HostRun:
         return self.model.model.process_latent_in(samples)
 
     @property
-    def warmup(self) -> int:
-        return usual_warmup(self.model)
+    def dampings(self) -> tuple[float, ...]:
+        return usual_dampings(self.model)
 
     def noise_time(self, sigma: float) -> float:
         return tau_function(self.model)(sigma)

@@ -38,7 +38,7 @@ from .automatic_places import RunPlaces, automatic_places, guidance
 from .compiled_blocks import CompiledBlocks
 from .first_run import RunKind
 from .model_fingerprint import model_fingerprint, readable_fingerprint
-from .model_sampling import input_scale, tau_function, usual_warmup
+from .model_sampling import input_scale, tau_function, usual_dampings
 from .network_call import CALIBRATING, GOES_ON, NO_CALIBRATION, SESSION, around_network
 from .other_caches import other_caches
 from .own_errors import in_words, log, may_be_ours
@@ -256,7 +256,7 @@ class _Hooks:
         if not isinstance(self.schedule, AutomaticSchedule):
             return RunPlaces(self.schedule)
         patcher, steps = guider.model_patcher, sigmas.tolist()
-        schedule = replace(self.schedule, warmup=usual_warmup(patcher))
+        schedule = replace(self.schedule, dampings=usual_dampings(patcher))
         if self.fingerprint is None:
             return RunPlaces(schedule)
         kind = RunKind(

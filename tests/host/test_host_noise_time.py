@@ -22,7 +22,8 @@ from tiny_families import TINY
 from tokencache_pack.nodes.cache import ApplyTokenCache
 from tokencache_pack.nodes.host.model_sampling import tau_function
 from tokencache_pack.tokencache_core.sampling.noise_time import flow_ratio, noise_time
-from tokencache_pack.tokencache_core.schedules.known_models import FLOW_WARMUP, known_places
+from tokencache_pack.tokencache_core.schedules.known_models import known_places
+from tokencache_pack.tokencache_core.schedules.run_simulator import FLOW_DAMPINGS
 from tokencache_pack.tokencache_core.schedules.usual_count import usual_count
 
 STEPS = 20
@@ -57,7 +58,7 @@ def test_the_same_noise_has_the_same_i_steps_in_every_flow_family(name: str):
         cached, handle = ApplyTokenCache.execute(model, **APPLY).result
         tiny.sample(cached, steps=STEPS)
         found[shift] = tuple(step.index for step in handle.latest().steps if step.kind == "I")
-        assert found[shift] == known_places(usual_count(shifted(shift)), shifted(shift), FLOW_WARMUP)
+        assert found[shift] == known_places(usual_count(shifted(shift)), shifted(shift), dampings=FLOW_DAMPINGS)
     assert found[1.0] != found[6.0]  # which has the same noise at other steps
 
 

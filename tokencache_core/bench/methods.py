@@ -63,9 +63,9 @@ class Plan:
         steps, times = self.workload.protocol.steps, self.calibration.times[settings]
         return sorted({times.i_steps_for(seconds, steps) for seconds in targets}, reverse=True)
 
-    def usual(self, count: int, warmup: int = 0) -> tuple[int, ...]:
+    def usual(self, count: int, warmup: int = 1) -> tuple[int, ...]:
         """`count` I-steps where they lie on known models, used when nothing is known about this one."""
-        return known_places(count, self.workload.taus(), warmup or self.workload.sampled.warmup)
+        return known_places(count, self.workload.taus(), warmup, self.workload.sampled.dampings)
 
     def cached(
         self,
@@ -134,7 +134,7 @@ def _tokencache(plan: Plan) -> list[Candidate]:
 
 def _random_tokens(plan: Plan) -> list[Candidate]:
     note = f"r {RANDOM_TOKENS.cache_ratio:g}, since tokencache computes no token"
-    return _at_our_seconds(plan, "random-tokens", RANDOM_TOKENS, 0, note)
+    return _at_our_seconds(plan, "random-tokens", RANDOM_TOKENS, 1, note)
 
 
 def _more_i_steps(plan: Plan) -> list[Candidate]:
@@ -146,7 +146,7 @@ def _at_our_seconds(plan: Plan, method: str, settings: CacheSettings, warmup: in
     """For each setting of `tokencache`, a candidate with as many I-steps as take the same time.
 
     settings: of the candidates.
-    warmup: how many I-steps they start with; 0: the model's usual number.
+    warmup: how many I-steps they start with.
     """
     steps = plan.workload.protocol.steps
     ours, theirs = plan.calibration.times[DEFAULTS], plan.calibration.times[settings]

@@ -92,7 +92,7 @@ def sweep(
         settings: CacheSettings, count: int, learned: TrainedParts = TrainedParts()
     ) -> tuple[float, float, float]:
         (samples, report), seconds = timed(
-            lambda: sample_cached(run, settings, CountSchedule(count, run.warmup), learned=learned)
+            lambda: sample_cached(run, settings, CountSchedule(count, dampings=run.dampings), learned=learned)
         )
         return report.compute, seconds, mean_psnr(samples, full, is_pixels)
 

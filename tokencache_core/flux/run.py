@@ -9,7 +9,7 @@ from torch import Tensor
 from ..blocks.spec import BlockSpec, TokenArgument
 from ..runs.network_run import NetworkRun
 from ..sampling.noise_time import flow_ratio, noise_time
-from ..schedules.known_models import FLOW_WARMUP
+from ..schedules.run_simulator import FLOW_DAMPINGS
 from .sampling import guided_velocity
 from .text_to_image import TextToImage
 
@@ -41,7 +41,7 @@ class FluxRun(NetworkRun):
         blocks = [(block, DOUBLE_BLOCK) for block in network.double_blocks]
         blocks += [(block, SINGLE_BLOCK) for block in network.single_blocks]
         super().__init__(blocks, noise=noise, sigmas=sigmas, solver=solver, patch_size=network.config.patch_size)
-        self.warmup = FLOW_WARMUP
+        self.dampings = FLOW_DAMPINGS
         positive, negative = model.prompts.encode(prompts), model.prompts.encode([""] * len(prompts))
         self.velocity = guided_velocity(network, positive, negative, cfg, references, self.options)
 

@@ -16,7 +16,7 @@ from ..engine.network_call import cached_blocks
 from ..engine.session import Session, open_session
 from ..engine.token_choice import Planner
 from ..sampling.samplers import EULER, SOLVERS, Denoise
-from ..schedules.known_models import WARMUP
+from ..schedules.run_simulator import DAMPINGS
 from ..schedules.schedule import Schedule
 from ..settings import CacheSettings
 
@@ -42,7 +42,7 @@ class NetworkRun(ABC):
     ) -> None:
         self.blocks, self.noise, self.sigmas, self.solver = blocks, noise, sigmas, solver
         self.images = len(noise)
-        self.warmup = WARMUP
+        self.dampings = DAMPINGS
         self.latent = LatentShape.of(noise.shape, patch_size)
         self.options: dict[str, Any] = {}  # the transformer_options of the network's calls
 

@@ -62,8 +62,8 @@ class OutputRun:
         return self.run.sample(lambda denoise: around(self._forecasting(denoise)))
 
     @property
-    def warmup(self) -> int:
-        return self.run.warmup
+    def dampings(self) -> tuple[float, ...]:
+        return self.run.dampings
 
     def noise_time(self, sigma: float) -> float:
         return self.run.noise_time(sigma)

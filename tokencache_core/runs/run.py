@@ -27,8 +27,8 @@ class Run(Protocol):
     images: int  # number of samples in its batch
 
     @property
-    def warmup(self) -> int:
-        """First steps that are I-steps in any case, where nobody chooses others."""
+    def dampings(self) -> tuple[float, ...]:
+        """How errors in its x fade, as in `schedules.run_simulator.RunSimulator`."""
         ...
 
     @property

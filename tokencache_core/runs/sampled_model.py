@@ -20,7 +20,7 @@ class SampledModel(Protocol):
 
     architecture: str  # as fingerprints name it
     asking: str  # which sample of a benchmark has which condition
-    warmup: int  # as of its runs
+    dampings: tuple[float, ...]  # as of its runs
     is_pixels: bool  # samples are pictures themselves, not latents of a VAE
     exact_schedule: SigmaSchedule  # of runs so fine that the schedule hardly matters
 

@@ -20,14 +20,11 @@ from ..settings import DEFAULTS
 from .place_climb import Places, best_places
 from .placed import carried
 from .run_record import RunRecord, noise_of
-from .run_simulator import RunSimulator
+from .run_simulator import DAMPINGS, RunSimulator
 
 FILE = Path(__file__).with_name("known_models.safetensors")
 TIMES, FLOW = "times", "flow"  # of the file; every other tensor is named kind/model/part
 MOST_STEPS = 60  # largest number of steps of a run in which places are searched for
-# first steps that are I-steps in any case: of a model trained as a flow two, because what goes wrong there counts for
-# more than is simulated (docs/findings/places.md)
-FLOW_WARMUP, WARMUP = 2, 1
 NEAREST = 4  # number of known times in the polynomial that interpolates a direction
 
 
@@ -72,16 +69,19 @@ class KnownModel:
         return weights
 
 
-def known_places(count: int, taus: Sequence[float], warmup: int = WARMUP, without: str = "") -> Places:
+def known_places(
+    count: int, taus: Sequence[float], warmup: int = 1, dampings: Sequence[float] = DAMPINGS, without: str = ""
+) -> Places:
     """I-steps of a run: its first steps, and the others at the best places for known models.
 
     count: number of I-steps, at most the number of steps.
     taus: noise times of the run's steps, falling.
     warmup: number of first steps that are I-steps in any case.
+    dampings: of the model that is run, as in `RunSimulator`.
     without: as in `known_models`.
     """
     count = min(count, len(taus))
-    return _searched(count, tuple(taus), min(warmup, count), without)
+    return _searched(count, tuple(taus), min(warmup, count), tuple(dampings), without)
 
 
 @lru_cache(maxsize=4)
@@ -114,16 +114,24 @@ def known_records(taus: tuple[float, ...], without: str = "") -> tuple[RunRecord
     return tuple(_together(records) for records in kinds if records)
 
 
-def known_errors_db(taus: tuple[float, ...], candidates: Sequence[Places], without: str = "") -> np.ndarray:
-    """(candidates,): the simulated errors of places, in dB; means over known models."""
-    return np.mean([simulator.errors_db(candidates) for simulator in _simulators(taus, without)], axis=0)
+def known_errors_db(
+    taus: tuple[float, ...], candidates: Sequence[Places], dampings: tuple[float, ...] = DAMPINGS, without: str = ""
+) -> np.ndarray:
+    """(candidates,): the simulated errors of places, in dB; means over known models.
+
+    dampings: as in `RunSimulator`.
+    without: as in `known_models`.
+    """
+    return np.mean([simulator.errors_db(candidates) for simulator in _simulators(taus, dampings, without)], axis=0)
 
 
 @lru_cache(maxsize=4)  # their cached windows serve every number of I-steps
-def _simulators(taus: tuple[float, ...], without: str) -> tuple[RunSimulator, ...]:
+def _simulators(taus: tuple[float, ...], dampings: tuple[float, ...], without: str) -> tuple[RunSimulator, ...]:
     """Of each kind's runs at the noise times `taus`, with the default settings."""
     return tuple(
-        RunSimulator(record, order=DEFAULTS.order, reach=DEFAULTS.reach, corrector=DEFAULTS.corrector)
+        RunSimulator(
+            record, order=DEFAULTS.order, reach=DEFAULTS.reach, corrector=DEFAULTS.corrector, dampings=dampings
+        )
         for record in known_records(taus, without)
     )
 
@@ -134,12 +142,12 @@ def _together(records: Sequence[RunRecord]) -> RunRecord:
 
 
 @lru_cache(maxsize=256)
-def _searched(count: int, taus: tuple[float, ...], warmup: int, without: str) -> Places:
+def _searched(count: int, taus: tuple[float, ...], warmup: int, dampings: tuple[float, ...], without: str) -> Places:
     steps = len(taus)
     if count in (warmup, steps):
         return tuple(range(count))
     if steps > MOST_STEPS:  # find places for fewer steps over the same noise range, and transfer them
         fewer = tuple(taus[step * (steps - 1) // (MOST_STEPS - 1)] for step in range(MOST_STEPS))
-        found = _searched(max(warmup + 1, round(count * MOST_STEPS / steps)), fewer, warmup, without)
+        found = _searched(max(warmup + 1, round(count * MOST_STEPS / steps)), fewer, warmup, dampings, without)
         return carried(found, fewer, count, taus)
-    return best_places(count, taus, lambda candidates: known_errors_db(taus, candidates, without), warmup)
+    return best_places(count, taus, lambda candidates: known_errors_db(taus, candidates, dampings, without), warmup)

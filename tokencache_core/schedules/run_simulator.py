@@ -19,8 +19,8 @@ from ..sampling.polynomial import lagrange_weights
 from .run_record import RunRecord, noise_of
 
 # an error made at sigma counts 1 / sqrt(1 + (sigma / damping)^2); networks differ, and places that are good however
-# errors fade serve all of them (docs/findings/places.md)
-DAMPINGS = (2.0, 4.0, inf)
+# errors fade serve all of them; those trained as flows forget little (docs/findings/places.md)
+DAMPINGS, FLOW_DAMPINGS = (2.0, 4.0, inf), (4.0, inf, inf)
 # share of the squared error that is the square of the sum over windows; the rest is the sum of their squares
 TOGETHER = 0.5
 Window = tuple[tuple[int, ...], int]  # of P-steps: the I-steps in their forecasts, and the step at which it ends

@@ -15,7 +15,7 @@ from math import inf
 
 import numpy as np
 
-from ..schedules.known_models import WARMUP, known_places, known_records
+from ..schedules.known_models import known_places, known_records
 from ..schedules.noise_places import even_in_steps
 from ..schedules.place_climb import Errors, Places, best_places
 from ..schedules.run_record import RunRecord
@@ -34,29 +34,29 @@ Way = Callable[[int], Places]  # from a number of I-steps to their places
 
 
 def ways(
-    record: RunRecord, settings: CacheSettings, corrected: bool, warmup: int = WARMUP, without: str = ""
+    record: RunRecord, settings: CacheSettings, corrected: bool, dampings: Sequence[float] = DAMPINGS, without: str = ""
 ) -> dict[str, Way]:
     """By name, the most promising first.
 
     corrected: by the settings' corrector.
-    warmup: first steps that are I-steps in any case, except where gaps are even.
+    dampings: the model's usual ones, as in `RunSimulator`.
     without: as in `known_models`.
     """
     asked = partial(errors_beside_known, record, settings, corrected, without=without)
     found: dict[str, Way] = {
-        SIMULATED: simulated_way(record, settings, corrected, warmup, without),
-        KNOWN: partial(known_places, taus=record.taus, warmup=warmup, without=without),
+        SIMULATED: simulated_way(record, settings, corrected, dampings, without),
+        KNOWN: partial(known_places, taus=record.taus, dampings=dampings, without=without),
         EVEN: partial(even_in_steps, steps=record.steps),
-        DENSE: _searching(record.taus, asked(), warmup + 1),
+        DENSE: _searching(record.taus, asked(dampings=dampings), warmup=2),
     }
-    return found | {_named(damping): _searching(record.taus, asked(dampings=(damping,)), warmup) for damping in FADINGS}
+    return found | {_named(damping): _searching(record.taus, asked(dampings=(damping,))) for damping in FADINGS}
 
 
 def simulated_way(
-    record: RunRecord, settings: CacheSettings, corrected: bool, warmup: int = WARMUP, without: str = ""
+    record: RunRecord, settings: CacheSettings, corrected: bool, dampings: Sequence[float] = DAMPINGS, without: str = ""
 ) -> Way:
-    """What simulation alone proposes: for the run and known models together, however errors fade."""
-    return _searching(record.taus, errors_beside_known(record, settings, corrected, without=without), warmup)
+    """What simulation alone proposes: for the run and known models together."""
+    return _searching(record.taus, errors_beside_known(record, settings, corrected, dampings, without))
 
 
 def simulated_order(record: RunRecord, settings: CacheSettings, corrected: bool, proposed: Mapping[int, Places]) -> int:
@@ -114,5 +114,5 @@ def _named(damping: float) -> str:
     return "errors that never fade" if damping == inf else f"errors fading above sigma {damping:g}"
 
 
-def _searching(taus: Sequence[float], errors: Errors, warmup: int) -> Way:
+def _searching(taus: Sequence[float], errors: Errors, warmup: int = 1) -> Way:
     return cache(lambda count: best_places(count, taus, errors, min(warmup, count)))

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..engine.allocation import compute_share
-from ..schedules.known_models import WARMUP, known_places
+from ..schedules.known_models import known_places
+from ..schedules.run_simulator import DAMPINGS
 from ..settings import DEFAULTS, CacheSettings
 
 
@@ -23,16 +24,18 @@ class Choice:
     settings: of its runs.
     warmup: how many I-steps the run starts with.
     p_step: the share of all block-tokens that a P-step computes.
+    dampings: of the model, as in `RunSimulator`.
     """
 
     name: str
     settings: CacheSettings
     warmup: int = 1
     p_step: float = 0.0
+    dampings: tuple[float, ...] = DAMPINGS
 
     def i_steps(self, count: int, taus: Sequence[float]) -> tuple[int, ...]:
         """`count` I-steps of a run at the noise times `taus`, where they would lie on known models."""
-        return known_places(count, taus, self.warmup)
+        return known_places(count, taus, self.warmup, self.dampings)
 
 
 DEFAULT_CHOICE = Choice("forecast of order 1 with corrector", DEFAULTS)
@@ -44,11 +47,11 @@ CORNERS = (
 )
 
 
-def space(n_blocks: int, corrects: bool, warmup: int = WARMUP) -> tuple[Choice, ...]:
+def space(n_blocks: int, corrects: bool, dampings: tuple[float, ...] = DAMPINGS) -> tuple[Choice, ...]:
     """All choices for a model of `n_blocks` blocks: the default, and the others, the most promising first.
 
     corrects: whether the corrector can act on the run's sampler.
-    warmup: the model's usual one (see `Run`).
+    dampings: of the model (see `Run`).
     """
     ours = DEFAULTS
     named = (
@@ -76,9 +79,6 @@ def space(n_blocks: int, corrects: bool, warmup: int = WARMUP) -> tuple[Choice, 
             ours, cache_ratio=0.9, shares="uniform", last_blocks=round(n_blocks / 7)
         ),
     }
-    default = replace(DEFAULT_CHOICE, warmup=warmup)
-    one_more = Choice("one more full step first", ours, warmup + 1)
-    others = (
-        Choice(name, settings, warmup, p_step=compute_share(settings, n_blocks)) for name, settings in named.items()
-    )
-    return (default, *CORNERS, one_more, *others)
+    one_more = Choice("one more full step first", ours, warmup=2)
+    others = (Choice(name, settings, p_step=compute_share(settings, n_blocks)) for name, settings in named.items())
+    return tuple(replace(choice, dampings=dampings) for choice in (DEFAULT_CHOICE, *CORNERS, one_more, *others))
