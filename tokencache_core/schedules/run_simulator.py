@@ -90,9 +90,9 @@ class RunSimulator:
 
     def _squared(self, errors: np.ndarray) -> np.ndarray:
         """(..., B): the squares of errors (..., steps) that are coefficients of what the record holds."""
-        flat = errors.reshape(-1, self.record.steps)
-        squares = np.einsum("bws,ws->wb", flat @ self.record.products, flat)
-        return squares.reshape(*errors.shape[:-1], -1)
+        flat: np.ndarray = errors.reshape(-1, self.record.steps)
+        squares: np.ndarray = np.einsum("bws,ws->wb", flat @ self.record.products, flat)
+        return np.reshape(squares, (*errors.shape[:-1], -1))
 
     def _error(self, nodes: tuple[int, ...], end: int) -> np.ndarray:
         """(dampings, steps): the error of the P-steps between nodes[-1] and `end`, as coefficients of what the record
@@ -113,7 +113,7 @@ class RunSimulator:
                 for node, weight in zip(seen, lagrange_weights(times, taus[step])):
                     total[node] += share * move * weight
             total[step] -= move
-        return total.T
+        return np.swapaxes(total, 0, 1)
 
 
 def faded(moves: np.ndarray, noise: np.ndarray, damping: float) -> np.ndarray:
