@@ -90,7 +90,7 @@ class RunSimulator:
 
     def _squared(self, errors: np.ndarray) -> np.ndarray:
         """(..., B): the squares of errors (..., steps) that are coefficients of what the record holds."""
-        flat: np.ndarray = errors.reshape(-1, self.record.steps)
+        flat: np.ndarray = np.reshape(errors, (-1, self.record.steps))
         squares: np.ndarray = np.einsum("bws,ws->wb", flat @ self.record.products, flat)
         return np.reshape(squares, (*errors.shape[:-1], -1))
 
