@@ -30,10 +30,22 @@ def checkpointed(
 def _checkpointed(
     forward: Callable[..., Any], again: Callable[[], AbstractContextManager], *args: Any, **kwargs: Any
 ) -> Any:
-    def on_copies(*args: Any, **kwargs: Any) -> Any:  # because a block may write into its arguments
-        return forward(*map(_copied, args), **{name: _copied(value) for name, value in kwargs.items()})
+    first_pass, failures = True, list[BaseException]()
 
-    return checkpoint(on_copies, *args, use_reentrant=False, context_fn=lambda: (nullcontext(), again()), **kwargs)
+    def on_copies(*args: Any, **kwargs: Any) -> Any:  # because a block may write into its arguments
+        try:
+            return forward(*map(_copied, args), **{name: _copied(value) for name, value in kwargs.items()})
+        except BaseException as error:
+            # raised in here, it would leave torch's hooks on all that is computed until it is collected as garbage
+            if not first_pass:
+                raise
+            failures.append(error)
+
+    out = checkpoint(on_copies, *args, use_reentrant=False, context_fn=lambda: (nullcontext(), again()), **kwargs)
+    first_pass = False
+    if failures:
+        raise failures.pop()
+    return out
 
 
 def _copied(value: Any) -> Any:

@@ -117,6 +117,20 @@ def test_checkpointed_i_steps_have_the_same_gradient_and_keep_less(parts):
     assert all("forward" not in block.__dict__ for block in model.blocks)
 
 
+def test_an_error_in_a_checkpointed_block_leaves_nothing_behind():
+    """As after an interruption: what is computed next, while the error is still held, is not checkpointed."""
+
+    class Interrupted(torch.nn.Module):
+        def forward(self, x):
+            raise KeyboardInterrupt
+
+    block, x = Interrupted(), torch.ones(2, requires_grad=True)
+    with pytest.raises(KeyboardInterrupt) as held, checkpointed([block]):
+        block(x)
+    (x * x).sum().backward()
+    assert held.value is not None and x.grad.tolist() == [2.0, 2.0]
+
+
 @pytest.mark.parametrize(
     "choices",
     [
