@@ -15,8 +15,9 @@ sys.path.append(str(ROOT))
 from tokencache_core.sampling.noise_time import noise_time
 from tokencache_core.sampling.sigma_schedule import SigmaSchedule
 from tokencache_core.schedules.automatic import AutomaticSchedule
-from tokencache_core.schedules.run_simulator import FLOW_DAMPINGS
+from tokencache_core.schedules.run_simulator import DAMPINGS, FLOW_DAMPINGS
 
+DDPM = ("DiT-XL", "Open-Sora-Plan", "PixArt")  # workflows of models that were not trained as flows
 SIDE, MARGIN = 480, 32  # pixels
 WHOLE, FORECAST, INK = "#e69f00", "#56b4e9", "#f4f4f4"
 GROUNDS = ("#1d2733", "#2a2230", "#1f2d25", "#33261d", "#1c2d33", "#2f2a1c", "#23233a")
@@ -27,8 +28,11 @@ def step_chart(file: Path, ground: int) -> Image.Image:
     """The chart of a workflow's samplers and its Apply TokenCache. ground: the number of its colour."""
     nodes = json.loads(file.read_text(encoding="utf-8"))["nodes"]
     steps, parts = _parts(nodes)
-    taus = [noise_time(sigma) for sigma in SigmaSchedule("flow", 3.0).sigmas(steps)[:-1].tolist()]
-    schedule = AutomaticSchedule(speedup=_values(nodes, "TokenCacheApply")[0][0], dampings=FLOW_DAMPINGS)
+    ddpm = file.stem.startswith(DDPM)
+    sigmas = (SigmaSchedule("ddpm") if ddpm else SigmaSchedule("flow", 3.0)).sigmas(steps)
+    taus = [noise_time(sigma) for sigma in sigmas[:-1].tolist()]
+    speedup = _values(nodes, "TokenCacheApply")[0][0]
+    schedule = AutomaticSchedule(speedup=speedup, dampings=DAMPINGS if ddpm else FLOW_DAMPINGS)
     whole = {start + step for start, end in parts for step in schedule.i_steps(taus[start:end])}
     picture = Image.new("RGB", (SIDE, SIDE), GROUNDS[ground % len(GROUNDS)])
     draw = ImageDraw.Draw(picture)
