@@ -12,7 +12,6 @@ import comfy.samplers
 import comfy.utils
 import torch
 from comfy.model_patcher import ModelPatcher
-from torch.autograd.graph import allow_mutation_on_saved_tensors
 
 from ...tokencache_core.files.fingerprint import fingerprint_of
 from ...tokencache_core.predictor.shared_weights import ordinary_tensors, weight_bytes
@@ -21,6 +20,7 @@ from ...tokencache_core.training.memory import TrainingMemory, activation_bytes,
 from ...tokencache_core.training.plan import TrainingPlan
 from ...tokencache_core.training.progress import TrainingProgress
 from ...tokencache_core.training.trainer import Training
+from ...tokencache_core.training.written_tensors import gradients_through_writes
 from ..families import known_family
 from .host_run import HostRun, honour_sessions
 from .kernel_gradients import give_kernels_gradients
@@ -67,7 +67,7 @@ def train_predictor(
         honour_sessions(copy)
         blocks, specs = zip(*family.blocks(copy.model.diffusion_model))
         in_place = family.block_by_block or any(spec.in_place for spec in specs)
-        mutates = allow_mutation_on_saved_tensors() if in_place else nullcontext()
+        mutates = gradients_through_writes() if in_place else nullcontext()
         give_kernels_gradients()
         fingerprint = fingerprint_of(family.name, blocks)
         sampling = copy.get_model_object("model_sampling")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..blocks.swapped_forwards import Forward, swapped_forwards
+from .written_tensors import outer_hooks, recomputation_through_writes
 
 
 @contextmanager
@@ -30,11 +31,14 @@ def checkpointed(
 def _checkpointed(
     forward: Callable[..., Any], again: Callable[[], AbstractContextManager], *args: Any, **kwargs: Any
 ) -> Any:
+    if outer_hooks is None:  # an old torch, whose gradients would be wrong where blocks write into their tensors
+        return forward(*args, **kwargs)
     first_pass, failures = True, list[BaseException]()
 
     def on_copies(*args: Any, **kwargs: Any) -> Any:  # because a block may write into its arguments
         try:
-            return forward(*map(_copied, args), **{name: _copied(value) for name, value in kwargs.items()})
+            with nullcontext() if first_pass else recomputation_through_writes():
+                return forward(*map(_copied, args), **{name: _copied(value) for name, value in kwargs.items()})
         except BaseException as error:
             # raised in here, it would leave torch's hooks on all that is computed until it is collected as garbage
             if not first_pass:

@@ -1,0 +1,107 @@
+"""Gradients through networks that write into their tensors, as hosts' blocks do to save memory.
+
+torch refuses such gradients, and in the second pass of a checkpointed block gives wrong ones. Its own remedy for the
+first, `torch.autograd.graph.allow_mutation_on_saved_tensors`, looks at every operation below Python, and takes tensors
+for one another whose object and memory have been used again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakValueDictionary, ref
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+from torch.overrides import TorchFunctionMode
+
+# () -> (pack, unpack) of the hooks that are open, which inner ones would replace; torch 2.7 or newer has it
+outer_hooks: Callable[[bool], tuple[Any, Any]] | None = getattr(
+    torch._C._autograd,  # pyright: ignore[reportAttributeAccessIssue]
+    "_top_saved_tensors_default_hooks",
+    None,
+)
+OPERATORS = {"__setitem__"} | {
+    f"__i{name}__" for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor")
+}
+
+
+class _Memory:
+    """Memory with what was saved and lies in it. It is forgotten with the last of these."""
+
+    def __init__(self) -> None:
+        self.saved: list[ref[Tensor]] = []
+
+
+class _SavedTensors:
+    """What the backward pass needs, by its memory as long as it has no copy of its own."""
+
+    def __init__(self) -> None:
+        self._by_address: WeakValueDictionary[int, _Memory] = WeakValueDictionary()
+
+    def alias(self, tensor: Tensor) -> Tensor:
+        """What to save in the place of `tensor`."""
+        alias, memory = tensor.detach(), self._by_address.setdefault(_address(tensor), _Memory())
+        memory.saved.append(ref(alias))
+        alias.memory = memory  # pyright: ignore[reportAttributeAccessIssue] - keeps it as long as itself
+        return alias
+
+    def copy_what_lies_under(self, tensor: Tensor) -> None:
+        """Give a copy of its own to each saved tensor that lies in the memory of `tensor`."""
+        memory = self._by_address.pop(_address(tensor), None)
+        for saved in memory.saved if memory is not None else ():
+            if (alias := saved()) is not None:
+                alias.data = alias.clone()
+
+
+class _CopyBeforeWrites(TorchFunctionMode):
+    """Watches for functions that write into a tensor."""
+
+    def __init__(self, before_write: Callable[[Tensor], None]) -> None:
+        super().__init__()
+        self.before_write = before_write
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        if name in OPERATORS or (name.endswith("_") and not name.endswith("__")) or kwargs.get("inplace"):
+            self._before(args[:1])
+        if (out := kwargs.get("out")) is not None:
+            self._before(out if isinstance(out, tuple) else (out,))
+        return func(*args, **kwargs)
+
+    def _before(self, tensors: tuple[Any, ...]) -> None:
+        for tensor in tensors:
+            if isinstance(tensor, Tensor):
+                self.before_write(tensor)
+
+
+@contextmanager
+def gradients_through_writes() -> Iterator[None]:
+    """While open, tensors that the backward pass needs may be written into; it gets them as they were.
+
+    Both passes must run in it. A tensor is copied when it is first written into.
+    """
+    saved = _SavedTensors()
+    with _CopyBeforeWrites(saved.copy_what_lies_under), saved_tensors_hooks(saved.alias, lambda alias: alias):
+        yield
+
+
+@contextmanager
+def recomputation_through_writes() -> Iterator[None]:
+    """The same for the second pass of a checkpointed function, to be opened in it."""
+    assert outer_hooks is not None
+    saved, (pack, unpack) = _SavedTensors(), outer_hooks(True)
+    with (
+        _CopyBeforeWrites(saved.copy_what_lies_under),
+        saved_tensors_hooks(lambda tensor: pack(saved.alias(tensor)), unpack),
+    ):
+        yield
+
+
+def _address(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
