@@ -2,9 +2,10 @@
 few cached ones.
 
 The record of the full run proposes several places for every number of I-steps (tuning/place_proposals.py). For some
-numbers of them the proposals are tried in real cached runs from the same noise (tuning/place_trials.py): first one for
-each order of forecasts, then the others at the order that won. The closest run decides, unless it may be so by chance:
-for that number, and, where one way of proposing won at all numbers that were tried, for the others too.
+numbers of them the proposals are tried in real cached runs from the same noise (tuning/place_trials.py): simulated
+places and even gaps with each order of forecasts, then the others with the order that won. The closest run decides,
+unless it may be so by chance: for that number, and, where one way of proposing won at all numbers that were tried, for
+the others too.
 """
 
 from __future__ import annotations
@@ -92,11 +93,14 @@ def calibrate_places(
     }
     order = orders[0]
     if len(orders) > 1 and counts[0] in range(2, steps):
-        proposed = {order: found[SIMULATED](counts[0]) for order, found in by_order.items()}
-        if trials.affords(counts[0], budget, len(orders)):
+        proposed = {
+            order: tuple(found[name](counts[0]) for name in (SIMULATED, EVEN)) for order, found in by_order.items()
+        }
+        if trials.affords(counts[0], budget, 2 * len(orders)):
             order = trials.best_order(proposed)
         else:
-            order = simulated_order(record, settings, run.euler, proposed)
+            simulated = {order: places for order, (places, _) in proposed.items()}
+            order = simulated_order(record, settings, run.euler, simulated)
     found = by_order[order]
     winners: dict[int, str] = {}
     places: dict[int, Places] = {}

@@ -6,7 +6,7 @@ No small moves of the best are tried: what they gain on a few samples is lost on
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from torch import Tensor
@@ -42,14 +42,18 @@ class PlaceTrials:
         """Whether `budget` (full runs) is enough for `runs` cached runs with `count` I-steps."""
         return runs * self._cost(count) <= budget
 
-    def best_order(self, proposed: Mapping[int, Places]) -> int:
+    def best_order(self, proposed: Mapping[int, Sequence[Places]]) -> int:
         """The order of the closest run. proposed: by order, the usual one first, which others must beat by more than
         CHANCE.
         """
         usual, *_ = proposed
-        for order, places in proposed.items():
-            self._try(order, places)
-        return max(proposed, key=lambda order: self.decided[order, proposed[order]] - CHANCE * (order != usual))
+
+        def closest(order: int) -> float:
+            for places in proposed[order]:
+                self._try(order, places)
+            return max(self.decided[order, places] for places in proposed[order])
+
+        return max(proposed, key=lambda order: closest(order) - CHANCE * (order != usual))
 
     def best(
         self, order: int, proposed: Mapping[str, Places], budget: float, usual: Collection[str] = ()

@@ -87,9 +87,14 @@ def test_another_order_must_be_better_by_more_than_chance():
     run = run_of()
     with torch.no_grad():
         trials = PlaceTrials(run, CacheSettings(), run.sample(), lambda line: None)
-    proposed = {2: (0, 3, 5), 1: (0, 2, 5)}
+    proposed = {2: ((0, 3, 5), (0, 1, 5)), 1: ((0, 1, 5), (0, 2, 5))}
     for gain, order in ((CHANCE / 2, 2), (2 * CHANCE, 1)):
-        trials.decided = {(2, (0, 3, 5)): 30.0, (1, (0, 2, 5)): 30.0 + gain}
+        trials.decided = {
+            (2, (0, 3, 5)): 30.0,
+            (2, (0, 1, 5)): 20.0,
+            (1, (0, 1, 5)): 25.0,
+            (1, (0, 2, 5)): 30.0 + gain,  # each order counts by its closest places
+        }
         assert trials.best_order(proposed) == order
 
 
