@@ -44,7 +44,7 @@ def calibrated(**options):
 
 def test_real_runs_decide_within_the_budget():
     lines: list[str] = []
-    _, found = calibrated(counts=(3, 4), budget=2.0, log=lines.append)
+    _, found = calibrated(counts=(3, 4), budget=4.0, log=lines.append)
     assert len(lines) == len(found.trials) >= 2
     assert all(len(trial.places) in (3, 4) for trial in found.trials)
     assert {trial.order for trial in found.trials if len(trial.places) == 3} == {1, 2}  # the first number decides
