@@ -81,7 +81,7 @@ def test_apply_sample_report_heatmap(tmp_path):
 @pytest.mark.parametrize(
     ("policy", "kinds"),
     [
-        ({"policy": "count", "speed_up": 2.0}, "IPPIPI"),
+        ({"policy": "count", "speed_up": 2.0}, "IPIPIP"),
         ({"policy": "error-bound", "error_bound": 1e-4}, "IIIIII"),
         ({"policy": "error-bound", "error_bound": 10.0}, "IIPIPP"),
     ],
