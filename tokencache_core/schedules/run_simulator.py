@@ -48,7 +48,7 @@ class RunSimulator:
     ) -> None:
         self.record, self.order, self.reach, self.corrector, self.together = record, order, reach, corrector, together
         noise = np.array([noise_of(tau) for tau in record.taus])
-        self._moves = np.stack([faded(record.moves, noise, damping) for damping in dampings])  # (dampings, steps)
+        self._moves = faded(record.moves, noise, dampings)  # (dampings, steps)
         self._rows: dict[Window, int] = {}  # of every window so far: its row in the two arrays below
         self._errors = np.zeros((0, *self._moves.shape))  # (windows, dampings, steps), as in `_error`
         self._squares = np.zeros((0, len(dampings), len(record.products)))  # (windows, dampings, B), of these errors
@@ -116,9 +116,11 @@ class RunSimulator:
         return np.swapaxes(total, 0, 1)
 
 
-def faded(moves: np.ndarray, noise: np.ndarray, damping: float) -> np.ndarray:
-    """The part of `moves` (errors, in units of the signal) that is left at the end of a run if made at this noise."""
-    return moves / np.sqrt(1 + (noise / damping) ** 2)
+def faded(moves: np.ndarray, noise: np.ndarray, dampings: Sequence[float]) -> np.ndarray:
+    """(dampings, steps): the part of `moves` (errors, in units of the signal) that is left at the end of a run if made
+    at this noise. moves, noise: (steps,).
+    """
+    return moves / np.sqrt(1 + (noise / np.array(dampings)[:, None]) ** 2)
 
 
 def decibels(whole: np.ndarray, apart: np.ndarray, together: float = TOGETHER) -> np.ndarray:

@@ -56,9 +56,7 @@ def _whole_steps_error_db(model: KnownModel, count: int, taus: Sequence[float]) 
     fewer = [float(np.interp(step * steps / count, range(steps + 1), [*taus, 0.0])) for step in range(count)]
     times = sorted({*taus, *fewer}, reverse=True)
     noise = np.array([noise_of(time) for time in times])
-    moves: np.ndarray = np.stack(
-        [faded(model.moves(times), noise, damping) for damping in DAMPINGS]
-    )  # (dampings, times)
+    moves = faded(model.moves(times), noise, DAMPINGS)  # (dampings, times)
     errors = np.zeros((count, *moves.shape))  # of each of the fewer steps
     for move, time in zip(np.swapaxes(moves, 0, 1), times):
         held = max(step for step in range(count) if fewer[step] >= time)

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 
-# () -> (pack, unpack) of the hooks that are open, which inner ones would replace; torch 2.7 or newer has it
+# the (pack, unpack) of the hooks that are open, which inner ones would replace; older versions of torch lack it
 outer_hooks: Callable[[bool], tuple[Any, Any]] | None = getattr(
     torch._C._autograd,  # pyright: ignore[reportAttributeAccessIssue]
     "_top_saved_tensors_default_hooks",
