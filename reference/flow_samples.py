@@ -143,7 +143,7 @@ def edits(draw: Drawer, pairs: EmojiPairs, file: Path, count: int) -> tuple[floa
 
 def accuracy(draw: Drawer, pairs: EmojiPairs, count: int, batch: int = 32) -> tuple[float, list[float]]:
     """How often the classifier takes a sample asked for by style and name for its category: all, and by category in
-    turn. In mixed precision.
+    turn.
     """
     classifier, random = load_classifier(), torch.Generator().manual_seed(0)
     wanted = torch.arange(count) % len(CATEGORIES)
@@ -151,8 +151,7 @@ def accuracy(draw: Drawer, pairs: EmojiPairs, count: int, batch: int = 32) -> tu
     chosen = [_one_of((seen & (pairs.category == category)).nonzero()[:, 0], random) for category in wanted.tolist()]
     prompts = [prompt_of(pairs, picture, list(STYLES)[turn % len(STYLES)]) for turn, picture in enumerate(chosen)]
     for start in range(0, count, batch):
-        with torch.autocast("cpu", torch.bfloat16):
-            drawn = F.adaptive_avg_pool2d(draw(prompts[start : start + batch], 100_000 + start).float(), 32)
+        drawn = F.adaptive_avg_pool2d(draw(prompts[start : start + batch], 100_000 + start), 32)
         with torch.no_grad():
             right.append(classifier(drawn).argmax(dim=1) == wanted[start : start + batch])
     hits = torch.cat(right).float()
