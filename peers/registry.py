@@ -10,6 +10,7 @@ from .peer import Peer
 MODULES: dict[str, str] = {  # name of the peer -> the module of this package that has it in PEERS
     "first-block-cache": "diffusers_caches",
     "taylorseer": "diffusers_caches",
+    "taylorseer-even": "taylorseer",
     "magcache": "diffusers_caches",
     "dbcache": "cache_dit_caches",
     "dbcache-taylor": "cache_dit_caches",

@@ -23,9 +23,9 @@ from tokencache_core.likeness.metrics import psnr
 from tokencache_core.sampling.sigma_schedule import SigmaSchedule
 
 STEPS = 12
-OWN = ("spectrum", "meancache")
+OWN = ("spectrum", "meancache", "taylorseer-even")
 HOSTS = ("full-host", "easycache", "lazycache")
-FAST = {"spectrum": {"growth": 2.0}, "meancache": {"share": 0.4}}
+FAST = {"spectrum": {"growth": 2.0}, "meancache": {"share": 0.4}, "taylorseer-even": {"order": 1, "interval": 4}}
 
 
 def edits() -> list[Edit]:
@@ -53,7 +53,7 @@ def close(a: torch.Tensor, b: torch.Tensor) -> bool:
 @pytest.mark.parametrize("name", OWN)
 def test_at_its_gentlest_it_is_the_full_run(workload, name):
     (peer,) = peers_named([name])
-    pictures, share = peer.run(workload, {peer.knob: peer.knobs[0]})
+    pictures, share = peer.run(workload, {**peer.variants[0], peer.knob: peer.knobs[0]})
     assert torch.equal(pictures, workload.full(STEPS, "ddim")) and share == 1.0
 
 

@@ -84,7 +84,7 @@ def run_bench(
         measured = measure_interleaved(candidates, protocol.repeats, synchronize=workload.synchronize, before=before)
         bar.update()
     rows = tuple(rows_of(candidates, measured, exact, workload))
-    beaten = tuple(duels(rows))
+    beaten = tuple(duels(rows, protocol.compared))
     content = document(
         device=workload.device,
         model=describe_model(workload.sampled, file),

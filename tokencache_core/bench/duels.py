@@ -14,7 +14,6 @@ from .rows import Row
 
 TUNED, CALIBRATED, FEWER_STEPS = "tuned", "calibrated", "fewer-steps"
 OUR_METHODS = ("tokencache", "predictor", TUNED, CALIBRATED)
-SPEEDUPS = (2.0, 3.0, 4.0)
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ def quality_at(sweep: Sequence[Row], speedup: float) -> Quality | None:
     return Quality(db, abs(slope) * spread)
 
 
-def duels(rows: Sequence[Row], speedups: Sequence[float] = SPEEDUPS) -> list[Duel]:
+def duels(rows: Sequence[Row], speedups: Sequence[float]) -> list[Duel]:
     """The duels of each measured sweep of OUR_METHODS with every other sweep, at each of the speed-ups.
 
     The sweep of presets may have few rows: it has duels only at speed-ups that it reaches.

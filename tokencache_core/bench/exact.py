@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from .duels import FEWER_STEPS, OUR_METHODS, SPEEDUPS, sweeps, value_at
+from .duels import FEWER_STEPS, OUR_METHODS, sweeps, value_at
 from .rows import Row
 
 
@@ -30,7 +30,7 @@ class NearerSolver:
     theirs_db: float
 
 
-def nearer_solvers(rows: Sequence[Row], speedups: Sequence[float] = SPEEDUPS) -> list[NearerSolver]:
+def nearer_solvers(rows: Sequence[Row], speedups: Sequence[float]) -> list[NearerSolver]:
     """For each of our methods and speed-ups, the closest sweep of fewer steps, if it is at least as close as ours.
 
     Values are interpolated between the settings of a sweep.
@@ -50,9 +50,9 @@ def nearer_solvers(rows: Sequence[Row], speedups: Sequence[float] = SPEEDUPS) ->
     return nearer
 
 
-def sentence(rows: Sequence[Row]) -> str:
+def sentence(rows: Sequence[Row], speedups: Sequence[float]) -> str:
     """What a user should know about closer solvers; empty if there is none."""
-    found = nearer_solvers(rows)
+    found = nearer_solvers(rows, speedups)
     if not found:
         return ""
     places = ", ".join(

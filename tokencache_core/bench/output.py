@@ -41,6 +41,7 @@ def describe_protocol(protocol: Protocol, *, is_pixels: bool, exact: SigmaSchedu
     return {
         **asdict(protocol),
         "speedups": list(protocol.speedups),
+        "compared": list(protocol.compared),
         "schedule": protocol.schedule.name,
         "shift": protocol.schedule.shift,
         "classes": asking,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..sampling.sigma_schedule import SigmaSchedule
-from .duels import OUR_METHODS, SPEEDUPS, duels, sweeps, value_at
+from .duels import OUR_METHODS, duels, sweeps, value_at
 from .exact import sentence
 from .output import setting_text
 from .rows import Row
@@ -38,7 +38,9 @@ def page(documents: Sequence[dict[str, Any]], command: str, pictures: Sequence[s
     for content, picture in zip(documents, pictures, strict=True):
         if rows := [Row.from_json(row) for row in content["rows"]]:
             lines += [*_model(content), "", f"![Frontiers of all methods]({picture})", ""]
-            lines += [*_at_speedups(rows), "", *_at_compute(rows), "", *_beats(rows), "", *_all_rows(rows), ""]
+            speedups = content["protocol"]["compared"]
+            lines += [*_at_speedups(rows, speedups), "", *_at_compute(rows, speedups), ""]
+            lines += [*_beats(rows, speedups), "", *_all_rows(rows), ""]
         if content["shape_rows"]:
             lines += [*_shapes(content), ""]
     return "\n".join(lines)
@@ -68,7 +70,7 @@ def _model(content: dict[str, Any]) -> Iterator[str]:
         yield "Others: " + "; ".join(f"{name} ({source})" for name, source in protocol["peers"].items()) + "."
 
 
-def _at_speedups(rows: Sequence[Row]) -> Iterator[str]:
+def _at_speedups(rows: Sequence[Row], speedups: Sequence[float]) -> Iterator[str]:
     """Every method's frontier, interpolated between its settings."""
     yield "### At equal speed-up by the clock"
     yield ""
@@ -77,51 +79,51 @@ def _at_speedups(rows: Sequence[Row]) -> Iterator[str]:
         "are read off, too; "
         "- outside of its sweep, which ends where its settings do.\n"
     )
-    yield from _readings(rows)
+    yield from _readings(rows, speedups)
 
 
-def _at_compute(rows: Sequence[Row]) -> Iterator[str]:
+def _at_compute(rows: Sequence[Row], speedups: Sequence[float]) -> Iterator[str]:
     yield "### At equal share of the compute"
     yield ""
     yield (
         "The same, with 1 / compute in the place of the speed-up by the clock, as if nothing but block-tokens took "
         "time.\n"
     )
-    yield from _readings([replace(row, speedup=1 / row.compute) for row in rows])
+    yield from _readings([replace(row, speedup=1 / row.compute) for row in rows], speedups)
 
 
-def _readings(rows: Sequence[Row]) -> Iterator[str]:
+def _readings(rows: Sequence[Row], speedups: Sequence[float]) -> Iterator[str]:
     measures = [measure for measure in _DIGITS if any(getattr(row, measure) is not None for row in rows)]
-    heads = "".join(f" {_HEADS[measure]} at {speedup:g}x |" for speedup in SPEEDUPS for measure in measures)
+    heads = "".join(f" {_HEADS[measure]} at {speedup:g}x |" for speedup in speedups for measure in measures)
     yield f"| method |{heads}"
-    yield "|---|" + "---|" * len(measures) * len(SPEEDUPS)
+    yield "|---|" + "---|" * len(measures) * len(speedups)
     found = sweeps(rows)
 
     def order(name: str) -> tuple:
-        return name not in OUR_METHODS, -(value_at(found[name], SPEEDUPS[1]) or 0)
+        return name not in OUR_METHODS, -(value_at(found[name], speedups[len(speedups) // 2]) or 0)
 
     for name in sorted(found, key=order):
         bold = "**" if name in OUR_METHODS else ""
         cells = "".join(
             f" {_number(value_at(found[name], speedup, measure), _DIGITS[measure])} |"
-            for speedup in SPEEDUPS
+            for speedup in speedups
             for measure in measures
         )
         yield f"| {bold}{name}{bold} |{cells}"
 
 
-def _beats(rows: Sequence[Row]) -> Iterator[str]:
+def _beats(rows: Sequence[Row], speedups: Sequence[float]) -> Iterator[str]:
     """All duels of our methods, with the spread of repeats in dB."""
     yield "### Who wins\n"
     yield "| at | ours | against | ours, dB | theirs, dB | margin | spread | verdict |"
     yield "|---|---|---|---|---|---|---|---|"
-    for duel in duels(rows):
+    for duel in duels(rows, speedups):
         yield (
             f"| {duel.speedup:g}x | {duel.method} | {duel.against} | {_number(duel.ours_db, 1)} | "
             f"{_number(duel.theirs_db, 1)} | "
             f"{_number(duel.margin_db, 1, '+')} | {_number(duel.spread_db, 1)} | {duel.verdict} |"
         )
-    if known := sentence(rows):
+    if known := sentence(rows, speedups):
         yield f"\n{known}"
 
 

@@ -33,14 +33,16 @@ class Protocol:
     cfg: float = 4.0
     repeats: int = 3
     speedups: tuple[float, ...] = (1.5, 2.0, 3.0, 4.0, 5.0, 6.0)  # that every method's sweep aims at
+    compared: tuple[float, ...] = (2.0, 3.0, 4.0)  # speed-ups at which sweeps are compared
     schedule: SigmaSchedule = SigmaSchedule()  # of every run but the exact one
 
     def __post_init__(self) -> None:
         for name, least in (("steps", 2), ("samples", 1), ("repeats", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
-        if not self.speedups or min(self.speedups) < 1:
-            raise ValueError("the speed-ups to aim at must be 1 or more")
+        for speedups in (self.speedups, self.compared):
+            if not speedups or min(speedups) < 1:
+                raise ValueError("speed-ups must be 1 or more")
 
 
 class SampledWorkload:

@@ -130,6 +130,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         metavar="LIST",
         help="the speed-ups that every method's sweep aims at",
     )
+    model.add_argument(
+        "--compared",
+        default=",".join(f"{value:g}" for value in default.compared),
+        metavar="LIST",
+        help="the speed-ups at which methods are compared",
+    )
 
     add_fid_arguments(parser)
 
@@ -163,20 +169,17 @@ def run(args: argparse.Namespace) -> None:
 def _run_model(args: argparse.Namespace, device: torch.device) -> None:
     methods = _methods(args.methods, args.solver, args.predictor is not None)
     schedule = sigma_schedule_of(args, args.steps)
-    try:
-        speedups = tuple(float(value) for value in args.speedups.split(","))
-        protocol = Protocol(
-            steps=args.steps,
-            samples=args.samples,
-            seed=args.seed,
-            solver=args.solver,
-            cfg=args.cfg,
-            repeats=args.repeats,
-            speedups=speedups,
-            schedule=schedule,
-        )
-    except ValueError:
-        raise CommandError(f"--speedups {args.speedups}: write numbers of 1 or more, separated by commas") from None
+    protocol = Protocol(
+        steps=args.steps,
+        samples=args.samples,
+        seed=args.seed,
+        solver=args.solver,
+        cfg=args.cfg,
+        repeats=args.repeats,
+        speedups=_speedups("--speedups", args.speedups),
+        compared=_speedups("--compared", args.compared),
+        schedule=schedule,
+    )
     model = sampled_model(args.model, device, args.references)
     try:
         workload = workload_of(model, protocol)
@@ -197,8 +200,18 @@ def _run_model(args: argparse.Namespace, device: torch.device) -> None:
     print(table(result.rows))
     for duel in result.duels:
         print(duel.text())
-    if known := sentence(result.rows):
+    if known := sentence(result.rows, protocol.compared):
         print(known)
+
+
+def _speedups(option: str, text: str) -> tuple[float, ...]:
+    try:
+        found = tuple(float(value) for value in text.split(","))
+    except ValueError:
+        found = ()
+    if not found or not min(found) >= 1:
+        raise CommandError(f"{option} {text}: write numbers of 1 or more, separated by commas")
+    return found
 
 
 def _preset_for(file: str, model: SampledModel) -> Preset:

@@ -32,6 +32,7 @@ OTHERS = {  # options that cannot be used with --fid-stats, with their defaults
     "peers": None,
     "repeats": Protocol.repeats,
     "speedups": ",".join(f"{value:g}" for value in Protocol.speedups),
+    "compared": ",".join(f"{value:g}" for value in Protocol.compared),
 }
 
 

@@ -52,7 +52,7 @@ def test_a_sweep_that_ends_early_is_named():
     ]
     (duel,) = duels(rows, speedups=[3.0])
     assert duel.verdict == "outside of the sweep of reuse" and duel.margin_db is None and duel.ours_db == 40.0
-    assert duels(rows[2:]) == []  # without one of ours there is no duel
+    assert duels(rows[2:], speedups=[3.0]) == []  # without one of ours there is no duel
 
 
 def test_the_two_orders_of_forecast_are_two_sweeps():

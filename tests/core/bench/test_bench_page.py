@@ -12,6 +12,12 @@ def test_frontiers_are_read_off_by_the_clock_and_by_the_share_of_the_compute():
     assert by_compute == "| **tokencache** | 40.0 | 40.0 | 30.0 | 30.0 | 20.0 | 20.0 |"
 
 
+def test_methods_are_compared_at_the_speed_ups_of_the_protocol():
+    lines = of_rows(ours(1.0, 1.0, 60.0), ours(3.0, 0.5, 40.0), compared=[2.0, 2.5])
+    assert "| method | PSNR at 2x | exact at 2x | PSNR at 2.5x | exact at 2.5x |" in lines
+    assert "| **tokencache** | 50.0 | 50.0 | 45.0 | 45.0 |" in lines
+
+
 def test_settings_name_the_reach_where_forecasts_go_further_than_their_step():
     lines = of_rows(ours(2.0, 0.5, 40.0), ours(3.0, 0.3, 30.0, reach=1.0), ours(4.0, 0.2, 20.0, reach=1.08))
     settings = [line.split(" | ")[1] for line in lines if line.startswith("| tokencache | order")]

@@ -220,6 +220,7 @@ def test_outputs_are_checked_before_any_work(pixel_file, latent_file, tmp_path):
         (["--methods", ","], ["--methods", "known are"]),
         (["--speedups", "2,0.5"], ["--speedups", "1 or more"]),
         (["--speedups", "fast"], ["--speedups", "1 or more"]),
+        (["--compared", "2,0.5"], ["--compared", "1 or more"]),
         (["--samples", "0"], ["--samples", "at least 1"]),
     ],
 )
