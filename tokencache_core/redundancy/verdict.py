@@ -103,7 +103,7 @@ def verdict(steps: int, replayed: Sequence[Replayed], clock: BlockClock, change:
     return say(
         "verdict_open",
         "Verdict: updates change by {change} per step: even with an I-step every {interval} steps, forecasts would "
-        "have been {error} off. Whether that is visible, this measurement cannot tell. {tune}",
+        "have been {error} off. This measurement cannot tell whether that is visible. {tune}",
         change=percent,
         interval=shortest.interval,
         error=error,

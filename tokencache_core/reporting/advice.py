@@ -182,9 +182,9 @@ def _fresh_noise(report: Report) -> str:
         return ""
     return say(
         "advice_fresh_noise",
-        "{sampler} adds fresh noise on every step, which no forecast can predict. The result is closer than with "
-        "fewer steps, but much less close than with a sampler that adds none (euler, ddim, dpmpp_2m). Use one of "
-        "those, or lower speed_up in Apply TokenCache.",
+        "{sampler} adds fresh noise on every step, which no forecast can predict. The result is usually closer "
+        "than with fewer steps, but much less close than with a sampler that adds none (euler, ddim, dpmpp_2m). "
+        "Use one of those, or lower speed_up in Apply TokenCache.",
         sampler=_sampler(report),
     )
 
