@@ -26,6 +26,8 @@ class FluxRun(NetworkRun):
     references: pictures (B, C, h, w) to go by.
     """
 
+    dampings = FLOW_DAMPINGS
+
     def __init__(
         self,
         model: TextToImage,
@@ -41,7 +43,6 @@ class FluxRun(NetworkRun):
         blocks = [(block, DOUBLE_BLOCK) for block in network.double_blocks]
         blocks += [(block, SINGLE_BLOCK) for block in network.single_blocks]
         super().__init__(blocks, noise=noise, sigmas=sigmas, solver=solver, patch_size=network.config.patch_size)
-        self.dampings = FLOW_DAMPINGS
         positive, negative = model.prompts.encode(prompts), model.prompts.encode([""] * len(prompts))
         self.velocity = guided_velocity(network, positive, negative, cfg, references, self.options)
 

@@ -11,7 +11,6 @@ from ..blocks.spec import BlockSpec
 from ..sampling.noise_time import flow_ratio, noise_time
 from ..sampling.samplers import starting_noise
 from ..sampling.sigma_schedule import FLOW, SigmaSchedule
-from ..schedules.run_simulator import FLOW_DAMPINGS
 from .asked_by_prompts import AskedByPrompts
 from .run import DOUBLE_BLOCK, SINGLE_BLOCK, FluxRun
 from .sampling import flow_times
@@ -22,7 +21,7 @@ class SampledFlux(AskedByPrompts):
     """The seam `runs.sampled_model.SampledModel` for a text-to-image model."""
 
     architecture, exact_schedule = "Flux", SigmaSchedule(FLOW, 3.0)
-    dampings = FLOW_DAMPINGS
+    dampings = FluxRun.dampings
     asking = "sample i has example i mod C, the empty prompt as negative"
 
     def __init__(self, model: TextToImage) -> None:

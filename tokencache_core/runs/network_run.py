@@ -31,6 +31,8 @@ class NetworkRun(ABC):
     patch_size: of a token in the latent, as `LatentShape.of` takes it.
     """
 
+    dampings: tuple[float, ...] = DAMPINGS  # how errors in x fade, as in `RunSimulator`
+
     def __init__(
         self,
         blocks: Sequence[tuple[nn.Module, BlockSpec]],
@@ -42,7 +44,6 @@ class NetworkRun(ABC):
     ) -> None:
         self.blocks, self.noise, self.sigmas, self.solver = blocks, noise, sigmas, solver
         self.images = len(noise)
-        self.dampings = DAMPINGS
         self.latent = LatentShape.of(noise.shape, patch_size)
         self.options: dict[str, Any] = {}  # the transformer_options of the network's calls
 
