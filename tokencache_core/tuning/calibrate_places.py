@@ -20,6 +20,7 @@ from ..engine.stopwatch import timed
 from ..runs.run import Run
 from ..schedules.calibration import Trial
 from ..schedules.known_models import MOST_STEPS
+from ..schedules.noise_places import even_in_steps
 from ..schedules.place_climb import Places
 from ..schedules.run_record import RunRecord, RunRecorder
 from ..settings import CacheSettings
@@ -93,13 +94,11 @@ def calibrate_places(
     }
     order = orders[0]
     if len(orders) > 1 and counts[0] in range(2, steps):
-        proposed = {
-            order: tuple(found[name](counts[0]) for name in (SIMULATED, EVEN)) for order, found in by_order.items()
-        }
+        simulated = {order: found[SIMULATED](counts[0]) for order, found in by_order.items()}
         if trials.affords(counts[0], budget, 2 * len(orders)):
-            order = trials.best_order(proposed)
+            even = even_in_steps(counts[0], steps)
+            order = trials.best_order({order: (places, even) for order, places in simulated.items()})
         else:
-            simulated = {order: places for order, (places, _) in proposed.items()}
             order = simulated_order(record, settings, run.euler, simulated)
     found = by_order[order]
     winners: dict[int, str] = {}
