@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ..files.error_line import error_line
 from ..files.whole_file import whole_file
 from .config import FluxConfig
 from .metadata import FluxMetadata
@@ -101,8 +102,7 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
         with safe_open(path, framework="pt", device="cpu") as file:
             tensors, metadata = {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
-        reason = f"{type(error).__name__}: {error}".split("\n")[0][:120]
-        raise ValueError(f"it is truncated or damaged ({reason}); download or save it again") from None
+        raise ValueError(f"it is truncated or damaged ({error_line(error)}); download or save it again") from None
     for key, tensor in tensors.items():
         if not tensor.is_floating_point():
             raise ValueError(f"'{key}' holds {tensor.dtype}, not floating-point weights; save it unquantised")

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..files.error_line import error_line
+
 SUFFIXES = (".ckpt", ".bin")
 AVERAGE, GENERATOR = "ema_state_dict", "gen_model"
 
@@ -23,8 +25,9 @@ def read_pickled_weights(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (UnpicklingError, RuntimeError, OSError, EOFError) as error:
-        reason = f"{type(error).__name__}: {error}".split("\n")[0][:120]
-        raise ValueError(f"{path.name} is damaged or holds more than weights ({reason}); download it again") from None
+        raise ValueError(
+            f"{path.name} is damaged or holds more than weights ({error_line(error)}); download it again"
+        ) from None
     if not isinstance(content, Mapping):
         raise ValueError(f"{path.name} holds no weights by name; choose another file")
     last = content.get("state_dict", content)

@@ -13,6 +13,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ..files.error_line import error_line
 from ..files.strict_json import mapping, parsed, shown, text
 from .pickled_weights import SUFFIXES, read_pickled_weights
 
@@ -115,8 +116,9 @@ def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
                 raise ValueError(f"{path.name} holds {len(names):,} tensors, which no such model has")
             tensors, metadata = {key: file.get_tensor(key) for key in names}, dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
-        reason = f"{type(error).__name__}: {error}".split("\n")[0][:120]
-        raise ValueError(f"{path.name} is truncated or damaged ({reason}); download or save it again") from None
+        raise ValueError(
+            f"{path.name} is truncated or damaged ({error_line(error)}); download or save it again"
+        ) from None
     for key, tensor in tensors.items():
         if not tensor.is_floating_point():
             raise ValueError(f"'{key}' holds {tensor.dtype}, not floating-point weights; save it unquantised")

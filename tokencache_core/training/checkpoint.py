@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from ..files.error_line import error_line
 from ..files.whole_file import whole_file
 from ..predictor.trained_cache import TrainingPoint
 from .trainer import Best, Training
@@ -64,7 +65,7 @@ def save_state(training: Training, path: Path) -> None:
             save_file(tensors, part, metadata={"training": json.dumps(about)})
     except (SafetensorError, OSError) as error:
         raise TrainingStateError(
-            f"{path}: it cannot be written ({_one_line(error)}); check the folder and its free space. The state that "
+            f"{path}: it cannot be written ({error_line(error)}); check the folder and its free space. The state that "
             "was saved before is still whole"
         ) from None
 
@@ -102,9 +103,5 @@ def load_state(training: Training, path: Path) -> None:
         raise
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise TrainingStateError(
-            f"{path}: it is damaged or belongs to another model ({_one_line(error)}); remove it to start again"
+            f"{path}: it is damaged or belongs to another model ({error_line(error)}); remove it to start again"
         ) from None
-
-
-def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".split("\n")[0][:120]
