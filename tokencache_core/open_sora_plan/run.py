@@ -42,7 +42,7 @@ class VideoRun(NetworkRun):
 
     def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
         """The predicted clean x, under classifier-free guidance (arXiv 2207.12598)."""
-        scaled = (x / (sigma**2 + 1).sqrt()).to(self.network.dtype)
+        scaled = (x / (sigma**2 + 1).sqrt()).to(self.network.dtype)  # `unit_variance` in tensors: its rounding differs
         rows = scaled.repeat(len(self.text) // len(x), 1, 1, 1, 1)
         t = torch.full((len(rows),), float(self.timestep(sigma)), device=x.device)
         noise = self.network(rows, t, self.text, transformer_options=self.options).to(x.dtype)
@@ -52,7 +52,7 @@ class VideoRun(NetworkRun):
         return x - sigma * noise
 
     def timestep(self, sigma: Tensor) -> Tensor:
-        """The timestep that the network is told at `sigma`."""
+        """The timestep that the network is given at `sigma`."""
         return timestep_of(sigma)
 
     def noise_time(self, sigma: float) -> float:
