@@ -16,7 +16,8 @@ import torch
 from comfy.k_diffusion.sampling import sample_heun
 from tiny_models import TinyModel, tiny_dit, tiny_flux
 from tokencache_pack.nodes.cache import AUTOMATIC_ORDER, ApplyTokenCache, IStepScheduler
-from tokencache_pack.nodes.host.compare import KSamplerInputs, compare
+from tokencache_pack.nodes.host.compare import compare
+from tokencache_pack.nodes.host.ksampler_inputs import KSamplerInputs
 from tokencache_pack.nodes.host.model_sampling import tau_function
 from tokencache_pack.tokencache_core.files.fingerprint import fingerprint_of
 from tokencache_pack.tokencache_core.predictor.trained_cache import TrainedCache
