@@ -37,7 +37,7 @@ class ComputedTokens:
     masks: Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0, dtype=torch.uint8), repr=False)
 
 
-class DrawnTokens:
+class ShownTokens:
     """Collects, block by block, the tokens that one call of the network computes.
 
     images, n_tokens: number of rows, and of image tokens per row.
