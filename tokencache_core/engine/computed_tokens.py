@@ -38,7 +38,7 @@ class ComputedTokens:
 
 
 class ShownTokens:
-    """Collects, block by block, the tokens that one call of the network computes.
+    """The tokens that one call of the network computes, collected block by block for the report to show.
 
     images, n_tokens: number of rows, and of image tokens per row.
     """

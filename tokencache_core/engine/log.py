@@ -20,7 +20,7 @@ _MASK_BYTES = 2**23  # maximum size of a run's masks of computed tokens, which a
 
 @dataclass(frozen=True)
 class Counts:
-    """What an `Evaluation` has counted at one time, named as there."""
+    """A copy of what an `Evaluation` has counted so far, under its names."""
 
     rows: int
     computed: tuple[int, ...]
@@ -68,7 +68,7 @@ class Evaluation:
         return Counts(self.rows, tuple(self.computed), self.available, self.misses, self.shown, Counter(self.calls))
 
     def restore(self, counts: Counts) -> None:
-        """Forget what has been counted since: a call of the network failed, and is made again."""
+        """Forget what has been counted since then: a call of the network failed, and will be repeated."""
         self.rows, self.computed, self.available = counts.rows, list(counts.computed), counts.available
         self.misses, self.shown, self.calls = counts.misses, counts.shown, Counter(counts.calls)
 
