@@ -1,4 +1,4 @@
-"""A sampling run of a network whose blocks are known, without a host: what such runs of all models have in common."""
+"""The common part of all sampling runs without a host, of networks whose blocks are known."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..settings import CacheSettings
 
 
 class NetworkRun(ABC):
-    """One sampling run (a `runs.run.Run`) of a model that says what it predicts and at which noise time.
+    """The base of sampling runs (`runs.run.Run`): a model's own adds what it predicts, and at which noise time.
 
     blocks: the network's blocks, in order, with their specs.
     noise: (B, C, H, W), to start from.

@@ -19,14 +19,12 @@ from ..predictor.trained_cache import TrainingPoint
 from .trainer import Best, Training
 
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # Adam's
-
-
 _KEPT = 5  # tensors of each weight in a state: itself, its average, Adam's two moments, the best so far
 _LEAST_FREE = 2**20  # bytes for the rest of a state, and for what else is written there
 
 
 class TrainingStateError(ValueError):
-    """A training state cannot be resumed, or written: one line with the remedy."""
+    """A training state cannot be resumed or written. The message is one line with the remedy."""
 
 
 def check_space(training: Training, path: Path) -> None:
