@@ -20,7 +20,7 @@ EXAMPLES = 10
 
 
 class SampledDiT(AskedApart):
-    """The seam `runs.sampled_model.SampledModel` for a DiT; names: of its classes, where it has any."""
+    """The `runs.sampled_model.SampledModel` of a DiT. names: of its classes, if it has any."""
 
     architecture, exact_schedule = "DiT", SigmaSchedule()
     dampings = DiTRun.dampings
@@ -45,7 +45,7 @@ class SampledDiT(AskedApart):
         return range(self.network.config.num_classes)
 
     def conditions(self, text: str | None) -> list[int]:
-        """Classes by index or name; the first ten."""
+        """The classes in `text`, by index or name; None: the first ten."""
         if text is None:
             return list(self.every[:EXAMPLES])
         return parse_labels(text, self.network.config.num_classes, self.names)

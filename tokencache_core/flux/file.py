@@ -1,4 +1,4 @@
-"""Files of text-to-image models: read and checked, and written.
+"""Reads, checks and writes files of text-to-image models.
 
 A `.safetensors` file with the host's keys for the network, the words' table under `prompt_table.` and, in the metadata,
 one JSON text (metadata.py). Weights are stored in bfloat16 unless told otherwise.
@@ -28,11 +28,11 @@ TABLE = "prompt_table."
 
 
 class FluxFileError(ValueError):
-    """A text-to-image file that cannot be used: one line that names the file and the remedy."""
+    """A text-to-image file cannot be used. The message is one line that names the file and the remedy."""
 
 
 def is_flux_file(path: str | Path) -> bool:
-    """Whether it says of itself that it holds a text-to-image model; False of a damaged file too."""
+    """Whether a file says that it holds a text-to-image model; False for a damaged file."""
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             return METADATA_KEY in (file.metadata() or {})
@@ -41,7 +41,7 @@ def is_flux_file(path: str | Path) -> bool:
 
 
 def save_flux(model: TextToImage, path: str | Path, *, licence: str, dtype: torch.dtype = torch.bfloat16) -> None:
-    """Write `model` to `path`, whole or not at all."""
+    """Write `model` to `path`, completely or not at all."""
     path = Path(path)
     if path.suffix != ".safetensors":
         raise FluxFileError(f"{path}: a text-to-image model is saved as .safetensors; change the name's ending")
@@ -73,7 +73,7 @@ def load_flux(
 
 
 def network_and_prompts(path: str | Path) -> tuple[dict[str, Tensor], FluxConfig, PromptTable]:
-    """A file's network as a state dict, its weights as stored, with its sizes, and its words' table in float32."""
+    """A file's network as a state dict, with its weights as stored, its sizes, and its table of words in float32."""
     tensors, said = read_flux(path)
     prompts = said.table(device="meta")
     weights = {key.removeprefix(TABLE): tensors.pop(key).float() for key in list(tensors) if key.startswith(TABLE)}
@@ -82,7 +82,7 @@ def network_and_prompts(path: str | Path) -> tuple[dict[str, Tensor], FluxConfig
 
 
 def read_flux(path: str | Path) -> tuple[dict[str, Tensor], FluxMetadata]:
-    """A file's tensors as stored, and what it says of itself."""
+    """A file's tensors as stored, and its metadata."""
     path = Path(path)
     try:
         tensors, metadata = _read_tensors(path)

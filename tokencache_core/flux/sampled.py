@@ -18,7 +18,7 @@ from .text_to_image import TextToImage
 
 
 class SampledFlux(AskedByPrompts):
-    """The seam `runs.sampled_model.SampledModel` for a text-to-image model."""
+    """The `runs.sampled_model.SampledModel` of a text-to-image model."""
 
     architecture, exact_schedule = "Flux", SigmaSchedule(FLOW, 3.0)
     dampings = FluxRun.dampings
@@ -50,7 +50,7 @@ class SampledFlux(AskedByPrompts):
         return flow_times(steps, 1.0 if schedule.shift is None else schedule.shift)
 
     def starting_noise(self, samples: int, seed: int, sigmas: Tensor) -> Tensor:
-        """Of unit variance: at time 1, x is noise alone."""
+        """Noise of unit variance, whatever the sigmas: at time 1, x is noise alone."""
         return starting_noise(self.noise_shape(samples), seed, torch.zeros(())).to(self.device)
 
     def noise_time(self, sigma: float) -> float:

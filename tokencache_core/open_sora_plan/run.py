@@ -1,4 +1,4 @@
-"""One sampling run of a video transformer, without a host, whose network calls can be put under a session."""
+"""A sampling run of a video transformer without a host (a `runs.run.Run`)."""
 
 from __future__ import annotations
 
@@ -19,9 +19,13 @@ CELL_BLOCK = BlockSpec(  # (rows, cells, tokens of a cell x width)
 
 
 class VideoRun(NetworkRun):
-    """Clips under guidance `cfg`, from `noise` (B, C, F, H, W) down `sigmas` (steps + 1,) by `solver`.
+    """One sampling run of a video transformer.
 
-    positive, negative: text (B, L, C_text) of each clip.
+    positive, negative: text (B, L, C_text), one row per clip.
+    noise: (B, C, F, H, W), to start from.
+    sigmas: (steps + 1,), falling to 0.
+    cfg: the guidance scale.
+    solver: one of `sampling.samplers.SOLVERS`.
     """
 
     def __init__(

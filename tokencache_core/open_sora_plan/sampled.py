@@ -18,7 +18,7 @@ from .run import COLUMN_BLOCK, VideoRun
 
 
 class SampledVideo(AskedByPrompts):
-    """The seam `runs.sampled_model.SampledModel` for a video transformer that brings its own words."""
+    """The `runs.sampled_model.SampledModel` of a video transformer that brings its own words."""
 
     architecture, exact_schedule = "Open-Sora-Plan", SigmaSchedule()
     dampings = VideoRun.dampings
