@@ -64,7 +64,7 @@ def compare(model: ModelPatcher, vae: Any, inputs: KSamplerInputs) -> tuple[Tens
 
 
 def decoded(vae: Any, latent: Tensor) -> Tensor:
-    """The pictures (P, H, W, C) as VAE Decode gives them; a video's frames follow each other."""
+    """The pictures (P, H, W, C) of a latent, as VAE Decode makes them; a video's frames follow each other."""
     pictures = vae.decode(latent.unbind()[0] if latent.is_nested else latent)
     return pictures.reshape(-1, *pictures.shape[-3:])
 
@@ -119,7 +119,7 @@ def _not_calibrating(model: ModelPatcher) -> ModelPatcher:
 
 
 def _sample(model: ModelPatcher, inputs: KSamplerInputs, callback: Callable, last_step: int | None = None) -> Tensor:
-    """The latent, sampled as KSampler does it. last_step: where to stop; None: at the end."""
+    """The latent, sampled as KSampler does. last_step: the step at which to stop; None: the last one."""
     latent, image = inputs.latent_image, starting_latent(model, inputs.latent_image)
     noise = comfy.sample.prepare_noise(image, inputs.seed, latent.get("batch_index"))
     return comfy.sample.sample(
