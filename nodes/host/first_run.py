@@ -102,7 +102,8 @@ class CalibratingRun:
         try:
             placed = self._calibrate(report, settings)
         except (ValueError, OSError) as error:
-            placed = say("placed_failed", "every step, to calibrate, which failed: {error}", error=error.args[0])
+            why = (error.strerror or error) if isinstance(error, OSError) else error.args[0]
+            placed = say("placed_failed", "every step, to calibrate, which failed: {error}", error=why)
         return replace(report, placed=placed, teaches=True)
 
     def _calibrate(self, report: Report, settings: CacheSettings) -> str:

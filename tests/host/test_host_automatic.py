@@ -235,7 +235,7 @@ def test_a_folder_that_cannot_be_written_to_costs_no_picture(tiny: TinyModel, fo
     folder.write_text("a file in the folder's place")
     model, handle = applied(tiny)
     assert torch.equal(tiny.sample(model, steps=STEPS), tiny.sample(steps=STEPS))
-    assert "every step, to calibrate, which failed" in handle.latest().text()
+    assert "every step, to calibrate, which failed: File exists" in handle.latest().text()
 
 
 def test_places_of_the_users_own_win_and_nothing_is_calibrated(tiny: TinyModel, folder: Path):
