@@ -1,5 +1,5 @@
-"""Reads weights that are released as a pickle, without running what else it may hold: a checkpoint of a VAE's training,
-or a text encoder.
+"""Reads weights that are released as a pickle (a checkpoint of a VAE's training, or a text encoder), without running
+any code in it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ AVERAGE, GENERATOR = "ema_state_dict", "gen_model"
 
 
 def read_pickled_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors by name; of a training those of its generator, of the moving average, or, where it has none, of the last
-    step. ValueError for a file that holds other things.
+    """The tensors of a file by name; ValueError for a file that holds other things.
+
+    Of a training's checkpoint, these are the generator's: its moving average or, for weights without one, the last
+    step's.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)

@@ -38,7 +38,10 @@ class ReleasedWeights:
 
 
 def read_released(path: str | Path) -> ReleasedWeights:
-    """The weights at `path`: a folder, a file, an index, or any shard of several. ValueError, to follow the path."""
+    """The weights at `path`: a folder, a file, an index, or any of several shards.
+
+    The message of a ValueError follows the path.
+    """
     path = Path(path)
     if path.is_dir():
         path = _weights_in(path)
@@ -61,7 +64,7 @@ def read_released(path: str | Path) -> ReleasedWeights:
 
 
 def is_first_shard_or_whole(name: str) -> bool:
-    """Whether a file's name is to be offered: of several shards only the first."""
+    """Whether a file's name should be offered to users: of several shards, only the first one is."""
     shard = SHARD.fullmatch(Path(name).name)
     return shard is None or int(shard[2]) == 1
 
@@ -126,7 +129,7 @@ def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], what: str) -> None:
-    """ValueError where `tensors` are not those of the state dict `expected`. what: for messages, as `an X`."""
+    """ValueError unless the tensors are those of the state dict `expected`. what: its name in messages, as `an X`."""
     missing = [key for key in expected if key not in tensors]
     if missing:
         raise ValueError(f"it is not the whole of {what}: {some(missing)} missing; download or save it again")
@@ -142,6 +145,6 @@ def check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor],
 
 
 def some(keys: list[str]) -> str:
-    """At most three of the keys, and the verb that follows them."""
+    """At most three of the keys as text, with the verb that follows them."""
     more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
     return ", ".join(f"'{key[:80]}'" for key in keys[:3]) + more + (" is" if len(keys) == 1 else " are")
