@@ -13,7 +13,7 @@ from ..predictor.trained_parts import TrainedParts
 from ..runs.cached_sampling import sample_cached
 from ..runs.run import Run
 from ..schedules.automatic import AutomaticSchedule
-from ..settings import CacheSettings
+from ..settings import DEFAULTS
 from ..words.message import say
 from .plan import TrainingPlan
 
@@ -80,7 +80,7 @@ def at_equal_compute(run: Run, end: Tensor, plan: TrainingPlan, learned: Trained
     samples, report = sample_cached(run, plan.settings, plan.schedule, learned=learned)
     steps = len(run.sigmas) - 1
     i_steps = AutomaticSchedule(max(1, min(steps, round(report.compute * steps))))
-    without, _ = sample_cached(run, CacheSettings(), i_steps)
+    without, _ = sample_cached(run, DEFAULTS, i_steps)
     random = None
     if plan.predictor:
         drawn = replace(plan.settings, score="random", shares="uniform", seed=plan.seed)
