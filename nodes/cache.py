@@ -8,11 +8,10 @@ from ..tokencache_core.predictor.trained_cache import TrainedCache
 from ..tokencache_core.schedules.automatic import AutomaticSchedule
 from ..tokencache_core.schedules.choices import POLICIES, schedule_from_choices
 from ..tokencache_core.schedules.schedule import Schedule, UniformSchedule
-from ..tokencache_core.settings import MAX_REACH, SHARES, CacheSettings
+from ..tokencache_core.settings import DEFAULTS, MAX_ORDER, MAX_REACH, SHARES, CacheSettings
 from .host.model_hooks import apply_tokencache
 from .sockets import PredictorType, PresetType, ReportType, ScheduleType
 
-DEFAULTS = CacheSettings()
 AUTOMATIC, AUTOMATIC_ORDER = 0.0, -1
 WHOLE_CONTEXTS = ("forecast", "stale")  # in which computed tokens attend to all others
 
@@ -112,7 +111,7 @@ class ApplyTokenCache(io.ComfyNode):
                     optional=True,
                     default=AUTOMATIC_ORDER,
                     min=AUTOMATIC_ORDER,
-                    max=2,
+                    max=MAX_ORDER,
                     advanced=True,
                     tooltip="How tokens that are not computed are forecast: 0 holds the last value, 1 extrapolates a "
                     "line, 2 a parabola. -1: automatic, from the model's "

@@ -5,7 +5,8 @@ from __future__ import annotations
 import comfy.samplers
 from comfy_api.latest import io, ui
 
-from .host.compare import KSamplerInputs, compare, shown_pairs
+from .host.compare import compare, shown_pairs
+from .host.ksampler_inputs import KSamplerInputs
 from .host.language import in_users_language
 
 

@@ -7,7 +7,7 @@ from comfy_api.latest import io, ui
 
 from ..tokencache_core.predictor.file import SUFFIX, read_trained_cache
 from ..tokencache_core.predictor.token_scores import KINDS
-from ..tokencache_core.settings import DEFAULTS, CacheSettings
+from ..tokencache_core.settings import DEFAULTS, MAX_ORDER, CacheSettings
 from ..tokencache_core.training.chart import training_chart
 from ..tokencache_core.training.plan import LOSSES, TrainingPlan
 from .folders.bundled_files import file_names, path_of
@@ -120,7 +120,7 @@ class TrainCachePredictor(io.ComfyNode):
                     "forecast_order",
                     default=DEFAULTS.order,
                     min=0,
-                    max=2,
+                    max=MAX_ORDER,
                     advanced=True,
                     tooltip="Order of the forecast, as in Apply TokenCache.",
                 ),

@@ -8,7 +8,7 @@ import comfy.samplers
 from comfy_api.latest import io, ui
 
 from ..tokencache_core.reporting.heatmap import reduced
-from .host.compare import KSamplerInputs
+from .host.ksampler_inputs import KSamplerInputs
 from .host.language import in_users_language
 from .host.measure_redundancy import measure
 

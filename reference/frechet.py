@@ -32,13 +32,13 @@ from tokencache_core.bench.sample_batches import measure_batches
 from tokencache_core.cli.options import device_named, predictor_for
 from tokencache_core.dit.checkpoint import load_dit
 from tokencache_core.dit.model import DiT
-from tokencache_core.dit.random_runs import labels_apart
 from tokencache_core.dit.sampled import SampledDiT
 from tokencache_core.dit.sampling import cached_sample, sample
 from tokencache_core.likeness.frechet import Bootstrap, Gaussian, frechet_distance
 from tokencache_core.likeness.metrics import capped_psnr
 from tokencache_core.predictor.trained_cache import TrainedCache
 from tokencache_core.predictor.trained_parts import TrainedParts
+from tokencache_core.runs.sampled_model import kept_apart
 from tokencache_core.sampling.noise_schedule import simple_sigmas
 from tokencache_core.sampling.samplers import SOLVERS, starting_noise
 from tokencache_core.sampling.sigma_schedule import SigmaSchedule
@@ -371,7 +371,7 @@ def main() -> None:
             bench, {index: distances[method] for index, method in rows.methods.items()}, distances[FULL], protocol
         )
     first = args.methods[0]
-    held_out = torch.isin(labels, torch.tensor(labels_apart(None, model.config.num_classes, None)[1]))
+    held_out = torch.isin(labels, torch.tensor(kept_apart(range(model.config.num_classes))[1]))
     for other in args.methods[1:]:
         print(f"{first} against {other}: {paired(measured[first], measured[other], full, held_out)}")
 

@@ -1,6 +1,6 @@
-"""What `make check` does: style, types and the tests of the core, which need no server.
+"""`make check`: checks style, types and the tests of the core, which need no server.
 
-Each check runs, whatever the others say.
+Each check runs, whatever the results of the others.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ def main() -> int:
         print(f"types: not checked: {error}", file=sys.stderr)
     else:
         commands |= {"types": [npm, "run", "--silent", "python-types"], "JavaScript": [npm, "run", "--silent", "check"]}
-    return max([_passes(name, command) for name, command in commands.items()])
+    return max([_run(name, command) for name, command in commands.items()])
 
 
-def _passes(name: str, command: list[str]) -> int:
-    """The exit code of a check; what it says is shown only where it fails."""
+def _run(name: str, command: list[str]) -> int:
+    """Run a check; returns its exit code. Its output is shown only if it fails."""
     started = time.monotonic()
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    print(f"{name}: {'right' if done.returncode == 0 else 'WRONG'} ({time.monotonic() - started:.0f} s)", flush=True)
+    print(f"{name}: {'passed' if done.returncode == 0 else 'FAILED'} ({time.monotonic() - started:.0f} s)", flush=True)
     if done.returncode:
         print(done.stdout)
     return done.returncode

@@ -53,7 +53,7 @@ def main() -> int:
 
 
 def combination(python: str, torch: str, version: str, host: Path) -> dict[str, str]:
-    """One row: host, python, torch, and what was said."""
+    """One row of the table: host, Python, torch, and the result in words."""
     row = {"host": version, "python": _python_version(python), "torch": torch}
     if not (host / "main.py").is_file():
         return row | {"said": f"ComfyUI {version} is not here: run `make setup`"}
@@ -67,7 +67,7 @@ def combination(python: str, torch: str, version: str, host: Path) -> dict[str, 
 
 
 def _installed(python: str, program: Path, torch: str, host: Path) -> str:
-    """Install what the host and the pack need; what broke, if anything did."""
+    """Install what the host and the pack need; returns what broke, or ""."""
     if not program.exists():
         subprocess.run([python, "-m", "venv", str(program.parents[1])], check=True)
     stamp = program.parents[1] / f"installed-for-{host.name}"  # removed with the environment
@@ -84,7 +84,7 @@ def _installed(python: str, program: Path, torch: str, host: Path) -> str:
 
 
 def _tested(program: Path, host: Path) -> str:
-    """What the tests say in one environment."""
+    """The result of the tests in one environment, in words."""
     command = [str(program), "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=line", "-m", "not server", *TESTS]
     environment = os.environ | {"COMFYUI_PATH": str(host)}
     try:

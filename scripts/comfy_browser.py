@@ -32,7 +32,7 @@ class ComfyPage:
         page.on("pageerror", lambda error: self.errors.append(str(error)))
 
     def _load(self, workflow: dict[str, Any]) -> None:
-        """A page that is still busy restoring what it showed last puts that in the workflow's place: then once more."""
+        """Show the workflow, again if the page replaces it, as when it is still restoring what it showed last."""
         shown = "wanted => wanted.every(id => app.graph.nodes.some(node => String(node.id) === id))"
         wanted = [str(node["id"]) for node in workflow["nodes"]]
         for _ in range(LOADS):
@@ -107,8 +107,11 @@ def comfy_page(
     sharpness: float = 1.0,
     beside: ComfyPage | None = None,
 ) -> Iterator[ComfyPage]:
-    """While open, the server's page in a browser. size: of the page, in pixels. sharpness: a screenshot's pixels for
-    each of them. beside: a page in whose browser it is opened, without any of its data; only one can run at a time.
+    """While open, the server's page in a browser.
+
+    size: of the page, in pixels.
+    sharpness: a screenshot's pixels per pixel of the page.
+    beside: a page in whose browser to open this one, without its data; only one browser can run at a time.
     """
     server.post("/settings", {"Comfy.TutorialCompleted": True})  # else a first visit opens the template browser
     with _own_browser() if beside is None else nullcontext(beside.page.context.browser) as browser:

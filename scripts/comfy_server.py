@@ -33,7 +33,7 @@ class ComfyServer:
     folder: everything that the server writes goes there.
     port: 0 for any free one.
     with_pack: False for only ComfyUI's own nodes.
-    apart: models and custom nodes are in `folder`, too, so that nothing is shared with a server beside it.
+    apart: True if models and custom nodes are in `folder`, too, so that nothing is shared with another server.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class ComfyServer:
         return "\n".join("    " + line for line in text.splitlines()[-lines:])
 
     def _link_pack(self) -> None:
-        """In the server's own custom_nodes, under the name that it has in ComfyUI's."""
+        """Link the pack into the server's own custom_nodes, under its name in ComfyUI's."""
         self.models.mkdir(exist_ok=True)
         nodes = self.folder / "custom_nodes"
         nodes.mkdir(exist_ok=True)

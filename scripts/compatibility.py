@@ -54,7 +54,7 @@ def main() -> int:
 
 
 def _known() -> dict[str, dict]:
-    """The last verdict on each cell that has been judged, also by another process that is judging others."""
+    """The last verdict on each cell that has been judged, including those of other processes that are running."""
     lines = RESULTS.read_text(encoding="utf-8").splitlines() if RESULTS.is_file() else []
     return {found.pop("cell"): found for found in map(json.loads, lines)}
 

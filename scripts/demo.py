@@ -133,7 +133,7 @@ def with_steps(prompt: dict[str, Any]) -> dict[str, Any]:
 
 
 def fewer_steps(prompt: dict[str, Any], steps: int) -> dict[str, Any]:
-    """What leads to the pictures without TokenCache, in so many steps."""
+    """The part of the prompt that makes the pictures without TokenCache, in `steps` steps."""
     few = {number: node for number, node in copy.deepcopy(prompt).items() if CACHED not in node["_meta"]["title"]}
     while gone := [number for number, node in few.items() if not needed(node) <= few.keys()]:
         few = {number: node for number, node in few.items() if number not in gone}
@@ -202,7 +202,7 @@ def kinds_of_steps(report: str) -> str:
 
 
 def labels(steps: int, whole: int, distance: list[float | None]) -> list[str]:
-    """What stands above each row of the picture of all three ways. There is no clock in it."""
+    """The labels above the rows of the picture of all three ways, without times."""
     return [
         f"{PLAIN}: {steps} steps",
         f"{CACHED}: {whole} of {steps} steps in full, {distance[1]:.1f} dB against the row above",

@@ -42,7 +42,7 @@ def save_grid(pictures: Tensor, file: Path) -> None:
 
 
 def save_rows(rows: list[tuple[str, Tensor]], file: Path) -> None:
-    """Write rows of pictures (B, 3, H, W) in [-1, 1], enlarged, each below what it is."""
+    """Write rows of pictures (B, 3, H, W) in [-1, 1], enlarged, each row below its label."""
     count, _, height, width = rows[0][1].shape
     height, width, label = height * ENLARGED, width * ENLARGED, LETTERS + 2 * GAP
     page = Image.new("RGB", (count * (width + GAP) + GAP, len(rows) * (label + height) + GAP), "white")

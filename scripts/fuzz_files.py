@@ -1,7 +1,7 @@
-"""Reads damaged predictors, presets, calibrations and models by the thousand: is each read, or refused in one line?
+"""Reads damaged predictors, presets, calibrations and models by the thousand: each must be read or refused in one line.
 
-Each input is a good file, changed at random (tests/support/hostile_files.py). An input that gets any other answer is
-kept in bench_output/fuzz, with its number; the same seed makes the same inputs again.
+Each input is a good file, changed at random (tests/support/hostile_files.py). An input with any other result is kept in
+bench_output/fuzz, with its number; the same seed makes the same inputs again.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def main() -> int:
 
 
 def _most_memory() -> float:
-    """MB of main memory that the process has taken at most so far."""
+    """The most main memory, in MB, that the process has taken so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 

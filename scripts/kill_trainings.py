@@ -73,7 +73,7 @@ def main() -> int:
 
 
 def _wait(state: Path, draw: random.Random) -> None:
-    """Until a random moment: any, some time after a state has been saved, or while one is being written."""
+    """Wait for a random moment: any, some time after a state has been saved, or while one is being written."""
     kind = draw.choice(("any", "saved", "writing"))
     if kind != "any":
         before, give_up = _written(state), time.monotonic() + LONGEST
@@ -89,7 +89,7 @@ def _written(state: Path) -> int:
 
 
 def iterations_in(state: Path) -> int:
-    """The iterations that a state holds, all of whose tensors are read; 0 if there is none yet."""
+    """The number of iterations in a state, after reading all of its tensors; 0 if there is no state yet."""
     if not state.exists():
         return 0
     with safe_open(state, framework="pt") as file:
@@ -98,7 +98,7 @@ def iterations_in(state: Path) -> int:
 
 
 def _started(model: Path, out: Path, iterations: int) -> int:
-    """The id of a process that trains, or goes on training, and saves its state at every iteration."""
+    """Start a process that trains, or continues to, and saves its state at every iteration; returns its id."""
     if child := os.fork():
         return child
     silent = os.open(os.devnull, os.O_WRONLY)

@@ -1,4 +1,4 @@
-"""Changes the engine in one place at a time, and sees whether the core's tests notice: mutation checks.
+"""Mutation checks: changes the engine in one place at a time, and sees whether the core's tests notice.
 
 Each change (another operator, number, bound or branch, or a statement left out) is tried in a forked process, in which
 the module is imported with it and the module's tests are run until one fails. What has been tried is kept in
@@ -51,8 +51,8 @@ SUBJECTS = {
     "engine/timeline": (*_RUNS, "schedules/test_error_bound"),
 }
 KILLED, SURVIVED, ENDLESS = "killed", "survived", "endless"
-LEAST_SECONDS = 30.0  # before tests count as endless; else as many times as long as without a change:
-TIMES_AS_LONG = 10
+LEAST_SECONDS = 30.0  # before tests count as endless, or, if that is longer,
+TIMES_AS_LONG = 10  # times as long as they take without a change
 
 _OTHER_COMPARISONS: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
     ast.Lt: (ast.LtE, ast.GtE),
@@ -86,9 +86,9 @@ class Mutant:
     """One change of a module.
 
     module: as in SUBJECTS.
-    name: says what is changed, and does not depend on the line.
-    line: where it is.
-    source: the whole module with the change.
+    name: what is changed; it does not depend on the line.
+    line: the line of the change.
+    source: of the whole module with the change.
     """
 
     module: str
@@ -189,7 +189,7 @@ def _may_go(node: ast.stmt) -> bool:
 
 
 def _other_expressions(node: ast.expr) -> Iterator[ast.expr]:
-    """What an expression becomes, one change at a time; the parts of it are changed on their own."""
+    """The expressions that may replace `node`, one change each; its parts are changed on their own."""
     if isinstance(node, ast.Compare):
         for number, operator in enumerate(node.ops):
             for other in _OTHER_COMPARISONS[type(operator)]:
@@ -233,7 +233,7 @@ def _prepare() -> None:
 
 
 def _tried(module: str, source: bytes | None, seconds: float) -> str:
-    """Whether a module's tests notice that its source is this one; None: unchanged."""
+    """Whether a module's tests notice this source: KILLED, SURVIVED or ENDLESS. source: None: unchanged."""
     child = os.fork()
     if not child:
         os.setsid()
@@ -268,7 +268,7 @@ def _child(module: str, source: bytes | None) -> int:
 
 
 class _Changed(importlib.machinery.SourceFileLoader):
-    """Finds and loads one module, with another source."""
+    """An import hook that finds one module and loads it from another source."""
 
     def __init__(self, name: str, file: Path, source: bytes) -> None:
         super().__init__(name, str(file))

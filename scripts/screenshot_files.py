@@ -19,7 +19,10 @@ SHOWS = "Shows"
 
 
 def save_screenshot(png: bytes, file: Path, shows: str = "") -> None:
-    """shows: what the picture is of, kept in the file under SHOWS, so that a test notices when it is out of date."""
+    """Write a screenshot as PNG with few colours.
+
+    shows: what the picture is of, kept in the file under SHOWS, so that a test notices when it is out of date.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     kept = PngImagePlugin.PngInfo()
     if shows:

@@ -1,4 +1,4 @@
-"""Queues prompts with random settings on one ComfyUI server: does any fail, does memory grow, do results stay right?
+"""Queues prompts with random settings on one ComfyUI server, and checks failures, memory and results.
 
 A tiny DiT through Load DiT, Apply TokenCache, KSampler, SaveLatent and TokenCache Report, with the settings, seed,
 size, batch, sampler and labels of each prompt drawn anew. A sample of the prompts runs once more on a new server: the

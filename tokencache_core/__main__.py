@@ -1,4 +1,4 @@
-"""The command line: `python -m tokencache_core <command>`. Each command is a file `cli_<command>.py`."""
+"""The command line: `python -m tokencache_core <command>`. Each command is a module of `cli/`."""
 
 from __future__ import annotations
 

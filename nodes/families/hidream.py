@@ -44,7 +44,7 @@ def _spec(block: Any) -> BlockSpec:
 
 
 def _image_tokens(network: Any, latent: Tensor, conditioning: Mapping[str, Any]) -> int:
-    """With a picture to edit, the network puts it beside the latent as one wide picture."""
+    """The patches of the latent (B, C, H, W) or, if there is a picture to edit, of both side by side."""
     edited = conditioning.get("image_cond")
     return n_patches(latent if edited is None else torch.cat([latent, edited], dim=-1), network.patch_size)
 

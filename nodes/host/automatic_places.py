@@ -1,5 +1,5 @@
-"""The places of a run's I-steps when no schedule is connected: from a calibration of the model, else where they lie on
-known models, or at every step of a run that calibrates.
+"""The places of a run's I-steps when no schedule is connected: from a calibration of the model, else from known models,
+or at every step of a run that calibrates.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class RunPlaces:
 
     order: of the forecasts, from the calibration; None if there is none.
     words: why the I-steps lie where they do.
-    notes: on files that could not be read.
-    calibrating: the calibration that the run is to give; None for a run that is cached from the start.
+    notes: about files that could not be read.
+    calibrating: the calibration that the run will give; None for a run that is cached from the start.
     """
 
     schedule: Schedule

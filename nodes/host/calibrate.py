@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import comfy.model_management
-import comfy.sample
 import comfy.samplers
 import comfy.utils
 from comfy.model_patcher import ModelPatcher
@@ -20,9 +19,12 @@ from ..families import known_family
 from ..folders.calibration_folder import calibration_name, kept_calibrations, write_calibration
 from ..folders.models_folder import file_to_write
 from .host_run import HostRun, honouring_sessions
+from .ksampler_inputs import starting_latent
 from .model_fingerprint import model_fingerprint
 from .node_text import tell_written
 from .sampler_kind import sampler_kind, why_not_calibrated
+
+I_STEPS = 0.4  # about the share of cached runs' steps that are I-steps, for the progress bar
 
 
 def calibrate_model(
@@ -54,12 +56,7 @@ def calibrate_model(
     sigmas = comfy.samplers.calculate_sigmas(clone.get_model_object("model_sampling"), scheduler, steps)
     if why := why_not_calibrated(sampler, sigmas.tolist()):
         raise ValueError(f"this cannot be calibrated: {why}")
-    latent = comfy.sample.fix_empty_latent_channels(
-        clone,
-        latent_image["samples"],
-        latent_image.get("downscale_ratio_spacial"),
-        latent_image.get("downscale_ratio_temporal"),
-    )
+    latent = starting_latent(clone, latent_image)
     if latent.is_nested:
         raise ValueError(
             "a latent of several parts (a video with its sound) cannot be calibrated: connect one of the parts, or "
@@ -135,6 +132,6 @@ class _Progress:
     def before_evaluation(self) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()
         whole = min(self.evaluations, self.steps)
-        done = whole + (self.evaluations - whole) * 0.4  # about the share of the steps that are I-steps
+        done = whole + (self.evaluations - whole) * I_STEPS
         self.bar.update_absolute(min(1000, round(1000 * done / ((1 + BUDGET) * self.steps))))
         self.evaluations += 1

@@ -6,12 +6,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import comfy.model_management
 import comfy.sample
-import comfy.samplers
 import comfy.utils
 import latent_preview
 import torch
@@ -21,27 +19,13 @@ from torch import Tensor
 from ...tokencache_core.engine.stopwatch import timed
 from ...tokencache_core.likeness.comparison import Comparison, likeness
 from ...tokencache_core.reporting.advice import advice
+from .ksampler_inputs import KSamplerInputs, starting_latent
 from .model_hooks import handle_of, without_tokencache
 from .network_call import NO_CALIBRATION
 from .report_handle import ReportHandle
 
 WARM_UP = 5  # steps, both I and P, so that neither run pays for loading, compiling or first allocations
 MAX_PAIRS = 32  # pairs of pictures on the page; of a longer video, evenly spaced ones
-
-
-@dataclass(frozen=True)
-class KSamplerInputs:
-    """The inputs of the host's KSampler, without its model."""
-
-    seed: int
-    steps: int
-    cfg: float
-    sampler_name: str
-    scheduler: str
-    positive: list
-    negative: list
-    latent_image: dict[str, Any]
-    denoise: float
 
 
 def compare(model: ModelPatcher, vae: Any, inputs: KSamplerInputs) -> tuple[Tensor, Tensor, Comparison]:
@@ -80,7 +64,7 @@ def compare(model: ModelPatcher, vae: Any, inputs: KSamplerInputs) -> tuple[Tens
 
 
 def decoded(vae: Any, latent: Tensor) -> Tensor:
-    """The pictures (P, H, W, C) as VAE Decode gives them; a video's frames follow each other."""
+    """The pictures (P, H, W, C) of a latent, as VAE Decode makes them; a video's frames follow each other."""
     pictures = vae.decode(latent.unbind()[0] if latent.is_nested else latent)
     return pictures.reshape(-1, *pictures.shape[-3:])
 
@@ -106,19 +90,11 @@ def shown_pairs(
 
 
 def _steps(model: ModelPatcher, inputs: KSamplerInputs) -> int:
-    """The number of steps that KSampler takes; with some schedulers it differs from the input."""
-    sampler = comfy.samplers.KSampler(
-        model,
-        inputs.steps,
-        model.load_device,
-        inputs.sampler_name,
-        inputs.scheduler,
-        inputs.denoise,
-        model.model_options,
-    )
-    if len(sampler.sigmas) < 2:
+    """The number of steps of a run; ValueError if there are none."""
+    sigmas = inputs.sigmas(model)
+    if len(sigmas) < 2:
         raise ValueError(f"there is nothing to sample with denoise {inputs.denoise:g}: raise it")
-    return len(sampler.sigmas) - 1
+    return len(sigmas) - 1
 
 
 def _timed_run(
@@ -143,11 +119,8 @@ def _not_calibrating(model: ModelPatcher) -> ModelPatcher:
 
 
 def _sample(model: ModelPatcher, inputs: KSamplerInputs, callback: Callable, last_step: int | None = None) -> Tensor:
-    """The latent, sampled as KSampler does it. last_step: where to stop; None: at the end."""
-    latent = inputs.latent_image
-    image = comfy.sample.fix_empty_latent_channels(
-        model, latent["samples"], latent.get("downscale_ratio_spacial"), latent.get("downscale_ratio_temporal")
-    )
+    """The latent, sampled as KSampler does. last_step: the step at which to stop; None: the last one."""
+    latent, image = inputs.latent_image, starting_latent(model, inputs.latent_image)
     noise = comfy.sample.prepare_noise(image, inputs.seed, latent.get("batch_index"))
     return comfy.sample.sample(
         model,

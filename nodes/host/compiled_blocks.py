@@ -67,7 +67,7 @@ class CompiledBlocks:
 
 
 def _with_own_code(function: FunctionType) -> FunctionType:
-    """The same function with a new code object, by which torch tells compiled functions apart."""
+    """A copy of a function with a code object of its own, by which torch tells compiled functions apart."""
     copied = FunctionType(
         function.__code__.replace(),
         function.__globals__,
@@ -80,7 +80,5 @@ def _with_own_code(function: FunctionType) -> FunctionType:
 
 
 def _skip_options(guards: Sequence[Any]) -> list[bool]:
-    """A torch guard filter, as the host has it: transformer_options change from run to run without a reason to compile
-    anew.
-    """
+    """A torch guard filter, like the host's own: a change of transformer_options is no reason to compile again."""
     return ["transformer_options" not in guard.name for guard in guards]

@@ -31,7 +31,7 @@ from .sampler_kind import EULER
 UNCALIBRATED = say(
     "placed_by_known_models", "where known models have them, because this model has no calibration for such a run yet"
 )
-TOLERATED = 1  # evaluations that are not at a new step of the run; some samplers end with one
+TOLERATED = 1  # largest number of evaluations that are not at a new step of the run; some samplers end with one
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,12 @@ class RunKind:
 
 
 class CalibratingRun:
-    """The calibration that the current run is to give. Nothing is written unless the run finishes.
+    """A run that is computed in full to give a calibration, which is written only if the run finishes.
 
     kind: of the run.
     sigmas: (steps + 1,) of the run.
     scale: from a sigma to what x there is multiplied by before the network is given it.
-    default: the schedule of the rest of the run if it turns out that it cannot calibrate.
+    default: the schedule of the rest of the run if the run turns out to be unfit for a calibration.
     """
 
     def __init__(
@@ -102,7 +102,8 @@ class CalibratingRun:
         try:
             placed = self._calibrate(report, settings)
         except (ValueError, OSError) as error:
-            placed = say("placed_failed", "every step, to calibrate, which failed: {error}", error=error.args[0])
+            why = (error.strerror or error) if isinstance(error, OSError) else error.args[0]
+            placed = say("placed_failed", "every step, to calibrate, which failed: {error}", error=why)
         return replace(report, placed=placed, teaches=True)
 
     def _calibrate(self, report: Report, settings: CacheSettings) -> str:

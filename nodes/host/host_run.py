@@ -136,6 +136,6 @@ def honouring_sessions(model: ModelPatcher) -> ModelPatcher:
 
 
 def honour_sessions(model: ModelPatcher) -> None:
-    """The same for `model` itself."""
+    """Let the network calls of `model` itself go through a session in their options, without Apply TokenCache."""
     remove_tokencache(model)
     model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, around_network)

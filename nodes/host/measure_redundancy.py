@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import comfy.model_management
-import comfy.sample
 import comfy.samplers
 import comfy.utils
 from torch import Tensor
@@ -18,8 +17,9 @@ from ...tokencache_core.redundancy.picture import redundancy_picture
 from ...tokencache_core.redundancy.player import redundancy_data
 from ...tokencache_core.redundancy.verdict import text
 from ..families import known_family
-from .compare import KSamplerInputs, decoded
+from .compare import decoded
 from .host_run import HostRun, honouring_sessions
+from .ksampler_inputs import KSamplerInputs, starting_latent
 
 
 @dataclass(frozen=True)
@@ -42,19 +42,7 @@ def measure(model: Any, inputs: KSamplerInputs, vae: Any = None) -> Measured:
     """Sample `inputs` in full and measure its blocks' updates; Apply TokenCache on `model` has no effect."""
     known_family(model.model.diffusion_model, "its blocks' updates cannot be measured")
     clone = honouring_sessions(model)
-    sampler = comfy.samplers.KSampler(
-        clone,
-        inputs.steps,
-        clone.load_device,
-        inputs.sampler_name,
-        inputs.scheduler,
-        inputs.denoise,
-        clone.model_options,
-    )
-    latent = inputs.latent_image
-    image = comfy.sample.fix_empty_latent_channels(
-        clone, latent["samples"], latent.get("downscale_ratio_spacial"), latent.get("downscale_ratio_temporal")
-    )
+    sigmas, image = inputs.sigmas(clone), starting_latent(clone, inputs.latent_image)
     if image.is_nested:
         raise ValueError(
             "a latent of several parts (a video with its sound) cannot be measured: connect one of the parts"
@@ -66,10 +54,10 @@ def measure(model: Any, inputs: KSamplerInputs, vae: Any = None) -> Measured:
         image,
         cfg=inputs.cfg,
         sampler=comfy.samplers.sampler_object(inputs.sampler_name),
-        sigmas=sampler.sigmas,
+        sigmas=sigmas,
         seed=inputs.seed,
     )
-    bar = comfy.utils.ProgressBar(len(sampler.sigmas) - 1)
+    bar = comfy.utils.ProgressBar(len(sigmas) - 1)
 
     def on_progress(evaluations: int) -> None:
         bar.update_absolute(min(evaluations, bar.total))

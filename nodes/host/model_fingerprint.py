@@ -28,7 +28,7 @@ def model_fingerprint(model: ModelPatcher) -> Fingerprint:
 
 
 def readable_fingerprint(model: ModelPatcher) -> Fingerprint | None:
-    """The same; None, with a line in the log, if another pack's weights (such as GGUF) cannot be read as values."""
+    """`model_fingerprint`; None, with a line in the log, if another pack's weights (such as GGUF) cannot be read."""
     try:
         return model_fingerprint(model)
     except Exception as error:  # whatever such a tensor raises

@@ -47,8 +47,8 @@ from .run_conditions import run_conditions
 from .sampler_kind import evaluates_several_times, is_euler, sampler_kind
 from .sampler_noise import adds_noise
 
-# what a P-step says under a sampler that adds noise, where nothing is computed (docs/outputs.md): the last clean x, the
-# forecast of the network's output, or its blocks' updates
+# what P-steps that compute nothing forecast under a sampler that adds noise (docs/outputs.md): nothing, so that they
+# hold the last clean x, the network's output, or its blocks' updates
 UnderNoise = Literal["clean", "output", "blocks"]
 KEY = "tokencache"
 U_NET = "UNetModel"  # the host's class of Stable Diffusion 1.x, 2.x and XL
@@ -74,9 +74,9 @@ def apply_tokencache(
     trained: a predictor, for its parts.
     tuned_for: the model that a preset was tuned on.
     memory_budget_gb: the most that the cache may keep in the GPU's memory, in GB of 2**30 bytes; 0: no limit.
-    calibrates: under an AutomaticSchedule, a run without a calibration is computed in full and gives one.
-    calibrated_order: whether a calibration's order of forecasts goes before that of the settings.
-    under_noise: the others only measure whether "clean" is right.
+    calibrates: whether, under an AutomaticSchedule, a run without a calibration is computed in full to give one.
+    calibrated_order: whether a calibration's order of forecasts replaces that of the settings.
+    under_noise: "clean", except in measurements of whether that is best.
     """
     network = model.model.diffusion_model
     family = family_of(network)
@@ -157,7 +157,7 @@ class _Hooks:
         self.warnings: list[str] = []  # for the report of every run
 
     def forecasts_output(self, network: str, trained: bool) -> None:
-        """The network's blocks are not known: its output is forecast as a whole."""
+        """Forecast the network's whole output, because its blocks are not known; the report of every run says so."""
         if network == U_NET:
             self.warn(
                 say(
@@ -181,6 +181,7 @@ class _Hooks:
         self.settings = output_forecast.output_settings(self.settings)
 
     def warn(self, text: str) -> None:
+        """Add a warning to the report of every run, and write it to the log."""
         self.warnings.append(text)
         logging.warning(f"TokenCache: {text}")
 
@@ -194,6 +195,7 @@ class _Hooks:
         *args: Any,
         **kwargs: Any,
     ) -> Any:
+        """The OUTER_SAMPLE wrapper: a sampling run under a session."""
         guider = executor.class_obj
         if len(sigmas) < 2:
             return executor(noise, latent, sampler, sigmas, *args, **kwargs)
@@ -235,13 +237,14 @@ class _Hooks:
             guider.model_options = own_options
             report = session.close()
         try:
-            self._told(report, places, run_conditions(guider.model_patcher, sampler, len(sigmas) - 1, self.trained_on))
+            conditions = run_conditions(guider.model_patcher, sampler, len(sigmas) - 1, self.trained_on)
+            self._hand_over(report, places, conditions)
         except Exception as error:  # the samples are there
             log(error, in_words(error, say("error_no_report", "the run has no report")))
         return samples
 
-    def _told(self, report: Report, places: RunPlaces, conditions: RunConditions) -> None:
-        """Hand the report of a finished run to the handle and to the log."""
+    def _hand_over(self, report: Report, places: RunPlaces, conditions: RunConditions) -> None:
+        """Give the report of a finished run to the handle and to the log."""
         if not report.steps:
             logging.info(" ".join(f"TokenCache: {note}." for note in report.notes))
             return
@@ -267,7 +270,7 @@ class _Hooks:
         return automatic_places(schedule, kind, sampler, steps, partial(input_scale, patcher), calibrates)
 
     def _settings(self, places: RunPlaces) -> CacheSettings:
-        """Those of the run that is about to start."""
+        """The cache settings of the run that is about to start."""
         if self.calibrated_order and places.order is not None:
             return replace(self.settings, order=places.order)
         return self.settings
@@ -282,6 +285,7 @@ class _Hooks:
     def around_evaluation(
         self, executor: Any, x: torch.Tensor, timestep: torch.Tensor, model_options: dict, seed: int | None = None
     ) -> Any:
+        """The PREDICT_NOISE wrapper: an evaluation of the model, an I-step or a P-step."""
         options = model_options.get("transformer_options", {})
         session, calibrating = options.get(SESSION), options.get(CALIBRATING)
         if session is None:
@@ -357,8 +361,6 @@ def open_host_session(
 
 
 def _patch_size(network: Any, latent: Sequence[int]) -> Any:
-    """The size of a token in a latent (B, C, ...), as `LatentShape.of` takes it; of most networks it is always the
-    same.
-    """
+    """The size of a token in a latent (B, C, ...), as `LatentShape.of` takes it; in most networks it is fixed."""
     of_size = getattr(network, "patch_size_in", None)
     return getattr(network, "patch_size", None) if of_size is None else of_size(latent)

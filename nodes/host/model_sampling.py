@@ -22,8 +22,8 @@ def tau_function(patcher: ModelPatcher) -> Callable[[float], float]:
     return lambda sigma: noise_time(sigma / signal)
 
 
-def unit_variance(sampling: Any, sigma: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """x (R, ...) as networks are given it, with a variance of about 1 at every sigma (R,)."""
+def of_unit_variance(sampling: Any, sigma: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """x (R, ...) scaled to a variance of about 1 at every sigma (R,): what most networks are given."""
     unscaled = getattr(comfy.model_sampling, "V_PREDICTION_DDPM", ())  # the host gives such networks x as it is
     if isinstance(sampling, unscaled):
         return x / (sigma.reshape(-1, *[1] * (x.ndim - 1)) ** 2 + 1) ** 0.5
@@ -32,7 +32,7 @@ def unit_variance(sampling: Any, sigma: torch.Tensor, x: torch.Tensor) -> torch.
 
 def input_scale(patcher: ModelPatcher, sigma: float) -> float:
     """What x at `sigma` is multiplied by before this MODEL's network is given it."""
-    return float(unit_variance(patcher.get_model_object("model_sampling"), torch.tensor([sigma]), torch.ones(1)))
+    return float(of_unit_variance(patcher.get_model_object("model_sampling"), torch.tensor([sigma]), torch.ones(1)))
 
 
 def usual_dampings(patcher: ModelPatcher) -> tuple[float, ...]:

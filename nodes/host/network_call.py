@@ -16,7 +16,7 @@ from ...tokencache_core.engine.session import Session
 from ...tokencache_core.words.message import say
 from ..families import family_of
 from .compiled_blocks import COMPILED
-from .model_sampling import unit_variance
+from .model_sampling import of_unit_variance
 from .own_errors import in_words, log, may_be_ours
 from .recording_pause import PAUSE_RECORDING
 
@@ -104,11 +104,11 @@ class _Call:
         self.network = executor.class_obj.diffusion_model
 
     def whole(self) -> Any:
-        """As if there were no cache."""
+        """The result of the call without the cache."""
         return self._run(self._options())
 
     def under(self, session: Session) -> Any:
-        """As the session has it."""
+        """The result of the call under a session: cached, unless this call cannot be."""
         if _NETWORK_STATE in self.transformer_options:
             session.log.note(
                 say(
@@ -125,7 +125,7 @@ class _Call:
             or not session.latent.is_of(self.kwargs.get("latent_shapes", [self.x.shape])[0]),
         }
         if session.store.streams == output_forecast.STREAMS:
-            scaled = unit_variance(self.model.model_sampling, self.t, self.x)
+            scaled = of_unit_variance(self.model.model_sampling, self.t, self.x)
             return output_forecast.forecast_output(session, self.x, self.t, scaled, self.whole, **rows)
         family = family_of(self.network)
         blocks = _cacheable_blocks(session, self.network, self.transformer_options)

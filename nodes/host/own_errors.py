@@ -1,4 +1,4 @@
-"""Errors of the cache's own in a user's run: the run goes on without what failed, and its report says so."""
+"""The cache's own errors in a user's run: the run continues without what failed, and its report says so."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ _OUR_FOLDERS = tuple(str(_ROOT / folder) + os.sep for folder in ("nodes", "token
 _NETWORKS = tuple(
     str(_ROOT / place) for place in ("tokencache_core/dit", "tokencache_core/open_sora_plan", "nodes/host/dit_model.py")
 )
-# functions of ours that call what is not ours: the network (or another node around it), a block on its own arguments
+# names of our functions that call what is not ours: the network (or a node around it), a block on its own arguments
 _OUTWARDS = {"_run", "_call"}
-_ON_SOME_TOKENS = "run_on"  # calls a block on arguments that are our making
+_ON_SOME_TOKENS = "run_on"  # the name of the function that calls a block on arguments that we made
 
 
 def may_be_ours(error: BaseException) -> bool:
-    """Whether the run may go on after an error: it comes from what the cache does, not from the network, from another
-    node, from somebody who stops the run, or from too little memory.
+    """Whether an error may be the cache's own, so that the run can continue without it.
+
+    It is not if it comes from the network, from another node, from a user who stops the run, or from a lack of memory.
     """
     if not isinstance(error, Exception) or isinstance(error, InterruptProcessingException) or is_oom(error):
         return False
@@ -41,7 +42,7 @@ def may_be_ours(error: BaseException) -> bool:
 
 
 def in_words(error: Exception, instead: Message) -> Message:
-    """A note for the report. instead: what is done from here on."""
+    """A note on an error for the report. instead: what is done from here on."""
     if isinstance(error, Misfit):
         return say(
             "error_misfit",
@@ -61,5 +62,5 @@ def in_words(error: Exception, instead: Message) -> Message:
 
 
 def log(error: Exception, words: str) -> None:
-    """Write the note, with where the error comes from, to the host's log."""
+    """Write the note and the error's traceback to the host's log."""
     logging.warning(f"TokenCache: {words}", exc_info=error)

@@ -22,11 +22,11 @@ def in_patcher(
     dtype: torch.dtype | None,
     disable_dynamic: bool,
 ) -> ModelPatcher:
-    """A MODEL of a state dict.
+    """The MODEL of a state dict.
 
-    make: the host's model on a device, once `model_config` knows its dtype.
+    make: makes the host's model on a device; called once `model_config` knows the dtype.
     dtype: of the weights; None: what the host picks for the device.
-    disable_dynamic: as the host's own loaders have it.
+    disable_dynamic: as in the host's own loaders.
     """
     management = comfy.model_management
     dtypes, load_device = model_config.supported_inference_dtypes, management.get_torch_device()

@@ -28,7 +28,7 @@ P = TypeVar("P", bound=Progress)
 
 
 class ProgressOnPage(Generic[P]):
-    """The newest work of one kind. name: of the kind, in the route and the messages."""
+    """The progress of the newest work of one kind, for the page. name: of the kind, in the route and the messages."""
 
     def __init__(self, name: str) -> None:
         self.route, self.event = f"/tokencache/{name}", f"tokencache.{name}"
@@ -42,7 +42,7 @@ class ProgressOnPage(Generic[P]):
     def of(self, make: Callable[[str], P]) -> Iterator[P]:
         """The progress of work by the node that the host is executing; the page follows it.
 
-        make: from the name of the node.
+        make: from the node's id to the progress.
         """
         context = get_executing_context()
         progress = make("" if context is None else str(context.node_id))

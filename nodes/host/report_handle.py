@@ -16,7 +16,7 @@ MOST = 8  # reports kept, of up to 8 MiB each: a list of latents is sampled one 
 class ReportHandle:
     """Collects the reports of the last finished runs; it leaves Apply TokenCache before any sampling happens.
 
-    followed: another Apply TokenCache has taken this one's place on a model after it, and no run has come here since.
+    followed: whether a later Apply TokenCache has replaced this one on a model, and no run has come here since.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class ReportHandle:
         self.followed = False
 
     def add(self, report: Report) -> None:
-        """Add a run that has just finished; it learns what it took without the cache from the run that taught it."""
+        """Add a run that has just finished. A run that calibrated says what others take without the cache."""
         whole = [earlier.seconds for earlier in self.reports if earlier.teaches and _same_work(earlier, report)]
         if whole and not report.teaches and not report.plain_seconds:
             report = replace(report, plain_seconds=whole[-1])
@@ -32,7 +32,7 @@ class ReportHandle:
         self.followed = False
 
     def measured(self, plain_seconds: float) -> None:
-        """The last run was also run without the cache, in so many seconds."""
+        """Note that the last run took `plain_seconds` without the cache."""
         self.reports[-1] = replace(self.reports[-1], plain_seconds=plain_seconds)
 
     def latest(self) -> Report:
@@ -58,7 +58,7 @@ class ReportHandle:
     def shown(self, prompt: str, item: int) -> Report:
         """The run that a node shows in the queued `prompt`, for number `item` of a list of latents.
 
-        A run of another prompt says that it is one.
+        If it belongs to an earlier prompt, its first note says so.
         """
         last = self.latest()
         if last.conditions.prompt != prompt:

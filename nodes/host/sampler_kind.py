@@ -40,9 +40,7 @@ def sampler_kind(sampler: Any) -> str:
 
 
 def why_not_calibrated(sampler: Any, sigmas: Sequence[float]) -> str:
-    """Why a run of this sampler down `sigmas` (steps + 1) cannot be calibrated; empty if nothing is known against
-    it.
-    """
+    """Why a run of this sampler along `sigmas` (steps + 1) cannot be calibrated; empty if it seems that it can."""
     name, steps = sampler_name(sampler), len(sigmas) - 1
     if steps < LEAST_STEPS:
         return say(

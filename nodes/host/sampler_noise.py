@@ -7,7 +7,8 @@ from typing import Any
 
 from comfy.k_diffusion import sampling
 
-_IGNORE_IT = (sampling.sample_res_multistep, sampling.sample_res_multistep_cfg_pp)  # they take its options all the same
+# they accept the options for noise, and ignore them
+_IGNORE_IT = (sampling.sample_res_multistep, sampling.sample_res_multistep_cfg_pp)
 
 
 def adds_noise(sampler: Any) -> bool | None:

@@ -16,7 +16,8 @@ import torch
 from comfy.k_diffusion.sampling import sample_heun
 from tiny_models import TinyModel, tiny_dit, tiny_flux
 from tokencache_pack.nodes.cache import AUTOMATIC_ORDER, ApplyTokenCache, IStepScheduler
-from tokencache_pack.nodes.host.compare import KSamplerInputs, compare
+from tokencache_pack.nodes.host.compare import compare
+from tokencache_pack.nodes.host.ksampler_inputs import KSamplerInputs
 from tokencache_pack.nodes.host.model_sampling import tau_function
 from tokencache_pack.tokencache_core.files.fingerprint import fingerprint_of
 from tokencache_pack.tokencache_core.predictor.trained_cache import TrainedCache
@@ -234,7 +235,7 @@ def test_a_folder_that_cannot_be_written_to_costs_no_picture(tiny: TinyModel, fo
     folder.write_text("a file in the folder's place")
     model, handle = applied(tiny)
     assert torch.equal(tiny.sample(model, steps=STEPS), tiny.sample(steps=STEPS))
-    assert "every step, to calibrate, which failed" in handle.latest().text()
+    assert "every step, to calibrate, which failed: File exists" in handle.latest().text()
 
 
 def test_places_of_the_users_own_win_and_nothing_is_calibrated(tiny: TinyModel, folder: Path):

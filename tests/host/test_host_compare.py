@@ -13,7 +13,8 @@ from tiny_models import TinyModel, tiny_dit
 from tokencache_pack.nodes.cache import ApplyTokenCache
 from tokencache_pack.nodes.compare import TokenCacheCompare
 from tokencache_pack.nodes.families import family_of
-from tokencache_pack.nodes.host.compare import KSamplerInputs, compare, decoded, shown_pairs, without_tokencache
+from tokencache_pack.nodes.host.compare import compare, decoded, shown_pairs, without_tokencache
+from tokencache_pack.nodes.host.ksampler_inputs import KSamplerInputs
 from tokencache_pack.nodes.report import TokenCacheReport
 from tokencache_pack.tokencache_core.schedules.schedule import UniformSchedule
 

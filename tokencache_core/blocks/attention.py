@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 OVERRIDE_KEY = "optimized_attention_override"
-# an attention of a form of its own: (q, k, v, mask of all keys, transformer_options) -> its output
+# an attention that is not a single call of `attention`: (q, k, v, mask of all keys, transformer_options) -> its output
 OwnAttention = Callable[[Tensor, Tensor, Tensor, Tensor | None, dict[str, Any]], Tensor]
 
 
@@ -52,10 +52,10 @@ def attention(
 def with_all_keys(
     attend: OwnAttention, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, transformer_options: dict[str, Any]
 ) -> Tensor:
-    """attend(q, k, v, mask, options) for an attention of a form of its own, which calls `attention` inside: the engine
-    adds the other tokens' keys and values here, and not inside.
+    """The output of `attend`, an attention of a form of its own, which calls `attention` inside. The engine adds the
+    other tokens' keys and values here (`engine.attention_hook.AttentionHook.around`), and not inside.
 
-    q, k, v: (B, N, anything), N the block's tokens.
+    q, k, v: (B, N, anything), with one entry for each of the block's tokens.
     mask: of all keys, or None.
     """
     hook = transformer_options.get(OVERRIDE_KEY)

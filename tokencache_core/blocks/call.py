@@ -58,7 +58,7 @@ class BlockCall:
 
     method: the block's own forward.
     args, kwargs: the arguments of the call.
-    compiled: computes the same as `method`.
+    compiled: a function that computes the same as `method`, to be called instead.
 
     Its `tokens` are (R, N, D), even if the block has them as a grid; `n_text` counts the text tokens that take part in
     the self-attention.
@@ -221,7 +221,7 @@ def _cut(value: Any, where: TokenArgument, index: TokenIndex) -> Any:
 
 
 def _moved(bounds: Any, index: TokenIndex) -> Any:
-    """Bounds of ranges of tokens, as bounds among the chosen tokens."""
+    """The bounds of token ranges, counted among the chosen tokens only."""
     if isinstance(bounds, int):
         return index.chosen_before(bounds)
     return [

@@ -1,7 +1,7 @@
-"""What is raised where a host turns out to be other than a block's spec says."""
+"""The error that is raised if a host's blocks turn out to differ from their specs."""
 
 from __future__ import annotations
 
 
 class Misfit(Exception):
-    """The blocks cannot be cached as their specs say. Its text, the end of a sentence, says why."""
+    """The blocks cannot be cached as their specs say. The message says why, as the beginning of a sentence."""

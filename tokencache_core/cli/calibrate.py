@@ -19,6 +19,7 @@ from ..settings import DEFAULTS
 from ..tuning.calibrate_places import BUDGET, LEAST_STEPS, calibrate_places
 from ..tuning.importance import calibrate
 from .options import (
+    ORDERS,
     CommandError,
     Help,
     add_run_arguments,
@@ -63,7 +64,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--order",
         type=int,
-        choices=(0, 1, 2),
+        choices=ORDERS,
         help="of forecasts (default: with --out 1 or 2, whichever is closer; with --predictor the file's own, or 1)",
     )
     places = parser.add_argument_group("with --out")

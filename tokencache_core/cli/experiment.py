@@ -16,7 +16,6 @@ from tqdm import tqdm
 from ..bench.shape import parse_shape, random_dit
 from ..dit.model import DiT
 from ..dit.quantised import VARIANTS, compressed
-from ..dit.random_runs import labels_apart
 from ..dit.sampled import SampledDiT
 from ..experiments import context as context_table
 from ..experiments import outputs as outputs_table
@@ -27,7 +26,7 @@ from ..predictor.trained_parts import TrainedParts
 from ..redundancy.chart import draw_redundancy_chart
 from ..redundancy.measure import measure_redundancy
 from ..runs.run import HELD_OUT_SEEDS, Run
-from ..runs.sampled_model import SampledModel
+from ..runs.sampled_model import SampledModel, kept_apart
 from ..settings import DEFAULTS, SHARES, CacheSettings
 from . import generality as cli_generality
 from .options import (
@@ -213,9 +212,9 @@ def run(args: argparse.Namespace) -> None:
         if args.experiment in OF_ANY_MODEL:
             OF_ANY_MODEL[args.experiment](args, sampled_model(args.model, device, args.references))
         elif args.model is None:
-            OF_DITS[args.experiment](args, random_dit(parse_shape(args.shape), torch.float32, device), None)
+            OF_DITS[args.experiment](args, random_dit(parse_shape(args.shape), torch.float32, device))
         else:
-            OF_DITS[args.experiment](args, *model_and_names(args.model, device))
+            OF_DITS[args.experiment](args, model_and_names(args.model, device)[0])
     except ValueError as error:
         raise CommandError(str(error)) from None
 
@@ -245,12 +244,12 @@ def _redundancy(args: argparse.Namespace, model: SampledModel) -> None:
     print(f"wrote {args.out}")
 
 
-def _robustness(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None) -> None:
-    settings, learned = _of_predictor(args, SampledDiT(model, names), DEFAULTS)
+def _robustness(args: argparse.Namespace, model: DiT) -> None:
+    settings, learned = _of_predictor(args, SampledDiT(model), DEFAULTS)
     schedule = sigma_schedule_of(args, max(condition.steps for condition in CONDITIONS))
     conditions = [replace(condition, schedule=schedule) for condition in CONDITIONS]
     found = compare(
-        model, _held_out_labels(args, model, names), HELD_OUT_SEEDS, settings, args.i_step_share, conditions, learned
+        model, _held_out_labels(args, model), HELD_OUT_SEEDS, settings, args.i_step_share, conditions, learned
     )
     for line in robustness.table(found):
         print(line, flush=True)
@@ -294,7 +293,7 @@ def _training(args: argparse.Namespace, model: SampledModel) -> None:
     _print_sweep(args, model, setting, training_sweep.trained(tried, model.network, blocks, runs, tell))
 
 
-def _quantisation(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None) -> None:
+def _quantisation(args: argparse.Namespace, model: DiT) -> None:
     plain = model if args.dtype == "fp32" else compressed(model, args.dtype)
     variants = [variant for variant in args.variants.split(",") if variant != args.dtype]
     steps = args.steps or (50 if args.shape is None else 6)
@@ -303,7 +302,7 @@ def _quantisation(args: argparse.Namespace, model: DiT, names: tuple[str, ...] |
         pairs = quantisation_table.measure(
             plain,
             variants,
-            _held_out_labels(args, plain, names),
+            _held_out_labels(args, plain),
             HELD_OUT_SEEDS,
             steps=steps,
             i_steps=max(2, round(args.i_steps * steps / 50)),
@@ -359,8 +358,9 @@ def _of_predictor(
     return trained.settings, trained.learned([block for block, _ in model.blocks])
 
 
-def _held_out_labels(args: argparse.Namespace, model: DiT, names: tuple[str, ...] | None) -> torch.Tensor:
-    _, held_out = labels_apart(None, model.config.num_classes, names)
+def _held_out_labels(args: argparse.Namespace, model: DiT) -> torch.Tensor:
+    """(samples,) classes that training does not use, always the same ones."""
+    _, held_out = kept_apart(range(model.config.num_classes))
     drawn = torch.randint(len(held_out), (args.samples,), generator=torch.Generator().manual_seed(HELD_OUT_SEEDS))
     return torch.tensor(held_out)[drawn].to(model.pos_embed.device)
 
@@ -372,7 +372,7 @@ OF_ANY_MODEL: dict[str, Callable[[argparse.Namespace, SampledModel], None]] = {
     "outputs": _outputs,
     "training": _training,
 }
-OF_DITS: dict[str, Callable[[argparse.Namespace, DiT, tuple[str, ...] | None], None]] = {
+OF_DITS: dict[str, Callable[[argparse.Namespace, DiT], None]] = {
     "robustness": _robustness,
     "quantisation": _quantisation,
 }

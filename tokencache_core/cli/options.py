@@ -29,11 +29,12 @@ from ..runs.sampled_model import RandomRuns, SampledModel
 from ..sampling.noise_schedule import TRAIN_STEPS
 from ..sampling.samplers import SOLVERS
 from ..sampling.sigma_schedule import FLOW, SCHEDULES, SigmaSchedule
-from ..settings import DEFAULTS, MAX_REACH, CacheSettings
+from ..settings import DEFAULTS, MAX_ORDER, MAX_REACH, CacheSettings
 from ..training.distributed import Processes
 from ..training.plan import LOSSES, PRECISIONS, TrainingPlan
 
 BAD_INPUT = 2  # the exit code, which is argparse's own
+ORDERS = tuple(range(MAX_ORDER + 1))  # of forecasts
 
 
 class CommandError(Exception):
@@ -232,12 +233,12 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
         "--cache-ratio", type=number_in(0, 1), default=1.0, metavar="R", help="r: share that P-steps reuse"
     )
     cache.add_argument(
-        "--order", type=int, choices=(0, 1, 2), default=DEFAULTS.order, help="0 reuses updates, 1 and 2 forecast them"
+        "--order", type=int, choices=ORDERS, default=DEFAULTS.order, help="0 reuses updates, 1 and 2 forecast them"
     )
     cache.add_argument(
         "--reach",
         type=number_in(0, MAX_REACH),
-        default=CacheSettings().reach,
+        default=DEFAULTS.reach,
         metavar="X",
         help="forecasts are taken X times as far from the last I-step as the P-step is from it",
     )

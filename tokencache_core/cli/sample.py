@@ -37,6 +37,7 @@ from ..schedules.schedule import (
 )
 from ..settings import CONTEXTS, DEFAULTS, MAX_REACH, SCORES, SHARES, CacheSettings
 from .options import (
+    ORDERS,
     CommandError,
     Help,
     add_conditions_argument,
@@ -90,16 +91,16 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def add_cache_arguments(parser: argparse.ArgumentParser) -> None:
-    default, group = CacheSettings(), parser.add_argument_group("cache")
+    group = parser.add_argument_group("cache")
     group.add_argument(
         "--cache-ratio",
         type=number_in(0, 1),
-        default=default.cache_ratio,
+        default=DEFAULTS.cache_ratio,
         metavar="R",
         help="r: share of the tokens that P-steps reuse; 1 computes none, 0 all",
     )
     group.add_argument(
-        "--order", type=int, choices=(0, 1, 2), default=DEFAULTS.order, help="0 reuses updates, 1 and 2 forecast them"
+        "--order", type=int, choices=ORDERS, default=DEFAULTS.order, help="0 reuses updates, 1 and 2 forecast them"
     )
     group.add_argument(
         "--warmup", type=whole_number(1), default=2, metavar="N", help="the first N steps are I-steps, with --interval"
@@ -133,24 +134,24 @@ def add_cache_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--last-blocks",
         type=whole_number(0),
-        default=default.last_blocks,
+        default=DEFAULTS.last_blocks,
         metavar="K",
         help="K: final blocks that are always computed",
     )
-    group.add_argument("--context", choices=CONTEXTS, default=default.context, help="what computed tokens attend to")
-    group.add_argument("--score", choices=SCORES, default=default.score, help="how the computed tokens are chosen")
-    group.add_argument("--shares", choices=SHARES, default=default.shares, help="where in depth tokens are computed")
+    group.add_argument("--context", choices=CONTEXTS, default=DEFAULTS.context, help="what computed tokens attend to")
+    group.add_argument("--score", choices=SCORES, default=DEFAULTS.score, help="how the computed tokens are chosen")
+    group.add_argument("--shares", choices=SHARES, default=DEFAULTS.shares, help="where in depth tokens are computed")
     group.add_argument(
         "--corrector",
         type=number_in(0, 1),
-        default=default.corrector,
+        default=DEFAULTS.corrector,
         metavar="S",
         help="share of the P-steps' error that the next I-step takes back, with ddim",
     )
     group.add_argument(
         "--reach",
         type=number_in(0, MAX_REACH),
-        default=default.reach,
+        default=DEFAULTS.reach,
         metavar="X",
         help="forecasts are taken X times as far from the last I-step as the P-step is from it",
     )

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..blocks.attention import attention as core_attention
+from ..files.error_line import error_line
 from ..files.whole_file import whole_file
 from .class_labels import names_in_metadata
 from .model import DiT, DiTConfig, sincos_pos_embed
@@ -136,7 +137,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt", device="cpu") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
-        raise ModelFileError(f"it is truncated or damaged ({_one_line(error)}); download or save it again") from None
+        raise ModelFileError(f"it is truncated or damaged ({error_line(error)}); download or save it again") from None
 
 
 def _read_pt(path: Path) -> dict[str, Tensor]:
@@ -149,7 +150,7 @@ def _read_pt(path: Path) -> dict[str, Tensor]:
             "if you trust it, save only its state dict, best as .safetensors"
         ) from None
     except Exception as error:  # the reader raises many kinds of errors for other files
-        raise ModelFileError(f"it is truncated or damaged ({_one_line(error)}); download or save it again") from None
+        raise ModelFileError(f"it is truncated or damaged ({error_line(error)}); download or save it again") from None
     for nested in ("ema", "model"):  # as in the files of the original release's training script
         if isinstance(loaded, dict) and isinstance(loaded.get(nested), dict):
             loaded = loaded[nested]
@@ -177,7 +178,7 @@ def _refuse_compressed(path: Path) -> None:
             compressed = any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
             size = sum(entry.file_size for entry in archive.infolist())
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise ModelFileError(f"it is truncated or damaged ({_one_line(error)}); download or save it again") from None
+        raise ModelFileError(f"it is truncated or damaged ({error_line(error)}); download or save it again") from None
     if compressed or size > path.stat().st_size:
         raise ModelFileError("it is compressed, as torch.save never does it; save its state dict as .safetensors")
 
@@ -242,7 +243,3 @@ def _check_keys_and_shapes(state_dict: Mapping[str, Tensor], config: DiTConfig) 
 def _some(keys: list[str]) -> str:
     more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
     return ", ".join(f"'{key}'" for key in keys[:3]) + more + (" is" if len(keys) == 1 else " are")
-
-
-def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".split("\n")[0][:120]

@@ -36,6 +36,7 @@ def guided_denoiser(
     rows = labels if cfg == 1.0 else torch.cat([labels, null])
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        # `noise_time.unit_variance` in tensors, whose rounding differs
         scaled = (x / (sigma**2 + 1).sqrt()).to(model.dtype).repeat(len(rows) // len(labels), 1, 1, 1)
         t = torch.full((len(rows),), float(timestep_of(sigma)), device=x.device)
         eps = model(scaled, t, rows, transformer_options=transformer_options).to(x.dtype)

@@ -12,7 +12,6 @@ from ..runs.sampled_model import AskedApart
 from ..sampling.noise_time import noise_time
 from ..sampling.samplers import starting_noise
 from ..sampling.sigma_schedule import SigmaSchedule
-from ..schedules.run_simulator import DAMPINGS
 from .class_labels import parse_labels
 from .model import DiT
 from .run import DIT_BLOCK, DiTRun
@@ -21,10 +20,10 @@ EXAMPLES = 10
 
 
 class SampledDiT(AskedApart):
-    """The seam `runs.sampled_model.SampledModel` for a DiT; names: of its classes, where it has any."""
+    """The `runs.sampled_model.SampledModel` of a DiT. names: of its classes, if it has any."""
 
     architecture, exact_schedule = "DiT", SigmaSchedule()
-    dampings = DAMPINGS
+    dampings = DiTRun.dampings
     asking = "sample i has class i mod C, null class as negative"
 
     def __init__(self, network: DiT, names: tuple[str, ...] | None = None) -> None:
@@ -46,7 +45,7 @@ class SampledDiT(AskedApart):
         return range(self.network.config.num_classes)
 
     def conditions(self, text: str | None) -> list[int]:
-        """Classes by index or name; the first ten."""
+        """The classes in `text`, by index or name; None: the first ten."""
         if text is None:
             return list(self.every[:EXAMPLES])
         return parse_labels(text, self.network.config.num_classes, self.names)

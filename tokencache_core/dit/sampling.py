@@ -1,4 +1,4 @@
-"""Sampling a DiT without a host: whole, and with token caching."""
+"""Sampling a DiT without a host: in full, and with token caching."""
 
 from __future__ import annotations
 

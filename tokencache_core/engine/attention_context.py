@@ -37,7 +37,7 @@ class AttentionContext:
 
     @classmethod
     def assembled(cls, pieces: Sequence[Piece[AttentionContext]]) -> AttentionContext:
-        """Of the rows of one conditioning in each of others."""
+        """The context of rows that are those of one conditioning in each of several other contexts."""
         first = pieces[0].source
         same([list(piece.source.entries) for piece in pieces])
         context = cls(first.storage, first.refreshes)

@@ -37,8 +37,8 @@ class ComputedTokens:
     masks: Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0, dtype=torch.uint8), repr=False)
 
 
-class DrawnTokens:
-    """Collects, block by block, the tokens that one call of the network computes.
+class ShownTokens:
+    """The tokens that one call of the network computes, collected block by block for the report to show.
 
     images, n_tokens: number of rows, and of image tokens per row.
     """

@@ -16,9 +16,8 @@ from torch import Tensor
 
 from ..sampling.polynomial import lagrange_weights, weighted_sum
 
-ASTRAY = (
-    1e-3  # of x's root mean square: an element that is further from where it was led has been moved by somebody else
-)
+# distance, as a share of x's root mean square, from where an element was led, above which another node has moved it
+ASTRAY = 1e-3
 
 
 class Corrector:

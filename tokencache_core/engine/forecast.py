@@ -20,6 +20,8 @@ from ..sampling.polynomial import lagrange_weights, weighted_sum
 from .pieces import Piece, joined, same
 from .storage import Storage
 
+FLOAT16_MAX = torch.finfo(torch.float16).max
+
 
 def slot_of(taus: Sequence[float], tau: float, spacing: float, max_count: int) -> int:
     """The slot of a new refresh at `tau` among those kept at `taus`: the one it replaces, or len(taus) for a new one.
@@ -45,7 +47,7 @@ def _checkpointed(function: Callable[..., Tensor], *args: Tensor) -> Tensor:
 
 def _as_stream(out: Tensor, dtype: torch.dtype) -> Tensor:
     """A float32 sum in the stream's dtype; float16 saturates instead of overflowing, as in the hosts' blocks."""
-    return out.clamp(-65504, 65504).to(dtype) if dtype == torch.float16 else out.to(dtype)
+    return out.clamp(-FLOAT16_MAX, FLOAT16_MAX).to(dtype) if dtype == torch.float16 else out.to(dtype)
 
 
 def forecast_terms(taus: Sequence[float], updates: Sequence[Tensor], tau: float) -> list[Tensor]:
@@ -97,7 +99,7 @@ class SpanHistory:
 
     @classmethod
     def assembled(cls, pieces: Sequence[Piece[SpanHistory]]) -> SpanHistory:
-        """Of the rows of one conditioning in each of other histories."""
+        """The history of rows that are those of one conditioning in each of several others."""
         first = pieces[0].source
         same([(piece.source.taus, piece.source.newest) for piece in pieces])
         history = cls(first.order, first.storage, first.reach)
@@ -175,7 +177,7 @@ class TokenHistory:
 
     @classmethod
     def assembled(cls, pieces: Sequence[Piece[TokenHistory]]) -> TokenHistory:
-        """Of the rows of one conditioning in each of other histories."""
+        """As `SpanHistory.assembled`."""
         first = pieces[0].source
         history = cls(first.whole.order, first.text_first, first.whole.storage, first.whole.reach)
         history.whole = SpanHistory.assembled([piece.with_source(piece.source.whole) for piece in pieces])

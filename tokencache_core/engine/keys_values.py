@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..sampling.polynomial import lagrange_weights
-from .forecast import slot_of
+from .forecast import FLOAT16_MAX, slot_of
 from .pieces import Piece, joined, same
 from .storage import Storage
 
@@ -22,7 +22,7 @@ from .storage import Storage
 def extrapolated(newest: Tensor, before: Tensor, weight: float) -> Tensor:
     """newest + weight (newest - before), a new tensor of their shape and dtype; float16 saturates, not overflows."""
     out = torch.lerp(newest, before, -weight)  # one pass over memory
-    return out.clamp_(-65504, 65504) if out.dtype == torch.float16 else out
+    return out.clamp_(-FLOAT16_MAX, FLOAT16_MAX) if out.dtype == torch.float16 else out
 
 
 def on_line(newest: Tensor, before: Tensor, taus: Sequence[float], tau: float) -> Tensor:
@@ -65,8 +65,7 @@ class KeysValues:
         self.storage, self.refreshes = storage, refreshes
         self.taus: list[float] = []  # of the I-steps kept, the newest first
         # keys and values at each, in the block's shape and dtype; for a token that a P-step has computed since, the
-        # second
-        # is where its new line passes at that tau
+        # second ones are where its new line passes at that tau
         self.kept: tuple[list[Tensor], list[Tensor]] = ([], [])
         self.device = torch.device("cpu")  # of the block
 
@@ -80,7 +79,7 @@ class KeysValues:
 
     @classmethod
     def assembled(cls, pieces: Sequence[Piece[KeysValues]]) -> KeysValues:
-        """Of the rows of one conditioning in each of others."""
+        """The keys and values of rows that are those of one conditioning in each of several others."""
         first = pieces[0].source
         same([piece.source.taus for piece in pieces])
         entry = cls(first.storage, first.refreshes)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..blocks.call import BlockCall
 from ..blocks.token_index import TokenIndex
-from .computed_tokens import ComputedTokens, DrawnTokens
+from .computed_tokens import ComputedTokens, ShownTokens
 from .record import StepRecord
 from .stopwatch import Stopwatch
 
@@ -20,13 +20,13 @@ _MASK_BYTES = 2**23  # maximum size of a run's masks of computed tokens, which a
 
 @dataclass(frozen=True)
 class Counts:
-    """What an `Evaluation` has counted at one time, named as there."""
+    """A copy of what an `Evaluation` has counted so far, under its names."""
 
     rows: int
     computed: tuple[int, ...]
     available: int
     misses: int
-    drawn: DrawnTokens | None
+    shown: ShownTokens | None
     calls: Counter[Hashable]
 
 
@@ -56,7 +56,7 @@ class Evaluation:
         self.block_seconds = [0.0] * n_blocks  # spent inside each block, on a CPU; on a GPU they are not known
         self.available = 0  # all tokens, summed over rows and blocks
         self.rankings: dict[tuple[int, int, int | None], Tensor] = {}  # by images, image tokens and block
-        self.drawn: DrawnTokens | None = None  # of the network call with the most image tokens
+        self.shown: ShownTokens | None = None  # of the network call with the most image tokens
         self.token_counts = torch.zeros(0, 0)  # of that call, once it has ended: (images, N)
         self.tokens = ComputedTokens()
         self.misses = 0  # network calls that found nothing in the cache on a P-step
@@ -65,12 +65,12 @@ class Evaluation:
 
     def counts(self) -> Counts:
         """What has been counted so far, for `restore`."""
-        return Counts(self.rows, tuple(self.computed), self.available, self.misses, self.drawn, Counter(self.calls))
+        return Counts(self.rows, tuple(self.computed), self.available, self.misses, self.shown, Counter(self.calls))
 
     def restore(self, counts: Counts) -> None:
-        """Forget what has been counted since: a call of the network failed, and is made again."""
+        """Forget what has been counted since then: a call of the network failed, and will be repeated."""
         self.rows, self.computed, self.available = counts.rows, list(counts.computed), counts.available
-        self.misses, self.drawn, self.calls = counts.misses, counts.drawn, Counter(counts.calls)
+        self.misses, self.shown, self.calls = counts.misses, counts.shown, Counter(counts.calls)
 
     @property
     def reused(self) -> float:
@@ -108,7 +108,7 @@ class CallCount:
 
     def __init__(self, evaluation: Evaluation, images: int, partial_latent: bool) -> None:
         self.evaluation, self.images, self.partial_latent = evaluation, images, partial_latent
-        self.drawn: DrawnTokens | None = None  # if the report shows this call's tokens
+        self.shown: ShownTokens | None = None  # if the report shows this call's tokens
         self.begun = False
 
     def add(self, block: int, call: BlockCall, compute: TokenIndex | None) -> None:
@@ -123,10 +123,10 @@ class CallCount:
         if not self.begun:
             self.begun = True
             evaluation.rows += n_rows
-            if not self.partial_latent and (evaluation.drawn is None or n_image > evaluation.drawn.n_tokens):
-                evaluation.drawn = self.drawn = DrawnTokens(self.images, n_image, call.tokens.device)
-        if self.drawn is not None and evaluation.drawn is self.drawn:
-            self.drawn.add(block, compute)
+            if not self.partial_latent and (evaluation.shown is None or n_image > evaluation.shown.n_tokens):
+                evaluation.shown = self.shown = ShownTokens(self.images, n_image, call.tokens.device)
+        if self.shown is not None and evaluation.shown is self.shown:
+            self.shown.add(block, compute)
 
 
 class RunLog:
@@ -157,8 +157,8 @@ class RunLog:
     def add(self, evaluation: Evaluation) -> None:
         """Add an evaluation that has ended."""
         evaluation.watch.stop()
-        if evaluation.drawn is not None:
-            evaluation.token_counts, evaluation.tokens = evaluation.drawn.result(self.mask_bytes)
+        if evaluation.shown is not None:
+            evaluation.token_counts, evaluation.tokens = evaluation.shown.result(self.mask_bytes)
             self.mask_bytes -= evaluation.tokens.masks.numel()
-            evaluation.drawn = None
+            evaluation.shown = None
         self.evaluations.append(evaluation)

@@ -172,6 +172,7 @@ class CacheMemory:
 
     @staticmethod
     def on_device(form: Form, kept: Kept) -> int:
+        """The bytes on the device at one time."""
         return min(kept.working, kept.total) if form.off_device else kept.total
 
     @property
@@ -185,7 +186,7 @@ class CacheMemory:
         )
 
     def shortfall(self, measured: int) -> str | None:
-        """A note for the user if the budget was exceeded.
+        """A note for the user if the budget was exceeded; None if it was not.
 
         measured: the largest number of bytes that the run kept at one time.
         """
@@ -205,4 +206,5 @@ class CacheMemory:
 
 
 def readable_bytes(n_bytes: int) -> str:
+    """A number of bytes as text, in MiB or GiB."""
     return f"{n_bytes / 2**30:.2f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.1f} MiB"

@@ -31,9 +31,9 @@ class NetworkCall:
     """One call of the network: runs its blocks, and holds what their spans share.
 
     key: names the call's batch rows, which are ordered by conditioning, with `images` rows in each.
-    nothing_between_blocks: nothing but the blocks touches the tokens between blocks.
-    partial_latent: the call sees only part of the latent.
-    recording: the host's, of what blocks allocate.
+    nothing_between_blocks: whether nothing but the blocks touches the tokens between blocks.
+    partial_latent: whether the call sees only part of the latent.
+    conditionings, latent, recording: as in `cached_blocks`.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A network whose blocks are not known: what it predicts is forecast as a whole.
+"""Forecasts of a network's whole output, for networks whose blocks are not known.
 
 A call of the network predicts the clean x, and so the direction d = (x - clean) / sigma in which Euler's method would
 move x, whatever the network is and however it is parametrised (noise, velocity, clean x). What the network adds to its
@@ -36,7 +36,7 @@ OTHER_OUTPUT = say(
 
 
 def fall_back(session: Session, counts: Counts, why: str) -> None:
-    """For the rest of the run, and in a call of the network that is now repeated, forecast the output and not blocks.
+    """Forecast the output instead of the blocks' updates, for the rest of the run and in a call that is now repeated.
 
     counts: of the evaluation under way, before the call.
     why: a note for the report.
@@ -71,13 +71,13 @@ def forecast_output(
     conditionings: Sequence[Hashable] = (None,),
     partial_latent: bool = False,
 ) -> Any:
-    """What one call of the network predicts of the clean x, (R, ...): computed, or forecast on a P-step.
+    """The clean x (R, ...) that one call of the network predicts: computed, or forecast on a P-step.
 
-    x: (R, ...) that the call is given.
-    sigma: (R,) its noise level.
-    network_input: (R, ...) x as the network is given it, scaled to unit variance.
+    x: (R, ...), the noisy input of the call.
+    sigma: (R,), its noise level.
+    network_input: (R, ...), x scaled to unit variance, as networks are given it.
     compute: calls the network.
-    key, conditionings, partial_latent: as `cached_blocks` has them.
+    key, conditionings, partial_latent: as in `cached_blocks`.
     """
     evaluation = session.evaluation_under_way
     rows = session.rows(key, tuple(conditionings), x if partial_latent else None)

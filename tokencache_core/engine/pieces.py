@@ -1,4 +1,4 @@
-"""Pieces of what is kept: the rows of one conditioning among those of several."""
+"""Pieces of what is kept: the rows of one conditioning out of those of several, to be joined with other pieces."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Unlike(Exception):
-    """Pieces do not go together: they were not refreshed at the same times, or count other tokens."""
+    """Pieces do not fit together: they were refreshed at different times, or have different tokens."""
 
 
 @dataclass(frozen=True)
@@ -26,22 +26,22 @@ class Piece(Generic[S]):
     of: int
 
     def with_source(self, source: T) -> Piece[T]:
-        """The same rows of something else."""
+        """The rows of the same conditioning in another source."""
         return Piece(source, self.index, self.of)
 
     def count(self, rows: int) -> int:
-        """How many of `rows` these are."""
+        """The number of these rows, out of `rows`."""
         return rows // self.of
 
     def rows(self, tensor: Tensor) -> Tensor:
-        """What a tensor (R, ...) has of them; a tensor without rows, (1, ...), is the same for all."""
+        """These rows of a tensor (R, ...); a tensor without rows, (1, ...), is the same for all."""
         if tensor.shape[0] == 1 and self.of > 1:
             return tensor
         return tensor.reshape(self.of, -1, *tensor.shape[1:])[self.index]
 
 
 def joined(parts: Sequence[Tensor]) -> Tensor:
-    """One tensor of the rows of all, in this order."""
+    """A new tensor of the rows of all parts, in their order; `Unlike` if their shapes, dtypes or devices differ."""
     if len(parts) == 1:
         return parts[0].clone()
     if len({(part.shape[1:], part.dtype, part.device) for part in parts}) > 1:
@@ -50,6 +50,6 @@ def joined(parts: Sequence[Tensor]) -> Tensor:
 
 
 def same(values: Sequence[object]) -> None:
-    """`Unlike` where the values are not all equal."""
+    """Raise `Unlike` unless all values are equal."""
     if any(value != values[0] for value in values):
         raise Unlike

@@ -88,9 +88,9 @@ class Report:
     storage: the form in which the cache was stored, as text.
     conditions: further facts about the run.
     placed: why the I-steps lie where they do, as text; empty: the user placed them.
-    teaches: the run was computed in full in order to place the I-steps of later runs better.
-    plain_seconds: what the same run took without the cache, where it was run, too; 0: it was not.
-    earlier: the run is not of what was executed last.
+    teaches: whether the run was computed in full in order to place the I-steps of later runs better.
+    plain_seconds: what the same run took without the cache; 0: it was not run without it.
+    earlier: whether the run belongs to an earlier execution than the last one.
     """
 
     steps: tuple[StepRecord, ...]
@@ -113,7 +113,7 @@ class Report:
 
     @property
     def compute(self) -> float:
-        """Share of the block-tokens computed in the full run, 0..1."""
+        """Share of the block-tokens computed, over all evaluations of the run, 0..1."""
         available = sum(step.available for step in self.steps)
         return sum(step.computed for step in self.steps) / available if available else 1.0
 
@@ -177,7 +177,7 @@ class Report:
 
     @property
     def name(self) -> str:
-        """What tells the run from others, as text: steps, size, node and time; "" if nothing is known."""
+        """The run's name, which tells it from others: steps, size, node and time; "" if nothing is known."""
         known = self.conditions
         steps = known.steps or len({step.index for step in self.steps})
         parts = [

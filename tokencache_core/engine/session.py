@@ -24,7 +24,7 @@ from .store import CacheStore, Rows
 from .timeline import Timeline
 from .token_choice import Planner, ScorePlanner
 
-MOVED = 0.06  # x has been moved where it differs from before by more than this share of its norm
+MOVED = 0.06  # share of x's norm by which x must differ from before to count as moved
 EVALUATIONS_OF_A_STEP = 3  # the most that a solver makes in a step of its own
 ELSEWHERE = say(
     "note_elsewhere",
@@ -56,8 +56,8 @@ class Session:
     corrector: corrects the errors of P-steps, if the sampler is Euler's method.
     error_bound: places I-steps during the run.
     latent: the shape of the sampled latents.
-    fresh_noise: the sampler adds noise of its own on every step.
-    holds_clean: where the output is forecast, the clean x is held, since the sampler adds noise.
+    fresh_noise: whether the sampler adds noise of its own on every step.
+    holds_clean: whether a forecast of the output holds the last clean x, as is best if the sampler adds noise.
     """
 
     def __init__(
@@ -128,10 +128,10 @@ class Session:
                 self.store.end(computes_all)
 
     def _has_begun(self, step: int, sigma: float) -> bool:
-        """Whether what was computed last in this step still serves, as with solvers that evaluate several times a step.
+        """Whether this step has been computed in full already, by a solver that evaluates several times a step.
 
-        What follows is close to what was computed then: the same time went further in more I-steps (docs/outputs.md). A
-        solver with steps of its own evaluates more often, and is computed again.
+        Its further evaluations are close to the first; the time that they would take is better spent on more I-steps
+        (docs/outputs.md). A solver that makes steps of its own evaluates more often, and is computed in full again.
         """
         evaluations = self.log.evaluations
         if self.fresh_noise or self.error_bound is not None or not evaluations:
@@ -161,7 +161,7 @@ class Session:
         return moved
 
     def run_whole(self, counts: Counts) -> None:
-        """Compute everything from here on, in a call of the network that is now repeated as well.
+        """Compute everything from here on, including in the call of the network that is now repeated.
 
         counts: of the evaluation under way, before the call.
         """
@@ -203,8 +203,8 @@ class Session:
 
         Repeated calls of the same name in one evaluation have separate rows.
 
-        part: (R, C, ...), the input of a call that is given only a part of the latent; if that is another part than
-            before, nothing is kept for it.
+        part: (R, C, ...), the input of a call that sees only a part of the latent; if it is another part than before,
+            what was kept is discarded.
         """
         self.evaluation_under_way.reached = True
         calls = self.evaluation_under_way.calls
@@ -217,9 +217,9 @@ class Session:
 
     @contextmanager
     def surviving_want_of_memory(self) -> Generator[None, None, None]:
-        """Around a call of the network: if memory runs out in it, the cache is freed, and the call is not counted.
+        """While active, a call of the network that runs out of memory frees the cache and is not counted.
 
-        Whoever makes the call makes it again, without the cache, and counts it (`ran_whole`).
+        The error is passed on. The caller repeats the call without the cache, and counts it (`ran_whole`).
         """
         counts = self.evaluation_under_way.counts()
         try:
@@ -231,7 +231,7 @@ class Session:
             raise
 
     def ran_whole(self, rows: int) -> None:
-        """Count a call of the network, of so many rows, that ran without the cache."""
+        """Count a call of the network, with `rows` rows, that ran without the cache."""
         if tokens := self.store.tokens_of(rows):
             self.evaluation_under_way.count_whole(rows, tokens)
 

@@ -71,7 +71,9 @@ class WholeSpan:
         """Called at the start of each call of the network; discards what a failed call may have left unfinished."""
 
     def take(self, pieces: Sequence[Piece[Any]]) -> None:
-        """Keep what spans of other rows keep of a conditioning each; `Unlike` where that does not go together."""
+        """Take over what spans of other rows keep, from each the rows of one conditioning; `Unlike` if they do not fit
+        together.
+        """
 
     def on_i_step(self, index: int, call: BlockCall, network: NetworkCall) -> Any:
         """The output of block number `index`, with all its tokens computed."""

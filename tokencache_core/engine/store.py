@@ -19,8 +19,7 @@ from .token_choice import Planner
 
 _MANY = 1_000_000  # enough tokens that no allowed share rounds to zero
 _RATE_BLOCKS = 4  # spans whose change rates a planner reads; reading all of them would cost a tenth of a P-step
-
-MOST_CHANGE = 3.0  # a part of the latent changes by no more than so many times what the whole one does
+MOST_CHANGE = 3.0  # largest change of a part of the latent that stays in place, in units of the whole latent's change
 
 
 class Rows:
@@ -84,10 +83,10 @@ class Rows:
                 kept.to_current_form()
 
     def is_elsewhere(self, latent: Tensor, whole: Tensor | None) -> bool:
-        """Whether `latent` (R, C, ...), a part of `whole` (B, C, ...), is of another place than when these rows were
+        """Whether `latent` (R, C, ...), a part of `whole` (B, C, ...), shows another place than when these rows were
         last seen.
 
-        It is, if it has changed by far more than the whole latent since then.
+        It does if it has changed by far more than the whole latent since then.
         """
         (before, whole_before), self.seen = self.seen, (latent, whole)
         if before is None or whole is None or whole_before is None or not self.spans:
@@ -99,7 +98,7 @@ class Rows:
 
     @classmethod
     def assembled(cls, pieces: Sequence[Piece[Rows]], computed: type[ComputedSpan]) -> Rows | None:
-        """Of a conditioning of each of other rows; None where they do not go together."""
+        """Rows that take over one conditioning from each of several others; None if these do not fit together."""
         first = pieces[0].source
         layouts = [span.layout for span in first.distinct_spans]
         if any([span.layout for span in piece.source.distinct_spans] != layouts for piece in pieces):
@@ -155,7 +154,7 @@ class CacheStore:
         self.keeps_keys = settings.key_refreshes > 0 and any(0 < count < _MANY for count in self._counts(_MANY))
 
     def emptied(self, settings: CacheSettings, streams: tuple[str, ...]) -> CacheStore:
-        """A store in the place of this one, which is freed, for the rest of a run that goes on in another way."""
+        """Free this store; returns a new one in its place, for a run that continues with other settings or streams."""
         self.rows_by_key.clear()
         self.storage.release()
         store = CacheStore(settings, streams, self.planner, i_steps=self.i_steps, budget=self.budget)
@@ -167,10 +166,10 @@ class CacheStore:
         self.used = set()
 
     def rows(self, key: Hashable, conditionings: tuple[Hashable, ...]) -> Rows:
-        """Those of these conditionings, of calls named by `key`.
+        """What is kept for these conditionings, of calls named by `key`.
 
-        The host joins conditionings in one call of the network, or takes them apart, as its memory allows. What is kept
-        of a conditioning goes with it.
+        A host joins conditionings in one call of the network, or separates them, as its memory allows. What is kept of
+        a conditioning goes with it.
         """
         name = (key, conditionings)
         self.used.add(name)
@@ -179,8 +178,8 @@ class CacheStore:
         return self.rows_by_key[name]
 
     def _assembled(self, key: Hashable, conditionings: tuple[Hashable, ...]) -> Rows | None:
-        """Out of rows of which other calls had these conditionings; None where there are none, or they do not go
-        together.
+        """Rows for these conditionings from the rows of other calls, in which they came in other company; None if there
+        are none, or if they do not fit together.
         """
         alike = {name[1]: rows for name, rows in self.rows_by_key.items() if name[0] == key and rows.spans}
         pieces: list[Piece[Rows]] = []
@@ -220,7 +219,7 @@ class CacheStore:
                 del self.rows_by_key[key]
 
     def free(self) -> None:
-        """Free everything, in mid-run: the next evaluation of every set of rows computes everything."""
+        """Free everything in the middle of a run: the next evaluation of every set of rows computes everything."""
         for rows in self.rows_by_key.values():
             rows.forget()
         self.storage.release()

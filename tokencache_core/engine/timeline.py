@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 
 SAME_STEP = 1e-4  # relative difference below which two sigmas are equal
 RISES = 1e-6  # relative difference above which a sigma is higher than the one before
+SPACING = 0.6  # share of a step's length in tau within which two refreshes count as one
 
 
 class Timeline:
@@ -33,7 +34,7 @@ class Timeline:
 
     @staticmethod
     def same(sigma: float, other: float) -> bool:
-        """Whether both sigmas are one."""
+        """Whether two sigmas are equal, up to rounding."""
         return abs(sigma - other) <= SAME_STEP * max(sigma, other)
 
     @staticmethod
@@ -55,7 +56,7 @@ class Timeline:
     def passed_over(self, sigmas: Collection[float]) -> int:
         """The number of steps at which none of the evaluations at `sigmas` was made.
 
-        0 where it is not known: where some lie between steps, as those of some samplers do, or sigma rises.
+        0 if it is not known, because some evaluations lie between steps, as with some samplers, or because sigma rises.
         """
         if any(self.rises(then, here) for here, then in zip(self.sigmas, self.sigmas[1:])):
             return 0
@@ -85,4 +86,4 @@ class Timeline:
         here, then = (
             (self.taus[step], self.taus[step + 1]) if step + 1 < len(self) else (self.taus[step - 1], self.taus[step])
         )
-        return 0.6 * abs(here - then)
+        return SPACING * abs(here - then)

@@ -1,7 +1,7 @@
-"""Do the default places of I-steps, and calibrated ones, serve other models, schedules, step counts, solvers, guidance?
-Condition by condition.
+"""Tests whether the default places of I-steps, and calibrated ones, serve other models, schedules, step counts, solvers
+and guidance, one condition at a time.
 
-Each is asked on classes and noise that no calibration or search has had, beside what the same computation buys
+Each is tested on classes and noise that no calibration or search has seen, beside what the same computation buys
 otherwise: as many full steps of the same solver and of the best one, even gaps between I-steps, TaylorSeer (arXiv
 2503.06923) at an interval that gives as many I-steps or one more, and the places and order of forecasts that a search
 on real runs finds.
@@ -57,7 +57,10 @@ class GeneralityCondition:
 
 @dataclass(frozen=True)
 class GeneralityOutcome:
-    """dB against the full run, of samples that nothing was chosen on. calibration: its cost in words."""
+    """The results under one condition: PSNR in dB against the full run, of samples that nothing was chosen on.
+
+    calibration: its cost in words.
+    """
 
     model: str
     condition: str
@@ -120,9 +123,12 @@ def conditions(
 def measure(
     model: SampledModel, name: str, condition: GeneralityCondition, *, known_as: str, samples: int, tries: int
 ) -> GeneralityOutcome:
-    """known_as: the beginning of its name among known models, if it may be one.
-    samples: a batch, of which one is calibrated and searched on and another measured.
-    tries: cached runs of the search, at most.
+    """Measure one model under one condition.
+
+    name: of the model, for the table.
+    known_as: the beginning of its name among known models, if it may be one.
+    samples: of a batch; one batch is for calibration and search, another is measured.
+    tries: the largest number of cached runs in the search.
     """
     training, measuring = model.conditions_apart(None)
 

@@ -53,7 +53,7 @@ def _p_step_seconds(report: Report) -> float:
 
 
 def table(rows: Iterable[OutputRow]) -> Iterator[str]:
-    """A Markdown table, line by line."""
+    """Lines of a Markdown table."""
     yield "| I-steps | blocks | output | as many full steps | P-step, blocks | P-step, output |"
     yield "|---|---|---|---|---|---|"
     for row in rows:

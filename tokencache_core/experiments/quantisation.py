@@ -35,7 +35,7 @@ class Pair:
 
     weights: the variant's name.
     mib: the size of all weights as stored, in MiB.
-    whole_speedups, cached_speedups: of each round by the clock, against the plain model's full runs nearest in time.
+    whole_speedups, cached_speedups: of each round by the clock, against the plain model's full runs closest in time.
     whole_db, cached_db: mean PSNR over samples against the plain model's full run.
     cached_own_db: of the cached run against the full run with the same weights.
     is_dense: whether the weights are pruned, but stored and multiplied as dense matrices.

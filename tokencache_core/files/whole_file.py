@@ -11,9 +11,7 @@ _PART = ".part"
 
 
 def remove_leftovers(path: Path) -> None:
-    """Delete what processes that were killed have left of their writing of `path`. No other process may be writing
-    it.
-    """
+    """Delete the temporary files of `path` that killed processes have left. No other process may be writing it."""
     for part in path.parent.iterdir():
         if part.name.startswith(_started(path)) and part.name.endswith(_PART):
             part.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ class AskedByPrompts(AskedApart):
         return self.prompts.examples
 
     def conditions(self, text: str | None) -> list[str]:
-        """Prompts, between commas; the first ten of the file's examples."""
+        """The prompts in `text`, separated by commas; None: the first ten of the file's examples."""
         if text is None:
             return list(self.every[:EXAMPLES])
         asked = [each.strip() for each in text.split(",")]

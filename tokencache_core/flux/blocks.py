@@ -18,7 +18,7 @@ from .rotary import rotate
 
 
 class StreamAttention(nn.Module):
-    """Queries, keys and values of one stream, and what its share of the attention passes through."""
+    """The queries, keys and values of one stream, and the projection of its share of the attention's output."""
 
     def __init__(self, config: FluxConfig, operations: Any, **factory: Any) -> None:
         super().__init__()
@@ -83,15 +83,12 @@ class DoubleStreamBlock(nn.Module):
 
 
 class SingleStreamBlock(nn.Module):
-    """Text and image tokens in one row x (B, M + N, D): attention and MLP in parallel."""
+    """Text and image tokens in one stream x (B, M + N, D): attention and MLP in parallel."""
 
     def __init__(self, config: FluxConfig, operations: Any, **factory: Any) -> None:
         super().__init__()
-        width, self.heads, self.split = (
-            config.hidden_size,
-            config.num_heads,
-            (3 * config.hidden_size, config.mlp_hidden),
-        )
+        width, self.heads = config.hidden_size, config.num_heads
+        self.split = (3 * width, config.mlp_hidden)
         self.modulation = Modulation(width, 1, operations, **factory)
         self.pre_norm = _norm(config, operations, **factory)
         self.linear1 = operations.Linear(width, sum(self.split), **factory)

@@ -1,4 +1,4 @@
-"""What fixes the shape of a Flux transformer."""
+"""The shape of a Flux transformer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class FluxConfig:
     axes_dim: tuple[int, ...] = (8, 28, 28)  # of a head's features: how many turn by image index, row and column
     in_channels: int = 3
     patch_size: int = 4
-    input_size: int = 64  # side of the latent (or picture) it was trained on
+    input_size: int = 64  # side of the latents (or pictures) that it was trained on
     mlp_ratio: float = 4.0
     theta: int = 10000
 

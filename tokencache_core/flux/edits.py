@@ -1,4 +1,4 @@
-"""Edits: prompts with a picture to go by, and a text-to-image model that is asked for them."""
+"""Edits: prompts with a reference picture each, and a text-to-image model that is asked for them."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 @dataclass(frozen=True)
 class Edit:
-    """A prompt, and the picture (3, H, W) in [-1, 1] to go by."""
+    """A prompt, and its reference picture (3, H, W) in [-1, 1]."""
 
     prompt: str
     reference: Tensor
 
 
 class SampledEdits(SampledFlux):
-    """The seam `runs.sampled_model.SampledModel` for a text-to-image model that is given a picture with each prompt."""
+    """The `runs.sampled_model.SampledModel` of a text-to-image model that is given a picture with each prompt."""
 
     asking = "sample i has edit i mod C, the same picture with the empty prompt as negative"
 
@@ -44,7 +44,7 @@ class SampledEdits(SampledFlux):
         return self.edits
 
     def conditions(self, text: str | None) -> list[Edit]:
-        """Edits by their prompts, between commas; the first ten."""
+        """The edits with the prompts in `text`, separated by commas; None: the first ten."""
         if text is None:
             return list(self.edits[:EXAMPLES])
         known = {edit.prompt: edit for edit in self.edits}

@@ -1,4 +1,4 @@
-"""Files of text-to-image models: read and checked, and written.
+"""Reads, checks and writes files of text-to-image models.
 
 A `.safetensors` file with the host's keys for the network, the words' table under `prompt_table.` and, in the metadata,
 one JSON text (metadata.py). Weights are stored in bfloat16 unless told otherwise.
@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ..files.error_line import error_line
 from ..files.whole_file import whole_file
 from .config import FluxConfig
 from .metadata import FluxMetadata
@@ -27,11 +28,11 @@ TABLE = "prompt_table."
 
 
 class FluxFileError(ValueError):
-    """A text-to-image file that cannot be used: one line that names the file and the remedy."""
+    """A text-to-image file cannot be used. The message is one line that names the file and the remedy."""
 
 
 def is_flux_file(path: str | Path) -> bool:
-    """Whether it says of itself that it holds a text-to-image model; False of a damaged file too."""
+    """Whether a file says that it holds a text-to-image model; False for a damaged file."""
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             return METADATA_KEY in (file.metadata() or {})
@@ -40,7 +41,7 @@ def is_flux_file(path: str | Path) -> bool:
 
 
 def save_flux(model: TextToImage, path: str | Path, *, licence: str, dtype: torch.dtype = torch.bfloat16) -> None:
-    """Write `model` to `path`, whole or not at all."""
+    """Write `model` to `path`, completely or not at all."""
     path = Path(path)
     if path.suffix != ".safetensors":
         raise FluxFileError(f"{path}: a text-to-image model is saved as .safetensors; change the name's ending")
@@ -72,7 +73,7 @@ def load_flux(
 
 
 def network_and_prompts(path: str | Path) -> tuple[dict[str, Tensor], FluxConfig, PromptTable]:
-    """A file's network as a state dict, its weights as stored, with its sizes, and its words' table in float32."""
+    """A file's network as a state dict, with its weights as stored, its sizes, and its table of words in float32."""
     tensors, said = read_flux(path)
     prompts = said.table(device="meta")
     weights = {key.removeprefix(TABLE): tensors.pop(key).float() for key in list(tensors) if key.startswith(TABLE)}
@@ -81,7 +82,7 @@ def network_and_prompts(path: str | Path) -> tuple[dict[str, Tensor], FluxConfig
 
 
 def read_flux(path: str | Path) -> tuple[dict[str, Tensor], FluxMetadata]:
-    """A file's tensors as stored, and what it says of itself."""
+    """A file's tensors as stored, and its metadata."""
     path = Path(path)
     try:
         tensors, metadata = _read_tensors(path)
@@ -101,8 +102,7 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
         with safe_open(path, framework="pt", device="cpu") as file:
             tensors, metadata = {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
-        reason = f"{type(error).__name__}: {error}".split("\n")[0][:120]
-        raise ValueError(f"it is truncated or damaged ({reason}); download or save it again") from None
+        raise ValueError(f"it is truncated or damaged ({error_line(error)}); download or save it again") from None
     for key, tensor in tensors.items():
         if not tensor.is_floating_point():
             raise ValueError(f"'{key}' holds {tensor.dtype}, not floating-point weights; save it unquantised")

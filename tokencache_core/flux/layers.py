@@ -18,16 +18,10 @@ def plain_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | 
 
 
 def attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    heads: int,
-    mask: Tensor | None = None,
-    skip_reshape: bool = True,
-    transformer_options: dict | None = None,
+    q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = None, transformer_options: dict | None = None
 ) -> Tensor:
-    """Attention of heads that already stand apart, (B, H, N, d) -> (B, N, H*d), or what `transformer_options` has in
-    its place.
+    """Attention of heads that are split already, (B, H, N, d) -> (B, N, H*d), or the override in
+    `transformer_options`.
     """
     override: Callable | None = (transformer_options or {}).get(OVERRIDE_KEY)
     if override is None:

@@ -1,4 +1,4 @@
-"""What a text-to-image file says of itself beside its tensors: sizes, words, examples of prompts, licence."""
+"""The metadata of a text-to-image file: sizes, words, examples of prompts, licence."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LIMITS = {  # of whole numbers in the configuration
 
 @dataclass(frozen=True)
 class FluxMetadata:
-    """words, length, examples: of the prompts, as `PromptTable` has them."""
+    """The metadata of a file. words, length, examples: as in `PromptTable`."""
 
     config: FluxConfig
     words: tuple[str, ...]
@@ -52,7 +52,7 @@ class FluxMetadata:
 
     @classmethod
     def from_text(cls, content: str) -> FluxMetadata:
-        """ValueError, to follow the file's name, for what `as_text` does not write."""
+        """The metadata in a text; ValueError, whose message follows the file's name, if `as_text` did not write it."""
         value = parsed(content)
         if not isinstance(value, dict) or value.get("format") != FORMAT:
             raise ValueError(f"its metadata does not say that its format is '{FORMAT}'")

@@ -1,7 +1,7 @@
 """Flux: a transformer that predicts the velocity of a rectified flow from image and text tokens.
 
-The architecture is that of FLUX.1 (Black Forest Labs 2024) without the embedded guidance, which "FLUX.1 schnell" has
-not either: MMDiT blocks (Esser et al., arXiv 2403.03206) with rotary positions. Parameter names are the host's, so that
+The architecture is that of FLUX.1 (Black Forest Labs 2024) without the embedded guidance, which "FLUX.1 schnell" lacks,
+too: MMDiT blocks (Esser et al., arXiv 2403.03206) with rotary positions. Parameter names are the host's, so that
 its own class loads the state dict; layers come from `operations`, as in `dit/model.py`.
 """
 
@@ -37,10 +37,10 @@ class LastLayer(nn.Module):
 
 class Flux(nn.Module):
     """The velocity dx/dt = noise - picture at x = (1 - t) picture + t noise (Liu et al., arXiv 2209.03003, equation 1,
-    with t turned round).
+    with t reversed).
 
     x (B, C, H, W), t (B,) in [0, 1], context (B, M, context_in_dim) text tokens, y (B, vec_in_dim) the pooled text;
-    references: pictures (B, C, h, w) to go by, without noise. H and W must be multiples of the patch size.
+    references: reference pictures (B, C, h, w), without noise. H and W must be multiples of the patch size.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Flux(nn.Module):
         transformer_options: dict | None = None,
         stride: float = 1,
     ) -> Tensor:
-        """The velocity (B, C, H, W). stride: how far apart neighbouring tokens lie, for training at a fraction of the
+        """The velocity (B, C, H, W). stride: the distance of neighbouring tokens, for training at a fraction of the
         resolution.
         """
         img = torch.cat([self.patchify(picture) for picture in (x, *references)], dim=1)
@@ -114,8 +114,8 @@ class Flux(nn.Module):
     def rotations(
         self, n_text: int, sizes: Sequence[tuple[int, int]], stride: float = 1, device: torch.device | str | None = None
     ) -> Tensor:
-        """Rotations (1, 1, M + N, d/2, 2, 2) of text tokens, all at the origin, and of the pictures of `sizes`, the
-        made one first.
+        """Rotations (1, 1, M + N, d/2, 2, 2) of text tokens, all at the origin, and of the pictures of these `sizes`,
+        first the one that is made.
         """
         patch, centre = self.config.patch_size, (stride - 1) / 2
         grids = [(height // patch, width // patch) for height, width in sizes]
@@ -131,7 +131,7 @@ class Flux(nn.Module):
         return (self.config.input_size, self.config.input_size)
 
     def check_size(self, height: int, width: int) -> None:
-        """ValueError for an input size that is no whole number of patches."""
+        """ValueError for an input size that is not a whole number of patches."""
         patch = self.config.patch_size
         if height % patch or width % patch:
             raise ValueError(

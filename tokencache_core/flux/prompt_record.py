@@ -1,4 +1,4 @@
-"""What a file with a table of words says of its prompts: read and checked."""
+"""Reads and checks what a file with a table of words says about its prompts."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 from ..files.strict_json import MAX_ITEMS, Record, items, shown, text
 from .prompts import words_of
 
-MOST_AT_ONCE = 1024  # words that a prompt may have
+MOST_AT_ONCE = 1024  # largest number of words that a file may allow in a prompt
 
 
 def read_prompts(said: Any) -> tuple[tuple[str, ...], int, tuple[str, ...]]:
-    """Words, length and examples, as `PromptTable` has them; ValueError, to follow the file's name, for what none has.
+    """Words, length and examples, as in `PromptTable`; ValueError, whose message follows the file's name, if invalid.
 
     said: the JSON object.
     """

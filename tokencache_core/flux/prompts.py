@@ -1,4 +1,4 @@
-"""Prompts of a small text-to-image model: words out of its own table, each with a text token and a share in the pooled
+"""Prompts of a small text-to-image model: words of its own table, each with a text token and a share in the pooled
 vector.
 
 Flux gives all text tokens one position, so a prompt is a set of words: neither order nor repetition counts.
@@ -25,10 +25,11 @@ def words_of(text: str) -> list[str]:
 
 
 class PromptTable(nn.Module):
-    """`words`, and for each of them and for EMPTY a learned text token (width,) and a learned vector for the pooled
-    text (width,).
+    """A table of words: for each word, and for EMPTY, a learned text token (width,) and a learned vector (width,) for
+    the pooled text.
 
-    length: words that a prompt may have. examples: prompts that the model was trained on.
+    length: largest number of words of a prompt.
+    examples: prompts that the model was trained on.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class PromptTable(nn.Module):
         self.pooled = nn.Embedding(len(self.words) + 1, width, dtype=dtype, device=device)
 
     def rows(self, prompt: str) -> list[int]:
-        """The table's rows of a prompt's known words; none of the empty prompt, the unconditional one."""
+        """The table's rows for the known words of a prompt; none for the empty prompt, the unconditional one."""
         words = words_of(prompt)
         known = [word for word in words if word in self.row]
         if prompt.strip() and not known:

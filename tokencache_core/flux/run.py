@@ -1,4 +1,4 @@
-"""One sampling run of a text-to-image flow model, without a host, whose network calls can be put under a session."""
+"""A sampling run of a text-to-image flow model without a host (a `runs.run.Run`)."""
 
 from __future__ import annotations
 
@@ -21,10 +21,17 @@ SINGLE_BLOCK = BlockSpec(
 
 
 class FluxRun(NetworkRun):
-    """Prompts under guidance `cfg`, from `noise` (B, C, H, W) down the flow's times `sigmas` (steps + 1,) by `solver`.
+    """One sampling run of a text-to-image flow model.
 
-    references: pictures (B, C, h, w) to go by.
+    prompts: one per sample.
+    noise: (B, C, H, W), to start from.
+    sigmas: (steps + 1,), the flow's times, falling to 0.
+    cfg: the guidance scale.
+    solver: one of `sampling.samplers.SOLVERS`.
+    references: reference pictures (B, C, h, w).
     """
+
+    dampings = FLOW_DAMPINGS
 
     def __init__(
         self,
@@ -41,7 +48,6 @@ class FluxRun(NetworkRun):
         blocks = [(block, DOUBLE_BLOCK) for block in network.double_blocks]
         blocks += [(block, SINGLE_BLOCK) for block in network.single_blocks]
         super().__init__(blocks, noise=noise, sigmas=sigmas, solver=solver, patch_size=network.config.patch_size)
-        self.dampings = FLOW_DAMPINGS
         positive, negative = model.prompts.encode(prompts), model.prompts.encode([""] * len(prompts))
         self.velocity = guided_velocity(network, positive, negative, cfg, references, self.options)
 

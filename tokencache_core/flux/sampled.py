@@ -11,7 +11,6 @@ from ..blocks.spec import BlockSpec
 from ..sampling.noise_time import flow_ratio, noise_time
 from ..sampling.samplers import starting_noise
 from ..sampling.sigma_schedule import FLOW, SigmaSchedule
-from ..schedules.run_simulator import FLOW_DAMPINGS
 from .asked_by_prompts import AskedByPrompts
 from .run import DOUBLE_BLOCK, SINGLE_BLOCK, FluxRun
 from .sampling import flow_times
@@ -19,10 +18,10 @@ from .text_to_image import TextToImage
 
 
 class SampledFlux(AskedByPrompts):
-    """The seam `runs.sampled_model.SampledModel` for a text-to-image model."""
+    """The `runs.sampled_model.SampledModel` of a text-to-image model."""
 
     architecture, exact_schedule = "Flux", SigmaSchedule(FLOW, 3.0)
-    dampings = FLOW_DAMPINGS
+    dampings = FluxRun.dampings
     asking = "sample i has example i mod C, the empty prompt as negative"
 
     def __init__(self, model: TextToImage) -> None:
@@ -51,7 +50,7 @@ class SampledFlux(AskedByPrompts):
         return flow_times(steps, 1.0 if schedule.shift is None else schedule.shift)
 
     def starting_noise(self, samples: int, seed: int, sigmas: Tensor) -> Tensor:
-        """Of unit variance: at time 1, x is noise alone."""
+        """Noise of unit variance, whatever the sigmas: at time 1, x is noise alone."""
         return starting_noise(self.noise_shape(samples), seed, torch.zeros(())).to(self.device)
 
     def noise_time(self, sigma: float) -> float:

@@ -31,8 +31,10 @@ def guided_velocity(
 ) -> Velocity:
     """The velocity under classifier-free guidance (arXiv 2207.12598): negative + guidance (positive - negative).
 
-    positive, negative: text tokens (B, M, C) and pooled text (B, C). Rows of a call: the positive prompts' first, then,
-    unless guidance is 1, the negative ones'. stride: as `Flux.forward` has it.
+    The rows of a network call are those of the positive prompts, followed, unless guidance is 1, by the negative ones'.
+
+    positive, negative: text tokens (B, M, C) and pooled text (B, C).
+    references, stride: as in `Flux.forward`.
     """
     copies = 1 if guidance == 1.0 else 2
     context, y = (torch.cat([kind, *[other] * (copies - 1)]) for kind, other in zip(positive, negative))

@@ -9,7 +9,7 @@ from .prompts import PromptTable
 
 
 class TextToImage(nn.Module):
-    """What one file holds: the network and its table of words."""
+    """A text-to-image model, as one file holds it: the network and its table of words."""
 
     def __init__(self, network: Flux, prompts: PromptTable) -> None:
         super().__init__()

@@ -52,7 +52,7 @@ def released_key(key: str) -> str:
 
 
 def is_clip_file(path: str | Path) -> bool:
-    """Whether a file says of itself that it holds a video model that brings its own words; False of a damaged one."""
+    """Whether a file says that it holds a video model that brings its own words; False for a damaged file."""
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             return METADATA_KEY in (file.metadata() or {})
@@ -63,12 +63,12 @@ def is_clip_file(path: str | Path) -> bool:
 def read_video_transformer(
     path: str | Path, version: str = FACTORISED
 ) -> tuple[dict[str, Tensor], VideoConfig | SkipSparseConfig, PromptTable | None]:
-    """A transformer's tensors as stored, under the network's names, its shape, and the words that it knows if it brings
-    its own text.
+    """A transformer's tensors as stored, under the network's names; its shape; and its table of words, if it brings
+    one.
 
-    path: a file, or a folder of shards, as `read_released` takes it.
-    version: one of VERSIONS. Files of 1.1 and 1.0 look alike, but count frames differently; with another one's version
-        a file is refused.
+    path: a file, or a folder of shards, as in `read_released`.
+    version: one of VERSIONS. A file of another version is refused, except that files of 1.1 and 1.0 look alike, though
+        they count frames differently.
     """
     try:
         released = read_released(path)
@@ -137,7 +137,7 @@ def _table(said: ClipMetadata, words: Mapping[str, Tensor]) -> PromptTable:
 
 
 def _expected(config: VideoConfig | SkipSparseConfig) -> dict[str, Tensor]:
-    """The state dict of a network of this shape, without numbers."""
+    """The state dict of a network of this shape, with shapes only."""
     if isinstance(config, VideoConfig):
         return VideoTransformer(config, device="meta").state_dict()
     return SkipSparseTransformer(config, device="meta").state_dict()

@@ -13,7 +13,7 @@ class VideoConfig:
     caption_channels: width of the text encoder's tokens.
     sample_size: side of the latents that it was trained on; positions in other sizes are scaled to it.
     video_length: number of latent frames that it was trained on.
-    frame_stride: distance of neighbouring frames in the position code, which is divided by it.
+    frame_stride: the divisor of frame numbers in the position code.
     """
 
     width: int = 1152
@@ -49,9 +49,9 @@ class SkipSparseConfig:
     """The shape of an Open-Sora-Plan 1.3 (or 1.2) transformer; `checkpoint.infer_skip_sparse_config` infers it from a
     file.
 
-    skip: of the blocks with sparse attention, a token attends to one in `skip` tokens; 1: all attention is dense.
-    stretch: by which positions are divided, of frames, rows and columns.
-    predicts_velocity: it predicts v, on a schedule that ends in pure noise (1.3); else the noise (1.2).
+    skip: in blocks with sparse attention, a token attends to one in `skip` tokens; 1: all attention is dense.
+    stretch: the divisors of positions, for frames, rows and columns.
+    predicts_velocity: whether it predicts v, on a schedule that ends in pure noise (1.3), or else the noise (1.2).
     caption_channels: width of the text encoder's tokens.
     sample_frames, sample_height, sample_width: of the latents that a run without a host samples.
     """

@@ -18,8 +18,11 @@ _LARGEST_SIDE, _MOST_FRAMES, _LARGEST_SKIP = 16_384, 100_000, 64
 
 
 def infer_config(tensors: Mapping[str, Tensor], said: Mapping[str, Any], version: str) -> VideoConfig:
-    """The shape of a transformer from its tensors, and from what the config.json beside them said of what they do not
-    show: heads, and the trained size and number of frames. Without one these are those of 65x512x512.
+    """The shape of a transformer of 1.1 or 1.0, from its tensors and from the config.json beside them.
+
+    said: the content of config.json, for what the tensors do not show: heads, and the trained size and number of
+        frames. Where it says nothing, these are those of the release for 65x512x512.
+    version: 1.1 or 1.0.
     """
     width, channels, patch, _ = _shape(tensors, "pos_embed.proj.weight", 4)
     features, _ = _shape(tensors, "proj_out.weight", 2)
@@ -44,8 +47,11 @@ def infer_config(tensors: Mapping[str, Tensor], said: Mapping[str, Any], version
 
 
 def infer_skip_sparse_config(tensors: Mapping[str, Tensor], said: Mapping[str, Any], version: str) -> SkipSparseConfig:
-    """The same of 1.3 and 1.2, whose config.json says the heads, how sparse attention is, and how positions are
-    stretched. Without one these are those of the released 1.3.
+    """The shape of a transformer of 1.3 or 1.2, from its tensors and from the config.json beside them.
+
+    said: the content of config.json, for heads, the sparsity of attention and the stretch of positions. Where it says
+        nothing, these are those of the released 1.3.
+    version: 1.3 or 1.2.
     """
     width, channels, patch, _ = _shape(tensors, "pos_embed.proj.weight", 4)
     features, _ = _shape(tensors, "proj_out.weight", 2)
@@ -97,7 +103,7 @@ def _depth(tensors: Mapping[str, Tensor], block: re.Pattern[str]) -> int:
 
 
 def _heads(width: int, said: Mapping[str, Any], usual: int) -> int:
-    """Their number. usual: the width of a head where nothing is said."""
+    """The number of heads. usual: the width of a head if config.json does not say how many there are."""
     if "num_attention_heads" in said:
         heads = whole(said["num_attention_heads"], "its num_attention_heads", 1)
         if width % heads:
@@ -121,7 +127,7 @@ def _sample_size(said: Mapping[str, Any]) -> int:
 
 
 def _sample(said: Mapping[str, Any], name: str) -> int | None:
-    """A size that it was trained on: a number, or the last of several; None where nothing is said."""
+    """A size that the model was trained on: a number, or the last of several; None if config.json has none."""
     value = said.get(name)
     if isinstance(value, list) and value:
         value = value[-1]

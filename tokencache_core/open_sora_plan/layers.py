@@ -1,6 +1,6 @@
-"""What the video transformers of all versions are made of: attention, feed-forward and modulation by the timestep, and
-what comes before and after their blocks. They are those of PixArt (Chen et al. 2023, arXiv 2310.00426). Parameter names
-follow the releases.
+"""The layers that the video transformers of all versions share: attention, feed-forward, modulation by the timestep,
+and what comes before and after the blocks. They are those of PixArt (Chen et al. 2023, arXiv 2310.00426). Parameter
+names follow the releases.
 
 Layers come from `operations` (torch.nn, or ComfyUI's casting and offloading layers) and attention from a callable, so
 that one module serves the command line and the host.
@@ -56,7 +56,7 @@ class FeedForward(nn.Module):
 
 
 class ModulatedBlock(nn.Module):
-    """What all kinds of block have: self-attention and a feed-forward, shifted, scaled and gated by the timestep.
+    """The base of all kinds of block: self-attention and a feed-forward, shifted, scaled and gated by the timestep.
 
     Tokens are (B, N, F, D): N of the tokens that the engine counts, each made of F.
     """
@@ -111,7 +111,7 @@ class TimestepEmbedding(nn.Module):
 
 
 class PatchTransformer(nn.Module):
-    """What comes before and after the blocks: patches, timestep and text on the way in, patches on the way out.
+    """The base of the transformers, without blocks: patches, timestep and text on the way in, patches on the way out.
 
     H and W of x (B, C, F, H, W) must be multiples of the patch size.
 

@@ -1,4 +1,4 @@
-"""What a file of a small video model that brings its own text says of itself: sizes, words, examples, licence."""
+"""The metadata of a file of a small video model that brings its own words: sizes, words, examples, licence."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LIMITS = {  # of whole numbers in the configuration
 
 @dataclass(frozen=True)
 class ClipMetadata:
-    """words, length, examples: of the prompts, as `PromptTable` has them."""
+    """The metadata of a file. words, length, examples: as in `PromptTable`."""
 
     config: VideoConfig
     words: tuple[str, ...]
@@ -52,7 +52,7 @@ class ClipMetadata:
 
     @classmethod
     def from_text(cls, content: str) -> ClipMetadata:
-        """ValueError, to follow the file's name, for what `as_text` does not write."""
+        """The metadata in a text; ValueError, whose message follows the file's name, if `as_text` did not write it."""
         value = parsed(content)
         if not isinstance(value, dict) or value.get("format") != FORMAT:
             raise ValueError(f"its metadata does not say that its format is '{FORMAT}'")

@@ -1,4 +1,4 @@
-"""Recognises files of other models, which a user may take for Open-Sora-Plan, by a key that only they have."""
+"""Recognises files of other models, which a user may mistake for Open-Sora-Plan, by keys that only they have."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _VAES = (
 
 
 def check_version(tensors: Mapping[str, Tensor], config: Mapping[str, Any], version: str) -> None:
-    """ValueError where a file is no transformer of this version of Open-Sora-Plan. config: what is beside it."""
+    """ValueError unless a file is a transformer of this version of Open-Sora-Plan. config: its config.json."""
     found = _version(tensors, config)
     if found is None:
         raise ValueError(
@@ -41,7 +41,7 @@ def check_version(tensors: Mapping[str, Tensor], config: Mapping[str, Any], vers
 
 
 def other_vae(tensors: Mapping[str, Tensor]) -> str | None:
-    """What a file is that is no VAE of Open-Sora-Plan 1.1 to 1.3; None if it may be one."""
+    """The name of what a file is instead of a VAE of Open-Sora-Plan 1.1 to 1.3; None if it may be one."""
     if (found := _first(_VAES, tensors)) is not None:
         return found
     low_bands = tensors.get("encoder.connect_l1.weight")

@@ -1,5 +1,5 @@
-"""Reads weights that are released as a pickle, without running what else it may hold: a checkpoint of a VAE's training,
-or a text encoder.
+"""Reads weights that are released as a pickle (a checkpoint of a VAE's training, or a text encoder), without running
+any code in it.
 """
 
 from __future__ import annotations
@@ -12,19 +12,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..files.error_line import error_line
+
 SUFFIXES = (".ckpt", ".bin")
 AVERAGE, GENERATOR = "ema_state_dict", "gen_model"
 
 
 def read_pickled_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors by name; of a training those of its generator, of the moving average, or, where it has none, of the last
-    step. ValueError for a file that holds other things.
+    """The tensors of a file by name; ValueError for a file that holds other things.
+
+    Of a training's checkpoint, these are the generator's: its moving average or, for weights without one, the last
+    step's.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (UnpicklingError, RuntimeError, OSError, EOFError) as error:
-        reason = f"{type(error).__name__}: {error}".split("\n")[0][:120]
-        raise ValueError(f"{path.name} is damaged or holds more than weights ({reason}); download it again") from None
+        raise ValueError(
+            f"{path.name} is damaged or holds more than weights ({error_line(error)}); download it again"
+        ) from None
     if not isinstance(content, Mapping):
         raise ValueError(f"{path.name} holds no weights by name; choose another file")
     last = content.get("state_dict", content)

@@ -13,6 +13,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ..files.error_line import error_line
 from ..files.strict_json import mapping, parsed, shown, text
 from .pickled_weights import SUFFIXES, read_pickled_weights
 
@@ -37,7 +38,10 @@ class ReleasedWeights:
 
 
 def read_released(path: str | Path) -> ReleasedWeights:
-    """The weights at `path`: a folder, a file, an index, or any shard of several. ValueError, to follow the path."""
+    """The weights at `path`: a folder, a file, an index, or any of several shards.
+
+    The message of a ValueError follows the path.
+    """
     path = Path(path)
     if path.is_dir():
         path = _weights_in(path)
@@ -60,7 +64,7 @@ def read_released(path: str | Path) -> ReleasedWeights:
 
 
 def is_first_shard_or_whole(name: str) -> bool:
-    """Whether a file's name is to be offered: of several shards only the first."""
+    """Whether a file's name should be offered to users: of several shards, only the first one is."""
     shard = SHARD.fullmatch(Path(name).name)
     return shard is None or int(shard[2]) == 1
 
@@ -115,8 +119,9 @@ def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
                 raise ValueError(f"{path.name} holds {len(names):,} tensors, which no such model has")
             tensors, metadata = {key: file.get_tensor(key) for key in names}, dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
-        reason = f"{type(error).__name__}: {error}".split("\n")[0][:120]
-        raise ValueError(f"{path.name} is truncated or damaged ({reason}); download or save it again") from None
+        raise ValueError(
+            f"{path.name} is truncated or damaged ({error_line(error)}); download or save it again"
+        ) from None
     for key, tensor in tensors.items():
         if not tensor.is_floating_point():
             raise ValueError(f"'{key}' holds {tensor.dtype}, not floating-point weights; save it unquantised")
@@ -124,7 +129,7 @@ def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], what: str) -> None:
-    """ValueError where `tensors` are not those of the state dict `expected`. what: for messages, as `an X`."""
+    """ValueError unless the tensors are those of the state dict `expected`. what: its name in messages, as `an X`."""
     missing = [key for key in expected if key not in tensors]
     if missing:
         raise ValueError(f"it is not the whole of {what}: {some(missing)} missing; download or save it again")
@@ -140,6 +145,6 @@ def check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor],
 
 
 def some(keys: list[str]) -> str:
-    """At most three of the keys, and the verb that follows them."""
+    """At most three of the keys as text, with the verb that follows them."""
     more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
     return ", ".join(f"'{key[:80]}'" for key in keys[:3]) + more + (" is" if len(keys) == 1 else " are")

@@ -1,4 +1,4 @@
-"""One sampling run of a video transformer, without a host, whose network calls can be put under a session."""
+"""A sampling run of a video transformer without a host (a `runs.run.Run`)."""
 
 from __future__ import annotations
 
@@ -19,9 +19,13 @@ CELL_BLOCK = BlockSpec(  # (rows, cells, tokens of a cell x width)
 
 
 class VideoRun(NetworkRun):
-    """Clips under guidance `cfg`, from `noise` (B, C, F, H, W) down `sigmas` (steps + 1,) by `solver`.
+    """One sampling run of a video transformer.
 
-    positive, negative: text (B, L, C_text) of each clip.
+    positive, negative: text (B, L, C_text), one row per clip.
+    noise: (B, C, F, H, W), to start from.
+    sigmas: (steps + 1,), falling to 0.
+    cfg: the guidance scale.
+    solver: one of `sampling.samplers.SOLVERS`.
     """
 
     def __init__(
@@ -42,7 +46,7 @@ class VideoRun(NetworkRun):
 
     def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
         """The predicted clean x, under classifier-free guidance (arXiv 2207.12598)."""
-        scaled = (x / (sigma**2 + 1).sqrt()).to(self.network.dtype)
+        scaled = (x / (sigma**2 + 1).sqrt()).to(self.network.dtype)  # `unit_variance` in tensors: its rounding differs
         rows = scaled.repeat(len(self.text) // len(x), 1, 1, 1, 1)
         t = torch.full((len(rows),), float(self.timestep(sigma)), device=x.device)
         noise = self.network(rows, t, self.text, transformer_options=self.options).to(x.dtype)
@@ -52,7 +56,7 @@ class VideoRun(NetworkRun):
         return x - sigma * noise
 
     def timestep(self, sigma: Tensor) -> Tensor:
-        """The timestep that the network is told at `sigma`."""
+        """The timestep that the network is given at `sigma`."""
         return timestep_of(sigma)
 
     def noise_time(self, sigma: float) -> float:

@@ -13,16 +13,15 @@ from ..flux.prompts import PromptTable
 from ..sampling.noise_time import noise_time
 from ..sampling.samplers import starting_noise
 from ..sampling.sigma_schedule import SigmaSchedule
-from ..schedules.run_simulator import DAMPINGS
 from .model import VideoTransformer
 from .run import COLUMN_BLOCK, VideoRun
 
 
 class SampledVideo(AskedByPrompts):
-    """The seam `runs.sampled_model.SampledModel` for a video transformer that brings its own words."""
+    """The `runs.sampled_model.SampledModel` of a video transformer that brings its own words."""
 
     architecture, exact_schedule = "Open-Sora-Plan", SigmaSchedule()
-    dampings = DAMPINGS
+    dampings = VideoRun.dampings
     asking = "sample i has example i mod C, the empty prompt as negative"
 
     def __init__(self, network: VideoTransformer, prompts: PromptTable) -> None:

@@ -109,7 +109,7 @@ class LoraRepair:
                     layer.forward = previous
 
     def release(self) -> None:
-        """Drop the copies that runs have left on their devices."""
+        """Free the copies that runs have left on their devices."""
         self._placed.clear()
 
     def _with_pair(self, forward: Callable[..., Tensor], block_index: int, path: str) -> Callable[..., Tensor]:

@@ -128,7 +128,7 @@ def _calibration(value: Any) -> ImportanceCurve | None:
 
 
 def _training_point(value: Any) -> TrainingPoint:
-    """From [iteration, seconds, loss, held-out error or null]."""
+    """The point that a line [iteration, seconds, loss, held-out error or null] describes."""
     line = strict_json.items(value, "a line of the log")
     if len(line) != 4:
         raise ValueError(f"a line of the log must have 4 values, not {len(line)}")

@@ -32,6 +32,7 @@ class CachePredictor(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def features(self, call: BlockCall, tau: float, rate: Tensor) -> Tensor:
+        """Features (R, N, width) of the image tokens. Arguments: as in `forward`."""
         raise NotImplementedError
 
     def forward(self, call: BlockCall, tau: float, rate: Tensor) -> Tensor:
@@ -45,6 +46,8 @@ class CachePredictor(nn.Module):
 
 
 class BlockPredictor(CachePredictor):
+    """The paper's predictor: a copy of the model's first block, then the head."""
+
     kind = "block"
 
     def __init__(self, first_block: nn.Module, width: int, n_scores: int) -> None:
@@ -58,6 +61,8 @@ class BlockPredictor(CachePredictor):
 
 
 class LightPredictor(CachePredictor):
+    """A small predictor: one hidden layer on each token, the time and the token's rate of change, then the head."""
+
     kind = "light"
 
     def __init__(self, width: int, n_scores: int, hidden: int = LIGHT_HIDDEN) -> None:

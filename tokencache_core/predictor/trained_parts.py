@@ -69,7 +69,7 @@ class TrainedParts:
         return nullcontext() if self.repair is None else self.repair.added_to(index, block)
 
     def text(self) -> Message:
-        """The parts in words; empty if there are none."""
+        """The names of the parts, as text; empty if there are none."""
         parts = {
             say("learned_forecast", "a learned forecast"): self.forecasts,
             say("learned_repair", "a LoRA repair of the last blocks"): self.repair is not None,

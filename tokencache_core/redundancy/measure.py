@@ -88,7 +88,7 @@ class Redundancy:
 
 
 def measure_redundancy(run: Run, on_progress: Callable[[int], None] = lambda evaluations: None) -> Redundancy:
-    """Sample `run` whole, and compare every step's updates with those of the step before.
+    """Sample `run` in full, and compare every step's updates with those of the step before.
 
     on_progress: called after each evaluation with the number of evaluations so far.
     """

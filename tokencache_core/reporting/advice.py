@@ -15,6 +15,8 @@ FEW_STEPS = 12  # up to this number, more steps help, but another schedule does 
 LITTLE_GAIN = 1.6  # largest speed-up of a schedule that makes nearly all steps I-steps
 MUCH_COMPUTED = 0.8  # share of P-steps' block-tokens above which they compute too many
 FAR_BELOW = 0.7  # share of the speed-up that compute allows, below which a run is slow
+LITTLE_ALLOWED = 1.2  # speed-up that compute allows, below which the clock is not judged by it
+SEVERAL = 1.5  # evaluations per step from which a sampler evaluates several times a step
 SHORT_STEP = 0.02  # seconds; in shorter steps, the host's work around the blocks matters
 SLOW_START = 2.0  # a slow first step, in units of another I-step's time
 NOTICED = 0.05  # share of a run's time above which a slow start matters
@@ -157,7 +159,7 @@ def _misses(report: Report) -> str:
 
 def _several_evaluations(report: Report) -> str:
     steps, calls = _steps(report), len(report.steps)
-    if calls < 1.5 * steps:
+    if calls < SEVERAL * steps:
         return ""
     said = {"sampler": _sampler(report), "times": _times(calls / steps), "calls": calls, "steps": steps}
     if report.conditions.fresh_noise:
@@ -239,7 +241,7 @@ def _slow_start(report: Report) -> str:
 def _slower_than_its_compute(report: Report) -> str:
     p_steps, whole = _of_kind(report, "P"), report.whole_step_seconds
     allowed = 1 / report.compute if report.compute else math.inf
-    if not p_steps or allowed < 1.2 or _speedup_after_the_first(report) >= FAR_BELOW * allowed:
+    if not p_steps or allowed < LITTLE_ALLOWED or _speedup_after_the_first(report) >= FAR_BELOW * allowed:
         return ""
     share = median(step.compute for step in p_steps)
     known = say(

@@ -1,4 +1,4 @@
-"""A sampling run of a network whose blocks are known, without a host: what such runs of all models have in common."""
+"""The common part of all sampling runs without a host, of networks whose blocks are known."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..settings import CacheSettings
 
 
 class NetworkRun(ABC):
-    """One sampling run (a `runs.run.Run`) of a model that says what it predicts and at which noise time.
+    """The base of sampling runs (`runs.run.Run`): a model's own adds what it predicts, and at which noise time.
 
     blocks: the network's blocks, in order, with their specs.
     noise: (B, C, H, W), to start from.
@@ -30,6 +30,8 @@ class NetworkRun(ABC):
     solver: one of `sampling.samplers.SOLVERS`.
     patch_size: of a token in the latent, as `LatentShape.of` takes it.
     """
+
+    dampings: tuple[float, ...] = DAMPINGS  # how errors in x fade, as in `RunSimulator`
 
     def __init__(
         self,
@@ -42,7 +44,6 @@ class NetworkRun(ABC):
     ) -> None:
         self.blocks, self.noise, self.sigmas, self.solver = blocks, noise, sigmas, solver
         self.images = len(noise)
-        self.dampings = DAMPINGS
         self.latent = LatentShape.of(noise.shape, patch_size)
         self.options: dict[str, Any] = {}  # the transformer_options of the network's calls
 

@@ -18,7 +18,9 @@ from .run import Run
 
 
 class OutputRun:
-    """Another run, with its model's output forecast on P-steps, not its blocks' updates (`engine.output_forecast`)."""
+    """A wrapper of another run that forecasts the model's output on P-steps instead of its blocks' updates
+    (`engine.output_forecast`).
+    """
 
     def __init__(self, run: Run) -> None:
         self.run, self.sigmas, self.images = run, run.sigmas, run.images
@@ -36,7 +38,7 @@ class OutputRun:
         planner: Planner | None = None,
         learned: LearnedParts = NOTHING_LEARNED,
     ) -> Session:
-        """A session for this run. learned: has no part in it."""
+        """A session for this run. learned: is not used, since learned parts act on blocks."""
         return open_session(
             settings,
             schedule,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..engine.learned_parts import NOTHING_LEARNED, LearnedParts
 from ..engine.session import Session
+from ..engine.timeline import SAME_STEP
 from ..engine.token_choice import Planner
 from ..sampling.samplers import Denoise
 from ..schedules.schedule import Schedule
@@ -97,4 +98,4 @@ def sample_plain(run: Run) -> PlainRun:
 
 def sigma_after(sigma: float, sigmas: list[float]) -> float:
     """The sigma at the end of the step that is evaluated at `sigma`: the next of a run's falling `sigmas`, or 0."""
-    return next((other for other in sigmas if other < sigma * (1 - 1e-4)), 0.0)
+    return next((other for other in sigmas if other < sigma * (1 - SAME_STEP)), 0.0)

@@ -1,4 +1,4 @@
-"""A model that the core can sample without a host, as everything knows it that does not care which one it is."""
+"""The interface of a model that the core can sample without a host, for code that does not care which model it is."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from .run import HELD_OUT_SEEDS, Run
 
 
 class SampledModel(Protocol):
-    """A network, and how it is asked for samples: by classes, `dit.sampled.SampledDiT`; by prompts,
-    `flux.sampled.SampledFlux`, or by prompts with pictures, `flux.edits.SampledEdits`.
+    """A network, and how to ask it for samples: by classes (`dit.sampled.SampledDiT`), by prompts
+    (`flux.sampled.SampledFlux`), or by prompts with pictures (`flux.edits.SampledEdits`).
     """
 
     architecture: str  # as fingerprints name it
-    asking: str  # which sample of a benchmark has which condition
-    dampings: tuple[float, ...]  # as of its runs
-    is_pixels: bool  # samples are pictures themselves, not latents of a VAE
-    exact_schedule: SigmaSchedule  # of runs so fine that the schedule hardly matters
+    asking: str  # which sample of a benchmark has which condition, in words
+    dampings: tuple[float, ...]  # of its runs
+    is_pixels: bool  # whether samples are pictures, not latents of a VAE
+    exact_schedule: SigmaSchedule  # of runs with so many steps that the schedule hardly matters
 
     @property
-    def network(self) -> nn.Module: ...  # called once at each evaluation
+    def network(self) -> nn.Module: ...  # called once in each evaluation
 
     @property
     def blocks(self) -> Sequence[tuple[nn.Module, BlockSpec]]: ...
@@ -39,19 +39,23 @@ class SampledModel(Protocol):
     def every(self) -> Sequence[Any]: ...  # all that it can be asked for, or examples
 
     def conditions(self, text: str | None) -> list[Any]:
-        """What `text` asks for, sample by sample; None: examples. ValueError for what the model does not know."""
+        """The conditions that `text` asks for, one per sample; None: examples. ValueError for what the model does not
+        know.
+        """
         ...
 
     def conditions_apart(self, text: str | None) -> tuple[list[Any], list[Any]]:
-        """Conditions to learn from and to measure on: those of `text` for both, or all, every fourth for measuring."""
+        """The conditions to learn from, and those to measure on: both those of `text`; None: of all that the model
+        knows, every fourth is for measuring.
+        """
         ...
 
     def sigmas(self, schedule: SigmaSchedule, steps: int) -> Tensor:
-        """(steps + 1,), falling to 0, in this model's own terms; ValueError for a schedule that is none of its kind."""
+        """(steps + 1,) sigmas of the model's own kind, falling to 0; ValueError for a schedule that is not for it."""
         ...
 
     def starting_noise(self, samples: int, seed: int, sigmas: Tensor) -> Tensor:
-        """(B, ...) on the model's device; sample i has the noise of seed + i."""
+        """Noise (B, ...) on the model's device; sample i has the noise of seed + i."""
         ...
 
     def noise_time(self, sigma: float) -> float: ...  # sampling/noise_time.py
@@ -60,9 +64,11 @@ class SampledModel(Protocol):
 
 
 class RandomRuns:
-    """From a seed to a run of one batch: of conditions to learn from, or of those to measure on from HELD_OUT_SEEDS on.
+    """A function from a seed to a run of one batch, whose conditions and noise are drawn from the seed.
 
-    part: which of how many processes draws; the batches of all together are one of so many times the samples.
+    training, measuring: the conditions for seeds below HELD_OUT_SEEDS, and for those from it on.
+    batch: samples of a run.
+    part: the number of this process, and of all processes; together their batches are one large batch.
     """
 
     def __init__(
@@ -92,13 +98,13 @@ class RandomRuns:
 
 
 def kept_apart(every: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-    """All but every fourth of them, and every fourth; both are all where there are fewer than four."""
+    """All but every fourth, and every fourth; both are all if there are fewer than four."""
     kept = [each for index, each in enumerate(every) if index % 4 == 3]
     return ([each for index, each in enumerate(every) if index % 4 != 3], kept) if kept else (list(every), list(every))
 
 
 class AskedApart:
-    """What every `SampledModel` can be asked for, one part to learn from and one to measure on."""
+    """The `conditions_apart` of every `SampledModel`."""
 
     every: Sequence[Any]
     conditions: Callable[[str | None], list[Any]]

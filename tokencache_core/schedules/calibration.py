@@ -22,6 +22,7 @@ SUFFIX = ".json"
 _FIELDS = ("format", "version", "fingerprint", "sampler", "cfg", "taus", "order", "places", "trials", "notes")
 MAX_DISTANCE = 0.15  # largest mean difference of two runs' noise times for which one's places still suit the other
 MAX_GUIDANCE_RATIO = 1.75  # largest ratio of two runs' guidance, likewise
+POINTS = 32  # fractions of two runs at which their noise times are compared
 
 
 class CalibrationError(ValueError):
@@ -110,7 +111,7 @@ class PlaceCalibration:
 
     def distance(self, taus: Sequence[float]) -> float:
         """Mean absolute difference of the noise times at equal fractions of the two runs."""
-        points = [point / 32 for point in range(32)]
+        points = [point / POINTS for point in range(POINTS)]
         return sum(abs(_at(self.taus, point) - _at(taus, point)) for point in points) / len(points)
 
     def text(self) -> str:
@@ -137,7 +138,7 @@ def best_of(
     cfg: float,
     taus: Sequence[float],
 ) -> str | None:
-    """The name of the calibration that serves such a run and is nearest to it; None if there is none."""
+    """The name of the calibration that serves such a run and is closest to it; None if there is none."""
     serving = [name for name, each in calibrations.items() if each.serves(fingerprint, sampler, cfg, taus)]
     return min(serving, key=lambda name: (calibrations[name].distance(taus), name), default=None)
 
@@ -162,8 +163,8 @@ def to_json(calibration: PlaceCalibration) -> str:
         ],
         "notes": dict(calibration.notes),
     }
-    lines = [f' "{key}": {_value(value)}' for key, value in content.items()]
-    return "{\n" + ",\n".join(lines) + "\n}\n"
+    fields = [f' "{key}": {_value(value)}' for key, value in content.items()]
+    return "{\n" + ",\n".join(fields) + "\n}\n"
 
 
 def from_json(text: str, name: str) -> PlaceCalibration:

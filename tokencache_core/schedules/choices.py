@@ -33,7 +33,8 @@ def schedule_from_choices(
     percentiles: Callable[[int], Schedule] | None = None,
     p_step: float = 0.0,
 ) -> Schedule:
-    """The schedule named by `policy`, one of POLICIES.
+    """The schedule that `policy`, one of POLICIES, names; ValueError, which says what to set, for choices that do not
+    fit it.
 
     interval, second_interval, split, warmup: as in the schedules that take them.
     steps: the steps of the explicit policy, as text: "0, 3, 6".

@@ -32,11 +32,11 @@ NEAREST = 4  # number of known times in the polynomial that interpolates a direc
 class KnownModel:
     """Full runs of one model.
 
-    name: of the file that it was in, without its ending, and what it was used for.
+    name: of the model's file, without its ending, followed by what the runs made, if the model makes several things.
     is_flow: trained as a flow, so that x = (1 - sigma) * clean + sigma * noise; else x = clean + sigma * noise.
     times: (times,) noise times, rising.
     directions: (B, times, coordinates), the direction of each sample at each time, in coordinates of its own.
-    added: likewise, what the network adds to its input (schedules/run_record.py).
+    added: likewise, what the network adds to its input at each time (schedules/run_record.py).
     """
 
     name: str
@@ -51,11 +51,11 @@ class KnownModel:
         return RunRecord(tuple(taus), self.moves(taus), added @ np.swapaxes(added, 1, 2))
 
     def directions_at(self, taus: Sequence[float]) -> np.ndarray:
-        """(B, taus, coordinates)"""
+        """The directions (B, taus, coordinates), interpolated at `taus`."""
         return self._at(taus) @ self.directions
 
     def moves(self, taus: Sequence[float]) -> np.ndarray:
-        """As in `RunRecord`."""
+        """The `RunRecord.moves` of a run whose steps lie at the noise times `taus`."""
         noise = np.array([*(noise_of(tau) for tau in taus), 0.0])
         return np.diff(noise / (1 + noise)) * (1 + noise[1:]) if self.is_flow else np.diff(noise)
 
@@ -86,7 +86,10 @@ def known_places(
 
 @lru_cache(maxsize=4)
 def known_models(without: str = "") -> tuple[KnownModel, ...]:
-    """without: the beginning of the names of those that are left out, as when one of them is what is measured."""
+    """The known models.
+
+    without: the beginning of the names of those to leave out, for measurements on one of them; "": none.
+    """
     tensors = load_file(FILE)
     times = tensors.pop(TIMES)
     models = sorted({name.rpartition("/")[0] for name in tensors})
@@ -104,7 +107,7 @@ def known_models(without: str = "") -> tuple[KnownModel, ...]:
 
 @lru_cache(maxsize=4)  # a calibration simulates them several times, with other dampings
 def known_records(taus: tuple[float, ...], without: str = "") -> tuple[RunRecord, ...]:
-    """Records of full runs at `taus`: of known models that were trained as flows, and of the others.
+    """One record of full runs at `taus` for known models that were trained as flows, and one for the others.
 
     without: as in `known_models`.
     """
@@ -127,7 +130,7 @@ def known_errors_db(
 
 @lru_cache(maxsize=4)  # their cached windows serve every number of I-steps
 def _simulators(taus: tuple[float, ...], dampings: tuple[float, ...], without: str) -> tuple[RunSimulator, ...]:
-    """Of each kind's runs at the noise times `taus`, with the default settings."""
+    """Simulators with the default settings, one for each of `known_records`."""
     return tuple(
         RunSimulator(
             record, order=DEFAULTS.order, reach=DEFAULTS.reach, corrector=DEFAULTS.corrector, dampings=dampings
@@ -137,7 +140,7 @@ def _simulators(taus: tuple[float, ...], dampings: tuple[float, ...], without: s
 
 
 def _together(records: Sequence[RunRecord]) -> RunRecord:
-    """One record of runs whose x moves alike."""
+    """One record for the samples of several runs with the same steps and moves."""
     return replace(records[0], products=np.concatenate([record.products for record in records]))
 
 

@@ -52,7 +52,7 @@ def _part_of(schedule: Schedule, share: float) -> Schedule:
 
 
 def _of_falling(schedule: Schedule, taus: Sequence[float], p_step: float) -> ResolvedSchedule:
-    """The same for noise times that fall."""
+    """Resolve a schedule for noise times that fall throughout."""
     note = ""
     if isinstance(schedule, AutomaticSchedule):
         schedule = schedule.placed(taus)

@@ -69,7 +69,7 @@ class RunRecorder:
         return watched
 
     def saw(self, x: Tensor, clean: Tensor, sigma: float) -> None:
-        """Record an evaluation at x (B, ...) that predicted `clean`; those between the run's steps are ignored."""
+        """Record an evaluation at x (B, ...) that predicted `clean`, unless it lies between the run's steps."""
         step = min(range(len(self.sigmas) - 1), key=lambda step: abs(self.sigmas[step] - sigma))
         if abs(self.sigmas[step] - sigma) <= SAME_SIGMA * sigma and step not in self.added:
             x, clean = x.detach().float(), clean.detach().float()

@@ -80,7 +80,7 @@ class RunSimulator:
         ]
 
     def _learn(self, windows: Iterable[Window]) -> None:
-        """Work out the errors of windows that have not been met before."""
+        """Work out the errors of windows that are new."""
         if not (new := [*windows]):
             return
         errors = np.stack([self._error(*window) for window in new])
@@ -124,5 +124,10 @@ def faded(moves: np.ndarray, noise: np.ndarray, dampings: Sequence[float]) -> np
 
 
 def decibels(whole: np.ndarray, apart: np.ndarray, together: float = TOGETHER) -> np.ndarray:
-    """Of errors whose sum has the square `whole`, and whose squares have the sum `apart`."""
+    """The error in dB of several windows together.
+
+    whole: the square of the sum of their errors.
+    apart: the sum of the squares of their errors.
+    together: as in `RunSimulator`.
+    """
     return 10 * np.log10(np.maximum(together * whole + (1 - together) * apart, SMALLEST))

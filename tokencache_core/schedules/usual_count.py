@@ -9,6 +9,7 @@ I-steps are taken; if even `MOST` of the steps are not enough, as with eight DDI
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -47,20 +48,49 @@ def gain_db(count: int, taus: tuple[float, ...]) -> float:
 
 def whole_steps_error_db(count: int, taus: Sequence[float]) -> float:
     """The error in dB of a run of only `count` full steps along the curve of `taus`, as in `known_errors_db`."""
-    return float(np.mean([_whole_steps_error_db(model, count, taus) for model in known_models()]))
+    runs = _TwoRuns.of(count, taus)
+    return float(np.mean([_error_db(model, runs) for model in known_models()]))
 
 
-def _whole_steps_error_db(model: KnownModel, count: int, taus: Sequence[float]) -> float:
-    """Each of the two runs holds the direction of its last step until its next one."""
-    steps = len(taus)
-    fewer = [float(np.interp(step * steps / count, range(steps + 1), [*taus, 0.0])) for step in range(count)]
-    times = sorted({*taus, *fewer}, reverse=True)
-    noise = np.array([noise_of(time) for time in times])
-    moves = faded(model.moves(times), noise, DAMPINGS)  # (dampings, times)
-    errors = np.zeros((count, *moves.shape))  # of each of the fewer steps
-    for move, time in zip(np.swapaxes(moves, 0, 1), times):
-        held = max(step for step in range(count) if fewer[step] >= time)
-        errors[held, :, times.index(fewer[held])] += move
-        errors[held, :, times.index(min(each for each in taus if each >= time))] -= move
-    made = np.einsum("sdj,bjc->bsdc", errors, model.directions_at(times))
+@dataclass(frozen=True)
+class _TwoRuns:
+    """A run of few full steps beside one of many. Each holds the direction of its last step until its next one.
+
+    times: noise times of the steps of both, falling.
+    count: number of the few steps.
+    step: for each time, the number of the few steps that is under way.
+    few, many: for each time, the index in `times` of the direction that the run of few steps holds, and the other.
+    """
+
+    times: list[float]
+    count: int
+    step: list[int]
+    few: list[int]
+    many: list[int]
+
+    @classmethod
+    def of(cls, count: int, taus: Sequence[float]) -> _TwoRuns:
+        """`count` full steps, spread evenly over the curve of `taus`, and the full steps at `taus`."""
+        steps = len(taus)
+        fewer = [float(np.interp(step * steps / count, range(steps + 1), [*taus, 0.0])) for step in range(count)]
+        times = sorted({*taus, *fewer}, reverse=True)
+        under_way = [max(step for step in range(count) if fewer[step] >= time) for time in times]
+        return cls(
+            times,
+            count,
+            under_way,
+            [times.index(fewer[step]) for step in under_way],
+            [times.index(min(tau for tau in taus if tau >= time)) for time in times],
+        )
+
+
+def _error_db(model: KnownModel, runs: _TwoRuns) -> float:
+    """The error in dB of the run of few steps, for one known model."""
+    noise = np.array([noise_of(time) for time in runs.times])
+    moves = faded(model.moves(runs.times), noise, DAMPINGS)  # (dampings, times)
+    errors = np.zeros((runs.count, *moves.shape))  # of each of the few steps
+    for move, step, few, many in zip(np.swapaxes(moves, 0, 1), runs.step, runs.few, runs.many):
+        errors[step, :, few] += move
+        errors[step, :, many] -= move
+    made = np.einsum("sdj,bjc->bsdc", errors, model.directions_at(runs.times))
     return float(decibels((made.sum(axis=1) ** 2).sum(axis=-1), (made**2).sum(axis=(1, 3))).mean())

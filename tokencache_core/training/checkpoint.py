@@ -13,19 +13,18 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from ..files.error_line import error_line
 from ..files.whole_file import whole_file
 from ..predictor.trained_cache import TrainingPoint
 from .trainer import Best, Training
 
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # Adam's
-
-
 _KEPT = 5  # tensors of each weight in a state: itself, its average, Adam's two moments, the best so far
 _LEAST_FREE = 2**20  # bytes for the rest of a state, and for what else is written there
 
 
 class TrainingStateError(ValueError):
-    """A training state cannot be resumed, or written: one line with the remedy."""
+    """A training state cannot be resumed or written. The message is one line with the remedy."""
 
 
 def check_space(training: Training, path: Path) -> None:
@@ -64,7 +63,7 @@ def save_state(training: Training, path: Path) -> None:
             save_file(tensors, part, metadata={"training": json.dumps(about)})
     except (SafetensorError, OSError) as error:
         raise TrainingStateError(
-            f"{path}: it cannot be written ({_one_line(error)}); check the folder and its free space. The state that "
+            f"{path}: it cannot be written ({error_line(error)}); check the folder and its free space. The state that "
             "was saved before is still whole"
         ) from None
 
@@ -102,9 +101,5 @@ def load_state(training: Training, path: Path) -> None:
         raise
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise TrainingStateError(
-            f"{path}: it is damaged or belongs to another model ({_one_line(error)}); remove it to start again"
+            f"{path}: it is damaged or belongs to another model ({error_line(error)}); remove it to start again"
         ) from None
-
-
-def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".split("\n")[0][:120]

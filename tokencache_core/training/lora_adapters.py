@@ -14,7 +14,7 @@ from .activation_checkpointing import checkpointed
 
 
 class Adapters:
-    """peft's LoRA layers in place of all linear layers of some blocks, until `remove`.
+    """peft's LoRA layers, which replace all linear layers of some blocks until `remove`.
 
     They start without effect (`up` is zero) and do nothing outside `on`.
 

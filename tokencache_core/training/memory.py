@@ -47,7 +47,7 @@ class TrainingMemory:
 
     @property
     def text(self) -> str:
-        """In words."""
+        """The estimate in words."""
         if not self.copied:
             return say(
                 "training_memory_without_copies",
@@ -78,6 +78,7 @@ class TrainingMemory:
 
 
 def _gb(size: float) -> str:
+    """A number of bytes as text, in GB."""
     return f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e9:.2g} GB"
 
 

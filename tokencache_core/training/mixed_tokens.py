@@ -33,7 +33,7 @@ class MixedTokens:
         return self.weights.shape[1]
 
     def with_text(self, n_text: int, text_first: bool = True) -> MixedTokens:
-        """The same for a joint stream with `n_text` text tokens, all computed, before or after the image's."""
+        """These weights for a joint stream, with `n_text` computed text tokens before or after the image tokens."""
 
         def joint(image: Tensor) -> Tensor:
             text = image.new_ones(image.shape[0], n_text)
@@ -50,7 +50,7 @@ class MixedTokens:
         return torch.lerp(reused, computed.to(reused.dtype), self.weights[..., None].to(reused.dtype))
 
     def scatter_(self, kept: Tensor, computed: Tensor, dim: int = 1) -> Tensor:
-        """Both mixed; the chosen tokens' computed values are also written into `kept`.
+        """The mixture of both; the chosen tokens' computed values are also written into `kept`.
 
         kept, computed: of the same shape; dimension `dim` counts tokens.
         """

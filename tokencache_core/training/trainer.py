@@ -61,7 +61,7 @@ class TrainingOutcome:
 
     drift, without: how far the run strays with and without the trained parts.
     speedup: by the clock.
-    likeness: beside what the same computing gives without them.
+    likeness: compared with what the same computation gives without them.
     """
 
     drift: float
@@ -71,7 +71,7 @@ class TrainingOutcome:
 
     @property
     def notes(self) -> dict[str, str]:
-        """The same as notes of a predictor file."""
+        """The result as notes for a predictor file."""
         return {
             "held_out_drift": f"{self.drift:.4g}",
             "held_out_drift_untrained": f"{self.without:.4g}",
@@ -90,7 +90,7 @@ class Training:
     plan: what is trained, and how.
     network: the model, which takes no gradient until `close`.
     blocks: its blocks in order; the last K hold the adapters until `close`.
-    start: from a seed, a run of one batch, or of this process's part of it. Seeds from HELD_OUT_SEEDS on are for
+    start: from a seed to a run of one batch, or of this process's part of it. Seeds from HELD_OUT_SEEDS on are for
         measuring only.
     processes: those that train together; all of them hold the same state.
     """

@@ -1,5 +1,5 @@
-"""Whether what was learned is worth loading: its PSNR on the held-out run, beside what the same computing gives
-without it.
+"""The verdict on a training: whether its result is worth loading, by PSNR on the held-out run, compared with what the
+same computation gives without it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ..predictor.trained_parts import TrainedParts
 from ..runs.cached_sampling import sample_cached
 from ..runs.run import Run
 from ..schedules.automatic import AutomaticSchedule
-from ..settings import CacheSettings
+from ..settings import DEFAULTS
 from ..words.message import say
 from .plan import TrainingPlan
 
@@ -25,7 +25,7 @@ class EqualCompute:
     """PSNR in dB of the held-out run against the plain model's, at the same share of block-tokens computed.
 
     trained: with what was learned.
-    without: with the default settings, whose computing goes into more I-steps.
+    without: with the default settings, whose computation goes into more I-steps.
     random: with as many random tokens computed; None if nothing chooses tokens.
     compute: the share.
     """
@@ -41,7 +41,7 @@ class EqualCompute:
 
     @property
     def verdict(self) -> str:
-        """In words."""
+        """The comparison and what follows from it, in words."""
         values = {"trained": f"{self.trained:.1f}", "without": f"{self.without:.1f}"}
         if self.random is None:
             if self.helps:
@@ -72,15 +72,15 @@ class EqualCompute:
 
 
 def at_equal_compute(run: Run, end: Tensor, plan: TrainingPlan, learned: TrainedParts) -> EqualCompute:
-    """Measure what was learned on a run.
+    """Measure on a run what was learned.
 
-    run: not trained on.
-    end: (B, ...), where the plain model ends it.
+    run: a run that was not trained on.
+    end: (B, ...), the plain model's samples of this run.
     """
     samples, report = sample_cached(run, plan.settings, plan.schedule, learned=learned)
     steps = len(run.sigmas) - 1
     i_steps = AutomaticSchedule(max(1, min(steps, round(report.compute * steps))))
-    without, _ = sample_cached(run, CacheSettings(), i_steps)
+    without, _ = sample_cached(run, DEFAULTS, i_steps)
     random = None
     if plan.predictor:
         drawn = replace(plan.settings, score="random", shares="uniform", seed=plan.seed)

@@ -2,8 +2,8 @@
 
 The run is the student's own, with its states, its histories and its I-steps. So whatever is learned from its deviation
 is learned in situations that inference will meet, including forecast updates, keys and values (on-policy distillation,
-for the same reason as in DAgger, arXiv 1011.0686). The loss is the deviation of the whole run so far. The error of
-single steps or windows is a poor guide: a correction that halves it with a bias adds up over the run
+for the same reason as in DAgger, arXiv 1011.0686). The loss is the deviation of the run so far. The error of single
+steps or windows is a poor guide: a correction that halves it with a bias adds up over the run
 (docs/findings/training.md). The paper's loss, which is the error of single steps, is available all the same
 (`step_error`). Neither knows what the rest of the run will make of a deviation: that takes the gradient of the whole
 run (training/run_loss.py).

@@ -1,8 +1,8 @@
 """Gradients through networks that write into their tensors, as hosts' blocks do to save memory.
 
 torch refuses such gradients, and in the second pass of a checkpointed block gives wrong ones. Its own remedy for the
-first, `torch.autograd.graph.allow_mutation_on_saved_tensors`, looks at every operation below Python, and takes tensors
-for one another whose object and memory have been used again.
+first, `torch.autograd.graph.allow_mutation_on_saved_tensors`, watches every operation below Python, and confuses
+tensors whose object and memory have been reused.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ OPERATORS = {"__setitem__"} | {
 
 
 class _Memory:
-    """Memory with what was saved and lies in it. It is forgotten with the last of these."""
+    """A piece of memory, and the saved tensors that lie in it. It is forgotten together with the last of them."""
 
     def __init__(self) -> None:
         self.saved: list[ref[Tensor]] = []
 
 
 class _SavedTensors:
-    """What the backward pass needs, by its memory as long as it has no copy of its own."""
+    """The tensors that the backward pass needs, by their memory, until they have copies of their own."""
 
     def __init__(self) -> None:
         self._by_address: WeakValueDictionary[int, _Memory] = WeakValueDictionary()
 
     def alias(self, tensor: Tensor) -> Tensor:
-        """What to save in the place of `tensor`."""
+        """The tensor to save in place of `tensor`: another object with the same memory."""
         alias, memory = tensor.detach(), self._by_address.setdefault(_address(tensor), _Memory())
         memory.saved.append(ref(alias))
         alias.memory = memory  # pyright: ignore[reportAttributeAccessIssue] - keeps it as long as itself
         return alias
 
     def copy_what_lies_under(self, tensor: Tensor) -> None:
-        """Give a copy of its own to each saved tensor that lies in the memory of `tensor`."""
+        """Give each saved tensor that lies in the memory of `tensor` a copy of its own."""
         memory = self._by_address.pop(_address(tensor), None)
         for saved in memory.saved if memory is not None else ():
             if (alias := saved()) is not None:
@@ -57,7 +57,7 @@ class _SavedTensors:
 
 
 class _CopyBeforeWrites(TorchFunctionMode):
-    """Watches for functions that write into a tensor."""
+    """A mode of torch that calls `before_write` with every tensor that a function is about to write into."""
 
     def __init__(self, before_write: Callable[[Tensor], None]) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class _CopyBeforeWrites(TorchFunctionMode):
 
 @contextmanager
 def gradients_through_writes() -> Iterator[None]:
-    """While open, tensors that the backward pass needs may be written into; it gets them as they were.
+    """While open, tensors that the backward pass needs may be written into; it receives them as they were.
 
     Both passes must run in it. A tensor is copied when it is first written into.
     """
@@ -93,7 +93,7 @@ def gradients_through_writes() -> Iterator[None]:
 
 @contextmanager
 def recomputation_through_writes() -> Iterator[None]:
-    """The same for the second pass of a checkpointed function, to be opened in it."""
+    """As `gradients_through_writes`, for the second pass of a checkpointed function; to be opened inside it."""
     assert outer_hooks is not None
     saved, (pack, unpack) = _SavedTensors(), outer_hooks(True)
     with (

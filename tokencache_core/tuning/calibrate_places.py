@@ -20,21 +20,25 @@ from ..engine.stopwatch import timed
 from ..runs.run import Run
 from ..schedules.calibration import Trial
 from ..schedules.known_models import MOST_STEPS
+from ..schedules.noise_places import even_in_steps
 from ..schedules.place_climb import Places
 from ..schedules.run_record import RunRecord, RunRecorder
 from ..settings import CacheSettings
 from .place_proposals import EVEN, KNOWN, SIMULATED, listed_counts, orders_beside, simulated_order, tried_counts, ways
 from .place_trials import PlaceTrials
 
-BUDGET = 3.0  # full runs' computations that may be spent on cached ones
-LEAST_STEPS = 3  # of a run in which places can differ
+BUDGET = 3.0  # computation that may be spent on cached runs, in full runs
+LEAST_STEPS = 3  # smallest number of steps of a run in which places can differ
 
 
 @dataclass(frozen=True)
 class FoundPlaces:
-    """order: of the forecasts. places: by how many they are. trials: what was tried in cached runs.
+    """The result of a calibration.
 
-    full_seconds, search_seconds, cached_seconds: what the full run, the simulation and the cached runs took.
+    order: of the forecasts.
+    places: the I-steps, by their number.
+    trials: what was tried in cached runs.
+    full_seconds, search_seconds, cached_seconds: of the full run, of the simulation and of the cached runs.
     """
 
     order: int
@@ -45,7 +49,7 @@ class FoundPlaces:
     cached_seconds: float
 
     def cost(self) -> str:
-        """In words."""
+        """The cost of the calibration, in words."""
         more = (self.search_seconds + self.cached_seconds) / self.full_seconds
         return (
             f"a full run of {self.full_seconds:.1f} s, simulation {self.search_seconds:.1f} s, {len(self.trials)} "
@@ -63,12 +67,16 @@ def calibrate_places(
     without: str = "",
     log: Callable[[str], None] = lambda line: None,
 ) -> tuple[RunRecord, FoundPlaces]:
-    """Sample `run` in full, and cached as long as the budget lasts.
+    """Calibrate a model on one run: sample it in full, and cached as long as the budget lasts.
 
-    orders: of forecasts to choose from, the usual one first; none: the settings' own, and others that may be better.
-    counts: numbers of I-steps for which real runs decide, the first ones first; none: a few shares of the steps.
-    without: as in `known_models`.
     ValueError for a run of fewer than LEAST_STEPS steps, or more than MOST_STEPS.
+
+    settings: of the cached runs.
+    orders: of forecasts to choose from, the usual one first; none: the settings' own, and others that may be better.
+    counts: numbers of I-steps for which real runs decide, the most important first; none: a few shares of the steps.
+    budget: the computation that may be spent on cached runs, in full runs.
+    without: as in `known_models`.
+    log: takes lines for the user.
     """
     steps = len(run.sigmas) - 1
     if steps < LEAST_STEPS:
@@ -93,13 +101,11 @@ def calibrate_places(
     }
     order = orders[0]
     if len(orders) > 1 and counts[0] in range(2, steps):
-        proposed = {
-            order: tuple(found[name](counts[0]) for name in (SIMULATED, EVEN)) for order, found in by_order.items()
-        }
+        simulated = {order: found[SIMULATED](counts[0]) for order, found in by_order.items()}
         if trials.affords(counts[0], budget, 2 * len(orders)):
-            order = trials.best_order(proposed)
+            even = even_in_steps(counts[0], steps)
+            order = trials.best_order({order: (places, even) for order, places in simulated.items()})
         else:
-            simulated = {order: places for order, (places, _) in proposed.items()}
             order = simulated_order(record, settings, run.euler, simulated)
     found = by_order[order]
     winners: dict[int, str] = {}

@@ -1,9 +1,9 @@
 """Ways to place the I-steps of a model's runs, and to choose the order of its forecasts, once a full run is recorded.
 
 What is left at a run's end of an error made at one sigma differs from model to model (schedules/run_simulator.py).
-Simulation proposes places that are good however errors fade, and each way of fading proposes places of its own, the
-nearer to the run's end the sooner errors fade; real runs decide between them (tuning/calibrate_places.py). A record is
-of a few samples: known models' are asked as well.
+Simulation proposes places that are good however errors fade. Each way of fading also proposes places of its own, which
+lie closer to the run's end the sooner errors fade; real runs decide between them (tuning/calibrate_places.py). Since a
+record has only a few samples, known models' records are simulated beside it.
 """
 
 from __future__ import annotations
@@ -23,22 +23,20 @@ from ..schedules.run_simulator import DAMPINGS, RunSimulator
 from ..settings import CacheSettings
 
 SIMULATED, KNOWN, EVEN, DENSE = "simulated", "known models'", "even in the step's number", "another I-step first"
-FADINGS = (4.0, inf, 1.0)  # dampings of which each proposes places, the most promising first
-SHARES = (1 / 3, 1 / 2)  # of the steps that are I-steps, where nobody says how many; the order is decided at the first
+FADINGS = (4.0, inf, 1.0)  # dampings each of which proposes places of its own, the most promising first
+SHARES = (1 / 3, 1 / 2)  # of the steps that are I-steps, if no number is given; the order is decided at the first
 ORDERS = (1, 2)  # of forecasts, which serve some models and schedules and not others (docs/findings/places.md)
-FEW_STEPS, MOST_COUNTS = (
-    30,
-    12,
-)  # up to so many steps a calibration lists every number of I-steps, beyond them so many; others lie between them
+FEW_STEPS = 30  # largest number of steps of a run whose calibration lists every number of I-steps
+MOST_COUNTS = 12  # numbers of I-steps that the calibration of a longer run lists; others lie between them
 Way = Callable[[int], Places]  # from a number of I-steps to their places
 
 
 def ways(
     record: RunRecord, settings: CacheSettings, corrected: bool, dampings: Sequence[float] = DAMPINGS, without: str = ""
 ) -> dict[str, Way]:
-    """By name, the most promising first.
+    """The ways to place I-steps by name, the most promising first.
 
-    corrected: by the settings' corrector.
+    corrected: whether the settings' corrector acts in the runs.
     dampings: the model's usual ones, as in `RunSimulator`.
     without: as in `known_models`.
     """
@@ -55,7 +53,7 @@ def ways(
 def simulated_way(
     record: RunRecord, settings: CacheSettings, corrected: bool, dampings: Sequence[float] = DAMPINGS, without: str = ""
 ) -> Way:
-    """What simulation alone proposes: for the run and known models together."""
+    """The way that simulation alone proposes, for the run and known models together. Arguments: as in `ways`."""
     return _searching(record.taus, errors_beside_known(record, settings, corrected, dampings, without))
 
 
@@ -74,12 +72,12 @@ def orders_beside(usual: int) -> tuple[int, ...]:
 
 
 def tried_counts(steps: int) -> tuple[int, ...]:
-    """Numbers of I-steps to decide at, where nobody names any."""
+    """The numbers of I-steps for which real runs decide, if none are given."""
     return tuple(dict.fromkeys(min(steps - 1, max(2, round(share * steps))) for share in SHARES))
 
 
 def listed_counts(steps: int) -> list[int]:
-    """From 1 to all but one of the steps: all of them, or MOST_COUNTS evenly."""
+    """The numbers of I-steps that a calibration lists: all below the number of steps, or MOST_COUNTS of them."""
     if steps <= FEW_STEPS:
         return list(range(1, steps))
     return sorted({1 + (steps - 2) * part // (MOST_COUNTS - 1) for part in range(MOST_COUNTS)})
@@ -88,7 +86,7 @@ def listed_counts(steps: int) -> list[int]:
 def errors_beside_known(
     record: RunRecord, settings: CacheSettings, corrected: bool, dampings: Sequence[float] = DAMPINGS, without: str = ""
 ) -> Errors:
-    """Measures places by simulated runs of the record's samples and of known models, half and half.
+    """A function that measures places by simulated runs of the record's samples and of known models, half and half.
 
     dampings: as in `RunSimulator`.
     without: as in `known_models`.

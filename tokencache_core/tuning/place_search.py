@@ -15,6 +15,7 @@ from ..schedules.place_climb import Errors, neighbours
 PATIENCE = 40  # the search ends after so many moves in a row without improvement
 JUMPS = 0.2  # share of the moves that take one I-step to any other place; the others shift neighbouring ones
 SHIFTED = (1, 1, 1, 2, 3)  # how many neighbouring I-steps are shifted together (drawn; or all that follow)
+DRAWS = 50 * PATIENCE  # random moves after which there seems to be no new one
 
 
 def moved(places: tuple[int, ...], steps: int, random: Random) -> tuple[int, ...]:
@@ -34,11 +35,11 @@ def moved(places: tuple[int, ...], steps: int, random: Random) -> tuple[int, ...
 class PlaceSearch:
     """A hill climb over the places of I-steps: `propose` says what to try next, `learn` takes its value.
 
-    places: where the I-steps lie at first.
-    steps: of the run.
-    value: of `places`; None if unknown: then they are the first to be tried.
+    places: the starting point.
+    steps: number of steps of the run.
+    value: the value of `places`; None if unknown: then they are tried first.
     seed: of random moves.
-    errors: of simulated runs; the moves with the least error are tried first. None: moves are drawn at random.
+    errors: measures simulated runs, and moves with the smallest error are tried first; None: moves are drawn at random.
     """
 
     def __init__(
@@ -55,14 +56,14 @@ class PlaceSearch:
         self.failures = 0
 
     def propose(self) -> tuple[int, ...] | None:
-        """The places to try next; None if nothing has helped for long or there is nothing new to try."""
+        """The places to try next; None if the last PATIENCE moves did not help, or if there is nothing new to try."""
         if self.value is None:
             return self.places
         if self.failures >= PATIENCE or not 1 < len(self.places) < self.steps:
             return None
         if self.errors is not None:
             return self._most_promising(self.errors)
-        for _ in range(50 * PATIENCE):
+        for _ in range(DRAWS):
             places = moved(self.places, self.steps, self.random)
             rises = all(a < b for a, b in zip(places, places[1:])) and places[-1] < self.steps
             if rises and places not in self.seen:

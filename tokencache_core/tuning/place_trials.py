@@ -1,6 +1,7 @@
-"""Forecast orders and places that are tried in real cached runs, as many of those proposed as there is computation for.
+"""Trials of proposed forecast orders and places in real cached runs, as many as the budget allows.
 
-No small moves of the best are tried: what they gain on a few samples is lost on others (docs/findings/places.md).
+Small moves of the best places are not tried: what they gain on a few samples is lost on others
+(docs/findings/places.md).
 """
 
 from __future__ import annotations
@@ -20,12 +21,16 @@ from ..schedules.schedule import ExplicitSchedule
 from ..settings import CacheSettings
 from .probe import Likeness
 
-P_STEP = 0.05  # of a full step, about
-CHANCE = 1.0  # dB by which the closest of several may be so by chance, on a few samples
+P_STEP = 0.05  # approximate cost of a P-step, as a share of a full step
+CHANCE = 1.0  # dB by which one of several runs may be the closest by chance, on a few samples
 
 
 class PlaceTrials:
-    """Of one run, whose full samples are `full` (B, ...). log: takes a line for the user, after each."""
+    """The trials on one run.
+
+    full: (B, ...), the run's samples without the cache.
+    log: takes a line for the user after each trial.
+    """
 
     def __init__(self, run: Run, settings: CacheSettings, full: Tensor, log: Callable[[str], None]) -> None:
         self.run, self.settings, self.full, self.log = run, settings, full, log
@@ -43,8 +48,9 @@ class PlaceTrials:
         return runs * self._cost(count) <= budget
 
     def best_order(self, proposed: Mapping[int, Sequence[Places]]) -> int:
-        """The order of the closest run. proposed: by order, the usual one first, which others must beat by more than
-        CHANCE.
+        """The order of the run that comes closest to the full one.
+
+        proposed: places by order, the usual order first, which others must beat by more than CHANCE.
         """
         usual, *_ = proposed
 
@@ -58,8 +64,10 @@ class PlaceTrials:
     def best(
         self, order: int, proposed: Mapping[str, Places], budget: float, usual: Collection[str] = ()
     ) -> tuple[str, Places]:
-        """The closest of those that `budget` lets try, in their order, and its name; others than the `usual` ones must
-        be so by more than CHANCE.
+        """The name and the places of the closest run, out of as many as `budget` allows, tried in their order.
+
+        proposed: places by name.
+        usual: names that the others must beat by more than CHANCE.
         """
         end = self.spent + budget
         tried = {name: places for name, places in proposed.items() if self._try(order, places, end)}
@@ -70,7 +78,7 @@ class PlaceTrials:
         return (count + P_STEP * (self.steps - count)) / self.steps
 
     def _try(self, order: int, places: Places, end: float = math.inf) -> bool:
-        """Whether it has been tried, now or before: until `end` of what is spent there is computation for it."""
+        """Try places, unless they were tried before; False if `spent` would then exceed `end`."""
         cost = self._cost(len(places))
         if (order, places) in self.decided:
             return True

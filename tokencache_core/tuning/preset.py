@@ -23,14 +23,14 @@ from ..words.message import lines, say
 
 GOALS = ("speed-up", "psnr", "ssim")
 SUFFIX = ".json"
-# in the order in which they are written: what is long and for no eye comes last
+# in the order in which they are written: what is long and not for people comes last
 _FIELDS = ("format", "version", "goal", "i_steps", "settings", "predicted", "measured", "notes", "taus", "fingerprint")
 _OPTIONAL = ("default",)
 FASTER = 1.03  # times as fast as the default: less may be the clock's noise
 
 
 class PresetError(ValueError):
-    """A file or text is not a preset of this version: says what is wrong and what to do."""
+    """A file or text is not a preset of this version. The message says what is wrong and what to do."""
 
 
 FORMAT = JsonFormat(say("preset_kind", "preset"), 1, say("preset_writers", "Tune TokenCache or `tune`"), PresetError)
@@ -96,7 +96,7 @@ class Preset:
     fingerprint: of the model.
     goal: of the tuning.
     predicted: on the samples that the settings were chosen on.
-    measured: on other samples, which played no part in the choice; None if the tuning was stopped before.
+    measured: on other samples, which played no part in the choice; None if the tuning was stopped before that.
     default: the default settings on the same samples; None if they did not reach the goal.
     notes: the conditions of the tuning, as text.
     """
@@ -131,12 +131,12 @@ class Preset:
                     "preset_faster", "worth loading: {times} times as fast as the default settings", times=faster
                 )
             return say("preset_no_faster", "not worth loading: the default settings are as fast")
-        nearer = self.measured.psnr_db - self.default.psnr_db
-        if nearer > math.hypot(self.measured.psnr_error, self.default.psnr_error):
+        gain = self.measured.psnr_db - self.default.psnr_db
+        if gain > math.hypot(self.measured.psnr_error, self.default.psnr_error):
             return say(
                 "preset_closer",
                 "worth loading: {db} dB closer than the default settings at that speed",
-                db=f"{nearer:.1f}",
+                db=f"{gain:.1f}",
             )
         return say("preset_no_closer", "not worth loading: the default settings are as close at that speed")
 
@@ -176,7 +176,7 @@ def to_json(preset: Preset) -> str:
 
 
 def from_json(text: str, name: str) -> Preset:
-    """The preset in `text`; PresetError, with `name` in it, if there is none."""
+    """The preset in `text`; PresetError, which quotes `name`, if the text is not one."""
     return FORMAT.read(text, name, _read)
 
 

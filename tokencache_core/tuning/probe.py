@@ -26,7 +26,7 @@ class StepTimes:
         return i_steps * self.i_step + (steps - i_steps) * self.p_step
 
     def i_steps_for(self, seconds: float, steps: int, least: int = 1) -> int:
-        """The number of I-steps, from `least` to `steps`, whose run time comes nearest to `seconds`."""
+        """The number of I-steps, from `least` to `steps`, with which a run takes closest to `seconds`."""
         return min(range(min(least, steps), steps + 1), key=lambda count: abs(self.run_seconds(count, steps) - seconds))
 
 
@@ -83,7 +83,7 @@ class Probe:
 
     i_steps, steps: its I-steps, and its number of steps.
     times: of its steps.
-    whole: seconds of a step of the unpatched model, estimated from the I-steps.
+    whole: seconds of a step without the cache, estimated from the I-steps.
     likeness: of its samples to the full run's.
     """
 
@@ -114,7 +114,7 @@ class Probe:
         return max((count for count in range(1, self.steps + 1) if self.speedup(count) >= speedup), default=0)
 
     def with_times_of(self, choice: Choice) -> Probe:
-        """The same with step times as another choice's may be, a guess before any of its runs."""
+        """This probe with the step times that another choice may have, as a guess before any of its runs."""
         return replace(self, times=replace(self.times, p_step=max(self.times.p_step, choice.p_step * self.whole)))
 
     def result(self) -> Result:

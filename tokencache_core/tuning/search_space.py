@@ -20,7 +20,7 @@ from ..settings import DEFAULTS, CacheSettings
 class Choice:
     """One point of the search space.
 
-    name: for people; a corner has the name of the method that it is.
+    name: for people; a corner of the space is named for the known method that it is.
     settings: of its runs.
     warmup: how many I-steps the run starts with.
     p_step: the share of all block-tokens that a P-step computes.

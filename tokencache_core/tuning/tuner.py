@@ -39,21 +39,22 @@ from .search_space import DEFAULT_CHOICE, Choice
 
 MAX_HELD_OUT_BATCHES = 6  # on which the winner is measured
 TIME_TO_BEAT = 0.97  # share of the best time so far in which another choice has to meet the floor
+FIRST_SPEEDUP = 1.5  # assumed of a cached run before any has been timed
 TAU_DIGITS = 6  # of noise times in a preset, which people paste
 TOLERANCE = 0.98  # share of the wanted speed-up that is enough: the clock's noise may take the rest
 
 
 class GoalOutOfReach(ValueError):
-    """No choice reaches the goal; says which goal could be reached."""
+    """No choice reaches the goal. The message says which goal could be reached."""
 
 
 class Tuner:
     """One tuning: `tune` searches, `preset` gives the best found so far.
 
-    start: from a seed, a run of one batch; seeds from HELD_OUT_SEEDS on are for measuring only.
-    goal: to reach.
+    start: from a seed to a run of one batch; seeds from HELD_OUT_SEEDS on are for measuring only.
+    goal: the speed-up or the likeness to reach.
     choices: to try, the most promising first.
-    minutes: the time that it may take.
+    minutes: the time that the tuning may take.
     is_pixels: whether samples are pictures, not latents.
     log: takes lines for the user.
     progress: takes the share of `minutes` that has passed; an exception that it raises stops the tuning.
@@ -99,7 +100,7 @@ class Tuner:
         self.log(f"full run: {self.full_seconds:.2f} s")
         self._enter("searching")
         for choice in self.choices:
-            if not self._has_time_for(self.full_seconds / (self.best.speedup() if self.best else 1.5)):
+            if not self._has_time_for(self.full_seconds / (self.best.speedup() if self.best else FIRST_SPEEDUP)):
                 self.log(f"the time is over before '{choice.name}' could be tried")
                 break
             try:
@@ -120,7 +121,7 @@ class Tuner:
 
     @property
     def default(self) -> Probe | None:
-        """The default settings where they reach the goal, as well as they did; None if they never did."""
+        """The best probe of the default settings that reaches the goal; None if none does."""
         ours = [probe for probe in self.tried if probe.choice.name == DEFAULT_CHOICE.name and self._reaches(probe)]
         if self.goal.kind == "speed-up":
             return max(ours, key=lambda probe: float(probe.likeness.db.mean()), default=None)

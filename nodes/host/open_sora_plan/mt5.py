@@ -108,7 +108,7 @@ def _encoder_class(sizes: Mapping[str, Any]) -> type[sd1_clip.SD1ClipModel]:
 
 
 def _encoder_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Those of the encoder, under the host's names. A whole mT5 has a decoder, too."""
+    """The tensors of the encoder, under the host's names, without those of a decoder."""
     named = {key.removeprefix(_OF_COMFYUI): tensor for key, tensor in tensors.items()}
     embedding = named.get("shared.weight", named.get("encoder.embed_tokens.weight"))
     if embedding is None or _BIAS.format(0) not in named:

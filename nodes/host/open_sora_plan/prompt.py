@@ -85,7 +85,7 @@ def _tokens(clip: CLIP, text: str) -> list[Any]:
 
 
 def _cut(row: list[Any], most: int) -> list[Any]:
-    """At most so many tokens, of which the last stays."""
+    """The tokens, cut to `most` of them; the last one stays."""
     return row if len(row) <= most else [*row[: most - 1], row[-1]]
 
 

@@ -54,7 +54,7 @@ class PixelClips(comfy.latent_formats.LatentFormat):
 
 
 class _CalledByTheHost:
-    """How the host calls a diffusion model, before one of the core's networks."""
+    """The host's calling convention for diffusion models, to be mixed in before one of the core's networks."""
 
     def forward(
         self,
@@ -131,7 +131,7 @@ class VideoModelConfig(comfy.supported_models_base.BASE):
         return VideoModel(self, None, device)
 
     def process_unet_state_dict_for_saving(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Under the release's names."""
+        """The state dict to save, under the release's names."""
         return super().process_unet_state_dict_for_saving(
             {released_key(key): tensor for key, tensor in state_dict.items()}
         )
@@ -196,7 +196,7 @@ def load_video_model(
 
 
 def empty_latent(model: ModelPatcher, width: int, height: int, frames: int, batch: int) -> dict:
-    """LATENT for clips of `frames`, of this size in pixels. After the first, frames make whole latent frames."""
+    """An empty LATENT for clips of this size in pixels. Frames beyond a whole number of latent frames are dropped."""
     config, device = video_network(model).config, comfy.model_management.intermediate_device()
     space, time = (1, 1) if isinstance(config, VideoConfig) and config.is_pixels else (SPACE, TIME)
     unit = space * config.patch_size

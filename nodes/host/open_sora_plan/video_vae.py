@@ -27,7 +27,7 @@ _WAVELET_ENCODE_NUMBERS, _WAVELET_DECODE_NUMBERS = 400, 1600
 
 
 class _TiledByTheHost:
-    """How the host asks a VAE for tiles of the user's choosing, before one of the core's."""
+    """The host's calling convention for tiles that the user chooses, to be mixed in before one of the core's VAEs."""
 
     decode: Callable[[Tensor, Tile], Tensor]
     encode: Callable[[Tensor, Tile], Tensor]
@@ -45,7 +45,7 @@ class _TiledByTheHost:
         tile_t: int | None = None,
         overlap_t: int | None = None,
     ) -> Tensor:
-        """Sizes in latents; tiles are square. Of frames, tiles always share one."""
+        """Decode in tiles. Sizes are in latents; tiles are square, and always share one frame."""
         return self.decode(z, self._chosen(chosen_tile(tile_x, tile_y, overlap, tile_t, 1, 1)))
 
     def encode_tiled(
@@ -57,7 +57,7 @@ class _TiledByTheHost:
         tile_t: int | None = None,
         overlap_t: int | None = None,
     ) -> Tensor:
-        """Sizes in pixels and frames."""
+        """Encode in tiles. Sizes are in pixels and frames."""
         return self.encode(x, self._chosen(chosen_tile(tile_x, tile_y, overlap, tile_t, SPACE, TIME)))
 
 
@@ -86,7 +86,7 @@ def chosen_tile(
 
 
 class _Pixels(nn.Module):
-    """Clips stay as they are."""
+    """The VAE that leaves clips as they are."""
 
     def encode(self, x: Tensor) -> Tensor:
         return x
@@ -124,14 +124,14 @@ AnyConfig = VAEConfig | WaveletVAEConfig
 
 
 def decode_bytes(shape: torch.Size, dtype: torch.dtype, config: AnyConfig) -> float:
-    """What decoding latents (B, C, T, H, W) takes: one tile's share of it."""
+    """The memory that decoding latents (B, C, T, H, W) takes, in bytes: that of one tile."""
     tile, numbers = _tile(config), _DECODE_NUMBERS if isinstance(config, VAEConfig) else _WAVELET_DECODE_NUMBERS
     frames, height, width = (min(size, most) for size, most in zip(shape[-3:], (tile.frames, tile.side, tile.side)))
     return _bytes((frames - 1) * TIME + 1, height * SPACE, width * SPACE, dtype, config, numbers)
 
 
 def encode_bytes(shape: torch.Size, dtype: torch.dtype, config: AnyConfig) -> float:
-    """What encoding clips (B, C, T, H, W) takes: one tile's share of it."""
+    """The memory that encoding clips (B, C, T, H, W) takes, in bytes: that of one tile."""
     tile, numbers = _tile(config), _ENCODE_NUMBERS if isinstance(config, VAEConfig) else _WAVELET_ENCODE_NUMBERS
     most = (tile.frames * TIME, tile.side * SPACE, tile.side * SPACE)
     frames, height, width = (min(size, at_most) for size, at_most in zip(shape[-3:], most))
@@ -148,7 +148,7 @@ def _bytes(frames: int, height: int, width: int, dtype: torch.dtype, config: Any
 
 
 def _host_vae() -> Any:
-    """A VAE object of the host's for clips of pictures, whose module is yet to come."""
+    """One of the host's VAE objects, for clips of pictures, without its module (see `_around`)."""
     vae: Any = comfy.sd.VAE({"pixel_space_vae": torch.tensor(1.0)})  # its cheapest kind
     vae.latent_dim, vae.output_channels, vae.disable_offload, vae.size = 3, 3, False, None
     return vae

@@ -14,7 +14,7 @@ from toy import ToyModel
 
 from tokencache_core.blocks.token_grid import LatentShape, TokenGrid
 from tokencache_core.blocks.token_index import TokenIndex
-from tokencache_core.engine.computed_tokens import DrawnTokens, pack_bits, unpack_bits
+from tokencache_core.engine.computed_tokens import ShownTokens, pack_bits, unpack_bits
 from tokencache_core.engine.record import Report
 from tokencache_core.engine.session import open_session
 from tokencache_core.reporting import player_data as module
@@ -61,12 +61,12 @@ def test_bits_are_numpys():
 
 
 def test_neighbours_that_compute_the_same_are_one_group():
-    drawn, some = DrawnTokens(1, 4, torch.device("cpu")), TokenIndex(torch.tensor([[1, 3]]), 4)
+    shown, some = ShownTokens(1, 4, torch.device("cpu")), TokenIndex(torch.tensor([[1, 3]]), 4)
     for block, computed in enumerate(
         [None, None, some, some, TokenIndex(torch.empty(1, 0, dtype=torch.long), 4), some]
     ):
-        drawn.add(block, computed)
-    counts, tokens = drawn.result(max_bytes=1)
+        shown.add(block, computed)
+    counts, tokens = shown.result(max_bytes=1)
     assert counts.tolist() == [[2, 5, 2, 5]]
     assert [(group.first, group.last, group.computed) for group in tokens.groups] == [
         (0, 1, "all"),
@@ -78,9 +78,9 @@ def test_neighbours_that_compute_the_same_are_one_group():
 
 
 def test_masks_beyond_the_limit_are_not_kept_but_counted():
-    drawn = DrawnTokens(1, 4, torch.device("cpu"))
-    drawn.add(0, TokenIndex(torch.tensor([[1, 3]]), 4))
-    counts, tokens = drawn.result(max_bytes=0)
+    shown = ShownTokens(1, 4, torch.device("cpu"))
+    shown.add(0, TokenIndex(torch.tensor([[1, 3]]), 4))
+    counts, tokens = shown.result(max_bytes=0)
     assert counts.tolist() == [[0, 1, 0, 1]] and not tokens.masks.numel() and tokens.groups[0].computed == "not kept"
 
 

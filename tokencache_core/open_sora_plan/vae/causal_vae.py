@@ -19,8 +19,10 @@ from .tiles import DECODE_TILE, TIME, Tile, tiled_decode, tiled_encode
 
 @dataclass(frozen=True)
 class VAEConfig:
-    """width: channels at full size, times `multipliers` at each level. at_once: one convolution halves or doubles time
-    and space together, as in 1.2.
+    """The shape of a causal video VAE.
+
+    width: channels at full size, multiplied by `multipliers` at each level.
+    at_once: whether one convolution halves or doubles time and space together, as in 1.2.
     """
 
     width: int = 128

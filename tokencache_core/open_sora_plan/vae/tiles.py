@@ -1,8 +1,9 @@
 """Runs a causal video VAE tile by tile, in space and in time, so that its memory does not grow with the clip.
 
-In space tiles overlap, and are blended linearly. In time a tile begins with the last latent frame of the one before;
-what comes of that frame is thrown away, for at the beginning of a tile it stands for a single frame. Group norms take
-their statistics over a tile, so tiles are near the whole, but not equal to it; the release decodes in tiles, too.
+In space, tiles overlap and are blended linearly. In time, a tile begins with the last latent frame of the one before;
+the output for that frame is dropped, because at the beginning of a tile it stands for a single frame. Group norms take
+their statistics over a tile, so the result is close to that of the whole clip, but not equal; the release decodes in
+tiles, too.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ DECODE_TILE = Tile()
 
 
 def tiled_decode(decode: Callable[[Tensor], Tensor], z: Tensor, tile: Tile) -> Tensor:
-    """Clips (B, C, 4 (T - 1) + 1, 8 H, 8 W) of latents z (B, C', T, H, W). decode: does so for a tile."""
+    """Clips (B, C, 4 (T - 1) + 1, 8 H, 8 W) from latents z (B, C', T, H, W). decode: decodes one tile."""
     parts = []
     for start, end in spans_of_frames(z.shape[2], tile.frames):
         part = in_space(decode, z[:, :, start:end], tile, encoding=False)
@@ -45,7 +46,7 @@ def tiled_decode(decode: Callable[[Tensor], Tensor], z: Tensor, tile: Tile) -> T
 
 
 def tiled_encode(encode: Callable[[Tensor], Tensor], x: Tensor, tile: Tile) -> Tensor:
-    """Latents (B, C', T, H, W) of clips x (B, C, 4 (T - 1) + 1, 8 H, 8 W). encode: does so for a tile."""
+    """Latents (B, C', T, H, W) of clips x (B, C, 4 (T - 1) + 1, 8 H, 8 W). encode: encodes one tile."""
     parts = []
     for start, end in spans_of_frames((x.shape[2] - 1) // TIME + 1, tile.frames):
         frames = x[:, :, TIME * start : TIME * (end - 1) + 1]
@@ -61,7 +62,7 @@ def spans_of_frames(frames: int, longest: int) -> list[tuple[int, int]]:
 
 
 def places(length: int, side: int, overlap: int) -> list[int]:
-    """Where tiles of a `side` begin along a `length`, so that neighbours overlap by at least `overlap`."""
+    """The places where tiles of this side begin along a length, so that neighbours overlap by at least `overlap`."""
     if length <= side:
         return [0]
     step = side - overlap
@@ -70,7 +71,7 @@ def places(length: int, side: int, overlap: int) -> list[int]:
 
 
 def in_space(run: Callable[[Tensor], Tensor], x: Tensor, tile: Tile, *, encoding: bool) -> Tensor:
-    """What `run` makes of x (B, C, T, H, W), tile by tile in space alone. encoding: x is a clip; else latents."""
+    """The output of `run` for x (B, C, T, H, W), tile by tile in space. encoding: whether x is a clip, not latents."""
     unit, scale = (SPACE, 1 / SPACE) if encoding else (1, SPACE)
     side, overlap = unit * tile.side, unit * tile.overlap
     height, width = x.shape[-2:]

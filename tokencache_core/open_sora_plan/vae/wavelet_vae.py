@@ -29,7 +29,11 @@ WAVELET_TILE = Tile(frames=2)
 
 @dataclass(frozen=True)
 class WaveletVAEConfig:
-    """width: of the main path at half the size. encoder_flow, decoder_flow: of the path of low bands."""
+    """The shape of a WF-VAE.
+
+    width: channels of the main path at half the size.
+    encoder_flow, decoder_flow: channels of the path of low bands.
+    """
 
     width: int = 128
     latent_channels: int = 8
@@ -112,7 +116,7 @@ class PassingResnet(nn.Module):
 
 
 class PictureResnet(nn.Module):
-    """The same for pictures, without change of channels."""
+    """Two convolutions with a short cut, on pictures, without a change of channels."""
 
     def __init__(self, channels: int, operations: Any, **factory: Any) -> None:
         super().__init__()
@@ -352,7 +356,7 @@ class WaveletVAE(nn.Module):
 
 
 def passed(layers: Callable[[Tensor, Passage], Tensor], x: Tensor, frames: int) -> Tensor:
-    """What layers make of a clip x (B, C, T, H, W) that passes in pieces: its first frame, then `frames` at a time."""
+    """The output of layers for a clip x (B, C, T, H, W) that passes in pieces: its first frame, then `frames` each."""
     passage, parts = Passage(), []
     for start, end in _pieces(x.shape[2], frames):
         passage.last = end == x.shape[2]
