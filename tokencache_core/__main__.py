@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{parser.prog} {args.command}: {error}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
-        print(f"{parser.prog} {args.command}: interrupted; nothing was written", file=sys.stderr)
+        print(f"{parser.prog} {args.command}: interrupted", file=sys.stderr)
         return INTERRUPTED
     return 0
 

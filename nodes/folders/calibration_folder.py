@@ -16,6 +16,7 @@ from ...tokencache_core.schedules.calibration import (
     load_calibration,
     save_calibration,
 )
+from ...tokencache_core.words.message import say
 from .models_folder import FOLDER, file_to_write
 
 
@@ -34,7 +35,8 @@ def kept_calibrations() -> tuple[dict[str, PlaceCalibration], tuple[str, ...]]:
                 kept[name] = load_calibration(file)
             except CalibrationError as error:
                 if _claims_to_be_one(file):
-                    complaints.append(f"a calibration was skipped: {str(error).replace(str(file), name)}")
+                    why = str(error).replace(str(file), name)
+                    complaints.append(say("calibration_skipped", "a calibration was skipped: {why}", why=why))
     return kept, tuple(complaints)
 
 

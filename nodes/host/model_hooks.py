@@ -355,6 +355,7 @@ def open_host_session(
         euler=is_euler(sampler),
         fresh_noise=fresh_noise,
         holds_clean=holds_clean,
+        dampings=usual_dampings(patcher),
         budget=budget,
         latent=LatentShape.of(latent, _patch_size(network, latent)),
     )

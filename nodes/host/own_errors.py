@@ -18,7 +18,13 @@ _ROOT = Path(__file__).parents[2]
 _OUR_FOLDERS = tuple(str(_ROOT / folder) + os.sep for folder in ("nodes", "tokencache_core"))
 # networks of the pack's own, whose errors are a model's
 _NETWORKS = tuple(
-    str(_ROOT / place) for place in ("tokencache_core/dit", "tokencache_core/open_sora_plan", "nodes/host/dit_model.py")
+    str(_ROOT / place)
+    for place in (
+        "tokencache_core/dit",
+        "tokencache_core/open_sora_plan",
+        "nodes/host/dit_model.py",
+        "nodes/host/open_sora_plan",
+    )
 )
 # names of our functions that call what is not ours: the network (or a node around it), a block on its own arguments
 _OUTWARDS = {"_run", "_call"}

@@ -6,7 +6,6 @@ import argparse
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,7 +25,6 @@ from ..sampling.noise_schedule import TRAIN_STEPS
 from ..sampling.samplers import SOLVERS
 from ..schedules.automatic import AutomaticSchedule
 from ..schedules.choices import parse_steps
-from ..schedules.run_simulator import DAMPINGS
 from ..schedules.schedule import (
     CountSchedule,
     ErrorBoundSchedule,
@@ -171,25 +169,19 @@ def cache_settings(args: argparse.Namespace) -> CacheSettings:
     )
 
 
-def schedule_of(
-    args: argparse.Namespace,
-    trained: TrainedCache | None = None,
-    p_step: float = 0.0,
-    dampings: tuple[float, ...] = DAMPINGS,
-) -> Schedule:
+def schedule_of(args: argparse.Namespace, trained: TrainedCache | None = None, p_step: float = 0.0) -> Schedule:
     """The schedule that the options describe.
 
     trained: the predictor, which may bring a schedule.
     p_step: the share of all block-tokens that a P-step computes.
-    dampings: of the model, as in `RunSimulator`.
     """
-    placed: Callable[[int], Schedule] = partial(CountSchedule, dampings=dampings)
+    placed: Callable[[int], Schedule] = CountSchedule
     if trained is not None and trained.calibration is not None:
         placed = trained.percentiles
     named = ("interval", "i_steps", "i_step_count", "speed_up", "error_bound")
     option = next((name for name in named if getattr(args, name) is not None), None)
     if option is None:
-        return AutomaticSchedule(dampings=dampings) if trained is None else UniformSchedule(trained.interval)
+        return AutomaticSchedule() if trained is None else UniformSchedule(trained.interval)
     try:
         if option == "i_steps":
             return ExplicitSchedule(parse_steps(args.i_steps))
@@ -240,7 +232,7 @@ def run(args: argparse.Namespace) -> None:
     if args.predictor is not None:
         trained = predictor_for(args.predictor, model)
         settings, learned = trained.apply_to(settings), trained.learned(blocks)
-    schedule = schedule_of(args, trained, compute_share(settings, len(blocks), learned.shares), model.dampings)
+    schedule = schedule_of(args, trained, compute_share(settings, len(blocks), learned.shares))
 
     results: dict[str, Tensor] = {}
     if args.cache != "on":

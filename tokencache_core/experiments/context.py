@@ -68,7 +68,7 @@ def compare(
     full = run.sample()
 
     def cached(settings: CacheSettings) -> tuple[Tensor, Report]:
-        pictures, report = sample_cached(run, settings, CountSchedule(i_steps, dampings=run.dampings))
+        pictures, report = sample_cached(run, settings, CountSchedule(i_steps))
         return capped_psnr(pictures, full, clamp=is_pixels), report
 
     for by_context in variants:

@@ -39,7 +39,7 @@ def compare(start: Callable[[int], Run], steps: int, counts: Iterable[int], is_p
     full = run.sample()
 
     def cached(run: Run, count: int) -> tuple[float, float]:
-        samples, report = sample_cached(run, DEFAULTS, CountSchedule(count, dampings=run.dampings))
+        samples, report = sample_cached(run, DEFAULTS, CountSchedule(count))
         return mean_psnr(samples, full, is_pixels), _p_step_seconds(report)
 
     for count in counts:

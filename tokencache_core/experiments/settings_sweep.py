@@ -91,9 +91,7 @@ def sweep(
     def cached(
         settings: CacheSettings, count: int, learned: TrainedParts = TrainedParts()
     ) -> tuple[float, float, float]:
-        (samples, report), seconds = timed(
-            lambda: sample_cached(run, settings, CountSchedule(count, dampings=run.dampings), learned=learned)
-        )
+        (samples, report), seconds = timed(lambda: sample_cached(run, settings, CountSchedule(count), learned=learned))
         return report.compute, seconds, mean_psnr(samples, full, is_pixels)
 
     with torch.no_grad():  # not around the loop, in which `tried` may train

@@ -80,6 +80,7 @@ class NetworkRun(ABC):
             learned=learned,
             end=float(self.sigmas[-1]),
             euler=self.euler,
+            dampings=self.dampings,
             latent=self.latent,
         )
 

@@ -48,6 +48,7 @@ class OutputRun:
             planner=planner,
             end=float(self.sigmas[-1]),
             euler=self.euler,
+            dampings=self.dampings,
         )
 
     @contextmanager

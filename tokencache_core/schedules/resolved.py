@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from .automatic import AutomaticSchedule, CalibratedSchedule
+from .run_simulator import DAMPINGS
 from .schedule import CountSchedule, ErrorBoundSchedule, ExplicitSchedule, PercentileSchedule, Schedule, SpeedupSchedule
 
 _COUNTED = (AutomaticSchedule, CalibratedSchedule, CountSchedule, PercentileSchedule)
@@ -25,23 +26,39 @@ class ResolvedSchedule:
     note: str = ""
 
 
-def resolved(schedule: Schedule, taus: Sequence[float], p_step: float) -> ResolvedSchedule:
+def resolved(
+    schedule: Schedule, taus: Sequence[float], p_step: float, dampings: tuple[float, ...] = DAMPINGS
+) -> ResolvedSchedule:
     """Resolve a schedule for one run.
 
     taus: noise times of the run's steps. Where they rise, as in unsampling and in restarts, another run begins: each
         stretch in which they fall has its own I-steps, and its share of their number.
     p_step: the cost of a P-step, as a share of a full step.
+    dampings: of the model that is run, as in `RunSimulator`.
     """
     if isinstance(schedule, ExplicitSchedule):
         return ResolvedSchedule(schedule.i_steps(taus))
     starts = [0, *(step for step in range(1, len(taus)) if taus[step] > taus[step - 1])]
     parts = [taus[start:end] for start, end in zip(starts, [*starts[1:], len(taus)])]
+    schedule = of_model(schedule, dampings)
     found = [_of_falling(_part_of(schedule, len(part) / len(taus)), part, p_step) for part in parts]
     return ResolvedSchedule(
         frozenset(start + step for start, each in zip(starts, found) for step in each.i_steps),
         found[0].error_bound,
         next((each.note for each in found if each.note), ""),
     )
+
+
+def of_model(schedule: Schedule, dampings: tuple[float, ...]) -> Schedule:
+    """The schedule for a model on which errors fade by `dampings`, as in `RunSimulator`: where known models place the
+    I-steps, they are asked for such a model.
+    """
+    if isinstance(schedule, (AutomaticSchedule, CountSchedule)):
+        return replace(schedule, dampings=dampings)
+    if isinstance(schedule, SpeedupSchedule):
+        placed = schedule.placed
+        return replace(schedule, placed=lambda count: of_model(placed(count), dampings))
+    return schedule
 
 
 def _part_of(schedule: Schedule, share: float) -> Schedule:

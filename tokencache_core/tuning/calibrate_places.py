@@ -116,7 +116,8 @@ def calibrate_places(
             winners[count], places[count] = trials.best(
                 order, {name: way(count) for name, way in found.items()}, share, usual=(SIMULATED, KNOWN, EVEN)
             )
-    agreed = set(winners.values())  # a way that won at one number alone may have won by chance
+    # a way that won at one number alone may have won by chance
+    agreed = set(winners.values()) if len(winners) > 1 else set()
     others = found[agreed.pop() if len(agreed) == 1 else SIMULATED]
     for count in listed_counts(steps):
         places.setdefault(count, others(count))

@@ -6,10 +6,12 @@ from functools import partial
 import pytest
 from tiny_predictor import tiny_predictor
 
+from tokencache_core.sampling.noise_time import flow_ratio, noise_time
 from tokencache_core.schedules.automatic import AutomaticSchedule
 from tokencache_core.schedules.choices import parse_steps, schedule_from_choices
 from tokencache_core.schedules.known_models import known_places
 from tokencache_core.schedules.resolved import resolved
+from tokencache_core.schedules.run_simulator import FLOW_DAMPINGS
 from tokencache_core.schedules.schedule import (
     CountSchedule,
     ErrorBoundSchedule,
@@ -162,6 +164,15 @@ def test_where_noise_rises_another_run_begins(schedule):
     places, first, then = (resolved(schedule, taus, 0.0).i_steps for taus in (RESTARTED, RESTARTED[:5], RESTARTED[5:]))
     assert {0, 5} <= places
     assert len(places) == 3 if schedule.count else places == first | {step + 5 for step in then}
+
+
+@pytest.mark.parametrize(
+    "schedule", [AutomaticSchedule(8), CountSchedule(8), SpeedupSchedule(2.0, CountSchedule)], ids=str
+)
+def test_known_models_are_asked_for_the_model_that_is_run(schedule):
+    taus = [noise_time(flow_ratio(6 * t / (1 + 5 * t))) for t in (1 - step / 16 for step in range(16))]
+    flow = resolved(schedule, taus, 0.0, FLOW_DAMPINGS).i_steps
+    assert flow == frozenset(known_places(8, taus, dampings=FLOW_DAMPINGS)) != resolved(schedule, taus, 0.0).i_steps
 
 
 def test_listed_steps_are_of_the_whole_run_whatever_its_noise_does():
