@@ -5,6 +5,8 @@ weights; they are compared with the host's own plain run, `full-host`.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +15,23 @@ from tokencache_core.bench.workload import SampledWorkload
 
 from .host_models import host_blocks, host_conditionings, host_model
 from .peer import ANY_MODEL, Peer, Settings
+
+
+def with_input_of_its_own(model: Any) -> Any:
+    """The MODEL with a network that is given a copy of x.
+
+    EasyCache adds to its input where it stands. That is x itself in a flow model whose weights have x's own type, and
+    the sampler would go on from what EasyCache left of it (pictures of 7 to 15 dB). In half precision, which most
+    people sample in, the host makes the copy.
+    """
+    from comfy.patcher_extension import WrappersMP
+
+    def with_copy(executor: Callable[..., Any], x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return executor(x.clone(), *args, **kwargs)
+
+    model = model.clone()
+    model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "input of its own", with_copy)
+    return model
 
 
 @torch.no_grad()
@@ -38,7 +57,7 @@ def sample_on_host(
         block.register_forward_pre_hook(count, with_kwargs=True)
     if node is not None:
         nodes = importlib.import_module("comfy_extras.nodes_easycache")
-        (model,) = getattr(nodes, node).execute(model, **(settings or {}), verbose=False).result
+        (model,) = getattr(nodes, node).execute(with_input_of_its_own(model), **(settings or {}), verbose=False).result
     protocol = workload.protocol
     sigmas = workload.sigmas()
     start = torch.ones(1, 1, 1, 1)
@@ -93,7 +112,7 @@ PEERS: tuple[Peer, ...] = (
         models=ANY_MODEL,
         knob="reuse_threshold",
         knobs=THRESHOLDS,
-        variants=({"start_percent": 0.0, "end_percent": 0.95}, {"start_percent": 0.05, "end_percent": 0.95}),
+        variants=({"start_percent": 0.0, "end_percent": 0.95}, {"start_percent": 0.15, "end_percent": 0.95}),
     ),
     Peer(
         name="lazycache",
