@@ -34,7 +34,6 @@ def with_input_of_its_own(model: Any) -> Any:
     return model
 
 
-@torch.no_grad()
 def sample_on_host(
     workload: SampledWorkload, node: str | None = None, settings: Settings | None = None
 ) -> tuple[Tensor, float]:
@@ -43,6 +42,15 @@ def sample_on_host(
     node, settings: of `comfy_extras.nodes_easycache`, applied to the model before.
     """
     model = host_model(workload)
+    if node is not None:
+        nodes = importlib.import_module("comfy_extras.nodes_easycache")
+        (model,) = getattr(nodes, node).execute(with_input_of_its_own(model), **(settings or {}), verbose=False).result
+    return sample_model(model, workload)
+
+
+@torch.no_grad()
+def sample_model(model: Any, workload: SampledWorkload) -> tuple[Tensor, float]:
+    """As `sample_on_host`, for a MODEL made by `host_model`."""
     import comfy.sample
 
     positive, negative = host_conditionings(model, workload)
@@ -55,9 +63,6 @@ def sample_on_host(
     blocks = host_blocks(model)
     for block in blocks:
         block.register_forward_pre_hook(count, with_kwargs=True)
-    if node is not None:
-        nodes = importlib.import_module("comfy_extras.nodes_easycache")
-        (model,) = getattr(nodes, node).execute(with_input_of_its_own(model), **(settings or {}), verbose=False).result
     protocol = workload.protocol
     sigmas = workload.sigmas()
     start = torch.ones(1, 1, 1, 1)

@@ -10,6 +10,8 @@ import torch
 from tiny_dit import tiny_dit
 from tiny_flux_model import EXAMPLES, tiny_text_to_image
 
+from peers.comfy_caches import sample_model, sample_on_host, with_input_of_its_own
+from peers.host_models import host_model
 from peers.host_solvers import host_solvers
 from peers.meancache import PEAK, average_weight, interval_costs
 from peers.meancache import computed_steps as shortest_path
@@ -90,6 +92,19 @@ def test_on_the_host_a_cache_skips_what_it_says(workload):
     peer = peers_named(["easycache"])[1]
     pictures, share = peer.run(workload, {**peer.variants[0], peer.knob: peer.knobs[-1]})
     assert 0 < share < 0.7 and not close(pictures, workload.full(STEPS, "ddim"))
+
+
+def test_on_the_host_a_cache_that_adds_to_its_input_leaves_x_as_it_is(workload):
+    from comfy.patcher_extension import WrappersMP
+
+    def adding(executor, x, *args, **kwargs):
+        output = executor(x, *args, **kwargs).clone()
+        x += 1
+        return output
+
+    model = with_input_of_its_own(host_model(workload))
+    model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "adding", adding)
+    assert torch.equal(sample_model(model, workload)[0], sample_on_host(workload)[0])
 
 
 def test_solvers_of_the_host_evaluate_once_a_step(workload):
