@@ -57,7 +57,11 @@ def of_model(schedule: Schedule, dampings: tuple[float, ...]) -> Schedule:
         return replace(schedule, dampings=dampings)
     if isinstance(schedule, SpeedupSchedule):
         placed = schedule.placed
-        return replace(schedule, placed=lambda count: of_model(placed(count), dampings))
+
+        def for_it(count: int) -> Schedule:
+            return of_model(placed(count), dampings)
+
+        return replace(schedule, placed=for_it)
     return schedule
 
 
