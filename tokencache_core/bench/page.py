@@ -47,13 +47,14 @@ def page(documents: Sequence[dict[str, Any]], command: str, pictures: Sequence[s
 
 
 def _machine(content: dict[str, Any]) -> str:
-    return f"{content['device']}, {content['threads']} threads, torch {content['torch']}"
+    threads = content["threads"]
+    return f"{content['device']}, {threads} thread{'' if threads == 1 else 's'}, torch {content['torch']}"
 
 
 def _model(content: dict[str, Any]) -> Iterator[str]:
     model, protocol = content["model"], content["protocol"]
     schedule = SigmaSchedule(protocol["schedule"], protocol["shift"])
-    yield f"## {model['file']}"
+    yield f"## {model['file']}, {protocol['steps']} steps"
     yield ""
     yield f"`{protocol['command']}`"
     yield ""
