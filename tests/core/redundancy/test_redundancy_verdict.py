@@ -89,7 +89,7 @@ def test_a_gpu_is_not_split_by_block():
             BlockClock((1.0,), (1.0,), 0.2, 0.1),
             "there is little to gain: at most about 1.2x with 5 I-steps",
         ),
-        (20, {2: 0.15, 4: 0.4}, KNOWN, "Whether that is visible, this measurement cannot tell. Tune TokenCache"),
+        (20, {2: 0.15, 4: 0.4}, KNOWN, "This measurement cannot tell whether that is visible. Tune TokenCache"),
         (
             20,
             {2: 0.35},
