@@ -6,11 +6,13 @@ On DiTs the peer `taylorseer` runs diffusers' own code; it hooks into models of 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from tokencache_core.bench.workload import SampledWorkload
+from tokencache_core.experiments.generality import TAYLORSEER
 from tokencache_core.schedules.schedule import UniformSchedule
-from tokencache_core.settings import CacheSettings
 
 from .peer import ANY_MODEL, Peer, Settings
 
@@ -18,8 +20,9 @@ from .peer import ANY_MODEL, Peer, Settings
 def run(workload: SampledWorkload, settings: Settings) -> tuple[Tensor, float]:
     order = settings["order"]
     schedule = UniformSchedule(settings["interval"], warmup=order + 1)  # a forecast of order m needs m + 1 steps
-    plain = CacheSettings(cache_ratio=1.0, order=order, corrector=0.0, reach=1.0)
-    pictures, report = workload.cached(plain, tuple(sorted(schedule.i_steps(workload.taus()))))
+    pictures, report = workload.cached(
+        replace(TAYLORSEER, order=order), tuple(sorted(schedule.i_steps(workload.taus())))
+    )
     return pictures, report.compute
 
 
