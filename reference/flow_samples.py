@@ -8,6 +8,7 @@ drawing. `--export FILE` writes the averaged weights as a model file.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -154,6 +155,7 @@ def accuracy(draw: Drawer, pairs: EmojiPairs, count: int, batch: int = 32) -> tu
         drawn = F.adaptive_avg_pool2d(draw(prompts[start : start + batch], 100_000 + start), 32)
         with torch.no_grad():
             right.append(classifier(drawn).argmax(dim=1) == wanted[start : start + batch])
+        print(f"{min(start + batch, count)} of {count} samples classified", file=sys.stderr, flush=True)
     hits = torch.cat(right).float()
     return hits.mean().item(), [hits[wanted == category].mean().item() for category in range(len(CATEGORIES))]
 
