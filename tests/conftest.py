@@ -25,6 +25,12 @@ LONG = ("test_older_host.py",)  # minutes, in few tests
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: tests that wait for a server or a page leave a core idle."""
+    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 1
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Side by side (`-n`) the tests of one file stay together, and the files that take longest come first."""
     from xdist.scheduler import LoadScopeScheduling

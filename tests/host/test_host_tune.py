@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import comfy.model_management
 import comfy.utils
 import folder_paths
@@ -28,12 +32,15 @@ CHOICES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    path = tmp_path / "tokencache"
+def presets_in(path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setitem(folder_paths.folder_names_and_paths, FOLDER, ([str(path)], set()))
     monkeypatch.setattr(place_search, "PATIENCE", 4)
     return path
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return presets_in(tmp_path / "tokencache", monkeypatch)
 
 
 def slow_dit(file) -> TinyModel:
@@ -57,12 +64,18 @@ def tune(tiny: TinyModel, **changes):
         ).result
 
 
-@pytest.mark.parametrize("make", [slow_dit, tiny_flux], ids=["DiT", "Flux"])
-def test_what_it_finds_applies_from_the_node_the_file_and_the_text(make, tmp_path, folder):
-    tiny = make(tmp_path / "dit.safetensors") if make is slow_dit else make()
-    before = tiny.sample()
-    preset, words, text = tune(tiny)
-    assert torch.equal(tiny.sample(), before)
+@pytest.fixture(scope="module")
+def tuned_dit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TinyModel, Any, Path]]:
+    """A DiT, what tuning it gave, and the folder with the file. It takes long, and several tests look at it."""
+    folder = tmp_path_factory.mktemp("tuned")
+    with pytest.MonkeyPatch.context() as patch:
+        presets_in(folder / "tokencache", patch)
+        tiny = slow_dit(folder / "dit.safetensors")
+        yield tiny, tune(tiny), folder / "tokencache"
+
+
+def check_it_applies(tiny: TinyModel, preset: Any, words: str, text: str) -> None:
+    """From the node, the file and the text."""
     assert (
         preset.predicted.speedup >= 1.25
         and preset.measured.samples >= 2
@@ -83,8 +96,22 @@ def test_what_it_finds_applies_from_the_node_the_file_and_the_text(make, tmp_pat
     assert report.settings == preset.settings.text() and not report.notes
 
 
-def test_another_architecture_is_refused_and_other_weights_are_said(tiny, tmp_path):
-    preset = tune(tiny)[0]
+def test_what_it_finds_for_a_dit_applies(tuned_dit, monkeypatch):
+    tiny, found, folder = tuned_dit
+    presets_in(folder, monkeypatch)
+    check_it_applies(tiny, *found)
+
+
+def test_what_it_finds_for_flux_applies_and_the_model_is_as_it_was():
+    tiny = tiny_flux()
+    before = tiny.sample()
+    found = tune(tiny)
+    assert torch.equal(tiny.sample(), before)
+    check_it_applies(tiny, *found)
+
+
+def test_another_architecture_is_refused_and_other_weights_are_said(tuned_dit, tiny):
+    preset = tuned_dit[1][0]
     with pytest.raises(ArchitectureError, match="a preset tuned for DiT"):
         ApplyTokenCache.execute(tiny_flux().model, **APPLY, preset=preset)
     for weight in tiny.model.model.diffusion_model.parameters():
@@ -94,7 +121,8 @@ def test_another_architecture_is_refused_and_other_weights_are_said(tiny, tmp_pa
     assert "tuned on other weights" in handle.latest().text()
 
 
-def test_an_apply_before_it_does_not_count(tiny):
+def test_an_apply_before_it_does_not_count():
+    tiny = tiny_flux()
     slow = ApplyTokenCache.execute(tiny.model, **{**APPLY, "cache_ratio": 1.0, "forecast_order": 0}).result
     through = TinyModel(tiny.name, slow[0], tiny.positive, tiny.negative, tiny.latent)
     tune(through)
