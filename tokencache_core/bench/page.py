@@ -29,8 +29,9 @@ def page(documents: Sequence[dict[str, Any]], command: str, pictures: Sequence[s
     command: that writes the page.
     pictures: the path, relative to the page, of each document's picture of frontiers; None if it has none.
     """
+    has_pictures = any(content["rows"] for content in documents)
     lines = [
-        "# Benchmarks",
+        "# Benchmarks" if has_pictures else "# The time of a step at the shapes of released models",
         "",
         f"Written by `{command}` from what the commands named below have measured; not by hand.",
         "",

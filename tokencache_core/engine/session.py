@@ -107,7 +107,7 @@ class Session:
         if self.error_bound is not None and (last is None or step != last.index):  # all evaluations of a step are alike
             if not self.error_bound.allows(tau, timeline.after(step) - sigma):
                 timeline.i_steps |= {step}
-        computes_all = timeline.computes_all(sigma, previous) and not self._has_begun(step, sigma)
+        computes_all = timeline.computes_all(sigma, previous) and not self._is_computed_already(step, sigma)
         computes_all = computes_all or self._moved_in_place(sigma, x)
         if previous is not None and timeline.rises(sigma, previous):
             self.log.note(GOES_BACK)
@@ -128,7 +128,7 @@ class Session:
                 self.log.add(evaluation)
                 self.store.end(computes_all)
 
-    def _has_begun(self, step: int, sigma: float) -> bool:
+    def _is_computed_already(self, step: int, sigma: float) -> bool:
         """Whether this step has been computed in full already, by a solver that evaluates several times a step.
 
         Its further evaluations are close to the first; the time that they would take is better spent on more I-steps
