@@ -27,5 +27,7 @@ def test_settings_name_the_reach_where_forecasts_go_further_than_their_step():
 
 
 def test_a_page_of_times_alone_is_not_called_one_of_benchmarks():
-    assert page([{"rows": [], "shape_rows": []}], "bench --read", [None]).startswith("# The time of a step at the shapes")
+    assert page([{"rows": [], "shape_rows": []}], "bench --read", [None]).startswith(
+        "# The time of a step at the shapes"
+    )
     assert of_rows(ours(2.0, 0.5, 40.0))[0] == "# Benchmarks"
