@@ -18,7 +18,8 @@ from .sampler_kind import why_not_calibrated
 
 HOW = say(
     "how_to_calibrate",
-    "for closer pictures, turn on calibrate_on_first_run in Apply TokenCache or run Calibrate I-Steps",
+    "Calibrating usually gives closer pictures: turn on calibrate_on_first_run in Apply TokenCache, or run Calibrate "
+    "I-Steps.",
 )
 
 
@@ -61,14 +62,11 @@ def automatic_places(
         found, words = calibrations[name], say("placed_by", "by the calibration {name}", name=name)
         return RunPlaces(schedule.calibrated(found), found.order, words, notes)
     if not calibrates:
-        words = say("placed_how", "{known}: {how}", known=UNCALIBRATED, how=HOW)
+        words = say("placed_how", "{known}. {how}", known=UNCALIBRATED, how=HOW)
         return RunPlaces(schedule, words=words, notes=notes)
     if why := why_not_calibrated(sampler, sigmas):
         words = say(
-            "placed_without_calibration",
-            "{known}, and this run could not provide one: {why}",
-            known=UNCALIBRATED,
-            why=why,
+            "placed_without_calibration", "{known}; this run could not provide one: {why}", known=UNCALIBRATED, why=why
         )
         return RunPlaces(schedule, words=words, notes=notes)
     every_step = ExplicitSchedule(tuple(range(len(kind.taus))))

@@ -29,7 +29,7 @@ from ..folders.calibration_folder import calibration_name, write_calibration
 from .sampler_kind import EULER
 
 UNCALIBRATED = say(
-    "placed_by_known_models", "where known models have them, because this model has no calibration for such a run yet"
+    "placed_by_known_models", "where other models need them, since there is no calibration of this one for such a run"
 )
 TOLERATED = 1  # largest number of evaluations that are not at a new step of the run; some samplers end with one
 
@@ -90,7 +90,7 @@ class CalibratingRun:
                 report,
                 placed=say(
                     "placed_without_calibration",
-                    "{known}, and this run could not provide one: {why}",
+                    "{known}; this run could not provide one: {why}",
                     known=UNCALIBRATED,
                     why=say(
                         "sampler_calls_several_times",

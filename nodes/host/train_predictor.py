@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import comfy.model_management
 import comfy.samplers
@@ -16,6 +17,7 @@ from comfy.model_patcher import ModelPatcher
 from ...tokencache_core.files.fingerprint import fingerprint_of
 from ...tokencache_core.predictor.shared_weights import ordinary_tensors, weight_bytes
 from ...tokencache_core.predictor.trained_cache import TrainedCache, kept
+from ...tokencache_core.training.freed_memory import GROWTH, given_back_at_once
 from ...tokencache_core.training.memory import TrainingMemory, activation_bytes, stream_bytes
 from ...tokencache_core.training.plan import TrainingPlan
 from ...tokencache_core.training.progress import TrainingProgress
@@ -121,8 +123,12 @@ def train_predictor(
             )
             tell(memory.text)
             measured["memory"] = str(memory)
+            give_back = _checked_room(memory) if copy.load_device.type == "cpu" else nullcontext()
             comfy.model_management.in_training = True  # the host then uses kernels that have a gradient
-            with mutates:  # blocks, or the network between them, may write into tensors that a gradient needs
+            with (
+                give_back,
+                mutates,
+            ):  # blocks, or the network between them, may write into tensors that a gradient needs
                 _train(training, progress)
             progress.measure()
             TRAINING.tell()
@@ -141,6 +147,17 @@ def train_predictor(
             training.close()
             comfy.model_management.unload_all_models()  # else the copy stays loaded beside the user's model
         return result
+
+
+def _checked_room(memory: TrainingMemory) -> AbstractContextManager[Any]:
+    """To be open during a training on the CPU. MemoryError if the training does not fit: the machine would hang."""
+    free = _free_memory()
+    memory.check_room(free)
+    return given_back_at_once() if GROWTH * memory.added > free else nullcontext()
+
+
+def _free_memory() -> int:
+    return comfy.model_management.get_free_memory(torch.device("cpu"))
 
 
 def _bar_of(progress: TrainingProgress) -> Callable[[], None]:

@@ -133,7 +133,7 @@ def test_a_deleted_file_is_gone_and_comes_back_only_with_the_switch(tiny: TinyMo
     assert (
         i_steps(quiet) == known_places(usual_count(taus_of(tiny, STEPS)), taus_of(tiny, STEPS)) and files(folder) == []
     )
-    assert "where known models have them" in quiet.latest().text() and "calibrate_on_first_run" in quiet.latest().text()
+    assert "where other models need them" in quiet.latest().text() and "calibrate_on_first_run" in quiet.latest().text()
     assert torch.equal(tiny.sample(model, steps=STEPS), first)
     assert load_calibration(file).places == from_json(content.decode(), "before").places
     tiny.sample(off, steps=STEPS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from functools import partial
 
 import comfy.model_management
@@ -14,6 +15,7 @@ from tiny_models import TinyModel, tiny_dit, tiny_flux
 from tokencache_pack.nodes.cache import ApplyTokenCache
 from tokencache_pack.nodes.predictor import FOLDER, LoadCachePredictor, TrainCachePredictor
 from tokencache_pack.tokencache_core.settings import CacheSettings
+from tokencache_pack.tokencache_core.training.freed_memory import given_back_at_once
 from tokencache_pack.tokencache_core.training.trainer import Training
 
 APPLY = {"cache_ratio": 1.0, "forecast_order": 1, "last_blocks": 0, "context": "stale", "shares": "early"}
@@ -82,9 +84,33 @@ def test_it_learns_and_its_file_applies(tiny, folder, monkeypatch):
     assert "other weights" not in handle.latest().text()
 
 
+def test_a_training_that_does_not_fit_is_refused_before_it_begins(tiny, folder, monkeypatch):
+    monkeypatch.setattr("tokencache_pack.nodes.host.train_predictor._free_memory", lambda: 1000)
+    with pytest.raises(MemoryError, match="1e-06 GB are free: use a smaller latent"):
+        train(tiny)
+    assert not list(folder.glob("*"))
+
+
 @pytest.fixture
 def one_iteration(monkeypatch):
     monkeypatch.setattr("tokencache_pack.nodes.host.train_predictor._train", lambda training, progress: training.step())
+
+
+def test_where_memory_is_short_it_goes_back_when_freed(one_iteration, monkeypatch):
+    opened = []
+
+    @contextmanager
+    def watched():
+        with given_back_at_once() as works:
+            opened.append(works)
+            yield works
+
+    monkeypatch.setattr("tokencache_pack.nodes.host.train_predictor.given_back_at_once", watched)
+    train(tiny_flux())
+    assert not opened
+    monkeypatch.setattr("tokencache_pack.nodes.host.train_predictor.GROWTH", 1e9)
+    train(tiny_flux(), save_as="other")
+    assert len(opened) == 1
 
 
 def test_checkpointing_learns_the_same(tiny, one_iteration):

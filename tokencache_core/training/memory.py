@@ -51,29 +51,28 @@ class TrainingMemory:
         if not self.copied:
             return say(
                 "training_memory_without_copies",
-                "memory besides the model's own: {added}: none for weights ({shared} are shared with the loaded "
-                "model), {learning} for the weights that are trained, {states} for their gradients, optimiser and "
-                "averages, roughly {activations} for activations",
+                "needs about {added} of memory beside the model ({activations} for activations; the {shared} of "
+                "weights are shared with it)",
                 **self._values,
             )
         return say(
             "training_memory",
-            "memory besides the model's own: {added}: {copied} for copied weights ({shared} are shared with the loaded "
-            "model), {learning} for the weights that are trained, {states} for their gradients, optimiser and "
-            "averages, roughly {activations} for activations",
+            "needs about {added} of memory beside the model ({activations} for activations, {copied} for copied "
+            "weights; {shared} of weights are shared with it)",
             **self._values,
         )
 
+    def check_room(self, free: int) -> None:
+        """MemoryError if the training needs more than the `free` bytes."""
+        if self.added > free:
+            raise MemoryError(
+                f"This training needs about {_gb(self.added)} of memory, and {_gb(free)} are free: use a smaller "
+                "latent or batch, fewer steps, or the loss drift."
+            )
+
     @property
     def _values(self) -> dict[str, str]:
-        sizes = {
-            "added": self.added,
-            "copied": self.copied,
-            "shared": self.shared,
-            "learning": self.learning,
-            "states": STATE_COPIES * self.learning,
-            "activations": self.activations,
-        }
+        sizes = {"added": self.added, "copied": self.copied, "shared": self.shared, "activations": self.activations}
         return {name: _gb(size) for name, size in sizes.items()}
 
 

@@ -40,9 +40,9 @@ export const ENGLISH = {
 
   // Compare with and without TokenCache
   compare_label: "Comparison with and without TokenCache",
-  compare_empty: "Run the workflow to see both pictures, how alike they are, and the clock.",
+  compare_empty: "Run the workflow to see both pictures, how alike they are, and how long each took.",
   compare_measured: "measured",
-  compare_measured_tooltip: "The whole sampling without TokenCache, in seconds, over that with it, both after a warm-up. Decoding is not in it.",
+  compare_measured_tooltip: "Seconds of sampling without TokenCache divided by those with it, both after a warm-up. Decoding is not counted.",
   compare_seconds: "{plain} s without, {cached} s with TokenCache",
   compare_mean: "mean {likeness}",
   compare_likeness: "PSNR {psnr} dB, SSIM {ssim}",
@@ -100,9 +100,9 @@ export const ENGLISH = {
   training_stop_tooltip: "The iteration under way ends first. The file is written, and the workflow goes on.",
   training_loss: "loss",
   training_held_out: "held-out error",
-  training_held_out_tooltip: "how far a run that is never trained on ends from the plain model's",
+  training_held_out_tooltip: "how far the result of a run that is not trained on lies from the plain model's",
   training_by_counting: "predicted",
-  training_by_counting_tooltip: "Sampling with what is trained here: by counting what P-steps compute. After the first iteration the clock says it.",
+  training_by_counting_tooltip: "How much faster sampling will be with what is trained here: counted from what P-steps compute, and timed after the first iteration.",
   training_by_clock: "by the clock",
   training_by_clock_tooltip: "Sampling with what has been learned so far, by the clock, on a run that is never trained on.",
   training_chart: "loss and held-out error of {count} iterations against time",
