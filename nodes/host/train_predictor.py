@@ -157,7 +157,10 @@ def _checked_room(memory: TrainingMemory) -> AbstractContextManager[Any]:
 
 
 def _free_memory() -> int:
-    return comfy.model_management.get_free_memory(torch.device("cpu"))
+    """The bytes of the CPU's memory that are free."""
+    free = comfy.model_management.get_free_memory(torch.device("cpu"))
+    assert isinstance(free, (int, float))  # a pair only where torch's own share is asked for
+    return int(free)
 
 
 def _bar_of(progress: TrainingProgress) -> Callable[[], None]:
