@@ -1,4 +1,4 @@
-"""Wan 2.2 as people wire it: a model for high noise and one for low noise, each with a sampler and a cache of its own."""
+"""Wan 2.2 as people wire it: a model for high noise, one for low noise, each with a sampler and a cache of its own."""
 
 from __future__ import annotations
 

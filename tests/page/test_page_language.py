@@ -116,6 +116,10 @@ def panels_speak(page: Page, language: str) -> None:
         expect(panels["report"]).to_contain_text(filled(words[word]))
     expect(panels["report"].locator(".left")).to_have_attribute("title", words["report_estimate_tooltip"])
     expect(panels["report"].locator(".bars")).to_have_attribute("title", filled(words["report_bars"]))
+    page.evaluate(OUTPUT, ["TokenCacheReport", {"tokencache_report": [REPORT | {"plain_seconds": 4.5}]}])
+    expect(panels["report"].locator(".big")).to_contain_text("3.00x")  # in place of the estimate
+    expect(panels["report"]).to_contain_text(words["report_measured"])
+    expect(panels["report"].locator(".left")).to_have_attribute("title", words["report_measured_tooltip"])
     for word in ("player_step_of", "player_computed", "player_forecast", "player_opacity"):
         expect(panels["heatmap"]).to_contain_text(filled(words[word]))
     expect(panels["heatmap"].get_by_role("button", name=words["player_play"], exact=True)).to_be_visible()

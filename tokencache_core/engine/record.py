@@ -204,7 +204,12 @@ class Report:
                 speedup=f"{self.speedup_estimate:.2f}",
             ),
             say("report_run", "run: {name}", name=self.name) if self.name else "",
-            say("report_plain", "the same run without TokenCache: {seconds} s", seconds=f"{self.plain_seconds:.2f}")
+            say(
+                "report_plain",
+                "the same run without TokenCache: {seconds} s, {speedup} times as long",
+                seconds=f"{self.plain_seconds:.2f}",
+                speedup=f"{self.plain_seconds / self.seconds:.2f}",
+            )
             if self.plain_seconds
             else "",
             say("report_compute", "compute: {share} of the block-tokens", share=f"{self.compute:.1%}"),

@@ -23,8 +23,10 @@ function draw(root, data, remark) {
     quiet(text("report_steps", { whole: count(data.kinds, "I"), partial: count(data.kinds, "P") })),
     quiet(text("report_memory", { memory: data.memory })),
   ]
-  const word = text(data.earlier ? "report_earlier_run" : "report_estimate")
-  const [number, title] = [`${data.speedup.toFixed(2)}x`, text("report_estimate_tooltip")]
+  const plain = data.plain_seconds
+  const word = text(data.earlier ? "report_earlier_run" : plain ? "report_measured" : "report_estimate")
+  const number = `${(plain ? plain / data.seconds : data.speedup).toFixed(2)}x`
+  const title = text(plain ? "report_measured_tooltip" : "report_estimate_tooltip")
   root.replaceChildren(
     head({ number, word, title, facts, copy: data.text }), ...(data.run ? [quiet(text("report_run", { name: data.run }))] : []),
     ...(data.placed ? [quiet(text("report_placed", { words: data.placed }))] : []),

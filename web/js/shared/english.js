@@ -28,6 +28,8 @@ export const ENGLISH = {
   report_label: "TokenCache report",
   report_empty: "Run the workflow to see what the cache did.",
   report_estimate: "estimate",
+  report_measured: "measured",
+  report_measured_tooltip: "Seconds of the same run without the cache divided by those of this one.",
   report_estimate_tooltip: "Estimated by the clock, from this run's own I-steps. Compare with and without TokenCache measures it.",
   report_earlier_run: "earlier run",
   report_run: "Run: {name}",
