@@ -69,6 +69,7 @@ def train_predictor(
         honour_sessions(copy)
         blocks, specs = zip(*family.blocks(copy.model.diffusion_model))
         in_place = family.block_by_block or any(spec.in_place for spec in specs)
+        # blocks, or the network between them, may write into tensors that a gradient needs
         mutates = gradients_through_writes() if in_place else nullcontext()
         give_kernels_gradients()
         fingerprint = fingerprint_of(family.name, blocks)
@@ -125,10 +126,7 @@ def train_predictor(
             measured["memory"] = str(memory)
             give_back = _checked_room(memory) if copy.load_device.type == "cpu" else nullcontext()
             comfy.model_management.in_training = True  # the host then uses kernels that have a gradient
-            with (
-                give_back,
-                mutates,
-            ):  # blocks, or the network between them, may write into tensors that a gradient needs
+            with give_back, mutates:
                 _train(training, progress)
             progress.measure()
             TRAINING.tell()

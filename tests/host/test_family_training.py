@@ -97,7 +97,7 @@ def test_lora_and_forecasts_repair_a_run_that_is_never_trained_on(tiny: TinyMode
     assert float(trained.notes["held_out_drift"]) < float(trained.notes["held_out_drift_untrained"])
     pairs = [pair for pairs in trained.repair.blocks.values() for pair in pairs.values()]
     assert pairs and trained.forecasts and any(pair.up.abs().max() > 0 for pair in pairs)
-    assert "for copied weights" not in trained.notes["memory"]
+    assert "of weights are shared with it)" in trained.notes["memory"] and "copied" not in trained.notes["memory"]
     _, report = applied(tiny)
     assert "P" in [step.kind for step in report.steps] and not report.notes
 

@@ -12,7 +12,7 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-GROWTH = 3.0  # a training's process may grow to so many times its tensors (batch 4 of the reference DiT: 2.8)
+GROWTH = 3.0  # a training's process may grow to so many times its tensors (2.1 to 2.9 on the reference DiT)
 _MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of <malloc.h>
 _OWN_MAPPING = 1 << 20  # bytes from which on a tensor has a mapping of its own
 _USUAL = 32 << 20  # up to which glibc raises the threshold by itself, in any process that frees large tensors

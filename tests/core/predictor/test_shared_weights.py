@@ -83,9 +83,15 @@ def test_activations_by_the_rule():
 
 def test_what_the_user_is_told():
     shared = TrainingMemory(shared=24_000_000_000, copied=0, learning=10_000_000, activations=3_000_000_000)
-    assert "about 3.09 GB of memory" in str(shared) and "the 24.00 GB of weights are shared" in str(shared)
+    assert str(shared) == (
+        "needs about 3.09 GB of memory beside the model (3.00 GB for activations; the 24.00 GB of weights are shared "
+        "with it)"
+    )
     told = str(TrainingMemory(shared=0, copied=24_000_000_000, learning=10_000_000, activations=0))
-    assert "24.09 GB" in told and "24.00 GB for copied weights" in told
+    assert told == (
+        "needs about 24.09 GB of memory beside the model (0 GB for activations, 24.00 GB for copied weights; 0 GB of "
+        "weights are shared with it)"
+    )
     shared.check_room(3_100_000_000)
     with pytest.raises(MemoryError, match="3.09 GB of memory, and 2.00 GB are free: use a smaller latent"):
         shared.check_room(2_000_000_000)

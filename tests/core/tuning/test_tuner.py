@@ -154,7 +154,7 @@ def test_better_places_are_looked_for_while_there_is_time(start, monkeypatch):
     monkeypatch.setattr(Probe, "speedup", lambda self, count=None: 2.0)  # the number of I-steps is not the clock's
     monkeypatch.setattr(Probe, "most_i_steps", lambda self, wanted: self.count)
     tuner = Tuner(start, Goal("speed-up", 2.0), [choice], minutes=10, is_pixels=True, log=lines.append)
-    monkeypatch.setattr(place_search, "PATIENCE", 20)
+    monkeypatch.setattr(place_search, "PATIENCE", 30)
     tuner.tune()
     (first, *_) = [probe for probe in tuner.tried if probe.count == tuner.best.count]
     found = [line for line in lines if line.startswith("I-steps")]
