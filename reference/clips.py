@@ -20,8 +20,9 @@ from torch import Tensor
 
 from tokencache_core.flux.prompts import PromptTable, words_of
 
-from .data import CACHE, CATEGORIES, PACKAGE, fetch
+from .data import CACHE, PACKAGE, fetch
 
+CATEGORIES = ("Animals & Nature", "Food & Drink", "Travel & Places", "Activities")
 MOTIONS = (
     "stays",
     "moves leftward",
@@ -50,8 +51,8 @@ class Sprites:
 
 
 def load_sprites() -> Sprites:
-    """The first emoji of every sub-category, prepared on first use."""
-    file = CACHE / f"emoji-sprites-{SPRITE}.npz"
+    """The first emoji of every sub-category of four categories, prepared on first use."""
+    file = CACHE / f"emoji-clips-{SPRITE}.npz"
     if not file.exists():
         _prepare(file)
     arrays = np.load(file, allow_pickle=False)
@@ -59,7 +60,7 @@ def load_sprites() -> Sprites:
 
 
 def first_of_each_kind(index: list[dict]) -> list[dict]:
-    """The entries of a package's index that are the first of their sub-category, with different names."""
+    """The entries of a package's index that are the first of a sub-category of CATEGORIES, with different names."""
     entries = sorted((e for e in index if e["category"] in CATEGORIES), key=lambda entry: entry["sort_order"])
     first: dict[tuple[str, str], dict] = {}
     for entry in entries:

@@ -84,7 +84,7 @@ def explicit_attention(
 class Trainer(TwoPhaseTraining):
     samples = "pictures"
 
-    def __init__(self, recipe: Recipe, pairs: EmojiPairs, compiled: bool = False) -> None:
+    def __init__(self, recipe: Recipe, pairs: EmojiPairs, compiled: bool = False, bf16: bool = False) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe = recipe
         words = vocabulary(pairs)
@@ -99,6 +99,7 @@ class Trainer(TwoPhaseTraining):
             matrices=[p for name, p in self.model.network.named_parameters() if name.endswith(STEPPED_BY_MUON)],
             table=list(self.model.prompts.parameters()),
             averaged_over=recipe.ema_pictures,
+            bf16=bf16,
         )
         self.batches = Batches(pairs, self.model.prompts)
         self.rotations: dict[tuple, Tensor] = {}
@@ -130,7 +131,7 @@ class Trainer(TwoPhaseTraining):
         tokens = torch.cat([network.patchify(picture) for picture in pictures], dim=1)
         context, pooled = self.model.prompts(batch.prompts)
         pe = self._rotations(context.shape[1], [picture.shape[-2:] for picture in pictures], stride)
-        with torch.autocast("cpu", torch.bfloat16):
+        with self.mixed_precision():
             predicted = self.velocity(tokens, told, context, pooled, pe, {OVERRIDE_KEY: explicit_attention})
         target = network.patchify(noise - x)
         return F.mse_loss(predicted[:, : target.shape[1]].float(), target)
@@ -150,15 +151,21 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_flush_denormal(True)
     args.out.mkdir(parents=True, exist_ok=True)
-    options = {name: value for name, value in vars(args).items() if name not in ("out", "no_compile")}
-    train(Recipe(**options), load_pairs(Recipe.size), args.out, not args.no_compile, stopped=until_interrupted())
+    options = {name: value for name, value in vars(args).items() if name not in ("out", "no_compile", "bf16")}
+    compiled, pairs = not args.no_compile, load_pairs(Recipe.size)
+    train(Recipe(**options), pairs, args.out, compiled, args.bf16, stopped=until_interrupted())
 
 
 def train(
-    recipe: Recipe, pairs: EmojiPairs, out: Path, compiled: bool = False, stopped: Callable[[], bool] = lambda: False
+    recipe: Recipe,
+    pairs: EmojiPairs,
+    out: Path,
+    compiled: bool = False,
+    bf16: bool = False,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Trainer:
     """Train to the end of the recipe, from the folder's checkpoint if it has one. stopped: asked after every step."""
-    return run_to_the_end(Trainer(recipe, pairs, compiled), recipe, out, stopped)
+    return run_to_the_end(Trainer(recipe, pairs, compiled, bf16), recipe, out, stopped)
 
 
 def _mean(losses: list[float]) -> float:

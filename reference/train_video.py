@@ -35,8 +35,8 @@ MIN_SNR = 5.0
 class Recipe(TwoPhases):
     """Counted in clips seen."""
 
-    width: int = 160
-    depth: int = 7
+    width: int = 168
+    depth: int = 5
     heads: int = 4
     text_width: int = 64
     patch_size: int = 4
@@ -83,7 +83,7 @@ def explicit_attention(plain: Callable, q: Tensor, k: Tensor, v: Tensor, heads: 
 class Trainer(TwoPhaseTraining):
     samples = "clips"
 
-    def __init__(self, recipe: Recipe, sprites: Sprites, compiled: bool = False) -> None:
+    def __init__(self, recipe: Recipe, sprites: Sprites, compiled: bool = False, bf16: bool = False) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe = recipe
         self.model, self.average = (ClipModel(recipe, sprites) for _ in range(2))
@@ -97,6 +97,7 @@ class Trainer(TwoPhaseTraining):
             matrices=[p for name, p in network.blocks.named_parameters() if name.endswith(".weight")],
             table=list(self.prompts.parameters()),
             averaged_over=recipe.ema_clips,
+            bf16=bf16,
         )
         self.clips = Clips(sprites, self.prompts, recipe.frames, recipe.size)
         self.sigmas = train_sigmas()
@@ -118,7 +119,7 @@ class Trainer(TwoPhaseTraining):
         noise = torch.randn(clips.shape, generator=self.random)
         noisy = (clips + sigma * noise) / (1 + sigma**2).sqrt()
         text, _ = self.prompts(prompts)
-        with torch.autocast("cpu", torch.bfloat16):
+        with self.mixed_precision():
             predicted = self.predict(noisy, t, text, {OVERRIDE_KEY: explicit_attention})
         weight = (MIN_SNR * sigma**2).clamp(max=1.0)  # min(SNR, 5) / SNR
         return (weight * (predicted.float() - noise).square()).mean()
@@ -131,15 +132,20 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_flush_denormal(True)
     args.out.mkdir(parents=True, exist_ok=True)
-    options = {name: value for name, value in vars(args).items() if name not in ("out", "compile")}
-    train(Recipe(**options), load_sprites(), args.out, args.compile, stopped=until_interrupted())
+    options = {name: value for name, value in vars(args).items() if name not in ("out", "compile", "bf16")}
+    train(Recipe(**options), load_sprites(), args.out, args.compile, args.bf16, stopped=until_interrupted())
 
 
 def train(
-    recipe: Recipe, sprites: Sprites, out: Path, compiled: bool = False, stopped: Callable[[], bool] = lambda: False
+    recipe: Recipe,
+    sprites: Sprites,
+    out: Path,
+    compiled: bool = False,
+    bf16: bool = False,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Trainer:
     """Train to the end of the recipe, from the folder's checkpoint if it has one. stopped: asked after every step."""
-    return run_to_the_end(Trainer(recipe, sprites, compiled), recipe, out, stopped)
+    return run_to_the_end(Trainer(recipe, sprites, compiled, bf16), recipe, out, stopped)
 
 
 if __name__ == "__main__":
