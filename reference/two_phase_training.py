@@ -209,8 +209,8 @@ def phase_options(parser: argparse.ArgumentParser, defaults: type[TwoPhases], sa
     parser.add_argument(
         "--bf16",
         action="store_true",
-        help="multiply matrices in bfloat16: several times as fast on CPUs with instructions for it (AVX512-BF16, AMX), "
-        "several times as slow on others",
+        help="multiply matrices in bfloat16: several times as fast on CPUs with instructions for it (AVX512-BF16, "
+        "AMX), several times as slow on others",
     )
 
 

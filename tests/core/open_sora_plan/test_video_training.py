@@ -110,10 +110,10 @@ def test_prompts_name_the_emoji_and_what_happens():
 
 
 def test_one_emoji_of_each_kind():
-    def entry(name: str, subcategory: str, order: int, category: str = "Objects") -> dict:
+    def entry(name: str, subcategory: str, order: int, category: str = "Activities") -> dict:
         return {"short_name": name, "subcategory": subcategory, "sort_order": order, "category": category}
 
-    index = [entry("b_2", "x", 2), entry("a-1", "x", 1), entry("c", "y", 3), entry("d", "z", 4, "Component")]
+    index = [entry("b_2", "x", 2), entry("a-1", "x", 1), entry("c", "y", 3), entry("d", "z", 4, "Flags")]
     assert [each["short_name"] for each in first_of_each_kind(index)] == ["a-1", "c"]
 
 
