@@ -134,8 +134,8 @@ class OpenSoraPlanPrompt(io.ComfyNode):
             display_name="Open-Sora-Plan Prompt",
             category="TokenCache",
             description=(
-                "Encodes a prompt and a negative prompt for Open-Sora-Plan as in its training: for 1.1 and 1.0 in "
-                "small letters and at most 300 tokens, for 1.3 and 1.2 at most 512."
+                "Encodes a prompt and a negative prompt for Open-Sora-Plan as its training did. Versions 1.1 and 1.0 "
+                "read small letters and at most 300 tokens; 1.3 and 1.2 at most 512."
             ),
             search_aliases=["open-sora-plan text", "video prompt", "caption", "text encode"],
             inputs=[

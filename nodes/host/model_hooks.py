@@ -162,8 +162,8 @@ class _Hooks:
             self.warn(
                 say(
                     "note_u_net",
-                    "this model is not a transformer (SD 1.5 and SDXL are U-Nets; TokenCache does not know the "
-                    "blocks of {network}): on P-steps its whole output is forecast, and no token is computed",
+                    "this model is not a transformer, so on P-steps its whole output is forecast (SD 1.5 and SDXL "
+                    "are U-Nets; TokenCache does not know the blocks of {network})",
                     network=network,
                 )
             )

@@ -29,6 +29,14 @@ TO_THE_PANEL = """() => {
     app.canvas.ds.offset = [400 - node.pos[0], 900 - node.pos[1] - node.size[1]]
     app.canvas.setDirty(true, true)
 }"""
+FIRST_ITERATION = """left => {
+    const node = app.graph.nodes.find(node => node.type === 'TokenCacheTrainPredictor')
+    app.api.dispatchCustomEvent('tokencache.training', {
+        running: true, phase: 'training', stopping: false, node: String(node.id), workflow: app.rootGraph.id,
+        iteration: 0, seconds: 61, seconds_left: left, loss: [], held_out: [], predicted: 2,
+        speedup: null, held_out_without: null, psnr: null, psnr_without: null, psnr_random: null,
+    })
+}"""
 PICTURES = "() => app.graph.nodes.find(node => node.type === 'TokenCacheTrainPredictor').imgs?.length ?? 0"
 pytestmark = [pytest.mark.server, needs_chromium]
 
@@ -154,3 +162,14 @@ def test_cancelling_from_the_page_keeps_what_was_learned(
     assert trained.log and trained.predictor is not None
     status = newest_run(comfy_server)
     assert status["status_str"] == "error" and "execution_interrupted" in [name for name, _ in status["messages"]]
+
+
+def test_a_first_iteration_that_takes_longer_than_asked_for_says_so(
+    comfy: ComfyPage, comfy_server: ComfyServer, predictor_file: Path
+):
+    status = open_training(comfy, comfy_server, predictor_file, seed=4).get_by_role("status")
+    comfy.page.evaluate(FIRST_ITERATION, 90)
+    expect(status).to_have_text(re.compile(r"^first iteration, 1:\d\d left$"))
+    comfy.page.evaluate(FIRST_ITERATION, 1)
+    expect(status).to_have_text("first and only iteration: minutes are fewer than it takes")
+    assert not comfy.errors

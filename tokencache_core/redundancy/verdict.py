@@ -116,8 +116,8 @@ def measured(similarity: Tensor, change: Tensor) -> str:
     blocks, steps = change.mean(dim=0), change.mean(dim=1)
     return say(
         "redundancy_measured",
-        "updates from one step to the next, means over tokens: cosine {cosine}, change {change} of their length; by "
-        "block from {least} (block {first}) to {most} (block {second}), by step from {calm} to {restless}",
+        "updates change by {change} of their length from one step to the next (cosine {cosine}; means over tokens): "
+        "by block from {least} (block {first}) to {most} (block {second}), by step from {calm} to {restless}",
         cosine=f"{float(similarity.mean()):.4f}",
         change=f"{float(change.mean()):.1%}",
         least=f"{float(blocks.min()):.1%}",

@@ -202,8 +202,8 @@ class SpeedupSchedule:
             return ""
         return say(
             "speed_up_out_of_reach",
-            "a speed-up of {speedup} is out of reach: with P-steps that take {share} of a full step, {steps} steps "
-            "are at most {most} times as fast; ask for less, or let P-steps compute less",
+            "a speed-up of {speedup} is out of reach: {steps} steps are at most {most} times as fast, since a P-step "
+            "takes {share} of a full step; ask for less, or let P-steps compute less",
             speedup=f"{self.speedup:g}",
             share=f"{self.p_step:.0%}",
             steps=steps,

@@ -106,6 +106,7 @@ function statusOf({ phase, stopping, iteration: count, seconds }, left) {
   if (phase === "measuring") return text("training_measuring", { count })
   if (phase === "over") return endOf(stopping, count, clock(seconds))
   if (stopping) return text(count ? "training_stopping" : "training_stopping_first", { count })
+  if (!count && !left) return text("training_first_long")
   return text(count ? "training_going" : "training_first", { count, time: clock(left) })
 }
 

@@ -118,6 +118,7 @@ export const ENGLISH = {
   training_predicted_now: "predicted {speedup}x",
   training_preparing: "preparing the model",
   training_first: "first iteration, {time} left",
+  training_first_long: "first and only iteration: minutes are fewer than it takes",
   training_going: "iteration {count}, {time} left",
   training_measuring: "iteration {count}, measuring what was learned",
   training_stopping_first: "stopping after the first iteration",
