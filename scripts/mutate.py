@@ -2,8 +2,9 @@
 
 Each change (another operator, number, bound or branch, or a statement left out) is tried in a forked process, in which
 the module is imported with it and the module's tests are run until one fails. What has been tried is kept in
-bench_output/mutants.jsonl, and a run that was interrupted goes on from there. `--survivors` tries those again that no
-test has noticed, after tests were added. What survives, and why, is in docs/robustness.md. Not for Windows.
+bench_output/mutants.jsonl, and a run that was interrupted goes on from there. Their order is drawn at random, so that
+what has been tried is a sample of all. `--survivors` tries those again that no test has noticed, after tests were
+added. What survives, and why, is in docs/robustness.md. Not for Windows.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import importlib.machinery
 import importlib.util
 import json
 import os
+import random
 import signal
 import sys
 import time
@@ -107,31 +109,38 @@ def main() -> int:
     sys.path += [str(ROOT), str(ROOT / "tests" / "support")]
     _prepare()
     RESULTS.parent.mkdir(exist_ok=True)
-    for module in (module for module in SUBJECTS if options.only in module):
-        known = _known()
-        again = {SURVIVED} if options.survivors else set()
-        mutants = list(mutants_of(module))
-        todo = [mutant for mutant in mutants if known.get(mutant.name) in (None, *again)]
-        patience = 0.0
-        if todo:
+    modules = [module for module in SUBJECTS if options.only in module]
+    known = _known()
+    again = {SURVIVED} if options.survivors else set()
+    mutants = {module: list(mutants_of(module)) for module in modules}
+    todo = [each for module in modules for each in mutants[module] if known.get(each.name) in (None, *again)]
+    random.Random(0).shuffle(todo)
+    patience: dict[str, float] = {}
+    for mutant in todo:
+        if time.monotonic() > give_up:
+            break
+        if mutant.module not in patience:
             started = time.monotonic()
-            if _tried(module, None, 3600.0) != SURVIVED:
-                print(f"{module}: its tests fail without a change", file=sys.stderr)
+            if _tried(mutant.module, None, 3600.0) != SURVIVED:
+                print(f"{mutant.module}: its tests fail without a change", file=sys.stderr)
                 return 1
-            patience = max(LEAST_SECONDS, TIMES_AS_LONG * (time.monotonic() - started))
-        for mutant in todo:
-            if time.monotonic() > give_up:
-                break
-            found = _tried(module, mutant.source, patience)
-            with RESULTS.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"mutant": mutant.name, "found": found}) + "\n")
-        known = _known()
-        found = [known.get(mutant.name, "to do") for mutant in mutants]
-        print(f"{module}: " + ", ".join(f"{found.count(kind)} {kind}" for kind in sorted(set(found))), flush=True)
-        for mutant in mutants:
-            if known.get(mutant.name) == SURVIVED:
-                print(f"  line {mutant.line}: {mutant.name.partition(': ')[2]}", flush=True)
+            patience[mutant.module] = max(LEAST_SECONDS, TIMES_AS_LONG * (time.monotonic() - started))
+        found = _tried(mutant.module, mutant.source, patience[mutant.module])
+        with RESULTS.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"mutant": mutant.name, "found": found}) + "\n")
+    for module in modules:
+        _tell(module, mutants[module])
     return 0
+
+
+def _tell(module: str, mutants: Sequence[Mutant]) -> None:
+    """Print what became of a module's mutants, and which have survived."""
+    known = _known()
+    found = [known.get(mutant.name, "to do") for mutant in mutants]
+    print(f"{module}: " + ", ".join(f"{found.count(kind)} {kind}" for kind in sorted(set(found))), flush=True)
+    for mutant in mutants:
+        if known.get(mutant.name) == SURVIVED:
+            print(f"  line {mutant.line}: {mutant.name.partition(': ')[2]}", flush=True)
 
 
 def _known() -> dict[str, str]:
