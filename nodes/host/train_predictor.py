@@ -17,7 +17,7 @@ from comfy.model_patcher import ModelPatcher
 from ...tokencache_core.files.fingerprint import fingerprint_of
 from ...tokencache_core.predictor.shared_weights import ordinary_tensors, weight_bytes
 from ...tokencache_core.predictor.trained_cache import TrainedCache, kept
-from ...tokencache_core.training.freed_memory import GROWTH, given_back_at_once
+from ...tokencache_core.training.freed_memory import GROWTH, give_back, given_back_at_once
 from ...tokencache_core.training.memory import TrainingMemory, activation_bytes, stream_bytes
 from ...tokencache_core.training.plan import TrainingPlan
 from ...tokencache_core.training.progress import TrainingProgress
@@ -124,9 +124,9 @@ def train_predictor(
             )
             tell(memory.text)
             measured["memory"] = str(memory)
-            give_back = _checked_room(memory) if copy.load_device.type == "cpu" else nullcontext()
+            room = _checked_room(memory) if copy.load_device.type == "cpu" else nullcontext()
             comfy.model_management.in_training = True  # the host then uses kernels that have a gradient
-            with give_back, mutates:
+            with room, mutates:
                 _train(training, progress)
             progress.measure()
             TRAINING.tell()
@@ -144,6 +144,7 @@ def train_predictor(
                     logging.warning(f"TokenCache training: {training.remark()}")
             training.close()
             comfy.model_management.unload_all_models()  # else the copy stays loaded beside the user's model
+            give_back()
         return result
 
 

@@ -1,4 +1,4 @@
-"""Freed memory goes back to the system at once, for trainings on a CPU that is short of it.
+"""Freed memory goes back to the system: when a training on a CPU is over, or, where memory is short, at once.
 
 The C library of Linux keeps what is freed for later. The tensors of a training live for unequal times and leave gaps
 that the next ones do not fit into, so that its process grows to two to three times what the tensors take. Tensors in
@@ -21,13 +21,23 @@ _USUAL = 32 << 20  # up to which glibc raises the threshold by itself, in any pr
 @contextmanager
 def given_back_at_once() -> Iterator[bool]:
     """While open, freed tensors of 1 MiB and more go back to the system; False where the C library is not glibc."""
-    if platform.libc_ver()[0] != "glibc":
+    library = _glibc()
+    if library is None:
         yield False
         return
-    library = ctypes.CDLL(None)
     done = bool(library.mallopt(_MMAP_THRESHOLD, _OWN_MAPPING))
     try:
         yield done
     finally:
         library.mallopt(_MMAP_THRESHOLD, _USUAL)
+        give_back()
+
+
+def give_back() -> None:
+    """Give the system back what has been freed and kept for later, if the C library is glibc."""
+    if (library := _glibc()) is not None:
         library.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
