@@ -59,7 +59,7 @@ class DiTClassLabel(io.ComfyNode):
                 io.String.Input(
                     "label",
                     default="",
-                    placeholder="207, golden retriever",
+                    placeholder="such as: 207, golden retriever",
                     tooltip=(
                         "A class index or name; capitals do not matter. Several, separated by commas, take turns "
                         "over the batch. Empty is the null class: use it as the negative."

@@ -62,7 +62,7 @@ class SmallFluxPrompt(io.ComfyNode):
                     "text",
                     default="",
                     multiline=True,
-                    placeholder="google panda face\ntwitter red heart",
+                    placeholder="a prompt a line, such as: google panda face",
                     tooltip=(
                         "A prompt: words in any order, such as an emoji's name. Words that the model does not know "
                         "are ignored. Several prompts, one per line, take turns over the batch. Leave it empty for "

@@ -137,7 +137,7 @@ def train_predictor(
             tell(outcome.likeness.verdict)
         finally:  # an interrupt arrives as an exception
             comfy.model_management.in_training = False
-            if training.iteration:
+            if training.log:  # an iteration that was whole
                 result = trained()
                 keep(result)
                 if training.remark():

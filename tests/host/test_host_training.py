@@ -162,6 +162,18 @@ def test_an_interrupt_keeps_the_work(tmp_path, folder, monkeypatch):
     assert len(saved.log) == 1
 
 
+def test_an_interrupt_in_the_first_measurement_leaves_nothing(tmp_path, folder, monkeypatch):
+    """Of an iteration that the page has not heard of."""
+
+    def cancelled(training):
+        raise comfy.model_management.InterruptProcessingException
+
+    monkeypatch.setattr(Training, "_measure", cancelled)
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        train(tiny_dit(tmp_path / "dit.safetensors"), minutes=10.0)
+    assert not list(folder.glob("*"))
+
+
 @pytest.mark.parametrize("name", ["", "../elsewhere", "a/b", ".hidden", "a\\b"])
 def test_only_a_plain_file_name_is_written(tmp_path, name):
     with pytest.raises(ValueError, match="not a plain file name"):

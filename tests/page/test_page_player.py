@@ -158,6 +158,16 @@ def test_the_newest_run_of_the_workflow_is_shown_with_a_remark_where_settings_ha
     expect(page.notes).to_have_text("From this workflow's newest run, which had other settings.")
 
 
+def test_a_run_of_another_copy_of_the_workflow_is_shown_as_one(page: PlayerPage):
+    page.run()
+    page.page.evaluate("""() => {
+        const { id, ...copy } = app.graph.serialize()
+        return app.loadGraphData(copy)
+    }""")
+    page.at(1)
+    expect(page.notes).to_have_text("From an earlier run with the same settings.")
+
+
 def test_in_the_other_way_of_drawing_nodes(comfy_server: ComfyServer, loaded: ComfyPage):
     comfy_server.post("/settings", {"Comfy.VueNodes.Enabled": True})
     try:

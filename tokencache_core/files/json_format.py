@@ -49,7 +49,7 @@ class JsonFormat:
             raise self.error(
                 say(
                     "file_of_no_such_kind",
-                    "{name} is not a TokenCache {kind}: {why}; choose a file written by {writers}",
+                    "{name} is not a TokenCache {kind}: {why}; {writers} makes them",
                     name=name,
                     kind=self.kind,
                     why=error.args[0],

@@ -14,6 +14,7 @@ from . import metrics
 
 LEVEL, CLOSE = 40.0, 30.0  # dB above which a difference is hard to see, and below which details visibly change
 MODEST = 2.2  # times as many steps as I-steps; a run of more can be made slower
+NOISY = 1.15  # times as fast as the share of the compute allows; more is the clock's fault
 SHORT = 1.0  # seconds; the times of shorter runs vary too much
 
 
@@ -64,9 +65,22 @@ class Comparison:
         )
 
     @property
+    def too_fast(self) -> str:
+        """A note if the cached run was faster than what it computed allows, or ""."""
+        if self.too_short or self.speedup * self.compute <= NOISY:
+            return ""
+        return say(
+            "compare_too_fast",
+            "the run without TokenCache was slowed down by other work: computing {share} of it is at most {most}x as "
+            "fast; compare again when the machine is quiet",
+            share=f"{self.compute:.0%}",
+            most=f"{1 / self.compute:.1f}",
+        )
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """All notes for the user."""
-        return (*([self.too_short] if self.too_short else []), *self.warnings)
+        return (*(note for note in (self.too_short, self.too_fast) if note), *self.warnings)
 
     @property
     def verdict(self) -> str:

@@ -79,7 +79,8 @@ def verdict(steps: int, replayed: Sequence[Replayed], clock: BlockClock, change:
         return say(
             "verdict_pays",
             "Verdict: updates change by {change} per step: caching can pay off. With an I-step every {interval} "
-            "steps ({i_steps} of {steps}), forecasts would have been {error} off; expect {gain}. {tune}",
+            "steps ({i_steps} of {steps}), forecasts would have been {error} off, for {gain}. Fewer I-steps are faster "
+            "and less exact. {tune}",
             change=percent,
             interval=best.interval,
             i_steps=best.i_steps,

@@ -89,8 +89,7 @@ def _few_steps(report: Report) -> str:
     return say(
         "advice_few_steps",
         "{steps} steps are few to cache: the model's prediction changes a lot from one step to the next, so a "
-        "forecast of it may be far off. Check the picture with Compare with and without TokenCache, or use 20 steps "
-        "or more.",
+        "forecast of it may be far off. Use 20 steps or more, or look closely at the picture.",
         steps=steps,
     )
 

@@ -79,6 +79,10 @@ class Result:
 
     def text(self) -> str:
         ssim = "" if self.ssim is None else f", SSIM {self.ssim:.4f}"
+        if self.samples == 1:  # which leaves its error unknown
+            return say(
+                "result_of_one", "{likeness} (1 sample)", likeness=f"{self.speedup:.2f}x, {self.psnr_db:.1f} dB{ssim}"
+            )
         return say(
             "result",
             "{likeness} ({samples} samples)",

@@ -57,6 +57,14 @@ def test_the_verdict_in_words(psnr: float, kinds: str, verdict: str):
     assert comparison(psnr=(psnr,), kinds=kinds).verdict == verdict
 
 
+def test_a_run_that_is_faster_than_it_can_be_is_told():
+    (note,) = comparison(plain_seconds=16.0).notes
+    assert "slowed down by other work: computing 36% of it is at most 2.8x as fast" in note
+    assert not comparison(plain_seconds=12.7).notes  # 3.18x: what the clock varies by
+    (short,) = comparison(plain_seconds=16.0, cached_seconds=0.5).notes
+    assert "too short" in short
+
+
 def test_a_run_that_is_too_short_is_told():
     short = comparison(cached_seconds=0.2, warnings=("another",))
     assert (

@@ -80,8 +80,8 @@ def test_a_gpu_is_not_split_by_block():
             20,
             {2: 0.02, 4: 0.08, 6: 0.3},
             KNOWN,
-            "caching can pay off. With an I-step every 4 steps (5 of 20), forecasts would have been 8.0% off; expect "
-            "at most about 3.1x",
+            "caching can pay off. With an I-step every 4 steps (5 of 20), forecasts would have been 8.0% off, for at "
+            "most about 3.1x",
         ),
         (
             20,

@@ -130,6 +130,11 @@ def test_a_preset_says_whether_it_is_worth_loading(changes, says):
     assert preset.verdict.startswith(says) and (not says or preset.verdict in preset.text())
 
 
+def test_a_result_of_one_sample_has_no_error():
+    assert Result(3.03, 39.5, 0.0, None, 1).text() == "3.03x, 39.5 dB (1 sample)"
+    assert Result(3.03, 39.5, 0.8, None, 8).text() == "3.03x, 39.5 +- 0.8 dB (8 samples)"
+
+
 def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
     for name in ("none.json", "binary.json"):

@@ -42,6 +42,11 @@ class TinyModel:
     noise_mask: Tensor | None = None
     others: tuple[tuple[int, ...], ...] = ()
 
+    def __post_init__(self) -> None:
+        # The host expects up to 4.5 GB of such a model, and where less is free evaluates conditionings one by one. What
+        # a test sees would depend on what else the machine does.
+        self.model.model.memory_required = lambda *args, **kwargs: 0.0
+
     def noise(self, batch: int = 1, seed: int = 1, latent: tuple[int, ...] | None = None) -> Tensor:
         """In a nested latent, its first part alone."""
         return torch.randn((batch, *(latent or self.latent)), generator=torch.Generator().manual_seed(seed))

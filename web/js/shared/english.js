@@ -7,6 +7,7 @@ export const ENGLISH = {
   not_copied: "Not copied",
   copy_tooltip: "Copy all of it as text, for a note or an issue",
   warnings: "warnings",
+  earlier_run: "From an earlier run with the same settings.",
   other_settings: "From this workflow's newest run, which had other settings.",
 
   // the button of nodes with advanced settings

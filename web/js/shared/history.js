@@ -13,15 +13,18 @@ export const HISTORY_RUNS = 24
 /**
  * @param {Record<string, PastRun> | null} history the host's reply to /history
  * @param {NodePlace & {workflow: string, prompt: Prompt | null}} wanted the workflow's id, and what it would run now
- * @returns {{output: NodeOutput, same: boolean} | null} same: that run had the settings that the workflow has now
+ * @returns {{output: NodeOutput, remark: "" | "earlier_run" | "other_settings"} | null} remark: how it differs from this workflow as it is now
  */
 export function newestOutput(history, wanted) {
   const runs = Object.values(history ?? {}).filter((run) => Array.isArray(run?.prompt)).sort((a, b) => b.prompt[0] - a.prompt[0])
   const found = runs.flatMap((run) => {
     const [output, same, workflow] = [outputOf(run, wanted), samePrompt(run.prompt[2], wanted.prompt), run.prompt[3]?.extra_pnginfo?.workflow?.id]
-    return output && (same || (workflow && workflow === wanted.workflow)) ? [{ output, same }] : []
+    const ours = Boolean(workflow) && workflow === wanted.workflow
+    return output && (same || ours) ? [{ output, same, ours }] : []
   })
-  return found.find(({ same }) => same) ?? found[0] ?? null
+  const chosen = found.find(({ same, ours }) => same && ours) ?? found.find(({ same }) => same) ?? found[0]
+  if (!chosen) return null
+  return { output: chosen.output, remark: !chosen.same ? "other_settings" : chosen.ours ? "" : "earlier_run" }
 }
 
 /** @param {PastRun} run @param {NodePlace} place */

@@ -20,7 +20,7 @@ export async function lastOutputs(nodes, kind) {
   const prompt = await app.graphToPrompt().then((made) => made.output, () => null) // a graph that lacks nodes has none
   return nodes.flatMap((node) => {
     const run = newestOutput(history, { id: String(node.id), inRoot: node.graph === root, kind, workflow: root.id, prompt })
-    return run ? [[node, run.output, run.same ? "" : text("other_settings")]] : []
+    return run ? [[node, run.output, run.remark && text(run.remark)]] : []
   })
 }
 
