@@ -17,7 +17,7 @@ from comfy.model_patcher import ModelPatcher
 from ...tokencache_core.files.fingerprint import fingerprint_of
 from ...tokencache_core.predictor.shared_weights import ordinary_tensors, weight_bytes
 from ...tokencache_core.predictor.trained_cache import TrainedCache, kept
-from ...tokencache_core.training.freed_memory import GROWTH, give_back, given_back_at_once
+from ...tokencache_core.training.freed_memory import give_back, given_back_at_once
 from ...tokencache_core.training.memory import TrainingMemory, activation_bytes, stream_bytes
 from ...tokencache_core.training.plan import TrainingPlan
 from ...tokencache_core.training.progress import TrainingProgress
@@ -150,9 +150,8 @@ def train_predictor(
 
 def _checked_room(memory: TrainingMemory) -> AbstractContextManager[Any]:
     """To be open during a training on the CPU. MemoryError if the training does not fit: the machine would hang."""
-    free = _free_memory()
-    memory.check_room(free)
-    return given_back_at_once() if GROWTH * memory.added > free else nullcontext()
+    memory.check_room(_free_memory())
+    return given_back_at_once()
 
 
 def _free_memory() -> int:
