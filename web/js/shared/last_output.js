@@ -14,12 +14,13 @@ import { text } from "./texts.js"
  */
 export async function lastOutputs(nodes, kind) {
   if (!nodes.length) return []
+  const root = app.rootGraph
+  const workflow = root.id // as it was opened: of two that are open with one id, the page gives one another
   const reply = await api.fetchApi(`/history?max_items=${HISTORY_RUNS}`)
   const history = await reply.json()
-  const root = app.rootGraph
   const prompt = await app.graphToPrompt().then((made) => made.output, () => null) // a graph that lacks nodes has none
   return nodes.flatMap((node) => {
-    const run = newestOutput(history, { id: String(node.id), inRoot: node.graph === root, kind, workflow: root.id, prompt })
+    const run = newestOutput(history, { id: String(node.id), inRoot: node.graph === root, kind, workflow, prompt })
     return run ? [[node, run.output, run.remark && text(run.remark)]] : []
   })
 }
