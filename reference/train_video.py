@@ -42,8 +42,8 @@ class Recipe(TwoPhases):
     patch_size: int = 4
     size: int = 32
     frames: int = 8
-    half_resolution: int = 120_000
-    full_resolution: int = 50_000
+    half_resolution: int = 60_000
+    full_resolution: int = 20_000
     ema_clips: float = 6_000.0  # time constant of the weight average
 
 
