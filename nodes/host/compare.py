@@ -4,6 +4,7 @@ both.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -102,6 +103,7 @@ def _timed_run(
 ) -> tuple[Tensor, float]:
     """The latent, and the seconds of the whole sampling run, after a warm-up."""
     warm_up, reports = min(WARM_UP, progress.steps), tuple(handle.reports)
+    logging.info(f"TokenCache comparison: {warm_up} steps to warm up, which do not count")
     timed(lambda: _sample(_not_calibrating(model), inputs, progress, warm_up))
     handle.reports.clear()
     handle.reports.extend(reports)  # without the warm-up's
