@@ -15,7 +15,7 @@ import { text } from "./texts.js"
 export async function lastOutputs(nodes, kind) {
   if (!nodes.length) return []
   const root = app.rootGraph
-  const workflow = root.id // as it was opened: of two that are open with one id, the page gives one another
+  const workflow = root.id // as it was opened: later the page may give it another
   const reply = await api.fetchApi(`/history?max_items=${HISTORY_RUNS}`)
   const history = await reply.json()
   const prompt = await app.graphToPrompt().then((made) => made.output, () => null) // a graph that lacks nodes has none
