@@ -14,7 +14,6 @@ import argparse
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -152,20 +151,8 @@ def main() -> None:
     torch.set_flush_denormal(True)
     args.out.mkdir(parents=True, exist_ok=True)
     options = {name: value for name, value in vars(args).items() if name not in ("out", "no_compile", "bf16")}
-    compiled, pairs = not args.no_compile, load_pairs(Recipe.size)
-    train(Recipe(**options), pairs, args.out, compiled, args.bf16, stopped=until_interrupted())
-
-
-def train(
-    recipe: Recipe,
-    pairs: EmojiPairs,
-    out: Path,
-    compiled: bool = False,
-    bf16: bool = False,
-    stopped: Callable[[], bool] = lambda: False,
-) -> Trainer:
-    """Train to the end of the recipe, from the folder's checkpoint if it has one. stopped: asked after every step."""
-    return run_to_the_end(Trainer(recipe, pairs, compiled, bf16), recipe, out, stopped)
+    training = Trainer(Recipe(**options), load_pairs(Recipe.size), not args.no_compile, args.bf16)
+    run_to_the_end(training, args.out, until_interrupted())
 
 
 def _mean(losses: list[float]) -> float:

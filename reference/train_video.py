@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -133,19 +132,8 @@ def main() -> None:
     torch.set_flush_denormal(True)
     args.out.mkdir(parents=True, exist_ok=True)
     options = {name: value for name, value in vars(args).items() if name not in ("out", "compile", "bf16")}
-    train(Recipe(**options), load_sprites(), args.out, args.compile, args.bf16, stopped=until_interrupted())
-
-
-def train(
-    recipe: Recipe,
-    sprites: Sprites,
-    out: Path,
-    compiled: bool = False,
-    bf16: bool = False,
-    stopped: Callable[[], bool] = lambda: False,
-) -> Trainer:
-    """Train to the end of the recipe, from the folder's checkpoint if it has one. stopped: asked after every step."""
-    return run_to_the_end(Trainer(recipe, sprites, compiled, bf16), recipe, out, stopped)
+    training = Trainer(Recipe(**options), load_sprites(), args.compile, args.bf16)
+    run_to_the_end(training, args.out, until_interrupted())
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ class TwoPhaseTraining(ABC):
         averaged_over: float,
         bf16: bool,
     ) -> None:
-        self._phases, self._averaged_over, self._bf16 = recipe, averaged_over, bf16
+        self.phases, self._averaged_over, self._bf16 = recipe, averaged_over, bf16
         self.seen, self.losses = 0, []
         self._model, self._average = model, average
         average.load_state_dict(model.state_dict())
@@ -115,7 +115,7 @@ class TwoPhaseTraining(ABC):
         torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = group["scale"] * self._phases.learning_rate(self.seen)
+                group["lr"] = group["scale"] * self.phases.learning_rate(self.seen)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self.seen += samples
@@ -140,7 +140,7 @@ class TwoPhaseTraining(ABC):
                 "losses": self.losses,
                 "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
                 "random": self.random.get_state(),
-                "recipe": asdict(self._phases),
+                "recipe": asdict(self.phases),
             },
             part,
         )
@@ -159,9 +159,9 @@ class TwoPhaseTraining(ABC):
 Training = TypeVar("Training", bound=TwoPhaseTraining)
 
 
-def run_to_the_end(training: Training, recipe: TwoPhases, out: Path, stopped: Callable[[], bool]) -> Training:
+def run_to_the_end(training: Training, out: Path, stopped: Callable[[], bool] = lambda: False) -> Training:
     """Train to the end of the recipe, from the folder's checkpoint if it has one. stopped: asked after every step."""
-    checkpoint = out / "last.pt"
+    recipe, checkpoint = training.phases, out / "last.pt"
     if checkpoint.exists():
         training.load(checkpoint)
     (out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1))

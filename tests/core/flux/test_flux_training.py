@@ -11,7 +11,8 @@ import torch
 
 from reference.emoji_pairs import EmojiPairs, listed
 from reference.flow_batches import Batches, prompt_of, vocabulary
-from reference.train_flow import Recipe, Trainer, explicit_attention, train
+from reference.train_flow import Recipe, Trainer, explicit_attention
+from reference.two_phase_training import run_to_the_end
 from tokencache_core.flux.layers import plain_attention
 from tokencache_core.flux.prompts import PromptTable
 
@@ -145,7 +146,7 @@ def test_the_learning_rate(seen, rate):
 def test_the_command_s_loop_saves_where_it_is_stopped_and_goes_on_from_there(tmp_path):
     recipe = replace(TOY, half_resolution=64, full_resolution=16, edits=0.0)
     stops = iter([False, False, True])
-    first = train(recipe, pairs(), tmp_path, stopped=lambda: next(stops))
+    first = run_to_the_end(Trainer(recipe, pairs()), tmp_path, stopped=lambda: next(stops))
     assert first.seen == 16
-    assert train(recipe, pairs(), tmp_path).seen == recipe.total
-    assert train(recipe, pairs(), tmp_path, stopped=lambda: True).seen == recipe.total
+    assert run_to_the_end(Trainer(recipe, pairs()), tmp_path).seen == recipe.total
+    assert run_to_the_end(Trainer(recipe, pairs()), tmp_path, stopped=lambda: True).seen == recipe.total

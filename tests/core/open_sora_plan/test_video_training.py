@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from reference.clips import MOTIONS, PANS, SPRITE, Clips, Sprites, first_of_each_kind, prompt_of, vocabulary
-from reference.train_video import Recipe, Trainer, explicit_attention, train
+from reference.train_video import Recipe, Trainer, explicit_attention
+from reference.two_phase_training import run_to_the_end
 from reference.video_samples import sampled
 from tokencache_core.blocks.attention import attention
 from tokencache_core.flux.prompts import PromptTable
@@ -140,9 +141,9 @@ def test_a_resumed_run_is_the_unbroken_one(tmp_path: Path):
 def test_the_commands_loop_saves_where_it_is_stopped_and_goes_on_from_there(tmp_path: Path):
     recipe = replace(TOY, half_resolution=16, full_resolution=8)
     stops = iter([False, False, True])
-    assert train(recipe, sprites(), tmp_path, stopped=lambda: next(stops)).seen == 16
-    assert train(recipe, sprites(), tmp_path).seen == recipe.total
-    assert train(recipe, sprites(), tmp_path, stopped=lambda: True).seen == recipe.total
+    assert run_to_the_end(Trainer(recipe, sprites()), tmp_path, stopped=lambda: next(stops)).seen == 16
+    assert run_to_the_end(Trainer(recipe, sprites()), tmp_path).seen == recipe.total
+    assert run_to_the_end(Trainer(recipe, sprites()), tmp_path, stopped=lambda: True).seen == recipe.total
 
 
 @pytest.mark.parametrize(("seen", "rate"), [(0, 0.0408), (10_000, 1.0), (100_000, 0.5), (145_000, 0.125), (150_000, 0)])
