@@ -99,7 +99,7 @@ def test_what_has_no_effect_is_greyed_out_and_says_why(comfy: ComfyPage):
 
     comfy.page.evaluate(CONNECT, ["TokenCacheLoadPredictor", "predictor"])
     assert greyed(comfy) == {"calibrate_on_first_run"}
-    assert widgets(comfy)["speed_up"]["label"] == "speed_up: the predictor's interval"
+    assert widgets(comfy)["speed_up"]["label"] == "speed_up: by the predictor"
     comfy.page.evaluate(CONNECT, ["TokenCacheLoadPreset", "preset"])
     assert greyed(comfy) >= {"speed_up", "corrector"} and "memory_budget_gb" not in greyed(comfy)
 

@@ -19,6 +19,7 @@ NEW = """() => {
     app.canvas.setDirty(true, true)
     return [String(node.id), app.rootGraph.id]
 }"""
+KINDS = "all => all.map(one => one.getAttribute('class')).sort()"
 TELL = "numbers => app.api.dispatchEvent(new CustomEvent('tokencache.tuning', {detail: numbers}))"
 
 
@@ -55,8 +56,7 @@ def test_trials_are_drawn_while_it_runs_and_the_end_has_the_default_beside_the_b
         expect(panel).to_contain_text("best: 3.00x, 39.5 dB, 6 of 20 I-steps")
         expect(panel).to_contain_text("default: 3.10x, 38.0 dB, 6 of 20 I-steps")
         chart = panel.get_by_role("img", name="speed-up against likeness of 3 trials")
-        kinds = chart.locator("circle").evaluate_all("all => all.map(one => one.getAttribute('class')).sort()")
-        assert kinds == ["best", "default", "misses"] and chart.locator("line.goal").count() == 1
+        assert chart.locator("circle").evaluate_all(KINDS) == ["best", "default", "misses"] and chart.locator("line.goal").count() == 1
 
         ended = numbers(*names, running=False, measured=[2.9, 39.1], measured_default=[3.0, 37.5], phase="measuring")
         comfy.page.evaluate(TELL, ended)
@@ -64,4 +64,5 @@ def test_trials_are_drawn_while_it_runs_and_the_end_has_the_default_beside_the_b
         expect(panel).to_contain_text("best: 2.90x, 39.1 dB")
         expect(panel).to_contain_text("default: 3.00x, 37.5 dB")
         expect(panel).to_contain_text("measured on samples that played no part in the choice")
+        assert chart.locator("circle").evaluate_all(KINDS) == ["best", "default", "misses", "reaches", "reaches"]
         assert not comfy.errors

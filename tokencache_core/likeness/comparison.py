@@ -12,7 +12,7 @@ from torch import Tensor
 from ..words.message import lines, say
 from . import metrics
 
-LEVEL, CLOSE = 40.0, 30.0  # dB above which a difference is hard to see, and below which details visibly change
+LEVEL, CLOSE, ALIKE = 40.0, 30.0, 20.0  # dB: hard to see above, details change below, other pictures below
 MODEST = 2.2  # times as many steps as I-steps; a run of more can be made slower
 NOISY = 1.15  # times as fast as the share of the compute allows; more is the clock's fault
 SHORT = 1.0  # seconds; the times of shorter runs vary too much
@@ -91,9 +91,14 @@ class Comparison:
             return say("verdict_level", "hard to tell apart by eye")
         if self.mean_psnr >= CLOSE:
             return say("verdict_close", "close: fine details may differ")
+        differ = (
+            say("verdict_details", "details differ")
+            if self.mean_psnr >= ALIKE
+            else say("verdict_other", "clearly different pictures")
+        )
         if self.kinds.count("I") * MODEST < len(self.kinds):
-            return say("verdict_try_2x", "details differ: try speed_up 2")
-        return say("verdict_calibrate", "details differ: turn on calibrate_on_first_run, or use more steps")
+            return say("verdict_try_2x", "{differ}: try speed_up 2, or a preset for closer pictures", differ=differ)
+        return say("verdict_calibrate", "{differ}: turn on calibrate_on_first_run, or use more steps", differ=differ)
 
     def text(self) -> str:
         """The comparison as text."""

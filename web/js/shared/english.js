@@ -18,7 +18,7 @@ export const ENGLISH = {
   overridden_by_preset: "by the preset",
   overridden_by_schedule: "by the schedule",
   overridden_by_predictor: "or the predictor's",
-  overridden_by_interval: "the predictor's interval",
+  overridden_by_interval: "by the predictor",
   overridden_by_whole_forecast: "below cache_ratio 1",
   overridden_by_no_cache: "cache_ratio 0 caches nothing",
   overridden_by_order: "from forecast_order 1",

@@ -1,4 +1,4 @@
-/** A chart of the trials of a tuning: speed-up against likeness, the goal as a line, the default and the best marked. */
+/** A chart of the trials of a tuning: speed-up against likeness, the goal as a line, the default and the best marked, as measured on other samples once they are. */
 
 import { made, number, roundStep } from "../shared/svg.js"
 import { text } from "../shared/texts.js"
@@ -16,17 +16,21 @@ const AROUND = 0.08 // of the range, beyond the outermost trials
 
 /**
  * @param {HTMLElement} place filled with the chart, as large as it is
- * @param {{trials: Trial[], goal: Goal, best: number | null, default: number | null}} tuning
+ * @param {{trials: Trial[], goal: Goal, best: number | null, default: number | null, measured: [number, number] | null,
+ *   measured_default: [number, number] | null}} tuning
  */
-export function drawTrials(place, { trials, goal, best, default: ours }) {
+export function drawTrials(place, { trials, goal, best, default: ours, measured, measured_default: measuredOurs }) {
   const [width, height] = [place.clientWidth, place.clientHeight]
   const bySpeed = goal.kind === "speed-up"
   if (!trials.length || width < 100 || height < 80) {
     place.replaceChildren()
     return
   }
-  const x = axis([...trials.map(({ speedup }) => speedup), ...(bySpeed ? [goal.value] : [])], MARGIN.left, width - MARGIN.right)
-  const y = axis([...trials.map(({ likeness }) => likeness), ...(bySpeed ? [] : [goal.value])], height - MARGIN.bottom, MARGIN.top)
+  const marks = [mark("default", measuredOurs, trials[ours ?? -1]), mark("best", measured, trials[best ?? -1])].flat()
+  const unmarked = trials.filter((_, index) => (index !== best || measured) && (index !== ours || measuredOurs))
+  const points = [...unmarked.map((trial) => ({ ...trial, kind: trial.reaches ? "reaches" : "misses", r: 3 })), ...marks]
+  const x = axis([...points.map(({ speedup }) => speedup), ...(bySpeed ? [goal.value] : [])], MARGIN.left, width - MARGIN.right)
+  const y = axis([...points.map(({ likeness }) => likeness), ...(bySpeed ? [] : [goal.value])], height - MARGIN.bottom, MARGIN.top)
   const [left, right, top, bottom] = [MARGIN.left, width - MARGIN.right, MARGIN.top, height - MARGIN.bottom]
   const grid = [
     ...ticks(x, (right - left) / LABEL_EVERY.x).flatMap((value) => [
@@ -40,12 +44,14 @@ export function drawTrials(place, { trials, goal, best, default: ours }) {
     made("text", { x: (left + right) / 2, y: bottom + 26, "text-anchor": "middle" }, [text(goal.kind === "ssim" ? "tuning_axes_ssim" : "tuning_axes")]),
   ]
   const at = bySpeed ? { x1: x.at(goal.value), x2: x.at(goal.value), y1: top, y2: bottom } : { x1: left, x2: right, y1: y.at(goal.value), y2: y.at(goal.value) }
-  const dots = trials.map((trial, index) => {
-    const kind = index === best ? "best" : index === ours ? "default" : trial.reaches ? "reaches" : "misses"
-    return made("circle", { class: kind, cx: x.at(trial.speedup), cy: y.at(trial.likeness), r: kind === "best" || kind === "default" ? 5 : 3 })
-  })
-  const [marked, others] = [dots.filter((dot) => dot.matches(".best, .default")), dots.filter((dot) => !dot.matches(".best, .default"))]
-  place.replaceChildren(made("svg", { width, height, viewBox: `0 0 ${width} ${height}` }, [...grid, made("line", { class: "goal", ...at }), ...others, ...marked]))
+  const dots = points.map(({ kind, speedup, likeness, r }) => made("circle", { class: kind, cx: x.at(speedup), cy: y.at(likeness), r }))
+  place.replaceChildren(made("svg", { width, height, viewBox: `0 0 ${width} ${height}` }, [...grid, made("line", { class: "goal", ...at }), ...dots]))
+}
+
+/** As measured on other samples, or else as tried. @param {string} kind @param {[number, number] | null} found @param {Trial | undefined} trial */
+function mark(kind, found, trial) {
+  const [speedup, likeness] = found ?? (trial ? [trial.speedup, trial.likeness] : [])
+  return speedup === undefined || likeness === undefined ? [] : [{ kind, speedup, likeness, r: 5 }]
 }
 
 /** @param {number[]} values @param {number} start in pixels @param {number} end in pixels @returns {Axis} */
