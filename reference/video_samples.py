@@ -79,7 +79,7 @@ def sheet(clips: Tensor, file: Path) -> None:
 def loss_curve(losses: list[list[float]], file: Path) -> None:
     figure, axes = plt.subplots(figsize=(6, 3))
     axes.plot(*zip(*losses), linewidth=1)
-    axes.set(xlabel="training clips seen", ylabel="loss (min-SNR weighted)", yscale="log")
+    axes.set(xlabel="training clips seen", ylabel="loss (v, mean square)", yscale="log")
     figure.tight_layout()
     figure.savefig(file, dpi=120)
     plt.close(figure)

@@ -27,7 +27,7 @@ from tiny_families.open_sora_plan import (
     skip_sparse_padded,
 )
 from tiny_families.pixart import pixart_sigma
-from tiny_families.tiny_model import TinyModel
+from tiny_families.tiny_model import TinyModel, random_weights
 from tokencache_pack.nodes.host.model_hooks import apply_tokencache
 from tokencache_pack.nodes.host.open_sora_plan import prompt
 from tokencache_pack.nodes.host.open_sora_plan.mt5 import load_mt5
@@ -51,7 +51,17 @@ from tokencache_core.sampling.noise_schedule import simple_sigmas
 
 NARROW_WAVELETS = WaveletVAEConfig(width=16, encoder_flow=8, decoder_flow=12, resnets=1, flow_resnets=1)
 NARROW = VAEConfig(width=32, multipliers=(1, 1, 1, 1))
-TEXT = VideoConfig(width=48, depth=2, heads=2, in_channels=3, caption_channels=24, sample_size=8, video_length=6)
+TEXT = VideoConfig(
+    width=48,
+    depth=2,
+    heads=2,
+    in_channels=3,
+    learn_sigma=False,
+    caption_channels=24,
+    sample_size=8,
+    video_length=6,
+    predicts_velocity=True,
+)
 T5_SIZES = {
     "d_model": 24,
     "d_ff": 32,
@@ -75,7 +85,7 @@ def with_words(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small model in pixel space that brings its own words."""
     torch.manual_seed(0)
     network, table = VideoTransformer(TEXT), PromptTable(["taxi", "turns"], 24, 4, ["taxi turns"])
-    network.initialise()
+    random_weights(network)
     table.initialise()
     file = tmp_path_factory.mktemp("words") / "clips.safetensors"
     save_video_transformer(network, table, file, licence="Apache-2.0")
@@ -187,6 +197,19 @@ def test_a_clip_from_words_to_pictures(with_words: Path):
     assert frames.shape == (12, 8, 8, 3) and 0 <= frames.min() < frames.max() <= 1
     back = pixel_vae().encode(frames[:6])
     assert torch.allclose(back, latent["samples"][:1].clamp(-1, 1), atol=1e-5)
+
+
+def test_ksampler_agrees_with_the_core_where_v_is_predicted(with_words: Path):
+    model = load_video_model(str(with_words), "1.1")
+    positive, negative = OpenSoraPlanPrompt.execute(model, "A taxi turns", "").result
+    (empty,) = EmptyOpenSoraPlanLatent.execute(model, width=8, height=8, frames=6, batch_size=1).result
+    host = nodes.common_ksampler(model, 1, 5, 2.0, "ddim", "simple", positive, negative, empty)[0]["samples"]
+    network, _ = load_video_transformer(with_words)
+    sigmas = simple_sigmas(5)
+    noise = torch.randn(host.shape, generator=torch.manual_seed(1)) * (1 + sigmas[0] ** 2).sqrt()
+    text = [conditioning[0][0] for conditioning in (positive, negative)]
+    ours = VideoRun(network, *text, noise=noise, sigmas=sigmas, cfg=2.0, solver="ddim").sample()
+    assert network.config.predicts_velocity and (host - ours).square().mean() < 1e-5 * ours.var()
 
 
 def test_a_prompt_without_its_encoder(tiny: TinyModel):

@@ -56,7 +56,10 @@ def test_trials_are_drawn_while_it_runs_and_the_end_has_the_default_beside_the_b
         expect(panel).to_contain_text("best: 3.00x, 39.5 dB, 6 of 20 I-steps")
         expect(panel).to_contain_text("default: 3.10x, 38.0 dB, 6 of 20 I-steps")
         chart = panel.get_by_role("img", name="speed-up against likeness of 3 trials")
-        assert chart.locator("circle").evaluate_all(KINDS) == ["best", "default", "misses"] and chart.locator("line.goal").count() == 1
+        assert (
+            chart.locator("circle").evaluate_all(KINDS) == ["best", "default", "misses"]
+            and chart.locator("line.goal").count() == 1
+        )
 
         ended = numbers(*names, running=False, measured=[2.9, 39.1], measured_default=[3.0, 37.5], phase="measuring")
         comfy.page.evaluate(TELL, ended)

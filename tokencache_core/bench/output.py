@@ -80,8 +80,10 @@ def write_json(file: Path, content: Any) -> None:
 
 def table(rows: Sequence[Row]) -> str:
     """The rows as a table for a terminal."""
-    head = ("method", "setting", "seconds", "speed-up", "spread", "compute", "PSNR", "SSIM", "exact", "note")
-    lines = [_cells(row) for row in rows]
+    clips = any(row.flicker is not None for row in rows)
+    head = ("method", "setting", "seconds", "speed-up", "spread", "compute", "PSNR", "SSIM", "exact")
+    head += ("flicker", "note") if clips else ("note",)
+    lines = [_cells(row, clips) for row in rows]
     widths = [max(len(line[i]) for line in [head, *lines]) for i in range(len(head) - 1)]
     return "\n".join(_aligned(line, widths) for line in [head, *lines])
 
@@ -93,7 +95,7 @@ def _aligned(cells: tuple[str, ...], widths: list[int]) -> str:
     return "  ".join([*words, *numbers, cells[-1]]).rstrip()
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: Row, clips: bool) -> tuple[str, ...]:
     return (
         row.method,
         setting_text(row.settings),
@@ -104,6 +106,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         _number(row.psnr_db, 1),
         _number(row.ssim, 4),
         _number(row.psnr_exact_db, 1),
+        *((_number(row.flicker, 4),) if clips else ()),
         row.note,
     )
 

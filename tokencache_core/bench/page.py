@@ -132,14 +132,17 @@ def _beats(rows: Sequence[Row], speedups: Sequence[float]) -> Iterator[str]:
 def _all_rows(rows: Sequence[Row]) -> Iterator[str]:
     yield "### Every setting\n"
     frechet = any(row.frechet is not None for row in rows)
+    clips = any(row.flicker is not None for row in rows)
     yield (
         "| method | setting | seconds | speed-up | spread | compute | PSNR | SSIM | exact |"
+        + (" flicker |" if clips else "")
         + (" Frechet from full | times the full run's |" if frechet else "")
         + " note |"
     )
-    yield "|---|---|---|---|---|---|---|---|---|" + ("---|---|" if frechet else "") + "---|"
+    yield "|---|---|---|---|---|---|---|---|---|" + ("---|" if clips else "") + ("---|---|" if frechet else "") + "---|"
     for row in rows:
-        distances = f" {_number(row.frechet_from_full, 4)} | {_interval(row.frechet_times_full)} |" if frechet else ""
+        distances = f" {_number(row.flicker, 4)} |" if clips else ""
+        distances += f" {_number(row.frechet_from_full, 4)} | {_interval(row.frechet_times_full)} |" if frechet else ""
         yield (
             f"| {row.method} | {setting_text(row.settings)} | {row.seconds:.2f} | {row.speedup:.2f}x | "
             f"{row.speedup_spread:.2f} | {row.compute:.3f} | "

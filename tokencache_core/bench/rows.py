@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..likeness.metrics import capped_psnr, ssim
+from ..likeness.metrics import capped_psnr, flicker, ssim
 from .turns import Candidate, Measurement, baselines_of
 from .workload import SampledWorkload
 
@@ -28,6 +28,7 @@ class Row:
     psnr_db: float | None  # against `full`; None for `full` itself
     ssim: float | None  # None for latents too
     psnr_exact_db: float  # against the exact run
+    flicker: float | None = None  # of clips of pictures, against `full`
     frechet: float | None = None  # from the data
     frechet_from_full: float | None = None  # from the full run's samples
     frechet_times_full: tuple[float, float, float] | None = None  # `frechet` by the full run's, and its 95 % interval
@@ -65,6 +66,7 @@ def rows_of(
 
 def _row(candidate: Candidate, measured: Measurement, full: Measurement, exact: Tensor, is_pixels: bool) -> Row:
     is_full = measured is full
+    is_clips = is_pixels and full.pictures.dim() == 5
     return Row(
         method=candidate.method,
         settings=candidate.settings,
@@ -74,6 +76,7 @@ def _row(candidate: Candidate, measured: Measurement, full: Measurement, exact: 
         psnr_db=None if is_full else mean_psnr(measured.pictures, full.pictures, is_pixels),
         ssim=None if is_full or not is_pixels else ssim(measured.pictures, full.pictures).mean().item(),
         psnr_exact_db=mean_psnr(measured.pictures, exact, is_pixels),
+        flicker=flicker(measured.pictures, full.pictures).mean().item() if is_clips and not is_full else None,
         speedup_spread=max(measured.speedups) - min(measured.speedups),
         note=f"{len(measured.seconds)} runs, {min(measured.seconds):.2f} to {max(measured.seconds):.2f} s"
         if is_full

@@ -83,9 +83,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     settings.add_argument(
         "--vary",
         type=_setting_and_values,
-        default=("cache-ratio", ["0.6", "0.7", "0.8", "0.9", "1"]),
+        default="cache-ratio=0.6,0.7,0.8,0.9,1",
         metavar="NAME=V,V...",
-        help="such as last-blocks=0,1,2 (default: cache-ratio=0.6,0.7,0.8,0.9,1)",
+        help="such as last-blocks=0,1,2",
     )
     settings.add_argument("--i-steps", type=whole_number(2), default=12, metavar="N", help="of the steps")
     settings.add_argument("--predictor", metavar="FILE", help="trained for this model")

@@ -14,6 +14,7 @@ class VideoConfig:
     sample_size: side of the latents that it was trained on; positions in other sizes are scaled to it.
     video_length: number of latent frames that it was trained on.
     frame_stride: the divisor of frame numbers in the position code.
+    predicts_velocity: whether it predicts v, or else the noise, as the releases do.
     """
 
     width: int = 1152
@@ -26,6 +27,7 @@ class VideoConfig:
     sample_size: int = 64
     video_length: int = 17
     frame_stride: int = 1
+    predicts_velocity: bool = False
 
     @property
     def out_channels(self) -> int:

@@ -63,7 +63,8 @@ class ClipMetadata:
         said = Record(value, "its metadata", ("format", "version", "licence", "network", "prompts"))
         network = Record(said.value["network"], "its network", [field.name for field in fields(VideoConfig)])
         sizes = {name: network.whole(name, 1, most) for name, most in _LIMITS.items()}
-        config = VideoConfig(**sizes, learn_sigma=network.flag("learn_sigma"))
+        flags = {name: network.flag(name) for name in ("learn_sigma", "predicts_velocity")}
+        config = VideoConfig(**sizes, **flags)
         if config.width % config.heads or config.width % 4:
             raise ValueError(f"its width {config.width} is not a multiple of 4 and of its {config.heads} heads")
         words, length, examples = read_prompts(said.value["prompts"])

@@ -49,11 +49,13 @@ class VideoRun(NetworkRun):
         scaled = (x / (sigma**2 + 1).sqrt()).to(self.network.dtype)  # `unit_variance` in tensors: its rounding differs
         rows = scaled.repeat(len(self.text) // len(x), 1, 1, 1, 1)
         t = torch.full((len(rows),), float(self.timestep(sigma)), device=x.device)
-        noise = self.network(rows, t, self.text, transformer_options=self.options).to(x.dtype)
+        predicted = self.network(rows, t, self.text, transformer_options=self.options).to(x.dtype)
         if self.cfg != 1.0:
-            positive, negative = noise.chunk(2)
-            noise = negative + self.cfg * (positive - negative)
-        return x - sigma * noise
+            positive, negative = predicted.chunk(2)
+            predicted = negative + self.cfg * (positive - negative)
+        if self.network.config.predicts_velocity:  # v: Salimans & Ho 2022, arXiv 2202.00512, section 4
+            return x / (sigma**2 + 1) - predicted * sigma / (sigma**2 + 1).sqrt()
+        return x - sigma * predicted
 
     def timestep(self, sigma: Tensor) -> Tensor:
         """The timestep that the network is given at `sigma`."""

@@ -116,14 +116,13 @@ class VideoModelConfig(comfy.supported_models_base.BASE):
         self.latent_format = _latent_format(config)
         # the host's name for betas that are linear in time; its "linear" is linear in their square roots
         self.sampling_settings = {"beta_schedule": "sqrt_linear", "linear_start": 1e-4, "linear_end": 0.02}
+        kinds = comfy.model_base.ModelType
+        self.predicts = kinds.V_PREDICTION if config.predicts_velocity else kinds.EPS
         if isinstance(config, VideoConfig):
-            self.network_class, self.predicts = HostVideoTransformer, comfy.model_base.ModelType.EPS
+            self.network_class = HostVideoTransformer
         else:
             self.network_class = HostSkipSparseTransformer
-            velocity = config.predicts_velocity
-            kinds = comfy.model_base.ModelType
-            self.predicts = kinds.V_PREDICTION if velocity else kinds.EPS
-            self.sampling_settings["zsnr"] = velocity
+            self.sampling_settings["zsnr"] = config.predicts_velocity
         # The host expects 10,486 numbers per place of the latent times this; a block holds about 16 * width per patch.
         self.memory_usage_factor = 16 * config.width / config.patch_size**2 / 10_486
 

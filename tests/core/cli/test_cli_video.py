@@ -67,13 +67,18 @@ def test_calibrate(file: Path, tmp_path: Path):
     assert len(calibration.places[3]) == 3
 
 
-def test_bench(file: Path, tmp_path: Path):
-    out = tmp_path / "bench.json"
+def test_bench(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    out, page = tmp_path / "bench.json", tmp_path / "page.md"
     arguments = ["--methods", "full,tokencache,random-tokens", "--samples", "1", "--steps", "6", "--cfg", "1"]
     assert not main(["bench", "--model", str(file), "--json", str(out), "--repeats", "1", *arguments])
     rows = json.loads(out.read_text())["rows"]
     assert {row["method"] for row in rows} >= {"full", "tokencache"}
-    assert all(row["ssim"] is not None for row in rows if row["method"] != "full")
+    others = [row for row in rows if row["method"] != "full"]
+    assert all(row["ssim"] is not None and 0 <= row["flicker"] < 2 for row in others)
+    least = min(others, key=lambda row: row["flicker"])
+    assert f"{least['flicker']:.4f}" in capsys.readouterr().out
+    assert not main(["bench", "--read", str(out), "--page", str(page)])
+    assert "| exact | flicker |" in page.read_text() and f"| {least['flicker']:.4f} |" in page.read_text()
 
 
 def test_info(file: Path, capsys: pytest.CaptureFixture):
