@@ -14,6 +14,7 @@ from ..predictor.trained_cache import TrainingPoint
 
 SIZE, MARGIN = (720, 480), (96, 60, 40, 92)  # pixels; margins left, top, right, bottom
 FONT = ImageFont.load_default(26)  # legible where a node shows the chart at half its size
+MOST_LABELS = 5  # intervals between the labels of the minutes
 TRAINING, HELD_OUT, INK = "#0072b2", "#d55e00", "#202020"  # blue and vermilion, distinct to colour-blind people too
 
 
@@ -40,23 +41,27 @@ def draw_training(log: Sequence[TrainingPoint]) -> Image.Image:
 
 
 class _Axes:
-    """The chart's axes, with a line at every power of ten: maps values to pixels and draws lines through them."""
+    """The chart's axes, with lines and labels at round numbers: maps values to pixels and draws lines through them."""
 
     def __init__(self, draw: ImageDraw.ImageDraw, points: Sequence[tuple[float, float]]) -> None:
         left, top, right, bottom = MARGIN
         self.draw = draw
         self.box = left, top, SIZE[0] - right, SIZE[1] - bottom
         self.longest = max((minutes for minutes, _ in points), default=0.0) or 1.0
-        values = [math.log10(value) for _, value in points] or [0.0]
-        self.low, self.high = math.floor(min(values)), max(math.ceil(max(values)), math.floor(min(values)) + 1)
-        for power in range(self.low, self.high + 1):
-            y = self._place(0.0, 10.0**power)[1]
+        values = [value for _, value in points] or [1.0]
+        self.low, self.high = _round_below(min(values)), _round_above(max(values))
+        if self.low == self.high:
+            self.high = _round_above(self.high * 1.01)
+        value = self.low
+        while value <= self.high:
+            y = self._place(0.0, value)[1]
             draw.line([(self.box[0], y), (self.box[2], y)], "#d8d8d8")
-            draw.text((self.box[0] - 10, y), f"1e{power}", INK, FONT, anchor="rm")
-        for part in range(5):
-            minutes = self.longest * part / 4
-            place = (self._place(minutes, 10.0**self.low)[0], self.box[3] + 24)
-            draw.text(place, f"{minutes:.2g}", INK, FONT, anchor="mm")
+            draw.text((self.box[0] - 10, y), f"{value:g}", INK, FONT, anchor="rm")
+            value = _round_above(value * 1.01)
+        step = _round_above(self.longest / MOST_LABELS)
+        for number in range(int(self.longest / step * 1.001) + 1):
+            place = (self._place(number * step, self.low)[0], self.box[3] + 24)
+            draw.text(place, f"{number * step:g}", INK, FONT, anchor="mm")
         draw.rectangle(self.box, outline=INK)
 
     def line(self, points: Sequence[tuple[float, float]], colour: str, width: int) -> None:
@@ -68,5 +73,17 @@ class _Axes:
 
     def _place(self, minutes: float, value: float) -> tuple[float, float]:
         left, top, right, bottom = self.box
-        height = (math.log10(value) - self.low) / (self.high - self.low)
+        height = math.log(value / self.low) / math.log(self.high / self.low)
         return left + (right - left) * minutes / self.longest, bottom - (bottom - top) * height
+
+
+def _round_below(value: float) -> float:
+    """The largest of ..., 0.1, 0.2, 0.5, 1, 2, 5, 10, ... that is not above the value."""
+    power = math.floor(math.log10(value))
+    return max(digit * 10.0**power for digit in (1, 2, 5) if digit * 10.0**power <= value * (1 + 1e-9))
+
+
+def _round_above(value: float) -> float:
+    """The smallest of them that is not below the value."""
+    power = math.floor(math.log10(value))
+    return min(digit * 10.0**power for digit in (1, 2, 5, 10) if digit * 10.0**power >= value * (1 - 1e-9))
