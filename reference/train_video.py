@@ -43,9 +43,9 @@ class Recipe(TwoPhases):
     half_batch: int = 8  # small: in so short a training, the number of steps counts
     full_batch: int = 4
     half_resolution: int = 20_000
-    full_resolution: int = 8_000
+    full_resolution: int = 6_500
     warmup: int = 1_000
-    decay: int = 5_000
+    decay: int = 3_000
     lr: float = 2.5e-3
     ema_clips: float = 6_000.0  # time constant of the weight average
 

@@ -79,6 +79,7 @@ PANELS = {  # workflow -> the node whose panel is its thumbnail; other thumbnail
     "Train a predictor for your model": "TokenCacheTrainPredictor",
     "Can caching pay on your model": "TokenCacheRedundancy",
     "Quick start, the same pictures faster": "TokenCacheCompare",
+    "Small video, the same clip faster": "TokenCacheCompare",
     "Settings for 3x or 35 dB": "TokenCacheTuning",
     "Closer pictures at the same speed": "TokenCacheCompare",
 }

@@ -9,7 +9,7 @@ import folder_paths
 BUNDLED: dict[str, tuple[str, ...]] = {  # by kind
     "dit": ("emoji-dit.safetensors",),
     "small_flux": ("emoji-flux.safetensors",),
-    "open_sora_plan": (),
+    "open_sora_plan": ("emoji-clips.safetensors",),
     "vae": (),
     "text_encoders": (),
     "tokencache": ("emoji-predictor.safetensors", "emoji-3x.json", "emoji-35db.json"),

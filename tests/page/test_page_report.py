@@ -20,7 +20,9 @@ from workflow_page import PROMPTS, tiny_flow_model
 WORKFLOW = Path(__file__).resolve().parents[2] / "example_workflows" / "Without and with, step by step.json"
 PANEL = {"report": "TokenCache report", "compare": "Comparison with and without TokenCache"}
 SECONDS = 60_000
-VERDICT = re.compile("^(The same picture|Hard to tell apart|Close: fine details|Details differ: |Clearly different pictures: )")
+VERDICT = re.compile(
+    "^(The same picture|Hard to tell apart|Close: fine details|Details differ: |Clearly different pictures: )"
+)
 LAPTOP = (1366, 768)
 NEW_COMPARE = """() => {
     app.graph.clear()

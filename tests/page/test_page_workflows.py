@@ -32,7 +32,7 @@ from example_workflows import EVERY, FOLDER, for_every_workflow
 
 STEP_BY_STEP = "Without and with, step by step"
 PLACES = f"{__name__}_places"
-OWN_MODEL = re.compile(r"emoji-(dit|flux)\.safetensors")
+OWN_MODEL = re.compile(r"emoji-(clips|dit|flux)\.safetensors")
 STEPS = 14  # enough for a report to have no more to say than of a usual run
 # workflow -> what makes it a short run of a small model, or where a predictor binds it to the pack's own, of one
 # picture
@@ -42,6 +42,7 @@ SHORT = {
         "Four prompts, a line each": {"text": PROMPTS},
         "Compare with and without TokenCache": {"steps": STEPS},
     },
+    "Small video, the same clip faster": {"Compare with and without TokenCache": {"steps": STEPS}},
     "Without and with, step by step": {
         **TINY_FLOW,
         "Nine prompts, a line each": {"text": PROMPTS},
