@@ -281,6 +281,7 @@ def test_a_whole_benchmark_of_a_tiny_model(pixel_file, tmp_path):
             "frechet_times_full",
             "psnr_exact_db",
             "speedup_spread",
+            "flicker",
             "note",
         }
         assert row["seconds"] > 0 and 0 < row["compute"] <= 1 and row["frechet"] is None
