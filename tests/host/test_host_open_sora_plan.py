@@ -104,6 +104,17 @@ def vae_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@torch.no_grad()
+def sampled_by_the_core(
+    network: VideoTransformer, positive: list, negative: list, noise: torch.Tensor, cfg: float
+) -> torch.Tensor:
+    """Five steps of DDIM from unit noise, with the host's conditionings."""
+    sigmas = simple_sigmas(5)
+    text = [conditioning[0][0].expand(len(noise), -1, -1) for conditioning in (positive, negative)]
+    scaled = noise * (1 + sigmas[0] ** 2).sqrt()
+    return VideoRun(network, *text, noise=scaled, sigmas=sigmas, cfg=cfg, solver="ddim").sample()
+
+
 def test_the_nodes_load_through_the_entry_point():
     extension = asyncio.run(sys.modules["tokencache_pack"].comfy_entrypoint())
     ids = {node.GET_SCHEMA().node_id for node in asyncio.run(extension.get_node_list())}
@@ -116,11 +127,7 @@ def test_ksampler_agrees_with_the_core(tmp_path: Path):
     tiny = open_sora_plan()
     host = tiny.model.model.process_latent_in(tiny.sample(sampler="ddim", batch=2, steps=5))
     network, _ = load_video_transformer(file)
-    sigmas = simple_sigmas(5)
-    text = [conditioning[0][0].expand(2, -1, -1) for conditioning in (tiny.positive, tiny.negative)]
-    noise = tiny.noise(2) * (1 + sigmas[0] ** 2).sqrt()
-    with torch.no_grad():
-        ours = VideoRun(network, *text, noise=noise, sigmas=sigmas, cfg=3.0, solver="ddim").sample()
+    ours = sampled_by_the_core(network, tiny.positive, tiny.negative, tiny.noise(2), cfg=3.0)
     assert (host - ours).square().mean() < 1e-6 * ours.var()
 
 
@@ -205,10 +212,8 @@ def test_ksampler_agrees_with_the_core_where_v_is_predicted(with_words: Path):
     (empty,) = EmptyOpenSoraPlanLatent.execute(model, width=8, height=8, frames=6, batch_size=1).result
     host = nodes.common_ksampler(model, 1, 5, 2.0, "ddim", "simple", positive, negative, empty)[0]["samples"]
     network, _ = load_video_transformer(with_words)
-    sigmas = simple_sigmas(5)
-    noise = torch.randn(host.shape, generator=torch.manual_seed(1)) * (1 + sigmas[0] ** 2).sqrt()
-    text = [conditioning[0][0] for conditioning in (positive, negative)]
-    ours = VideoRun(network, *text, noise=noise, sigmas=sigmas, cfg=2.0, solver="ddim").sample()
+    noise = torch.randn(host.shape, generator=torch.manual_seed(1))
+    ours = sampled_by_the_core(network, positive, negative, noise, cfg=2.0)
     assert network.config.predicts_velocity and (host - ours).square().mean() < 1e-5 * ours.var()
 
 

@@ -28,11 +28,10 @@ from workflow_page import (
 )
 from workflow_to_api import read_workflow, to_api
 
-from example_workflows import EVERY, FOLDER, for_every_workflow
+from example_workflows import EVERY, FOLDER, for_every_workflow, needs_no_download
 
 STEP_BY_STEP = "Without and with, step by step"
 PLACES = f"{__name__}_places"
-OWN_MODEL = re.compile(r"emoji-(clips|dit|flux)\.safetensors")
 STEPS = 14  # enough for a report to have no more to say than of a usual run
 # workflow -> what makes it a short run of a small model, or where a predictor binds it to the pack's own, of one
 # picture
@@ -193,5 +192,5 @@ def test_with_apply_tokencache_bypassed_it_runs_uncached_and_its_panels_say_so(p
 
 
 def test_every_workflow_without_downloads_is_run():
-    bundled = {file.stem for file in EVERY if OWN_MODEL.search(file.read_text(encoding="utf-8"))}
+    bundled = {file.stem for file in EVERY if needs_no_download(file)}
     assert bundled == set(SHORT)

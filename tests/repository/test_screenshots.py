@@ -14,19 +14,15 @@ from PIL import Image, ImageColor
 from screenshot_files import SHOWS
 from step_chart import GROUNDS
 
-from example_workflows import EVERY, FOLDER
+from example_workflows import EVERY, FOLDER, needs_no_download
 from locales import schemas
 
 ROOT = Path(__file__).resolve().parents[2]
 HELP = ROOT / "web" / "docs"
 PAGES = sorted(HELP.glob("*.md"))
 SCHEMAS = {schema.node_id: schema for schema in schemas(tokencache_pack)}
+NOT_RUN = [file for file in EVERY if not needs_no_download(file)]
 PICTURE = re.compile(r"!\[[^\]]+\]\(([^)]+)\)|<img src=\"([^\"]+)\"")
-
-
-def lacks_weights(workflow: Path) -> bool:
-    """Whether it loads files that are not in the pack."""
-    return "emoji-" not in workflow.read_text(encoding="utf-8")  # as the pack's own are named
 
 
 def check_picture(file: Path, kind: str, least: int, most_bytes: int) -> None:
@@ -66,7 +62,9 @@ def test_a_workflow_has_a_thumbnail(workflow: Path):
     check_picture(workflow.with_suffix(".jpg"), "JPEG", least=200, most_bytes=70_000)
 
 
-@pytest.mark.parametrize("workflow", [file for file in EVERY if lacks_weights(file)], ids=lambda file: file.stem)
+@pytest.mark.parametrize(
+    "workflow", [file for file in EVERY if not needs_no_download(file)], ids=lambda file: file.stem
+)
 def test_the_thumbnail_of_a_workflow_that_is_not_run_is_a_chart_of_its_steps(workflow: Path):
     with Image.open(workflow.with_suffix(".jpg")) as picture:
         corner = picture.convert("RGB").getpixel((2, 2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
 import numpy as np
@@ -49,16 +50,14 @@ class _Axes:
         self.box = left, top, SIZE[0] - right, SIZE[1] - bottom
         self.longest = max((minutes for minutes, _ in points), default=0.0) or 1.0
         values = [value for _, value in points] or [1.0]
-        self.low, self.high = _round_below(min(values)), _round_above(max(values))
-        if self.low == self.high:
-            self.high = _round_above(self.high * 1.01)
-        value = self.low
-        while value <= self.high:
+        ticks = _round_numbers(min(values), max(values))
+        self.low, self.high = ticks[0], ticks[-1]
+        for value in ticks:
             y = self._place(0.0, value)[1]
             draw.line([(self.box[0], y), (self.box[2], y)], "#d8d8d8")
             draw.text((self.box[0] - 10, y), f"{value:g}", INK, FONT, anchor="rm")
-            value = _round_above(value * 1.01)
-        step = _round_above(self.longest / MOST_LABELS)
+        least_step = self.longest / MOST_LABELS
+        step = next(number for number in _round_numbers(least_step, least_step) if number >= least_step)
         for number in range(int(self.longest / step * 1.001) + 1):
             place = (self._place(number * step, self.low)[0], self.box[3] + 24)
             draw.text(place, f"{number * step:g}", INK, FONT, anchor="mm")
@@ -77,13 +76,11 @@ class _Axes:
         return left + (right - left) * minutes / self.longest, bottom - (bottom - top) * height
 
 
-def _round_below(value: float) -> float:
-    """The largest of ..., 0.1, 0.2, 0.5, 1, 2, 5, 10, ... that is not above the value."""
-    power = math.floor(math.log10(value))
-    return max(digit * 10.0**power for digit in (1, 2, 5) if digit * 10.0**power <= value * (1 + 1e-9))
-
-
-def _round_above(value: float) -> float:
-    """The smallest of them that is not below the value."""
-    power = math.floor(math.log10(value))
-    return min(digit * 10.0**power for digit in (1, 2, 5, 10) if digit * 10.0**power >= value * (1 - 1e-9))
+def _round_numbers(least: float, most: float) -> list[float]:
+    """Those of ..., 0.1, 0.2, 0.5, 1, 2, 5, 10, ... from the last that is not above `least` to the first that is not
+    below `most`; at least two.
+    """
+    powers = range(math.floor(math.log10(least)), math.floor(math.log10(most)) + 2)
+    numbers = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
+    first = bisect_right(numbers, least) - 1
+    return numbers[first : max(bisect_left(numbers, most), first + 1) + 1]
