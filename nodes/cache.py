@@ -114,8 +114,8 @@ class ApplyTokenCache(io.ComfyNode):
                     max=MAX_ORDER,
                     advanced=True,
                     tooltip="How tokens that are not computed are forecast: 0 holds the last value, 1 extrapolates a "
-                    "line, 2 a parabola. -1: automatic, from the model's "
-                    "calibration, or 1 without one.",
+                    "line, 2 a parabola. -1: automatic, from the model's calibration, or, without one, as far between "
+                    "line and parabola as the run's own I-steps show.",
                 ),
                 io.Float.Input(
                     "forecast_reach",
@@ -194,6 +194,7 @@ class ApplyTokenCache(io.ComfyNode):
         settings = CacheSettings(
             cache_ratio=cache_ratio,
             order=DEFAULTS.order if forecast_order == AUTOMATIC_ORDER else forecast_order,
+            fitted=forecast_order == AUTOMATIC_ORDER,
             last_blocks=last_blocks,
             context=context,
             shares=shares,

@@ -246,7 +246,7 @@ class TrainCachePredictor(io.ComfyNode):
         soft=False,
     ) -> io.NodeOutput:
         file = file_to_write(save_as, SUFFIX)
-        settings = CacheSettings(cache_ratio=cache_ratio, order=forecast_order, last_blocks=last_blocks)
+        settings = CacheSettings(cache_ratio=cache_ratio, order=forecast_order, fitted=False, last_blocks=last_blocks)
         plan = TrainingPlan(
             settings,
             interval,

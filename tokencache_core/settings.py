@@ -17,6 +17,8 @@ class CacheSettings:
 
     cache_ratio: r, the share of the cacheable blocks' block-tokens that a P-step does *not* compute, 0..1.
     order: the forecast's order: reused updates are held (0), or extrapolated through the last 2 or 3 I-steps (1 or 2).
+    fitted: whether forecasts below order 2 also take a share of the next order's term, fitted to the run's own I-steps
+        (engine/fitted_term.py).
     last_blocks: K, the number of final blocks that are computed in full on every step and never cached.
     context: what computed tokens attend to: the keys and values of all tokens, with those of uncomputed tokens forecast
         to first order ("forecast") or held at their last values ("stale"), or only each other ("computed").
@@ -31,6 +33,7 @@ class CacheSettings:
 
     cache_ratio: float = 1.0
     order: int = 1
+    fitted: bool = True
     last_blocks: int = 0
     context: str = "forecast"
     score: str = "staleness"
@@ -57,15 +60,25 @@ class CacheSettings:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
 
     @property
+    def takes_fitted_term(self) -> bool:
+        return self.fitted and self.order < MAX_ORDER
+
+    @property
+    def update_refreshes(self) -> int:
+        """Number of I-steps whose updates are kept."""
+        return self.order + 1 + self.takes_fitted_term
+
+    @property
     def key_refreshes(self) -> int:
         """Number of I-steps whose keys and values are kept for all tokens, where P-steps compute some tokens."""
         return {"forecast": 2, "stale": 1, "computed": 0}[self.context]
 
     def text(self) -> str:
         """The settings as text, under the names that they have in Apply TokenCache."""
+        towards = f" (fitted towards {self.order + 1})" if self.takes_fitted_term else ""
         values = {
             "cache_ratio": f"{self.cache_ratio:g}",
-            "forecast_order": self.order,
+            "forecast_order": f"{self.order}{towards}",
             "last_blocks": self.last_blocks,
             "context": self.context,
             "score": self.score + (f" (seed {self.seed})" if self.score == "random" else ""),

@@ -347,6 +347,7 @@ def open_host_session(
         schedule,
         sigmas=sigmas[:-1].tolist(),
         tau=tau_function(patcher),
+        input_scale=partial(input_scale, patcher),
         streams=streams,
         device=patcher.load_device,
         planner=planner,

@@ -224,7 +224,9 @@ def subset_error(tiny: TinyModel, context: str = "forecast", change: Any = lambd
             patch.setattr(module, "family_of", lambda network: family)
         patch.setattr(model_hooks, "open_host_session", with_fixed_plan)
         patch.setattr(store_module, "span_layouts", partial_units)
-        settings = CacheSettings(cache_ratio=1 - SHARE, shares="uniform", order=0, context=context, corrector=0.0)
+        settings = CacheSettings(
+            cache_ratio=1 - SHARE, shares="uniform", order=0, fitted=False, context=context, corrector=0.0
+        )
         model, handle = model_hooks.apply_tokencache(tiny.model, settings, ExplicitSchedule((0,)))
         with recorded(family.blocks(network)) as outputs:
 

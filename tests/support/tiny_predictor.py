@@ -25,7 +25,7 @@ def tiny_predictor(**changes: object) -> TrainedCache:
     return TrainedCache(
         **{
             "settings": CacheSettings(
-                cache_ratio=0.9, order=1, last_blocks=1, score="round-robin", shares="uniform", seed=7
+                fitted=False, cache_ratio=0.9, order=1, last_blocks=1, score="round-robin", shares="uniform", seed=7
             ),
             "interval": 4,
             "shares": (1.0, 1 / 3),

@@ -27,9 +27,11 @@ from .workload import SampledWorkload
 BETTER_SOLVERS = ("dpmpp_2m", "res_multistep")  # our own
 HOST_SOLVERS = ("uni_pc", "deis")  # ComfyUI's; all of these evaluate once per step
 UNTRAINED = "untrained-"  # followed by a score: a control for the predictor's choice of tokens
-REUSE = CacheSettings(cache_ratio=1.0, order=0, corrector=0.0, reach=1.0)
+REUSE = CacheSettings(cache_ratio=1.0, order=0, fitted=False, corrector=0.0, reach=1.0)
 RANDOM_TOKENS = replace(DEFAULTS, score="random", shares="uniform", cache_ratio=0.9)
-FORECASTS = tuple(CacheSettings(cache_ratio=1.0, order=order, corrector=0.0, reach=1.0) for order in (1, 2))
+FORECASTS = tuple(
+    CacheSettings(cache_ratio=1.0, order=order, fitted=False, corrector=0.0, reach=1.0) for order in (1, 2)
+)
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ def _after_warmup(plan: Plan, method: str, settings: CacheSettings) -> list[Cand
 
 
 def _tokencache(plan: Plan) -> list[Candidate]:
-    note = f"no token computed on P-steps: forecast of order {DEFAULTS.order}"
+    note = f"no token computed on P-steps: forecast of order {DEFAULTS.order}, fitted towards {DEFAULTS.order + 1}"
     return [
         plan.cached("tokencache", DEFAULTS, plan.usual(count), note) for count in plan.counts(DEFAULTS, plan.targets)
     ]

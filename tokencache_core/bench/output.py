@@ -14,6 +14,7 @@ import torch
 from ..files.whole_file import whole_file
 from ..runs.sampled_model import SampledModel
 from ..sampling.sigma_schedule import SigmaSchedule
+from ..settings import MAX_ORDER
 from .duels import Duel
 from .rows import Row
 from .turns import NEAREST
@@ -129,4 +130,5 @@ def setting_text(settings: dict[str, Any]) -> str:
         else (f", r {settings['cache_ratio']:g}, K {settings['last_blocks']}, {settings['context']}")
     )
     reach = f", reach {settings['reach']:g}" if settings.get("reach", 1.0) != 1.0 else ""
-    return f"order {settings['order']}{reach}, {len(settings['i_steps'])} I-steps{tokens}"
+    fitted = " fitted" if settings.get("fitted") and settings["order"] < MAX_ORDER else ""
+    return f"order {settings['order']}{fitted}{reach}, {len(settings['i_steps'])} I-steps{tokens}"

@@ -296,7 +296,9 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
 def plan_of(args: argparse.Namespace) -> TrainingPlan:
     """The plan that the options describe; ValueError for choices that cannot be trained."""
     return TrainingPlan(
-        CacheSettings(cache_ratio=args.cache_ratio, order=args.order, last_blocks=args.last_blocks, reach=args.reach),
+        CacheSettings(
+            cache_ratio=args.cache_ratio, order=args.order, fitted=False, last_blocks=args.last_blocks, reach=args.reach
+        ),
         interval=args.interval,
         rank=args.rank,
         forecast_hidden=args.forecast_hidden,

@@ -98,7 +98,11 @@ def add_cache_arguments(parser: argparse.ArgumentParser) -> None:
         help="r: share of the tokens that P-steps reuse; 1 computes none, 0 all",
     )
     group.add_argument(
-        "--order", type=int, choices=ORDERS, default=DEFAULTS.order, help="0 reuses updates, 1 and 2 forecast them"
+        "--order",
+        type=int,
+        choices=ORDERS,
+        help="0 reuses updates, 1 and 2 forecast them by a line or a parabola (default: a line, and as much of the "
+        "parabola as the run's own I-steps show)",
     )
     group.add_argument(
         "--warmup", type=whole_number(1), default=2, metavar="N", help="the first N steps are I-steps, with --interval"
@@ -158,7 +162,8 @@ def add_cache_arguments(parser: argparse.ArgumentParser) -> None:
 def cache_settings(args: argparse.Namespace) -> CacheSettings:
     return CacheSettings(
         cache_ratio=args.cache_ratio,
-        order=args.order,
+        order=DEFAULTS.order if args.order is None else args.order,
+        fitted=args.order is None,
         last_blocks=args.last_blocks,
         context=args.context,
         score=args.score,

@@ -3,8 +3,9 @@
 An *update* is what a block (or a span of blocks) adds to a token, gates included. Its last `order + 1` refreshes are
 kept with their taus, and a reused update is the polynomial through them at the current tau. Order 0 is plain reuse, as
 in the paper; orders 1 and 2 do what TaylorSeer (arXiv 2503.06923) does with finite differences, but for refresh times
-of any spacing. The term of the next order mostly has the same sign as these, so the polynomial is evaluated slightly
-beyond tau: at `reach` times the distance from the newest refresh (docs/findings/forecast.md).
+of any spacing. Of the next order's term, a share may be taken (engine/fitted_term.py). What is left mostly has the
+same sign as these, so the polynomial is evaluated slightly beyond tau: at `reach` times the distance from the newest
+refresh (docs/findings/forecast.md).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVariableType]
 
 from ..sampling.polynomial import lagrange_weights, weighted_sum
+from .fitted_term import FittedTerm, term_weights
 from .pieces import Piece, joined, same
 from .storage import Storage
 
@@ -78,12 +80,15 @@ class Correction(Protocol):
 class SpanHistory:
     """Updates of a span whose tokens are always refreshed together, so that each refresh has one time.
 
-    order: of the forecast; order + 1 refreshes are kept.
+    order: of the forecast; order + 1 refreshes are kept, and one more for a fitted term.
     reach: how far forecasts extrapolate, as in `CacheSettings`.
+    fitted: of the run; None if forecasts take no share of the next order's term.
     """
 
-    def __init__(self, order: int, storage: Storage | None = None, reach: float = 1.0) -> None:
-        self.order, self.storage, self.reach = order, storage or Storage(), reach
+    def __init__(
+        self, order: int, storage: Storage | None = None, reach: float = 1.0, fitted: FittedTerm | None = None
+    ) -> None:
+        self.order, self.storage, self.reach, self.fitted = order, storage or Storage(), reach, fitted
         self.taus: list[float] = []
         self.newest = 0.0  # tau of the last refresh; usually the smallest, unless the run's noise rose again
         self.updates: list[Tensor] = []  # each (R, N, D), float32 unless the storage has another form
@@ -91,7 +96,7 @@ class SpanHistory:
 
     def refresh(self, update: Tensor, tau: float, spacing: float = 0.0) -> None:
         """Keep `update` (owned by the history from now on), in the slot that `slot_of` gives."""
-        slot = slot_of(self.taus, tau, spacing, self.order + 1)
+        slot = slot_of(self.taus, tau, spacing, self.order + 1 + (self.fitted is not None))
         self.device, self.newest = update.device, tau
         replaced = self.updates[slot] if slot < len(self.updates) else None
         self.taus[slot : slot + 1] = [tau]
@@ -102,7 +107,7 @@ class SpanHistory:
         """The history of rows that are those of one conditioning in each of several others."""
         first = pieces[0].source
         same([(piece.source.taus, piece.source.newest) for piece in pieces])
-        history = cls(first.order, first.storage, first.reach)
+        history = cls(first.order, first.storage, first.reach, first.fitted)
         history.taus, history.newest, history.device = list(first.taus), first.newest, first.device
         history.updates = [
             joined([piece.rows(piece.source.updates[slot]) for piece in pieces]) for slot in range(len(first.taus))
@@ -114,7 +119,7 @@ class SpanHistory:
         out = self.add_forecast_float(x, tau)
         if correction is not None:
             # taken now: by the time of a backward pass the refreshes are others
-            (taus, updates), evaluated_at = self.newest_first(), self._evaluated_at(tau)
+            (taus, updates), evaluated_at = self.newest_first(self.order + 1), self._evaluated_at(tau)
 
             def corrected(*updates: Tensor) -> Tensor:
                 return correction(forecast_terms(taus, updates, evaluated_at), taus, tau)
@@ -128,12 +133,22 @@ class SpanHistory:
         tokens: indices into R * N; x is then (n, D), with these tokens only.
         """
         out = x.float()
-        for weight, update in zip(
-            lagrange_weights(self.taus, self._evaluated_at(tau)), self.storage.fetch_each(self.updates, x.device)
-        ):
+        weights = self._weights(tau)
+        updates = self.storage.fetch_each([self.updates[slot] for slot in weights], x.device)
+        for weight, update in zip(weights.values(), updates):
             update = update if tokens is None else update[tokens // update.shape[1], tokens % update.shape[1]]
             out = torch.add(out, update, alpha=weight) if out is x else out.add_(update, alpha=weight)
         return out
+
+    def _weights(self, tau: float) -> dict[int, float]:
+        """The weights of the kept updates in a forecast at `tau`, by their slots."""
+        slots = sorted(range(len(self.taus)), key=lambda slot: abs(self.taus[slot] - self.newest))
+        taus, evaluated_at = [self.taus[slot] for slot in slots], self._evaluated_at(tau)
+        weights = lagrange_weights(taus[: self.order + 1], evaluated_at)
+        if self.fitted is not None and self.fitted.share and len(slots) > self.order + 1:
+            term = term_weights(taus, self.order, evaluated_at)
+            weights = [weight + self.fitted.share * more for weight, more in zip([*weights, 0.0], term)]
+        return dict(zip(slots, weights))
 
     def _evaluated_at(self, tau: float) -> float:
         """The time at which the polynomial is evaluated for a forecast at `tau`."""
@@ -165,8 +180,15 @@ class TokenHistory:
     text_first: whether text tokens come before image tokens in a joint stream.
     """
 
-    def __init__(self, order: int, text_first: bool = True, storage: Storage | None = None, reach: float = 1.0) -> None:
-        self.whole = SpanHistory(order, storage, reach)
+    def __init__(
+        self,
+        order: int,
+        text_first: bool = True,
+        storage: Storage | None = None,
+        reach: float = 1.0,
+        fitted: FittedTerm | None = None,
+    ) -> None:
+        self.whole = SpanHistory(order, storage, reach, fitted)
         self.text_first = text_first
         self.deviation: Tensor | None = None  # (R, N, D), kept like an update; None: no token has been computed since
 
@@ -179,7 +201,7 @@ class TokenHistory:
     def assembled(cls, pieces: Sequence[Piece[TokenHistory]]) -> TokenHistory:
         """As `SpanHistory.assembled`."""
         first = pieces[0].source
-        history = cls(first.whole.order, first.text_first, first.whole.storage, first.whole.reach)
+        history = cls(first.whole.order, first.text_first)
         history.whole = SpanHistory.assembled([piece.with_source(piece.source.whole) for piece in pieces])
         deviations = [piece.source.deviation for piece in pieces]
         if any(deviation is not None for deviation in deviations):

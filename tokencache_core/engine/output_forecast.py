@@ -57,7 +57,13 @@ def output_settings(settings: CacheSettings, holds_clean: bool = False) -> Cache
     """
     if not settings.cache_ratio:
         return settings
-    return replace(settings, cache_ratio=1.0, last_blocks=0, order=0 if holds_clean else settings.order)
+    return replace(
+        settings,
+        cache_ratio=1.0,
+        last_blocks=0,
+        order=0 if holds_clean else settings.order,
+        fitted=settings.fitted and not holds_clean,
+    )
 
 
 def forecast_output(

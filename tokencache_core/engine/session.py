@@ -54,6 +54,7 @@ SEVERAL_AT_ONE_SIGMA = say(
 class Session:
     """The state of one sampling run, from `open_session` until `close`, which frees the cache and returns the report.
 
+    input_scale: from a sigma to what x there is multiplied by before the network is given it.
     corrector: corrects the errors of P-steps, if the sampler is Euler's method.
     error_bound: places I-steps during the run.
     latent: the shape of the sampled latents.
@@ -69,6 +70,7 @@ class Session:
         learned: LearnedParts,
         *,
         device: torch.device,
+        input_scale: Callable[[float], float],
         corrector: Corrector | None,
         error_bound: ErrorBound | None,
         fresh_noise: bool,
@@ -77,6 +79,7 @@ class Session:
     ) -> None:
         self.settings, self.timeline, self.store, self.learned = settings, timeline, store, learned
         self.device, self.corrector, self.error_bound, self.latent = device, corrector, error_bound, latent
+        self.input_scale = input_scale
         self.planner, self.fresh_noise, self.holds_clean = store.planner, fresh_noise, holds_clean
         self.n_blocks = len(store.streams)
         self.log = RunLog()
@@ -182,8 +185,8 @@ class Session:
             if self.corrector is not None:
                 self.corrector.forget()
             return clean
-        if self.error_bound is not None and evaluation.computes_all:
-            self.error_bound.add_i_step(evaluation.tau, x, _direction(x, clean, evaluation.sigma))
+        if evaluation.computes_all and evaluation.sigma:
+            self._learn_from_i_step(evaluation, x, _direction(x, clean, evaluation.sigma))
         if self.corrector is None:
             return clean
         move, sigma = self.timeline.move(evaluation.sigma, self.log.previous_sigma), evaluation.sigma
@@ -198,6 +201,14 @@ class Session:
         wanted = self.corrector.corrected_i_step(evaluation.tau, move, direction)
         self.corrector.leads(x, move, wanted)
         return clean if wanted is direction else (x.float() - sigma * wanted).to(clean.dtype)
+
+    def _learn_from_i_step(self, evaluation: Evaluation, x: Tensor, direction: Tensor) -> None:
+        """What the rest of the run learns from an I-step at x that predicted `direction`, both (B, ...)."""
+        if self.error_bound is not None:
+            self.error_bound.add_i_step(evaluation.tau, x, direction)
+        if self.store.fitted is not None:
+            added = (direction - self.input_scale(evaluation.sigma) * x.float()).detach()
+            self.store.fitted.add_i_step(evaluation.tau, added, evaluation.spacing)
 
     def rows(self, key: Hashable, conditionings: tuple[Hashable, ...], part: Tensor | None = None) -> Rows:
         """What is kept for the rows of these conditionings, of calls named by `key`.
@@ -273,6 +284,7 @@ def open_session(
     *,
     sigmas: Sequence[float],
     tau: Callable[[float], float],
+    input_scale: Callable[[float], float],
     streams: tuple[str, ...],
     end: float = 0.0,
     euler: bool = False,
@@ -289,6 +301,7 @@ def open_session(
 
     sigmas: the noise levels at which the run's steps begin, falling.
     tau: from a sigma to the model's time, scaled to [0, 1].
+    input_scale: from a sigma to what x there is multiplied by before the network is given it.
     streams: one name per block (`BlockSpec.stream`).
     end: the sigma at which the run ends.
     euler: the sampler is Euler's method, so that the errors of P-steps can be corrected.
@@ -319,6 +332,7 @@ def open_session(
         store,
         learned,
         device=device,
+        input_scale=input_scale,
         latent=latent,
         corrector=Corrector(settings.corrector, settings.order) if euler and settings.corrector else None,
         fresh_noise=fresh_noise,

@@ -18,6 +18,7 @@ from ..blocks.call import BlockCall
 from ..blocks.token_index import TokenIndex
 from .attention_context import AttentionContext
 from .attention_hook import Extending, Storing
+from .fitted_term import FittedTerm
 from .forecast import SpanHistory, TokenHistory
 from .pieces import Piece, same
 from .span_layout import Kind, SpanLayout
@@ -51,12 +52,14 @@ class Keeping:
     """How spans store their caches.
 
     order, reach: of forecasts, as in `CacheSettings`.
+    fitted: of the run, as in `SpanHistory`.
     key_refreshes: number of I-steps whose keys and values are kept; 0: none.
     storage: where tensors are kept, and in what form.
     """
 
     order: int
     reach: float
+    fitted: FittedTerm | None
     key_refreshes: int
     storage: Storage
 
@@ -173,7 +176,9 @@ class ReusedSpan(_CachedSpan):
         """Keep the updates (R, N, D) float32, one a stream. spacing: refreshes no further apart in tau count as one."""
         keeping = self.keeping
         if not self.histories:
-            self.histories = [SpanHistory(keeping.order, keeping.storage, keeping.reach) for _ in updates]
+            self.histories = [
+                SpanHistory(keeping.order, keeping.storage, keeping.reach, keeping.fitted) for _ in updates
+            ]
         for history, update in zip(self.histories, updates):
             history.refresh(update, tau, spacing)
 
@@ -257,7 +262,9 @@ class ComputedSpan(_CachedSpan):
     def _keep(self, updates: list[Tensor], last_block: int, network: NetworkCall) -> None:
         keeping, self.last_block = self.keeping, last_block
         if self.history is None:
-            self.history = TokenHistory(keeping.order, network.rows.text_first, keeping.storage, keeping.reach)
+            self.history = TokenHistory(
+                keeping.order, network.rows.text_first, keeping.storage, keeping.reach, keeping.fitted
+            )
         self.history.refresh(updates[0], network.tau, network.spacing)
 
     def _extending(self, index: int, image: Any, joint: Any, network: NetworkCall) -> Extending | None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..settings import CacheSettings
 from .allocation import tokens_per_block
+from .fitted_term import FittedTerm
 from .forecast import TokenHistory
 from .memory_budget import CacheMemory, MemoryBudget, RowsShape
 from .pieces import Piece, Unlike
@@ -144,8 +145,9 @@ class CacheStore:
         self.settings, self.streams, self.planner, self.shares = settings, streams, planner, shares
         self.i_steps, self.budget = i_steps, budget
         self.storage = Storage()
-        self.keeping = Keeping(settings.order, settings.reach, settings.key_refreshes, self.storage)
-        self.memory = CacheMemory(budget, min(settings.order + 1, i_steps), min(settings.key_refreshes, i_steps))
+        self.fitted = FittedTerm(settings.order, settings.reach) if settings.takes_fitted_term else None
+        self.keeping = Keeping(settings.order, settings.reach, self.fitted, settings.key_refreshes, self.storage)
+        self.memory = CacheMemory(budget, min(settings.update_refreshes, i_steps), min(settings.key_refreshes, i_steps))
         self.rows_by_key: dict[tuple[Hashable, tuple[Hashable, ...]], Rows] = {}
         self.used: set[Hashable] = set()  # names used in the current, or else the last, evaluation
         self.memory_bytes = 0  # the most that was kept at one time

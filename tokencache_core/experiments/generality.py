@@ -34,7 +34,7 @@ from ..tuning.calibrate_places import calibrate_places
 from ..tuning.place_proposals import orders_beside
 from ..tuning.place_search import PlaceSearch
 
-TAYLORSEER = CacheSettings(order=2, corrector=0.0, reach=1.0)
+TAYLORSEER = CacheSettings(order=2, fitted=False, corrector=0.0, reach=1.0)
 
 
 @dataclass(frozen=True)

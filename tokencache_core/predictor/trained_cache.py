@@ -180,6 +180,7 @@ class TrainedCache:
                 last_blocks=ours.last_blocks,
                 cache_ratio=ours.cache_ratio,
                 order=ours.order,
+                fitted=ours.fitted,
                 reach=ours.reach,
                 shares=ours.shares,
                 context=ours.context,

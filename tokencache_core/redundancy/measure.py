@@ -26,7 +26,7 @@ from ..schedules.schedule import ExplicitSchedule
 from ..settings import CacheSettings
 
 # keeps one update per block, of the last two steps
-_KEEP_ALL = CacheSettings(cache_ratio=0.5, order=1, context="computed", shares="uniform")
+_KEEP_ALL = CacheSettings(cache_ratio=0.5, order=1, fitted=False, context="computed", shares="uniform")
 _KEPT_BYTES = 2**28  # maximum size of the updates that are kept for the whole run
 _MAX_KEPT = 32  # maximum number of tokens per row whose updates are kept
 

@@ -74,6 +74,7 @@ class NetworkRun(ABC):
             schedule,
             sigmas=self.sigmas[:-1].tolist(),
             tau=self.noise_time,
+            input_scale=self.input_scale,
             streams=tuple(spec.stream for _, spec in self.blocks),
             device=self.noise.device,
             planner=planner,

@@ -44,6 +44,7 @@ class OutputRun:
             schedule,
             sigmas=self.sigmas[:-1].tolist(),
             tau=self.noise_time,
+            input_scale=self.input_scale,
             streams=output_forecast.STREAMS,
             planner=planner,
             end=float(self.sigmas[-1]),

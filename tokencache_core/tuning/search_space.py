@@ -38,8 +38,8 @@ class Choice:
         return known_places(count, taus, self.warmup, self.dampings)
 
 
-DEFAULT_CHOICE = Choice("forecast of order 1 with corrector", DEFAULTS)
-_PLAIN = replace(DEFAULTS, corrector=0.0, reach=1.0)
+DEFAULT_CHOICE = Choice("fitted forecast with corrector", DEFAULTS)
+_PLAIN = replace(DEFAULTS, fitted=False, corrector=0.0, reach=1.0)
 CORNERS = (
     Choice("forecast of order 2 (TaylorSeer)", replace(_PLAIN, order=2), warmup=3),
     Choice("forecast of order 1 (TaylorSeer)", _PLAIN, warmup=2),

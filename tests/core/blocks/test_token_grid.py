@@ -112,6 +112,7 @@ def run_of(latent: LatentShape, i_steps=(0,), seed: int = 0):
         ExplicitSchedule(tuple(i_steps)),
         sigmas=TAUS,
         tau=lambda sigma: sigma,
+        input_scale=lambda sigma: 1.0,
         streams=model.streams,
         latent=latent,
     )

@@ -71,6 +71,7 @@ def run(settings: dict, budget: MemoryBudget = MemoryBudget(), i_steps=(0, 1, 2)
         ExplicitSchedule(i_steps),
         sigmas=TAUS,
         tau=lambda sigma: sigma,
+        input_scale=lambda sigma: 1.0,
         streams=model.streams,
         budget=budget,
     )
@@ -89,9 +90,11 @@ def run(settings: dict, budget: MemoryBudget = MemoryBudget(), i_steps=(0, 1, 2)
     ("settings", "n_bytes"),
     [
         ({"order": 2}, 3 * 64),
-        ({"order": 0}, 64),
-        ({"order": 1, "last_blocks": 1}, 2 * 64),  # an update: 2 rows, 4 tokens, 2 wide, 4 bytes
-        ({"order": 1, "cache_ratio": 0.75, "shares": "uniform"}, 3 * 64),
+        ({"order": 0, "fitted": False}, 64),
+        ({"order": 1, "last_blocks": 1, "fitted": False}, 2 * 64),  # an update: 2 rows, 4 tokens, 2 wide, 4 bytes
+        ({"order": 1, "cache_ratio": 0.75, "shares": "uniform", "fitted": False}, 3 * 64),
+        ({"order": 1}, 3 * 64),  # and one for the fitted term
+        ({"order": 2, "fitted": False}, 3 * 64),
         ({"cache_ratio": 0.0}, 0),
     ],
 )
@@ -111,10 +114,15 @@ def test_a_run_of_fewer_i_steps_than_a_forecast_takes_keeps_fewer_updates():
 def test_a_run_whose_i_steps_are_not_known_beforehand_may_keep_all():
     model = ToyModel((1.0,))
     session = open_session(
-        CacheSettings(), ErrorBoundSchedule(0.1), sigmas=TAUS, tau=lambda sigma: sigma, streams=model.streams
+        CacheSettings(),
+        ErrorBoundSchedule(0.1),
+        sigmas=TAUS,
+        tau=lambda sigma: sigma,
+        input_scale=lambda sigma: 1.0,
+        streams=model.streams,
     )
     model.run(session, 1.0)
-    assert session.store.memory.expected.updates == 2 * 32  # order + 1 of them
+    assert session.store.memory.expected.updates == 3 * 32  # order + 1 of them, and one for the fitted term
 
 
 # the toy has no attention: its keys and values are only told

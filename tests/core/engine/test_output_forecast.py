@@ -35,6 +35,7 @@ def predictions(i_steps: tuple[int, ...], **settings: float) -> tuple[list[float
         ExplicitSchedule(i_steps),
         sigmas=SIGMAS,
         tau=lambda sigma: sigma,
+        input_scale=lambda sigma: 1.0,
         streams=output_forecast.STREAMS,
     )
     seen, calls = [], []
@@ -69,7 +70,12 @@ def test_at_ratio_zero_every_step_is_computed():
 
 def test_a_clean_latent_is_computed_and_is_no_node_of_forecasts():
     session = open_session(
-        CacheSettings(), ExplicitSchedule((0,)), sigmas=SIGMAS, tau=lambda sigma: sigma, streams=output_forecast.STREAMS
+        CacheSettings(),
+        ExplicitSchedule((0,)),
+        sigmas=SIGMAS,
+        tau=lambda sigma: sigma,
+        input_scale=lambda sigma: 1.0,
+        streams=output_forecast.STREAMS,
     )
     x, calls = torch.ones(1, 1, 2, 2), []
     for sigma in (1.0, 0.0, 0.8):
@@ -83,7 +89,12 @@ def test_a_clean_latent_is_computed_and_is_no_node_of_forecasts():
 def test_after_falling_back_the_shares_computed_are_those_of_the_whole_run():
     model, x = ToyModel((1.0, 1.0, 1.0)), torch.zeros(1, 1, 2, 2)
     session = open_session(
-        CacheSettings(), ExplicitSchedule((0, 3)), sigmas=SIGMAS, tau=lambda sigma: sigma, streams=model.streams
+        CacheSettings(),
+        ExplicitSchedule((0, 3)),
+        sigmas=SIGMAS,
+        tau=lambda sigma: sigma,
+        input_scale=lambda sigma: 1.0,
+        streams=model.streams,
     )
     model.run(session, SIGMAS[0])
     for sigma in SIGMAS[1:]:

@@ -18,6 +18,7 @@ def session_of(model, schedule=ExplicitSchedule((0, 1)), **settings):
         schedule,
         sigmas=TAUS,
         tau=lambda sigma: sigma,
+        input_scale=lambda sigma: 1.0,
         streams=model.streams,
     )
 
@@ -176,7 +177,12 @@ def test_an_i_step_that_was_passed_over_is_made_up_for():
 
 def test_an_evaluation_that_never_reached_the_network_is_none():
     session = open_session(
-        CacheSettings(), ExplicitSchedule((0, 1)), sigmas=[1.0, 0.8, 0.6], tau=lambda sigma: sigma, streams=("x",)
+        CacheSettings(),
+        ExplicitSchedule((0, 1)),
+        sigmas=[1.0, 0.8, 0.6],
+        tau=lambda sigma: sigma,
+        input_scale=lambda sigma: 1.0,
+        streams=("x",),
     )
     with session.evaluation(1.0) as evaluation:
         evaluation.reached = True
@@ -206,6 +212,7 @@ def session_with(i_steps, **how):
         ExplicitSchedule(i_steps),
         sigmas=TAUS,
         tau=lambda sigma: sigma,
+        input_scale=lambda sigma: 1.0,
         streams=("x",),
         **how,
     )

@@ -20,10 +20,11 @@ GAINS = {"a": 1.0, "b": 10.0, "c": 100.0}  # of conditionings: what the block ad
 
 def session_of(model: ToyModel, i_steps: tuple[int, ...] = (0,), **settings: object) -> Session:
     return open_session(
-        CacheSettings(**{"order": 0, **settings}),
+        CacheSettings(**{"order": 0, "fitted": False, **settings}),
         ExplicitSchedule(i_steps),
         sigmas=TAUS,
         tau=lambda sigma: sigma,
+        input_scale=lambda sigma: 1.0,
         streams=model.streams,
     )
 

@@ -96,6 +96,7 @@ def run_toy(planner, taus=(1.0, 0.9, 0.8, 0.7), gains=(1.0, 2.0), **settings):
         ExplicitSchedule((0, 1)),
         sigmas=list(taus),
         tau=lambda sigma: sigma,
+        input_scale=lambda sigma: 1.0,
         streams=toy.streams,
         planner=planner,
     )
@@ -266,6 +267,7 @@ def test_conditionings_that_come_apart_share_a_plan(relaxed):
         ExplicitSchedule((0,)),
         sigmas=[1.0, 0.9, 0.8],
         tau=lambda sigma: sigma,
+        input_scale=lambda sigma: 1.0,
         streams=toy.streams,
         planner=planner,
     )

@@ -96,6 +96,7 @@ def test_the_engine_applies_it_to_its_own_run_on_p_steps_alone(run, applies):
         ExplicitSchedule((0, 1)),
         sigmas=[0.8, 0.6, 0.4],
         tau=lambda sigma: sigma,
+        input_scale=lambda sigma: 1.0,
         streams=toy.streams,
         learned=learned,
     )

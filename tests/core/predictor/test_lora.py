@@ -118,6 +118,7 @@ def outputs(model, repair, *, last_blocks=2, keys=("rows",) * len(SIGMAS), i_ste
         ExplicitSchedule(i_steps),
         sigmas=SIGMAS,
         tau=lambda sigma: sigma / 4,
+        input_scale=lambda sigma: 1.0,
         streams=(DIT_BLOCK.stream,) * len(model.blocks),
         learned=TrainedParts(repair),
     )

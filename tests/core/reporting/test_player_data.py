@@ -38,7 +38,15 @@ def run(
     chosen = CacheSettings(
         **{"cache_ratio": 0.75, "shares": "uniform", "last_blocks": 1, "score": "round-robin", **settings}
     )
-    session = open_session(chosen, schedule, sigmas=TAUS, tau=lambda sigma: sigma, streams=model.streams, latent=latent)
+    session = open_session(
+        chosen,
+        schedule,
+        sigmas=TAUS,
+        tau=lambda sigma: sigma,
+        input_scale=lambda sigma: 1.0,
+        streams=model.streams,
+        latent=latent,
+    )
     for tau in TAUS:
         model.run(session, tau, rows=rows, images=images)
     return session.close()
