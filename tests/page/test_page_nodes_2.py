@@ -1,5 +1,5 @@
-"""Nodes 2.0, where nodes are elements of the page: in every example workflow none covers another, and reasons are not
-cut off.
+"""Nodes 2.0, where nodes are elements of the page: in every example workflow none covers another, even while all show
+their advanced inputs, and reasons are not cut off.
 """
 
 from __future__ import annotations
@@ -27,6 +27,12 @@ COVERED = """() => {
     return boxes.flatMap(a => boxes.filter(b => a[1] < b[3] - scale && b[1] < a[3] - scale && a[2] <= b[2] && b[2] < a[4] - scale && a !== b)
         .map(b => [a[0], b[0]]))
 }"""
+SHOW_ADVANCED = """() => {
+    for (const button of document.querySelectorAll('[data-testid="advanced-inputs-button"]')) button.click()
+}"""
+# titles of nodes that still hide some
+HIDING = """() => app.graph.nodes
+    .filter(node => !node.showAdvanced && node.widgets?.some(widget => widget.options?.advanced)).map(node => node.title)"""
 # a new Apply TokenCache behind an I-Step Scheduler, which decides two of its settings
 SCHEDULED = """() => {
     app.graph.clear()
@@ -63,6 +69,13 @@ def test_in_nodes_2_no_node_covers_another(nodes_2: WorkflowPage, file: Path):
     workflow = read_workflow(file)
     nodes_2.page.evaluate(OPEN, [workflow, file.stem])
     nodes_2.page.wait_for_function(SHOWS, arg=[node["id"] for node in workflow["nodes"]])
+    check_none_covers_another(nodes_2)
+    nodes_2.page.evaluate(SHOW_ADVANCED)
+    nodes_2.page.wait_for_function(f"() => !({HIDING})().length", timeout=MILLISECONDS)
+    check_none_covers_another(nodes_2)
+
+
+def check_none_covers_another(nodes_2: WorkflowPage) -> None:
     nodes_2.page.wait_for_timeout(500)
     nodes_2.page.wait_for_function(f"() => !({COVERED})().length", timeout=MILLISECONDS)
 
