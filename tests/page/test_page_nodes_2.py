@@ -13,6 +13,7 @@ from comfy_server import ComfyServer
 from workflow_page import OPEN, SHOWS, SMALL, WorkflowPage, workflow_page
 from workflow_to_api import read_workflow
 
+import locales
 from example_workflows import for_every_workflow
 
 MILLISECONDS = 10_000
@@ -52,20 +53,25 @@ LABELS = """() => [...document.querySelectorAll('[data-node-id] [data-testid="wi
 pytestmark = [pytest.mark.server, needs_chromium]
 
 
+@pytest.fixture(scope="module", params=["en", "zh"])
+def language(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def nodes_2(comfy_server: ComfyServer) -> Iterator[WorkflowPage]:
-    comfy_server.post("/settings", {"Comfy.VueNodes.Enabled": True})
+def nodes_2(comfy_server: ComfyServer, language: str) -> Iterator[WorkflowPage]:
+    comfy_server.post("/settings", {"Comfy.VueNodes.Enabled": True, "Comfy.Locale": language})
     try:
         with workflow_page(comfy_server) as page:
             page.page.set_viewport_size(SMALL)
             yield page
     finally:
-        comfy_server.post("/settings", {"Comfy.VueNodes.Enabled": False})
+        comfy_server.post("/settings", {"Comfy.VueNodes.Enabled": False, "Comfy.Locale": "en"})
 
 
 @for_every_workflow
 def test_in_nodes_2_no_node_covers_another(nodes_2: WorkflowPage, file: Path):
-    """There a node is as high as what it holds, with the pack's name at its end."""
+    """There a node is as high as what it holds: longer names of inputs take two lines, and at its end is the pack's."""
     workflow = read_workflow(file)
     nodes_2.page.evaluate(OPEN, [workflow, file.stem])
     nodes_2.page.wait_for_function(SHOWS, arg=[node["id"] for node in workflow["nodes"]])
@@ -80,9 +86,12 @@ def check_none_covers_another(nodes_2: WorkflowPage) -> None:
     nodes_2.page.wait_for_function(f"() => !({COVERED})().length", timeout=MILLISECONDS)
 
 
-def test_in_nodes_2_the_reason_beside_a_setting_is_not_cut_off(nodes_2: WorkflowPage):
+def test_in_nodes_2_the_reason_beside_a_setting_is_not_cut_off(nodes_2: WorkflowPage, language: str):
     nodes_2.page.evaluate(SCHEDULED)
-    reason = "speed_up: by the schedule"
+    texts = locales.texts(locales.FOLDER / language)
+    reason = ": ".join(
+        [texts["nodeDefs.TokenCacheApply.inputs.speed_up.name"], texts[f"{locales.PANELS}.overridden_by_schedule"]]
+    )
     nodes_2.page.wait_for_function(
         f"reason => ({LABELS})().some(([words]) => words === reason)", arg=reason, timeout=MILLISECONDS
     )
