@@ -1,5 +1,5 @@
-"""Writes locales/en from the nodes' own definitions, the panels' words and what Python says, and reports what other
-languages lack.
+"""Writes locales/en from the nodes' own definitions, the panels' words, what Python says and what stands in the
+templates, and reports what other languages lack.
 
     .venv/bin/python scripts/locales.py
 
@@ -24,7 +24,9 @@ FOLDER = ROOT / "locales"
 ENGLISH = "en"
 FILES = ("main.json", "nodeDefs.json")
 PANEL_WORDS = ROOT / "web" / "js" / "shared" / "english.js"
+TEMPLATES = ROOT / "example_workflows"
 PANELS = "tokencache"  # in main.json, as web/js/shared/texts.js looks them up
+NOTES, TITLES = "tokencache_notes", "tokencache_titles"  # in main.json, as web/js/template_texts.js looks them up
 SAID = "tokencache_said"  # in main.json, as nodes/host/language.py looks them up
 SPEAKING = ("tokencache_core", "nodes")
 PLACE = re.compile(r"\{(\w+)\}")
@@ -41,6 +43,8 @@ def english(pack: ModuleType) -> dict[str, Texts]:
             "nodeCategories": {part: part for schema in found for part in schema.category.split("/")},
             PANELS: panel_words(),
             SAID: said(),
+            NOTES: notes(),
+            TITLES: titles(),
         },
         "nodeDefs.json": {_key(schema.node_id): _node(schema) for schema in found},
     }
@@ -86,6 +90,26 @@ def said(folders: Iterable[Path] = tuple(ROOT / name for name in SPEAKING)) -> d
                     f"{file.name}, line {call.lineno}: {key} has two sentences, or other values than places"
                 )
     return dict(sorted(found.items()))
+
+
+def notes() -> dict[str, str]:
+    """The texts of the templates' notes, by the template's name."""
+    return {
+        _key(file.stem): node["widgets_values"][0]
+        for file, node in _template_nodes()
+        if node["type"] in ("Note", "MarkdownNote")
+    }
+
+
+def titles() -> dict[str, str]:
+    """The titles that nodes of the templates have instead of their kind's name."""
+    return {_key(node["title"]): node["title"] for _, node in _template_nodes() if node.get("title")}
+
+
+def _template_nodes() -> Iterator[tuple[Path, Texts]]:
+    for file in sorted(TEMPLATES.glob("*.json")):
+        for node in json.loads(file.read_text(encoding="utf-8"))["nodes"]:
+            yield file, node
 
 
 async def _nodes(pack: ModuleType) -> list[Any]:

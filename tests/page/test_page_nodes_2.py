@@ -1,5 +1,5 @@
-"""Nodes 2.0, where nodes are elements of the page: in every example workflow none covers another, and reasons are not
-cut off.
+"""Nodes 2.0, where nodes are elements of the page: in every example workflow none covers another, even while all show
+their advanced inputs, and reasons are not cut off.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from comfy_server import ComfyServer
 from workflow_page import OPEN, SHOWS, SMALL, WorkflowPage, workflow_page
 from workflow_to_api import read_workflow
 
+import locales
 from example_workflows import for_every_workflow
 
 MILLISECONDS = 10_000
@@ -27,6 +28,12 @@ COVERED = """() => {
     return boxes.flatMap(a => boxes.filter(b => a[1] < b[3] - scale && b[1] < a[3] - scale && a[2] <= b[2] && b[2] < a[4] - scale && a !== b)
         .map(b => [a[0], b[0]]))
 }"""
+SHOW_ADVANCED = """() => {
+    for (const button of document.querySelectorAll('[data-testid="advanced-inputs-button"]')) button.click()
+}"""
+# titles of nodes that still hide some
+HIDING = """() => app.graph.nodes
+    .filter(node => !node.showAdvanced && node.widgets?.some(widget => widget.options?.advanced)).map(node => node.title)"""
 # a new Apply TokenCache behind an I-Step Scheduler, which decides two of its settings
 SCHEDULED = """() => {
     app.graph.clear()
@@ -46,30 +53,45 @@ LABELS = """() => [...document.querySelectorAll('[data-node-id] [data-testid="wi
 pytestmark = [pytest.mark.server, needs_chromium]
 
 
+@pytest.fixture(scope="module", params=["en", "zh"])
+def language(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def nodes_2(comfy_server: ComfyServer) -> Iterator[WorkflowPage]:
-    comfy_server.post("/settings", {"Comfy.VueNodes.Enabled": True})
+def nodes_2(comfy_server: ComfyServer, language: str) -> Iterator[WorkflowPage]:
+    comfy_server.post("/settings", {"Comfy.VueNodes.Enabled": True, "Comfy.Locale": language})
     try:
         with workflow_page(comfy_server) as page:
             page.page.set_viewport_size(SMALL)
             yield page
     finally:
-        comfy_server.post("/settings", {"Comfy.VueNodes.Enabled": False})
+        comfy_server.post("/settings", {"Comfy.VueNodes.Enabled": False, "Comfy.Locale": "en"})
 
 
 @for_every_workflow
 def test_in_nodes_2_no_node_covers_another(nodes_2: WorkflowPage, file: Path):
-    """There a node is as high as what it holds, with the pack's name at its end."""
+    """There a node is as high as what it holds: longer names of inputs take two lines, and at its end is the pack's."""
     workflow = read_workflow(file)
     nodes_2.page.evaluate(OPEN, [workflow, file.stem])
     nodes_2.page.wait_for_function(SHOWS, arg=[node["id"] for node in workflow["nodes"]])
+    check_none_covers_another(nodes_2)
+    nodes_2.page.evaluate(SHOW_ADVANCED)
+    nodes_2.page.wait_for_function(f"() => !({HIDING})().length", timeout=MILLISECONDS)
+    check_none_covers_another(nodes_2)
+
+
+def check_none_covers_another(nodes_2: WorkflowPage) -> None:
     nodes_2.page.wait_for_timeout(500)
     nodes_2.page.wait_for_function(f"() => !({COVERED})().length", timeout=MILLISECONDS)
 
 
-def test_in_nodes_2_the_reason_beside_a_setting_is_not_cut_off(nodes_2: WorkflowPage):
+def test_in_nodes_2_the_reason_beside_a_setting_is_not_cut_off(nodes_2: WorkflowPage, language: str):
     nodes_2.page.evaluate(SCHEDULED)
-    reason = "speed_up: by the schedule"
+    texts = locales.texts(locales.FOLDER / language)
+    reason = ": ".join(
+        [texts["nodeDefs.TokenCacheApply.inputs.speed_up.name"], texts[f"{locales.PANELS}.overridden_by_schedule"]]
+    )
     nodes_2.page.wait_for_function(
         f"reason => ({LABELS})().some(([words]) => words === reason)", arg=reason, timeout=MILLISECONDS
     )

@@ -86,8 +86,10 @@ PANELS = {  # node -> where its panel says so once it has run
     "TokenCacheTuning": ("Tuning", "[role=status]", r"^\d+ trials for 5\.0 dB in \d+ s$"),
     "TokenCacheTrainPredictor": ("Training", "[role=status]", r"^\w+ after \d+ iterations?, \d+:\d\d$"),
 }
+PLAYERS = ["TokenCacheHeatmap", "TokenCacheRedundancy"]
 LEAST_ZOOM = 0.6
 LARGE = {"width": 1600, "height": 1000}
+GROWN = 150  # pixels, at least, by which a node grows when it shows all settings
 VIEW = """async () => {
     await new Promise(done => setTimeout(done, 400))
     const {scale, offset} = app.canvas.ds, box = app.canvas.canvas.getBoundingClientRect()
@@ -98,6 +100,24 @@ VIEW = """async () => {
     }).map(node => node.title)
     return [scale, outside]
 }"""
+# titles of players that the page's map covers
+UNDER_THE_MAP = """kinds => {
+    const map = document.querySelector('[data-testid="minimap-container"]').getBoundingClientRect()
+    const {scale, offset} = app.canvas.ds, box = app.canvas.canvas.getBoundingClientRect()
+    return app.graph.nodes.filter(node => {
+        const [x, y, width, height] = node.boundingRect
+        const [right, bottom] = [(x + width + offset[0]) * scale + box.left, (y + height + offset[1]) * scale + box.top]
+        return kinds.includes(node.type) && right > map.left && bottom > map.top
+    }).map(node => node.title)
+}"""
+SHOW_ALL_SETTINGS = """() => app.graph.nodes.flatMap(node => {
+    const button = node.widgets?.find(widget => widget.name === 'all_settings')
+    if (!button) return []
+    const before = node.size[1]
+    button.callback()
+    node.updateArea()
+    return node.size[1] - before
+})"""
 FITS = """([panel, kind]) => {
     if (panel.scrollHeight <= panel.clientHeight + 1) return true
     const hasNoRoom = node => {  // a reader scrolls: the node has grown as far as the next one
@@ -152,16 +172,26 @@ def test_it_opens_as_it_was_drawn(page: WorkflowPage, object_info, file: Path):
 
 @for_every_workflow
 def test_it_opens_readably_on_a_small_screen(page: WorkflowPage, file: Path):
-    """As the template browser opens it: nothing smaller than 60 %, and all of it in sight."""
+    """As the template browser opens it: nothing smaller than 60 %, all of it in sight, and no player under the map."""
     workflow = read_workflow(file)
     page.page.set_viewport_size(SMALL)
     try:
         page.page.evaluate(OPEN, [workflow, file.stem])
         page.page.wait_for_function(SHOWS, arg=[node["id"] for node in workflow["nodes"]])
         scale, outside = page.page.evaluate(VIEW)
+        covered = page.page.evaluate(UNDER_THE_MAP, PLAYERS)
     finally:
         page.page.set_viewport_size(LARGE)
     assert scale >= LEAST_ZOOM and not outside
+    assert not covered
+
+
+@for_every_workflow
+def test_nodes_that_show_all_settings_cover_no_other(page: WorkflowPage, file: Path):
+    page.open(read_workflow(file))
+    grown = page.page.evaluate(SHOW_ALL_SETTINGS)
+    assert grown and min(grown) > GROWN
+    assert not overlapping(page.nodes())
 
 
 @pytest.mark.parametrize("name", SHORT)

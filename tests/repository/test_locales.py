@@ -22,6 +22,7 @@ SCRIPTS = sorted((locales.ROOT / "web" / "js").rglob("*.js"))
 HAN = re.compile(r"[\u4e00-\u9fff]")
 KEPT = re.compile(r"\d+(?:\.\d+)?|models/\w+|(?<!\w)\.\w+")  # numbers, folders, suffixes
 VALUE = re.compile(r"\{\w+\}")  # in the panels' words, what stands there
+LINK, CODE, BOLD = re.compile(r"\]\(([^)]+)\)"), re.compile(r"`[^`]+`"), re.compile(r"\*\*([^*]+)\*\*")  # in notes
 # the page reads these as instructions: https://vue-i18n.intlify.dev/guide/essentials/syntax
 SYNTAX = re.compile(r"[{}@|]")
 NODES = """() => Object.fromEntries(Object.keys(LiteGraph.registered_node_types).filter(type => type.startsWith('TokenCache')).map(type => {
@@ -75,6 +76,29 @@ def test_translations_are_translated_and_keep_numbers_and_files(folder: Path, en
         path for path, (text, other) in both.items() if sorted(VALUE.findall(text)) != sorted(VALUE.findall(other))
     ]
     assert not left and not lost and not mixed
+
+
+@pytest.mark.parametrize("folder", OTHERS, ids=lambda folder: folder.name)
+def test_translated_notes_have_the_same_links_and_name_nodes_as_the_page_does(folder: Path):
+    notes = read(locales.ENGLISH, "main.json")[locales.NOTES]
+    names = {
+        text["display_name"]: read(folder.name, "nodeDefs.json")[node]["display_name"]
+        for node, text in read(locales.ENGLISH, "nodeDefs.json").items()
+    }
+    assert notes
+    for template, translated in read(folder.name, "main.json")[locales.NOTES].items():
+        english = notes[template]
+        assert LINK.findall(translated) == LINK.findall(english), template
+        assert set(CODE.findall(english)) <= set(CODE.findall(translated)), template
+        assert not [name for name in BOLD.findall(english) if name in names and names[name] not in translated], template
+
+
+@pytest.mark.parametrize("kind", [locales.NOTES, locales.TITLES])
+@pytest.mark.parametrize("folder", OTHERS, ids=lambda folder: folder.name)
+def test_what_stands_in_templates_can_be_translated_back(folder: Path, kind: str):
+    """A workflow that was saved in one language opens in another: no two texts have the same translation."""
+    texts = [*read(locales.ENGLISH, "main.json")[kind].values(), *read(folder.name, "main.json")[kind].values()]
+    assert len(texts) == len(set(texts))
 
 
 def test_chinese_is_chinese():
