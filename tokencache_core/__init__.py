@@ -24,7 +24,7 @@ reuses the update for all tokens, or computes some of them and reuses it for the
 (`engine.attention_context`, reached through `engine.attention_hook`).
 
 *A token* that is not computed takes its input plus its cached update, held or extrapolated through the last I-steps
-(`engine.forecast`).
+(`engine.forecast`), along a line or a parabola or between them, as the run's own I-steps show (`engine.fitted_term`).
 
 *Where I-steps lie* (`schedules`): an `automatic` schedule places them by a `calibration` of the model, or where
 `known_models` would have them. *Calibrating* (`tuning.calibrate_places`) finds the places from one full run: its
