@@ -81,8 +81,9 @@ class ApplyTokenCache(io.ComfyNode):
                     optional=True,
                     default=False,
                     advanced=True,
-                    tooltip="Turn it on if pictures differ too much: the first run with a new model, sampler or "
-                    "schedule is computed in full, and shows which steps later runs should compute.",
+                    tooltip="May help if pictures differ too much: the first run with a new model, sampler or "
+                    "schedule is computed in full, and shows which steps later runs should compute. Compare before "
+                    "and after.",
                 ),
                 io.Float.Input(
                     "memory_budget_gb",

@@ -18,8 +18,8 @@ from .sampler_kind import why_not_calibrated
 
 HOW = say(
     "how_to_calibrate",
-    "Calibrating usually gives closer pictures: turn on calibrate_on_first_run in Apply TokenCache, or run Calibrate "
-    "I-Steps.",
+    "Calibrating may give closer pictures: turn on calibrate_on_first_run in Apply TokenCache, or run Calibrate "
+    "I-Steps, and compare.",
 )
 
 

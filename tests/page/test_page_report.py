@@ -191,6 +191,8 @@ def test_the_first_run_calibrates_and_the_second_says_by_what(comfy: ComfyPage, 
             f"I-steps: every step, to calibrate: the next runs take theirs from tokencache/{file.name}", timeout=SECONDS
         )
         expect(panel).to_contain_text("14 I-steps, 0 P-steps")
+        expect(panel.locator(".big")).to_have_text("–")  # no speed-up to be shown
+        expect(panel.locator(".left")).to_contain_text("calibrating")
 
         comfy.page.evaluate(ANOTHER_SEED)
         comfy.run_to_the_end(comfy_server, SECONDS / 1000)

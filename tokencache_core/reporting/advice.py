@@ -95,7 +95,7 @@ def _few_steps(report: Report) -> str:
 
 
 def _faster_than_few_steps_bear(report: Report) -> str:
-    """For 20 to 30 steps, from what was measured at 20 (docs/findings/solvers.md)."""
+    """For 20 to 30 steps, from what was measured at 20 (docs/findings/places.md)."""
     steps = _steps(report)
     gain = steps / _i_steps(report)
     if steps not in SHORT_RUN or gain <= MOST_IN_A_SHORT_RUN or not _of_kind(report, "P"):
@@ -103,7 +103,7 @@ def _faster_than_few_steps_bear(report: Report) -> str:
     return say(
         "advice_too_fast_for_short_run",
         "If the picture differs too much, set speed_up to 2 in Apply TokenCache: {i_steps} full steps of {steps} are "
-        "few ({gain}x). On our models 20 steps kept about 36 dB at 2x, 31 to 38 dB at 2.5x and 24 dB at 3.3x.",
+        "few ({gain}x). On our models 20 steps kept 36 to 41 dB at 2x, 31 to 39 dB at 2.5x and 27 to 35 dB at 3.3x.",
         steps=steps,
         i_steps=_i_steps(report),
         gain=f"{gain:.1f}",

@@ -13,9 +13,9 @@ def panel_data(report: Report) -> dict[str, Any]:
     """The summary of a run.
 
     In it, "speedup" is an estimate from the run's own full steps, "run" names the run, "earlier" says that it is not
-    of what was executed last, "plain_seconds" is what it took without the cache (or 0), "kinds" and "milliseconds" have
-    one entry per evaluation, "placed" says why the I-steps lie where they do (or is empty), and "warnings" are for the
-    user.
+    of what was executed last, "teaches" that it was computed in full to calibrate, "plain_seconds" is what it took
+    without the cache (or 0), "kinds" and "milliseconds" have one entry per evaluation, "placed" says why the I-steps
+    lie where they do (or is empty), and "warnings" are for the user.
     """
     return {
         "speedup": round(report.speedup_estimate, 2),
@@ -24,6 +24,7 @@ def panel_data(report: Report) -> dict[str, Any]:
         "plain_seconds": round(report.plain_seconds, 3),
         "run": report.name,
         "earlier": report.earlier,
+        "teaches": report.teaches,
         "kinds": "".join(step.kind for step in report.steps),
         "milliseconds": [round(step.seconds * 1000, 1) for step in report.steps],
         "memory": readable_bytes(report.memory_bytes),

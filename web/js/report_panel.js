@@ -7,8 +7,8 @@ import { text } from "./shared/texts.js"
 
 /**
  * As tokencache_core/reporting/panel.py has it: where there is a notice, there was no run.
- * @typedef {{speedup: number, compute: number, seconds: number, plain_seconds: number, run: string, earlier: boolean, kinds: string,
- *   milliseconds: number[], memory: string, placed: string, warnings: string[], text: string, notice?: string}} ReportData
+ * @typedef {{speedup: number, compute: number, seconds: number, plain_seconds: number, run: string, earlier: boolean, teaches: boolean,
+ *   kinds: string, milliseconds: number[], memory: string, placed: string, warnings: string[], text: string, notice?: string}} ReportData
  */
 
 /** @param {HTMLElement} root @param {ReportData | null} data @param {string} remark */
@@ -24,9 +24,10 @@ function draw(root, data, remark) {
     quiet(text("report_memory", { memory: data.memory })),
   ]
   const plain = data.plain_seconds
-  const word = text(data.earlier ? "report_earlier_run" : plain ? "report_measured" : "report_estimate")
-  const number = `${(plain ? plain / data.seconds : data.speedup).toFixed(2)}x`
-  const title = text(plain ? "report_measured_tooltip" : "report_estimate_tooltip")
+  const kind = data.teaches ? "report_calibrating" : plain ? "report_measured" : "report_estimate"
+  const word = text(data.earlier ? "report_earlier_run" : kind)
+  const number = data.teaches ? "–" : `${(plain ? plain / data.seconds : data.speedup).toFixed(2)}x`
+  const title = text(`${kind}_tooltip`)
   root.replaceChildren(
     head({ number, word, title, facts, copy: data.text }), ...(data.run ? [quiet(text("report_run", { name: data.run }))] : []),
     ...(data.placed ? [quiet(text("report_placed", { words: data.placed }))] : []),
@@ -53,5 +54,5 @@ function count(kinds, kind) {
 }
 
 app.registerExtension(panelExtension({
-  name: "TokenCache.Report", kind: "TokenCacheReport", key: "tokencache_report", label: "report_label", minHeight: 100, size: [340, 250], draw,
+  name: "TokenCache.Report", kind: "TokenCacheReport", key: "tokencache_report", label: "report_label", minHeight: 100, size: [340, 300], draw,
 }))

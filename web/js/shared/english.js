@@ -32,6 +32,8 @@ export const ENGLISH = {
   report_measured: "measured",
   report_measured_tooltip: "Seconds of the same run without the cache divided by those of this one.",
   report_estimate_tooltip: "Estimated by the clock, from this run's own I-steps. Compare with and without TokenCache measures it.",
+  report_calibrating: "calibrating",
+  report_calibrating_tooltip: "This run was computed in full, to find which steps later runs need in full.",
   report_earlier_run: "earlier run",
   report_run: "Run: {name}",
   report_seconds_of_both: "{seconds} s, without the cache {plain} s",
