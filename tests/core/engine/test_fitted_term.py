@@ -7,11 +7,16 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from tokencache_core.cli.options import sampled_model
 from tokencache_core.engine import output_forecast
 from tokencache_core.engine.fitted_term import FittedTerm, term_weights
 from tokencache_core.engine.forecast import SpanHistory
 from tokencache_core.engine.output_forecast import forecast_output
 from tokencache_core.engine.session import open_session
+from tokencache_core.likeness.metrics import capped_psnr
+from tokencache_core.runs.cached_sampling import sample_cached
+from tokencache_core.sampling.sigma_schedule import SigmaSchedule
+from tokencache_core.schedules.automatic import AutomaticSchedule
 from tokencache_core.schedules.schedule import ExplicitSchedule
 from tokencache_core.settings import CacheSettings
 
@@ -110,3 +115,18 @@ def test_unless_it_is_told_to_follow_a_line():
     added = added_by(lambda sigma: 50 * sigma**2, fitted=False)
     assert added[-2:] == pytest.approx([24.5 - 7.5, 24.5 - 15], abs=1e-2)
     assert added_by(lambda sigma: 50 * sigma**2, order=2)[-2:] == pytest.approx([18, 12.5], abs=1e-2)
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_on_the_video_model_whose_updates_bend_runs_come_much_closer():
+    model = sampled_model("reference/emoji-clips.safetensors", torch.device("cpu"))
+    sigmas = model.sigmas(SigmaSchedule(), 20)
+    noise = model.starting_noise(1, 42, sigmas)
+    run = model.run(model.conditions("monkey face stays"), noise=noise, sigmas=sigmas, cfg=3.0, solver="ddim")
+    full = run.sample()
+    fitted, lines = (
+        float(capped_psnr(sample_cached(run, CacheSettings(fitted=fits), AutomaticSchedule())[0], full))
+        for fits in (True, False)
+    )
+    assert fitted >= lines + 3
