@@ -80,8 +80,8 @@ def test_what_is_kept_of_an_output_is_told_and_goes_with_its_conditioning(make, 
     got, report = tiny.sample(changing, batch=2, steps=12), handle.latest()
     assert (got - usual).norm() < 1e-4 * usual.norm() and not any(step.misses for step in report.steps)
     assert (
-        report.expected_bytes == handle.reports[0].memory_bytes == 2 * 4 * usual.numel() * 2
-    )  # of two I-steps, both conditionings
+        report.expected_bytes == handle.reports[0].memory_bytes == 3 * 4 * usual.numel() * 2
+    )  # of three I-steps, both conditionings
 
 
 @pytest.fixture

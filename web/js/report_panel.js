@@ -24,15 +24,21 @@ function draw(root, data, remark) {
     quiet(text("report_memory", { memory: data.memory })),
   ]
   const plain = data.plain_seconds
-  const kind = data.teaches ? "report_calibrating" : plain ? "report_measured" : "report_estimate"
+  const [kind, explanation] = speedUpIs(data)
   const word = text(data.earlier ? "report_earlier_run" : kind)
   const number = data.teaches ? "–" : `${(plain ? plain / data.seconds : data.speedup).toFixed(2)}x`
-  const title = text(`${kind}_tooltip`)
+  const title = text(explanation)
   root.replaceChildren(
     head({ number, word, title, facts, copy: data.text }), ...(data.run ? [quiet(text("report_run", { name: data.run }))] : []),
     ...(data.placed ? [quiet(text("report_placed", { words: data.placed }))] : []),
     ...warningList(data.warnings), bars(data), ...(remark ? [quiet(remark)] : []),
   )
+}
+
+/** What the speed-up is, in a word and in a sentence. @param {ReportData} data @returns {["report_calibrating" | "report_measured" | "report_estimate", "report_calibrating_tooltip" | "report_measured_tooltip" | "report_estimate_tooltip"]} */
+function speedUpIs({ teaches, plain_seconds: plain }) {
+  if (teaches) return ["report_calibrating", "report_calibrating_tooltip"]
+  return plain ? ["report_measured", "report_measured_tooltip"] : ["report_estimate", "report_estimate_tooltip"]
 }
 
 /** Beside those of the same run without the cache, where it was run, too. @param {ReportData} data */
