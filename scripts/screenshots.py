@@ -83,6 +83,7 @@ PANELS = {  # workflow -> the node whose panel is its thumbnail; other thumbnail
     "Settings for 3x or 35 dB": "TokenCacheTuning",
     "Closer pictures at the same speed": "TokenCacheCompare",
 }
+PICTURE = {"Small video, the same clip faster": 3}  # which of a comparison's pictures its thumbnail shows, from 1 on
 PLAYED = {"step": "12", "picture": "2"}  # settings of the player, from 0 on: a P-step,
 PLAYED_BLOCK = "0"  # and a block that computes a part of the tokens
 
@@ -166,6 +167,8 @@ def set_player(comfy: ComfyPage) -> None:
 def thumbnail(comfy: ComfyPage, server: ComfyServer, file: Path, outputs: dict[str, Any]) -> Any:
     """A workflow's thumbnail: a panel, or the pictures that it saved."""
     if file.stem in PANELS:
+        for _ in range(1, PICTURE.get(file.stem, 1)):
+            comfy.page.get_by_label("which picture").press("ArrowRight")
         return picture_of_panel(comfy, PANELS[file.stem])
     saved = [
         outputs[str(node["id"])]["images"]
