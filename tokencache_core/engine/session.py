@@ -180,20 +180,23 @@ class Session:
         x, clean: (B, ...), the noisy input of that evaluation and its prediction.
         """
         evaluation = self.log.evaluations[-1]
-        # another node's guider may predict something else than a tensor
-        if not isinstance(clean, Tensor) or clean.shape != x.shape:  # pyright: ignore[reportUnnecessaryIsInstance]
+        sigma, is_i_step = evaluation.sigma, evaluation.computes_all
+        # another node's guider may predict something else than a tensor, and a clean x has no direction
+        if not isinstance(clean, Tensor) or clean.shape != x.shape or not sigma:  # pyright: ignore[reportUnnecessaryIsInstance]
             if self.corrector is not None:
                 self.corrector.forget()
             return clean
-        if evaluation.computes_all and evaluation.sigma:
-            self._learn_from_i_step(evaluation, x, _direction(x, clean, evaluation.sigma))
+        if self.corrector is None and not is_i_step:
+            return clean
+        direction = _direction(x, clean, sigma)
+        if is_i_step:
+            self._learn_from_i_step(evaluation, x, direction)
         if self.corrector is None:
             return clean
-        move, sigma = self.timeline.move(evaluation.sigma, self.log.previous_sigma), evaluation.sigma
+        move = self.timeline.move(sigma, self.log.previous_sigma)
         if move is None or not evaluation.available:
             self.corrector.forget()
             return clean
-        direction = _direction(x, clean, sigma)
         if evaluation.reused:
             self.corrector.add_p_step(evaluation.tau, move, direction, evaluation.reused)
             self.corrector.leads(x, move, direction)
