@@ -192,10 +192,11 @@ class ApplyTokenCache(io.ComfyNode):
         context=DEFAULTS.context,
         shares=DEFAULTS.shares,
     ) -> io.NodeOutput:
+        automatic_order = forecast_order == AUTOMATIC_ORDER
         settings = CacheSettings(
             cache_ratio=cache_ratio,
-            order=DEFAULTS.order if forecast_order == AUTOMATIC_ORDER else forecast_order,
-            fitted=forecast_order == AUTOMATIC_ORDER,
+            order=DEFAULTS.order if automatic_order else forecast_order,
+            fitted=automatic_order,
             last_blocks=last_blocks,
             context=context,
             shares=shares,
@@ -216,7 +217,7 @@ class ApplyTokenCache(io.ComfyNode):
                 tuned_for,
                 memory_budget_gb,
                 calibrate_on_first_run,
-                calibrated_order=forecast_order == AUTOMATIC_ORDER and preset is None and predictor is None,
+                calibrated_order=automatic_order and preset is None and predictor is None,
             )
         )
 

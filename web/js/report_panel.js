@@ -23,22 +23,19 @@ function draw(root, data, remark) {
     quiet(text("report_steps", { whole: count(data.kinds, "I"), partial: count(data.kinds, "P") })),
     quiet(text("report_memory", { memory: data.memory })),
   ]
-  const plain = data.plain_seconds
-  const [kind, explanation] = speedUpIs(data)
-  const word = text(data.earlier ? "report_earlier_run" : kind)
-  const number = data.teaches ? "–" : `${(plain ? plain / data.seconds : data.speedup).toFixed(2)}x`
-  const title = text(explanation)
+  const [number, word, title] = speedUp(data)
   root.replaceChildren(
-    head({ number, word, title, facts, copy: data.text }), ...(data.run ? [quiet(text("report_run", { name: data.run }))] : []),
+    head({ number, word: data.earlier ? text("report_earlier_run") : word, title, facts, copy: data.text }), ...(data.run ? [quiet(text("report_run", { name: data.run }))] : []),
     ...(data.placed ? [quiet(text("report_placed", { words: data.placed }))] : []),
     ...warningList(data.warnings), bars(data), ...(remark ? [quiet(remark)] : []),
   )
 }
 
-/** What the speed-up is, in a word and in a sentence. @param {ReportData} data @returns {["report_calibrating" | "report_measured" | "report_estimate", "report_calibrating_tooltip" | "report_measured_tooltip" | "report_estimate_tooltip"]} */
-function speedUpIs({ teaches, plain_seconds: plain }) {
-  if (teaches) return ["report_calibrating", "report_calibrating_tooltip"]
-  return plain ? ["report_measured", "report_measured_tooltip"] : ["report_estimate", "report_estimate_tooltip"]
+/** The speed-up: its number, what it is in a word, and in a sentence. @param {ReportData} data */
+function speedUp({ teaches, plain_seconds: plain, seconds: cached, speedup }) {
+  if (teaches) return ["–", text("report_calibrating"), text("report_calibrating_tooltip")]
+  if (plain) return [`${(plain / cached).toFixed(2)}x`, text("report_measured"), text("report_measured_tooltip")]
+  return [`${speedup.toFixed(2)}x`, text("report_estimate"), text("report_estimate_tooltip")]
 }
 
 /** Beside those of the same run without the cache, where it was run, too. @param {ReportData} data */

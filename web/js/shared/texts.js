@@ -5,7 +5,7 @@
 
 import { app } from "../../../../scripts/app.js"
 import { ENGLISH } from "./english.js"
-import { language, translations } from "./translations.js"
+import { language, translations, WRITTEN_IN } from "./translations.js"
 
 /** @typedef {keyof typeof ENGLISH} Key */
 
@@ -20,7 +20,7 @@ export function text(key, values = {}) {
 
 /** Before nodes are made, and so before they are made anew in another language: that is what the page does when it is switched. */
 async function load() {
-  served = await translations()
+  if (language() !== WRITTEN_IN) served = await translations()
 }
 
 /** @type {ComfyExtension} */
