@@ -18,9 +18,11 @@ from tiny_models import TinyModel, tiny_dit, tiny_flux
 from tokencache_pack.nodes.cache import AUTOMATIC_ORDER, ApplyTokenCache, IStepScheduler
 from tokencache_pack.nodes.host.compare import compare
 from tokencache_pack.nodes.host.ksampler_inputs import KSamplerInputs
+from tokencache_pack.nodes.host.model_hooks import apply_tokencache
 from tokencache_pack.nodes.host.model_sampling import tau_function
 from tokencache_pack.tokencache_core.files.fingerprint import fingerprint_of
 from tokencache_pack.tokencache_core.predictor.trained_cache import TrainedCache
+from tokencache_pack.tokencache_core.schedules.automatic import AutomaticSchedule
 from tokencache_pack.tokencache_core.schedules.calibration import from_json, load_calibration
 from tokencache_pack.tokencache_core.schedules.known_models import known_places
 from tokencache_pack.tokencache_core.schedules.usual_count import usual_count
@@ -94,6 +96,8 @@ def test_its_order_of_forecasts_is_taken_unless_the_user_chose_one(tiny: TinyMod
         file.write_text(json.dumps({**content, "order": order}))
         sampled[order] = tiny.sample(model, steps=STEPS)
     assert not torch.equal(sampled[1], sampled[2])  # the file has 2 now
+    fitted, _ = apply_tokencache(tiny.model, CacheSettings(context="stale"), AutomaticSchedule())
+    assert torch.equal(sampled[1], tiny.sample(fitted, steps=STEPS))
     chosen = {order: tiny.sample(applied(tiny, forecast_order=order)[0], steps=STEPS) for order in (1, 2)}
     assert torch.equal(chosen[2], sampled[2]) and not torch.equal(chosen[1], sampled[2])
 

@@ -62,9 +62,7 @@ def test_a_workflow_has_a_thumbnail(workflow: Path):
     check_picture(workflow.with_suffix(".jpg"), "JPEG", least=200, most_bytes=70_000)
 
 
-@pytest.mark.parametrize(
-    "workflow", [file for file in EVERY if not needs_no_download(file)], ids=lambda file: file.stem
-)
+@pytest.mark.parametrize("workflow", NOT_RUN, ids=lambda file: file.stem)
 def test_the_thumbnail_of_a_workflow_that_is_not_run_is_a_chart_of_its_steps(workflow: Path):
     with Image.open(workflow.with_suffix(".jpg")) as picture:
         corner = picture.convert("RGB").getpixel((2, 2))

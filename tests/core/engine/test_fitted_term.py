@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
+from toy_output import toy_output_run
 
 from tokencache_core.cli.options import sampled_model
-from tokencache_core.engine import output_forecast
 from tokencache_core.engine.fitted_term import FittedTerm, term_weights
 from tokencache_core.engine.forecast import SpanHistory
-from tokencache_core.engine.output_forecast import forecast_output
-from tokencache_core.engine.session import open_session
 from tokencache_core.likeness.metrics import capped_psnr
 from tokencache_core.runs.cached_sampling import sample_cached
 from tokencache_core.sampling.sigma_schedule import SigmaSchedule
 from tokencache_core.schedules.automatic import AutomaticSchedule
-from tokencache_core.schedules.schedule import ExplicitSchedule
 from tokencache_core.settings import CacheSettings
+
+SIGMAS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
+
+
+def squares(sigma: float) -> float:
+    return 50 * sigma**2
 
 
 def fitted_to(*values: tuple[float, float], reach: float = 1.0) -> FittedTerm:
@@ -54,10 +55,8 @@ def test_nothing_is_taken_before_an_i_step_has_shown_anything_or_where_there_is_
 def test_each_i_step_counts_half_as_much_as_the_one_after_it():
     """The first says 1/2. The second continues 4, 1, -1 at -1: to -3 on the line, to -2 on the parabola; -2 says 1."""
     fitted = fitted_to((3, 9), (2, 4), (1, 1), (0, -1), (-1, -2))
-    along, length = (
-        0.5 * 2 / 1 + 1 / 1,
-        0.5 * 4 / 1 + 1 / 1,
-    )  # error times term and term squared, over the error's square
+    along = 0.5 * 2 / 1 + 1 / 1  # error times term, over the error's square
+    length = 0.5 * 4 / 1 + 1 / 1  # the term's square, likewise
     assert fitted.share == pytest.approx(along / length)
 
 
@@ -76,45 +75,16 @@ def test_forecasts_take_the_share_of_the_term(share, expected):
     assert history.add_forecast(torch.zeros(1, 1, 1), 0.0).item() == pytest.approx(expected, abs=1e-5)
 
 
-def added_by(network: Callable[[float], float], **settings: object) -> list[float]:
-    """What a cached run of a network that adds `network(sigma)` to its input adds at each step; I-steps are the first
-    four of six.
-    """
-    sigmas = [1.0, 0.9, 0.8, 0.7, 0.6, 0.5]
-    session = open_session(
-        CacheSettings(**{"reach": 1.0, **settings}),
-        ExplicitSchedule((0, 1, 2, 3)),
-        sigmas=sigmas,
-        tau=lambda sigma: sigma,
-        input_scale=lambda sigma: 1.0,
-        streams=output_forecast.STREAMS,
-    )
-    seen: list[float] = []
-    for step, sigma in enumerate(sigmas):
-        x = torch.full((2, 1, 2, 2), 1.0 + step**2)
-        with session.evaluation(sigma, x):
-            clean = forecast_output(
-                session,
-                x,
-                torch.full((2,), sigma),
-                x,
-                lambda x=x, sigma=sigma: x - sigma * (x + network(sigma)),
-                key="rows",
-            )
-        session.corrected(x, clean)
-        seen.append(float(((x - clean) / sigma - x)[0, 0, 0, 0]))
-    return seen
-
-
 def test_a_run_finds_out_that_its_network_follows_a_parabola():
-    added = added_by(lambda sigma: 50 * sigma**2)
+    added = toy_output_run((0, 1, 2, 3), squares, SIGMAS).added
     assert added == pytest.approx([50, 40.5, 32, 24.5, 18, 12.5], abs=1e-2)
 
 
 def test_unless_it_is_told_to_follow_a_line():
-    added = added_by(lambda sigma: 50 * sigma**2, fitted=False)
+    added = toy_output_run((0, 1, 2, 3), squares, SIGMAS, fitted=False).added
     assert added[-2:] == pytest.approx([24.5 - 7.5, 24.5 - 15], abs=1e-2)
-    assert added_by(lambda sigma: 50 * sigma**2, order=2)[-2:] == pytest.approx([18, 12.5], abs=1e-2)
+    added = toy_output_run((0, 1, 2, 3), squares, SIGMAS, order=2).added
+    assert added[-2:] == pytest.approx([18, 12.5], abs=1e-2)
 
 
 @pytest.mark.slow

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 from toy import ToyModel
+from toy_output import ToyRun, toy_output_run
 
 from tokencache_core.dit.checkpoint import load_dit
 from tokencache_core.dit.sampled import SampledDiT
@@ -26,46 +26,23 @@ REFERENCE = Path(__file__).resolve().parents[3] / "reference" / "emoji-dit.safet
 SIGMAS = [1.0, 0.8, 0.6, 0.4, 0.2]
 
 
-def predictions(i_steps: tuple[int, ...], **settings: float) -> tuple[list[float], int, list[str]]:
-    """What a network that adds 3 sigma to its input predicts of the direction, step by step, and how often it was
-    called.
-    """
-    session = open_session(
-        CacheSettings(**{"order": 1, "reach": 1.0, **settings}),
-        ExplicitSchedule(i_steps),
-        sigmas=SIGMAS,
-        tau=lambda sigma: sigma,
-        input_scale=lambda sigma: 1.0,
-        streams=output_forecast.STREAMS,
-    )
-    seen, calls = [], []
-
-    def network(x: Tensor, sigma: float) -> Tensor:
-        calls.append(sigma)
-        return x - sigma * (x + 3 * sigma)
-
-    for step, sigma in enumerate(SIGMAS):
-        x = torch.full((2, 1, 2, 2), 10.0 * step**3)  # wherever it is: the network's input is exact
-        with session.evaluation(sigma, x):
-            clean = forecast_output(session, x, torch.full((2,), sigma), x, lambda: network(x, sigma), key="rows")
-        seen.append(float(((x - clean) / sigma - x)[0, 0, 0, 0]))
-    report = session.close()
-    return seen, len(calls), [step.kind for step in report.steps]
+def predictions(i_steps: tuple[int, ...], **settings: float) -> ToyRun:
+    """Of a network that adds 3 sigma to its input."""
+    return toy_output_run(i_steps, lambda sigma: 3 * sigma, SIGMAS, **settings)
 
 
 def test_what_a_network_adds_to_its_input_is_forecast_and_the_input_is_its_own():
-    added, calls, kinds = predictions((0, 1))
-    assert added == pytest.approx([3 * sigma for sigma in SIGMAS], abs=1e-3)
-    assert calls == 2 and kinds == list("IIPPP")
+    run = predictions((0, 1))
+    assert run.added == pytest.approx([3 * sigma for sigma in SIGMAS], abs=1e-3)
+    assert run.calls == 2 and run.kinds == list("IIPPP")
 
 
 def test_held_it_stays_what_it_was():
-    added, _, _ = predictions((0, 1), order=0)
-    assert added == pytest.approx([3.0, 2.4, 2.4, 2.4, 2.4], abs=1e-3)
+    assert predictions((0, 1), order=0).added == pytest.approx([3.0, 2.4, 2.4, 2.4, 2.4], abs=1e-3)
 
 
 def test_at_ratio_zero_every_step_is_computed():
-    assert predictions((0,), cache_ratio=0.0)[1] == 5
+    assert predictions((0,), cache_ratio=0.0).calls == 5
 
 
 def test_a_clean_latent_is_computed_and_is_no_node_of_forecasts():
