@@ -2,7 +2,7 @@
 of I-steps are found.
 
     python -m reference.known_runs reference/emoji-dit.safetensors nine-classes-dit.safetensors \\
-        reference/emoji-flux.safetensors --references reference/edits
+        reference/emoji-flux.safetensors reference/emoji-clips.safetensors --references reference/edits
 
 The shipped file was made from these, at the guidance that is usual for each. The second is an older version of the
 first, which was trained on nine classes (git show d2c7fb5:reference/emoji-dit.safetensors).
@@ -25,7 +25,7 @@ from tokencache_core.sampling.noise_time import noise_ratio, noise_time
 from tokencache_core.schedules.known_models import FILE, FLOW, TIMES
 
 BATCH, BATCHES, FIRST_SEED = 4, 3, 5000
-GUIDANCE = {True: 3.5, False: 4.0}  # of flow models, of others
+GUIDANCE = {"Flux": 3.5, "DiT": 4.0, "Open-Sora-Plan": 3.0}  # of models of each architecture
 COORDINATES = 32  # of a sample's own, in which its directions are kept
 # EVEN evenly spaced times; those below sigma LEAST are replaced by TAIL sigmas in equal ratios, down to SMALLEST
 EVEN, LEAST, TAIL, SMALLEST = 64, 0.03, 9, 0.006
@@ -51,7 +51,7 @@ def runs_of(model: SampledModel, is_flow: bool, advance: tqdm) -> tuple[np.ndarr
         first = batch * BATCH
         conditions = [model.every[(5 * (first + row) + 1) % len(model.every)] for row in range(BATCH)]
         noise = model.starting_noise(BATCH, FIRST_SEED + first, sigmas)
-        run = model.run(conditions, noise=noise, sigmas=sigmas, cfg=GUIDANCE[is_flow], solver="ddim")
+        run = model.run(conditions, noise=noise, sigmas=sigmas, cfg=GUIDANCE[model.architecture], solver="ddim")
         found: list[torch.Tensor] = []  # (2, B, elements) of each step
 
         def around(denoise):
@@ -80,7 +80,7 @@ def _in_own_coordinates(vectors: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="+", metavar="FILE", help="DiTs or text-to-image models (see `info`)")
+    parser.add_argument("models", nargs="+", metavar="FILE", help="models that the core samples (see `info`)")
     add_references_argument(parser)
     parser.add_argument("--out", type=Path, default=FILE, metavar="FILE")
     args = parser.parse_args()

@@ -15,7 +15,7 @@ sys.path.append(str(ROOT))
 from tokencache_core.sampling.noise_time import noise_time
 from tokencache_core.sampling.sigma_schedule import SigmaSchedule
 from tokencache_core.schedules.automatic import AutomaticSchedule
-from tokencache_core.schedules.run_simulator import DAMPINGS, FLOW_DAMPINGS
+from tokencache_core.schedules.run_simulator import FLOW_FADING, USUAL_FADING
 
 DDPM = ("DiT-XL", "Open-Sora-Plan", "PixArt")  # workflows of models that were not trained as flows
 SIDE, MARGIN = 480, 32  # pixels
@@ -32,7 +32,7 @@ def step_chart(file: Path, ground: int) -> Image.Image:
     sigmas = (SigmaSchedule("ddpm") if ddpm else SigmaSchedule("flow", 3.0)).sigmas(steps)
     taus = [noise_time(sigma) for sigma in sigmas[:-1].tolist()]
     speedup = _values(nodes, "TokenCacheApply")[0][0]
-    schedule = AutomaticSchedule(speedup=speedup, dampings=DAMPINGS if ddpm else FLOW_DAMPINGS)
+    schedule = AutomaticSchedule(speedup=speedup, fading=USUAL_FADING if ddpm else FLOW_FADING)
     whole = {start + step for start, end in parts for step in schedule.i_steps(taus[start:end])}
     picture = Image.new("RGB", (SIDE, SIDE), GROUNDS[ground % len(GROUNDS)])
     draw = ImageDraw.Draw(picture)

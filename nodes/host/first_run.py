@@ -113,7 +113,7 @@ class CalibratingRun:
         started = time.perf_counter()
         corrected, (count, *_) = kind.sampler == EULER, tried_counts(record.steps)
         by_order = {
-            order: simulated_way(record, replace(settings, order=order), corrected, self.default.dampings)
+            order: simulated_way(record, replace(settings, order=order), corrected, self.default.fading)
             for order in orders_beside(settings.order)
         }
         order = simulated_order(record, settings, corrected, {order: way(count) for order, way in by_order.items()})

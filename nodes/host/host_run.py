@@ -16,10 +16,11 @@ from ...tokencache_core.engine.learned_parts import NOTHING_LEARNED, LearnedPart
 from ...tokencache_core.engine.session import Session
 from ...tokencache_core.engine.token_choice import Planner
 from ...tokencache_core.sampling.samplers import Denoise
+from ...tokencache_core.schedules.run_simulator import Fading
 from ...tokencache_core.schedules.schedule import Schedule
 from ...tokencache_core.settings import CacheSettings
 from .model_hooks import KEY, open_host_session, remove_tokencache
-from .model_sampling import input_scale, tau_function, usual_dampings
+from .model_sampling import input_scale, tau_function, usual_fading
 from .network_call import SESSION, around_network
 from .sampler_kind import is_euler
 
@@ -97,8 +98,8 @@ class HostRun:
         return self.model.model.process_latent_in(samples)
 
     @property
-    def dampings(self) -> tuple[float, ...]:
-        return usual_dampings(self.model)
+    def fading(self) -> Fading:
+        return usual_fading(self.model)
 
     def noise_time(self, sigma: float) -> float:
         return tau_function(self.model)(sigma)

@@ -38,7 +38,7 @@ from .automatic_places import RunPlaces, automatic_places, guidance
 from .compiled_blocks import CompiledBlocks
 from .first_run import RunKind
 from .model_fingerprint import model_fingerprint, readable_fingerprint
-from .model_sampling import input_scale, tau_function, usual_dampings
+from .model_sampling import input_scale, tau_function, usual_fading
 from .network_call import CALIBRATING, GOES_ON, NO_CALIBRATION, SESSION, around_network
 from .other_caches import other_caches
 from .own_errors import in_words, log, may_be_ours
@@ -259,7 +259,7 @@ class _Hooks:
         if not isinstance(self.schedule, AutomaticSchedule):
             return RunPlaces(self.schedule)
         patcher, steps = guider.model_patcher, sigmas.tolist()
-        schedule = replace(self.schedule, dampings=usual_dampings(patcher))
+        schedule = replace(self.schedule, fading=usual_fading(patcher))
         if self.fingerprint is None:
             return RunPlaces(schedule)
         kind = RunKind(
@@ -356,7 +356,7 @@ def open_host_session(
         euler=is_euler(sampler),
         fresh_noise=fresh_noise,
         holds_clean=holds_clean,
-        dampings=usual_dampings(patcher),
+        fading=usual_fading(patcher),
         budget=budget,
         latent=LatentShape.of(latent, _patch_size(network, latent)),
     )

@@ -10,7 +10,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 
 from ...tokencache_core.sampling.noise_time import flow_ratio, noise_time
-from ...tokencache_core.schedules.run_simulator import DAMPINGS, FLOW_DAMPINGS
+from ...tokencache_core.schedules.run_simulator import FLOW_FADING, USUAL_FADING, Fading
 
 
 def tau_function(patcher: ModelPatcher) -> Callable[[float], float]:
@@ -35,7 +35,7 @@ def input_scale(patcher: ModelPatcher, sigma: float) -> float:
     return float(of_unit_variance(patcher.get_model_object("model_sampling"), torch.tensor([sigma]), torch.ones(1)))
 
 
-def usual_dampings(patcher: ModelPatcher) -> tuple[float, ...]:
+def usual_fading(patcher: ModelPatcher) -> Fading:
     """How errors fade in a MODEL's runs, as in `RunSimulator`, where nobody has measured it."""
     is_flow = isinstance(patcher.get_model_object("model_sampling"), comfy.model_sampling.CONST)
-    return FLOW_DAMPINGS if is_flow else DAMPINGS
+    return FLOW_FADING if is_flow else USUAL_FADING

@@ -20,7 +20,7 @@ from ..families import known_family
 from .host_run import HostRun, honouring_sessions
 from .language import in_users_language
 from .model_fingerprint import model_fingerprint
-from .model_sampling import usual_dampings
+from .model_sampling import usual_fading
 from .node_text import tell_written
 from .progress_on_page import ProgressOnPage
 from .sampler_kind import is_euler
@@ -72,7 +72,7 @@ def tune(
     tuner = Tuner(
         start,
         goal,
-        space(len(blocks), is_euler(comfy.samplers.sampler_object(sampler_name)), usual_dampings(model)),
+        space(len(blocks), is_euler(comfy.samplers.sampler_object(sampler_name)), usual_fading(model)),
         minutes=minutes,
         is_pixels=is_pixels,
         log=lambda line: logging.info(f"TokenCache tuning: {line}"),

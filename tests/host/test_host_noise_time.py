@@ -23,7 +23,7 @@ from tokencache_pack.nodes.cache import ApplyTokenCache, IStepScheduler
 from tokencache_pack.nodes.host.model_sampling import tau_function
 from tokencache_pack.tokencache_core.sampling.noise_time import flow_ratio, noise_time
 from tokencache_pack.tokencache_core.schedules.known_models import known_places
-from tokencache_pack.tokencache_core.schedules.run_simulator import FLOW_DAMPINGS
+from tokencache_pack.tokencache_core.schedules.run_simulator import FLOW_FADING
 from tokencache_pack.tokencache_core.schedules.usual_count import usual_count
 
 STEPS = 20
@@ -58,7 +58,7 @@ def test_the_same_noise_has_the_same_i_steps_in_every_flow_family(name: str):
         cached, handle = ApplyTokenCache.execute(model, **APPLY).result
         tiny.sample(cached, steps=STEPS)
         found[shift] = tuple(step.index for step in handle.latest().steps if step.kind == "I")
-        assert found[shift] == known_places(usual_count(shifted(shift)), shifted(shift), dampings=FLOW_DAMPINGS)
+        assert found[shift] == known_places(usual_count(shifted(shift)), shifted(shift), fading=FLOW_FADING)
     assert found[1.0] != found[6.0]  # which has the same noise at other steps
 
 
@@ -69,7 +69,7 @@ def test_as_many_i_steps_lie_at_the_same_places_by_policy_count():
     cached, handle = ApplyTokenCache.execute(model, **APPLY, schedule=schedule).result
     tiny.sample(cached, steps=STEPS)
     found = tuple(step.index for step in handle.latest().steps if step.kind == "I")
-    assert found == known_places(count, shifted(6.0), dampings=FLOW_DAMPINGS) != known_places(count, shifted(6.0))
+    assert found == known_places(count, shifted(6.0), fading=FLOW_FADING) != known_places(count, shifted(6.0))
 
 
 def test_eps_v_and_flow_agree_about_the_same_signal_to_noise_ratio():

@@ -67,7 +67,7 @@ class Plan:
 
     def usual(self, count: int, warmup: int = 1) -> tuple[int, ...]:
         """`count` I-steps where they lie on known models, used when nothing is known about this one."""
-        return known_places(count, self.workload.taus(), warmup, self.workload.sampled.dampings)
+        return known_places(count, self.workload.taus(), warmup, self.workload.sampled.fading)
 
     def cached(
         self,

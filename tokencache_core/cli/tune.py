@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> None:
             tuner = Tuner(
                 start,
                 goal,
-                space(len(model.blocks), args.solver == "ddim", model.dampings),
+                space(len(model.blocks), args.solver == "ddim", model.fading),
                 minutes=args.minutes,
                 is_pixels=model.is_pixels,
                 log=partial(tqdm.write, file=sys.stderr),

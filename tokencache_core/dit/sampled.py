@@ -23,7 +23,7 @@ class SampledDiT(AskedApart):
     """The `runs.sampled_model.SampledModel` of a DiT. names: of its classes, if it has any."""
 
     architecture, exact_schedule = "DiT", SigmaSchedule()
-    dampings = DiTRun.dampings
+    fading = DiTRun.fading
     asking = "sample i has class i mod C, null class as negative"
 
     def __init__(self, network: DiT, names: tuple[str, ...] | None = None) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..blocks.token_grid import LatentShape
 from ..schedules.error_bound import ErrorBound
 from ..schedules.resolved import resolved
-from ..schedules.run_simulator import DAMPINGS
+from ..schedules.run_simulator import USUAL_FADING, Fading
 from ..schedules.schedule import Schedule
 from ..settings import CacheSettings
 from ..words.message import say
@@ -293,7 +293,7 @@ def open_session(
     euler: bool = False,
     fresh_noise: bool = False,
     holds_clean: bool = False,
-    dampings: tuple[float, ...] = DAMPINGS,
+    fading: Fading = USUAL_FADING,
     device: torch.device | str = "cpu",
     planner: Planner | None = None,
     learned: LearnedParts = NOTHING_LEARNED,
@@ -309,7 +309,7 @@ def open_session(
     end: the sigma at which the run ends.
     euler: the sampler is Euler's method, so that the errors of P-steps can be corrected.
     fresh_noise, holds_clean: as in `Session`.
-    dampings: of the model, as in `RunSimulator`.
+    fading: of the model that is run.
     planner: chooses tokens instead of the learned parts' planner or the settings' score.
     learned: learned parts; the caller, who has the blocks, checks that they fit (`LearnedParts.check`).
     latent: the shape of the sampled latents.
@@ -317,7 +317,7 @@ def open_session(
     """
     p_step = compute_share(settings, len(streams), learned.shares)
     learned.check_last(len(streams), settings.last_blocks)
-    places = resolved(schedule, [tau(sigma) for sigma in sigmas], p_step, dampings)
+    places = resolved(schedule, [tau(sigma) for sigma in sigmas], p_step, fading)
     timeline = Timeline(sigmas, places.i_steps, tau, end)
     device = torch.device(device)
     learned = learned.on(device)

@@ -148,7 +148,7 @@ def measure(
         return likeness(sample_cached(kept, settings, ExplicitSchedule(places))[0])
 
     count, taus = condition.count, [kept.noise_time(sigma) for sigma in kept.sigmas[:-1].tolist()]
-    default, others = (known_places(count, taus, dampings=kept.dampings, without=without) for without in ("", known_as))
+    default, others = (known_places(count, taus, fading=kept.fading, without=without) for without in ("", known_as))
     even = even_in_steps(count, condition.steps)
     _, found = calibrate_places(seen, DEFAULTS, counts=(count,), without=known_as)
     calibrated, by_order = (

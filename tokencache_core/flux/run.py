@@ -9,7 +9,7 @@ from torch import Tensor
 from ..blocks.spec import BlockSpec, TokenArgument
 from ..runs.network_run import NetworkRun
 from ..sampling.noise_time import flow_ratio, noise_time
-from ..schedules.run_simulator import FLOW_DAMPINGS
+from ..schedules.run_simulator import FLOW_FADING
 from .sampling import guided_velocity
 from .text_to_image import TextToImage
 
@@ -31,7 +31,7 @@ class FluxRun(NetworkRun):
     references: reference pictures (B, C, h, w).
     """
 
-    dampings = FLOW_DAMPINGS
+    fading = FLOW_FADING
 
     def __init__(
         self,

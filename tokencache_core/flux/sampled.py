@@ -21,7 +21,7 @@ class SampledFlux(AskedByPrompts):
     """The `runs.sampled_model.SampledModel` of a text-to-image model."""
 
     architecture, exact_schedule = "Flux", SigmaSchedule(FLOW, 3.0)
-    dampings = FluxRun.dampings
+    fading = FluxRun.fading
     asking = "sample i has example i mod C, the empty prompt as negative"
 
     def __init__(self, model: TextToImage) -> None:

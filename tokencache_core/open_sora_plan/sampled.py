@@ -21,7 +21,7 @@ class SampledVideo(AskedByPrompts):
     """The `runs.sampled_model.SampledModel` of a video transformer that brings its own words."""
 
     architecture, exact_schedule = "Open-Sora-Plan", SigmaSchedule()
-    dampings = VideoRun.dampings
+    fading = VideoRun.fading
     asking = "sample i has example i mod C, the empty prompt as negative"
 
     def __init__(self, network: VideoTransformer, prompts: PromptTable) -> None:

@@ -16,7 +16,7 @@ from ..engine.network_call import cached_blocks
 from ..engine.session import Session, open_session
 from ..engine.token_choice import Planner
 from ..sampling.samplers import EULER, SOLVERS, Denoise
-from ..schedules.run_simulator import DAMPINGS
+from ..schedules.run_simulator import USUAL_FADING, Fading
 from ..schedules.schedule import Schedule
 from ..settings import CacheSettings
 
@@ -31,7 +31,7 @@ class NetworkRun(ABC):
     patch_size: of a token in the latent, as `LatentShape.of` takes it.
     """
 
-    dampings: tuple[float, ...] = DAMPINGS  # how errors in x fade, as in `RunSimulator`
+    fading: Fading = USUAL_FADING  # how errors in x fade, as in `RunSimulator`
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class NetworkRun(ABC):
             learned=learned,
             end=float(self.sigmas[-1]),
             euler=self.euler,
-            dampings=self.dampings,
+            fading=self.fading,
             latent=self.latent,
         )
 

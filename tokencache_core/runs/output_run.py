@@ -12,6 +12,7 @@ from ..engine.learned_parts import NOTHING_LEARNED, LearnedParts
 from ..engine.session import Session, open_session
 from ..engine.token_choice import Planner
 from ..sampling.samplers import Denoise
+from ..schedules.run_simulator import Fading
 from ..schedules.schedule import Schedule
 from ..settings import CacheSettings
 from .run import Run
@@ -49,7 +50,7 @@ class OutputRun:
             planner=planner,
             end=float(self.sigmas[-1]),
             euler=self.euler,
-            dampings=self.dampings,
+            fading=self.fading,
         )
 
     @contextmanager
@@ -66,8 +67,8 @@ class OutputRun:
         return self.run.sample(lambda denoise: around(self._forecasting(denoise)))
 
     @property
-    def dampings(self) -> tuple[float, ...]:
-        return self.run.dampings
+    def fading(self) -> Fading:
+        return self.run.fading
 
     def noise_time(self, sigma: float) -> float:
         return self.run.noise_time(sigma)

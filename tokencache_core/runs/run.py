@@ -15,6 +15,7 @@ from ..engine.session import Session
 from ..engine.timeline import SAME_STEP
 from ..engine.token_choice import Planner
 from ..sampling.samplers import Denoise
+from ..schedules.run_simulator import Fading
 from ..schedules.schedule import Schedule
 from ..settings import CacheSettings
 
@@ -28,7 +29,7 @@ class Run(Protocol):
     images: int  # number of samples in its batch
 
     @property
-    def dampings(self) -> tuple[float, ...]:
+    def fading(self) -> Fading:
         """How errors in its x fade, as in `schedules.run_simulator.RunSimulator`."""
         ...
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..blocks.spec import BlockSpec
 from ..sampling.sigma_schedule import SigmaSchedule
+from ..schedules.run_simulator import Fading
 from .run import HELD_OUT_SEEDS, Run
 
 
@@ -20,7 +21,7 @@ class SampledModel(Protocol):
 
     architecture: str  # as fingerprints name it
     asking: str  # which sample of a benchmark has which condition, in words
-    dampings: tuple[float, ...]  # of its runs
+    fading: Fading  # of its runs
     is_pixels: bool  # whether samples are pictures, not latents of a VAE
     exact_schedule: SigmaSchedule  # of runs with so many steps that the schedule hardly matters
 

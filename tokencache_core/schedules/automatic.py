@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from .calibration import PlaceCalibration
-from .run_simulator import DAMPINGS
+from .run_simulator import USUAL_FADING, Fading
 from .schedule import CountSchedule, Schedule, SpeedupSchedule, check_count
 from .usual_count import usual_count
 
@@ -34,7 +34,7 @@ class AutomaticSchedule:
     speedup: the desired speed-up, which takes precedence over count. If both are 0, the usual number of I-steps is
         used (schedules/usual_count.py).
     p_step: as in `SpeedupSchedule`.
-    dampings: of the model that is run, as in `RunSimulator`, where known models place I-steps; whoever opens the run
+    fading: of the model that is run, where known models place I-steps; whoever opens the run
         knows them.
     calibration: of the model that is run; whoever opens the run looks for it.
     """
@@ -42,7 +42,7 @@ class AutomaticSchedule:
     count: int = 0
     speedup: float = 0.0
     p_step: float = 0.0
-    dampings: tuple[float, ...] = DAMPINGS
+    fading: Fading = USUAL_FADING
     calibration: PlaceCalibration | None = None
 
     def __post_init__(self) -> None:
@@ -57,7 +57,7 @@ class AutomaticSchedule:
     def placed(self, taus: Sequence[float]) -> Schedule:
         """The schedule that this one becomes in a run at the noise times `taus`."""
         if self.calibration is None:
-            by_count = partial(CountSchedule, dampings=self.dampings)
+            by_count = partial(CountSchedule, fading=self.fading)
         else:
             by_count = partial(CalibratedSchedule, self.calibration)
         return (

@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file  # pyright: ignore[reportUnknownVariableType]
 
+from ..sampling.noise_time import unit_variance
 from ..sampling.polynomial import lagrange_weights
 from ..settings import DEFAULTS
 from .place_climb import Places, best_places
 from .placed import carried
 from .run_record import RunRecord, noise_of
-from .run_simulator import DAMPINGS, RunSimulator
+from .run_simulator import USUAL_FADING, Fading, RunSimulator
 
 FILE = Path(__file__).with_name("known_models.safetensors")
 TIMES, FLOW = "times", "flow"  # of the file; every other tensor is named kind/model/part
@@ -48,16 +49,14 @@ class KnownModel:
     def record(self, taus: Sequence[float]) -> RunRecord:
         """The record of a full run at the noise times `taus`."""
         added = self._at(taus) @ self.added
-        return RunRecord(tuple(taus), self.moves(taus), added @ np.swapaxes(added, 1, 2))
+        noise = [noise_of(tau) for tau in taus]
+        sigmas = [each / (1 + each) for each in noise] if self.is_flow else noise
+        scales = [1.0 if self.is_flow else unit_variance(each) for each in noise]
+        return RunRecord(tuple(taus), (*sigmas, 0.0), tuple(scales), added @ np.swapaxes(added, 1, 2))
 
     def directions_at(self, taus: Sequence[float]) -> np.ndarray:
         """The directions (B, taus, coordinates), interpolated at `taus`."""
         return self._at(taus) @ self.directions
-
-    def moves(self, taus: Sequence[float]) -> np.ndarray:
-        """The `RunRecord.moves` of a run whose steps lie at the noise times `taus`."""
-        noise = np.array([*(noise_of(tau) for tau in taus), 0.0])
-        return np.diff(noise / (1 + noise)) * (1 + noise[1:]) if self.is_flow else np.diff(noise)
 
     def _at(self, taus: Sequence[float]) -> np.ndarray:
         """(taus, times): the weights of the known times in what is interpolated at `taus`."""
@@ -70,18 +69,18 @@ class KnownModel:
 
 
 def known_places(
-    count: int, taus: Sequence[float], warmup: int = 1, dampings: Sequence[float] = DAMPINGS, without: str = ""
+    count: int, taus: Sequence[float], warmup: int = 1, fading: Fading = USUAL_FADING, without: str = ""
 ) -> Places:
     """I-steps of a run: its first steps, and the others at the best places for known models.
 
     count: number of I-steps, at most the number of steps.
     taus: noise times of the run's steps, falling.
     warmup: number of first steps that are I-steps in any case.
-    dampings: of the model that is run, as in `RunSimulator`.
+    fading: of the model that is run.
     without: as in `known_models`.
     """
     count = min(count, len(taus))
-    return _searched(count, tuple(taus), min(warmup, count), tuple(dampings), without)
+    return _searched(count, tuple(taus), min(warmup, count), fading, without)
 
 
 @lru_cache(maxsize=4)
@@ -105,7 +104,7 @@ def known_models(without: str = "") -> tuple[KnownModel, ...]:
     )
 
 
-@lru_cache(maxsize=4)  # a calibration simulates them several times, with other dampings
+@lru_cache(maxsize=4)  # a calibration simulates them several times, as they fade in other ways
 def known_records(taus: tuple[float, ...], without: str = "") -> tuple[RunRecord, ...]:
     """One record of full runs at `taus` for known models that were trained as flows, and one for the others.
 
@@ -118,22 +117,29 @@ def known_records(taus: tuple[float, ...], without: str = "") -> tuple[RunRecord
 
 
 def known_errors_db(
-    taus: tuple[float, ...], candidates: Sequence[Places], dampings: tuple[float, ...] = DAMPINGS, without: str = ""
+    taus: tuple[float, ...], candidates: Sequence[Places], fading: Fading = USUAL_FADING, without: str = ""
 ) -> np.ndarray:
     """(candidates,): the simulated errors of places, in dB; means over known models.
 
-    dampings: as in `RunSimulator`.
+    fading: of the model that is run.
     without: as in `known_models`.
     """
-    return np.mean([simulator.errors_db(candidates) for simulator in _simulators(taus, dampings, without)], axis=0)
+    return np.mean([simulator.errors_db(candidates) for simulator in known_simulators(taus, fading, without)], axis=0)
 
 
 @lru_cache(maxsize=4)  # their cached windows serve every number of I-steps
-def _simulators(taus: tuple[float, ...], dampings: tuple[float, ...], without: str) -> tuple[RunSimulator, ...]:
+def known_simulators(
+    taus: tuple[float, ...], fading: Fading = USUAL_FADING, without: str = ""
+) -> tuple[RunSimulator, ...]:
     """Simulators with the default settings, one for each of `known_records`."""
     return tuple(
         RunSimulator(
-            record, order=DEFAULTS.order, reach=DEFAULTS.reach, corrector=DEFAULTS.corrector, dampings=dampings
+            record,
+            order=DEFAULTS.order,
+            reach=DEFAULTS.reach,
+            corrector=DEFAULTS.corrector,
+            fitted=DEFAULTS.fitted,
+            fading=fading,
         )
         for record in known_records(taus, without)
     )
@@ -145,12 +151,12 @@ def _together(records: Sequence[RunRecord]) -> RunRecord:
 
 
 @lru_cache(maxsize=256)
-def _searched(count: int, taus: tuple[float, ...], warmup: int, dampings: tuple[float, ...], without: str) -> Places:
+def _searched(count: int, taus: tuple[float, ...], warmup: int, fading: Fading, without: str) -> Places:
     steps = len(taus)
     if count in (warmup, steps):
         return tuple(range(count))
     if steps > MOST_STEPS:  # find places for fewer steps over the same noise range, and transfer them
         fewer = tuple(taus[step * (steps - 1) // (MOST_STEPS - 1)] for step in range(MOST_STEPS))
-        found = _searched(max(warmup + 1, round(count * MOST_STEPS / steps)), fewer, warmup, dampings, without)
+        found = _searched(max(warmup + 1, round(count * MOST_STEPS / steps)), fewer, warmup, fading, without)
         return carried(found, fewer, count, taus)
-    return best_places(count, taus, lambda candidates: known_errors_db(taus, candidates, dampings, without), warmup)
+    return best_places(count, taus, lambda candidates: known_errors_db(taus, candidates, fading, without), warmup)

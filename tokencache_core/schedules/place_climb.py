@@ -1,18 +1,22 @@
-"""Local search for the places of I-steps with the smallest error: hill climbing from several starting points."""
+"""Local search for the places of I-steps with the smallest error: hill climbing from several starting points.
+
+The search finds what a simulation is wrong about, too. Places whose gaps change abruptly owe their small simulated
+errors to chance more often than to the model, so that they must be better by `PER_CHANGE` (docs/findings/places.md).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from random import Random
 
 import numpy as np
 
-from .noise_places import even_in_noise
+from .noise_places import even_in_noise, even_in_steps
 
 Places = tuple[int, ...]
 Errors = Callable[[Sequence[Places]], np.ndarray]  # from several lists of places to their errors, (lists,)
 POWERS = (1.0, 1.25, 1.6)  # of the starting points that are even in noise (schedules/noise_places.py)
-DRAWN = 3  # number of random starting points
+PER_CHANGE = 0.25  # dB that count against two neighbouring gaps of which one is twice as long
+FARTHEST = 4  # largest distance by which a move takes one I-step elsewhere
 ENOUGH = 1e-9  # smallest decrease of the error that counts
 
 
@@ -27,10 +31,20 @@ def best_places(
     fixed: number of first steps that are always I-steps.
     starts: further starting points.
     """
-    steps, random = len(taus), Random(0)
+    steps = len(taus)
     first = {even_in_noise(count, taus, fixed, power) for power in POWERS} | set(starts)
-    first |= {(*range(fixed), *sorted(random.sample(range(fixed, steps), count - fixed))) for _ in range(DRAWN)}
-    return min((climbed(start, steps, errors, fixed) for start in sorted(first)), key=lambda found: found[1])[0]
+    if fixed == 1:
+        first.add(even_in_steps(count, steps))
+
+    def counted(candidates: Sequence[Places]) -> np.ndarray:
+        return errors(candidates) + PER_CHANGE * np.array([unevenness(places) for places in candidates])
+
+    return min((climbed(start, steps, counted, fixed) for start in sorted(first)), key=lambda found: found[1])[0]
+
+
+def unevenness(places: Places) -> float:
+    """The sum over neighbouring gaps of the squared logarithm of their ratio, to the base of 2."""
+    return float((np.diff(np.log2(np.diff(places))) ** 2).sum())
 
 
 def climbed(places: Places, steps: int, errors: Errors, fixed: int = 1) -> tuple[Places, float]:
@@ -50,14 +64,15 @@ def climbed(places: Places, steps: int, errors: Errors, fixed: int = 1) -> tuple
 
 
 def neighbours(places: Places, steps: int, fixed: int = 1) -> Iterator[Places]:
-    """The neighbours of `places`: one I-step moved anywhere, or all from one on shifted by a step, but not the first
-    `fixed`.
+    """The neighbours of `places`: one I-step moved by at most `FARTHEST` steps, or all from one on shifted by a step,
+    but not the first `fixed`.
     """
     free = [step for step in range(1, steps) if step not in places]
     for index in range(fixed, len(places)):
         others = places[:index] + places[index + 1 :]
         for step in free:
-            yield tuple(sorted((*others, step)))
+            if abs(step - places[index]) <= FARTHEST:
+                yield tuple(sorted((*others, step)))
         for by in (-1, 1):
             moved = tuple(place + by for place in places[index:])
             if moved[0] > places[index - 1] and moved[-1] < steps:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from .automatic import AutomaticSchedule, CalibratedSchedule
-from .run_simulator import DAMPINGS
+from .run_simulator import USUAL_FADING, Fading
 from .schedule import CountSchedule, ErrorBoundSchedule, ExplicitSchedule, PercentileSchedule, Schedule, SpeedupSchedule
 
 _COUNTED = (AutomaticSchedule, CalibratedSchedule, CountSchedule, PercentileSchedule)
@@ -27,20 +27,20 @@ class ResolvedSchedule:
 
 
 def resolved(
-    schedule: Schedule, taus: Sequence[float], p_step: float, dampings: tuple[float, ...] = DAMPINGS
+    schedule: Schedule, taus: Sequence[float], p_step: float, fading: Fading = USUAL_FADING
 ) -> ResolvedSchedule:
     """Resolve a schedule for one run.
 
     taus: noise times of the run's steps. Where they rise, as in unsampling and in restarts, another run begins: each
         stretch in which they fall has its own I-steps, and its share of their number.
     p_step: the cost of a P-step, as a share of a full step.
-    dampings: of the model that is run, as in `RunSimulator`.
+    fading: of the model that is run.
     """
     if isinstance(schedule, ExplicitSchedule):
         return ResolvedSchedule(schedule.i_steps(taus))
     starts = [0, *(step for step in range(1, len(taus)) if taus[step] > taus[step - 1])]
     parts = [taus[start:end] for start, end in zip(starts, [*starts[1:], len(taus)])]
-    schedule = of_model(schedule, dampings)
+    schedule = of_model(schedule, fading)
     found = [_of_falling(_part_of(schedule, len(part) / len(taus)), part, p_step) for part in parts]
     return ResolvedSchedule(
         frozenset(start + step for start, each in zip(starts, found) for step in each.i_steps),
@@ -49,17 +49,17 @@ def resolved(
     )
 
 
-def of_model(schedule: Schedule, dampings: tuple[float, ...]) -> Schedule:
-    """The schedule for a model on which errors fade by `dampings`, as in `RunSimulator`: where known models place the
+def of_model(schedule: Schedule, fading: Fading) -> Schedule:
+    """The schedule for a model on which errors fade as `fading` says: where known models place the
     I-steps, they are asked for such a model.
     """
     if isinstance(schedule, (AutomaticSchedule, CountSchedule)):
-        return replace(schedule, dampings=dampings)
+        return replace(schedule, fading=fading)
     if isinstance(schedule, SpeedupSchedule):
         placed = schedule.placed
 
         def for_it(count: int) -> Schedule:
-            return of_model(placed(count), dampings)
+            return of_model(placed(count), fading)
 
         return replace(schedule, placed=for_it)
     return schedule

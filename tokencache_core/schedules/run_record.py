@@ -28,18 +28,27 @@ class RunRecord:
     """The record of one full run.
 
     taus: (steps,), the noise times of its steps, falling.
-    moves: (steps,), the error in x, in units of the signal, that an error of 1 in a step's direction causes.
+    sigmas: (steps + 1,), their sigmas, in the model's own terms, and that at the end of the run.
+    scales: (steps,), what x is multiplied by at each step before the network is given it.
     products: (B, steps, steps) float64, the mean over a sample's elements of the product of what the network adds to
         its input in two steps.
     """
 
     taus: tuple[float, ...]
-    moves: np.ndarray
+    sigmas: tuple[float, ...]
+    scales: tuple[float, ...]
     products: np.ndarray
 
     @property
     def steps(self) -> int:
         return len(self.taus)
+
+    @property
+    def moves(self) -> np.ndarray:
+        """(steps,): the error in x, in units of the signal, that an error of 1 in a step's direction causes."""
+        # in a flow model x = (1 - sigma) * clean + sigma * noise, so that its signal is not 1
+        signals = [sigma / noise_of(tau) for tau, sigma in zip(self.taus[1:], self.sigmas[1:])]
+        return np.diff(self.sigmas) / [*signals, 1.0]
 
 
 def noise_of(tau: float) -> float:
@@ -95,7 +104,5 @@ class RunRecorder:
         products = torch.stack([each @ each.T / each.shape[1] for each in added.double()]).numpy()
         if not np.isfinite(products).all():
             raise ValueError("the model's predictions were not finite: check its pictures without TokenCache")
-        taus = tuple(tau(sigma) for sigma in self.sigmas[:-1])
-        # scale x to a signal of 1, since in a flow model x = (1 - sigma) * clean + sigma * noise
-        scales = [noise_of(then) / sigma for then, sigma in zip(taus[1:], self.sigmas[1:])] + [1.0]
-        return RunRecord(taus, np.diff(self.sigmas) * scales, products)
+        noisy = self.sigmas[:-1]
+        return RunRecord(tuple(map(tau, noisy)), self.sigmas, tuple(map(self.scale, noisy)), products)

@@ -1,39 +1,46 @@
-"""Simulation of any cached run of a model, from the record of a full run, in a fraction of a millisecond.
+"""Simulation of cached runs of a model, from the record of a full run, in a fraction of a millisecond each.
 
-The error of a P-step is the difference between the forecast of its direction and the direction itself, both known from
-the record (schedules/run_record.py). An I-step corrects a share of it (engine/corrector.py). What is not simulated is
-how the network responds to errors in x. It lets errors fade that were made where the noise is strong, some networks
-sooner than others (`DAMPINGS`), and responds to the errors of one window of P-steps before the next one begins, so that
-errors of different windows neither add up nor cancel quite as they do in the record (`TOGETHER`): places that rely on
-it serve the record's samples alone.
+What is left at a run's end of the error of a P-step depends on how the network answers to it. That is not known before
+the run, and real networks' answers are partly chaotic (docs/findings/places.md). So it is simulated in two ways: as if
+the network did not answer and errors merely faded (schedules/fading_errors.py), and as if it answered as a denoiser of
+Gaussian data does (schedules/answered_errors.py). Places that are good in both ways serve most models.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from math import inf
 
 import numpy as np
 
-from ..sampling.polynomial import lagrange_weights
-from .run_record import RunRecord, noise_of
+from .answered_errors import AnsweredErrors
+from .fading_errors import FadingErrors
+from .run_record import RunRecord
 
-# an error made at sigma counts 1 / sqrt(1 + (sigma / damping)^2); networks differ, and places that are good however
-# errors fade serve all of them; those trained as flows forget little (docs/findings/places.md)
-DAMPINGS, FLOW_DAMPINGS = (2.0, 4.0, inf), (4.0, inf, inf)
-# share of the squared error that is the square of the sum over windows; the rest is the sum of their squares
-TOGETHER = 0.5
-Window = tuple[tuple[int, ...], int]  # of P-steps: the I-steps in their forecasts, and the step at which it ends
-SMALLEST = 1e-12  # lower limit of squared errors, for their logarithm
+
+@dataclass(frozen=True)
+class Fading:
+    """How the errors in x of a model's cached runs are assumed to fade.
+
+    dampings: sigmas above which they do, as in `FadingErrors`.
+    answered: weight of `AnsweredErrors` beside that, 0..1.
+    """
+
+    dampings: tuple[float, ...]
+    answered: float
+
+
+# of models trained as flows, which forget little, and of all others
+FLOW_FADING, USUAL_FADING = Fading((inf,), 0.4), Fading((2.0, 4.0, inf), 0.5)
 
 
 class RunSimulator:
     """A simulator of cached runs.
 
     record: of a full run.
-    order, reach, corrector: of the cached runs, as in `CacheSettings`.
-    dampings: sigmas above which errors fade; what is measured is the mean over them, in dB.
-    together: share of the squared error in which windows add up or cancel.
+    order, reach, corrector, fitted: of the cached runs, as in `CacheSettings`.
+    fading: of the model that is run.
     """
 
     def __init__(
@@ -43,91 +50,24 @@ class RunSimulator:
         order: int,
         reach: float,
         corrector: float,
-        dampings: Sequence[float] = DAMPINGS,
-        together: float = TOGETHER,
+        fitted: bool,
+        fading: Fading = USUAL_FADING,
     ) -> None:
-        self.record, self.order, self.reach, self.corrector, self.together = record, order, reach, corrector, together
-        noise = np.array([noise_of(tau) for tau in record.taus])
-        self._moves = faded(record.moves, noise, dampings)  # (dampings, steps)
-        self._rows: dict[Window, int] = {}  # of every window so far: its row in the two arrays below
-        self._errors = np.zeros((0, *self._moves.shape))  # (windows, dampings, steps), as in `_error`
-        self._squares = np.zeros((0, len(dampings), len(record.products)))  # (windows, dampings, B), of these errors
+        self.fading = FadingErrors(record, order=order, reach=reach, corrector=corrector, dampings=fading.dampings)
+        self.answered = AnsweredErrors(record, order=order, reach=reach, corrector=corrector, fitted=fitted)
+        self.weight = fading.answered
 
     def error_db(self, places: Sequence[int]) -> float:
         """The error at the end of a run with these I-steps, in dB; useful only for comparing places."""
         return float(self.errors_db([places])[0])
 
     def errors_db(self, candidates: Sequence[Sequence[int]]) -> np.ndarray:
-        """(candidates,): the errors in dB, means over dampings and samples. candidates: places, each rising from 0."""
-        windows = [self._windows(tuple(places)) for places in candidates]
-        self._learn({window: None for each in windows for window in each if window not in self._rows})
-        needed: dict[int, int] = {}  # from a row to its column in `has`
-        columns = [[needed.setdefault(self._rows[window], len(needed)) for window in each] for each in windows]
-        has = np.zeros((len(candidates), len(needed)))  # 1 where a candidate has a window
-        for each, has_columns in zip(has, columns):
-            each[has_columns] = 1
-        rows = [*needed]
-        sums = np.tensordot(has, self._errors[rows], axes=1)  # (candidates, dampings, steps)
-        apart = np.tensordot(has, self._squares[rows], axes=1)  # (candidates, dampings, B)
-        return decibels(self._squared(sums), apart, self.together).mean(axis=(1, 2))
+        """(candidates,): the errors in dB, means over the ways in which they are simulated.
 
-    def _windows(self, places: tuple[int, ...]) -> list[Window]:
-        """The windows of P-steps between the I-steps at `places`."""
-        return [
-            (places[index - self.order if index > self.order else 0 : index + 1], end)
-            for index, (start, end) in enumerate(zip(places, (*places[1:], self.record.steps)))
-            if end > start + 1
-        ]
-
-    def _learn(self, windows: Iterable[Window]) -> None:
-        """Work out the errors of windows that are new."""
-        if not (new := [*windows]):
-            return
-        errors = np.stack([self._error(*window) for window in new])
-        self._rows |= {window: len(self._errors) + number for number, window in enumerate(new)}
-        self._errors = np.concatenate([self._errors, errors])
-        self._squares = np.concatenate([self._squares, self._squared(errors)])
-
-    def _squared(self, errors: np.ndarray) -> np.ndarray:
-        """(..., B): the squares of errors (..., steps) that are coefficients of what the record holds."""
-        flat: np.ndarray = np.reshape(errors, (-1, self.record.steps))
-        squares: np.ndarray = np.einsum("bws,ws->wb", flat @ self.record.products, flat)
-        return np.reshape(squares, (*errors.shape[:-1], -1))
-
-    def _error(self, nodes: tuple[int, ...], end: int) -> np.ndarray:
-        """(dampings, steps): the error of the P-steps between nodes[-1] and `end`, as coefficients of what the record
-        holds.
-
-        nodes: the I-steps in their forecasts.
+        candidates: places, each rising from 0.
         """
-        taus, last = self.record.taus, nodes[-1]
-        known = [taus[node] for node in nodes]
-        seen, share = ([*nodes, end], self.corrector) if end < self.record.steps else ([*nodes], 0.0)
-        times = [taus[node] for node in seen]
-        total = np.zeros((self.record.steps, len(self._moves)))
-        for step in range(last + 1, end):
-            move, reached = self._moves[:, step], taus[last] + self.reach * (taus[step] - taus[last])
-            for node, weight in zip(nodes, lagrange_weights(known, reached)):
-                total[node] += (1 - share) * move * weight
-            if share:  # of what the I-step at `end` shows, in hindsight
-                for node, weight in zip(seen, lagrange_weights(times, taus[step])):
-                    total[node] += share * move * weight
-            total[step] -= move
-        return np.swapaxes(total, 0, 1)
-
-
-def faded(moves: np.ndarray, noise: np.ndarray, dampings: Sequence[float]) -> np.ndarray:
-    """(dampings, steps): the part of `moves` (errors, in units of the signal) that is left at the end of a run if made
-    at this noise. moves, noise: (steps,).
-    """
-    return moves / np.sqrt(1 + (noise / np.array(dampings)[:, None]) ** 2)
-
-
-def decibels(whole: np.ndarray, apart: np.ndarray, together: float = TOGETHER) -> np.ndarray:
-    """The error in dB of several windows together.
-
-    whole: the square of the sum of their errors.
-    apart: the sum of the squares of their errors.
-    together: as in `RunSimulator`.
-    """
-    return 10 * np.log10(np.maximum(together * whole + (1 - together) * apart, SMALLEST))
+        errors = np.zeros(len(candidates))
+        for weight, simulator in ((1 - self.weight, self.fading), (self.weight, self.answered)):
+            if weight:
+                errors += weight * simulator.errors_db(candidates)
+        return errors

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from ..words.message import say
 from .known_models import known_places
-from .run_simulator import DAMPINGS
+from .run_simulator import USUAL_FADING, Fading
 
 
 class Schedule(Protocol):
@@ -61,19 +61,19 @@ class CountSchedule:
     """`count` I-steps in all, or every step if there are fewer: the first `warmup`, and the others at the best places
     for known models (schedules/known_models.py).
 
-    dampings: of the model that is run, as in `RunSimulator`.
+    fading: of the model that is run.
     """
 
     count: int
     warmup: int = 1
-    dampings: tuple[float, ...] = DAMPINGS
+    fading: Fading = USUAL_FADING
 
     def __post_init__(self) -> None:
         check_count(self.count)
         _check_warmup(self.warmup)
 
     def i_steps(self, taus: Sequence[float]) -> frozenset[int]:
-        return frozenset(known_places(self.count, taus, self.warmup, self.dampings))
+        return frozenset(known_places(self.count, taus, self.warmup, self.fading))
 
 
 @dataclass(frozen=True)

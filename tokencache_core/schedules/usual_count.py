@@ -4,7 +4,8 @@ A run of as many full steps on the same schedule costs the same. A cache is wort
 full run than that, which can be simulated for every schedule with known models: a run of fewer full steps holds each
 direction for longer, and its error is that of a forecast of order 0. If P-steps gain less than `LEAST_GAIN`, more
 I-steps are taken; if even `MOST` of the steps are not enough, as with eight DDIM steps, every step is an I-step. The
-number depends on the schedule alone: errors fade as on DDPM models in both simulations, whatever the model.
+number depends on the schedule alone: errors fade as on DDPM models in both
+simulations, and no network answers to them, whatever the model.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from functools import lru_cache
 
 import numpy as np
 
-from .known_models import MOST_STEPS, KnownModel, known_errors_db, known_models, known_places
+from .fading_errors import decibels, faded
+from .known_models import MOST_STEPS, KnownModel, known_models, known_places, known_simulators
 from .run_record import noise_of
-from .run_simulator import DAMPINGS, decibels, faded
+from .run_simulator import USUAL_FADING
 
 SHARE, MORE = 0.32, 2  # the least number of I-steps is SHARE times the steps, plus MORE
 MOST = 0.7  # share of the steps, above which I-steps leave too little to be saved
-LEAST_GAIN = 3.0  # dB that P-steps must gain in simulation (docs/findings/places.md)
+LEAST_GAIN = 1.5  # dB that P-steps must gain in simulation (docs/findings/places.md)
 
 
 def usual_count(taus: Sequence[float]) -> int:
@@ -42,13 +44,15 @@ def usual_count(taus: Sequence[float]) -> int:
 def gain_db(count: int, taus: tuple[float, ...]) -> float:
     """The gain in dB of `count` I-steps at their default places over a run of `count` full steps.
 
-    Both are compared with a full run at `taus`, simulated with known models.
+    Both are compared with a full run at `taus`, simulated with known models, on which errors fade.
     """
-    return whole_steps_error_db(count, taus) - float(known_errors_db(taus, [known_places(count, taus)])[0])
+    places = [known_places(count, taus)]
+    cached = np.mean([simulator.fading.errors_db(places) for simulator in known_simulators(taus)])
+    return whole_steps_error_db(count, taus) - float(cached)
 
 
 def whole_steps_error_db(count: int, taus: Sequence[float]) -> float:
-    """The error in dB of a run of only `count` full steps along the curve of `taus`, as in `known_errors_db`."""
+    """The error in dB of a run of only `count` full steps along the curve of `taus`, as in `FadingErrors`."""
     runs = _TwoRuns.of(count, taus)
     return float(np.mean([_error_db(model, runs) for model in known_models()]))
 
@@ -88,7 +92,7 @@ class _TwoRuns:
 def _error_db(model: KnownModel, runs: _TwoRuns) -> float:
     """The error in dB of the run of few steps, for one known model."""
     noise = np.array([noise_of(time) for time in runs.times])
-    moves = faded(model.moves(runs.times), noise, DAMPINGS)  # (dampings, times)
+    moves = faded(model.record(runs.times).moves, noise, USUAL_FADING.dampings)  # (dampings, times)
     errors = np.zeros((runs.count, *moves.shape))  # of each of the few steps
     for move, step, few, many in zip(np.swapaxes(moves, 0, 1), runs.step, runs.few, runs.many):
         errors[step, :, few] += move

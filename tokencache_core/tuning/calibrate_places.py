@@ -96,9 +96,7 @@ def calibrate_places(
     orders = orders or orders_beside(settings.order)
     trials = PlaceTrials(run, settings, full, log)
     started = time.perf_counter()
-    by_order = {
-        order: ways(record, replace(settings, order=order), run.euler, run.dampings, without) for order in orders
-    }
+    by_order = {order: ways(record, replace(settings, order=order), run.euler, run.fading, without) for order in orders}
     order = orders[0]
     if len(orders) > 1 and counts[0] in range(2, steps):
         simulated = {order: found[SIMULATED](counts[0]) for order, found in by_order.items()}

@@ -1,9 +1,9 @@
 """Ways to place the I-steps of a model's runs, and to choose the order of its forecasts, once a full run is recorded.
 
 What is left at a run's end of an error made at one sigma differs from model to model (schedules/run_simulator.py).
-Simulation proposes places that are good however errors fade. Each way of fading also proposes places of its own, which
-lie closer to the run's end the sooner errors fade; real runs decide between them (tuning/calibrate_places.py). Since a
-record has only a few samples, known models' records are simulated beside it.
+Simulation proposes places that are good however errors fade. Each way of fading also proposes places of its own; real
+runs decide between them (tuning/calibrate_places.py). Since a record has only a few samples, known models' records are
+simulated beside it.
 """
 
 from __future__ import annotations
@@ -19,11 +19,15 @@ from ..schedules.known_models import known_places, known_records
 from ..schedules.noise_places import even_in_steps
 from ..schedules.place_climb import Errors, Places, best_places
 from ..schedules.run_record import RunRecord
-from ..schedules.run_simulator import DAMPINGS, RunSimulator
+from ..schedules.run_simulator import USUAL_FADING, Fading, RunSimulator
 from ..settings import CacheSettings
 
 SIMULATED, KNOWN, EVEN, DENSE = "simulated", "known models'", "even in the step's number", "another I-step first"
-FADINGS = (4.0, inf, 1.0)  # dampings each of which proposes places of its own, the most promising first
+FADINGS = {  # each of which proposes places of its own, the most promising first
+    "errors fading above sigma 4": Fading((4.0,), 0.0),
+    "errors that never fade": Fading((inf,), 0.0),
+    "errors that are answered": Fading((inf,), 1.0),
+}
 SHARES = (1 / 3, 1 / 2)  # of the steps that are I-steps, if no number is given; the order is decided at the first
 ORDERS = (1, 2)  # of forecasts, which serve some models and schedules and not others (docs/findings/places.md)
 FEW_STEPS = 30  # largest number of steps of a run whose calibration lists every number of I-steps
@@ -32,29 +36,29 @@ Way = Callable[[int], Places]  # from a number of I-steps to their places
 
 
 def ways(
-    record: RunRecord, settings: CacheSettings, corrected: bool, dampings: Sequence[float] = DAMPINGS, without: str = ""
+    record: RunRecord, settings: CacheSettings, corrected: bool, fading: Fading = USUAL_FADING, without: str = ""
 ) -> dict[str, Way]:
     """The ways to place I-steps by name, the most promising first.
 
     corrected: whether the settings' corrector acts in the runs.
-    dampings: the model's usual ones, as in `RunSimulator`.
+    fading: of the model.
     without: as in `known_models`.
     """
     asked = partial(errors_beside_known, record, settings, corrected, without=without)
     found: dict[str, Way] = {
-        SIMULATED: simulated_way(record, settings, corrected, dampings, without),
-        KNOWN: partial(known_places, taus=record.taus, dampings=dampings, without=without),
+        SIMULATED: simulated_way(record, settings, corrected, fading, without),
+        KNOWN: partial(known_places, taus=record.taus, fading=fading, without=without),
         EVEN: partial(even_in_steps, steps=record.steps),
-        DENSE: _searching(record.taus, asked(dampings=dampings), warmup=2),
+        DENSE: _searching(record.taus, asked(fading=fading), warmup=2),
     }
-    return found | {_named(damping): _searching(record.taus, asked(dampings=(damping,))) for damping in FADINGS}
+    return found | {name: _searching(record.taus, asked(fading=each)) for name, each in FADINGS.items()}
 
 
 def simulated_way(
-    record: RunRecord, settings: CacheSettings, corrected: bool, dampings: Sequence[float] = DAMPINGS, without: str = ""
+    record: RunRecord, settings: CacheSettings, corrected: bool, fading: Fading = USUAL_FADING, without: str = ""
 ) -> Way:
     """The way that simulation alone proposes, for the run and known models together. Arguments: as in `ways`."""
-    return _searching(record.taus, errors_beside_known(record, settings, corrected, dampings, without))
+    return _searching(record.taus, errors_beside_known(record, settings, corrected, fading, without))
 
 
 def simulated_order(record: RunRecord, settings: CacheSettings, corrected: bool, proposed: Mapping[int, Places]) -> int:
@@ -84,15 +88,15 @@ def listed_counts(steps: int) -> list[int]:
 
 
 def errors_beside_known(
-    record: RunRecord, settings: CacheSettings, corrected: bool, dampings: Sequence[float] = DAMPINGS, without: str = ""
+    record: RunRecord, settings: CacheSettings, corrected: bool, fading: Fading = USUAL_FADING, without: str = ""
 ) -> Errors:
     """A function that measures places by simulated runs of the record's samples and of known models, half and half.
 
-    dampings: as in `RunSimulator`.
+    fading: of the model.
     without: as in `known_models`.
     """
     own, *known = (
-        _simulator(each, settings, corrected, dampings) for each in (record, *known_records(record.taus, without))
+        _simulator(each, settings, corrected, fading) for each in (record, *known_records(record.taus, without))
     )
 
     def measured(candidates: Sequence[Places]) -> np.ndarray:
@@ -102,14 +106,12 @@ def errors_beside_known(
 
 
 def _simulator(
-    record: RunRecord, settings: CacheSettings, corrected: bool, dampings: Sequence[float] = DAMPINGS
+    record: RunRecord, settings: CacheSettings, corrected: bool, fading: Fading = USUAL_FADING
 ) -> RunSimulator:
     corrector = settings.corrector if corrected else 0.0
-    return RunSimulator(record, order=settings.order, reach=settings.reach, corrector=corrector, dampings=dampings)
-
-
-def _named(damping: float) -> str:
-    return "errors that never fade" if damping == inf else f"errors fading above sigma {damping:g}"
+    return RunSimulator(
+        record, order=settings.order, reach=settings.reach, corrector=corrector, fitted=settings.fitted, fading=fading
+    )
 
 
 def _searching(taus: Sequence[float], errors: Errors, warmup: int = 1) -> Way:

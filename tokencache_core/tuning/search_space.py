@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from ..engine.allocation import compute_share
 from ..schedules.known_models import known_places
-from ..schedules.run_simulator import DAMPINGS
+from ..schedules.run_simulator import USUAL_FADING, Fading
 from ..settings import DEFAULTS, CacheSettings
 
 
@@ -24,18 +24,18 @@ class Choice:
     settings: of its runs.
     warmup: how many I-steps the run starts with.
     p_step: the share of all block-tokens that a P-step computes.
-    dampings: of the model, as in `RunSimulator`.
+    fading: of the model that is run.
     """
 
     name: str
     settings: CacheSettings
     warmup: int = 1
     p_step: float = 0.0
-    dampings: tuple[float, ...] = DAMPINGS
+    fading: Fading = USUAL_FADING
 
     def i_steps(self, count: int, taus: Sequence[float]) -> tuple[int, ...]:
         """`count` I-steps of a run at the noise times `taus`, where they would lie on known models."""
-        return known_places(count, taus, self.warmup, self.dampings)
+        return known_places(count, taus, self.warmup, self.fading)
 
 
 DEFAULT_CHOICE = Choice("fitted forecast with corrector", DEFAULTS)
@@ -47,11 +47,11 @@ CORNERS = (
 )
 
 
-def space(n_blocks: int, corrects: bool, dampings: tuple[float, ...] = DAMPINGS) -> tuple[Choice, ...]:
+def space(n_blocks: int, corrects: bool, fading: Fading = USUAL_FADING) -> tuple[Choice, ...]:
     """All choices for a model of `n_blocks` blocks: the default, and the others, the most promising first.
 
     corrects: whether the corrector can act on the run's sampler.
-    dampings: of the model (see `Run`).
+    fading: of the model that is run.
     """
     ours = DEFAULTS
     named = (
@@ -81,4 +81,4 @@ def space(n_blocks: int, corrects: bool, dampings: tuple[float, ...] = DAMPINGS)
     }
     one_more = Choice("one more full step first", ours, warmup=2)
     others = (Choice(name, settings, p_step=compute_share(settings, n_blocks)) for name, settings in named.items())
-    return tuple(replace(choice, dampings=dampings) for choice in (DEFAULT_CHOICE, *CORNERS, one_more, *others))
+    return tuple(replace(choice, fading=fading) for choice in (DEFAULT_CHOICE, *CORNERS, one_more, *others))

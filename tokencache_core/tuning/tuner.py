@@ -286,7 +286,7 @@ class Tuner:
         """The errors of simulated runs with the best choice's settings; None if the full run could not be recorded."""
         if self.record is None:
             return None
-        return errors_beside_known(self.record, best.choice.settings, self.run.euler, self.run.dampings)
+        return errors_beside_known(self.record, best.choice.settings, self.run.euler, self.run.fading)
 
     def _climb(self, best: Probe, search: PlaceSearch) -> Iterator[Probe]:
         """The best with its I-steps at other places, each better than the one before, while there is time and the

@@ -13,7 +13,7 @@ from tokencache_core.schedules.known_models import (
     known_places,
     known_records,
 )
-from tokencache_core.schedules.run_simulator import RunSimulator
+from tokencache_core.schedules.run_simulator import FLOW_FADING, RunSimulator
 from tokencache_core.schedules.usual_count import gain_db, usual_count, whole_steps_error_db
 
 
@@ -25,9 +25,10 @@ def gaps(places: tuple[int, ...]) -> list[int]:
     return [then - here for here, then in zip(places, places[1:])]
 
 
-def test_on_a_flow_schedule_they_are_dense_first_then_ever_further_apart_and_dense_at_the_end():
-    found = gaps(known_places(8, taus(20, "flow", 3.0)))
-    assert found[0] <= 2 and max(found) in found[2:5] and found[-1] <= 3
+@pytest.mark.parametrize("count, steps", [(8, 20), (10, 20), (11, 28)])
+def test_on_a_flow_models_schedule_they_are_dense_first_and_then_ever_further_apart(count, steps):
+    found = gaps(known_places(count, taus(steps, "flow", 3.0), fading=FLOW_FADING))
+    assert found[0] <= 2 and max(found) > found[0] and found[:5] == sorted(found[:5])
 
 
 def test_a_flow_model_has_them_where_a_ddpm_model_with_the_same_noise_has_them():
@@ -61,24 +62,30 @@ def test_a_flow_model_that_begins_at_noise_alone_has_finite_moves():
         assert np.isfinite(record.moves).all() and np.isfinite(record.products).all() and (record.moves < 0).all()
 
 
-def test_a_flow_models_x_moves_in_its_own_terms():
-    flow = KnownModel("toy", True, np.array([0.0, 1.0]), *np.zeros((2, 1, 2, 1)))
+def test_a_flow_models_x_has_its_own_terms():
     taus = [noise_time(3.0), noise_time(1.0)]  # 0.75 and 0.5 of noise in x
-    assert flow.moves(taus).tolist() == [pytest.approx(-0.25 / 0.5), pytest.approx(-0.5)]
+    flow, other = (
+        KnownModel("toy", is_flow, np.array([0.0, 1.0]), *np.zeros((2, 1, 2, 1))) for is_flow in (True, False)
+    )
+    assert flow.record(taus).sigmas == pytest.approx((0.75, 0.5, 0.0)) and flow.record(taus).scales == (1.0, 1.0)
+    assert flow.record(taus).moves.tolist() == [pytest.approx(-0.25 / 0.5), pytest.approx(-0.5)]
+    assert other.record(taus).sigmas == pytest.approx((3.0, 1.0, 0.0))
+    assert other.record(taus).scales == pytest.approx((10**-0.5, 2**-0.5))
 
 
 def test_each_known_model_has_its_say():
     assert sorted({model.is_flow for model in known_models()}) == [False, True]
     places = [known_places(8, taus(20)), tuple(range(8))]
     flows, others = (
-        RunSimulator(record, order=1, reach=1.08, corrector=0.3).errors_db(places) for record in known_records(taus(20))
+        RunSimulator(record, order=1, reach=1.08, corrector=0.3, fitted=True).errors_db(places)
+        for record in known_records(taus(20))
     )
     assert known_errors_db(taus(20), places).tolist() == pytest.approx(((flows + others) / 2).tolist())
 
 
 def test_models_are_left_out_by_the_beginning_of_their_names():
     left = [model.name for model in known_models("emoji-flux")]
-    assert left == ["emoji-dit", "nine-classes-dit"] and len(known_models()) == 4
+    assert left == ["emoji-clips", "emoji-dit", "nine-classes-dit"] and len(known_models()) == 5
     assert len(known_records(taus(20), "emoji-flux")) == 1  # no flow model is left
     places = [known_places(8, taus(20))]
     assert known_errors_db(taus(20), places, without="emoji-flux") != known_errors_db(taus(20), places)

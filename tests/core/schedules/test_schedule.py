@@ -11,7 +11,7 @@ from tokencache_core.schedules.automatic import AutomaticSchedule
 from tokencache_core.schedules.choices import parse_steps, schedule_from_choices
 from tokencache_core.schedules.known_models import known_places
 from tokencache_core.schedules.resolved import resolved
-from tokencache_core.schedules.run_simulator import FLOW_DAMPINGS
+from tokencache_core.schedules.run_simulator import FLOW_FADING
 from tokencache_core.schedules.schedule import (
     CountSchedule,
     ErrorBoundSchedule,
@@ -171,8 +171,8 @@ def test_where_noise_rises_another_run_begins(schedule):
 )
 def test_known_models_are_asked_for_the_model_that_is_run(schedule):
     taus = [noise_time(flow_ratio(6 * t / (1 + 5 * t))) for t in (1 - step / 16 for step in range(16))]
-    flow = resolved(schedule, taus, 0.0, FLOW_DAMPINGS).i_steps
-    assert flow == frozenset(known_places(8, taus, dampings=FLOW_DAMPINGS)) != resolved(schedule, taus, 0.0).i_steps
+    flow = resolved(schedule, taus, 0.0, FLOW_FADING).i_steps
+    assert flow == frozenset(known_places(8, taus, fading=FLOW_FADING)) != resolved(schedule, taus, 0.0).i_steps
 
 
 def test_listed_steps_are_of_the_whole_run_whatever_its_noise_does():

@@ -13,7 +13,7 @@ from tokencache_core.dit.run import DiTRun
 from tokencache_core.sampling.samplers import starting_noise
 from tokencache_core.sampling.sigma_schedule import SigmaSchedule
 from tokencache_core.schedules.calibration import load_calibration
-from tokencache_core.schedules.run_record import RunRecord, RunRecorder
+from tokencache_core.schedules.run_record import RunRecord, RunRecorder, noise_of
 from tokencache_core.settings import CacheSettings
 from tokencache_core.tuning.calibrate_places import calibrate_places
 from tokencache_core.tuning.place_proposals import (
@@ -103,7 +103,8 @@ def test_simulation_prefers_a_parabola_where_the_run_is_one_and_a_line_where_it_
     settings = CacheSettings(reach=1.0, corrector=0.0)
     parabola, noise = np.array(times)[:, None] ** 2, np.random.default_rng(0).normal(size=(12, 40))
     for added, order in ((parabola, 2), (noise, 1)):
-        record = RunRecord(times, -np.ones(12), (added @ added.T)[None])
+        sigmas = (*map(noise_of, times), 0.0)
+        record = RunRecord(times, sigmas, (0.0,) * 12, (added @ added.T)[None])
         proposed = {each: simulated_way(record, replace(settings, order=each), False)(5) for each in (2, 1)}
         assert simulated_order(record, settings, False, proposed) == order
 

@@ -1,0 +1,44 @@
+"""The search for places with the smallest error."""
+
+import numpy as np
+import pytest
+
+from tokencache_core.schedules.place_climb import FARTHEST, PER_CHANGE, best_places, climbed, neighbours, unevenness
+
+
+def test_neighbours_are_all_lists_of_as_many_places_that_one_move_makes():
+    found = set(neighbours((0, 2), 4))
+    assert found == {(0, 1), (0, 3)}
+    assert all(len(set(places)) == 3 and places[0] == 0 and max(places) < 6 for places in neighbours((0, 2, 5), 6))
+
+
+def test_a_climb_ends_where_no_move_helps():
+    def errors(candidates):
+        return np.array([abs(sum(places) - 11) for places in candidates], dtype=float)
+
+    places, error = climbed((0, 1, 2), 8, errors)
+    assert sum(places) == 11 and error == 0
+
+
+def test_no_move_takes_an_i_step_far():
+    reached = set[int]().union(*neighbours((0, 10), 30))
+    assert reached == {0, *range(10 - FARTHEST, 11 + FARTHEST)} - {10}
+
+
+@pytest.mark.parametrize(
+    "places, found", [((0, 2, 4, 6), 0), ((0, 1, 3, 5), 1), ((0, 4, 5), 4), ((0, 3), 0), ((0,), 0)]
+)
+def test_unevenness_counts_the_octaves_between_neighbouring_gaps(places, found):
+    assert unevenness(places) == found
+
+
+@pytest.mark.parametrize("gain, wins", [(0.9, False), (1.1, True)])
+def test_uneven_places_must_be_better_by_more_than_chance(gain, wins):
+    uneven, times = (0, 1, 5, 9), [1 - step / 10 for step in range(10)]
+
+    def errors(candidates):
+        return np.array([-gain * (places == uneven) for places in candidates])
+
+    assert PER_CHANGE * unevenness(uneven) == 1
+    found = best_places(4, times, errors, starts=[uneven])
+    assert (found == uneven) is wins and (wins or unevenness(found) == 0)
