@@ -37,14 +37,7 @@ class AnsweredErrors:
     """
 
     def __init__(
-        self,
-        record: RunRecord,
-        *,
-        order: int,
-        reach: float,
-        corrector: float,
-        fitted: bool,
-        together: float = TOGETHER,
+        self, record: RunRecord, *, order: int, reach: float, corrector: float, fitted: bool, together: float = TOGETHER
     ) -> None:
         self.record, self.order, self.reach, self.corrector, self.together = record, order, reach, corrector, together
         self.fitted = fitted and order < MAX_ORDER
@@ -102,9 +95,8 @@ class _Runs:
         powers = move * tau ** np.arange(len(self.moments))
         self.moments = self.moments + np.where(is_i_step, 0.0, powers[:, None])
         self.moved = self.moved + np.where(here, 0.0, move * led)
-        kept = 1 + move * np.where(
-            is_i_step, simulator.answers[step], record.scales[step]
-        )  # of an error before the step
+        grown = np.where(is_i_step, simulator.answers[step], record.scales[step])  # by an error of 1 in x
+        kept = 1 + move * grown
         self.apart = kept**2 * self.apart
         self.window = np.where(here, 0.0, kept[:, None] * self.window + move * (led - given - recorded))
 
@@ -119,7 +111,7 @@ class _Runs:
         size = np.maximum((error**2).sum(axis=1, keepdims=True), SMALLEST)
         for total, product in ((self.along, error * term), (self.length, term**2)):
             total[here] = (FADING * total + product.sum(axis=1, keepdims=True) / size)[here]
-        self.share = np.clip(self.along / np.maximum(self.length, SMALLEST), 0.0, 1.0)
+        self.share = np.minimum(np.maximum(self.along / np.maximum(self.length, SMALLEST), 0.0), 1.0)
 
 
 class _Polynomial:

@@ -32,7 +32,7 @@ class Fading:
 
 
 # of models trained as flows, which forget little, and of all others
-FLOW_FADING, USUAL_FADING = Fading((inf,), 0.4), Fading((2.0, 4.0, inf), 0.5)
+FLOW_FADING, USUAL_FADING = Fading((inf,), 0.3), Fading((2.0, 4.0, inf), 0.5)
 
 
 class RunSimulator:
