@@ -9,6 +9,7 @@ SCORES = ("staleness", "random", "round-robin")
 SHARES = ("early", "uniform")
 MAX_ORDER = 2
 MAX_REACH = 2.0
+FORGETTING = 0.5  # weight of an I-step, beside the one after it, in what a fitted term is fitted to
 
 
 @dataclass(frozen=True)

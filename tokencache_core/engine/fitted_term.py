@@ -16,8 +16,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ..sampling.polynomial import lagrange_weights, weighted_sum
-
-FADING = 0.5  # weight of an I-step beside the one after it
+from ..settings import FORGETTING
 
 
 class FittedTerm:
@@ -52,8 +51,8 @@ class FittedTerm:
 
     def _learn(self, error: Tensor, term: Tensor) -> None:
         size = max(float(error @ error), 1e-30)  # so that every I-step counts alike
-        self._along = FADING * self._along + float(error @ term) / size
-        self._length = FADING * self._length + float(term @ term) / size
+        self._along = FORGETTING * self._along + float(error @ term) / size
+        self._length = FORGETTING * self._length + float(term @ term) / size
         self.share = min(max(self._along / self._length, 0.0), 1.0) if self._length else 0.0
 
 

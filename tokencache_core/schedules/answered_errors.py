@@ -15,8 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..engine.fitted_term import FADING
-from ..settings import MAX_ORDER
+from ..settings import FORGETTING, MAX_ORDER
 from .fading_errors import SMALLEST, TOGETHER, decibels
 from .run_record import RunRecord, noise_of
 
@@ -110,7 +109,7 @@ class _Runs:
         """As in `FittedTerm`, in those runs where `here` (runs, 1)."""
         size = np.maximum((error**2).sum(axis=1, keepdims=True), SMALLEST)
         for total, product in ((self.along, error * term), (self.length, term**2)):
-            total[here] = (FADING * total + product.sum(axis=1, keepdims=True) / size)[here]
+            total[here] = (FORGETTING * total + product.sum(axis=1, keepdims=True) / size)[here]
         self.share = np.minimum(np.maximum(self.along / np.maximum(self.length, SMALLEST), 0.0), 1.0)
 
 
