@@ -6,7 +6,7 @@ errors to chance more often than to the model, so that they must be better by `P
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -20,19 +20,16 @@ FARTHEST = 4  # largest distance by which a move takes one I-step elsewhere
 ENOUGH = 1e-9  # smallest decrease of the error that counts
 
 
-def best_places(
-    count: int, taus: Sequence[float], errors: Errors, fixed: int = 1, starts: Iterable[Places] = ()
-) -> Places:
+def best_places(count: int, taus: Sequence[float], errors: Errors, fixed: int = 1) -> Places:
     """The places with the smallest error that the local searches find.
 
     count: number of I-steps.
     taus: noise times of the run's steps, falling.
     errors: measures the error of places.
     fixed: number of first steps that are always I-steps.
-    starts: further starting points.
     """
     steps = len(taus)
-    first = {even_in_noise(count, taus, fixed, power) for power in POWERS} | set(starts)
+    first = {even_in_noise(count, taus, fixed, power) for power in POWERS}
     if fixed == 1:
         first.add(even_in_steps(count, steps))
 

@@ -4,8 +4,8 @@ A run of as many full steps on the same schedule costs the same. A cache is wort
 full run than that, which can be simulated for every schedule with known models: a run of fewer full steps holds each
 direction for longer, and its error is that of a forecast of order 0. If P-steps gain less than `LEAST_GAIN`, more
 I-steps are taken; if even `MOST` of the steps are not enough, as with eight DDIM steps, every step is an I-step. The
-number depends on the schedule alone: errors fade as on DDPM models in both
-simulations, and no network answers to them, whatever the model.
+number depends on the schedule alone: whatever the model, errors fade as on DDPM models in both simulations, and no
+network answers to them.
 """
 
 from __future__ import annotations
