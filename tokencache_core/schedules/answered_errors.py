@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..settings import FORGETTING, MAX_ORDER
+from ..settings import FORGETTING, CacheSettings
 from .fading_errors import SMALLEST, TOGETHER, decibels
 from .run_record import RunRecord, noise_of
 
@@ -30,16 +30,12 @@ class AnsweredErrors:
     """A simulator of cached runs whose network answers to errors.
 
     record: of a full run.
-    order, reach, corrector: of the cached runs, as in `CacheSettings`.
-    fitted: whether their forecasts take a fitted term (engine/fitted_term.py).
-    together: share of the squared error in which windows add up or cancel.
+    settings: of the cached runs; of these, their order, reach, corrector and fitted term (engine/fitted_term.py).
+    together: as in `FadingErrors`.
     """
 
-    def __init__(
-        self, record: RunRecord, *, order: int, reach: float, corrector: float, fitted: bool, together: float = TOGETHER
-    ) -> None:
-        self.record, self.order, self.reach, self.corrector, self.together = record, order, reach, corrector, together
-        self.fitted = fitted and order < MAX_ORDER
+    def __init__(self, record: RunRecord, settings: CacheSettings, together: float = TOGETHER) -> None:
+        self.record, self.settings, self.together = record, settings, together
         self.added = _in_coordinates(record.products, COORDINATES)
         noise, sigmas = np.array([noise_of(tau) for tau in record.taus]), np.array(record.sigmas[:-1])
         kept = 1 / (1 + (noise / SPREAD) ** 2)  # share of an error in the signal that the denoiser keeps
@@ -60,8 +56,8 @@ class _Runs:
     """Cached runs under way. Vectors are (runs, coordinates)."""
 
     def __init__(self, simulator: AnsweredErrors, runs: int) -> None:
-        self.simulator, self.record = simulator, simulator.record
-        nodes, width = simulator.order + 2, simulator.added.shape[1]
+        self.simulator, self.record, self.settings = simulator, simulator.record, simulator.settings
+        nodes, width = self.settings.order + 2, simulator.added.shape[1]
         self.error = np.zeros((runs, width))  # of x
         # of that, what the P-steps since the last I-step made, and the squares of what each window before them made
         self.window, self.apart = np.zeros((runs, width)), np.zeros(runs)
@@ -74,22 +70,22 @@ class _Runs:
 
     def take(self, step: int, is_i_step: np.ndarray) -> None:
         """Take a step, with an evaluation of the network in those runs where `is_i_step` (runs,)."""
-        simulator, record = self.simulator, self.record
+        simulator, record, settings = self.simulator, self.record, self.settings
         move, tau, recorded = record.sigmas[step + 1] - record.sigmas[step], record.taus[step], simulator.added[step]
         here, given = is_i_step[:, None], record.scales[step] * self.error
         newest = self.added.times[0]
-        *terms, next_term = self.added.terms(newest + simulator.reach * (tau - newest))
+        *terms, next_term = self.added.terms(newest + settings.reach * (tau - newest))
         forecast = given + sum(terms)
         answered = recorded + simulator.answers[step] * self.error
-        led = forecast + self.share * next_term if simulator.fitted else forecast
+        led = forecast + self.share * next_term if settings.takes_fitted_term else forecast
         self.error = self.error + move * (np.where(here, answered, led) - recorded)
         if is_i_step.any():
-            if simulator.fitted:
+            if settings.takes_fitted_term:
                 self._fit(answered - forecast, next_term, here & (self.i_steps >= len(self.moments))[:, None])
             self.i_steps = self.i_steps + is_i_step
             self.added.add(is_i_step, tau, answered - given)
             self.directions.add(is_i_step, tau, answered)
-            correction = simulator.corrector * (self.directions.summed(self.moments) - self.moved)
+            correction = settings.corrector * (self.directions.summed(self.moments) - self.moved)
             self._end_windows(here, correction)
         powers = move * tau ** np.arange(len(self.moments))
         self.moments = self.moments + np.where(is_i_step, 0.0, powers[:, None])

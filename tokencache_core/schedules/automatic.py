@@ -34,8 +34,7 @@ class AutomaticSchedule:
     speedup: the desired speed-up, which takes precedence over count. If both are 0, the usual number of I-steps is
         used (schedules/usual_count.py).
     p_step: as in `SpeedupSchedule`.
-    fading: of the model that is run, where known models place I-steps; whoever opens the run
-        knows them.
+    fading: of the model that is run, where known models place I-steps; whoever opens the run knows it.
     calibration: of the model that is run; whoever opens the run looks for it.
     """
 

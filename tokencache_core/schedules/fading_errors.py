@@ -3,24 +3,21 @@
 The error of a P-step is the difference between the forecast of its direction and the direction itself, both known from
 the record (schedules/run_record.py). An I-step corrects a share of it (engine/corrector.py). How the network answers to
 an error in x is not simulated. It lets errors fade that were made where the noise is strong, some networks sooner than
-others (`DAMPINGS`), and responds to the errors of one window of P-steps before the next one begins, so that errors of
-different windows neither add up nor cancel quite as they do in the record (`TOGETHER`): places that rely on it serve
-the record's samples alone.
+others, and responds to the errors of one window of P-steps before the next one begins, so that errors of different
+windows neither add up nor cancel quite as they do in the record (`TOGETHER`): places that rely on it serve the record's
+samples alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from math import inf
 
 import numpy as np
 
 from ..sampling.polynomial import lagrange_weights
+from ..settings import CacheSettings
 from .run_record import RunRecord, noise_of
 
-# an error made at sigma counts 1 / sqrt(1 + (sigma / damping)^2); networks differ, and places that are good however
-# errors fade serve all of them; those trained as flows forget little (docs/findings/places.md)
-DAMPINGS, FLOW_DAMPINGS = (2.0, 4.0, inf), (4.0, inf, inf)
 # share of the squared error that is the square of the sum over windows; the rest is the sum of their squares
 TOGETHER = 0.5
 Window = tuple[tuple[int, ...], int]  # of P-steps: the I-steps in their forecasts, and the step at which it ends
@@ -31,31 +28,20 @@ class FadingErrors:
     """A simulator of cached runs whose errors fade.
 
     record: of a full run.
-    order, reach, corrector: of the cached runs, as in `CacheSettings`.
+    settings: of the cached runs; of these, their order, reach and corrector.
     dampings: sigmas above which errors fade; what is measured is the mean over them, in dB.
     together: share of the squared error in which windows add up or cancel.
     """
 
     def __init__(
-        self,
-        record: RunRecord,
-        *,
-        order: int,
-        reach: float,
-        corrector: float,
-        dampings: Sequence[float] = DAMPINGS,
-        together: float = TOGETHER,
+        self, record: RunRecord, settings: CacheSettings, dampings: Sequence[float], together: float = TOGETHER
     ) -> None:
-        self.record, self.order, self.reach, self.corrector, self.together = record, order, reach, corrector, together
+        self.record, self.settings, self.together = record, settings, together
         noise = np.array([noise_of(tau) for tau in record.taus])
         self._moves = faded(record.moves, noise, dampings)  # (dampings, steps)
         self._rows: dict[Window, int] = {}  # of every window so far: its row in the two arrays below
         self._errors = np.zeros((0, *self._moves.shape))  # (windows, dampings, steps), as in `_error`
         self._squares = np.zeros((0, len(dampings), len(record.products)))  # (windows, dampings, B), of these errors
-
-    def error_db(self, places: Sequence[int]) -> float:
-        """The error at the end of a run with these I-steps, in dB; useful only for comparing places."""
-        return float(self.errors_db([places])[0])
 
     def errors_db(self, candidates: Sequence[Sequence[int]]) -> np.ndarray:
         """(candidates,): the errors in dB, means over dampings and samples. candidates: places, each rising from 0."""
@@ -73,8 +59,9 @@ class FadingErrors:
 
     def _windows(self, places: tuple[int, ...]) -> list[Window]:
         """The windows of P-steps between the I-steps at `places`."""
+        order = self.settings.order
         return [
-            (places[index - self.order if index > self.order else 0 : index + 1], end)
+            (places[index - order if index > order else 0 : index + 1], end)
             for index, (start, end) in enumerate(zip(places, (*places[1:], self.record.steps)))
             if end > start + 1
         ]
@@ -102,11 +89,11 @@ class FadingErrors:
         """
         taus, last = self.record.taus, nodes[-1]
         known = [taus[node] for node in nodes]
-        seen, share = ([*nodes, end], self.corrector) if end < self.record.steps else ([*nodes], 0.0)
+        seen, share = ([*nodes, end], self.settings.corrector) if end < self.record.steps else ([*nodes], 0.0)
         times = [taus[node] for node in seen]
         total = np.zeros((self.record.steps, len(self._moves)))
         for step in range(last + 1, end):
-            move, reached = self._moves[:, step], taus[last] + self.reach * (taus[step] - taus[last])
+            move, reached = self._moves[:, step], taus[last] + self.settings.reach * (taus[step] - taus[last])
             for node, weight in zip(nodes, lagrange_weights(known, reached)):
                 total[node] += (1 - share) * move * weight
             if share:  # of what the I-step at `end` shows, in hindsight
@@ -118,7 +105,7 @@ class FadingErrors:
 
 def faded(moves: np.ndarray, noise: np.ndarray, dampings: Sequence[float]) -> np.ndarray:
     """(dampings, steps): the part of `moves` (errors, in units of the signal) that is left at the end of a run if made
-    at this noise. moves, noise: (steps,).
+    at this noise: 1 / sqrt(1 + (noise / damping)^2). moves, noise: (steps,).
     """
     return moves / np.sqrt(1 + (noise / np.array(dampings)[:, None]) ** 2)
 

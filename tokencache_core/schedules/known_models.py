@@ -132,17 +132,7 @@ def known_simulators(
     taus: tuple[float, ...], fading: Fading = USUAL_FADING, without: str = ""
 ) -> tuple[RunSimulator, ...]:
     """Simulators with the default settings, one for each of `known_records`."""
-    return tuple(
-        RunSimulator(
-            record,
-            order=DEFAULTS.order,
-            reach=DEFAULTS.reach,
-            corrector=DEFAULTS.corrector,
-            fitted=DEFAULTS.fitted,
-            fading=fading,
-        )
-        for record in known_records(taus, without)
-    )
+    return tuple(RunSimulator(record, DEFAULTS, fading) for record in known_records(taus, without))
 
 
 def _together(records: Sequence[RunRecord]) -> RunRecord:

@@ -14,6 +14,7 @@ from math import inf
 
 import numpy as np
 
+from ..settings import CacheSettings
 from .answered_errors import AnsweredErrors
 from .fading_errors import FadingErrors
 from .run_record import RunRecord
@@ -23,7 +24,7 @@ from .run_record import RunRecord
 class Fading:
     """How the errors in x of a model's cached runs are assumed to fade.
 
-    dampings: sigmas above which they do, as in `FadingErrors`.
+    dampings: sigmas above which they do, as in `FadingErrors`; places that are good with several serve more models.
     answered: weight of `AnsweredErrors` beside that, 0..1.
     """
 
@@ -39,22 +40,13 @@ class RunSimulator:
     """A simulator of cached runs.
 
     record: of a full run.
-    order, reach, corrector, fitted: of the cached runs, as in `CacheSettings`.
+    settings: of the cached runs.
     fading: of the model that is run.
     """
 
-    def __init__(
-        self,
-        record: RunRecord,
-        *,
-        order: int,
-        reach: float,
-        corrector: float,
-        fitted: bool,
-        fading: Fading = USUAL_FADING,
-    ) -> None:
-        self.fading = FadingErrors(record, order=order, reach=reach, corrector=corrector, dampings=fading.dampings)
-        self.answered = AnsweredErrors(record, order=order, reach=reach, corrector=corrector, fitted=fitted)
+    def __init__(self, record: RunRecord, settings: CacheSettings, fading: Fading = USUAL_FADING) -> None:
+        self.fading = FadingErrors(record, settings, fading.dampings)
+        self.answered = AnsweredErrors(record, settings)
         self.weight = fading.answered
 
     def error_db(self, places: Sequence[int]) -> float:

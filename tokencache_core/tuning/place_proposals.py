@@ -108,10 +108,7 @@ def errors_beside_known(
 def _simulator(
     record: RunRecord, settings: CacheSettings, corrected: bool, fading: Fading = USUAL_FADING
 ) -> RunSimulator:
-    corrector = settings.corrector if corrected else 0.0
-    return RunSimulator(
-        record, order=settings.order, reach=settings.reach, corrector=corrector, fitted=settings.fitted, fading=fading
-    )
+    return RunSimulator(record, settings if corrected else replace(settings, corrector=0.0), fading)
 
 
 def _searching(taus: Sequence[float], errors: Errors, warmup: int = 1) -> Way:

@@ -32,7 +32,7 @@ def simulator(added: list[float], answer: float = 0.0, **settings: float | bool)
         (0.0,) * steps,
         np.outer(added, added)[None],
     )
-    found = AnsweredErrors(record, **{"order": 1, "reach": 1.0, "corrector": 0.0, "fitted": False, **settings})
+    found = AnsweredErrors(record, CacheSettings(**{"reach": 1.0, "corrector": 0.0, "fitted": False, **settings}))
     found.answers = np.full(steps, answer)
     return found
 
@@ -121,7 +121,7 @@ def test_it_is_what_the_engine_does_where_the_network_answers_as_assumed(order, 
     recorder = RunRecorder(run.sigmas.tolist(), run.input_scale)
     full, record = run.sample(recorder.around), recorder.record(noise_time)
     settings = CacheSettings(order=order, reach=1.08, corrector=corrector, fitted=fitted)
-    simulated = AnsweredErrors(record, order=order, reach=1.08, corrector=corrector, fitted=fitted, together=1.0)
+    simulated = AnsweredErrors(record, settings, together=1.0)
     size = np.einsum("bss->b", record.products).mean() / record.steps
     for places in [(0, 1, 2, 3, 5, 7, 9), (0, 3, 6, 9), (0, 1, 2, 4, 5, 8)]:
         cached = sample_cached(OutputRun(run), settings, ExplicitSchedule(places))[0]

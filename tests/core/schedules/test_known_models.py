@@ -15,6 +15,7 @@ from tokencache_core.schedules.known_models import (
 )
 from tokencache_core.schedules.run_simulator import FLOW_FADING, RunSimulator
 from tokencache_core.schedules.usual_count import gain_db, usual_count, whole_steps_error_db
+from tokencache_core.settings import CacheSettings
 
 
 def taus(steps: int, name: str = "ddpm", shift: float | None = None) -> tuple[float, ...]:
@@ -77,7 +78,7 @@ def test_each_known_model_has_its_say():
     assert sorted({model.is_flow for model in known_models()}) == [False, True]
     places = [known_places(8, taus(20)), tuple(range(8))]
     flows, others = (
-        RunSimulator(record, order=1, reach=1.08, corrector=0.3, fitted=True).errors_db(places)
+        RunSimulator(record, CacheSettings(order=1, reach=1.08, corrector=0.3, fitted=True)).errors_db(places)
         for record in known_records(taus(20))
     )
     assert known_errors_db(taus(20), places).tolist() == pytest.approx(((flows + others) / 2).tolist())

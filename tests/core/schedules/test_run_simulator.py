@@ -25,7 +25,7 @@ REFERENCE = "reference/emoji-dit.safetensors"
 def test_both_ways_of_simulating_have_their_weight(answered):
     record = known_records((0.9, 0.7, 0.5, 0.3, 0.1))[0]
     fading = Fading((4.0,), answered)
-    simulator = RunSimulator(record, order=1, reach=1.0, corrector=0.3, fitted=True, fading=fading)
+    simulator = RunSimulator(record, CacheSettings(order=1, reach=1.0, corrector=0.3, fitted=True), fading)
     places = [(0, 2, 4), (0, 1, 3)]
     expected = (1 - answered) * simulator.fading.errors_db(places) + answered * simulator.answered.errors_db(places)
     assert simulator.errors_db(places).tolist() == pytest.approx(expected.tolist())
@@ -44,13 +44,7 @@ def test_simulated_and_real_runs_rank_places_alike():
     run = DiTRun(model, torch.tensor([3, 500]), noise=noise, sigmas=sigmas, cfg=4.0, solver="ddim")
     recorder, settings = RunRecorder(sigmas.tolist(), run.input_scale), CacheSettings()
     full = run.sample(recorder.around)
-    simulator = RunSimulator(
-        recorder.record(run.noise_time),
-        order=settings.order,
-        reach=settings.reach,
-        corrector=settings.corrector,
-        fitted=settings.fitted,
-    )
+    simulator = RunSimulator(recorder.record(run.noise_time), settings)
     random = Random(0)
     tried = [(0, *sorted(random.sample(range(1, 10), 4))) for _ in range(14)]
     real = [
