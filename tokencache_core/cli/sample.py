@@ -83,6 +83,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         default="on",
         help="both: the full run above, the cached one below, and their distance",
     )
+    parser.add_argument(
+        "--plain",
+        type=_solvers,
+        default=[],
+        metavar="LIST",
+        help="with --cache both: also as many uncached steps as compute as much as the cached run, of each of these "
+        "solvers, comma-separated",
+    )
     add_cache_arguments(parser)
     parser.add_argument("--predictor", metavar="FILE", help="trained for this model; brings its own K")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
@@ -174,6 +182,13 @@ def cache_settings(args: argparse.Namespace) -> CacheSettings:
     )
 
 
+def _solvers(text: str) -> list[str]:
+    named = text.split(",")
+    if unknown := [name for name in named if name not in SOLVERS]:
+        raise argparse.ArgumentTypeError(f"there is no {unknown[0]!r}; name some of {', '.join(SOLVERS)}")
+    return named
+
+
 def schedule_of(args: argparse.Namespace, trained: TrainedCache | None = None, p_step: float = 0.0) -> Schedule:
     """The schedule that the options describe.
 
@@ -212,6 +227,8 @@ def run(args: argparse.Namespace) -> None:
     check_writable("--out", args.out)
     if args.out.suffix not in (".png", ".safetensors"):
         raise CommandError(f"--out {args.out}: write a .png of the samples, or a .safetensors of their raw values")
+    if args.plain and args.cache != "both":
+        raise CommandError("--plain is compared with a full run beside a cached one; add --cache both")
     schedule_of(args)  # what can be refused without the model
     sigma_schedule = sigma_schedule_of(args, args.steps)
     model = sampled_model(args.model, device_named(args.device), args.references)
@@ -253,7 +270,16 @@ def run(args: argparse.Namespace) -> None:
         results["cached"] = pictures.cpu()
         print(report.text())
     if args.cache == "both":
-        _print_distance(results, full_seconds, report, is_pixels)
+        how = f"{full_seconds / report.seconds:.2f}x by the clock (one run each), "
+        print(f"cached against full: {how}{_distance(results['cached'], results['full'], is_pixels)}")
+    for solver in args.plain:
+        steps = max(round(report.compute * args.steps), 1)
+        few = model.sigmas(sigma_schedule, steps)
+        plain = model.run(conditions, noise=noise, sigmas=few, cfg=args.cfg, solver=solver)
+        with _progress(model, steps, solver), torch.no_grad():
+            results[solver] = plain.sample().cpu()
+        distance = _distance(results[solver], results["full"], is_pixels)
+        print(f"{steps} uncached steps of {solver} against full: {distance}")
     _write(args.out, results, min(MOST_COLUMNS, len(conditions)))
     print(f"wrote {args.out}")
 
@@ -278,14 +304,13 @@ def _progress(model: SampledModel, steps: int, name: str) -> Iterator[None]:
             handle.remove()
 
 
-def _print_distance(results: dict[str, Tensor], full_seconds: float, report: Report, is_pixels: bool) -> None:
-    full, cached = results["full"], results["cached"]
-    distance = f"PSNR {psnr(cached, full, clamp=is_pixels).mean():.1f} dB"
+def _distance(samples: Tensor, full: Tensor, is_pixels: bool) -> str:
+    found = f"PSNR {psnr(samples, full, clamp=is_pixels).mean():.1f} dB"
     if is_pixels:
-        distance += f", SSIM {ssim(cached, full).mean():.4f}"
+        found += f", SSIM {ssim(samples, full).mean():.4f}"
     if full.dim() == 5:
-        distance += f", flicker {flicker(cached, full).mean():.4f} of a range of 2"
-    print(f"cached against full: {full_seconds / report.seconds:.2f}x by the clock (one run each), {distance}")
+        found += f", flicker {flicker(samples, full).mean():.4f} of a range of 2"
+    return found
 
 
 def _frames_in_a_row(samples: Tensor) -> Tensor:

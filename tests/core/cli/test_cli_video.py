@@ -45,6 +45,24 @@ def test_sample(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
     assert Image.open(out).width > 4 * Image.open(out).height / 2  # the frames of a clip are side by side
 
 
+def test_uncached_steps_are_sampled_beside_a_cached_run(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    model, out = ["--model", str(file), "--steps", "6", "--cfg", "3"], tmp_path / "raw.safetensors"
+    plain = ["--cache", "both", "--i-steps", "0,2,4", "--plain", "ddim,dpmpp_2m"]
+    assert not main(["sample", "--out", str(out), *model, *plain])
+    said, results = capsys.readouterr().out, load_file(out)
+    assert "3 uncached steps of ddim against full: PSNR" in said
+    assert "3 uncached steps of dpmpp_2m against full: PSNR" in said
+    fewer = ["--model", str(file), "--steps", "3", "--cfg", "3", "--cache", "off", "--solver", "dpmpp_2m"]
+    assert not main(["sample", "--out", str(out), *fewer])
+    assert torch.equal(results["dpmpp_2m"], load_file(out)["full"])
+
+
+def test_uncached_steps_need_a_cached_and_a_full_run(file: Path, tmp_path: Path):
+    arguments = ["sample", "--model", str(file), "--out", str(tmp_path / "raw.safetensors"), "--plain"]
+    assert "add --cache both" in refusal(*arguments, "ddim")
+    assert "there is no 'dpm3'" in refusal(*arguments, "ddim,dpm3")
+
+
 def test_examples_are_sampled_by_default(file: Path, tmp_path: Path):
     out = tmp_path / "raw.safetensors"
     main(["sample", "--model", str(file), "--out", str(out), "--steps", "2", "--cache", "off"])
