@@ -14,7 +14,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..engine.allocation import compute_share
-from ..engine.record import Report
 from ..likeness.metrics import flicker, psnr, ssim
 from ..predictor.trained_cache import TrainedCache
 from ..predictor.trained_parts import TrainedParts
