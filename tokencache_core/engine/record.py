@@ -89,7 +89,7 @@ class Report:
     conditions: further facts about the run.
     placed: why the I-steps lie where they do, as text; empty: the user placed them.
     teaches: whether the run was computed in full in order to place the I-steps of later runs better.
-    plain_seconds: what the same run took without the cache; 0: it was not run without it.
+    plain_seconds: what as many steps took without the cache; 0: they were not run without it.
     earlier: whether the run belongs to an earlier execution than the last one.
     """
 
@@ -126,6 +126,11 @@ class Report:
     def speedup_estimate(self) -> float:
         """Estimated speed-up over the same evaluations without the cache, from this run's own I-steps."""
         return len(self.steps) * self.whole_step_seconds / self.seconds
+
+    @property
+    def speedup(self) -> float:
+        """The measured speed-up, or its estimate if the run was not measured without the cache."""
+        return self.plain_seconds / self.seconds if self.plain_seconds else self.speedup_estimate
 
     @property
     def token_counts(self) -> Tensor:
@@ -206,9 +211,9 @@ class Report:
             say("report_run", "run: {name}", name=self.name) if self.name else "",
             say(
                 "report_plain",
-                "the same run without TokenCache: {seconds} s, {speedup} times as long",
+                "as many steps without TokenCache: {seconds} s, {speedup} times as long",
                 seconds=f"{self.plain_seconds:.2f}",
-                speedup=f"{self.plain_seconds / self.seconds:.2f}",
+                speedup=f"{self.speedup:.2f}",
             )
             if self.plain_seconds
             else "",

@@ -15,6 +15,8 @@ FEW_STEPS = 12  # up to this number, more steps help, but another schedule does 
 LITTLE_GAIN = 1.6  # largest speed-up of a schedule that makes nearly all steps I-steps
 MUCH_COMPUTED = 0.8  # share of P-steps' block-tokens above which they compute too many
 FAR_BELOW = 0.7  # share of the speed-up that compute allows, below which a run is slow
+TOO_FAST = 1.15  # share of that speed-up from which the clock is wrong, as in likeness/comparison.py
+SHORT_RUN_TIME = 1.0  # seconds; the times of shorter runs vary too much
 LITTLE_ALLOWED = 1.2  # speed-up that compute allows, below which the clock is not judged by it
 SEVERAL = 1.5  # evaluations per step from which a sampler evaluates several times a step
 SHORT_STEP = 0.02  # seconds; in shorter steps, the host's work around the blocks matters
@@ -45,6 +47,7 @@ def advice(report: Report) -> tuple[str, ...]:
         _trained_at_another_size,
         _slow_start,
         _slower_than_its_compute,
+        _faster_than_its_compute,
         _a_better_solver_takes_no_longer,
     )
     return tuple(text for text in (rule(report) for rule in rules) if text)
@@ -272,6 +275,19 @@ def _slower_than_its_compute(report: Report) -> str:
         "back and forth) or in gathering tokens. With cache_ratio 1 and last_blocks 0, P-steps do the least work; "
         "remove other nodes that patch the model to see how much time they take.",
         known=known,
+    )
+
+
+def _faster_than_its_compute(report: Report) -> str:
+    too_short = report.seconds < SHORT_RUN_TIME
+    if too_short or not _of_kind(report, "P") or report.speedup * report.compute <= TOO_FAST:
+        return ""
+    return say(
+        "advice_faster_than_its_compute",
+        "the clock says {speedup}x, but what was computed allows {most}x at most: the time that this run is compared "
+        "with includes other work, such as loading the model. Run again when the machine is quiet.",
+        speedup=f"{report.speedup:.2f}",
+        most=f"{1 / report.compute:.1f}",
     )
 
 

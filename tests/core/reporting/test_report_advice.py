@@ -179,6 +179,14 @@ def test_the_clock_gains_far_less_than_the_compute():
     assert "This model's steps are so short (10.0 ms)" in short
 
 
+def test_the_clock_gains_more_than_the_compute_allows():
+    report = run()  # 8 of 20 steps: 2.5x at most; 8 whole steps of 1 s and 12 of 0.1 s take 9.2 s
+    text = only(replace(report, plain_seconds=36.8))
+    assert text.startswith("the clock says 4.00x, but what was computed allows 2.5x at most") and "Run again" in text
+    assert advice(replace(report, plain_seconds=23.0)) == ()  # 2.5x
+    assert advice(run(whole=0.01, p_step=0.001, plain_seconds=0.368)) == ()  # too short to be timed
+
+
 def test_a_better_solver_that_takes_no_longer():
     euler = RunConditions(steps=20, sampler="euler", fresh_noise=False)
     some = "IPIPIPIPIPIIPIPIPIII"  # 12 of 20, at most 1.67 x

@@ -30,7 +30,7 @@ export const ENGLISH = {
   report_empty: "Run the workflow to see what the cache did.",
   report_estimate: "estimate",
   report_measured: "measured",
-  report_measured_tooltip: "Seconds of the same run without the cache divided by those of this one.",
+  report_measured_tooltip: "Seconds of as many steps without the cache, divided by those of this run.",
   report_estimate_tooltip: "Estimated by the clock, from this run's own I-steps. Compare with and without TokenCache measures it.",
   report_calibrating: "calibrating",
   report_calibrating_tooltip: "This run was computed in full, to find which steps later runs need in full.",
