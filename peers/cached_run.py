@@ -85,11 +85,9 @@ def calibration_workload(workload: SampledWorkload) -> SampledWorkload:
     protocol = replace(workload.protocol, samples=CALIBRATION_SAMPLES, seed=CALIBRATION_SEED)
     if not isinstance(workload, Workload):
         return workload_of(workload.sampled, protocol)
-    calibration = Workload(workload.model, protocol)
-    calibration.labels = (
-        calibration.labels + workload.model.config.num_classes // 2
-    ) % workload.model.config.num_classes
-    return calibration
+    classes = workload.model.config.num_classes
+    others = [(sample + classes // 2) % classes for sample in range(CALIBRATION_SAMPLES)]
+    return Workload(workload.model, protocol, others)
 
 
 def kept_per_model(fit: Callable[..., Fit]) -> Callable[..., Fit]:

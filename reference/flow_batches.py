@@ -85,6 +85,17 @@ def prompt_of(pairs: EmojiPairs, picture: int, style: str) -> str:
     return " ".join(words)
 
 
+def evenly_asked(pairs: EmojiPairs, count: int) -> list[str]:
+    """Prompts of style and name for emoji that training saw: categories in turn, and either style in turn."""
+    random, styles, seen = torch.Generator().manual_seed(0), list(STYLES), ~pairs.kept_back
+    prompts = []
+    for turn in range(count):
+        within = (seen & (pairs.category == turn % len(CATEGORIES))).nonzero()[:, 0]
+        picture = int(within[torch.randint(len(within), (), generator=random)])
+        prompts.append(prompt_of(pairs, picture, styles[turn % len(styles)]))
+    return prompts
+
+
 def examples(pairs: EmojiPairs) -> list[str]:
     """A prompt for every emoji that training sees, without skin tones, one style and category after another."""
     first = torch.cat([torch.ones(1, dtype=torch.bool), pairs.emoji.diff() != 0]) & ~pairs.kept_back

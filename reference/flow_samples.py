@@ -32,7 +32,7 @@ from tokencache_core.sampling.samplers import starting_noise
 from .classifier import load_classifier
 from .data import CATEGORIES
 from .emoji_pairs import STYLES, EmojiPairs, load_pairs
-from .flow_batches import examples, prompt_of, vocabulary
+from .flow_batches import evenly_asked, examples, prompt_of, vocabulary
 from .train_flow import Recipe, network_config
 
 STEPS, SHIFT, GUIDANCE = 20, 3.0, 3.5
@@ -146,11 +146,8 @@ def accuracy(draw: Drawer, pairs: EmojiPairs, count: int, batch: int = 32) -> tu
     """How often the classifier takes a sample asked for by style and name for its category: all, and by category in
     turn.
     """
-    classifier, random = load_classifier(), torch.Generator().manual_seed(0)
+    classifier, prompts, right = load_classifier(), evenly_asked(pairs, count), []
     wanted = torch.arange(count) % len(CATEGORIES)
-    seen, right = ~pairs.kept_back, []
-    chosen = [_one_of((seen & (pairs.category == category)).nonzero()[:, 0], random) for category in wanted.tolist()]
-    prompts = [prompt_of(pairs, picture, list(STYLES)[turn % len(STYLES)]) for turn, picture in enumerate(chosen)]
     for start in range(0, count, batch):
         drawn = F.adaptive_avg_pool2d(draw(prompts[start : start + batch], 100_000 + start), 32)
         with torch.no_grad():
@@ -170,10 +167,6 @@ def loss_curve(losses: list[list[float]], file: Path) -> None:
     figure.tight_layout()
     figure.savefig(file, dpi=120)
     plt.close(figure)
-
-
-def _one_of(numbers: Tensor, random: torch.Generator) -> int:
-    return int(numbers[torch.randint(len(numbers), (), generator=random)])
 
 
 def _psnr(a: Tensor, b: Tensor) -> float:

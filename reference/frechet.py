@@ -1,12 +1,13 @@
-"""Frechet distances of the reference DiT's samples, full and cached: `python -m reference.frechet --out
+"""Frechet distances of a reference model's samples, full and cached: `python -m reference.frechet --out
 frechet_output`.
 
-Each sample's class is an emoji, drawn as in training (categories evenly). Features are those of the classifier that
-judges the samples (classifier.py); the data are 8,192 pictures drawn in the same way. Measurements are kept batch by
-batch in the folder --out, so that an interrupted run can be continued, and methods or samples can be added later. With
---bench the methods are rows of a benchmark's JSON file, to which the distances are added. Speed-ups are by the clock:
-the median over batches of the full run's seconds divided by the method's, both in one process. If the full run's
-samples exist already, one batch in RETIMED is sampled once more for its time.
+Each sample is asked for by an emoji, drawn as in training (categories evenly): of the DiT by its class, of the flow
+model by style and name. Features are those of the classifier that judges the samples (classifier.py); the data are
+8,192 pictures drawn in the same way. Measurements are kept batch by batch in the folder --out, so that an interrupted
+run can be continued, and methods or samples can be added later. With --bench the methods are rows of a benchmark's JSON
+file, to which the distances are added, and its steps, solver, schedule and guidance are those of all samples. Speed-ups
+are by the clock: the median over batches of the full run's seconds divided by the method's, both in one process. If the
+full run's samples exist already, one batch in RETIMED is sampled once more for its time.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from functools import partial
 from operator import truediv
 from pathlib import Path
@@ -29,28 +30,23 @@ from tokencache_core.bench.methods import TRAINED_METHODS, trained_parts, traine
 from tokencache_core.bench.output import setting_text, write_json
 from tokencache_core.bench.rows import Row
 from tokencache_core.bench.sample_batches import measure_batches
-from tokencache_core.cli.options import device_named, predictor_for
-from tokencache_core.dit.checkpoint import load_dit
-from tokencache_core.dit.model import DiT
-from tokencache_core.dit.sampled import SampledDiT
-from tokencache_core.dit.sampling import cached_sample, sample
+from tokencache_core.bench.workload import Protocol, SampledWorkload, workload_of
+from tokencache_core.cli.options import add_sigma_arguments, device_named, predictor_for, sigma_schedule_of
 from tokencache_core.likeness.frechet import Bootstrap, Gaussian, frechet_distance
 from tokencache_core.likeness.metrics import capped_psnr
 from tokencache_core.predictor.trained_cache import TrainedCache
 from tokencache_core.predictor.trained_parts import TrainedParts
-from tokencache_core.runs.sampled_model import kept_apart
-from tokencache_core.sampling.noise_schedule import simple_sigmas
-from tokencache_core.sampling.samplers import SOLVERS, starting_noise
-from tokencache_core.sampling.sigma_schedule import SigmaSchedule
+from tokencache_core.runs.cached_sampling import sample_cached
+from tokencache_core.sampling.samplers import SOLVERS
 from tokencache_core.schedules.schedule import CountSchedule
 from tokencache_core.settings import DEFAULTS, CacheSettings
 
 from .classifier import EmojiClassifier, load_classifier
-from .data import load_emoji
-from .frechet_rows import RowMethod, chosen_rows, method_of
+from .frechet_rows import RowMethod, chosen_rows, method_of, protocol_of
+from .frechet_subject import DATA, Subject, classified, subject_of
 from .publish import WEIGHTS
 
-STEPS, DATA = 50, 8192
+FULL = "full"
 FIRST_SEED = 3_000_000  # not used by any training or other measurement
 NAMES = ("tokencache", *SOLVERS, *TRAINED_METHODS)
 
@@ -59,38 +55,29 @@ NAMES = ("tokencache", *SOLVERS, *TRAINED_METHODS)
 class Method:
     """A method to measure.
 
-    name: "full", or one of NAMES.
-    count: of I-steps among 50 steps, or of a solver's steps.
+    name: FULL, or one of NAMES.
+    count: of I-steps, or of a solver's steps.
     """
 
     name: str
     count: int
 
     def __str__(self) -> str:
-        return "full" if self.name == "full" else f"{self.name}-{self.count}"
+        return FULL if self.name == FULL else f"{self.name}-{self.count}"
 
-    def sample(self, model: DiT, labels: Tensor, noise: Tensor, cfg: float, trained: TrainedCache | None) -> Tensor:
-        if self.name in SOLVERS or self.name == "full":
-            solver = "ddim" if self.name == "full" else self.name
-            return sample(model, labels, noise=noise, sigmas=simple_sigmas(self.count), cfg=cfg, solver=solver)
-        settings, learned = self.cache(model, trained)
-        schedule = CountSchedule(self.count)
-        return cached_sample(
-            model,
-            labels,
-            noise=noise,
-            sigmas=simple_sigmas(STEPS),
-            cfg=cfg,
-            settings=settings,
-            schedule=schedule,
-            learned=learned,
-        )[0]
-
-    def cache(self, model: DiT, trained: TrainedCache | None) -> tuple[CacheSettings, TrainedParts]:
-        if self.name == "tokencache":
-            return DEFAULTS, TrainedParts()
-        assert trained is not None  # required for TRAINED_METHODS
-        return self.settings_of(trained), trained_parts(self.name, trained, list(model.blocks))
+    @torch.no_grad()
+    def sample(self, work: SampledWorkload, trained: TrainedCache | None) -> Tensor:
+        """Samples (B, C, H, W) of a workload."""
+        if self.name in SOLVERS:
+            return work.full(self.count, self.name)
+        run = work.run(work.sigmas(), work.protocol.solver)
+        if self.name == FULL:
+            return run.sample()
+        learned = TrainedParts()
+        if self.name in TRAINED_METHODS:
+            assert trained is not None
+            learned = trained_parts(self.name, trained, work.blocks)
+        return sample_cached(run, self.settings_of(trained), CountSchedule(self.count), learned=learned)[0]
 
     def settings_of(self, trained: TrainedCache | None) -> CacheSettings:
         if self.name == "tokencache":
@@ -100,18 +87,17 @@ class Method:
 
     def made_with(self, trained: TrainedCache | None) -> str:
         """What determines its samples besides its name, as text."""
-        return "" if self.name in SOLVERS or self.name == "full" else repr(self.settings_of(trained))
+        return "" if self.name in (FULL, *SOLVERS) else repr(self.settings_of(trained))
 
 
-FULL = Method("full", STEPS)
 AnyMethod: TypeAlias = Method | RowMethod
 
 
 def parse_method(text: str) -> Method:
     name, _, count = text.rpartition("-")
-    if name not in NAMES or not count.isdigit() or not 2 <= int(count) <= STEPS:
+    if name not in NAMES or not count.isdigit() or int(count) < 2:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not one of {', '.join(NAMES)} with - and a count of 2 to {STEPS}, such as tokencache-20"
+            f"{text!r} is not one of {', '.join(NAMES)} with - and a count of 2 or more, such as tokencache-20"
         )
     return Method(name, int(count))
 
@@ -120,7 +106,7 @@ def parse_method(text: str) -> Method:
 class Measured:
     """The measurements of one method.
 
-    features, samples: (N, 128) and (N, 3, 32, 32).
+    features, samples: (N, 128) and (N, 3, H, W).
     seconds: of each batch.
     full_seconds: of the full run of as many samples, in the process that measured the batch.
     """
@@ -132,46 +118,42 @@ class Measured:
 
 
 def measure(
-    model: DiT,
+    subject: Subject,
     classifier: EmojiClassifier,
-    labels: Tensor,
     methods: Sequence[AnyMethod],
     out: Path,
+    protocol: Protocol,
     trained: TrainedCache | None = None,
-    cfg: float = 4.0,
-    size: int = 16,
 ) -> None:
     """Sample and measure what is not in the folder yet, for each batch all methods in turn.
 
     ValueError, before any work, if the folder has samples of a method with other settings.
 
     classifier: for features.
-    labels: (N,) of all samples.
-    methods: to measure; FULL must be one of them.
+    methods: to measure, the full run first.
     out: the folder.
+    protocol: of all samples; its `samples` are those of a batch.
     trained: a predictor, for TRAINED_METHODS.
-    cfg: the guidance scale.
-    size: samples per batch.
     """
-    made_with = {method: f"guidance {cfg:g}; {method.made_with(trained)}" for method in methods}
+    sampled = f"{protocol.steps} steps of {protocol.solver} on {protocol.schedule}, guidance {protocol.cfg:g}"
+    made_with = {method: f"{sampled}; {method.made_with(trained)}" for method in methods}
     for method, settings in made_with.items():
         _check_settings(out / str(method), settings)
-    batches, device = labels.split(size), model.pos_embed.device
 
     def start(batch: int) -> Callable[[AnyMethod], Tensor]:
-        wanted = batches[batch].to(device)
-        noise = starting_noise(model.noise_shape(len(wanted)), FIRST_SEED + batch * size, simple_sigmas(STEPS)[0]).to(
-            device
-        )
-        return lambda method: method.sample(model, wanted, noise, cfg, trained)
+        first = batch * protocol.samples
+        conditions = subject.conditions[first : first + protocol.samples]
+        work = workload_of(subject.model, replace(protocol, seed=FIRST_SEED + first), conditions)
+        return lambda method: method.sample(work, trained)
 
     def measured(method: AnyMethod, samples: Tensor) -> tuple[dict[str, Tensor], dict[str, str]]:
         samples = samples.cpu()
         with torch.no_grad():
-            features = classifier.features(samples.clamp(-1, 1))
+            features = classifier.features(classified(samples))
         return {"features": features, "samples": samples}, {"settings": made_with[method]}
 
-    measure_batches(len(batches), methods, FULL, file=partial(_file, out), start=start, measured=measured)
+    batches = len(subject.conditions) // protocol.samples
+    measure_batches(batches, methods, methods[0], file=partial(_file, out), start=start, measured=measured)
 
 
 def _check_settings(folder: Path, settings: str) -> None:
@@ -209,7 +191,7 @@ class Distances:
 
 def line(method: AnyMethod, measured: Measured, full: Measured, distances: Distances, of_full: Distances) -> str:
     """A method's line of the table."""
-    if method == FULL:
+    if str(method) == FULL:
         return f"| {method} | 1.00x | - | {distances.from_data.value:.4f} | 1 | - |"
     speedup = f"{median(map(truediv, measured.full_seconds, measured.seconds)):.2f}x"
     likeness = f"{_psnr(measured, full).mean():.1f} dB"
@@ -247,27 +229,20 @@ class BenchRows:
     """Rows chosen from a benchmark's JSON file.
 
     methods: by the index of the row.
-    cfg: the guidance with which they were measured.
+    protocol: what they sampled.
     """
 
     methods: dict[int, RowMethod]
-    cfg: float
+    protocol: Protocol
 
     @classmethod
     def read(cls, file: Path, speedups: list[float], best: int, nearest: bool) -> BenchRows:
         content = json.loads(file.read_text())
-        if (schedule := content["protocol"]["schedule"]) != SigmaSchedule.name:
-            raise SystemExit(
-                f"{file}: its runs are on the schedule {schedule}, but distances are only measured on "
-                f"{SigmaSchedule.name}; give another file"
-            )
         rows = [Row.from_json(row) for row in content["rows"]]
-        chosen = {
-            index: method_of(rows[index], content["protocol"]) for index in chosen_rows(rows, speedups, best, nearest)
-        }
+        chosen = {index: method_of(rows[index]) for index in chosen_rows(rows, speedups, best, nearest)}
         for index, method in chosen.items():
             print(f"{method}: {setting_text(rows[index].settings)}, {rows[index].speedup:.2f}x in the benchmark")
-        return cls(chosen, content["protocol"]["cfg"])
+        return cls(chosen, protocol_of(content["protocol"]))
 
 
 def _write_rows(file: Path, found: dict[int, Distances], of_full: Distances, protocol: str) -> None:
@@ -287,15 +262,17 @@ def _write_rows(file: Path, found: dict[int, Distances], of_full: Distances, pro
 
 
 def main() -> None:
+    default = Protocol()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--model", type=Path, default=WEIGHTS, metavar="FILE", help="the reference DiT or flow model")
     parser.add_argument("--samples", type=int, default=1024, help="rounded up to whole batches")
     parser.add_argument(
         "--batch", type=int, default=16, help="samples per batch; the same for all measurements in a folder --out"
     )
-    parser.add_argument(
-        "--cfg", type=float, default=4.0, metavar="SCALE", help="guidance; the same for all samples in a folder --out"
-    )
+    parser.add_argument("--steps", type=int, default=default.steps, help="steps of the full run")
+    parser.add_argument("--cfg", type=float, default=default.cfg, metavar="SCALE", help="guidance")
+    add_sigma_arguments(parser)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument(
         "--methods",
@@ -322,7 +299,13 @@ def main() -> None:
         metavar="X",
         help="with --bench: speed-ups to compare at",
     )
-    parser.add_argument("--best", type=int, default=3, metavar="N", help="with --bench: number of peers at each")
+    parser.add_argument(
+        "--best",
+        type=int,
+        default=3,
+        metavar="N",
+        help="with --bench: number of peers, and of solvers with fewer steps, at each",
+    )
     parser.add_argument(
         "--nearest",
         action="store_true",
@@ -331,49 +314,44 @@ def main() -> None:
     args = parser.parse_args()
     bench: Path | None = args.bench
     rows = None if bench is None else BenchRows.read(bench, args.speedups, args.best, args.nearest)
-    if rows is not None:
-        args.methods = list(rows.methods.values())
-    trained_ones = [
-        str(method) for method in args.methods if isinstance(method, Method) and method.name in TRAINED_METHODS
-    ]
+    if rows is None:
+        schedule = sigma_schedule_of(args, args.steps)
+        methods, protocol = args.methods, Protocol(steps=args.steps, cfg=args.cfg, schedule=schedule)
+    else:
+        methods, protocol = list(rows.methods.values()), rows.protocol
+    protocol = replace(protocol, samples=args.batch)
+    trained_ones = [str(method) for method in methods if isinstance(method, Method) and method.name in TRAINED_METHODS]
     if trained_ones and args.predictor is None:
         parser.error(f"{', '.join(trained_ones)}: give the trained file with --predictor")
-    model = load_dit(WEIGHTS, device=device_named(args.device))
-    trained = None if args.predictor is None else predictor_for(args.predictor, SampledDiT(model))
-    data, classifier = load_emoji(), load_classifier()
-    drawn = torch.Generator().manual_seed(0)
-    pictures = data.batch(DATA, drawn)[0]
     batches = -(-args.samples // args.batch)
-    # with more samples, the first ones are the same
-    labels = torch.cat([data.batch(args.batch, drawn)[1][:, 2] for _ in range(batches)])
+    subject = subject_of(args.model, batches * args.batch, args.batch, device_named(args.device))
+    trained = None if args.predictor is None else predictor_for(args.predictor, subject.model)
+    classifier, full = load_classifier(), Method(FULL, protocol.steps)
     with torch.no_grad():
-        known = Gaussian.of(torch.cat([classifier.features(part) for part in pictures.split(256)]))
-    methods: list[AnyMethod] = [FULL, *args.methods]
-    measure(model, classifier, labels, methods, args.out, trained, args.cfg, args.batch)
+        known = Gaussian.of(torch.cat([classifier.features(part) for part in subject.pictures.split(256)]))
+    methods = [full, *methods]
+    measure(subject, classifier, methods, args.out, protocol, trained)
     measured = {method: read(args.out, method, batches) for method in methods}
-    full = measured[FULL]
-    distances = {method: Distances.of(found, full, known) for method, found in measured.items()}
+    distances = {method: Distances.of(found, measured[full], known) for method, found in measured.items()}
     print(
-        f"{len(labels)} samples of {STEPS} DDIM steps, guidance {args.cfg:g}; Frechet distance from the data, and "
-        "from the full run's samples"
+        f"{len(subject.conditions)} samples of {protocol.steps} steps of {protocol.solver} on {protocol.schedule}, "
+        f"guidance {protocol.cfg:g}; Frechet distance from the data, and from the full run's samples"
     )
     print(
         "| method | speed-up | PSNR | from the data | times the full run's (95 %) | from the full run "
         "|\n|---|---|---|---|---|---|"
     )
     for method, found in measured.items():
-        print(line(method, found, full, distances[method], distances[FULL]))
-    if bench is not None and rows is not None and args.cfg == rows.cfg:
-        protocol = (
-            f"{len(labels)} samples, features of reference/emoji-classifier.safetensors, {DATA} pictures of the data"
+        print(line(method, found, measured[full], distances[method], distances[full]))
+    if bench is not None and rows is not None:
+        about = (
+            f"{len(subject.conditions)} samples, features of reference/emoji-classifier.safetensors, {DATA} pictures "
+            "of the data"
         )
-        _write_rows(
-            bench, {index: distances[method] for index, method in rows.methods.items()}, distances[FULL], protocol
-        )
-    first = args.methods[0]
-    held_out = torch.isin(labels, torch.tensor(kept_apart(range(model.config.num_classes))[1]))
-    for other in args.methods[1:]:
-        print(f"{first} against {other}: {paired(measured[first], measured[other], full, held_out)}")
+        _write_rows(bench, {index: distances[method] for index, method in rows.methods.items()}, distances[full], about)
+    first = methods[1]
+    for other in methods[2:]:
+        print(f"{first} against {other}: {paired(measured[first], measured[other], measured[full], subject.held_out)}")
 
 
 if __name__ == "__main__":

@@ -10,15 +10,15 @@ from bench_rows import row
 from tiny_dit import tiny_dit
 
 from peers.bwcache import run as run_bwcache
-from reference.frechet_rows import chosen_rows, method_of
+from peers.host_solvers import host_solvers
+from reference.frechet_rows import chosen_rows, method_of, protocol_of
 from tokencache_core.bench.rows import Row
 from tokencache_core.bench.workload import Protocol, Workload
+from tokencache_core.sampling.sigma_schedule import SigmaSchedule
 from tokencache_core.settings import CacheSettings
 
-PROTOCOL = {"steps": 8, "solver": "ddim", "cfg": 2.0}
 
-
-def test_ours_the_best_peers_and_the_better_solver_at_each_speed_up():
+def test_ours_and_the_best_peers_and_solvers_at_each_speed_up():
     rows = [row("full", 1.0, None)]
     for method, slow, fast in (
         ("tokencache", 46, 37),
@@ -27,14 +27,15 @@ def test_ours_the_best_peers_and_the_better_solver_at_each_speed_up():
         ("toca", 35, 20),
         ("fewer-steps", 37, 28),
         ("fewer-steps-dpmpp_2m", 35, 32),
+        ("fewer-steps-uni_pc", 36, 20),
     ):
         rows += [row(method, 2.0, slow), row(method, 4.0, fast)]
 
     def methods(speedup: float) -> set[str]:
         return {rows[index].method for index in chosen_rows(rows, [speedup], best=2)}
 
-    assert methods(2.0) == {"tokencache", "taylorseer", "toca", "fewer-steps"}
-    assert methods(4.0) == {"tokencache", "taylorseer", "bwcache", "fewer-steps-dpmpp_2m"}
+    assert methods(2.0) == {"tokencache", "taylorseer", "toca", "fewer-steps", "fewer-steps-uni_pc"}
+    assert methods(4.0) == {"tokencache", "taylorseer", "bwcache", "fewer-steps-dpmpp_2m", "fewer-steps"}
     assert {rows[index].method for index in chosen_rows(rows, [2.0, 4.0], best=2)} == methods(2.0) | methods(4.0)
 
 
@@ -89,7 +90,7 @@ def work() -> Workload:
 
 def sampled(work: Workload, method: str, settings: dict) -> torch.Tensor:
     measured = Row(method, settings, 1.0, 2.0, 0.5, 30.0, None, 0.0)
-    return method_of(measured, PROTOCOL).sample(work.model, work.labels, work.noise, 2.0, None)
+    return method_of(measured).sample(work, None)
 
 
 def test_rows_are_sampled_as_the_benchmark_had_them(work):
@@ -107,7 +108,16 @@ def test_rows_are_sampled_as_the_benchmark_had_them(work):
 
 def test_every_setting_has_a_folder_of_its_own():
     names = {
-        str(method_of(Row("toca", {"interval": n, "cache_ratio": 0.9}, 1.0, 2.0, 0.5, 30.0, None, 0.0), PROTOCOL))
-        for n in (2, 3)
+        str(method_of(Row("toca", {"interval": n, "cache_ratio": 0.9}, 1.0, 2.0, 0.5, 30.0, None, 0.0))) for n in (2, 3)
     }
     assert len(names) == 2 and all(name.startswith("toca-") for name in names)
+
+
+def test_the_host_s_solvers_are_sampled_as_the_benchmark_had_them(work):
+    settings = {"steps": 4, "solver": "deis"}
+    assert torch.equal(sampled(work, "fewer-steps-deis", settings), host_solvers(work.device)["deis"](work, 4))
+
+
+def test_the_benchmark_s_protocol():
+    about = {"steps": 20, "solver": "ddim", "cfg": 3.5, "schedule": "flow", "shift": 3.0}
+    assert protocol_of(about) == Protocol(steps=20, cfg=3.5, schedule=SigmaSchedule("flow", 3.0))

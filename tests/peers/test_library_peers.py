@@ -200,8 +200,9 @@ def test_a_run_knows_nothing_of_the_one_before(model, peer):
 
 def test_samples_and_conditions_are_not_mixed_up(model, peer):
     """Both conditions go through as one batch: in another order the samples come out in that order."""
-    work, turned = workload(model), workload(model)
-    turned.labels, turned.noise = work.labels.flip(0), work.noise.flip(0)
+    work = workload(model)
+    turned = Workload(model, work.protocol, work.conditions[::-1])
+    turned.noise = work.noise.flip(0)
     for settings in settings_of(peer, len(peer.knobs) // 3):
         (pictures, share), (reverse, share_reverse) = peer.run(work, settings), peer.run(turned, settings)
         assert share == share_reverse and alike(pictures, reverse.flip(0), work)

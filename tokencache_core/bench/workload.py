@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,18 +47,18 @@ class Protocol:
 
 
 class SampledWorkload:
-    """Sample i has condition i mod C and its own noise from seed + i; all samples go through in one batch."""
+    """Samples that go through in one batch; sample i has its own noise, from seed + i.
 
-    def __init__(self, sampled: SampledModel, protocol: Protocol) -> None:
+    conditions: one for each sample; by default sample i has condition i mod C.
+    """
+
+    def __init__(self, sampled: SampledModel, protocol: Protocol, conditions: Sequence[Any] = ()) -> None:
         self.sampled, self.protocol = sampled, protocol
+        every = sampled.every
+        self.conditions = list(conditions) or [every[sample % len(every)] for sample in range(protocol.samples)]
         self.device, self.is_pixels = sampled.device, sampled.is_pixels
         # every step count starts at the same sigma, so one noise serves them all
         self.noise = sampled.starting_noise(protocol.samples, protocol.seed, self.sigmas())
-
-    @property
-    def conditions(self) -> list[Any]:
-        every = self.sampled.every
-        return [every[sample % len(every)] for sample in range(self.protocol.samples)]
 
     @property
     def blocks(self) -> list[nn.Module]:
@@ -104,17 +105,15 @@ class SampledWorkload:
 class Workload(SampledWorkload):
     """Of a DiT, as others' methods need it: with its classes as labels (B,)."""
 
-    def __init__(self, model: DiT, protocol: Protocol) -> None:
-        super().__init__(SampledDiT(model), protocol)
+    def __init__(self, model: DiT, protocol: Protocol, conditions: Sequence[int] = ()) -> None:
+        super().__init__(SampledDiT(model), protocol, conditions)
         self.model = model
-        self.labels = (torch.arange(protocol.samples) % model.config.num_classes).to(self.device)
-
-    @property
-    def conditions(self) -> list[int]:
-        return self.labels.tolist()
+        self.labels = torch.tensor(self.conditions, device=self.device)
 
 
-def workload_of(sampled: SampledModel, protocol: Protocol) -> SampledWorkload:
-    """ValueError for a schedule that is none of the model's kind."""
+def workload_of(sampled: SampledModel, protocol: Protocol, conditions: Sequence[Any] = ()) -> SampledWorkload:
+    """ValueError for a schedule that is none of the model's kind. conditions: as for `SampledWorkload`."""
     network = sampled.network
-    return Workload(network, protocol) if isinstance(network, DiT) else SampledWorkload(sampled, protocol)
+    if isinstance(network, DiT):
+        return Workload(network, protocol, conditions)
+    return SampledWorkload(sampled, protocol, conditions)
