@@ -20,8 +20,6 @@ from .trained_cache import ImportanceCurve, TrainedCache, TrainingPoint
 VERSION = 1
 MAX_DIMENSIONS = 8
 MAX_CHOICE = 40  # characters of a word such as "stale"
-# used where a file predates a setting and today's default would be wrong for it
-OLD_VALUES: dict[str, Any] = {"reach": 1.0, "fitted": False}
 FIELDS = (
     "version",
     "fingerprint",
@@ -112,12 +110,12 @@ def _check_version(content: Any) -> None:
 
 
 def read_settings(value: Any) -> CacheSettings:
-    """The settings in a file. Those that the file predates take their defaults, or their values in OLD_VALUES."""
+    """The settings in a file; those that it leaves out take their defaults."""
     defaults = {field.name: field.default for field in fields(CacheSettings)}
     record = Record(value, "settings", (), defaults)
     read = {bool: record.flag, float: record.number, int: record.whole, str: lambda key: record.text(key, MAX_CHOICE)}
     values: dict[str, Any] = {key: read[type(default)](key) for key, default in defaults.items() if key in record}
-    return CacheSettings(**OLD_VALUES | values)
+    return CacheSettings(**values)
 
 
 def _calibration(value: Any) -> ImportanceCurve | None:

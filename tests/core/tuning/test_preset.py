@@ -43,10 +43,10 @@ def test_written_and_read_back(preset, tmp_path):
     assert load_preset(tmp_path / "one.json") == preset
 
 
-def test_one_written_before_forecasts_reached_further_forecasts_as_it_did_then():
+def test_a_setting_that_is_left_out_takes_its_default():
     content = json.loads(to_json(PRESET))
-    del content["settings"]["reach"]
-    assert from_json(json.dumps(content), "old").settings == replace(PRESET.settings, reach=1.0)
+    content["settings"] = {"order": 2}
+    assert from_json(json.dumps(content), "short").settings == CacheSettings(order=2)
 
 
 def test_as_many_steps_have_the_tuned_i_steps_and_others_as_large_a_share():
