@@ -35,15 +35,6 @@ SAYS = {
 }
 
 
-class HeldOut(SampledWorkload):
-    """Of conditions that training does not use."""
-
-    @property
-    def conditions(self) -> list[Any]:
-        _, held_out = self.sampled.conditions_apart(None)
-        return [held_out[sample % len(held_out)] for sample in range(self.protocol.samples)]
-
-
 @dataclass(frozen=True)
 class SamplerRow:
     """says: what P-steps say, in words. calls: of the model that were computed. psnr_db: to the full run, a mean."""
@@ -62,7 +53,10 @@ class SamplerRuns:
     """
 
     def __init__(self, model: SampledModel, steps: int, scheduler: str, cfg: float, samples: int) -> None:
-        workload = HeldOut(model, Protocol(steps=steps, samples=samples, cfg=cfg, schedule=model.exact_schedule))
+        _, held_out = model.conditions_apart(None)
+        conditions = [held_out[sample % len(held_out)] for sample in range(samples)]
+        protocol = Protocol(steps=steps, samples=samples, cfg=cfg, schedule=model.exact_schedule)
+        workload = SampledWorkload(model, protocol, conditions)
         self.model, self.steps, self.scheduler, self.cfg = host_model(workload), steps, scheduler, cfg
         self.positive, self.negative = host_conditionings(self.model, workload)
         self.is_pixels = model.is_pixels

@@ -320,6 +320,8 @@ def main() -> None:
     else:
         methods, protocol = list(rows.methods.values()), rows.protocol
     protocol = replace(protocol, samples=args.batch)
+    if longer := [str(method) for method in methods if isinstance(method, Method) and method.count > protocol.steps]:
+        parser.error(f"{', '.join(longer)}: the full run has only {protocol.steps} steps")
     trained_ones = [str(method) for method in methods if isinstance(method, Method) and method.name in TRAINED_METHODS]
     if trained_ones and args.predictor is None:
         parser.error(f"{', '.join(trained_ones)}: give the trained file with --predictor")

@@ -309,7 +309,7 @@ def test_a_report_names_its_run_and_what_it_took_without_the_cache(dit: TinyMode
     assert re.search(named, shown(handle, "first"), re.MULTILINE)
     assert "the same run without" not in shown(handle, "first")
     handle.measured(12.3)
-    assert "the same run without TokenCache: 12.30 s, " in shown(handle, "first")
+    assert "as many steps without TokenCache: 12.30 s, " in shown(handle, "first")
     handle.reports[-1] = replace(handle.latest(), teaches=True, plain_seconds=0.0)
     dit.sample(model)
     assert handle.latest().plain_seconds == handle.reports[0].seconds > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,9 @@ from tiny_dit import tiny_dit
 
 from reference import frechet as command
 from reference.classifier import EmojiClassifier
+from reference.frechet_subject import Subject
+from tokencache_core.bench.workload import Protocol
+from tokencache_core.dit.sampled import SampledDiT
 from tokencache_core.likeness.frechet import Bootstrap, Gaussian, frechet_distance
 from tokencache_core.settings import CacheSettings
 
@@ -61,15 +65,18 @@ def test_features_that_do_not_compare(a, b):
 
 def test_the_reference_models_figures_grow_batch_by_batch(tmp_path, monkeypatch):
     """On a tiny DiT: what is there is not sampled again, and the full run is its own equal."""
-    model, classifier, methods = (
-        tiny_dit(in_channels=3),
-        EmojiClassifier().eval(),
-        [command.FULL, command.Method("tokencache", 25)],
-    )
-    labels = torch.arange(8) % 5
-    command.measure(model, classifier, labels[:4], methods, tmp_path, size=4)
+    model, classifier = SampledDiT(tiny_dit(in_channels=3)), EmojiClassifier().eval()
+    full_run = command.Method(command.FULL, 8)
+    methods = [full_run, command.Method("tokencache", 4)]
+    protocol = Protocol(steps=8, samples=4)
+
+    def subject(samples: int) -> Subject:
+        labels = torch.arange(samples) % 5
+        return Subject(model, labels.tolist(), labels == 3, torch.zeros(0, 3, 32, 32))
+
+    command.measure(subject(4), classifier, methods, tmp_path, protocol)
     first = command.read(tmp_path, methods[1], 1)
-    command.measure(model, classifier, labels, methods, tmp_path, size=4)
+    command.measure(subject(8), classifier, methods, tmp_path, protocol)
     full, cached = (command.read(tmp_path, method, 2) for method in methods)
     assert cached.features.shape == (8, 128) and len(cached.seconds) == 2 and cached.full_seconds == full.seconds
     assert cached.features[:4].equal(first.features) and cached.seconds[0] == first.seconds[0]
@@ -80,19 +87,19 @@ def test_the_reference_models_figures_grow_batch_by_batch(tmp_path, monkeypatch)
         ):
             if not changed:
                 patch.setattr(command, "DEFAULTS", CacheSettings(reach=1.0))
-            command.measure(model, classifier, labels, methods, tmp_path, size=4, **changed)
-    later = command.Method("ddim", 10)
-    command.measure(model, classifier, labels, [command.FULL, later], tmp_path, size=4)
-    assert command.read(tmp_path, command.FULL, 2).seconds == full.seconds
+            command.measure(subject(8), classifier, methods, tmp_path, replace(protocol, **changed))
+    later = command.Method("ddim", 3)
+    command.measure(subject(8), classifier, [full_run, later], tmp_path, protocol)
+    assert command.read(tmp_path, full_run, 2).seconds == full.seconds
     timed = set(command.read(tmp_path, later, 2).full_seconds)
     # timed once more, beside the method that is new
     assert len(timed) == 1 and min(timed) > 0 and not timed & set(full.seconds)
     data = Gaussian.of(torch.randn(50, 128, generator=torch.Generator().manual_seed(3)))
     of_full, of_cached = (command.Distances.of(each, full, data) for each in (full, cached))
     assert of_full.from_full == pytest.approx(0.0, abs=1e-9) and of_cached.from_full > 0
-    assert "| 1.00x | - |" in command.line(command.FULL, full, full, of_full, of_full)
+    assert "| 1.00x | - |" in command.line(full_run, full, full, of_full, of_full)
     told = command.line(methods[1], cached, full, of_cached, of_full)
-    assert told.startswith("| tokencache-25 | ") and " dB | " in told and told.count("|") == 7
+    assert told.startswith("| tokencache-4 | ") and " dB | " in told and told.count("|") == 7
 
 
 def test_two_methods_are_compared_sample_by_sample():
@@ -114,10 +121,17 @@ def test_two_methods_are_compared_sample_by_sample():
     assert "; on the 1 of held-out classes +20.00" in command.paired(off_by(0.02, 0.2), off_by(0.2, 0.02), full, first)
 
 
-@pytest.mark.parametrize("text", ["tokencache", "tokencache-1", "tokencache-51", "euler-20", "-20"])
+@pytest.mark.parametrize("text", ["tokencache", "tokencache-1", "tokencache-2.5", "euler-20", "-20"])
 def test_methods_that_are_none(text):
     with pytest.raises(argparse.ArgumentTypeError, match="such as tokencache-20"):
         command.parse_method(text)
+
+
+def test_no_method_has_more_steps_than_the_full_run(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["frechet", "--out", "nowhere", "--steps", "20", "--methods", "tokencache-21"])
+    with pytest.raises(SystemExit):
+        command.main()
+    assert "tokencache-21: the full run has only 20 steps" in capsys.readouterr().err
 
 
 def test_method_names_may_have_dashes():
