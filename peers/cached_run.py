@@ -85,9 +85,9 @@ def calibration_workload(workload: SampledWorkload) -> SampledWorkload:
     protocol = replace(workload.protocol, samples=CALIBRATION_SAMPLES, seed=CALIBRATION_SEED)
     if not isinstance(workload, Workload):
         return workload_of(workload.sampled, protocol)
-    classes = workload.model.config.num_classes
-    others = [(sample + classes // 2) % classes for sample in range(CALIBRATION_SAMPLES)]
-    return Workload(workload.model, protocol, others)
+    classes = range(workload.model.config.num_classes)
+    half = len(classes) // 2
+    return Workload(workload.model, protocol, [*classes[half:], *classes[:half]])
 
 
 def kept_per_model(fit: Callable[..., Fit]) -> Callable[..., Fit]:

@@ -54,9 +54,8 @@ class SamplerRuns:
 
     def __init__(self, model: SampledModel, steps: int, scheduler: str, cfg: float, samples: int) -> None:
         _, held_out = model.conditions_apart(None)
-        conditions = [held_out[sample % len(held_out)] for sample in range(samples)]
         protocol = Protocol(steps=steps, samples=samples, cfg=cfg, schedule=model.exact_schedule)
-        workload = SampledWorkload(model, protocol, conditions)
+        workload = SampledWorkload(model, protocol, held_out)
         self.model, self.steps, self.scheduler, self.cfg = host_model(workload), steps, scheduler, cfg
         self.positive, self.negative = host_conditionings(self.model, workload)
         self.is_pixels = model.is_pixels

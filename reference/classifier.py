@@ -48,6 +48,11 @@ class EmojiClassifier(nn.Module):
         return self.head(self.features(x))
 
 
+def as_classified(pictures: Tensor) -> Tensor:
+    """(B, 3, 32, 32) in [-1, 1], as the classifier sees pictures (B, 3, S, S)."""
+    return F.adaptive_avg_pool2d(pictures.clamp(-1, 1), 32)
+
+
 def load_classifier(file: Path = FILE) -> EmojiClassifier:
     classifier = EmojiClassifier()
     classifier.load_state_dict(load_file(file))

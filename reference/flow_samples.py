@@ -29,7 +29,7 @@ from tokencache_core.flux.sampling import flow_times, guided_velocity
 from tokencache_core.flux.text_to_image import TextToImage
 from tokencache_core.sampling.samplers import starting_noise
 
-from .classifier import load_classifier
+from .classifier import as_classified, load_classifier
 from .data import CATEGORIES
 from .emoji_pairs import STYLES, EmojiPairs, load_pairs
 from .flow_batches import evenly_asked, examples, prompt_of, vocabulary
@@ -149,7 +149,7 @@ def accuracy(draw: Drawer, pairs: EmojiPairs, count: int, batch: int = 32) -> tu
     classifier, prompts, right = load_classifier(), evenly_asked(pairs, count), []
     wanted = torch.arange(count) % len(CATEGORIES)
     for start in range(0, count, batch):
-        drawn = F.adaptive_avg_pool2d(draw(prompts[start : start + batch], 100_000 + start), 32)
+        drawn = as_classified(draw(prompts[start : start + batch], 100_000 + start))
         with torch.no_grad():
             right.append(classifier(drawn).argmax(dim=1) == wanted[start : start + batch])
         print(f"{min(start + batch, count)} of {count} samples classified", file=sys.stderr, flush=True)

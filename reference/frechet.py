@@ -41,9 +41,9 @@ from tokencache_core.sampling.samplers import SOLVERS
 from tokencache_core.schedules.schedule import CountSchedule
 from tokencache_core.settings import DEFAULTS, CacheSettings
 
-from .classifier import EmojiClassifier, load_classifier
+from .classifier import EmojiClassifier, as_classified, load_classifier
 from .frechet_rows import RowMethod, chosen_rows, method_of, protocol_of
-from .frechet_subject import DATA, Subject, classified, subject_of
+from .frechet_subject import DATA, Subject, subject_of
 from .publish import WEIGHTS
 
 FULL = "full"
@@ -149,7 +149,7 @@ def measure(
     def measured(method: AnyMethod, samples: Tensor) -> tuple[dict[str, Tensor], dict[str, str]]:
         samples = samples.cpu()
         with torch.no_grad():
-            features = classifier.features(classified(samples))
+            features = classifier.features(as_classified(samples))
         return {"features": features, "samples": samples}, {"settings": made_with[method]}
 
     batches = len(subject.conditions) // protocol.samples

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from tokencache_core.cli.options import sampled_model
@@ -16,12 +15,12 @@ from tokencache_core.dit.sampled import SampledDiT
 from tokencache_core.flux.sampled import SampledFlux
 from tokencache_core.runs.sampled_model import SampledModel, kept_apart
 
+from .classifier import as_classified
 from .data import load_emoji
 from .emoji_pairs import load_pairs
 from .flow_batches import Batches, evenly_asked
 
 DATA = 8192  # pictures
-SIZE = 32  # of the classifier's pictures
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Subject:
 
     conditions: one for each sample; the first ones are the same for any number of them.
     held_out: (samples,) bool: those whose condition no training of a predictor used.
-    pictures: (DATA, 3, SIZE, SIZE) in [-1, 1], drawn as in the model's training.
+    pictures: (DATA, 3, 32, 32) in [-1, 1], drawn as in the model's training.
     """
 
     model: SampledModel
@@ -64,10 +63,5 @@ def _prompts(model: SampledFlux, samples: int) -> Subject:
     pairs, drawn = load_pairs(), torch.Generator().manual_seed(0)
     batches = Batches(pairs, model.prompts)
     parts = [batches.draw(256, False, drawn).pictures for _ in range(DATA // 256)]
-    pictures = torch.cat([classified(part) for part in parts])
+    pictures = torch.cat([as_classified(part) for part in parts])
     return Subject(model, evenly_asked(pairs, samples), torch.zeros(samples, dtype=torch.bool), pictures)
-
-
-def classified(pictures: Tensor) -> Tensor:
-    """(B, 3, SIZE, SIZE) in [-1, 1], as the classifier sees pictures (B, 3, S, S)."""
-    return F.adaptive_avg_pool2d(pictures.clamp(-1, 1), SIZE)

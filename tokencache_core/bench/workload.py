@@ -47,15 +47,15 @@ class Protocol:
 
 
 class SampledWorkload:
-    """Samples that go through in one batch; sample i has its own noise, from seed + i.
+    """Samples that go through in one batch; sample i has condition i mod C and its own noise, from seed + i.
 
-    conditions: one for each sample; by default sample i has condition i mod C.
+    conditions: those to ask for in turn; by default all that the model can be asked for.
     """
 
     def __init__(self, sampled: SampledModel, protocol: Protocol, conditions: Sequence[Any] = ()) -> None:
         self.sampled, self.protocol = sampled, protocol
-        every = sampled.every
-        self.conditions = list(conditions) or [every[sample % len(every)] for sample in range(protocol.samples)]
+        every = conditions or sampled.every
+        self.conditions = [every[sample % len(every)] for sample in range(protocol.samples)]
         self.device, self.is_pixels = sampled.device, sampled.is_pixels
         # every step count starts at the same sigma, so one noise serves them all
         self.noise = sampled.starting_noise(protocol.samples, protocol.seed, self.sigmas())
