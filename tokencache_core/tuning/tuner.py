@@ -6,8 +6,9 @@ the choice most like the full run wins. If the goal is a floor of likeness, the 
 I-steps; every other one is tried once in a little less time than the best so far takes, and bisected only if it meets
 the floor. So far I-steps lie where they would on known models. The winner then gets better places for them
 (tuning/place_search.py), or fewer of them if they still meet the floor at other places. Finally it is measured on
-samples that played no part in the choice. The full run that all are compared with is recorded, so that moves of I-steps
-are tried in simulation before they are tried on the clock.
+samples that played no part in the choice, and so is the default, which is kept instead if it is the better of the two
+there. The full run that all are compared with is recorded, so that moves of I-steps are tried in simulation before they
+are tried on the clock.
 """
 
 from __future__ import annotations
@@ -116,7 +117,11 @@ class Tuner:
         self.log(
             f"best: {best.choice.name}, I-steps {', '.join(map(str, best.i_steps))}; measuring it on other samples"
         )
-        self.measured, self.measured_default = self._held_out(best, self.default)
+        default = self.default
+        self.measured, self.measured_default = self._held_out(best, default)
+        if default is not None and self._default_is_better():
+            self.log("the default settings and places are better on these samples: they are kept")
+            self.best, self.measured = default, self.measured_default
         self.on_change()
 
     @property
@@ -159,6 +164,14 @@ class Tuner:
             "measured": self._shown(self.measured),
             "measured_default": self._shown(self.measured_default),
         }
+
+    def _default_is_better(self) -> bool:
+        """Whether the default, which reaches the goal, did better than the best on the samples of the measuring."""
+        if self.measured is None or self.measured_default is None:
+            return False
+        if self.goal.kind == "speed-up":
+            return self.measured_default.psnr_db > self.measured.psnr_db
+        return self.measured_default.speedup > self.measured.speedup
 
     def _shown(self, result: Result | None) -> list[float] | None:
         if result is None:

@@ -20,7 +20,7 @@ from tokencache_core.sampling.samplers import starting_noise
 from tokencache_core.schedules.schedule import ExplicitSchedule
 from tokencache_core.settings import CacheSettings
 from tokencache_core.tuning import place_search
-from tokencache_core.tuning.preset import Goal
+from tokencache_core.tuning.preset import Goal, Result
 from tokencache_core.tuning.probe import Likeness, Probe, StepTimes
 from tokencache_core.tuning.search_space import CORNERS, DEFAULT_CHOICE, Choice, space
 from tokencache_core.tuning.tuner import GoalOutOfReach, Tuner
@@ -162,6 +162,27 @@ def test_better_places_are_looked_for_while_there_is_time(start, monkeypatch):
     assert tuner.best.likeness.db.mean().item() == pytest.approx(
         likeness(start(0), choice, tuner.best.i_steps), abs=1e-4
     )
+
+
+@pytest.mark.parametrize(
+    ("goal", "found", "default", "is_kept"),
+    [
+        (Goal("speed-up", 1.5), (1.6, 40.0), (1.6, 40.5), True),
+        (Goal("speed-up", 1.5), (1.6, 40.0), (2.0, 39.5), False),
+        (Goal("psnr", 20.0), (2.0, 40.0), (2.1, 39.5), True),
+        (Goal("psnr", 20.0), (2.0, 40.0), (1.9, 40.5), False),
+    ],
+    ids=["likelier", "less like", "faster", "slower"],
+)
+def test_the_default_is_kept_where_it_is_better_on_other_samples(start, monkeypatch, goal, found, default, is_kept):
+    results = [Result(speedup, db, 0.1, None, 3) for speedup, db in (found, default)]
+    monkeypatch.setattr(Tuner, "_held_out", lambda self, best, default: tuple(results))
+    choices = [DEFAULT_CHOICE, replace(CORNERS[0], warmup=4)]  # the second is the better one of this model
+    tuner = Tuner(start, goal, choices, minutes=2, is_pixels=True)
+    tuner.tune()
+    assert tuner.best is tuner.default or not is_kept
+    preset = tuner.preset(Fingerprint("a", "b"), {})
+    assert preset.measured == (results[1] if is_kept else results[0]) and preset.default == results[1]
 
 
 def test_ssim_of_latents_is_refused(start):
