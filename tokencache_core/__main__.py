@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from typing import NoReturn
 
@@ -24,7 +25,7 @@ COMMANDS = {
     "info": cli_info,
     "tune": cli_tune,
 }
-INTERRUPTED = 130
+INTERRUPTED, CUT_OFF = 130, 141  # exit statuses, as of a program that SIGINT or SIGPIPE ends
 
 
 class _Parser(argparse.ArgumentParser):
@@ -46,12 +47,16 @@ def main(argv: list[str] | None = None) -> int:
         return BAD_INPUT
     try:
         COMMANDS[args.command].run(args)
+        sys.stdout.flush()
     except CommandError as error:
         print(f"{parser.prog} {args.command}: {error}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print(f"{parser.prog} {args.command}: interrupted", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:  # the reader of the output has enough, such as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at the end
+        return CUT_OFF
     return 0
 
 

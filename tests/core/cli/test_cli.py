@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from comfy_location import ROOT
 from commands import command, here, refusal
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -51,6 +55,16 @@ def test_a_refusal_is_one_line_and_exit_code_2_for_a_shell_too(tmp_path):
     done = command("info", tmp_path / "absent.safetensors")
     assert done.returncode == 2 and done.stdout == ""
     assert len(done.stderr.splitlines()) == 1 and "absent.safetensors" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_reader_who_has_enough_ends_a_command_quietly(pixel_file):
+    """As in `info FILE | head -1`: the pipe's other end closes before the command has printed."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    arguments = [sys.executable, "-m", "tokencache_core", "info", str(pixel_file)]
+    done = subprocess.run(arguments, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_info_prints_what_the_file_holds(pixel_file):
