@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from random import Random
 
-from ..schedules.place_climb import Errors, neighbours
+from ..schedules.place_climb import Errors, long_shifts, small_moves
 
 PATIENCE = 40  # the search ends after so many moves in a row without improvement
 JUMPS = 0.2  # share of the moves that take one I-step to any other place; the others shift neighbouring ones
@@ -72,7 +72,8 @@ class PlaceSearch:
         return None
 
     def _most_promising(self, errors: Errors) -> tuple[int, ...] | None:
-        untried = [places for places in neighbours(self.places, self.steps) if places not in self.seen]
+        moves = (*small_moves(self.places, self.steps), *long_shifts(self.places, self.steps))
+        untried = [places for places in moves if places not in self.seen]
         if not untried:
             return None
         places = untried[int(errors(untried).argmin())]
