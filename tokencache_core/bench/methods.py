@@ -61,9 +61,14 @@ class Plan:
         return [self.full_seconds / speedup for speedup in self.workload.protocol.speedups]
 
     def counts(self, settings: CacheSettings, targets: list[float]) -> list[int]:
-        """The numbers of I-steps for these seconds, without repetition, the slowest run first."""
-        steps, times = self.workload.protocol.steps, self.calibration.times[settings]
-        return sorted({times.i_steps_for(seconds, steps) for seconds in targets}, reverse=True)
+        """The numbers of I-steps for these seconds, without repetition, the slowest run first; where P-steps compute
+        nothing, also those for the compared speed-ups by share of the compute, which do not depend on the clock.
+        """
+        protocol, times = self.workload.protocol, self.calibration.times[settings]
+        counts = {times.i_steps_for(seconds, protocol.steps) for seconds in targets}
+        if settings.cache_ratio == 1 and settings.last_blocks == 0:
+            counts |= {max(1, round(protocol.steps / speedup)) for speedup in protocol.compared}
+        return sorted(counts, reverse=True)
 
     def usual(self, count: int, warmup: int = 1) -> tuple[int, ...]:
         """`count` I-steps where they lie on known models, used when nothing is known about this one."""
