@@ -54,7 +54,7 @@ ALONE: dict[str, dict[str, Any]] = {  # nodes that need no run, with the values 
     "TokenCacheLoadDiT": {"dit_name": "emoji-dit.safetensors"},
     "TokenCacheDiTClassLabel": {"label": "panda_face, watermelon"},
     "TokenCacheSmallFluxPrompt": {"text": "google panda face\ntwitter red heart"},
-    "TokenCacheLoadPreset": {"preset_name": "emoji-3x.json"},
+    "TokenCacheLoadPreset": {"preset_name": "emoji-flux-2x.json"},
     "TokenCacheSavePredictor": {},
     "TokenCacheLoadOpenSoraPlan": {"model_name": "open-sora-plan/diffusion_pytorch_model.safetensors"},
     "TokenCacheLoadOpenSoraPlanVAE": {},

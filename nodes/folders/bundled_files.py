@@ -12,7 +12,7 @@ BUNDLED: dict[str, tuple[str, ...]] = {  # by kind
     "open_sora_plan": ("emoji-clips.safetensors",),
     "vae": (),
     "text_encoders": (),
-    "tokencache": ("emoji-predictor.safetensors", "emoji-3x.json", "emoji-35db.json"),
+    "tokencache": ("emoji-predictor.safetensors", "emoji-flux-2x.json", "emoji-dit-3x.json"),
 }
 _REFERENCE = Path(__file__).resolve().parents[2] / "reference"
 

@@ -34,7 +34,7 @@ from tokencache_core.schedules.calibration import (
 from tokencache_core.tuning.preset import PresetError, load_preset
 
 LONGEST = 5.0  # seconds of a process that a file may take
-_PRESET = Path(__file__).resolve().parents[2] / "reference" / "emoji-3x.json"
+_PRESET = Path(__file__).resolve().parents[2] / "reference" / "emoji-dit-3x.json"
 _SMALL = {"width": 16, "depth": 1, "heads": 1, "input_size": 4, "num_classes": 2}
 
 

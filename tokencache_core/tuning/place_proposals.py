@@ -31,7 +31,8 @@ FADINGS = {  # each of which proposes places of its own, the most promising firs
 SHARES = (1 / 3, 1 / 2)  # of the steps that are I-steps, if no number is given; the order is decided at the first
 ORDERS = (1, 2)  # of forecasts, which serve some models and schedules and not others (docs/findings/places.md)
 FEW_STEPS = 30  # largest number of steps of a run whose calibration lists every number of I-steps
-MOST_COUNTS = 12  # numbers of I-steps that the calibration of a longer run lists; others lie between them
+USUAL_SHARES = (1 / 6, 1 / 2)  # of the steps: a longer run's calibration lists every number of I-steps between them,
+EVERY = 4  # and of the others every fourth
 Way = Callable[[int], Places]  # from a number of I-steps to their places
 
 
@@ -81,10 +82,13 @@ def tried_counts(steps: int) -> tuple[int, ...]:
 
 
 def listed_counts(steps: int) -> list[int]:
-    """The numbers of I-steps that a calibration lists: all below the number of steps, or MOST_COUNTS of them."""
+    """The numbers of I-steps that a calibration lists: all below the number of steps, or in a long run the usual ones
+    and a few others. What it does not list has the places of a neighbour, which a pattern of gaps does not survive.
+    """
     if steps <= FEW_STEPS:
         return list(range(1, steps))
-    return sorted({1 + (steps - 2) * part // (MOST_COUNTS - 1) for part in range(MOST_COUNTS)})
+    least, most = (round(share * steps) for share in USUAL_SHARES)
+    return sorted({*range(1, steps, EVERY), *range(least, most + 1), steps - 1})
 
 
 def errors_beside_known(
