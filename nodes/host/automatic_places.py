@@ -62,7 +62,8 @@ def automatic_places(
         found, words = calibrations[name], say("placed_by", "by the calibration {name}", name=name)
         return RunPlaces(schedule.calibrated(found), found.order, words, notes)
     if not calibrates:
-        words = say("placed_how", "{known}. {how}", known=UNCALIBRATED, how=HOW)
+        chosen = len(schedule.i_steps(kind.taus)) < len(kind.taus)
+        words = say("placed_how", "{known}. {how}", known=UNCALIBRATED, how=HOW) if chosen else ""
         return RunPlaces(schedule, words=words, notes=notes)
     if why := why_not_calibrated(sampler, sigmas):
         words = say(

@@ -57,8 +57,8 @@ class Fingerprint:
         """
         if self.architecture != model.architecture:
             raise ArchitectureError(
-                f"this is a {what} for {self.architecture}, but the model is {model.architecture}: "
-                f"load the model that it belongs to, or a {what} for this one"
+                f"this is a {what} for another model: load that model, or a {what} for this one. "
+                f"It is for {self.architecture}; the model is {model.architecture}"
             )
         return "same" if _agree(self.weights, model.weights) else "other weights"
 

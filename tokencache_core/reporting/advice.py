@@ -69,7 +69,7 @@ def _hardly_any_p_steps(report: Report) -> str:
         return say(
             "advice_too_few_steps",
             "{steps} steps are too few to cache: {i_steps} of them were I-steps, which are computed in full, so the "
-            "run can be at most {gain}x as fast. Use 20 steps or more, or set speed_up in Apply TokenCache.",
+            "run can be at most {gain}x as fast. Use 20 steps or more, or leave TokenCache out.",
             steps=steps,
             i_steps=i_steps,
             gain=f"{gain:.1f}",
