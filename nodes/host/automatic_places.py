@@ -62,8 +62,7 @@ def automatic_places(
         found, words = calibrations[name], say("placed_by", "by the calibration {name}", name=name)
         return RunPlaces(schedule.calibrated(found), found.order, words, notes)
     if not calibrates:
-        chosen = len(schedule.i_steps(kind.taus)) < len(kind.taus)
-        words = say("placed_how", "{known}. {how}", known=UNCALIBRATED, how=HOW) if chosen else ""
+        words = say("placed_how", "{known}. {how}", known=UNCALIBRATED, how=HOW)
         return RunPlaces(schedule, words=words, notes=notes)
     if why := why_not_calibrated(sampler, sigmas):
         words = say(
