@@ -1,7 +1,8 @@
 """Local search for the places of I-steps with the smallest error: hill climbing from several starting points.
 
-Small moves alone would leave long runs with even gaps wherever every second or third step can be an I-step, though a
-longer first gap and a shorter last one are 1 to 6 dB better there: that takes a shift of all I-steps between the two.
+Small moves alone would leave long runs with even gaps wherever every second or third step can be an I-step. A longer
+first gap and a shorter last one are better there on most models (docs/findings/places.md), by several dB, but that
+takes a shift of all I-steps between the two.
 
 The search finds what a simulation is wrong about, too. Places whose gaps change abruptly owe their small simulated
 errors to chance more often than to the model, so that they must be better by `PER_CHANGE` (docs/findings/places.md).
