@@ -119,7 +119,7 @@ class Tuner:
         )
         default = self.default
         self.measured, self.measured_default = self._held_out(best, default)
-        if default is not None and self._default_is_better():
+        if default is not None and self._is_better(self.measured_default, self.measured):
             self.log("the default settings and places are better on these samples: they are kept")
             self.best, self.measured = default, self.measured_default
         self.on_change()
@@ -165,13 +165,13 @@ class Tuner:
             "measured_default": self._shown(self.measured_default),
         }
 
-    def _default_is_better(self) -> bool:
-        """Whether the default, which reaches the goal, did better than the best on the samples of the measuring."""
-        if self.measured is None or self.measured_default is None:
+    def _is_better(self, result: Result | None, other: Result) -> bool:
+        """Whether a result, of what reaches the goal, is better than another one; False if there is none."""
+        if result is None:
             return False
         if self.goal.kind == "speed-up":
-            return self.measured_default.psnr_db > self.measured.psnr_db
-        return self.measured_default.speedup > self.measured.speedup
+            return result.psnr_db > other.psnr_db
+        return result.speedup > other.speedup
 
     def _shown(self, result: Result | None) -> list[float] | None:
         if result is None:

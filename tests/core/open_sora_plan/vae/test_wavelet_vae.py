@@ -75,7 +75,7 @@ def test_frames_beyond_a_whole_number_of_latents_are_left_out(vae: WaveletVAE):
 def test_wavelets_come_back():
     x = torch.randn(2, 3, 6, 4, 8)
     assert clip_bands(x).shape == (2, 24, 3, 2, 4) and picture_bands(x).shape == (2, 12, 6, 2, 4)
-    assert torch.allclose(clip_of_bands(clip_bands(x)), x, rtol=1e-3, atol=1e-5)  # the release's scale is a rounded one
+    assert torch.allclose(clip_of_bands(clip_bands(x)), x, rtol=3e-4, atol=1e-5)  # the release's scale is a rounded one
     assert torch.allclose(picture_of_bands(picture_bands(x)), x, atol=1e-5)
 
 
