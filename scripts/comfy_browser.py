@@ -13,10 +13,8 @@ from comfy_server import ComfyServer
 from playwright.sync_api import Browser, Page, sync_playwright
 
 CHROMIUM = chromium()
-LOADS = 5
-SETTLING = 100  # milliseconds
 PATIENCE = 120_000  # milliseconds, for a busy machine
-LOADED = "() => window.app?.graph && window.app?.extensionManager"
+LOADED = "() => window.app?.extensionManager?.spinner === false"  # it has opened its first workflow
 
 
 class BrowserError(RuntimeError):
@@ -31,20 +29,19 @@ class ComfyPage:
         self.errors: list[str] = []
         page.on("pageerror", lambda error: self.errors.append(str(error)))
 
-    def _load(self, workflow: dict[str, Any]) -> None:
-        """Show the workflow, again if the page replaces it, as when it is still restoring what it showed last."""
-        shown = "wanted => wanted.every(id => app.graph.nodes.some(node => String(node.id) === id))"
-        wanted = [str(node["id"]) for node in workflow["nodes"]]
-        for _ in range(LOADS):
-            self.page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
-            self.page.wait_for_timeout(SETTLING)
-            if self.page.evaluate(shown, wanted):
-                return
-        raise BrowserError("The page does not show the workflow that it was given: look at its nodes' ids.")
+    def visit(self, address: str) -> None:
+        """Load the page, and wait until it shows the workflow that it opens with."""
+        self.page.goto(address)
+        self.page.wait_for_function(LOADED)
+
+    def reload(self) -> None:
+        """Load the page again, and wait until it shows the workflow that it showed before."""
+        self.page.reload()
+        self.page.wait_for_function(LOADED)
 
     def open(self, workflow: dict[str, Any], values: dict[str, dict[str, Any]]) -> None:
         """Show the workflow, with the widgets named in `values` (node title -> widget -> value) set."""
-        self._load(workflow)
+        self.page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
         for title, widgets in values.items():
             for name, value in widgets.items():
                 found = self.page.evaluate(
@@ -121,8 +118,7 @@ def comfy_page(
         )
         page.page.set_default_timeout(PATIENCE)
         try:
-            page.page.goto(f"http://{server.address}")
-            page.page.wait_for_function(LOADED)
+            page.visit(f"http://{server.address}")
             yield page
         finally:
             page.page.close()

@@ -39,7 +39,6 @@ NO_TITLES = """async () => {
     for (const node of graph.nodes) delete node.title
     await app.loadGraphData(graph)
 }"""
-LOADED = "() => window.app?.graph && window.app?.extensionManager"
 SHOWN = """type => {
     const node = app.graph.nodes.find(node => node.type === type)
     const slots = [...node.inputs, ...node.outputs]
@@ -136,7 +135,7 @@ def test_nodes_and_panels_follow_the_language(comfy_server: ComfyServer):
             for language in ("en", "zh", "en"):
                 page.evaluate(SWITCH, language)
                 panels_speak(page, language)
-                reload(page)  # the host's own nodes need it, too; it opens the same workflow
+                comfy.reload()  # the host's own nodes need it, too; it opens the same workflow
                 panels_speak(page, language)
                 nodes_speak(page, language)
                 tooltip_speaks(page, language)
@@ -157,17 +156,12 @@ def test_without_translations_the_panels_speak_english(comfy_server: ComfyServer
                 open_nodes(comfy)
                 if not reachable:
                     comfy.page.route("**/i18n", lambda route: route.abort())
-                    reload(comfy.page)
+                    comfy.reload()
                 expect(comfy.page.get_by_role("group", name=words["report_label"])).to_contain_text(
                     words["report_empty"], timeout=SECONDS
                 )
     finally:
         comfy_server.post("/settings", {"Comfy.Locale": "en"})
-
-
-def reload(page: Page) -> None:
-    page.reload()
-    page.wait_for_function(LOADED, timeout=SECONDS)
 
 
 def open_nodes(comfy: ComfyPage) -> None:

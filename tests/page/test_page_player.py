@@ -128,7 +128,7 @@ def test_a_run_is_played_by_mouse_and_keyboard(page: PlayerPage):
 
 def test_a_run_is_there_after_a_reload_and_in_a_saved_picture(page: PlayerPage, comfy_server: ComfyServer):
     page.comfy.run_to_the_end(comfy_server, 90)
-    page.page.reload()
+    page.comfy.reload()
     page.at(1)
     expect(page.notes).to_be_hidden()
     saved = next(image for run in comfy_server.get("/history").values() for image in run["outputs"]["13"]["images"])

@@ -122,7 +122,7 @@ def test_report_and_comparison_on_the_page(comfy: ComfyPage, comfy_server: Comfy
     assert page.evaluate("() => navigator.clipboard.readText()").startswith("TokenCache: ")
     check_report(page)
 
-    page.reload()  # the page opens the same workflow by itself
+    comfy.reload()  # the page opens the same workflow by itself
     expect(page.get_by_label(PANEL["compare"])).to_contain_text("measured", timeout=SECONDS)
     check_report(page)
     assert not comfy.errors and not said, "\n".join([*comfy.errors, *said])

@@ -106,8 +106,7 @@ def test_a_training_is_watched_through_a_reload_stopped_and_kept(
     assert comfy.page.evaluate(PICTURES) == 0  # the panel is in the place of the chart's picture
 
     workflow = comfy.page.evaluate("() => app.graph.serialize()")
-    comfy.page.reload()
-    comfy.page.wait_for_function("() => window.app?.graph && window.app?.extensionManager", timeout=SECONDS)
+    comfy.reload()
     comfy.open(workflow, {})
     panel_of(comfy)
     expect(panel.get_by_role("status")).to_have_text(GOING, timeout=SECONDS)
