@@ -55,8 +55,8 @@ class ApplyTokenCache(io.ComfyNode):
                     min=AUTOMATIC,
                     max=100.0,
                     step=0.1,
-                    tooltip="How many times as fast to sample. Higher is faster, but less like the plain picture. 0: "
-                    "automatic, which is 2.5 at 20 to 30 steps and 2.8 at 50.",
+                    tooltip="How many times as fast to sample, at most. Higher is faster, but less like the plain "
+                    "picture. 0: automatic, which is 2.5 at 20 to 30 steps and 2.8 at 50.",
                 ),
                 ScheduleType.Input(
                     "schedule",

@@ -56,7 +56,13 @@ class TokenCacheCompare(io.ComfyNode):
                     tooltip="Denoise steps, as you sample; the same for both runs.",
                 ),
                 io.Float.Input(
-                    "cfg", default=8.0, min=0.0, max=100.0, step=0.1, round=0.01, tooltip="Guidance, as you sample."
+                    "cfg",
+                    default=4.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    round=0.01,
+                    tooltip="Guidance, as you sample: the higher, the less alike the two pictures are.",
                 ),
                 io.Combo.Input(
                     "sampler_name",

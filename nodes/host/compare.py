@@ -46,7 +46,7 @@ def compare(model: ModelPatcher, vae: Any, inputs: KSamplerInputs) -> tuple[Tens
     if handle.latest().teaches:  # that run was computed in full to calibrate; the next one is not
         cached_latent, cached_seconds = timed(lambda: _sample(model, inputs, progress))
     report = handle.latest()  # advised on by itself: the comparison judges the two times
-    handle.measured(plain_seconds)
+    handle.measured(plain_seconds, cached_seconds)
     pictures, cached_pictures = decoded(vae, plain_latent), decoded(vae, cached_latent)
     psnr, ssim = likeness(pictures, cached_pictures)
     return (

@@ -248,7 +248,9 @@ class _Hooks:
         if not report.steps:
             logging.info(" ".join(f"TokenCache: {note}." for note in report.notes))
             return
-        report = replace(report, conditions=conditions, placed=places.words)
+        # a run without P-steps has no places to explain, except to those who wanted it to calibrate
+        explained = self.calibrates or any(step.kind == "P" for step in report.steps)
+        report = replace(report, conditions=conditions, placed=places.words if explained else "")
         if places.calibrating is not None:
             report = places.calibrating.closed(report, self.settings)
         self.handle.add(report)

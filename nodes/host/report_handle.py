@@ -25,15 +25,15 @@ class ReportHandle:
 
     def add(self, report: Report) -> None:
         """Add a run that has just finished. A run that calibrated says what others take without the cache."""
-        whole = [earlier.seconds for earlier in self.reports if earlier.teaches and _same_work(earlier, report)]
+        whole = [earlier.step_seconds for earlier in self.reports if earlier.teaches and _same_work(earlier, report)]
         if whole and not report.teaches and not report.plain_seconds:
             report = replace(report, plain_seconds=whole[-1])
         self.reports.append(report)
         self.followed = False
 
-    def measured(self, plain_seconds: float) -> None:
-        """Note that the last run took `plain_seconds` without the cache."""
-        self.reports[-1] = replace(self.reports[-1], plain_seconds=plain_seconds)
+    def measured(self, plain_seconds: float, cached_seconds: float) -> None:
+        """Note what the last run took from start to end, without the cache and with it."""
+        self.reports[-1] = replace(self.reports[-1], plain_seconds=plain_seconds, timed_seconds=cached_seconds)
 
     def latest(self) -> Report:
         """The report of the last finished run; ValueError, which says why, if there is none."""

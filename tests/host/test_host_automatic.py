@@ -253,6 +253,12 @@ def test_places_of_the_users_own_win_and_nothing_is_calibrated(tiny: TinyModel, 
     assert i_steps(handle) == (0, 1, 5, 9) and files(folder) == []
 
 
+def test_a_run_without_p_steps_says_nothing_of_places(tiny: TinyModel, folder: Path):
+    model, handle = applied(tiny, calibrate=False, speed_up=1.0)
+    tiny.sample(model, steps=STEPS)
+    assert kinds(handle) == "I" * STEPS and handle.latest().placed == ""
+
+
 @pytest.mark.parametrize(("choices", "count"), [({"count": 5}, 5), ({"speed_up": 2.0}, 6), ({}, 0)])
 def test_the_schedulers_automatic_policy_takes_as_many_of_the_calibrations_places(
     tiny: TinyModel, folder: Path, choices, count: int

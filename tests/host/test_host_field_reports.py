@@ -308,8 +308,9 @@ def test_a_report_names_its_run_and_what_it_took_without_the_cache(dit: TinyMode
     named = r"^run: 6 steps, 128 x 128 px, node 12, finished at \d\d:\d\d:\d\d$"
     assert re.search(named, shown(handle, "first"), re.MULTILINE)
     assert "the same run without" not in shown(handle, "first")
-    handle.measured(12.3)
-    assert "as many steps without TokenCache: 12.30 s, " in shown(handle, "first")
-    handle.reports[-1] = replace(handle.latest(), teaches=True, plain_seconds=0.0)
+    handle.measured(12.3, 4.1)
+    assert "TokenCache: 6 evaluations in 4.10 s, " in shown(handle, "first")
+    assert "as many steps without TokenCache: 12.30 s, 3.00 times as long" in shown(handle, "first")
+    handle.reports[-1] = replace(handle.latest(), teaches=True, plain_seconds=0.0, timed_seconds=0.0)
     dit.sample(model)
     assert handle.latest().plain_seconds == handle.reports[0].seconds > 0

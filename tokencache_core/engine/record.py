@@ -90,6 +90,7 @@ class Report:
     placed: why the I-steps lie where they do, as text; empty: the user placed them.
     teaches: whether the run was computed in full in order to place the I-steps of later runs better.
     plain_seconds: what as many steps took without the cache; 0: they were not run without it.
+    timed_seconds: what this run took, timed as they were; 0: the sum of its steps.
     earlier: whether the run belongs to an earlier execution than the last one.
     """
 
@@ -105,10 +106,15 @@ class Report:
     placed: str = ""
     teaches: bool = False
     plain_seconds: float = 0.0
+    timed_seconds: float = 0.0
     earlier: bool = False
 
     @property
     def seconds(self) -> float:
+        return self.timed_seconds or self.step_seconds
+
+    @property
+    def step_seconds(self) -> float:
         return sum(step.seconds for step in self.steps)
 
     @property
@@ -125,7 +131,7 @@ class Report:
     @property
     def speedup_estimate(self) -> float:
         """Estimated speed-up over the same evaluations without the cache, from this run's own I-steps."""
-        return len(self.steps) * self.whole_step_seconds / self.seconds
+        return len(self.steps) * self.whole_step_seconds / self.step_seconds
 
     @property
     def speedup(self) -> float:
