@@ -338,7 +338,7 @@ class Tuner:
 
     def _held_out(self, best: Probe, default: Probe | None) -> tuple[Result, Result | None]:
         """The results, of the best and of the default, on samples that played no part in the choice."""
-        found = [probe for probe in (best, default) if probe is not None]
+        found = [best] if default is None or default is best else [best, default]
         speedups: list[list[float]] = [[] for _ in found]
         likenesses: list[list[Likeness]] = [[] for _ in found]
         for batch in range(MAX_HELD_OUT_BATCHES):
@@ -356,7 +356,7 @@ class Tuner:
                 speedups[place].append(seconds / cached_seconds)
                 likenesses[place].append(Likeness.of(samples, full, self.is_pixels))
         results = [Likeness.of_all(alike).result(median(speed)) for alike, speed in zip(likenesses, speedups)]
-        return results[0], results[1] if default is not None else None
+        return results[0], results[-1] if default is not None else None
 
     def _has_time_for(self, seconds: float, reserve: float = 2.0) -> bool:
         """Whether `seconds` more fit into the time. reserve: full runs that must still fit, to measure the winner."""
